@@ -1,0 +1,97 @@
+"""The one form in which a call reaches a backend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ..channel import COL, INDEX, ROW, Axis, Program
+
+__all__ = ["Gradients", "PairCall"]
+
+
+@dataclass(frozen=True)
+class PairCall:
+    """``s_ij = scale a_i b_j <x_i, y_j> + beta_i + gamma_j`` and the channels wanted of it.
+
+    Every tensor has one leading batch dimension: x is (B, M, D), y (B, N, D) or None for x itself
+    (self pairs are then dropped by position), a ``row_scale``, b ``col_scale``, beta ``row_bias``
+    and gamma ``col_bias`` are (B, M) or (B, N) or None, scale is 0-dim or None. ``rows`` and
+    ``cols`` hold the program's operands in its order, (B, M) or, for a form, (B, M, E).
+    """
+
+    x: Tensor
+    y: Tensor | None
+    scale: Tensor | None
+    row_scale: Tensor | None
+    col_scale: Tensor | None
+    row_bias: Tensor | None
+    col_bias: Tensor | None
+    rows: tuple[Tensor, ...]
+    cols: tuple[Tensor, ...]
+    program: Program
+    #: x and y are rounded to this dtype for the products; statistics and gradients are not
+    compute_dtype: torch.dtype
+
+    @property
+    def columns(self) -> Tensor:
+        return self.x if self.y is None else self.y
+
+    @property
+    def batch(self) -> int:
+        return self.x.shape[0]
+
+    def length(self, axis: Axis) -> int:
+        return (self.x if axis == ROW else self.columns).shape[1]
+
+    @property
+    def stat_dtype(self) -> torch.dtype:
+        """fp64 for fp64, fp32 for everything else."""
+        return torch.float64 if self.x.dtype == torch.float64 else torch.float32
+
+    def operand(self, axis: Axis, name: str) -> Tensor | None:
+        """The vector called ``name``; None is the position itself, for INDEX without an operand."""
+        names, values = (
+            (self.program.rows, self.rows) if axis == ROW else (self.program.cols, self.cols)
+        )
+        if name in names:
+            return values[names.index(name)]
+        if name == INDEX:
+            return None
+        raise KeyError(name)
+
+    @cached_property
+    def features(self) -> frozenset[str]:
+        """The program's features and those of the operands."""
+        extra = set()
+        if self.batch != 1:
+            extra.add("batch")
+        if self.y is None:
+            extra.add("symmetric")
+        return self.program.features() | extra
+
+
+@dataclass
+class Gradients:
+    """What a backward pass returns; None where no gradient was asked for. x and y come in the
+    dtype of x, everything else in the statistics' dtype. For ``y=None`` dy is folded into dx.
+    ``row_shifts`` and ``col_shifts`` follow :meth:`Program.shifts`."""
+
+    x: Tensor | None = None
+    y: Tensor | None = None
+    scale: Tensor | None = None
+    row_scale: Tensor | None = None
+    col_scale: Tensor | None = None
+    row_bias: Tensor | None = None
+    col_bias: Tensor | None = None
+    row_shifts: tuple[Tensor, ...] = ()
+    col_shifts: tuple[Tensor, ...] = ()
+
+    #: names in the order of the operator's ``needs`` mask
+    NAMES = ("x", "y", "scale", "row_scale", "col_scale", "row_bias", "col_bias")
+
+    def shifts(self, axis: Axis) -> tuple[Tensor, ...]:
+        return self.col_shifts if axis == COL else self.row_shifts

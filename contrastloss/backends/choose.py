@@ -1,0 +1,46 @@
+"""The one table that chooses a backend, and the reasons why another was not."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from . import reference
+from .call import PairCall
+
+__all__ = ["BACKENDS", "available", "choose"]
+
+#: In order of preference. Each offers ``missing() -> str | None`` (why this machine lacks it),
+#: ``why_not(call) -> str | None`` (why it cannot serve a call), ``slow(call) -> bool`` (whether
+#: the next one is measured to be faster) and the operators' forward and backward functions.
+BACKENDS: dict[str, ModuleType] = {
+    "reference": reference,
+}
+
+
+def available() -> dict[str, str | None]:
+    """Every backend's name, with None where it is present and the reason where it is missing."""
+    return {name: backend.missing() for name, backend in BACKENDS.items()}
+
+
+def _reason(backend: ModuleType, call: PairCall) -> str | None:
+    return backend.missing() or backend.why_not(call)
+
+
+def choose(call: PairCall, name: str | None = None) -> ModuleType:
+    """The backend called ``name``, or the first one that serves ``call``.
+
+    Raises:
+        ValueError: ``name`` is unknown.
+        RuntimeError: the backend was asked for by name and cannot serve; with the reason.
+    """
+    if name is None:
+        for backend in BACKENDS.values():
+            if _reason(backend, call) is None and not backend.slow(call):
+                return backend
+        return reference
+    if name not in BACKENDS:
+        raise ValueError(f"backend: got {name!r}, expected None or one of {', '.join(BACKENDS)}")
+    reason = _reason(BACKENDS[name], call)
+    if reason is not None:
+        raise RuntimeError(f"backend: {name!r} cannot serve this call: {reason}")
+    return BACKENDS[name]

@@ -1,0 +1,105 @@
+"""The derivative of the backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ...channel import COL, ROW, Axis
+from ..call import Gradients, PairCall
+from .backward import PER_ROW, block_gradients
+from .block import Block, blocks, rounded
+
+
+def pair_stats_double_backward(
+    call: PairCall,
+    outputs: Sequence[Tensor],
+    grads: Sequence[Tensor | None],
+    needs: frozenset[str],
+    upstream: Gradients,
+) -> tuple[Gradients, list[Tensor | None], list[Tensor | None]]:
+    """The vector-Jacobian product of :func:`pair_stats_backward`: ``upstream`` holds gradients of
+    its results; returned are those of the call's operands, of ``outputs`` and of ``grads``.
+
+    Given the statistics, G of a block depends on nothing outside the block, so torch's autograd
+    differentiates one block at a time and memory stays O(M + N).
+    """
+    wanted = {n: getattr(upstream, n) for n in needs if getattr(upstream, n) is not None}
+    if call.y is None and "x" in wanted:
+        wanted["y"] = wanted["x"]  # dx is the sum of both sides
+    for axis in (ROW, COL):
+        for name, value in zip(call.program.shifts(axis), upstream.shifts(axis), strict=False):
+            if value is not None:
+                wanted[f"{axis} shift {name}"] = value
+
+    leaves = _Leaves(rounded(call), outputs, grads)
+    for start, stop in blocks(call):
+        with torch.enable_grad():
+            found = block_gradients(
+                Block(leaves.call, start, stop), leaves.outputs, leaves.grads, needs
+            )
+        pairs = [
+            (value, wanted[name][:, start:stop] if name.startswith(PER_ROW) else wanted[name])
+            for name, value in found.items()
+            if name in wanted and value.requires_grad
+        ]
+        if pairs:
+            values, cotangents = zip(*pairs, strict=True)
+            leaves.accumulate(
+                values, [c.to(v.dtype) for v, c in zip(values, cotangents, strict=True)]
+            )
+    return leaves.collect()
+
+
+class _Leaves:
+    """Detached copies of everything that the backward pass reads, with their gradients."""
+
+    def __init__(
+        self, call: PairCall, outputs: Sequence[Tensor], grads: Sequence[Tensor | None]
+    ) -> None:
+        def leaf(tensor: Tensor | None) -> Tensor | None:
+            if tensor is None or not tensor.is_floating_point():
+                return tensor
+            return tensor.detach().clone().requires_grad_()
+
+        self.outputs = [leaf(t) for t in outputs]
+        self.grads = [leaf(t) for t in grads]
+        self.named = {name: leaf(getattr(call, name)) for name in Gradients.NAMES}
+        self.shifts = {
+            (axis, name): leaf(call.operand(axis, name))
+            for axis in (ROW, COL)
+            for name in call.program.shifts(axis)
+        }
+
+        def operands(axis: Axis, names: Sequence[str], values: Sequence[Tensor]) -> tuple:
+            return tuple(self.shifts.get((axis, n), v) for n, v in zip(names, values, strict=True))
+
+        self.call = replace(
+            call,
+            **self.named,
+            rows=operands(ROW, call.program.rows, call.rows),
+            cols=operands(COL, call.program.cols, call.cols),
+        )
+        everything = [*self.named.values(), *self.shifts.values(), *self.outputs, *self.grads]
+        self.live = [t for t in everything if t is not None and t.requires_grad]
+        self.total: dict[int, Tensor] = {}
+
+    def accumulate(self, values: Sequence[Tensor], cotangents: Sequence[Tensor]) -> None:
+        new = torch.autograd.grad(values, self.live, cotangents, allow_unused=True)
+        for leaf, grad in zip(self.live, new, strict=True):
+            if grad is not None:
+                seen = self.total.get(id(leaf))
+                self.total[id(leaf)] = grad if seen is None else seen + grad
+
+    def collect(self) -> tuple[Gradients, list[Tensor | None], list[Tensor | None]]:
+        def grad(leaf: Tensor | None) -> Tensor | None:
+            return None if leaf is None else self.total.get(id(leaf))
+
+        result = Gradients(**{name: grad(leaf) for name, leaf in self.named.items()})
+        for axis in (ROW, COL):
+            values = tuple(grad(t) for (a, _), t in self.shifts.items() if a == axis)
+            setattr(result, f"{axis}_shifts", values)
+        return result, [grad(t) for t in self.outputs], [grad(t) for t in self.grads]

@@ -1,0 +1,291 @@
+"""Channels: what one pass over the pair scores returns.
+
+A channel is a frozen value, kind x axis x pairs x log-weight. It knows no tensor: ids, weights and
+shifts are named, and the operands of :func:`contrastloss.ops.pair_stats` carry the names' vectors.
+This module is a leaf; every layer of the package may import it and it imports none of them.
+
+With the score ``s_ij`` and the log-weight ``w_ij`` (0 by default, -inf for a pair that fails a
+test), a row channel returns for every row i
+
+    ======================  ====================================================================
+    ``LSE(theta)``          ``log sum_j exp(theta s_ij + w_ij)``; not divided by theta
+    ``SUM(psi)``            ``sum_j exp(w_ij) psi(u_ij)``, ``u_ij = sign (s_ij - shift_i)``
+    ``EXPECT(theta)``       ``sum_j p_ij s_ij``, ``p_ij`` the softmax behind ``LSE(theta)``
+    ``MAX(sign)``           ``max_j sign s_ij`` and its index, the smallest one among equals
+    ======================  ====================================================================
+
+and a column channel the same for every column j. No pair left: -inf, 0, 0, and (-inf, -1).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import KW_ONLY, asdict, dataclass
+from functools import lru_cache
+from typing import ClassVar, Literal, NamedTuple
+
+__all__ = [
+    "COL",
+    "EXPECT",
+    "INDEX",
+    "LSE",
+    "MAX",
+    "PSI",
+    "ROW",
+    "SUM",
+    "Channel",
+    "Program",
+    "Term",
+    "Test",
+    "col_weight",
+    "differing",
+    "differs",
+    "distance",
+    "form",
+    "precedes",
+    "row_weight",
+    "same",
+    "within",
+]
+
+Axis = Literal["row", "col"]
+ROW: Axis = "row"
+COL: Axis = "col"
+
+#: The one id that needs no operand: the position of a row or column. An operand may override it.
+INDEX = "index"
+
+PSI = ("one", "id", "square", "relu", "relu2", "softplus", "focal", "step")
+
+
+class Test(NamedTuple):
+    """An integer test that a pair has to pass, on the ids called ``name``."""
+
+    op: Literal["eq", "ne", "lt", "within"]
+    name: str
+    width: int = 0
+
+
+def same(name: str) -> Test:
+    """Pairs whose ids are equal."""
+    return Test("eq", name)
+
+
+def differs(name: str) -> Test:
+    """Pairs whose ids differ; ``differs(INDEX)`` drops the diagonal."""
+    return Test("ne", name)
+
+
+def precedes(name: str) -> Test:
+    """Pairs whose row id is smaller than the column id."""
+    return Test("lt", name)
+
+
+def within(name: str, width: int) -> Test:
+    """Pairs whose ids are at most ``width`` apart."""
+    return Test("within", name, width)
+
+
+class Term(NamedTuple):
+    """A summand of a channel's log-weight. Log-weights carry no gradient."""
+
+    kind: Literal["row", "col", "distance", "differing", "form", "log_form"]
+    names: tuple[str, ...]
+    value: float = 0.0
+
+
+def row_weight(name: str) -> Term:
+    """``u_i``, the row vector ``name``; -inf takes the row out."""
+    return Term("row", (name,))
+
+
+def col_weight(name: str) -> Term:
+    """``v_j``, the column vector ``name``; -inf takes the column out."""
+    return Term("col", (name,))
+
+
+def distance(name: str, coefficient: float = -1.0) -> Term:
+    """``coefficient * log(1 + |a_i - b_j|)`` of the real labels ``name`` (SupReMix)."""
+    return Term("distance", (name,), float(coefficient))
+
+
+def differing(*names: str) -> Term:
+    """``log #{t : ids differ}`` over several id vectors (MEOW)."""
+    return Term("differing", names)
+
+
+def form(name: str, *, log: bool = False, eps: float = 0.0) -> Term:
+    """``t_ij = <m_i, n_j>``, or ``log(eps + t_ij)``, of the operands ``name``: a second bilinear
+    form of (..., M, E) and (..., N, E), for soft labels, teacher logits and kernels of labels."""
+    return Term("log_form" if log else "form", (name,), float(eps))
+
+
+@dataclass(frozen=True)
+class Channel:
+    """What the four kinds share. ``pairs`` is a conjunction, ``weight`` a sum."""
+
+    kind: ClassVar[str]
+    #: names of the values that the channel returns
+    returns: ClassVar[tuple[str, ...]] = ("value",)
+    #: the channel as JSON; its operands that are compared; those that are forms; all, by axis
+    text: ClassVar[str]
+    ids: ClassVar[frozenset[str]]
+    forms: ClassVar[frozenset[str]]
+    called: ClassVar[dict[Axis, frozenset[str]]]
+    _: KW_ONLY
+    axis: Axis = ROW
+    pairs: tuple[Test, ...] = ()
+    weight: tuple[Term, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.axis not in (ROW, COL):
+            raise ValueError(f"axis: got {self.axis!r}, expected 'row' or 'col'")
+        if not all(isinstance(test, Test) for test in self.pairs):
+            raise TypeError(f"pairs: got {self.pairs!r}, expected a tuple of tests")
+        if not all(isinstance(term, Term) for term in self.weight):
+            raise TypeError(f"weight: got {self.weight!r}, expected a tuple of terms")
+        for field in ("theta", "sign"):
+            value = getattr(self, field, 0.0)
+            if not math.isfinite(value):
+                raise ValueError(f"{field}: got {value}, expected a finite number")
+        self._derive()
+
+    def _derive(self) -> None:
+        """What calls ask of a channel, found once: calls stay cheap and traceable."""
+
+        def names(*kinds: str) -> frozenset[str]:
+            return frozenset(n for term in self.weight if term.kind in kinds for n in term.names)
+
+        ids = frozenset(test.name for test in self.pairs) | names("differing")
+        forms = names("form", "log_form")
+        both = ids | forms | names("distance")
+        shift = getattr(self, "shift", None)
+        shifts = {self.axis: frozenset(() if shift is None else (shift,))}
+        derived = {
+            "text": json.dumps({"kind": self.kind, **asdict(self)}),
+            "ids": ids,
+            "forms": forms,
+            "called": {a: both | names(a) | shifts.get(a, frozenset()) for a in (ROW, COL)},
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)
+
+
+@dataclass(frozen=True)
+class LSE(Channel):
+    """``log sum exp(theta s + w)``; ``theta=0`` is the log of the weighted count."""
+
+    kind = "LSE"
+    theta: float = 1.0
+
+
+@dataclass(frozen=True)
+class SUM(Channel):
+    """``sum e^w psi(sign (s - shift))`` with psi one of :data:`PSI`; ``shift`` names a vector along
+    the channel's own axis, which may itself be an earlier statistic and carry a gradient."""
+
+    kind = "SUM"
+    psi: str = "id"
+    sign: float = 1.0
+    shift: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.psi not in PSI:
+            raise ValueError(f"psi: got {self.psi!r}, expected one of {', '.join(PSI)}")
+
+
+@dataclass(frozen=True)
+class EXPECT(Channel):
+    """``sum p s`` under the softmax ``p`` of ``theta s + w``, and that softmax's log-sum-exp."""
+
+    kind = "EXPECT"
+    returns = ("value", "lse")
+    theta: float = 1.0
+
+
+@dataclass(frozen=True)
+class MAX(Channel):
+    """``max sign * s`` and its index. ``sign=-1`` gives minus the smallest score."""
+
+    kind = "MAX"
+    returns = ("value", "index")
+    sign: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.weight:
+            raise ValueError(f"weight: got {self.weight!r}, expected none: MAX takes only tests")
+
+
+_KINDS: dict[str, type[Channel]] = {kind.kind: kind for kind in (LSE, SUM, EXPECT, MAX)}
+
+
+@dataclass(frozen=True)
+class Program:
+    """The channels of one call and the order in which their operands are passed."""
+
+    channels: tuple[Channel, ...]
+    rows: tuple[str, ...] = ()
+    cols: tuple[str, ...] = ()
+
+    def encode(self) -> str:
+        """As a string, the form in which it travels through the operator's schema."""
+        channels = ",".join([channel.text for channel in self.channels])
+        rows, cols = (",".join([f'"{n}"' for n in names]) for names in (self.rows, self.cols))
+        return f"[[{channels}],[{rows}],[{cols}]]"
+
+    @staticmethod
+    def decode(text: str) -> Program:
+        return _decode(text)
+
+    def shifts(self, axis: Axis) -> tuple[str, ...]:
+        """The operands of ``axis`` that are differentiated: the shifts of SUM channels."""
+        used = {c.shift for c in self.channels if _shifted(c) and c.axis == axis}
+        return tuple(name for name in (self.rows if axis == ROW else self.cols) if name in used)
+
+    def forms(self) -> frozenset[str]:
+        """Operands that are (..., M, E) and (..., N, E)."""
+        return frozenset().union(*[channel.forms for channel in self.channels])
+
+    def ids(self) -> frozenset[str]:
+        """Operands that are compared, hence integers."""
+        return frozenset().union(*[channel.ids for channel in self.channels])
+
+    def called(self, axis: Axis) -> frozenset[str]:
+        """The operands that the channels need along ``axis``."""
+        return frozenset().union(*[channel.called[axis] for channel in self.channels])
+
+    def features(self) -> frozenset[str]:
+        """What a backend must know to serve it: the words in the tables of what it declines."""
+        return _features(self)
+
+
+def _shifted(channel: Channel) -> bool:
+    return isinstance(channel, SUM) and channel.shift is not None
+
+
+@lru_cache(maxsize=4096)
+def _decode(text: str) -> Program:
+    channels, rows, cols = json.loads(text)
+    return Program(tuple(map(_channel, channels)), tuple(rows), tuple(cols))
+
+
+def _channel(fields: dict) -> Channel:
+    kind = _KINDS[fields.pop("kind")]
+    fields["pairs"] = tuple(Test(*test) for test in fields["pairs"])
+    fields["weight"] = tuple(Term(k, tuple(names), v) for k, names, v in fields["weight"])
+    return kind(**fields)
+
+
+@lru_cache(maxsize=4096)
+def _features(program: Program) -> frozenset[str]:
+    found = set()
+    for channel in program.channels:
+        found.add(f"SUM {channel.psi}" if isinstance(channel, SUM) else channel.kind)
+        found.update(f"test {test.op}" for test in channel.pairs)
+        found.update(f"weight {term.kind}" for term in channel.weight)
+        if _shifted(channel):
+            found.add("shift")
+    return frozenset(found)

@@ -1,0 +1,246 @@
+"""What all losses share: options, checks, reductions and statistics, declared once.
+
+A loss is a frozen declaration: annotated fields are its options (a dataclass over ``nn.Module``),
+``channels`` says what it needs of the pair scores, ``combine`` turns those vectors into one loss
+per row, and ``reference`` is its textbook formula on dense scores. See CONTRIBUTING.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, fields
+from typing import Any, ClassVar, Literal, dataclass_transform
+
+import torch
+from torch import Tensor, nn
+
+from ..channel import INDEX, LSE, MAX, Channel, Test, differs
+from .check import check_finite, check_options, check_pair
+from .scores import Scores
+
+__all__ = [
+    "INSTANCE",
+    "LOSSES",
+    "CrossLoss",
+    "PairLoss",
+    "PositiveLoss",
+    "TwoViewLoss",
+    "softplus",
+]
+
+#: every public loss by the name of its function in :mod:`contrastloss.functional`
+LOSSES: dict[str, type[PairLoss]] = {}
+
+#: id under which both views of an instance are the same
+INSTANCE = "instance"
+
+
+def softplus(u: Tensor) -> Tensor:
+    """``log(1 + e^u)``, exact at both ends (``F.softplus`` switches to ``u`` beyond 20)."""
+    return -nn.functional.logsigmoid(-u)
+
+
+@dataclass_transform(kw_only_default=False)
+@dataclass(eq=False, repr=False)
+class PairLoss(nn.Module):
+    """Base of all losses; the options below are common to them.
+
+    Args:
+        temperature: divides the scores: a float, a 0-dim tensor or Parameter, or an (N,) tensor
+            (one per row). Tensors are never synchronised.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        backend: the name of a backend; None chooses.
+        return_stats: return ``(loss, stats)``, stats a dict of detached 0-dim tensors: ``accuracy``
+            (top-1), ``positive`` (mean score), ``hardest_negative`` and ``lse`` (means over rows),
+            from the same pass.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+
+    ``forward(..., logit_scale=None, logit_bias=None)`` takes an already exponentiated scale, which
+    overrides the temperature, and a bias added to every score. The loss is fp32, fp64 for fp64.
+    """
+
+    _: KW_ONLY
+    normalize: bool = True
+    reduction: Literal["mean", "sum", "none"] = "mean"
+    backend: str | None = None
+    return_stats: bool = False
+    validate: bool = False
+
+    #: what the loss asks of the pair scores, in the order of ``combine``'s arguments
+    channels: ClassVar[tuple[Channel, ...]] = ()
+    #: which pairs are negatives, for ``return_stats``
+    negatives: ClassVar[tuple[Test, ...]] = ()
+    temperature: ClassVar[Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> PairLoss:
+        self = super().__new__(cls)
+        nn.Module.__init__(self)  # before the dataclass assigns Parameters
+        return self
+
+    def __init_subclass__(cls, name: str | None = None) -> None:
+        super().__init_subclass__()
+        dataclass(eq=False, repr=False)(cls)
+        if name is not None:
+            LOSSES[name] = cls
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+                delattr(self, field.name)
+                self.register_buffer(field.name, value, persistent=False)
+
+    def extra_repr(self) -> str:
+        shown = []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                shown.append(f"{field.name}=<{tuple(value.shape)} tensor>")
+            elif value != field.default or field.name in _own_options(type(self)):
+                shown.append(f"{field.name}={value!r}")
+        return ", ".join(shown)
+
+    # ---- what a forward is made of ----------------------------------------------------------
+
+    def scores(
+        self,
+        x: Tensor,
+        y: Tensor | None,
+        logit_scale: Tensor | float | None = None,
+        logit_bias: Tensor | float | None = None,
+        *,
+        copies: int = 1,
+    ) -> Scores:
+        """The scores of checked embeddings; x holds ``copies`` rows per temperature."""
+        if self.validate:
+            check_finite(x=x, y=y)
+        row_scale = None
+        if logit_scale is not None:
+            scale = logit_scale
+        elif isinstance(self.temperature, Tensor):
+            scale = self.temperature.reciprocal()
+            if scale.ndim:
+                row_scale, scale = scale.repeat(copies).view(x.shape[:-1]), 1.0
+        else:
+            scale = 1.0 / self.temperature
+        bias = logit_bias
+        if isinstance(bias, (int, float)):
+            bias = torch.tensor(float(bias), device=x.device)
+        return Scores(
+            x,
+            y,
+            scale=scale,
+            row_scale=row_scale,
+            bias=bias,
+            normalize=self.normalize,
+            backend=self.backend,
+        )
+
+    def extra_channels(self, negatives: tuple[Test, ...]) -> tuple[Channel, ...]:
+        """What ``return_stats`` needs besides the loss's own channels."""
+        return (MAX(pairs=negatives), LSE()) if self.return_stats else ()
+
+    def split(self, stats: Sequence[Any]) -> tuple[list[Any], list[Tensor]]:
+        """The values of the loss's channels, and those of the extra ones (of MAX the value)."""
+        own, extra = list(stats[: len(self.channels)]), stats[len(self.channels) :]
+        return own, [value if isinstance(value, Tensor) else value.value for value in extra]
+
+    def reduce(self, losses: Tensor, counted: Tensor | None = None) -> Tensor:
+        """``counted`` marks the rows that take part; 'mean' of none is 0 with zero gradient."""
+        if counted is not None:
+            losses = torch.where(counted, losses, 0.0)
+        if self.reduction == "none":
+            return losses
+        if self.reduction == "sum":
+            return losses.sum()
+        if counted is not None:
+            return losses.sum() / counted.sum().clamp_min(1)
+        return losses.sum() / max(losses.numel(), 1)
+
+    def finish(
+        self,
+        losses: Tensor,
+        extra: Sequence[Any],
+        positive: Tensor,
+        *,
+        best_positive: Tensor | None = None,
+        counted: Tensor | None = None,
+    ) -> Any:
+        """The reduced loss, with its statistics where they were asked for."""
+        loss = self.reduce(losses, counted)
+        if not self.return_stats:
+            return loss
+        hardest, lse = (value.detach() for value in extra)
+        positive = positive.detach()
+        best = positive if best_positive is None else best_positive.detach()
+        rows = {
+            "accuracy": (best > hardest).to(lse.dtype),
+            "positive": positive,
+            "hardest_negative": hardest,
+            "lse": lse,
+        }
+        if counted is not None:
+            rows = {name: value[counted.flatten()] for name, value in rows.items()}
+        return loss, {name: value.mean() for name, value in rows.items()}
+
+
+def _own_options(cls: type) -> list[str]:
+    common = {field.name for field in fields(PairLoss)}
+    return [field.name for field in fields(cls) if field.name not in common]
+
+
+class PositiveLoss(PairLoss):
+    """Losses whose every row has exactly one positive, known by its position: its score is an
+    fp32 product outside the pass, and the channels speak of negatives."""
+
+    def combine(self, *values: Any) -> Tensor:
+        """One loss per row from the channels' values, the positives' scores and, for losses that
+        speak of the temperature itself, the :class:`Scores`."""
+        raise NotImplementedError
+
+    def evaluate(
+        self, scores: Scores, positive: Tensor, rows: Mapping[str, Tensor] | None = None
+    ) -> Any:
+        stats = scores.stats((*self.channels, *self.extra_channels(self.negatives)), rows)
+        own, extra = self.split(stats)
+        return self.finish(self.combine(*own, positive, scores), extra, positive)
+
+
+class CrossLoss(PositiveLoss):
+    """Rows of x against rows of y, (N, D) each; row i's positive is column i."""
+
+    negatives = (differs(INDEX),)
+
+    def forward(
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        logit_scale: Tensor | float | None = None,
+        logit_bias: Tensor | float | None = None,
+    ) -> Any:
+        check_pair(self, x, y, logit_scale, logit_bias)
+        scores = self.scores(x, y, logit_scale, logit_bias)
+        return self.evaluate(scores, scores.aligned())
+
+
+class TwoViewLoss(PositiveLoss):
+    """Two views x and y, (N, D) each, of the same instances: 2N anchors, each against the other
+    2N - 1 rows; its positive is the other view of its instance."""
+
+    negatives = (differs(INSTANCE),)
+
+    def forward(
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        logit_scale: Tensor | float | None = None,
+        logit_bias: Tensor | float | None = None,
+    ) -> Any:
+        check_pair(self, x, y, logit_scale, logit_bias)
+        scores = self.scores(torch.cat([x, y]), None, logit_scale, logit_bias, copies=2)
+        rows = {INSTANCE: torch.arange(x.shape[0], device=x.device).repeat(2)}
+        return self.evaluate(scores, scores.halves(), rows)

@@ -1,0 +1,131 @@
+"""Checks of a loss's options and inputs: each message names the argument, what came, what fits."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..ops.check import check_device, check_embeddings, shape
+
+__all__ = [
+    "check_finite",
+    "check_labels",
+    "check_matrix",
+    "check_negatives",
+    "check_options",
+    "check_pair",
+    "check_scale",
+    "positive",
+]
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def positive(name: str, value: Any) -> None:
+    """A positive float; tensors pass, since looking at them would synchronise a device."""
+    if isinstance(value, Tensor):
+        if not value.is_floating_point():
+            raise TypeError(f"{name}: got a tensor of {value.dtype}, expected a floating dtype")
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name}: got {type(value).__name__}, expected a float or a tensor")
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"{name}: got {value}, expected a positive finite number")
+
+
+def check_options(loss: Any) -> None:
+    positive("temperature", loss.temperature)
+    if isinstance(loss.temperature, Tensor) and loss.temperature.ndim > 1:
+        raise ValueError(f"temperature: got shape {shape(loss.temperature)}, expected () or (N,)")
+    if loss.reduction not in REDUCTIONS:
+        raise ValueError(
+            f"reduction: got {loss.reduction!r}, expected one of {', '.join(REDUCTIONS)}"
+        )
+
+
+def check_matrix(name: str, value: Tensor) -> None:
+    check_embeddings(name, value)
+    if value.ndim != 2 or value.shape[1] < 1:
+        raise ValueError(f"{name}: got shape {shape(value)}, expected (N, D) with D >= 1")
+
+
+def check_pair(
+    loss: Any,
+    x: Tensor,
+    y: Tensor,
+    logit_scale: Tensor | float | None,
+    logit_bias: Tensor | float | None,
+) -> None:
+    """Two matrices of equal shape, and what overrides the temperature."""
+    check_matrix("x", x)
+    check_embeddings("y", y)
+    _same_dtype("y", y, "x", x)
+    check_device("y", y, "x", x)
+    if y.shape != x.shape:
+        raise ValueError(f"y: got shape {shape(y)}, expected x's {shape(x)}")
+    check_scale(loss, x.shape[0], logit_scale, logit_bias)
+
+
+def check_negatives(negatives: Tensor, x: Tensor) -> None:
+    check_embeddings("negatives", negatives)
+    _same_dtype("negatives", negatives, "x", x)
+    check_device("negatives", negatives, "x", x)
+    n, d = x.shape
+    fits = negatives.ndim == 2 or (negatives.ndim == 3 and negatives.shape[0] == n)
+    if not fits or negatives.shape[-1] != d:
+        raise ValueError(
+            f"negatives: got shape {shape(negatives)}, expected (K, {d}) or ({n}, K, {d})"
+        )
+
+
+def _same_dtype(name: str, value: Tensor, other: str, tensor: Tensor) -> None:
+    """Equal dtypes; under autocast low precision and fp32 may meet, as in torch.matmul."""
+    if value.dtype == tensor.dtype:
+        return
+    cast = torch.is_autocast_enabled(tensor.device.type)
+    if not cast or torch.float64 in (value.dtype, tensor.dtype):
+        raise TypeError(f"{name}: got dtype {value.dtype}, expected {other}'s {tensor.dtype}")
+
+
+def check_scale(
+    loss: Any, n: int, logit_scale: Tensor | float | None, logit_bias: Tensor | float | None
+) -> None:
+    tau = loss.temperature
+    if logit_scale is not None:
+        positive("logit_scale", logit_scale)
+        if isinstance(logit_scale, Tensor) and logit_scale.ndim:
+            raise ValueError(f"logit_scale: got shape {shape(logit_scale)}, expected ()")
+    elif isinstance(tau, Tensor) and tau.ndim and tau.shape != (n,):
+        raise ValueError(f"temperature: got shape {shape(tau)}, expected () or ({n},)")
+    if isinstance(logit_bias, Tensor):
+        if not logit_bias.is_floating_point() or logit_bias.ndim:
+            raise ValueError(
+                f"logit_bias: got {logit_bias.dtype} {shape(logit_bias)}, expected a floating ()"
+            )
+    elif logit_bias is not None and not isinstance(logit_bias, (int, float)):
+        raise TypeError(f"logit_bias: got {type(logit_bias).__name__}, expected a float or tensor")
+
+
+def check_labels(labels: Tensor, n: int, x: Tensor) -> None:
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"labels: got {type(labels).__name__}, expected a tensor")
+    if labels.is_floating_point() or labels.is_complex():
+        raise TypeError(f"labels: got dtype {labels.dtype}, expected an integer one")
+    if labels.shape != (n,):
+        raise ValueError(f"labels: got shape {shape(labels)}, expected ({n},)")
+    check_device("labels", labels, "the embeddings", x)
+
+
+def check_finite(**tensors: Tensor | None) -> None:
+    for name, value in tensors.items():
+        if value is None:
+            continue
+        bad = int((~value.isfinite()).any(-1).sum())
+        if bad:
+            raise ValueError(
+                f"{name}: got NaN or infinity in {bad} of {value[..., 0].numel()} rows, "
+                "expected finite embeddings (validate=True)"
+            )

@@ -1,0 +1,43 @@
+"""CLIP."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from ..channel import COL, INDEX, LSE, differs
+from .base import CrossLoss, softplus
+from .scores import Scores
+
+__all__ = ["CLIPLoss"]
+
+
+class CLIPLoss(CrossLoss, name="clip"):
+    r"""The mean of InfoNCE over rows and InfoNCE over columns, out of one pass.
+
+    .. math:: \ell_i = -\tfrac12 \log \frac{e^{s_{ii}}}{\sum_j e^{s_{ij}}}
+        - \tfrac12 \log \frac{e^{s_{ii}}}{\sum_j e^{s_{ji}}},
+        \qquad s_{ij} = \cos(x_i, y_j) / \tau
+
+    Args:
+        temperature: tau, 0.07. An (N,) tensor divides row i's scores in both terms.
+
+    Shape:
+        x, y: (N, D), e.g. images and their texts. Loss: (), or (N,) for ``reduction='none'``.
+
+    Source: Radford et al., Learning Transferable Visual Models From Natural Language
+    Supervision, 2021.
+    """
+
+    temperature: float | Tensor = 0.07
+    channels = (LSE(pairs=(differs(INDEX),)), LSE(pairs=(differs(INDEX),), axis=COL))
+
+    def combine(self, by_row: Tensor, by_col: Tensor, positive: Tensor, scores: Scores) -> Tensor:
+        return 0.5 * (softplus(by_row - positive) + softplus(by_col - positive))
+
+    @staticmethod
+    def reference(x: Tensor, y: Tensor, *, scale: Tensor, bias: Tensor) -> Tensor:
+        s, target = scale * (x @ y.mT) + bias, torch.arange(len(x), device=x.device)
+        rows = cross_entropy(s, target, reduction="none")
+        return (rows + cross_entropy(s.mT, target, reduction="none")) / 2

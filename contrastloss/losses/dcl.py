@@ -1,0 +1,74 @@
+"""Decoupled contrastive learning."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..channel import LSE, differs
+from .base import INSTANCE, TwoViewLoss
+from .check import positive as check_positive
+from .scores import Scores
+
+__all__ = ["DCLLoss"]
+
+
+class DCLLoss(TwoViewLoss, name="dcl"):
+    r"""NT-Xent with the positive taken out of the denominator.
+
+    .. math:: \ell_i = -w_i s_{ip} + \log \sum_{j \notin \{i, p\}} e^{s_{ij}},
+        \qquad s_{ij} = \cos(z_i, z_j) / \tau
+
+    for every row i of ``z = [x; y]``, p the other view of its instance.
+
+    Args:
+        temperature: tau, 0.1.
+        weight: None for :math:`w = 1` (DCL); a number sigma for DCLW,
+            :math:`w_i = 2 - N \operatorname{softmax}_i(\cos(x_i, y_i) / \sigma)` (paper: 0.5).
+        detach_weight: no gradient through w (the default); False differentiates it.
+
+    Shape:
+        x, y: (N, D). Loss: (), or (2N,) for ``reduction='none'``. One instance alone: 0.
+
+    Source: Yeh et al., Decoupled Contrastive Learning, 2022.
+    """
+
+    temperature: float | Tensor = 0.1
+    weight: float | None = None
+    detach_weight: bool = True
+    channels = (LSE(pairs=(differs(INSTANCE),)),)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.weight is not None:
+            check_positive("weight", self.weight)
+
+    def combine(self, negative: Tensor, positive: Tensor, scores: Scores) -> Tensor:
+        weight: float | Tensor = 1.0
+        if self.weight is not None:
+            cosine = scores.cosines(positive).unflatten(0, (2, -1))
+            weight = (2.0 - cosine.shape[1] * (cosine / self.weight).softmax(1)).flatten()
+            weight = weight.detach() if self.detach_weight else weight
+        return torch.where(negative == -torch.inf, 0.0, negative - weight * positive)
+
+    @staticmethod
+    def reference(
+        x: Tensor,
+        y: Tensor,
+        *,
+        scale: Tensor,
+        bias: Tensor,
+        weight: float | None,
+        detach_weight: bool,
+    ) -> Tensor:
+        z, n = torch.cat([x, y]), len(x)
+        s = scale * (z @ z.mT) + bias
+        i = torch.arange(2 * n, device=x.device)
+        positive = s[i, i.roll(n)]
+        own = i[:, None] % n == i % n
+        w = torch.ones_like(positive)
+        if weight is not None:
+            w = (2 - n * ((x * y).sum(1) / weight).softmax(0)).repeat(2)
+            w = w.detach() if detach_weight else w
+        loss = -w * positive + s.masked_fill(own, -torch.inf).logsumexp(1)
+        return torch.where(own.all(1), 0.0, loss)

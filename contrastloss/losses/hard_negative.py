@@ -1,0 +1,91 @@
+"""Hard-negative sampling by importance weights (HCL), and its debiased special case."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..channel import LSE, Channel, differs
+from .base import INSTANCE, TwoViewLoss, softplus
+from .scores import Scores
+
+__all__ = ["HardNegativeLoss"]
+
+
+class HardNegativeLoss(TwoViewLoss, name="hard_negative"):
+    r"""NT-Xent whose negatives are weighted by :math:`e^{\beta s}` and debiased by the class prior.
+
+    With M = 2N - 2 negatives per row of ``z = [x; y]``, P the positive's score,
+
+    .. math::
+        \log G_i &= \log M + \log \sum_j e^{(1 + \beta) s_{ij}} - \log \sum_j e^{\beta s_{ij}}
+
+        N_i &= \max\Bigl(\frac{G_i - \tau^+ M e^{P_i}}{1 - \tau^+},\; M e^{-1/\tau}\Bigr)
+
+        \ell_i &= -\log \frac{e^{P_i}}{e^{P_i} + N_i}
+
+    in logarithms throughout. ``beta=0`` is the debiased contrastive loss, ``beta=0, tau_plus=0``
+    NT-Xent. The weights are differentiated, as in the authors' code.
+
+    Args:
+        temperature: tau, 0.5.
+        beta: concentration on hard negatives, 1.0; at least 0.
+        tau_plus: prior probability that a negative is of the anchor's class, 0.1; in [0, 1).
+
+    Shape:
+        x, y: (N, D). Loss: (), or (2N,) for ``reduction='none'``. One instance alone: 0.
+
+    Source: Robinson et al., Contrastive Learning with Hard Negative Samples, 2021; Chuang et al.,
+    Debiased Contrastive Learning, 2020.
+    """
+
+    temperature: float | Tensor = 0.5
+    beta: float = 1.0
+    tau_plus: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.beta >= 0 and math.isfinite(self.beta)):
+            raise ValueError(f"beta: got {self.beta}, expected a finite number of at least 0")
+        if not 0 <= self.tau_plus < 1:
+            raise ValueError(f"tau_plus: got {self.tau_plus}, expected a number in [0, 1)")
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:  # type: ignore[override]
+        pairs = (differs(INSTANCE),)
+        return (LSE(1.0 + self.beta, pairs=pairs), LSE(self.beta, pairs=pairs))
+
+    def combine(self, hard: Tensor, weights: Tensor, positive: Tensor, scores: Scores) -> Tensor:
+        count = max(positive.shape[0] - 2, 0)
+        if count == 0:
+            return 0.0 * positive
+        log_count = math.log(count)
+        reweighted = log_count + hard - weights  # log G
+        if self.tau_plus > 0:
+            # log(G - tau+ M e^P) = log G + log1p(-t); t >= 1 leaves nothing, and the floor holds
+            t = torch.exp(math.log(self.tau_plus) + log_count + positive - reweighted)
+            some = t < 1
+            rest = torch.log1p(-torch.where(some, t, 0.0))
+            reweighted = torch.where(some, reweighted + rest, -torch.inf)
+        negative = reweighted - math.log1p(-self.tau_plus)
+        floor = log_count - scores.inverse_temperature
+        return softplus(torch.where(negative > floor, negative, floor) - positive)
+
+    @staticmethod
+    def reference(
+        x: Tensor, y: Tensor, *, scale: Tensor, bias: Tensor, beta: float, tau_plus: float
+    ) -> Tensor:
+        z, n = torch.cat([x, y]), len(x)
+        s = scale * (z @ z.mT) + bias
+        i, m = torch.arange(2 * n, device=x.device), 2 * n - 2
+        top = s.detach().max()  # the loss is invariant to a shift of all scores and of the floor
+        e = torch.exp(s - top)
+        positive = e[i, i.roll(n)]
+        other = i[:, None] % n != i % n
+        weight = torch.where(other, torch.exp(beta * (s - top)), 0.0)
+        hard = m * (weight * e).sum(1) / weight.sum(1)
+        floor = m * torch.exp(-scale - top)
+        negative = torch.maximum((hard - tau_plus * m * positive) / (1 - tau_plus), floor.flatten())
+        return torch.log1p(negative / positive) if m else 0 * positive

@@ -1,0 +1,45 @@
+"""NT-Xent, the loss of SimCLR."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from ..channel import LSE, differs
+from .base import INSTANCE, TwoViewLoss, softplus
+from .scores import Scores
+
+__all__ = ["NTXentLoss"]
+
+
+class NTXentLoss(TwoViewLoss, name="nt_xent"):
+    r"""Normalised temperature-scaled cross entropy over two views of N instances.
+
+    .. math:: \ell_i = -\log \frac{e^{s_{ip}}}{\sum_{j \ne i} e^{s_{ij}}},
+        \qquad s_{ij} = \cos(z_i, z_j) / \tau
+
+    for every row i of ``z = [x; y]``, p the other view of its instance; the mean is over 2N.
+
+    Args:
+        temperature: tau, 0.1.
+
+    Shape:
+        x, y: (N, D). Loss: (), or (2N,) for ``reduction='none'``, x's rows first. One instance
+        alone has no negative: 0.
+
+    Source: Chen et al., A Simple Framework for Contrastive Learning of Visual
+    Representations, 2020.
+    """
+
+    temperature: float | Tensor = 0.1
+    channels = (LSE(pairs=(differs(INSTANCE),)),)
+
+    def combine(self, negative: Tensor, positive: Tensor, scores: Scores) -> Tensor:
+        return softplus(negative - positive)
+
+    @staticmethod
+    def reference(x: Tensor, y: Tensor, *, scale: Tensor, bias: Tensor) -> Tensor:
+        z, n = torch.cat([x, y]), len(x)
+        s = (scale * (z @ z.mT) + bias).fill_diagonal_(-torch.inf)
+        return cross_entropy(s, torch.arange(2 * n, device=x.device).roll(n), reduction="none")

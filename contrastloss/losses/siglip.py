@@ -1,0 +1,56 @@
+"""The sigmoid loss of SigLIP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..channel import INDEX, SUM, differs
+from .base import CrossLoss, softplus
+from .scores import Scores
+
+__all__ = ["SigLIPLoss"]
+
+
+class SigLIPLoss(CrossLoss, name="siglip"):
+    r"""Every pair is a binary classification.
+
+    .. math:: \ell_i = \sum_j \log\bigl(1 + e^{-z_{ij} s_{ij}}\bigr), \qquad
+        s_{ij} = \cos(x_i, y_j) / \tau + b, \quad z_{ij} = 2 [i = j] - 1
+
+    ``'mean'`` is the sum over pairs divided by N.
+
+    Args:
+        temperature: tau, 0.1.
+        bias: b, -10.0; a float, a 0-dim tensor or a Parameter. ``logit_bias`` overrides it.
+
+    Shape:
+        x, y: (N, D). Loss: (), or (N,) for ``reduction='none'``.
+
+    Source: Zhai et al., Sigmoid Loss for Language Image Pre-Training, 2023.
+    """
+
+    temperature: float | Tensor = 0.1
+    bias: float | Tensor = -10.0
+    channels = (SUM("softplus", pairs=(differs(INDEX),)),)
+
+    def forward(
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        logit_scale: Tensor | float | None = None,
+        logit_bias: Tensor | float | None = None,
+    ) -> Any:
+        bias = self.bias if logit_bias is None else logit_bias
+        return super().forward(x, y, logit_scale=logit_scale, logit_bias=bias)
+
+    def combine(self, negative: Tensor, positive: Tensor, scores: Scores) -> Tensor:
+        return softplus(-positive) + negative
+
+    @staticmethod
+    def reference(x: Tensor, y: Tensor, *, scale: Tensor, bias: Tensor) -> Tensor:
+        z = 2 * torch.eye(len(x), dtype=x.dtype, device=x.device) - 1
+        return -torch.nn.functional.logsigmoid(z * (scale * (x @ y.mT) + bias)).sum(1)

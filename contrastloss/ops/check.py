@@ -1,0 +1,134 @@
+"""Checks of an operator's operands. Every message names the argument, what came and what fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from ..channel import COL, INDEX, ROW, Axis, Program
+
+__all__ = ["check_embeddings", "check_operands"]
+
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+_VECTORS = ("scale", "row_scale", "col_scale", "row_bias", "col_bias")
+
+
+def shape(tensor: Tensor) -> str:
+    return str(tuple(tensor.shape))
+
+
+def check_embeddings(name: str, value: Tensor, like: tuple[str, Tensor] | None = None) -> None:
+    """A dense floating tensor; with ``like``, of that tensor's dtype and device."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: got {type(value).__name__}, expected a tensor")
+    if type(value).__name__ == "DTensor":
+        raise TypeError(f"{name}: got a DTensor, expected a local tensor: pass {name}.to_local()")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name}: got a tensor of layout {value.layout}, expected a dense one")
+    if value.dtype not in DTYPES:
+        raise TypeError(f"{name}: got dtype {value.dtype}, expected one of {_names(DTYPES)}")
+    if like is not None:
+        other, tensor = like
+        if value.dtype != tensor.dtype:
+            raise TypeError(f"{name}: got dtype {value.dtype}, expected {other}'s {tensor.dtype}")
+        check_device(name, value, other, tensor)
+
+
+def check_device(name: str, value: Tensor, other: str, tensor: Tensor) -> None:
+    if value.device != tensor.device:
+        raise ValueError(f"{name}: got device {value.device}, expected {other}'s {tensor.device}")
+
+
+def _names(dtypes: Sequence[torch.dtype]) -> str:
+    return ", ".join(str(d).removeprefix("torch.") for d in dtypes)
+
+
+def check_operands(
+    x: Tensor,
+    y: Tensor | None,
+    vectors: Sequence[Tensor | None],
+    rows: Mapping[str, Tensor],
+    cols: Mapping[str, Tensor],
+    program: Program,
+) -> None:
+    """Everything that :func:`~contrastloss.ops.pair_stats` asks of its arguments."""
+    check_embeddings("x", x)
+    if x.ndim < 2:
+        raise ValueError(f"x: got shape {shape(x)}, expected (..., M, D)")
+    if x.shape[-1] < 1:
+        raise ValueError(f"x: got shape {shape(x)}, expected at least one feature")
+    if y is not None:
+        check_embeddings("y", y, ("x", x))
+        if y.ndim != x.ndim or y.shape[:-2] != x.shape[:-2] or y.shape[-1] != x.shape[-1]:
+            expected = f"({', '.join(map(str, (*x.shape[:-2], 'N', x.shape[-1])))})"
+            raise ValueError(f"y: got shape {shape(y)}, expected {expected} as x {shape(x)}")
+    if not program.channels:
+        raise ValueError("channels: got none, expected at least one")
+    lengths = {ROW: x.shape[-2], COL: (x if y is None else y).shape[-2]}
+    for name, value in zip(_VECTORS, vectors, strict=True):
+        if value is not None:
+            _check_vector(name, value, x, None if name == "scale" else lengths[name[:3]])  # type: ignore[index]
+    for axis, operands in ((ROW, rows), (COL, cols)):
+        for name, value in operands.items():
+            _check_operand(axis, name, value, x, lengths[axis], program)
+    _check_names(program)
+
+
+def _check_vector(name: str, value: Tensor, x: Tensor, length: int | None) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: got {type(value).__name__}, expected a tensor")
+    if not value.is_floating_point():
+        raise TypeError(f"{name}: got dtype {value.dtype}, expected a floating one")
+    if length is None:
+        if value.ndim:
+            raise ValueError(f"{name}: got shape {shape(value)}, expected a 0-dim tensor")
+        if value.device != x.device and value.device.type != "cpu":
+            raise ValueError(f"{name}: got device {value.device}, expected x's {x.device}")
+        return
+    check_device(name, value, "x", x)
+    _check_broadcast(name, value, (*x.shape[:-2], length))
+
+
+def _check_broadcast(name: str, value: Tensor, target: tuple[int, ...]) -> None:
+    fits = value.ndim <= len(target) and all(
+        have in (1, want) for have, want in zip(value.shape[::-1], target[::-1], strict=False)
+    )
+    if not fits:
+        raise ValueError(f"{name}: got shape {shape(value)}, expected one that expands to {target}")
+
+
+def _check_operand(
+    axis: Axis, name: str, value: Tensor, x: Tensor, length: int, program: Program
+) -> None:
+    label = f"{axis}s[{name!r}]"
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{label}: got {type(value).__name__}, expected a tensor")
+    check_device(label, value, "x", x)
+    if name in program.forms():
+        if not value.is_floating_point() or value.ndim < 2:
+            raise TypeError(
+                f"{label}: got {value.dtype} {shape(value)}, expected floating (..., E)"
+            )
+        _check_broadcast(label, value, (*x.shape[:-2], length, value.shape[-1]))
+    else:
+        _check_broadcast(label, value, (*x.shape[:-2], length))
+    if name in program.ids() and (value.is_floating_point() or value.is_complex()):
+        raise TypeError(f"{label}: got dtype {value.dtype}, expected an integer one: tests compare")
+    if value.requires_grad and name not in program.shifts(axis):
+        raise ValueError(
+            f"{label}: got a tensor that requires grad, expected a detached one: "
+            "ids, labels, log-weights and forms carry no gradient"
+        )
+
+
+def _check_names(program: Program) -> None:
+    """Every name that a channel calls is an operand of the axes on which it is needed."""
+    for axis, given in ((ROW, program.rows), (COL, program.cols)):
+        for name in program.called(axis):
+            if name not in given and name != INDEX:
+                raise ValueError(f"{axis}s: got {sorted(given)}, expected {name!r} among them")
+        for name in given:
+            if name not in program.called(ROW) | program.called(COL):
+                raise ValueError(f"{axis}s: got {name!r}, which no channel calls")

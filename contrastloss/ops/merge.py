@@ -1,0 +1,80 @@
+"""Statistics of a union of column blocks, or of shards, from those of its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..channel import LSE, MAX, SUM, Channel
+from .results import Expectation, Maximum
+
+__all__ = ["merge"]
+
+
+def merge(channel: Channel, parts: Sequence[Any], offsets: Sequence[int] | None = None) -> Any:
+    """Merge what ``channel`` returned for disjoint blocks of the axis it reduces.
+
+    ``LSE`` adds in logs, ``SUM`` adds, ``EXPECT`` averages by the blocks' softmax mass, ``MAX``
+    takes the largest and, among equals, the earliest block. A plain ``logaddexp`` has NaN gradients
+    where every block is empty; here they are zero.
+
+    Args:
+        channel: the channel that returned every part.
+        parts: its results, one per block, of equal shapes.
+        offsets: the position of each block's first element, added to the indices of ``MAX``.
+
+    Raises:
+        ValueError: ``parts`` is empty, or ``offsets`` has another length.
+    """
+    if not parts:
+        raise ValueError("parts: got an empty sequence, expected at least one block")
+    if offsets is not None and len(offsets) != len(parts):
+        raise ValueError(f"offsets: got {len(offsets)} for {len(parts)} parts")
+    if isinstance(channel, LSE):
+        return log_sum_exp(torch.stack(list(parts)))
+    if isinstance(channel, SUM):
+        return torch.stack(list(parts)).sum(0)
+    if isinstance(channel, MAX):
+        return _maximum(parts, offsets or [0] * len(parts))
+    lse = torch.stack([part.lse for part in parts])
+    mass = _softmax(lse)
+    value = (mass * torch.stack([part.value for part in parts])).sum(0)
+    return Expectation(value, log_sum_exp(lse))
+
+
+def log_sum_exp(values: Tensor) -> Tensor:
+    """``log sum_b exp(values[b])``: -inf with zero gradient where every block is -inf."""
+    top = values.detach().amax(0)
+    shift = torch.where(top == -torch.inf, 0.0, top)
+    total = torch.exp(values - shift).sum(0)
+    empty = total == 0
+    return torch.where(empty, -torch.inf, torch.log(torch.where(empty, 1.0, total)) + shift)
+
+
+def _softmax(values: Tensor) -> Tensor:
+    """Softmax over blocks, 0 where every block is empty."""
+    top = values.detach().amax(0)
+    e = torch.exp(values - torch.where(top == -torch.inf, 0.0, top))
+    total = e.sum(0)
+    return e / torch.where(total == 0, 1.0, total)
+
+
+def _maximum(parts: Sequence[Maximum], offsets: Sequence[int]) -> Maximum:
+    values = torch.stack([part.value for part in parts])
+    index = torch.stack(
+        [torch.where(p.index < 0, -1, p.index + o) for p, o in zip(parts, offsets, strict=True)]
+    )
+    best = values.detach().amax(0)
+    hit = (values == best) & (index >= 0)
+    nowhere = torch.iinfo(index.dtype).max
+    block = torch.where(
+        hit, torch.arange(len(parts), device=hit.device).view(-1, *[1] * best.ndim), nowhere
+    )
+    block = block.amin(0)
+    empty = block == nowhere
+    block = torch.where(empty, 0, block).unsqueeze(0)
+    value, index = values.gather(0, block)[0], index.gather(0, block)[0]
+    return Maximum(value, torch.where(empty, -1, index))

@@ -1,0 +1,415 @@
+"""``pair_stats``: vectors over rows and columns from scores that are never stored.
+
+The operator is registered with torch.library (schema, fake, autograd), so torch.compile and
+torch.export see one opaque node; :class:`PairStats` is the same forward and backward as a plain
+``torch.autograd.Function``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..backends import Gradients, PairCall, choose, reference
+from ..channel import COL, ROW, Axis, Channel, Program
+from .check import check_operands
+from .results import named
+
+__all__ = ["PairStats", "pair_stats"]
+
+
+def pair_stats(
+    x: Tensor,
+    y: Tensor | None,
+    channels: Sequence[Channel],
+    *,
+    scale: Tensor | float | None = None,
+    row_scale: Tensor | None = None,
+    col_scale: Tensor | None = None,
+    row_bias: Tensor | None = None,
+    col_bias: Tensor | None = None,
+    rows: Mapping[str, Tensor] | None = None,
+    cols: Mapping[str, Tensor] | None = None,
+    compute_dtype: torch.dtype | None = None,
+    backend: str | None = None,
+) -> list[Any]:
+    r"""Statistics of the scores
+
+    .. math:: s_{ij} = \text{scale}\; a_i b_j \langle x_i, y_j \rangle + \beta_i + \gamma_j
+
+    for every channel, both axes out of one pass, in memory O(M + N).
+
+    Args:
+        x: rows, (..., M, D), of a floating dtype.
+        y: columns, (..., N, D), with x's dtype and leading dimensions; None for x itself, where
+            self pairs are dropped by position and ``cols`` defaults to ``rows``.
+        channels: what to return; see :mod:`contrastloss.channel`.
+        scale: a number or a 0-dim tensor (the inverse temperature); never synchronised.
+        row_scale, col_scale: a (..., M) and b (..., N), e.g. inverse norms for cosines.
+        row_bias, col_bias: beta and gamma. All of these broadcast and may need gradients.
+        rows, cols: the vectors that channels call by name (ids, weights, shifts, labels), and the
+            (..., M, E) and (..., N, E) operands of a form. Only shifts carry gradient.
+        compute_dtype: x and y are rounded to it for the products; default their own dtype, under
+            autocast the autocast dtype. Scores, statistics and gradients are not rounded.
+        backend: the name of a backend; None chooses.
+
+    Returns:
+        One entry per channel: a vector (..., M) or (..., N) in fp32 (fp64 for fp64), for ``EXPECT``
+        and ``MAX`` a named pair of them.
+
+    Raises:
+        TypeError, ValueError: an operand's dtype, shape or device is wrong, or one that carries no
+            gradient requires it; the message names it.
+        RuntimeError: ``backend`` was named and cannot serve; with the reason.
+    """
+    rows = dict(rows or {})
+    cols = rows if cols is None and y is None else dict(cols or {})
+    program = Program(tuple(channels), tuple(rows), tuple(cols))
+    if isinstance(scale, (int, float)):
+        scale = torch.tensor(
+            float(scale), dtype=torch.float64 if x.dtype == torch.float64 else torch.float32
+        ).to(x.device)
+    vectors = (scale, row_scale, col_scale, row_bias, col_bias)
+    check_operands(x, y, vectors, rows, cols, program)
+    if compute_dtype is None:
+        compute_dtype = _autocast_dtype(x)
+    flat = torch.ops.contrastloss.pair_stats(
+        x, y, *vectors, list(rows.values()), list(cols.values()), program.encode(),
+        compute_dtype, backend,
+    )  # fmt: skip
+    results, first = [], 0
+    for channel in program.channels:
+        last = first + len(channel.returns)
+        results.append(named(channel, flat[first:last]))
+        first = last
+    return results
+
+
+def _autocast_dtype(x: Tensor) -> torch.dtype:
+    """The dtype in which a matmul of x would run here."""
+    if x.dtype == torch.float32 and torch.is_autocast_enabled(x.device.type):
+        return torch.get_autocast_dtype(x.device.type)
+    return x.dtype
+
+
+# ---- between the schema and the backends -----------------------------------------------------
+
+_OPERANDS = (
+    "Tensor x, Tensor? y, Tensor? scale, Tensor? row_scale, Tensor? col_scale, "
+    "Tensor? row_bias, Tensor? col_bias, Tensor[] rows, Tensor[] cols, str program, "
+    "ScalarType compute_dtype, str? backend"
+)
+_INPUTS = len(_OPERANDS.split(","))
+_FORWARD = "contrastloss::pair_stats"
+_BACKWARD = "contrastloss::pair_stats_backward"
+
+
+@dataclass(frozen=True)
+class _Form:
+    """An operator call as it was written; :meth:`call` gives it the backends' one form."""
+
+    x: Tensor
+    y: Tensor | None
+    scale: Tensor | None
+    row_scale: Tensor | None
+    col_scale: Tensor | None
+    row_bias: Tensor | None
+    col_bias: Tensor | None
+    rows: Sequence[Tensor]
+    cols: Sequence[Tensor]
+    program: str
+    compute_dtype: torch.dtype
+    backend: str | None
+
+    @property
+    def lead(self) -> torch.Size:
+        return self.x.shape[:-2]
+
+    def length(self, axis: Axis) -> int:
+        return (self.x if axis == ROW or self.y is None else self.y).shape[-2]
+
+    def call(self) -> PairCall:
+        program = Program.decode(self.program)
+        stat = torch.float64 if self.x.dtype == torch.float64 else torch.float32
+
+        def vector(value: Tensor | None, axis: Axis) -> Tensor | None:
+            if value is None:
+                return None
+            return self._lift(value.to(stat), self.length(axis))
+
+        def operand(value: Tensor, axis: Axis, name: str) -> Tensor:
+            if name in program.forms():
+                return self._lift(value, self.length(axis), value.shape[-1])
+            return self._lift(value, self.length(axis))
+
+        return PairCall(
+            self._matrix(self.x),
+            None if self.y is None else self._matrix(self.y),
+            None if self.scale is None else self.scale.to(stat),
+            vector(self.row_scale, ROW),
+            vector(self.col_scale, COL),
+            vector(self.row_bias, ROW),
+            vector(self.col_bias, COL),
+            tuple(operand(v, ROW, n) for v, n in zip(self.rows, program.rows, strict=True)),
+            tuple(operand(v, COL, n) for v, n in zip(self.cols, program.cols, strict=True)),
+            program,
+            self.compute_dtype,
+        )
+
+    def _matrix(self, value: Tensor) -> Tensor:
+        return value[None] if value.ndim == 2 else value.flatten(0, -3)
+
+    def _lift(self, value: Tensor, *shape: int) -> Tensor:
+        if value.shape == shape and not self.lead:
+            return value[None]
+        return value.expand(*self.lead, *shape).reshape(self.lead.numel(), *shape)
+
+    def lower(self, value: Tensor, like: Tensor) -> Tensor:
+        """A backend's gradient in the shape and dtype of the operand it belongs to."""
+        if value.ndim and value.ndim != like.ndim or value.shape != like.shape:
+            value = value.reshape(*self.lead, *value.shape[1:]).sum_to_size(like.shape)
+        return value.to(like.dtype)
+
+
+def _mask(flags: Sequence[bool]) -> int:
+    return sum(1 << bit for bit, flag in enumerate(flags) if flag)
+
+
+def _names(needs: int) -> frozenset[str]:
+    return frozenset(name for bit, name in enumerate(Gradients.NAMES) if needs >> bit & 1)
+
+
+def _forward(*inputs: Any) -> list[Tensor]:
+    form = _Form(*inputs)
+    call = form.call()
+    with torch.autocast(form.x.device.type, enabled=False):
+        outputs = choose(call, form.backend).pair_stats_forward(call)
+    return [o.reshape(*form.lead, o.shape[-1]) for o in outputs]
+
+
+def _split_grads(form: _Form, outputs: Sequence[Tensor], grads: Sequence[Tensor], live: int):
+    """Outputs and gradients as backends take them; None for an output without gradient."""
+    rest = iter(grads)
+    flat_out = [form._lift(o, o.shape[-1]) for o in outputs]
+    flat_grad = [
+        form._lift(next(rest), o.shape[-1]) if live >> k & 1 else None
+        for k, o in enumerate(outputs)
+    ]
+    return flat_out, flat_grad
+
+
+def _backward(*args: Any) -> list[Tensor]:
+    """Gradients of what ``needs`` marks, in order, then those of the row and column shifts."""
+    form, (outputs, grads, live, needs) = _Form(*args[:_INPUTS]), args[_INPUTS:]
+    call, names = form.call(), _names(needs)
+    flat_out, flat_grad = _split_grads(form, outputs, grads, live)
+    with torch.autocast(form.x.device.type, enabled=False):
+        found = choose(call, form.backend).pair_stats_backward(call, flat_out, flat_grad, names)
+    result = [
+        form.lower(getattr(found, name), getattr(form, name))
+        for name in Gradients.NAMES
+        if name in names
+    ]
+    for axis, values in ((ROW, form.rows), (COL, form.cols)):
+        order = call.program.rows if axis == ROW else call.program.cols
+        for name, grad in zip(call.program.shifts(axis), found.shifts(axis), strict=True):
+            result.append(form.lower(grad, values[order.index(name)]))
+    return result
+
+
+def _fake_forward(*inputs: Any) -> list[Tensor]:
+    form = _Form(*inputs)
+    stat = torch.float64 if form.x.dtype == torch.float64 else torch.float32
+    outputs = []
+    for channel in Program.decode(form.program).channels:
+        shape = (*form.lead, form.length(channel.axis))
+        for name in channel.returns:
+            dtype = torch.int64 if name == "index" else stat
+            outputs.append(form.x.new_empty(shape, dtype=dtype))
+    return outputs
+
+
+def _fake_backward(*args: Any) -> list[Tensor]:
+    form, needs = _Form(*args[:_INPUTS]), _names(args[-1])
+    program = Program.decode(form.program)
+    likes = [getattr(form, name) for name in Gradients.NAMES if name in needs]
+    likes += [form.rows[program.rows.index(n)] for n in program.shifts(ROW)]
+    likes += [form.cols[program.cols.index(n)] for n in program.shifts(COL)]
+    return [torch.empty_like(t, memory_format=torch.contiguous_format) for t in likes]
+
+
+# ---- autograd ---------------------------------------------------------------------------------
+
+
+def _save(ctx: Any, inputs: Sequence[Any], output: Sequence[Tensor]) -> None:
+    tensors, rows, cols = inputs[:7], inputs[7], inputs[8]
+    ctx.save_for_backward(*tensors, *rows, *cols, *output)
+    ctx.counts, ctx.settings = (len(rows), len(cols)), inputs[9:]
+
+
+def _restore(ctx: Any) -> tuple[tuple[Any, ...], list[Tensor]]:
+    saved, (n_rows, n_cols) = list(ctx.saved_tensors), ctx.counts
+    rows, cols = saved[7 : 7 + n_rows], saved[7 + n_rows : 7 + n_rows + n_cols]
+    return (*saved[:7], rows, cols, *ctx.settings), saved[7 + n_rows + n_cols :]
+
+
+def _run_backward(
+    ctx: Any, grads: Sequence[Tensor | None], needed: Sequence[Any]
+) -> tuple[list, list, list]:
+    """Gradients of the seven tensors, of rows and of cols, None where there is none."""
+    inputs, outputs = _restore(ctx)
+    program = Program.decode(inputs[9])
+    dead = [g is None or not o.is_floating_point() for g, o in zip(grads, outputs, strict=True)]
+    live = _mask([not d for d in dead])
+    needs = _mask(needed[:7])
+    found = iter(
+        torch.ops.contrastloss.pair_stats_backward(
+            *inputs, outputs, [g for g, d in zip(grads, dead, strict=True) if not d], live, needs
+        )
+    )
+    tensors = [next(found) if needs >> k & 1 else None for k in range(7)]
+    shifts = {axis: {n: next(found) for n in program.shifts(axis)} for axis in (ROW, COL)}
+    rows = [shifts[ROW].get(name) for name in program.rows]
+    cols = [shifts[COL].get(name) for name in program.cols]
+    return tensors, rows, cols
+
+
+class PairStats(torch.autograd.Function):
+    """``apply(rows, program, compute_dtype, backend, x, y, scale, row_scale, col_scale, row_bias,
+    col_bias, *operands)``: the first ``rows`` operands are row operands, the others column ones.
+    Returns every channel's values, flat."""
+
+    @staticmethod
+    def forward(n_rows: int, program: str, dtype: torch.dtype, backend: str | None, *tensors: Any):
+        operands = tensors[7:]
+        return tuple(
+            _forward(*tensors[:7], operands[:n_rows], operands[n_rows:], program, dtype, backend)
+        )
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+        n_rows, program, dtype, backend, *tensors = inputs
+        operands = tensors[7:]
+        _save(
+            ctx,
+            (*tensors[:7], operands[:n_rows], operands[n_rows:], program, dtype, backend),
+            output,
+        )
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None):
+        tensors, rows, cols = _run_backward(ctx, grads, ctx.needs_input_grad[4:])
+        return (None,) * 4 + (*tensors, *rows, *cols)
+
+
+def _op_backward(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ...]:
+    tensors, rows, cols = _run_backward(ctx, grads, ctx.needs_input_grad)
+    return (*tensors, rows, cols, None, None, None)
+
+
+def _save_backward(ctx: Any, inputs: tuple, output: Sequence[Tensor]) -> None:
+    outputs, grads, live, needs = inputs[_INPUTS:]
+    _save(ctx, inputs[:_INPUTS], [*outputs, *grads])
+    ctx.n_outputs, ctx.live, ctx.needs = len(outputs), live, needs
+
+
+class _SecondDerivative(torch.autograd.Function):
+    """The reference's double backward; a third derivative is an error, not a wrong number."""
+
+    @staticmethod
+    def forward(ctx: Any, run: Any, *tensors: Tensor) -> tuple[Tensor | None, ...]:
+        return run()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        raise RuntimeError("pair_stats: third derivatives are not implemented")
+
+
+def _double_backward(ctx: Any, upstream: Sequence[Tensor | None]) -> tuple[Any, ...]:
+    inputs, saved = _restore(ctx)
+    outputs, grads = saved[: ctx.n_outputs], saved[ctx.n_outputs :]
+    form = _Form(*inputs)
+
+    def run() -> tuple[Tensor | None, ...]:
+        return _second(form, outputs, grads, ctx.live, ctx.needs, upstream)
+
+    floating = [t for t in ctx.saved_tensors if t is not None and t.is_floating_point()]
+    floating += [t for t in upstream if t is not None]
+    found = list(_SecondDerivative.apply(run, *floating))
+    n_rows, n_cols = ctx.counts
+    tensors, rest = found[:7], found[7:]
+    rows, cols, rest = rest[:n_rows], rest[n_rows : n_rows + n_cols], rest[n_rows + n_cols :]
+    d_outputs, d_grads = rest[: ctx.n_outputs], rest[ctx.n_outputs :]
+    return (*tensors, rows, cols, None, None, None, d_outputs, d_grads, None, None)
+
+
+def _second(
+    form: _Form,
+    outputs: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    live: int,
+    needs: int,
+    upstream: Sequence[Tensor | None],
+) -> tuple[Tensor | None, ...]:
+    call, names = form.call(), _names(needs)
+    flat_out, flat_grad = _split_grads(form, outputs, grads, live)
+    stat, given, cotangent = call.stat_dtype, iter(upstream), Gradients()
+
+    def lift(value: Tensor | None, axis: Axis) -> Tensor | None:
+        return None if value is None else form._lift(value.to(stat), form.length(axis))
+
+    for name in Gradients.NAMES:
+        if name not in names:
+            continue
+        value = next(given)
+        if value is not None and name in ("x", "y"):
+            value = form._matrix(value.to(stat))
+        elif value is not None and name != "scale":
+            value = lift(value, ROW if name.startswith("row") else COL)
+        setattr(cotangent, name, value)
+    cotangent.row_shifts = tuple(lift(next(given), ROW) for _ in call.program.shifts(ROW))
+    cotangent.col_shifts = tuple(lift(next(given), COL) for _ in call.program.shifts(COL))
+
+    found, d_out, d_grad = reference.pair_stats_double_backward(
+        call, flat_out, flat_grad, names, cotangent
+    )
+
+    def lower(value: Tensor | None, like: Tensor | None) -> Tensor | None:
+        return None if value is None or like is None else form.lower(value, like)
+
+    tensors = [lower(getattr(found, name), getattr(form, name)) for name in Gradients.NAMES]
+    operands: list[Tensor | None] = []
+    for axis, order, values in (
+        (ROW, call.program.rows, form.rows),
+        (COL, call.program.cols, form.cols),
+    ):
+        shifts = dict(zip(call.program.shifts(axis), found.shifts(axis), strict=True))
+        operands += [lower(shifts.get(n), v) for n, v in zip(order, values, strict=True)]
+    d_outputs = [lower(d, o) for d, o in zip(d_out, outputs, strict=True)]
+    kept = [d for k, d in enumerate(d_grad) if live >> k & 1]
+    d_grads = [lower(d, g) for d, g in zip(kept, grads, strict=True)]
+    return (*tensors, *operands, *d_outputs, *d_grads)
+
+
+def _register() -> None:
+    define, impl = torch.library.define, torch.library.impl
+    tags = (torch.Tag.pt2_compliant_tag,)
+    define(_FORWARD, f"({_OPERANDS}) -> Tensor[]", tags=tags)
+    define(
+        _BACKWARD,
+        f"({_OPERANDS}, Tensor[] outputs, Tensor[] grads, int live, int needs) -> Tensor[]",
+        tags=tags,
+    )
+    impl(_FORWARD, "CompositeExplicitAutograd", _forward)
+    impl(_BACKWARD, "CompositeExplicitAutograd", _backward)
+    torch.library.register_fake(_FORWARD, _fake_forward)
+    torch.library.register_fake(_BACKWARD, _fake_backward)
+    torch.library.register_autograd(_FORWARD, _op_backward, setup_context=_save)
+    torch.library.register_autograd(_BACKWARD, _double_backward, setup_context=_save_backward)
+
+
+_register()
