@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from . import reference
+from . import cpu, reference
 from .call import PairCall
 
 __all__ = ["BACKENDS", "available", "choose"]
@@ -13,6 +13,7 @@ __all__ = ["BACKENDS", "available", "choose"]
 #: ``why_not(call) -> str | None`` (why it cannot serve a call), ``slow(call) -> bool`` (whether
 #: the next one is measured to be faster) and the operators' forward and backward functions.
 BACKENDS: dict[str, ModuleType] = {
+    "cpu": cpu,
     "reference": reference,
 }
 

@@ -1,0 +1,96 @@
+// The maths of a channel, once for C++ and CUDA. A leaf: no torch, no Python.
+//
+//   SUM      sum_j e^w psi(u),   u = sign (s - shift)
+//   LSE      log sum_j exp(z),   z = theta s + w, accumulated as (max, sum)
+//
+// psi and dpsi are templates over where exp, expm1 and log1p come from (`Math`): the C library by
+// default, polynomials where loops have to vectorise.
+#pragma once
+
+#include <cmath>
+
+#ifdef __CUDACC__
+#define CL_HD __host__ __device__ __forceinline__
+#else
+#define CL_HD inline __attribute__((always_inline))
+#endif
+
+namespace contrastloss {
+
+enum class Psi : int { One, Id, Square, Relu, Relu2, Softplus, Focal, Step };
+
+struct StdMath {
+  template <class T>
+  static CL_HD T exp(T u) {
+    return ::std::exp(u);
+  }
+  template <class T>
+  static CL_HD T expm1(T u) {
+    return ::std::expm1(u);
+  }
+  // log(1 + t) for t in [0, 1]
+  template <class T>
+  static CL_HD T log1p(T t) {
+    return ::std::log1p(t);
+  }
+};
+
+// max(u, 0) that lets NaN through.
+template <class T>
+CL_HD T relu(T u) {
+  return u < T(0) ? T(0) : u;
+}
+
+// 1 / (1 + e^-u) without overflow at either end.
+template <class T, class Math = StdMath>
+CL_HD T sigmoid(T u) {
+  const T e = Math::exp(u < T(0) ? u : -u);
+  return (u < T(0) ? e : T(1)) / (T(1) + e);
+}
+
+template <Psi P, class T, class Math = StdMath>
+CL_HD T psi(T u) {
+  if (P == Psi::One) return T(1);
+  if (P == Psi::Id) return u;
+  if (P == Psi::Square) return u * u;
+  if (P == Psi::Relu) return relu(u);
+  if (P == Psi::Relu2) return relu(u) * relu(u);
+  // log(1 + e^u) = max(u, 0) + log(1 + e^-|u|)
+  if (P == Psi::Softplus) return relu(u) + Math::log1p(Math::exp(u < T(0) ? u : -u));
+  // (1 - e^u) u
+  if (P == Psi::Focal) return -Math::expm1(u) * u;
+  return u > T(0) ? T(1) : T(0);
+}
+
+template <Psi P, class T, class Math = StdMath>
+CL_HD T dpsi(T u) {
+  if (P == Psi::Id) return T(1);
+  if (P == Psi::Square) return T(2) * u;
+  if (P == Psi::Relu) return u > T(0) ? T(1) : T(0);
+  if (P == Psi::Relu2) return T(2) * relu(u);
+  if (P == Psi::Softplus) return sigmoid<T, Math>(u);
+  // 1 - e^u - u e^u
+  if (P == Psi::Focal) return -Math::expm1(u) - u * Math::exp(u);
+  return T(0);
+}
+
+// A running log sum exp: log(sum) + max. The shift is 0 while nothing was added, so that an empty
+// set gives -inf and never NaN.
+template <class T>
+struct LogSum {
+  T max = -INFINITY;
+  T sum = 0;
+
+  static CL_HD T shift(T max) { return max == T(-INFINITY) ? T(0) : max; }
+
+  // sum_k exp(z_k) = part * exp(top)
+  CL_HD void merge(T top, T part) {
+    const T m = top > max ? top : max;
+    sum = sum * ::std::exp(max - shift(m)) + part * ::std::exp(top - shift(m));
+    max = m;
+  }
+  CL_HD void add(T z) { merge(z, z == T(-INFINITY) ? T(0) : T(1)); }
+  CL_HD T value() const { return sum == T(0) ? T(-INFINITY) : ::std::log(sum) + max; }
+};
+
+}  // namespace contrastloss

@@ -1,0 +1,241 @@
+// One tile's H_ij = scale a_i b_j G_ij from its products <x_i, y_j>, and the sums over it. Included
+// once per instruction set.
+//
+//   G_ij = sum_c  gL theta e^(z_ij - L)  +  gE p (1 + theta (s_ij - E))  +  gH e^w sign psi'(u_ij)
+//               + gV sign [j = index]
+//
+// with L, gL, ... of row i for row channels, of column j for column channels; a mirrored tile, which
+// also stands for the one below the diagonal, has both.
+
+template <class T>
+struct Backward {
+  const Problem<T>& problem;
+  TileScratch<T> scratch;
+
+  // How the LSE channels of one group and theta enter a tile. With all L within kSpread of each
+  // other, e^(z - L) = e^(z - T) e^(T - L), and one exponential serves rows and columns.
+  struct Logs {
+    int group;
+    T theta;
+    bool shared;
+    T middle;
+    const T* column;  // shared: sum of gL theta e^(T - L_j)
+    std::vector<Ref<T>> rows, columns;
+  };
+
+  std::vector<Logs> plan(const Tile<T>& t, bool mirrored) {
+    std::vector<Logs> found;
+    for (const Channel<T>& c : problem.channels) {
+      if (c.kind != Kind::LSE || !c.grad_lse || c.theta == T(0)) continue;
+      Logs* into = nullptr;
+      for (Logs& l : found)
+        if (l.group == c.group && l.theta == c.theta) into = &l;
+      if (into == nullptr) {
+        found.push_back(Logs{c.group, c.theta, false, 0, nullptr, {}, {}});
+        into = &found.back();
+      }
+      if (!c.column || mirrored) into->rows.push_back({&c});
+      if (c.column || mirrored) into->columns.push_back({&c});
+    }
+    bool taken = false;  // there is one column buffer
+    for (Logs& l : found)
+      if (!taken && !l.rows.empty() && !l.columns.empty()) taken = share(l, t);
+    return found;
+  }
+
+  bool share(Logs& l, const Tile<T>& t) {
+    T low = INFINITY, high = -INFINITY;
+    auto widen = [&](const T* lse, int64_t first, int64_t n) {
+      for (int64_t k = first; k < first + n; ++k) {
+        if (lse[k] == T(-INFINITY)) continue;
+        low = lse[k] < low ? lse[k] : low;
+        high = lse[k] > high ? lse[k] : high;
+        if (lse[k] != lse[k]) low = -INFINITY;
+      }
+    };
+    for (const Ref<T>& c : l.rows) widen(c->lse, t.i0, t.m);
+    for (const Ref<T>& c : l.columns) widen(c->lse, t.j0, t.n);
+    if (!(high - low <= kSpread<T>)) return false;
+    l.middle = high < low ? T(0) : (low + high) / 2;  // high < low: nothing but empty sets
+    T* column = scratch.columns;
+    for (int64_t j = 0; j < t.n; ++j) column[j] = 0;
+    for (const Ref<T>& c : l.columns)
+      for (int64_t j = 0; j < t.n; ++j) column[j] += factor(*c, t.j0 + j, l.middle);
+    l.column = column;
+    return l.shared = true;
+  }
+
+  static T factor(const Channel<T>& c, int64_t k, T middle) {
+    if (c.lse[k] == T(-INFINITY)) return 0;
+    return c.grad_lse[k] * c.theta * VecMath::exp(middle - c.lse[k]);
+  }
+
+  void visit(const Tile<T>& t, bool mirrored) {
+    const std::vector<Logs> logs = plan(t, mirrored);
+    std::vector<Cover> covered;
+    for (const Group<T>& group : problem.groups) covered.push_back(cover(group, t, true));
+    T *s = scratch.row, *z = s + t.ld, *g = z + t.ld, *w_row = g + t.ld;
+    for (int64_t r = 0; r < t.m; ++r) {
+      const int64_t i = t.i0 + r;
+      T* dot = t.s + r * t.ld;
+      score_row(problem, i, t.j0, t.n, dot, s);
+      for (int64_t j = 0; j < t.n; ++j) g[j] = 0;
+      for (size_t k = 0; k < problem.groups.size(); ++k) {
+        if (covered[k] == Cover::NONE) continue;
+        const T* w = nullptr;
+        if (covered[k] == Cover::SOME) weight_row(problem.groups[k], i, t.j0, t.n, w_row), w = w_row;
+        for (const Logs& l : logs)
+          if (l.group == static_cast<int>(k)) add_logs(l, t, i, s, w, z, g);
+        for (const Channel<T>& c : problem.channels)
+          if (c.group == static_cast<int>(k)) add(c, t, i, mirrored, s, w, z, g);
+      }
+      finish_row(t, i, g, dot);
+    }
+  }
+
+  void add_logs(const Logs& l, const Tile<T>& t, int64_t i, const T* s, const T* w, T* z, T* g) {
+    const T* v = s;
+    if (w || l.theta != T(1)) logits_row(s, w, l.theta, t.n, z), v = z;
+    if (l.shared) {
+      T row = 0;
+      for (const Ref<T>& c : l.rows) row += factor(*c, i, l.middle);
+#pragma omp simd
+      for (int64_t j = 0; j < t.n; ++j)
+        g[j] += VecMath::exp(v[j] - l.middle) * (row + l.column[j]);
+      return;
+    }
+    for (const Ref<T>& c : l.rows) {
+      const T lse = c->lse[i], slope = c->grad_lse[i] * l.theta;
+      if (lse == T(-INFINITY) || slope == T(0)) continue;
+#pragma omp simd
+      for (int64_t j = 0; j < t.n; ++j) g[j] += slope * VecMath::exp(v[j] - lse);
+    }
+    for (const Ref<T>& c : l.columns) {
+      const T *lse = c->lse + t.j0, *grad = c->grad_lse + t.j0;
+#pragma omp simd
+      for (int64_t j = 0; j < t.n; ++j) {
+        const T p = VecMath::exp(v[j] - lse[j]) * (l.theta * grad[j]);
+        g[j] += lse[j] == T(-INFINITY) ? T(0) : p;
+      }
+    }
+  }
+
+  // One channel that is not an LSE, along its own axis and, mirrored, along both.
+  void add(const Channel<T>& c, const Tile<T>& t, int64_t i, bool mirrored, const T* s, const T* w,
+           T* z, T* g) {
+    if (c.kind == Kind::LSE || (!c.grad && !c.grad_lse)) return;
+    for (int turn = 0; turn < 2; ++turn) {
+      const bool by_column = turn == 1;
+      if (by_column != c.column && !mirrored) continue;
+      if (c.kind == Kind::EXPECT) expect(c, t, i, by_column, s, w, z, g);
+      if (c.kind == Kind::MAX) maximum(c, t, i, by_column, g);
+      if (c.kind == Kind::SUM) sum(c, t, i, by_column, s, w, g);
+    }
+  }
+
+  void expect(const Channel<T>& c, const Tile<T>& t, int64_t i, bool by_column, const T* s,
+              const T* w, T* z, T* g) {
+    logits_row(s, w, c.theta, t.n, z);
+    for (int64_t j = 0; j < t.n; ++j) {
+      const int64_t k = by_column ? t.j0 + j : i;
+      const T lse = c.lse[k];
+      if (lse == T(-INFINITY)) continue;
+      const T p = VecMath::exp(z[j] - lse);
+      if (p == T(0)) continue;
+      T slope = c.grad_lse ? c.grad_lse[k] * c.theta : T(0);
+      if (c.grad) slope += c.grad[k] * (T(1) + c.theta * (s[j] - c.mean[k]));
+      g[j] += p * slope;
+    }
+  }
+
+  void maximum(const Channel<T>& c, const Tile<T>& t, int64_t i, bool by_column, T* g) {
+    if (!by_column) {
+      const int64_t j = c.at[i] - t.j0;
+      if (c.at[i] >= 0 && j >= 0 && j < t.n) g[j] += c.sign * c.grad[i];
+      return;
+    }
+    for (int64_t j = 0; j < t.n; ++j)
+      if (c.at[t.j0 + j] == i) g[j] += c.sign * c.grad[t.j0 + j];
+  }
+
+  template <Psi P>
+  void sum_of(const Channel<T>& c, const Tile<T>& t, int64_t i, bool by_column, const T* s,
+              const T* w, T* g) {
+    T* part = scratch.columns + t.ld;
+    if (by_column) {
+      const T* shift = c.shift ? c.shift + t.j0 : nullptr;
+      const T* grad = c.grad + t.j0;
+#pragma omp simd
+      for (int64_t j = 0; j < t.n; ++j) {
+        const T mu = shift ? shift[j] : T(0);
+        part[j] = grad[j] * (c.sign * dpsi<P, T, VecMath>(c.sign * (s[j] - mu)));
+      }
+    } else {
+      const T mu = c.shift ? c.shift[i] : T(0), slope = c.grad[i] * c.sign;
+#pragma omp simd
+      for (int64_t j = 0; j < t.n; ++j)
+        part[j] = slope * dpsi<P, T, VecMath>(c.sign * (s[j] - mu));
+    }
+    if (w) {
+#pragma omp simd
+      for (int64_t j = 0; j < t.n; ++j)
+        part[j] = w[j] == T(-INFINITY) ? T(0) : part[j] * VecMath::exp(w[j]);
+    }
+    T total = 0;
+#pragma omp simd reduction(+ : total)
+    for (int64_t j = 0; j < t.n; ++j) {
+      g[j] += part[j];
+      total += part[j];
+    }
+    if (c.dshift == nullptr) return;
+    if (!by_column) {
+      c.dshift[i] -= total;
+    } else {
+      for (int64_t j = 0; j < t.n; ++j) c.dshift[t.j0 + j] -= part[j];
+    }
+  }
+
+  void sum(const Channel<T>& c, const Tile<T>& t, int64_t i, bool by_column, const T* s, const T* w,
+           T* g) {
+    switch (static_cast<Psi>(c.psi)) {
+      case Psi::One:
+      case Psi::Step: return;
+      case Psi::Id: return sum_of<Psi::Id>(c, t, i, by_column, s, w, g);
+      case Psi::Square: return sum_of<Psi::Square>(c, t, i, by_column, s, w, g);
+      case Psi::Relu: return sum_of<Psi::Relu>(c, t, i, by_column, s, w, g);
+      case Psi::Relu2: return sum_of<Psi::Relu2>(c, t, i, by_column, s, w, g);
+      case Psi::Softplus: return sum_of<Psi::Softplus>(c, t, i, by_column, s, w, g);
+      case Psi::Focal: return sum_of<Psi::Focal>(c, t, i, by_column, s, w, g);
+    }
+  }
+
+  // Sums over the row, then H in place of the products.
+  void finish_row(const Tile<T>& t, int64_t i, const T* g, T* dot) {
+    const Sums<T>& out = problem.sums;
+    const T* b = problem.b ? problem.b + t.j0 : nullptr;
+    if (out.row_bias) {
+      T total = 0;
+#pragma omp simd reduction(+ : total)
+      for (int64_t j = 0; j < t.n; ++j) total += g[j];
+      out.row_bias[i] += total;
+    }
+    if (out.col_bias)
+      for (int64_t j = 0; j < t.n; ++j) out.col_bias[t.j0 + j] += g[j];
+    if (out.row_dot) {
+      T total = 0;
+#pragma omp simd reduction(+ : total)
+      for (int64_t j = 0; j < t.n; ++j) total += g[j] * dot[j] * (b ? b[j] : T(1));
+      out.row_dot[i] += total;
+    }
+    const T a = problem.a ? problem.a[i] : T(1), left = problem.scale * a;
+    if (out.col_dot)
+      for (int64_t j = 0; j < t.n; ++j) out.col_dot[t.j0 + j] += g[j] * dot[j] * a;
+    if (b == nullptr) {
+#pragma omp simd
+      for (int64_t j = 0; j < t.n; ++j) dot[j] = g[j] * left;
+    } else {
+#pragma omp simd
+      for (int64_t j = 0; j < t.n; ++j) dot[j] = g[j] * left * b[j];
+    }
+  }
+};

@@ -1,0 +1,300 @@
+// One tile's contribution to every statistic. Included once per instruction set.
+//
+// LSE keeps (top, sum) per row or column, sum in double: sum_j exp(z_j) = sum exp(top). A tile adds
+// float partial sums under a shift of its own. Where the tile's scores lie within kSpread of each
+// other the shift is the tile's maximum, and one exponential feeds rows and columns; elsewhere each
+// row and each column has its own.
+
+// sum exp(top) += part exp(shift), and the same for the moment.
+template <class T>
+inline void fold(const Channel<T>& c, int64_t k, T shift, double part, double moment) {
+  if (shift == T(-INFINITY)) return;  // nothing was added
+  const T top = shift > c.top[k] ? shift : c.top[k];
+  const double old = c.top[k] == top ? 1.0 : std::exp(double(c.top[k]) - double(top));
+  const double now = shift == top ? 1.0 : std::exp(double(shift) - double(top));
+  c.sum[k] = c.sum[k] * old + part * now;
+  if (c.moment) c.moment[k] = c.moment[k] * old + moment * now;
+  c.top[k] = top;
+}
+
+// Scratch for one tile: logits or weights of its size, and vectors over its columns.
+template <class T>
+struct TileScratch {
+  T* z;        // m x ld
+  T* w;        // m x ld
+  T* columns;  // 3 x ld
+  T* row;      // 4 x ld
+};
+
+template <class T>
+struct Forward {
+  const Problem<T>& problem;
+  TileScratch<T> scratch;
+
+  // `mirrored`: the tile above the diagonal also stands for the one below it, so that every
+  // channel is reduced along both axes into the same state.
+  void visit(const Tile<T>& t, bool mirrored) {
+    for (int64_t r = 0; r < t.m; ++r)
+      score_row(problem, t.i0 + r, t.j0, t.n, t.s + r * t.ld, t.s + r * t.ld);
+    for (size_t g = 0; g < problem.groups.size(); ++g) {
+      const Group<T>& group = problem.groups[g];
+      const Cover covered = cover(group, t, true);
+      if (covered == Cover::NONE) continue;
+      const T* w = nullptr;
+      if (covered == Cover::SOME) {
+        for (int64_t r = 0; r < t.m; ++r)
+          weight_row(group, t.i0 + r, t.j0, t.n, scratch.w + r * t.ld);
+        w = scratch.w;
+      }
+      logs(static_cast<int>(g), t, w, mirrored);
+      for (const Channel<T>& c : problem.channels) {
+        if (c.group != static_cast<int>(g)) continue;
+        if (c.kind == Kind::SUM) sum(c, t, w, mirrored);
+        if (c.kind == Kind::MAX) {
+          if (!c.column || mirrored) max_rows(c, t, w);
+          if (c.column || mirrored) max_columns(c, t, w);
+        }
+      }
+    }
+  }
+
+  // ---- LSE and EXPECT -------------------------------------------------------------------------
+
+  // All such channels of a group; those of one theta share their logits and exponentials.
+  void logs(int g, const Tile<T>& t, const T* w, bool mirrored) {
+    const std::vector<Channel<T>>& all = problem.channels;
+    auto takes = [&](size_t k) {
+      return all[k].group == g && (all[k].kind == Kind::LSE || all[k].kind == Kind::EXPECT);
+    };
+    for (size_t k = 0; k < all.size(); ++k) {
+      if (!takes(k)) continue;
+      bool first = true;
+      for (size_t e = 0; e < k; ++e) first &= !(takes(e) && all[e].theta == all[k].theta);
+      if (!first) continue;
+      const T* z = logits(t, w, all[k].theta);
+      T low = INFINITY, high = -INFINITY;
+      spread(z, t, low, high);
+      if (high == T(-INFINITY)) continue;
+      for (size_t e = k; e < all.size(); ++e) {
+        if (!takes(e) || all[e].theta != all[k].theta || all[e].kind != Kind::EXPECT) continue;
+        if (!all[e].column || mirrored) own_rows(all[e], t, z);
+        if (all[e].column || mirrored) own_columns(all[e], t, z);
+      }
+      plain(g, all[k].theta, t, z, mirrored, low, high);
+    }
+  }
+
+  // LSE channels alone: the case that nearly every loss is.
+  void plain(int g, T theta, const Tile<T>& t, const T* z, bool mirrored, T low, T high) {
+    std::vector<Ref<T>> rows, columns;
+    for (const Channel<T>& c : problem.channels) {
+      if (c.group != g || c.kind != Kind::LSE || c.theta != theta) continue;
+      if (!c.column || mirrored) rows.push_back({&c});
+      if (c.column || mirrored) columns.push_back({&c});
+    }
+    if (rows.empty() && columns.empty()) return;
+    if (!columns.empty() && !rows.empty() && high - low <= kSpread<T>) {
+      shared(rows, columns, t, z, high);
+      return;
+    }
+    for (const Ref<T>& c : rows) own_rows(*c, t, z);
+    for (const Ref<T>& c : columns) own_columns(*c, t, z);
+  }
+
+  const T* logits(const Tile<T>& t, const T* w, T theta) {
+    if (w == nullptr && theta == T(1)) return t.s;
+    for (int64_t r = 0; r < t.m; ++r)
+      logits_row(t.s + r * t.ld, w ? w + r * t.ld : nullptr, theta, t.n, scratch.z + r * t.ld);
+    return scratch.z;
+  }
+
+  static void spread(const T* z, const Tile<T>& t, T& low, T& high) {
+    const T none = -INFINITY;
+    for (int64_t r = 0; r < t.m; ++r) {
+      const T* v = z + r * t.ld;
+      T lo = low, hi = high;
+#pragma omp simd reduction(min : lo) reduction(max : hi)
+      for (int64_t j = 0; j < t.n; ++j) {
+        hi = v[j] > hi ? v[j] : hi;
+        const T x = v[j] == none ? T(INFINITY) : v[j];
+        lo = x < lo ? x : lo;
+      }
+      low = lo, high = hi;
+      if (!(v[0] == v[0])) low = none;  // NaN: let rows and columns find it by themselves
+    }
+  }
+
+  void shared(const std::vector<Ref<T>>& rows,
+              const std::vector<Ref<T>>& columns, const Tile<T>& t, const T* z,
+              T shift) {
+    T* column = scratch.columns;
+    for (int64_t j = 0; j < t.n; ++j) column[j] = 0;
+    for (int64_t r = 0; r < t.m; ++r) {
+      const T* v = z + r * t.ld;
+      T total = 0;
+#pragma omp simd reduction(+ : total)
+      for (int64_t j = 0; j < t.n; ++j) {
+        const T e = VecMath::exp(v[j] - shift);
+        total += e;
+        column[j] += e;
+      }
+      if (total != T(0))
+        for (const Ref<T>& c : rows) fold(*c, t.i0 + r, shift, total, 0.0);
+    }
+    for (int64_t j = 0; j < t.n; ++j)
+      if (column[j] != T(0))
+        for (const Ref<T>& c : columns) fold(*c, t.j0 + j, shift, column[j], 0.0);
+  }
+
+  void own_rows(const Channel<T>& c, const Tile<T>& t, const T* z) {
+    for (int64_t r = 0; r < t.m; ++r) {
+      const T *v = z + r * t.ld, *s = t.s + r * t.ld;
+      T top = -INFINITY;
+#pragma omp simd reduction(max : top)
+      for (int64_t j = 0; j < t.n; ++j) top = v[j] > top ? v[j] : top;
+      const T shift = top == T(-INFINITY) ? T(0) : top;
+      T total = 0, moment = 0;
+      if (c.moment) {
+#pragma omp simd reduction(+ : total, moment)
+        for (int64_t j = 0; j < t.n; ++j) {
+          const T e = VecMath::exp(v[j] - shift);
+          total += e;
+          moment += e == T(0) ? T(0) : e * s[j];
+        }
+      } else {
+#pragma omp simd reduction(+ : total)
+        for (int64_t j = 0; j < t.n; ++j) total += VecMath::exp(v[j] - shift);
+      }
+      if (total != T(0)) fold(c, t.i0 + r, shift, total, moment);
+    }
+  }
+
+  void own_columns(const Channel<T>& c, const Tile<T>& t, const T* z) {
+    T *top = scratch.columns, *total = top + t.ld, *moment = total + t.ld;
+    for (int64_t j = 0; j < t.n; ++j) top[j] = -INFINITY, total[j] = moment[j] = 0;
+    for (int64_t r = 0; r < t.m; ++r) {
+      const T* v = z + r * t.ld;
+#pragma omp simd
+      for (int64_t j = 0; j < t.n; ++j) top[j] = v[j] > top[j] ? v[j] : top[j];
+    }
+    for (int64_t j = 0; j < t.n; ++j) top[j] = top[j] == T(-INFINITY) ? T(0) : top[j];
+    for (int64_t r = 0; r < t.m; ++r) {
+      const T *v = z + r * t.ld, *s = t.s + r * t.ld;
+#pragma omp simd
+      for (int64_t j = 0; j < t.n; ++j) {
+        const T e = VecMath::exp(v[j] - top[j]);
+        total[j] += e;
+        moment[j] += e == T(0) ? T(0) : e * s[j];
+      }
+    }
+    for (int64_t j = 0; j < t.n; ++j)
+      if (total[j] != T(0)) fold(c, t.j0 + j, top[j], total[j], moment[j]);
+  }
+
+  // ---- SUM --------------------------------------------------------------------------------------
+
+  template <Psi P>
+  void sum_of(const Channel<T>& c, const Tile<T>& t, const T* w, bool mirrored) {
+    const bool along_rows = !c.column || mirrored, along_columns = c.column || mirrored;
+    for (int turn = 0; turn < 2; ++turn) {
+      if (turn == 0 ? !along_rows : !along_columns) continue;
+      T* column = scratch.columns;
+      for (int64_t j = 0; j < t.n; ++j) column[j] = 0;
+      for (int64_t r = 0; r < t.m; ++r) {
+        const T* s = t.s + r * t.ld;
+        T* u = scratch.row;
+        if (turn == 0) {
+          const T mu = c.shift ? c.shift[t.i0 + r] : T(0);
+#pragma omp simd
+          for (int64_t j = 0; j < t.n; ++j) u[j] = psi<P, T, VecMath>(c.sign * (s[j] - mu));
+        } else {
+#pragma omp simd
+          for (int64_t j = 0; j < t.n; ++j) {
+            const T mu = c.shift ? c.shift[t.j0 + j] : T(0);
+            u[j] = psi<P, T, VecMath>(c.sign * (s[j] - mu));
+          }
+        }
+        if (w) {
+          const T* log_weight = w + r * t.ld;
+#pragma omp simd
+          for (int64_t j = 0; j < t.n; ++j)
+            u[j] = log_weight[j] == T(-INFINITY) ? T(0) : u[j] * VecMath::exp(log_weight[j]);
+        }
+        if (turn == 0) {
+          T total = 0;
+#pragma omp simd reduction(+ : total)
+          for (int64_t j = 0; j < t.n; ++j) total += u[j];
+          c.sum[t.i0 + r] += total;
+        } else {
+#pragma omp simd
+          for (int64_t j = 0; j < t.n; ++j) column[j] += u[j];
+        }
+      }
+      if (turn == 1)
+        for (int64_t j = 0; j < t.n; ++j) c.sum[t.j0 + j] += column[j];
+    }
+  }
+
+  void sum(const Channel<T>& c, const Tile<T>& t, const T* w, bool mirrored) {
+    switch (static_cast<Psi>(c.psi)) {
+      case Psi::One: return sum_of<Psi::One>(c, t, w, mirrored);
+      case Psi::Id: return sum_of<Psi::Id>(c, t, w, mirrored);
+      case Psi::Square: return sum_of<Psi::Square>(c, t, w, mirrored);
+      case Psi::Relu: return sum_of<Psi::Relu>(c, t, w, mirrored);
+      case Psi::Relu2: return sum_of<Psi::Relu2>(c, t, w, mirrored);
+      case Psi::Softplus: return sum_of<Psi::Softplus>(c, t, w, mirrored);
+      case Psi::Focal: return sum_of<Psi::Focal>(c, t, w, mirrored);
+      case Psi::Step: return sum_of<Psi::Step>(c, t, w, mirrored);
+    }
+  }
+
+  // ---- MAX --------------------------------------------------------------------------------------
+
+  // Whether value v at position k replaces the best one: larger, or equal and earlier, or NaN.
+  static bool beats(T v, int64_t k, T best, int64_t at) {
+    if (v != v) return best == best;
+    return v > best || (v == best && v != T(-INFINITY) && (k < at || at < 0));
+  }
+
+  void offer(const Channel<T>& c, int64_t slot, T v, int64_t k) {
+    if (!beats(v, k, c.top[slot], c.index[slot])) return;
+    c.top[slot] = v;
+    c.index[slot] = v == v ? k : -1;
+  }
+
+  void max_rows(const Channel<T>& c, const Tile<T>& t, const T* w) {
+    for (int64_t r = 0; r < t.m; ++r) {
+      const T *s = t.s + r * t.ld, *log_weight = w ? w + r * t.ld : nullptr;
+      T* v = scratch.row;
+      T best = -INFINITY;
+      int nan = 0;
+#pragma omp simd reduction(max : best) reduction(| : nan)
+      for (int64_t j = 0; j < t.n; ++j) {
+        v[j] = log_weight && log_weight[j] == T(-INFINITY) ? T(-INFINITY) : c.sign * s[j];
+        best = v[j] > best ? v[j] : best;
+        nan |= v[j] != v[j];
+      }
+      if (!nan && !(best >= c.top[t.i0 + r])) continue;
+      for (int64_t j = 0; j < t.n; ++j)
+        if (nan ? v[j] != v[j] : v[j] == best) {
+          offer(c, t.i0 + r, v[j], t.j0 + j);
+          break;
+        }
+    }
+  }
+
+  void max_columns(const Channel<T>& c, const Tile<T>& t, const T* w) {
+    for (int64_t r = 0; r < t.m; ++r) {
+      const T *s = t.s + r * t.ld, *log_weight = w ? w + r * t.ld : nullptr;
+      const T* top = c.top + t.j0;
+      int any = 0;
+#pragma omp simd reduction(| : any)
+      for (int64_t j = 0; j < t.n; ++j) any |= !(c.sign * s[j] < top[j]);
+      if (!any) continue;
+      for (int64_t j = 0; j < t.n; ++j) {
+        if (log_weight && log_weight[j] == T(-INFINITY)) continue;
+        offer(c, t.j0 + j, c.sign * s[j], t.i0 + r);
+      }
+    }
+  }
+};

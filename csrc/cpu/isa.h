@@ -1,0 +1,9 @@
+// The body of one instruction set's engine: everything below is compiled for the target that is in
+// force where this file is included, in the namespace that stands around it. No inline function
+// with external linkage is defined here, so no other translation unit can pick one of them up.
+#include "simd_math.h"
+#include "gemm.h"
+#include "pairs.h"
+#include "forward.h"
+#include "backward.h"
+#include "engine.h"

@@ -1,0 +1,32 @@
+// The engine for avx2.
+#include "isa_begin.h"
+
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+
+#include "../channel.h"
+
+namespace contrastloss::cpu {
+namespace {
+constexpr int kVectorBytes = 32, kMicroRows = 6, kTileRows = 192;
+#include "isa.h"
+
+bool supported() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#else
+  return false;
+#endif
+}
+}  // namespace
+
+const Engine avx2_engine = {"avx2",
+                              supported,
+                              false,
+                              run_problem<float, false>,
+                              run_problem<double, false>,
+                              run_problem<float, true>,
+                              run_problem<double, true>};
+}  // namespace contrastloss::cpu
+
+#pragma GCC pop_options

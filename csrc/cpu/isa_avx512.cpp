@@ -1,0 +1,33 @@
+// The engine for avx512.
+#include "isa_begin.h"
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,prefer-vector-width=512")
+
+#include "../channel.h"
+
+namespace contrastloss::cpu {
+namespace {
+constexpr int kVectorBytes = 64, kMicroRows = 12, kTileRows = 192;
+#include "isa.h"
+
+bool supported() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+#else
+  return false;
+#endif
+}
+}  // namespace
+
+const Engine avx512_engine = {"avx512",
+                              supported,
+                              false,
+                              run_problem<float, false>,
+                              run_problem<double, false>,
+                              run_problem<float, true>,
+                              run_problem<double, true>};
+}  // namespace contrastloss::cpu
+
+#pragma GCC pop_options

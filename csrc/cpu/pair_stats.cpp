@@ -1,0 +1,502 @@
+// The operators contrastloss::cpu_forward and cpu_backward: from tensors to the engines' plain data
+// and back. Operands arrive as contrastloss/backends/cpu.py prepares them: contiguous, one batch
+// dimension, the statistics' dtype, int64 ids, and the program as integers.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "../tensor.h"
+#include "plan.h"
+
+namespace contrastloss::cpu {
+namespace {
+
+const Engine* const kEngines[] = {&avx512_engine, &avx2_engine, &generic_engine};
+
+const Engine& engine(int64_t level) {
+  if (level >= 0) {
+    STD_TORCH_CHECK(level < 3 && kEngines[level]->supported(), "isa: not supported here");
+    return *kEngines[level];
+  }
+  for (const Engine* e : kEngines)
+    if (e->supported()) return *e;
+  return generic_engine;
+}
+
+void run_parallel(int64_t n, void (*f)(void*, int64_t), void* context) {
+  if (n == 1) return f(context, 0);
+  torch::stable::parallel_for(0, n, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t k = begin; k < end; ++k) f(context, k);
+  });
+}
+
+Element element(ScalarType type) {
+  switch (type) {
+    case ScalarType::Double: return Element::F64;
+    case ScalarType::Float: return Element::F32;
+    case ScalarType::BFloat16: return Element::BF16;
+    case ScalarType::Half: return Element::F16;
+    default: STD_TORCH_CHECK(false, "x: unsupported dtype");
+  }
+  return Element::F32;
+}
+
+int64_t bytes(Element e) { return e == Element::F64 ? 8 : e == Element::F32 ? 4 : 2; }
+
+// The call's operands, as they come through the schema.
+struct Operands {
+  const Tensor& x;
+  const OptionalTensor &y, &scale, &row_scale, &col_scale, &row_bias, &col_bias;
+  const std::vector<Tensor>&rows, &cols;
+  const std::vector<int64_t>& code;
+  const std::vector<double>& values;
+  ScalarType compute;
+
+  int64_t batch() const { return x.size(0); }
+  int64_t m() const { return x.size(1); }
+  int64_t n() const { return y ? y->size(1) : m(); }
+  int64_t d() const { return x.size(2); }
+};
+
+// Reads the program: see `_encode` in contrastloss/backends/cpu.py, which writes it.
+class Reader {
+ public:
+  explicit Reader(const Operands& o) : o_(o) {}
+
+  int64_t next() {
+    STD_TORCH_CHECK(at_ < o_.code.size(), "program: truncated");
+    return o_.code[at_++];
+  }
+  double value() { return o_.values.at(static_cast<size_t>(next())); }
+
+  // The vector that a code names for this batch item: -1 is none, or the position itself.
+  const int64_t* ids(bool row, int64_t item) {
+    const int64_t k = next();
+    if (k < 0) return nullptr;
+    const Tensor& t = (row ? o_.rows : o_.cols).at(static_cast<size_t>(k));
+    const int64_t n = row ? o_.m() : o_.n();
+    require(t, "ids", ScalarType::Long, o_.batch() * n);
+    return static_cast<const int64_t*>(t.data_ptr()) + item * n;
+  }
+  // E of the form whose row operand is read next
+  int64_t extent() const {
+    return o_.rows.at(static_cast<size_t>(o_.code.at(at_))).size(2);
+  }
+  template <class T>
+  const T* floats(bool row, int64_t item, int64_t extent = 1) {
+    const int64_t k = next();
+    if (k < 0) return nullptr;
+    const Tensor& t = (row ? o_.rows : o_.cols).at(static_cast<size_t>(k));
+    const int64_t n = (row ? o_.m() : o_.n()) * extent;
+    require(t, "operand", kScalarType<T>, o_.batch() * n);
+    return static_cast<const T*>(t.data_ptr()) + item * n;
+  }
+
+ private:
+  const Operands& o_;
+  size_t at_ = 0;
+};
+
+template <class T>
+Group<T> read_group(Reader& in, int64_t item, bool symmetric) {
+  Group<T> group;
+  for (int64_t k = in.next(); k > 0; --k) {
+    Test test;
+    test.op = static_cast<Compare>(in.next());
+    test.row = in.ids(true, item);
+    test.col = in.ids(false, item);
+    test.width = in.next();
+    group.tests.push_back(test);
+  }
+  if (symmetric) group.tests.push_back({Compare::NE, nullptr, nullptr, 0});
+  for (int64_t k = in.next(); k > 0; --k) {
+    Term<T> term;
+    term.kind = static_cast<TermKind>(in.next());
+    term.value = static_cast<T>(in.value());
+    term.extent = in.next();
+    if (term.kind == TermKind::DIFFERING) {
+      for (int64_t t = term.extent; t > 0; --t) {
+        term.row_ids.push_back(in.ids(true, item));
+        term.col_ids.push_back(in.ids(false, item));
+      }
+    } else {
+      if (term.kind == TermKind::FORM || term.kind == TermKind::LOG_FORM) term.extent = in.extent();
+      term.row = in.floats<T>(true, item, term.extent);
+      term.col = in.floats<T>(false, item, term.extent);
+    }
+    group.terms.push_back(term);
+  }
+  return group;
+}
+
+template <class T>
+Problem<T> read_problem(const Operands& o, int64_t item) {
+  Problem<T> p;
+  const Element in = element(o.x.scalar_type()), rounded = element(o.compute);
+  const int64_t m = o.m(), n = o.n(), d = o.d(), batch = o.batch();
+  p.x = {static_cast<const char*>(o.x.data_ptr()) + item * m * d * bytes(in), in, rounded, m, d};
+  p.symmetric = !o.y.has_value();
+  p.y = p.x;
+  if (o.y) p.y = {static_cast<const char*>(o.y->data_ptr()) + item * n * d * bytes(in), in, rounded, n, d};
+  if (o.scale) p.scale = *data<T>(o.scale, "scale", 1);
+  auto vector = [&](const OptionalTensor& t, const char* name, int64_t length) -> const T* {
+    const T* all = data<T>(t, name, batch * length);
+    return all ? all + item * length : nullptr;
+  };
+  p.a = vector(o.row_scale, "row_scale", m);
+  p.b = vector(o.col_scale, "col_scale", n);
+  if (p.symmetric && !p.b) p.b = p.a;
+  p.beta = vector(o.row_bias, "row_bias", m);
+  p.gamma = vector(o.col_bias, "col_bias", n);
+
+  Reader read(o);
+  for (int64_t k = read.next(); k > 0; --k) p.groups.push_back(read_group<T>(read, item, p.symmetric));
+  for (int64_t k = read.next(); k > 0; --k) {
+    Channel<T> c;
+    c.kind = static_cast<Kind>(read.next());
+    c.psi = static_cast<int>(read.next());
+    c.column = read.next() != 0;
+    c.group = static_cast<int>(read.next());
+    c.theta = static_cast<T>(read.value());
+    c.sign = static_cast<T>(read.value());
+    c.shift = read.floats<T>(!c.column, item);
+    p.channels.push_back(c);
+  }
+  return p;
+}
+
+// Whether (i, j) and (j, i) have the same score, tests and weight in a symmetric problem. Looked up
+// in the data, O(N): callers need not promise anything.
+template <class T>
+bool mirrors(const Problem<T>& p) {
+  if (!p.symmetric) return false;
+  const int64_t n = p.x.rows;
+  auto equal = [n](const auto* u, const auto* v, int64_t extent) {
+    return u == v || (u && v && std::equal(u, u + n * extent, v));
+  };
+  auto bias = [&](int64_t i) { return (p.beta ? p.beta[i] : T(0)) - (p.gamma ? p.gamma[i] : T(0)); };
+  if (!equal(p.a, p.b, 1)) return false;
+  for (int64_t i = 1; (p.beta || p.gamma) && i < n; ++i)
+    if (bias(i) != bias(0)) return false;
+  for (const Group<T>& g : p.groups) {
+    for (const Test& t : g.tests)
+      if (t.op == Compare::LT || !equal(t.row, t.col, 1)) return false;
+    for (const Term<T>& t : g.terms) {
+      if (t.kind == TermKind::DIFFERING) {
+        for (size_t k = 0; k < t.row_ids.size(); ++k)
+          if (!equal(t.row_ids[k], t.col_ids[k], 1)) return false;
+      } else if (t.kind == TermKind::ROW || t.kind == TermKind::COL || !equal(t.row, t.col, t.extent)) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
+Tensor empty(const Tensor& like, std::vector<int64_t> shape, ScalarType dtype) {
+  return torch::stable::new_empty(like, shape, dtype);
+}
+
+template <class T>
+void run(const Engine& e, const Problem<T>& p, bool backward) {
+  const int threads = static_cast<int>(torch::stable::get_num_threads());
+  if constexpr (sizeof(T) == 8) {
+    (backward ? e.backward_f64 : e.forward_f64)(p, threads, run_parallel);
+  } else {
+    (backward ? e.backward_f32 : e.forward_f32)(p, threads, run_parallel);
+  }
+}
+
+// ---- forward ------------------------------------------------------------------------------------
+
+// Accumulators of one batch item.
+template <class T>
+struct State {
+  std::vector<std::vector<double>> doubles;
+  std::vector<std::vector<T>> tops;
+  std::vector<std::vector<int64_t>> indices;
+
+  explicit State(Problem<T>& p) {
+    const T none = -std::numeric_limits<T>::infinity();
+    const size_t channels = p.channels.size();
+    doubles.reserve(2 * channels), tops.reserve(channels), indices.reserve(channels);
+    for (Channel<T>& c : p.channels) {
+      const size_t n = static_cast<size_t>(c.column ? p.y.rows : p.x.rows);
+      if (c.kind != Kind::SUM) c.top = tops.emplace_back(n, none).data();
+      if (c.kind != Kind::MAX) c.sum = doubles.emplace_back(n, 0.0).data();
+      if (c.kind == Kind::EXPECT) c.moment = doubles.emplace_back(n, 0.0).data();
+      if (c.kind == Kind::MAX) c.index = indices.emplace_back(n, -1).data();
+    }
+  }
+};
+
+template <class T>
+T log_sum(const Channel<T>& c, int64_t k) {
+  if (c.sum[k] == 0) return -std::numeric_limits<T>::infinity();
+  return static_cast<T>(std::log(c.sum[k]) + static_cast<double>(c.top[k]));
+}
+
+template <class T>
+std::vector<Tensor> forward(const Operands& o, const Engine& e) {
+  std::vector<Tensor> outputs;
+  for (int64_t item = 0; item < std::max<int64_t>(o.batch(), 1); ++item) {
+    const bool any = o.batch() > 0;
+    Problem<T> p = read_problem<T>(o, item);
+    State<T> state(p);
+    if (any) {
+      p.mirror = mirrors(p);
+      run(e, p, false);
+    }
+    size_t next = 0;
+    auto output = [&](int64_t n, ScalarType type) -> void* {
+      if (item == 0) outputs.push_back(empty(o.x, {o.batch(), n}, type));
+      Tensor& t = outputs[next++];
+      return static_cast<char*>(t.data_ptr()) + item * n * (type == ScalarType::Long ? 8 : sizeof(T));
+    };
+    for (const Channel<T>& c : p.channels) {
+      const int64_t n = c.column ? o.n() : o.m();
+      T* value = static_cast<T*>(output(n, kScalarType<T>));
+      int64_t* index = c.kind == Kind::MAX ? static_cast<int64_t*>(output(n, ScalarType::Long)) : nullptr;
+      T* lse = c.kind == Kind::EXPECT ? static_cast<T*>(output(n, kScalarType<T>)) : nullptr;
+      for (int64_t k = 0; any && k < n; ++k) {
+        switch (c.kind) {
+          case Kind::LSE: value[k] = log_sum(c, k); break;
+          case Kind::SUM: value[k] = static_cast<T>(c.sum[k]); break;
+          case Kind::MAX: value[k] = c.top[k], index[k] = c.index[k]; break;
+          case Kind::EXPECT:
+            value[k] = c.sum[k] == 0 ? T(0) : static_cast<T>(c.moment[k] / c.sum[k]);
+            lse[k] = log_sum(c, k);
+            break;
+        }
+      }
+    }
+  }
+  return outputs;
+}
+
+// ---- backward -----------------------------------------------------------------------------------
+
+enum Need : int64_t { DX = 1, DY = 2, DSCALE = 4, DROW_SCALE = 8, DCOL_SCALE = 16, DROW_BIAS = 32, DCOL_BIAS = 64 };
+
+// <x_i, dx_i>, in double, of x as it was rounded for the products.
+template <class T>
+double row_product(const Matrix& x, const T* dx, int64_t i) {
+  const int64_t d = x.cols;
+  double total = 0;
+  if (x.element == Element::F64) {
+    const double* row = static_cast<const double*>(x.data) + i * d;
+    for (int64_t k = 0; k < d; ++k) total += row[k] * double(dx[i * d + k]);
+  } else {
+    const float* row = static_cast<const float*>(x.data) + i * d;
+    for (int64_t k = 0; k < d; ++k) total += double(row[k]) * double(dx[i * d + k]);
+  }
+  return total;
+}
+
+bool no_zero(const float* v, int64_t n) { return std::find(v, v + n, 0.0f) == v + n; }
+bool no_zero(const double* v, int64_t n) { return std::find(v, v + n, 0.0) == v + n; }
+
+// A scale's gradient along one axis is the row sum of H <x, y> over a_i, and sum_j H_ij <x_i, y_j>
+// is <x_i, dx_i>: free where dx is computed from unrounded x and no a_i is 0.
+template <class T>
+bool from_products(const Matrix& x, const T* a, const T* dx) {
+  return dx && x.element == x.rounded && x.element != Element::BF16 && x.element != Element::F16 &&
+         no_zero(a, x.rows);
+}
+
+template <class T>
+class BackwardPass {
+ public:
+  BackwardPass(const Operands& o, const std::vector<Tensor>& outputs,
+               const std::vector<Tensor>& grads, int64_t live, int64_t needs)
+      : o_(o), outputs_(outputs), grads_(grads), live_(live), needs_(needs) {}
+
+  std::vector<Tensor> run_all(const Engine& e) {
+    allocate();
+    for (int64_t item = 0; item < o_.batch(); ++item) run_item(e, item);
+    std::vector<Tensor> found;
+    for (auto& t : result_)
+      if (t) found.push_back(*t);
+    found.insert(found.end(), row_shifts_.begin(), row_shifts_.end());
+    found.insert(found.end(), col_shifts_.begin(), col_shifts_.end());
+    return found;
+  }
+
+ private:
+  bool needs(int64_t what) const { return (needs_ & what) != 0; }
+
+  Tensor zeros(std::vector<int64_t> shape) {
+    Tensor t = empty(o_.x, shape, kScalarType<T>);
+    std::memset(t.data_ptr(), 0, static_cast<size_t>(t.numel()) * sizeof(T));
+    return t;
+  }
+
+  void allocate() {
+    const int64_t b = o_.batch(), m = o_.m(), n = o_.n();
+    if (needs(DX)) result_[0] = zeros({b, m, o_.d()});
+    if (needs(DY) && o_.y) result_[1] = zeros({b, n, o_.d()});
+    if (needs(DSCALE)) result_[2] = zeros({});
+    if (needs(DROW_SCALE)) result_[3] = zeros({b, m});
+    if (needs(DCOL_SCALE)) result_[4] = zeros({b, n});
+    if (needs(DROW_BIAS)) result_[5] = zeros({b, m});
+    if (needs(DCOL_BIAS)) result_[6] = zeros({b, n});
+    Reader read(o_);
+    const Problem<T> p = read_problem<T>(o_, 0);
+    for (const Channel<T>& c : p.channels)
+      if (c.shift) {
+        const T* first = c.shift;
+        auto& seen = c.column ? col_seen_ : row_seen_;
+        if (std::find(seen.begin(), seen.end(), first) == seen.end()) {
+          seen.push_back(first);
+          (c.column ? col_shifts_ : row_shifts_).push_back(zeros({b, c.column ? n : m}));
+        }
+      }
+  }
+
+  T* at(int k, int64_t item, int64_t stride) {
+    return result_[k] ? static_cast<T*>(result_[k]->data_ptr()) + item * stride : nullptr;
+  }
+
+  // The statistics of the forward pass and their gradients, for one batch item.
+  void attach(Problem<T>& p, int64_t item) {
+    size_t output = 0, grad = 0;
+    auto take = [&](int64_t n) {
+      const T* values = nullptr;
+      if (live_ >> output & 1) {
+        require(grads_.at(grad), "grad", kScalarType<T>, o_.batch() * n);
+        values = static_cast<const T*>(grads_[grad++].data_ptr()) + item * n;
+      }
+      return values;
+    };
+    for (Channel<T>& c : p.channels) {
+      const int64_t n = c.column ? o_.n() : o_.m();
+      auto statistic = [&](ScalarType type) {
+        require(outputs_.at(output), "output", type, o_.batch() * n);
+        return static_cast<const char*>(outputs_[output].data_ptr());
+      };
+      if (c.kind == Kind::LSE) {
+        c.lse = reinterpret_cast<const T*>(statistic(kScalarType<T>)) + item * n;
+        c.grad_lse = take(n), ++output;
+        continue;
+      }
+      c.mean = reinterpret_cast<const T*>(statistic(kScalarType<T>)) + item * n;
+      c.grad = take(n), ++output;
+      if (c.kind == Kind::MAX) c.at = reinterpret_cast<const int64_t*>(statistic(ScalarType::Long)) + item * n, ++output;
+      if (c.kind == Kind::EXPECT) {
+        c.lse = reinterpret_cast<const T*>(statistic(kScalarType<T>)) + item * n;
+        c.grad_lse = take(n), ++output;
+      }
+    }
+  }
+
+  void run_item(const Engine& e, int64_t item) {
+    Problem<T> p = read_problem<T>(o_, item);
+    const int64_t m = o_.m(), n = o_.n(), d = o_.d();
+    attach(p, item);
+    Sums<T>& out = p.sums;
+    out.dx = at(0, item, m * d), out.dy = at(1, item, n * d);
+    // In a symmetric problem without a column scale of its own, a is the scale of both sides.
+    const bool both = p.symmetric && !o_.col_scale;
+    const bool free_row = needs(DROW_SCALE) && (!p.symmetric || both) && from_products(p.x, p.a, out.dx);
+    const bool free_col = needs(DCOL_SCALE) && !p.symmetric && from_products(p.y, p.b, out.dy);
+    const bool direct_row = needs(DROW_SCALE) && !free_row, direct_col = needs(DCOL_SCALE) && !free_col;
+
+    std::vector<double> row_bias, col_bias, row_dot, col_dot;
+    auto zeroed = [](std::vector<double>& v, bool wanted, int64_t size) -> double* {
+      if (!wanted) return nullptr;
+      v.assign(static_cast<size_t>(size), 0.0);
+      return v.data();
+    };
+    out.row_bias = zeroed(row_bias, needs(DROW_BIAS), m);
+    out.col_bias = zeroed(col_bias, needs(DCOL_BIAS), n);
+    out.row_dot = zeroed(row_dot, needs(DSCALE) || direct_row, m);
+    out.col_dot = zeroed(col_dot, direct_col || (direct_row && both), n);
+    std::vector<std::vector<double>> shifts = attach_shifts(p, item);
+    // A mirrored tile adds up both orientations: right only for sums that want them added up.
+    const bool apart = needs(DROW_BIAS | DCOL_BIAS) || ((direct_row || direct_col) && !both);
+    p.mirror = mirrors(p) && !apart;
+    run(e, p, true);
+
+    if (needs(DSCALE)) {
+      double total = 0;
+      for (int64_t i = 0; i < m; ++i) total += row_dot[i] * (p.a ? double(p.a[i]) : 1.0);
+      *at(2, 0, 0) += static_cast<T>(total);
+    }
+    if (T* da = at(3, item, m))
+      for (int64_t i = 0; i < m; ++i)
+        da[i] = static_cast<T>(free_row ? row_product(p.x, out.dx, i) / double(p.a[i])
+                                        : double(p.scale) * (row_dot[i] + (both ? col_dot[i] : 0.0)));
+    if (T* db = at(4, item, n))
+      for (int64_t j = 0; j < n; ++j)
+        db[j] = static_cast<T>(free_col ? row_product(p.y, out.dy, j) / double(p.b[j])
+                                        : double(p.scale) * col_dot[j]);
+    store(row_bias, at(5, item, m));
+    store(col_bias, at(6, item, n));
+    size_t k = 0;
+    for (Tensor& t : row_shifts_) store(shifts[k++], static_cast<T*>(t.data_ptr()) + item * m);
+    for (Tensor& t : col_shifts_) store(shifts[k++], static_cast<T*>(t.data_ptr()) + item * n);
+  }
+
+  // One accumulator per distinct shift operand, rows first.
+  std::vector<std::vector<double>> attach_shifts(Problem<T>& p, int64_t item) {
+    std::vector<std::vector<double>> found;
+    found.reserve(row_seen_.size() + col_seen_.size());
+    for (const bool column : {false, true}) {
+      const auto& seen = column ? col_seen_ : row_seen_;
+      const int64_t n = column ? o_.n() : o_.m();
+      for (const T* first : seen) {
+        found.emplace_back(static_cast<size_t>(n), 0.0);
+        for (Channel<T>& c : p.channels)
+          if (c.shift && c.column == column && c.shift == first + item * n)
+            c.dshift = found.back().data();
+      }
+    }
+    return found;
+  }
+
+  static void store(const std::vector<double>& from, T* to) {
+    if (to) std::transform(from.begin(), from.end(), to, [](double v) { return static_cast<T>(v); });
+  }
+
+  const Operands& o_;
+  const std::vector<Tensor>&outputs_, &grads_;
+  const int64_t live_, needs_;
+  std::optional<Tensor> result_[7];
+  std::vector<Tensor> row_shifts_, col_shifts_;
+  std::vector<const T*> row_seen_, col_seen_;
+};
+
+// ---- operators ------------------------------------------------------------------------------------
+
+std::vector<Tensor> cpu_forward(Tensor x, OptionalTensor y, OptionalTensor scale,
+                                OptionalTensor row_scale, OptionalTensor col_scale,
+                                OptionalTensor row_bias, OptionalTensor col_bias,
+                                std::vector<Tensor> rows, std::vector<Tensor> cols,
+                                std::vector<int64_t> code, std::vector<double> values,
+                                ScalarType compute, int64_t isa) {
+  const Operands o{x, y, scale, row_scale, col_scale, row_bias, col_bias, rows, cols, code, values, compute};
+  if (x.scalar_type() == ScalarType::Double) return forward<double>(o, engine(isa));
+  return forward<float>(o, engine(isa));
+}
+
+std::vector<Tensor> cpu_backward(Tensor x, OptionalTensor y, OptionalTensor scale,
+                                 OptionalTensor row_scale, OptionalTensor col_scale,
+                                 OptionalTensor row_bias, OptionalTensor col_bias,
+                                 std::vector<Tensor> rows, std::vector<Tensor> cols,
+                                 std::vector<int64_t> code, std::vector<double> values,
+                                 ScalarType compute, int64_t isa, std::vector<Tensor> outputs,
+                                 std::vector<Tensor> grads, int64_t live, int64_t needs) {
+  const Operands o{x, y, scale, row_scale, col_scale, row_bias, col_bias, rows, cols, code, values, compute};
+  if (x.scalar_type() == ScalarType::Double)
+    return BackwardPass<double>(o, outputs, grads, live, needs).run_all(engine(isa));
+  return BackwardPass<float>(o, outputs, grads, live, needs).run_all(engine(isa));
+}
+
+}  // namespace
+}  // namespace contrastloss::cpu
+
+STABLE_TORCH_LIBRARY_IMPL(contrastloss, CPU, m) {
+  m.impl("cpu_forward", TORCH_BOX(&contrastloss::cpu::cpu_forward));
+  m.impl("cpu_backward", TORCH_BOX(&contrastloss::cpu::cpu_backward));
+}

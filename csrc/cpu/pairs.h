@@ -1,0 +1,190 @@
+// Which pairs of a tile a channel sees, and with what log-weight. Included once per instruction
+// set.
+
+// Rows [i0, i0 + m) x columns [j0, j0 + n) of the pair scores, row r at s + r * ld.
+template <class T>
+struct Tile {
+  T* s;
+  int64_t ld, i0, m, j0, n;
+};
+
+// A channel by reference, in a type of this instruction set: containers of it are its own too.
+template <class T>
+struct Ref {
+  const Channel<T>* channel;
+  const Channel<T>& operator*() const { return *channel; }
+  const Channel<T>* operator->() const { return channel; }
+};
+
+enum class Cover { NONE, SOME, ALL };
+
+struct Range {
+  int64_t low, high;
+};
+
+inline Range id_range(const int64_t* ids, int64_t first, int64_t n) {
+  if (ids == nullptr) return {first, first + n - 1};
+  Range r{ids[first], ids[first]};
+  for (int64_t k = first; k < first + n; ++k) {
+    r.low = ids[k] < r.low ? ids[k] : r.low;
+    r.high = ids[k] > r.high ? ids[k] : r.high;
+  }
+  return r;
+}
+
+// From the ranges of the ids alone: most tiles need no test of single pairs.
+inline Cover cover(const Test& test, const Range& r, const Range& c) {
+  const bool apart = r.high < c.low || c.high < r.low;
+  const bool equal = r.low == r.high && c.low == c.high && r.low == c.low;
+  switch (test.op) {
+    case Compare::EQ:
+      return apart ? Cover::NONE : equal ? Cover::ALL : Cover::SOME;
+    case Compare::NE:
+      return apart ? Cover::ALL : equal ? Cover::NONE : Cover::SOME;
+    case Compare::LT:
+      return r.high < c.low ? Cover::ALL : r.low >= c.high ? Cover::NONE : Cover::SOME;
+    default:
+      return Cover::SOME;
+  }
+}
+
+template <class T>
+Cover cover(const Group<T>& group, const Tile<T>& t, bool with_terms) {
+  Cover all = Cover::ALL;
+  for (const Test& test : group.tests) {
+    const Cover one =
+        cover(test, id_range(test.row, t.i0, t.m), id_range(test.col, t.j0, t.n));
+    if (one == Cover::NONE) return one;
+    if (one == Cover::SOME) all = one;
+  }
+  return with_terms && !group.terms.empty() ? Cover::SOME : all;
+}
+
+// w of row i: 0 for a pair that passes every test, -inf for one that does not.
+template <class T>
+void test_row(const Test& test, int64_t i, int64_t j0, int64_t n, T* w) {
+  const int64_t id = test.row ? test.row[i] : i, width = test.width;
+  const T no = -INFINITY;
+  if (test.col == nullptr) {
+    for (int64_t j = 0; j < n; ++j) {
+      const int64_t c = j0 + j, d = id > c ? id - c : c - id;
+      const bool pass = test.op == Compare::EQ   ? id == c
+                        : test.op == Compare::NE ? id != c
+                        : test.op == Compare::LT ? id < c
+                                                 : d <= width;
+      w[j] = pass ? w[j] : no;
+    }
+    return;
+  }
+  const int64_t* ids = test.col + j0;
+  switch (test.op) {
+    case Compare::EQ:
+#pragma omp simd
+      for (int64_t j = 0; j < n; ++j) w[j] = ids[j] == id ? w[j] : no;
+      break;
+    case Compare::NE:
+#pragma omp simd
+      for (int64_t j = 0; j < n; ++j) w[j] = ids[j] != id ? w[j] : no;
+      break;
+    case Compare::LT:
+#pragma omp simd
+      for (int64_t j = 0; j < n; ++j) w[j] = id < ids[j] ? w[j] : no;
+      break;
+    case Compare::WITHIN:
+      // the difference of two int64 may need 65 bits: compare without it
+      for (int64_t j = 0; j < n; ++j) {
+        const uint64_t a = static_cast<uint64_t>(id), b = static_cast<uint64_t>(ids[j]);
+        const uint64_t d = id > ids[j] ? a - b : b - a;
+        w[j] = width >= 0 && d <= static_cast<uint64_t>(width) ? w[j] : no;
+      }
+      break;
+  }
+}
+
+template <class T>
+void term_row(const Term<T>& term, int64_t i, int64_t j0, int64_t n, T* w) {
+  switch (term.kind) {
+    case TermKind::ROW: {
+      const T u = term.row[i];
+      for (int64_t j = 0; j < n; ++j) w[j] += u;
+      break;
+    }
+    case TermKind::COL:
+      for (int64_t j = 0; j < n; ++j) w[j] += term.col[j0 + j];
+      break;
+    case TermKind::DISTANCE: {
+      const T label = term.row[i];
+      for (int64_t j = 0; j < n; ++j)
+        w[j] += term.value * std::log1p(std::fabs(label - term.col[j0 + j]));
+      break;
+    }
+    case TermKind::DIFFERING:
+      for (int64_t j = 0; j < n; ++j) {
+        int count = 0;
+        for (size_t t = 0; t < term.row_ids.size(); ++t)
+          count += term.row_ids[t][i] != term.col_ids[t][j0 + j];
+        w[j] += std::log(T(count));
+      }
+      break;
+    case TermKind::FORM:
+    case TermKind::LOG_FORM: {
+      const T* left = term.row + i * term.extent;
+      for (int64_t j = 0; j < n; ++j) {
+        const T* right = term.col + (j0 + j) * term.extent;
+        T t = 0;
+        for (int64_t e = 0; e < term.extent; ++e) t += left[e] * right[e];
+        w[j] += term.kind == TermKind::FORM ? t : std::log(term.value + t);
+      }
+      break;
+    }
+  }
+}
+
+// The log-weights of row i against [j0, j0 + n).
+template <class T>
+void weight_row(const Group<T>& group, int64_t i, int64_t j0, int64_t n, T* w) {
+  for (int64_t j = 0; j < n; ++j) w[j] = 0;
+  for (const Term<T>& term : group.terms) term_row(term, i, j0, n, w);
+  for (const Test& test : group.tests) test_row(test, i, j0, n, w);
+}
+
+// z = theta s + w, -inf wherever w is, whatever s is there.
+template <class T>
+void logits_row(const T* s, const T* w, T theta, int64_t n, T* z) {
+  if (theta == T(0)) {
+    for (int64_t j = 0; j < n; ++j) z[j] = w ? w[j] : T(0);
+  } else if (w == nullptr) {
+#pragma omp simd
+    for (int64_t j = 0; j < n; ++j) z[j] = theta * s[j];
+  } else {
+#pragma omp simd
+    for (int64_t j = 0; j < n; ++j) {
+      const T v = theta * s[j] + w[j];
+      z[j] = w[j] == T(-INFINITY) ? w[j] : v;
+    }
+  }
+}
+
+// In place: s = <x, y> -> scale a b <x, y> + beta + gamma.
+template <class T>
+void score_row(const Problem<T>& p, int64_t i, int64_t j0, int64_t n, const T* dot, T* s) {
+  const T left = p.a ? p.scale * p.a[i] : p.scale;
+  const T beta = p.beta ? p.beta[i] : T(0);
+  const T* b = p.b ? p.b + j0 : nullptr;
+  const T* gamma = p.gamma ? p.gamma + j0 : nullptr;
+  if (b == nullptr) {
+#pragma omp simd
+    for (int64_t j = 0; j < n; ++j) s[j] = dot[j] * left;
+  } else {
+#pragma omp simd
+    for (int64_t j = 0; j < n; ++j) s[j] = dot[j] * left * b[j];
+  }
+  if (gamma) {
+#pragma omp simd
+    for (int64_t j = 0; j < n; ++j) s[j] += gamma[j];
+  }
+  if (p.beta) {
+#pragma omp simd
+    for (int64_t j = 0; j < n; ++j) s[j] += beta;
+  }
+}

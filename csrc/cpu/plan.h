@@ -1,0 +1,126 @@
+// What a call asks of the engines: plain data, no torch. Built once per batch item by
+// pair_stats.cpp, read by the engine of one instruction set.
+//
+//   s_ij = scale a_i b_j <x_i, y_j> + beta_i + gamma_j
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace contrastloss::cpu {
+
+enum class Kind : int { LSE, SUM, EXPECT, MAX };
+enum class Compare : int { EQ, NE, LT, WITHIN };
+enum class TermKind : int { ROW, COL, DISTANCE, DIFFERING, FORM, LOG_FORM };
+enum class Element : int { F64, F32, BF16, F16 };
+
+// A contiguous rows x cols matrix whose values are rounded to `rounded` before they are used.
+struct Matrix {
+  const void* data = nullptr;
+  Element element = Element::F32;
+  Element rounded = Element::F32;
+  int64_t rows = 0, cols = 0;
+};
+
+// An integer test on the ids of a pair; null ids are the positions themselves.
+struct Test {
+  Compare op;
+  const int64_t* row;
+  const int64_t* col;
+  int64_t width;
+};
+
+// A summand of the log-weight.
+template <class T>
+struct Term {
+  TermKind kind;
+  const T* row = nullptr;  // u, a label, or the (M, extent) operand of a form
+  const T* col = nullptr;
+  T value = 0;
+  int64_t extent = 0;
+  std::vector<const int64_t*> row_ids, col_ids;  // of DIFFERING
+};
+
+// Pairs that several channels share: a conjunction of tests and a sum of terms.
+template <class T>
+struct Group {
+  std::vector<Test> tests;
+  std::vector<Term<T>> terms;
+};
+
+// A channel with its state. Every array is indexed by position along the channel's own axis.
+template <class T>
+struct Channel {
+  Kind kind;
+  int psi = 0;
+  bool column = false;  // reduces rows, returns a value per column
+  int group = 0;
+  T theta = 1, sign = 1;
+  const T* shift = nullptr;
+
+  // forward: sum exp(z) = sum exp(top), moment = sum exp(z - top) s; of MAX top and index
+  T* top = nullptr;
+  double* sum = nullptr;
+  double* moment = nullptr;
+  int64_t* index = nullptr;
+
+  // backward: the statistics (E, or V's index; L), their gradients (null: none), d shift
+  const T* mean = nullptr;
+  const T* lse = nullptr;
+  const int64_t* at = nullptr;
+  const T* grad = nullptr;
+  const T* grad_lse = nullptr;
+  double* dshift = nullptr;
+};
+
+// A backward's results; null where no gradient was asked for. dx and dy are accumulated into.
+template <class T>
+struct Sums {
+  T* dx = nullptr;
+  T* dy = nullptr;
+  double* row_bias = nullptr;
+  double* col_bias = nullptr;
+  double* row_dot = nullptr;  // sum_j G_ij b_j <x_i, y_j>
+  double* col_dot = nullptr;  // sum_i G_ij a_i <x_i, y_j>
+};
+
+template <class T>
+struct Problem {
+  Matrix x, y;           // y is x where `symmetric`
+  bool symmetric = false;  // self pairs are dropped
+  // scores and tests are the same for (i, j) and (j, i), and so may be the sums: a tile above the
+  // diagonal then serves both at once. Otherwise it is visited once more, transposed.
+  bool mirror = false;
+  T scale = 1;
+  const T* a = nullptr;
+  const T* b = nullptr;
+  const T* beta = nullptr;
+  const T* gamma = nullptr;
+  std::vector<Group<T>> groups;
+  std::vector<Channel<T>> channels;
+  Sums<T> sums;
+
+  bool columns_written() const {
+    bool any = sums.dy || sums.col_bias || sums.col_dot;
+    for (const Channel<T>& c : channels) any |= c.column;
+    return any;
+  }
+};
+
+// Runs f(context, k) for k in [0, n) on the caller's threads.
+using Parallel = void (*)(int64_t n, void (*f)(void*, int64_t), void* context);
+
+// One instruction set's entry points. `narrow` takes bf16 products where the set has them.
+struct Engine {
+  const char* name;
+  bool (*supported)();
+  bool narrow;
+  void (*forward_f32)(const Problem<float>&, int threads, Parallel);
+  void (*forward_f64)(const Problem<double>&, int threads, Parallel);
+  void (*backward_f32)(const Problem<float>&, int threads, Parallel);
+  void (*backward_f64)(const Problem<double>&, int threads, Parallel);
+};
+
+extern const Engine generic_engine, avx2_engine, avx512_engine, avx512bf16_engine;
+
+}  // namespace contrastloss::cpu

@@ -1,0 +1,128 @@
+// contrastloss._C: what was built, what this CPU can do, and the channel maths for tests. No torch.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <sstream>
+#include <string>
+#include <vector>
+
+#if defined(__x86_64__) || defined(__i386__)
+#include <cpuid.h>
+#endif
+
+#include "channel.h"
+
+namespace py = pybind11;
+
+namespace contrastloss {
+namespace {
+
+std::vector<std::string> words(const char* text) {
+  std::istringstream stream(text);
+  std::vector<std::string> found;
+  for (std::string word; stream >> word;) found.push_back(word);
+  return found;
+}
+
+py::dict build_info() {
+  py::dict info;
+#ifdef __clang__
+  info["compiler"] = "clang";
+#else
+  info["compiler"] = "gcc";
+#endif
+  info["compiler_version"] = __VERSION__;
+  info["cxx_standard"] = static_cast<long>(__cplusplus);
+  info["flags"] = CL_BUILD_FLAGS;
+  info["cpu_isas"] = py::tuple(py::cast(words(CL_CPU_ISAS)));
+  info["cuda_architectures"] = py::tuple();
+  return info;
+}
+
+#if defined(__x86_64__) || defined(__i386__)
+// AMX needs the chip (leaf 7) and an operating system that saves the tiles (bits 17, 18 of XCR0).
+bool has_amx_bf16() {
+  unsigned eax, ebx, ecx, edx;
+  if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return false;
+  const unsigned amx = 1u << 22 | 1u << 24;  // amx_bf16, amx_tile
+  if ((edx & amx) != amx) return false;
+  if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !(ecx & 1u << 27)) return false;  // osxsave
+  unsigned low, high;
+  __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (low >> 17 & 3) == 3;
+}
+#endif
+
+std::vector<std::string> cpu_capability() {
+  std::vector<std::string> found;
+#if defined(__x86_64__) || defined(__i386__)
+  const auto note = [&](const char* name, bool present) {
+    if (present) found.push_back(name);
+  };
+  __builtin_cpu_init();
+  note("sse4.2", __builtin_cpu_supports("sse4.2"));
+  note("avx", __builtin_cpu_supports("avx"));
+  note("avx2", __builtin_cpu_supports("avx2"));
+  note("fma", __builtin_cpu_supports("fma"));
+  note("avx512f", __builtin_cpu_supports("avx512f"));
+  note("avx512bw", __builtin_cpu_supports("avx512bw"));
+  note("avx512dq", __builtin_cpu_supports("avx512dq"));
+  note("avx512vl", __builtin_cpu_supports("avx512vl"));
+  note("avx512_bf16", __builtin_cpu_supports("avx512bf16"));
+  note("amx_bf16", has_amx_bf16());
+#endif
+  return found;
+}
+
+struct NamedPsi {
+  const char* name;
+  double (*value)(double);
+  double (*slope)(double);
+};
+
+template <Psi P>
+constexpr NamedPsi named(const char* name) {
+  return {name, [](double u) { return psi<P>(u); }, [](double u) { return dpsi<P>(u); }};
+}
+
+constexpr NamedPsi kPsi[] = {
+    named<Psi::One>("one"),     named<Psi::Id>("id"),       named<Psi::Square>("square"),
+    named<Psi::Relu>("relu"),   named<Psi::Relu2>("relu2"), named<Psi::Softplus>("softplus"),
+    named<Psi::Focal>("focal"), named<Psi::Step>("step"),
+};
+
+const NamedPsi& find_psi(const std::string& name) {
+  std::string known;
+  for (const NamedPsi& one : kPsi) {
+    if (name == one.name) return one;
+    known += std::string(known.empty() ? "" : ", ") + one.name;
+  }
+  throw py::value_error("psi: got '" + name + "', expected one of " + known);
+}
+
+double log_sum(const std::vector<double>& values) {
+  LogSum<double> total;
+  for (const double value : values) total.add(value);
+  return total.value();
+}
+
+}  // namespace
+}  // namespace contrastloss
+
+PYBIND11_MODULE(_C, m) {
+  using namespace contrastloss;
+  m.doc() = "What was built, what this CPU can do, and the channel maths for tests.";
+  m.def("build_info", &build_info, "Compiler, flags, instruction sets and CUDA architectures.");
+  m.def("cpu_capability", &cpu_capability, "Instruction sets of this CPU that matter here.");
+
+  py::module_ channel = m.def_submodule("channel", "csrc/channel.h on one double.");
+  channel.def(
+      "psi", [](const std::string& name, double u) { return find_psi(name).value(u); },
+      py::arg("name"), py::arg("u"));
+  channel.def(
+      "dpsi", [](const std::string& name, double u) { return find_psi(name).slope(u); },
+      py::arg("name"), py::arg("u"));
+  channel.def("log_sum", &log_sum, py::arg("values"), "log sum exp; -inf for no value at all.");
+  channel.def(
+      "log_add", [](double a, double b) { return log_sum({a, b}); }, py::arg("a"), py::arg("b"));
+}
