@@ -19,7 +19,8 @@ class PairCall:
 
     Every tensor has one leading batch dimension: x is (B, M, D), y (B, N, D) or None for x itself
     (self pairs are then dropped by position), a ``row_scale``, b ``col_scale``, beta ``row_bias``
-    and gamma ``col_bias`` are (B, M) or (B, N) or None, scale is 0-dim or None. ``rows`` and
+    and gamma ``col_bias`` are (B, M) or (B, N) or None, scale is 0-dim or None. With ``cosine`` x
+    and y stand for their unit vectors, and gradients are those of x and y themselves. ``rows`` and
     ``cols`` hold the program's operands in its order, (B, M) or, for a form, (B, M, E).
     """
 
@@ -33,6 +34,7 @@ class PairCall:
     rows: tuple[Tensor, ...]
     cols: tuple[Tensor, ...]
     program: Program
+    cosine: bool
     #: x and y are rounded to this dtype for the products; statistics and gradients are not
     compute_dtype: torch.dtype
 
@@ -71,6 +73,8 @@ class PairCall:
             extra.add("batch")
         if self.y is None:
             extra.add("symmetric")
+        if self.cosine:
+            extra.add("cosine")
         return self.program.features() | extra
 
 

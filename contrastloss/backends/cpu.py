@@ -26,7 +26,7 @@ _LIBRARY = Path(__file__).parent.parent / "_cpu.so"
 _CALL = (
     "Tensor x, Tensor? y, Tensor? scale, Tensor? row_scale, Tensor? col_scale, Tensor? row_bias, "
     "Tensor? col_bias, Tensor[] rows, Tensor[] cols, int[] code, float[] values, "
-    "ScalarType compute, int isa"
+    "bool cosine, ScalarType compute, int isa"
 )
 torch.library.define("contrastloss::cpu_forward", f"({_CALL}) -> Tensor[]")
 torch.library.define(
@@ -162,6 +162,7 @@ def _arguments(call: PairCall) -> tuple:
         [operand(call.cols[k], ids) for k, ids in code.operands[COL]],
         code.code,
         code.values,
+        call.cosine,
         call.compute_dtype,
         _level(),
     )

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, dataclass_transform
 import torch
 from torch import Tensor, nn
 
-from ..channel import INDEX, LSE, MAX, Channel, Test, differs
+from ..channel import INDEX, LSE, MAX, SUM, Channel, Test, differs, same
 from .check import check_finite, check_options, check_pair
 from .scores import Scores
 
@@ -36,8 +36,8 @@ INSTANCE = "instance"
 
 
 def softplus(u: Tensor) -> Tensor:
-    """``log(1 + e^u)``, exact at both ends (``F.softplus`` switches to ``u`` beyond 20)."""
-    return -nn.functional.logsigmoid(-u)
+    """``log(1 + e^u)``, exact in fp64 too (``F.softplus`` by default returns ``u`` beyond 20)."""
+    return nn.functional.softplus(u, threshold=40.0)
 
 
 @dataclass_transform(kw_only_default=False)
@@ -192,26 +192,28 @@ def _own_options(cls: type) -> list[str]:
 
 
 class PositiveLoss(PairLoss):
-    """Losses whose every row has exactly one positive, known by its position: its score is an
-    fp32 product outside the pass, and the channels speak of negatives."""
+    """Losses whose every row has exactly one positive; their channels speak of negatives."""
+
+    #: the positive's score: a sum of one term, out of the same pass
+    positive: ClassVar[Channel]
 
     def combine(self, *values: Any) -> Tensor:
         """One loss per row from the channels' values, the positives' scores and, for losses that
         speak of the temperature itself, the :class:`Scores`."""
         raise NotImplementedError
 
-    def evaluate(
-        self, scores: Scores, positive: Tensor, rows: Mapping[str, Tensor] | None = None
-    ) -> Any:
-        stats = scores.stats((*self.channels, *self.extra_channels(self.negatives)), rows)
-        own, extra = self.split(stats)
-        return self.finish(self.combine(*own, positive, scores), extra, positive)
+    def evaluate(self, scores: Scores, rows: Mapping[str, Tensor] | None = None) -> Any:
+        extra = self.extra_channels(self.negatives)
+        *stats, positive = scores.stats((*self.channels, *extra, self.positive), rows)
+        own, values = self.split(stats)
+        return self.finish(self.combine(*own, positive, scores), values, positive)
 
 
 class CrossLoss(PositiveLoss):
     """Rows of x against rows of y, (N, D) each; row i's positive is column i."""
 
     negatives = (differs(INDEX),)
+    positive = SUM("id", pairs=(same(INDEX),))
 
     def forward(
         self,
@@ -223,7 +225,7 @@ class CrossLoss(PositiveLoss):
     ) -> Any:
         check_pair(self, x, y, logit_scale, logit_bias)
         scores = self.scores(x, y, logit_scale, logit_bias)
-        return self.evaluate(scores, scores.aligned())
+        return self.evaluate(scores)
 
 
 class TwoViewLoss(PositiveLoss):
@@ -231,6 +233,7 @@ class TwoViewLoss(PositiveLoss):
     2N - 1 rows; its positive is the other view of its instance."""
 
     negatives = (differs(INSTANCE),)
+    positive = SUM("id", pairs=(same(INSTANCE),))
 
     def forward(
         self,
@@ -243,4 +246,4 @@ class TwoViewLoss(PositiveLoss):
         check_pair(self, x, y, logit_scale, logit_bias)
         scores = self.scores(torch.cat([x, y]), None, logit_scale, logit_bias, copies=2)
         rows = {INSTANCE: torch.arange(x.shape[0], device=x.device).repeat(2)}
-        return self.evaluate(scores, scores.halves(), rows)
+        return self.evaluate(scores, rows)

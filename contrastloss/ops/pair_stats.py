@@ -34,6 +34,7 @@ def pair_stats(
     col_bias: Tensor | None = None,
     rows: Mapping[str, Tensor] | None = None,
     cols: Mapping[str, Tensor] | None = None,
+    cosine: bool = False,
     compute_dtype: torch.dtype | None = None,
     backend: str | None = None,
 ) -> list[Any]:
@@ -49,10 +50,12 @@ def pair_stats(
             self pairs are dropped by position and ``cols`` defaults to ``rows``.
         channels: what to return; see :mod:`contrastloss.channel`.
         scale: a number or a 0-dim tensor (the inverse temperature); never synchronised.
-        row_scale, col_scale: a (..., M) and b (..., N), e.g. inverse norms for cosines.
+        row_scale, col_scale: a (..., M) and b (..., N).
         row_bias, col_bias: beta and gamma. All of these broadcast and may need gradients.
         rows, cols: the vectors that channels call by name (ids, weights, shifts, labels), and the
             (..., M, E) and (..., N, E) operands of a form. Only shifts carry gradient.
+        cosine: scores are of ``x / max(|x|, 1e-12)``, and of y likewise; no unit vector is rounded
+            to a narrow dtype. The cosines of a zero vector are 0, with zero gradient.
         compute_dtype: x and y are rounded to it for the products; default their own dtype, under
             autocast the autocast dtype. Scores, statistics and gradients are not rounded.
         backend: the name of a backend; None chooses.
@@ -77,16 +80,40 @@ def pair_stats(
     check_operands(x, y, vectors, rows, cols, program)
     if compute_dtype is None:
         compute_dtype = _autocast_dtype(x)
-    flat = torch.ops.contrastloss.pair_stats(
-        x, y, *vectors, list(rows.values()), list(cols.values()), program.encode(),
-        compute_dtype, backend,
-    )  # fmt: skip
+    settings = (program.encode(), cosine, compute_dtype, backend)
+    if _plain(x):
+        flat = PairStats.apply(
+            len(rows), *settings, x, y, *vectors, *rows.values(), *cols.values()
+        )
+    else:
+        flat = torch.ops.contrastloss.pair_stats(
+            x, y, *vectors, list(rows.values()), list(cols.values()), *settings
+        )
     results, first = [], 0
     for channel in program.channels:
         last = first + len(channel.returns)
         results.append(named(channel, flat[first:last]))
         first = last
     return results
+
+
+def _plain(x: Tensor) -> bool:
+    """Whether nothing but autograd watches this call. Then the Function is called directly, which
+    saves the 100 us that torch.library's Python layers take, as much as a small loss itself."""
+    return not (
+        torch.compiler.is_compiling()
+        or type(x) not in (Tensor, torch.nn.Parameter)
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+    )
+
+
+def _without_autocast(device: str, run: Any, *args: Any) -> Any:
+    """Backends choose their dtypes themselves."""
+    if not torch.is_autocast_enabled(device):
+        return run(*args)
+    with torch.autocast(device, enabled=False):
+        return run(*args)
 
 
 def _autocast_dtype(x: Tensor) -> torch.dtype:
@@ -101,7 +128,7 @@ def _autocast_dtype(x: Tensor) -> torch.dtype:
 _OPERANDS = (
     "Tensor x, Tensor? y, Tensor? scale, Tensor? row_scale, Tensor? col_scale, "
     "Tensor? row_bias, Tensor? col_bias, Tensor[] rows, Tensor[] cols, str program, "
-    "ScalarType compute_dtype, str? backend"
+    "bool cosine, ScalarType compute_dtype, str? backend"
 )
 _INPUTS = len(_OPERANDS.split(","))
 _FORWARD = "contrastloss::pair_stats"
@@ -122,6 +149,7 @@ class _Form:
     rows: Sequence[Tensor]
     cols: Sequence[Tensor]
     program: str
+    cosine: bool
     compute_dtype: torch.dtype
     backend: str | None
 
@@ -157,6 +185,7 @@ class _Form:
             tuple(operand(v, ROW, n) for v, n in zip(self.rows, program.rows, strict=True)),
             tuple(operand(v, COL, n) for v, n in zip(self.cols, program.cols, strict=True)),
             program,
+            self.cosine,
             self.compute_dtype,
         )
 
@@ -186,8 +215,8 @@ def _names(needs: int) -> frozenset[str]:
 def _forward(*inputs: Any) -> list[Tensor]:
     form = _Form(*inputs)
     call = form.call()
-    with torch.autocast(form.x.device.type, enabled=False):
-        outputs = choose(call, form.backend).pair_stats_forward(call)
+    run = choose(call, form.backend).pair_stats_forward
+    outputs = _without_autocast(form.x.device.type, run, call)
     return [o.reshape(*form.lead, o.shape[-1]) for o in outputs]
 
 
@@ -207,8 +236,8 @@ def _backward(*args: Any) -> list[Tensor]:
     form, (outputs, grads, live, needs) = _Form(*args[:_INPUTS]), args[_INPUTS:]
     call, names = form.call(), _names(needs)
     flat_out, flat_grad = _split_grads(form, outputs, grads, live)
-    with torch.autocast(form.x.device.type, enabled=False):
-        found = choose(call, form.backend).pair_stats_backward(call, flat_out, flat_grad, names)
+    run = choose(call, form.backend).pair_stats_backward
+    found = _without_autocast(form.x.device.type, run, call, flat_out, flat_grad, names)
     result = [
         form.lower(getattr(found, name), getattr(form, name))
         for name in Gradients.NAMES
@@ -266,11 +295,11 @@ def _run_backward(
     dead = [g is None or not o.is_floating_point() for g, o in zip(grads, outputs, strict=True)]
     live = _mask([not d for d in dead])
     needs = _mask(needed[:7])
-    found = iter(
-        torch.ops.contrastloss.pair_stats_backward(
-            *inputs, outputs, [g for g, d in zip(grads, dead, strict=True) if not d], live, needs
-        )
-    )
+    run = torch.ops.contrastloss.pair_stats_backward
+    if _plain(inputs[0]) and not torch.is_grad_enabled():  # nobody differentiates the gradient
+        run = _backward
+    present = [g for g, d in zip(grads, dead, strict=True) if not d]
+    found = iter(run(*inputs, outputs, present, live, needs))
     tensors = [next(found) if needs >> k & 1 else None for k in range(7)]
     shifts = {axis: {n: next(found) for n in program.shifts(axis)} for axis in (ROW, COL)}
     rows = [shifts[ROW].get(name) for name in program.rows]
@@ -279,36 +308,38 @@ def _run_backward(
 
 
 class PairStats(torch.autograd.Function):
-    """``apply(rows, program, compute_dtype, backend, x, y, scale, row_scale, col_scale, row_bias,
+    """``apply(rows, program, cosine, compute_dtype, backend, x, y, scale, row_scale, col_scale, row_bias,
     col_bias, *operands)``: the first ``rows`` operands are row operands, the others column ones.
     Returns every channel's values, flat."""
 
+    # forward and setup_context in one: apart, torch binds the signature anew at every call
     @staticmethod
-    def forward(n_rows: int, program: str, dtype: torch.dtype, backend: str | None, *tensors: Any):
+    def forward(
+        ctx: Any,
+        n_rows: int,
+        program: str,
+        cosine: bool,
+        dtype: torch.dtype,
+        backend: str | None,
+        *tensors: Any,
+    ) -> tuple[Tensor, ...]:
         operands = tensors[7:]
-        return tuple(
-            _forward(*tensors[:7], operands[:n_rows], operands[n_rows:], program, dtype, backend)
-        )
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
-        n_rows, program, dtype, backend, *tensors = inputs
-        operands = tensors[7:]
-        _save(
-            ctx,
-            (*tensors[:7], operands[:n_rows], operands[n_rows:], program, dtype, backend),
-            output,
-        )
+        inputs = (
+            *tensors[:7], operands[:n_rows], operands[n_rows:], program, cosine, dtype, backend
+        )  # fmt: skip
+        outputs = tuple(_forward(*inputs))
+        _save(ctx, inputs, outputs)
+        return outputs
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None):
-        tensors, rows, cols = _run_backward(ctx, grads, ctx.needs_input_grad[4:])
-        return (None,) * 4 + (*tensors, *rows, *cols)
+        tensors, rows, cols = _run_backward(ctx, grads, ctx.needs_input_grad[5:])
+        return (None,) * 5 + (*tensors, *rows, *cols)
 
 
 def _op_backward(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ...]:
     tensors, rows, cols = _run_backward(ctx, grads, ctx.needs_input_grad)
-    return (*tensors, rows, cols, None, None, None)
+    return (*tensors, rows, cols, None, None, None, None)
 
 
 def _save_backward(ctx: Any, inputs: tuple, output: Sequence[Tensor]) -> None:
@@ -344,7 +375,7 @@ def _double_backward(ctx: Any, upstream: Sequence[Tensor | None]) -> tuple[Any, 
     tensors, rest = found[:7], found[7:]
     rows, cols, rest = rest[:n_rows], rest[n_rows : n_rows + n_cols], rest[n_rows + n_cols :]
     d_outputs, d_grads = rest[: ctx.n_outputs], rest[ctx.n_outputs :]
-    return (*tensors, rows, cols, None, None, None, d_outputs, d_grads, None, None)
+    return (*tensors, rows, cols, None, None, None, None, d_outputs, d_grads, None, None)
 
 
 def _second(

@@ -67,10 +67,11 @@ inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; 
 template <class T>
 struct Arena {
   static constexpr int NR = Gemm<T>::NR, MR = Gemm<T>::MR;
-  static constexpr int64_t TILE_M = kTileRows, TILE_N = 2 * kTileRows, LD = TILE_N + 16;
+  static constexpr int64_t TILE_M = kTileRows, TILE_N = 2 * kTileRows;
   static_assert(TILE_M % NR == 0 && TILE_M % MR == 0, "tiles are whole micro-tiles");
 
   int64_t block_rows, depth;  // rows packed at a time; D up to a whole panel
+  int64_t ld;                 // of a tile; off the powers of two, where cache sets collide
   T *x, *y, *y_t, *row, *tile, *transposed;
   TileScratch<T> scratch;
   void* memory = nullptr;
@@ -81,12 +82,14 @@ struct Arena {
     depth = round_up(d, NR);
     const int64_t budget = (int64_t(1) << 19) / depth / TILE_N * TILE_N;
     block_rows = budget < TILE_N ? TILE_N : budget > 4 * TILE_N ? 4 * TILE_N : budget;
-    const int64_t rows = round_up(p.x.rows, TILE_N);
-    block_rows = rows < block_rows ? rows : block_rows;
-    const int64_t cols = round_up(p.y.rows < TILE_N ? p.y.rows : TILE_N, NR);
-    const int64_t tile_size = TILE_M * LD, tiles = general ? 4 : 1;
-    const int64_t sizes[] = {block_rows * depth + MR * NR, cols * depth, cols * depth, depth,
-                             tiles * tile_size, 7 * LD};
+    block_rows = std::min(block_rows, round_up(p.x.rows, MR));
+    const int64_t cols = std::min(TILE_N, round_up(p.y.rows, NR));
+    const int64_t wide = general && p.symmetric ? std::max(cols, std::min(TILE_M, round_up(p.x.rows, NR))) : cols;
+    ld = wide + 16;
+    const int64_t high = std::min(TILE_M, round_up(std::max(p.x.rows, p.symmetric ? p.y.rows : 0), MR));
+    const int64_t tile_size = high * ld, tiles = general ? 4 : 1;
+    const int64_t sizes[] = {round_up(block_rows, MR) * depth + MR * NR,
+                             cols * depth, cols * depth, depth, tiles * tile_size + MR, 7 * ld};
     int64_t total = 0;
     for (int64_t s : sizes) total += round_up(s, 64);
     memory = std::aligned_alloc(64, round_up(total * sizeof(T), 4096));
@@ -100,7 +103,7 @@ struct Arena {
     transposed = general ? tile + tile_size : nullptr;
     T* vectors = take(5);
     scratch = {general ? tile + 2 * tile_size : nullptr, general ? tile + 3 * tile_size : nullptr,
-               vectors, vectors + 3 * LD};
+               vectors, vectors + 3 * ld};
   }
   Arena(const Arena&) = delete;
   ~Arena() { std::free(memory); }
@@ -175,7 +178,7 @@ struct Job {
   void tile(int64_t b0, int64_t i0, int64_t m, int64_t j0, int64_t j, int64_t n, bool above) {
     const int64_t d = problem.x.cols;
     const T* x = arena.x + (i0 - b0) * NR;
-    Tile<T> t{arena.tile, A::LD, i0, m, j, n};
+    Tile<T> t{arena.tile, arena.ld, i0, m, j, n};
     const Walk by_panel{NR, 1, NR, stride_x * NR};
     Gemm<T>::run(m, round_up(n, NR), d, x, by_panel, arena.y_t + (j - j0) * d, d * NR, t.s, t.ld,
                  false);
@@ -200,7 +203,7 @@ struct Job {
   void turned(const Tile<T>& t) {
     T* other = arena.transposed;
     for (int64_t part = 0; part < t.n; part += A::TILE_M) {
-      const Tile<T> u{other, A::LD, t.j0 + part, std::min(A::TILE_M, t.n - part), t.i0, t.m};
+      const Tile<T> u{other, arena.ld, t.j0 + part, std::min(A::TILE_M, t.n - part), t.i0, t.m};
       for (int64_t j = 0; j < u.m; ++j)
         for (int64_t r = 0; r < t.m; ++r) u.s[j * u.ld + r] = t.s[r * t.ld + part + j];
       const Tile<T> own{t.s + part, t.ld, t.i0, t.m, t.j0 + part, u.m};
@@ -304,4 +307,59 @@ template <class T, bool BACKWARD>
 void run_problem(const Problem<T>& problem, int threads, Parallel parallel) {
   if (problem.x.rows == 0 || problem.y.rows == 0) return;
   Schedule<T, BACKWARD>(problem).run(threads, parallel);
+}
+
+// ---- cosines ----------------------------------------------------------------------------------------
+
+constexpr double kEps = 1e-12;  // torch.nn.functional.normalize's
+
+// Calls f(i, x_i) for every row, in chunks on several threads where that pays.
+template <class T, class F>
+void each_row(const Matrix& x, int threads, Parallel parallel, const F& f) {
+  struct Context {
+    const Matrix& x;
+    const F& f;
+    int64_t parts;
+  } context{x, f, std::max<int64_t>(1, std::min<int64_t>(threads, x.rows * x.cols / 65536))};
+  auto chunk = [](void* self, int64_t k) {
+    const Context& c = *static_cast<Context*>(self);
+    std::unique_ptr<T[]> row(new T[c.x.cols]);
+    for (int64_t i = c.x.rows * k / c.parts; i < c.x.rows * (k + 1) / c.parts; ++i) {
+      load_row(c.x, i, row.get());
+      c.f(i, row.get());
+    }
+  };
+  parallel(context.parts, chunk, &context);
+}
+
+template <class T>
+inline T inner(const T* a, const T* b, int64_t n) {
+  T total = 0;
+#pragma omp simd reduction(+ : total)
+  for (int64_t k = 0; k < n; ++k) total += a[k] * b[k];
+  return total;
+}
+
+template <class T>
+void inverse_norms(const Matrix& x, T* out, int threads, Parallel parallel) {
+  each_row<T>(x, threads, parallel, [&](int64_t i, const T* row) {
+    const T norm = std::sqrt(inner(row, row, x.cols));
+    out[i] = norm == T(0) ? T(0) : T(1) / (norm < T(kEps) ? T(kEps) : norm);
+  });
+}
+
+template <class T>
+void remove_radial(const Matrix& x, const T* r, T* grad, int threads, Parallel parallel) {
+  each_row<T>(x, threads, parallel, [&](int64_t i, const T* row) {
+    if (r[i] >= T(1 / kEps)) return;
+    T* g = grad + i * x.cols;
+    const T radial = inner(row, g, x.cols) * r[i] * r[i];
+#pragma omp simd
+    for (int64_t k = 0; k < x.cols; ++k) g[k] -= radial * row[k];
+  });
+}
+
+template <class T>
+constexpr Routines<T> routines() {
+  return {run_problem<T, false>, run_problem<T, true>, inverse_norms<T>, remove_radial<T>};
 }

@@ -20,13 +20,7 @@ bool supported() {
 }
 }  // namespace
 
-const Engine avx2_engine = {"avx2",
-                              supported,
-                              false,
-                              run_problem<float, false>,
-                              run_problem<double, false>,
-                              run_problem<float, true>,
-                              run_problem<double, true>};
+const Engine avx2_engine = {"avx2", supported, routines<float>(), routines<double>()};
 }  // namespace contrastloss::cpu
 
 #pragma GCC pop_options

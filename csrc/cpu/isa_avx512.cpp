@@ -21,13 +21,7 @@ bool supported() {
 }
 }  // namespace
 
-const Engine avx512_engine = {"avx512",
-                              supported,
-                              false,
-                              run_problem<float, false>,
-                              run_problem<double, false>,
-                              run_problem<float, true>,
-                              run_problem<double, true>};
+const Engine avx512_engine = {"avx512", supported, routines<float>(), routines<double>()};
 }  // namespace contrastloss::cpu
 
 #pragma GCC pop_options

@@ -14,12 +14,6 @@ bool supported() {
 }
 }  // namespace
 
-const Engine generic_engine = {"generic",
-                              supported,
-                              false,
-                              run_problem<float, false>,
-                              run_problem<double, false>,
-                              run_problem<float, true>,
-                              run_problem<double, true>};
+const Engine generic_engine = {"generic", supported, routines<float>(), routines<double>()};
 }  // namespace contrastloss::cpu
 

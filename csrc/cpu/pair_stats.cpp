@@ -51,6 +51,7 @@ struct Operands {
   const std::vector<Tensor>&rows, &cols;
   const std::vector<int64_t>& code;
   const std::vector<double>& values;
+  bool cosine;
   ScalarType compute;
 
   int64_t batch() const { return x.size(0); }
@@ -146,7 +147,6 @@ Problem<T> read_problem(const Operands& o, int64_t item) {
   };
   p.a = vector(o.row_scale, "row_scale", m);
   p.b = vector(o.col_scale, "col_scale", n);
-  if (p.symmetric && !p.b) p.b = p.a;
   p.beta = vector(o.row_bias, "row_bias", m);
   p.gamma = vector(o.col_bias, "col_bias", n);
 
@@ -198,15 +198,48 @@ Tensor empty(const Tensor& like, std::vector<int64_t> shape, ScalarType dtype) {
   return torch::stable::new_empty(like, shape, dtype);
 }
 
+int threads() { return static_cast<int>(torch::stable::get_num_threads()); }
+
+// Inverse norms of both sides, and the scales that they become part of. With `cosine` unset,
+// nothing: the problem's scales stay those of the call.
 template <class T>
-void run(const Engine& e, const Problem<T>& p, bool backward) {
-  const int threads = static_cast<int>(torch::stable::get_num_threads());
-  if constexpr (sizeof(T) == 8) {
-    (backward ? e.backward_f64 : e.forward_f64)(p, threads, run_parallel);
-  } else {
-    (backward ? e.backward_f32 : e.forward_f32)(p, threads, run_parallel);
+class Norms {
+ public:
+  Norms(const Operands& o, const Engine& e, Problem<T>& p) {
+    if (!o.cosine) return;
+    auto measure = [&](const Matrix& side, std::vector<T>& r) {
+      r.resize(static_cast<size_t>(side.rows));
+      if (side.rows) e.of(T()).inverse_norms(side, r.data(), threads(), run_parallel);
+    };
+    auto scaled = [](const std::vector<T>& r, const T* by, std::vector<T>& product) {
+      if (!by) return r.data();
+      product = r;
+      for (size_t i = 0; i < r.size(); ++i) product[i] *= by[i];
+      return static_cast<const T*>(product.data());
+    };
+    measure(p.x, x_);
+    if (p.symmetric) {
+      y_ = x_;
+    } else {
+      measure(p.y, y_);
+    }
+    p.a = scaled(x_, p.a, a_);
+    p.b = scaled(y_, p.b, b_);
   }
-}
+
+  double x(int64_t i) const { return x_.empty() ? 1.0 : double(x_[static_cast<size_t>(i)]); }
+  double y(int64_t j) const { return y_.empty() ? 1.0 : double(y_[static_cast<size_t>(j)]); }
+
+  // From the gradients of the unit vectors' directions, norms held constant, to those of x and y.
+  void finish(const Engine& e, const Problem<T>& p) const {
+    if (x_.empty()) return;
+    if (p.sums.dx) e.of(T()).remove_radial(p.x, x_.data(), p.sums.dx, threads(), run_parallel);
+    if (p.sums.dy) e.of(T()).remove_radial(p.y, y_.data(), p.sums.dy, threads(), run_parallel);
+  }
+
+ private:
+  std::vector<T> x_, y_, a_, b_;
+};
 
 // ---- forward ------------------------------------------------------------------------------------
 
@@ -245,8 +278,9 @@ std::vector<Tensor> forward(const Operands& o, const Engine& e) {
     Problem<T> p = read_problem<T>(o, item);
     State<T> state(p);
     if (any) {
+      const Norms<T> norms(o, e, p);
       p.mirror = mirrors(p);
-      run(e, p, false);
+      e.of(T()).forward(p, threads(), run_parallel);
     }
     size_t next = 0;
     auto output = [&](int64_t n, ScalarType type) -> void* {
@@ -278,32 +312,6 @@ std::vector<Tensor> forward(const Operands& o, const Engine& e) {
 // ---- backward -----------------------------------------------------------------------------------
 
 enum Need : int64_t { DX = 1, DY = 2, DSCALE = 4, DROW_SCALE = 8, DCOL_SCALE = 16, DROW_BIAS = 32, DCOL_BIAS = 64 };
-
-// <x_i, dx_i>, in double, of x as it was rounded for the products.
-template <class T>
-double row_product(const Matrix& x, const T* dx, int64_t i) {
-  const int64_t d = x.cols;
-  double total = 0;
-  if (x.element == Element::F64) {
-    const double* row = static_cast<const double*>(x.data) + i * d;
-    for (int64_t k = 0; k < d; ++k) total += row[k] * double(dx[i * d + k]);
-  } else {
-    const float* row = static_cast<const float*>(x.data) + i * d;
-    for (int64_t k = 0; k < d; ++k) total += double(row[k]) * double(dx[i * d + k]);
-  }
-  return total;
-}
-
-bool no_zero(const float* v, int64_t n) { return std::find(v, v + n, 0.0f) == v + n; }
-bool no_zero(const double* v, int64_t n) { return std::find(v, v + n, 0.0) == v + n; }
-
-// A scale's gradient along one axis is the row sum of H <x, y> over a_i, and sum_j H_ij <x_i, y_j>
-// is <x_i, dx_i>: free where dx is computed from unrounded x and no a_i is 0.
-template <class T>
-bool from_products(const Matrix& x, const T* a, const T* dx) {
-  return dx && x.element == x.rounded && x.element != Element::BF16 && x.element != Element::F16 &&
-         no_zero(a, x.rows);
-}
 
 template <class T>
 class BackwardPass {
@@ -393,15 +401,10 @@ class BackwardPass {
   void run_item(const Engine& e, int64_t item) {
     Problem<T> p = read_problem<T>(o_, item);
     const int64_t m = o_.m(), n = o_.n(), d = o_.d();
+    const Norms<T> norms(o_, e, p);
     attach(p, item);
     Sums<T>& out = p.sums;
     out.dx = at(0, item, m * d), out.dy = at(1, item, n * d);
-    // In a symmetric problem without a column scale of its own, a is the scale of both sides.
-    const bool both = p.symmetric && !o_.col_scale;
-    const bool free_row = needs(DROW_SCALE) && (!p.symmetric || both) && from_products(p.x, p.a, out.dx);
-    const bool free_col = needs(DCOL_SCALE) && !p.symmetric && from_products(p.y, p.b, out.dy);
-    const bool direct_row = needs(DROW_SCALE) && !free_row, direct_col = needs(DCOL_SCALE) && !free_col;
-
     std::vector<double> row_bias, col_bias, row_dot, col_dot;
     auto zeroed = [](std::vector<double>& v, bool wanted, int64_t size) -> double* {
       if (!wanted) return nullptr;
@@ -410,13 +413,12 @@ class BackwardPass {
     };
     out.row_bias = zeroed(row_bias, needs(DROW_BIAS), m);
     out.col_bias = zeroed(col_bias, needs(DCOL_BIAS), n);
-    out.row_dot = zeroed(row_dot, needs(DSCALE) || direct_row, m);
-    out.col_dot = zeroed(col_dot, direct_col || (direct_row && both), n);
+    out.row_dot = zeroed(row_dot, needs(DSCALE | DROW_SCALE), m);
+    out.col_dot = zeroed(col_dot, needs(DCOL_SCALE), n);
     std::vector<std::vector<double>> shifts = attach_shifts(p, item);
     // A mirrored tile adds up both orientations: right only for sums that want them added up.
-    const bool apart = needs(DROW_BIAS | DCOL_BIAS) || ((direct_row || direct_col) && !both);
-    p.mirror = mirrors(p) && !apart;
-    run(e, p, true);
+    p.mirror = mirrors(p) && !needs(DROW_BIAS | DCOL_BIAS | DROW_SCALE | DCOL_SCALE);
+    e.of(T()).backward(p, threads(), run_parallel);
 
     if (needs(DSCALE)) {
       double total = 0;
@@ -424,13 +426,10 @@ class BackwardPass {
       *at(2, 0, 0) += static_cast<T>(total);
     }
     if (T* da = at(3, item, m))
-      for (int64_t i = 0; i < m; ++i)
-        da[i] = static_cast<T>(free_row ? row_product(p.x, out.dx, i) / double(p.a[i])
-                                        : double(p.scale) * (row_dot[i] + (both ? col_dot[i] : 0.0)));
+      for (int64_t i = 0; i < m; ++i) da[i] = static_cast<T>(double(p.scale) * norms.x(i) * row_dot[i]);
     if (T* db = at(4, item, n))
-      for (int64_t j = 0; j < n; ++j)
-        db[j] = static_cast<T>(free_col ? row_product(p.y, out.dy, j) / double(p.b[j])
-                                        : double(p.scale) * col_dot[j]);
+      for (int64_t j = 0; j < n; ++j) db[j] = static_cast<T>(double(p.scale) * norms.y(j) * col_dot[j]);
+    norms.finish(e, p);
     store(row_bias, at(5, item, m));
     store(col_bias, at(6, item, n));
     size_t k = 0;
@@ -474,8 +473,8 @@ std::vector<Tensor> cpu_forward(Tensor x, OptionalTensor y, OptionalTensor scale
                                 OptionalTensor row_bias, OptionalTensor col_bias,
                                 std::vector<Tensor> rows, std::vector<Tensor> cols,
                                 std::vector<int64_t> code, std::vector<double> values,
-                                ScalarType compute, int64_t isa) {
-  const Operands o{x, y, scale, row_scale, col_scale, row_bias, col_bias, rows, cols, code, values, compute};
+                                bool cosine, ScalarType compute, int64_t isa) {
+  const Operands o{x, y, scale, row_scale, col_scale, row_bias, col_bias, rows, cols, code, values, cosine, compute};
   if (x.scalar_type() == ScalarType::Double) return forward<double>(o, engine(isa));
   return forward<float>(o, engine(isa));
 }
@@ -485,9 +484,9 @@ std::vector<Tensor> cpu_backward(Tensor x, OptionalTensor y, OptionalTensor scal
                                  OptionalTensor row_bias, OptionalTensor col_bias,
                                  std::vector<Tensor> rows, std::vector<Tensor> cols,
                                  std::vector<int64_t> code, std::vector<double> values,
-                                 ScalarType compute, int64_t isa, std::vector<Tensor> outputs,
+                                 bool cosine, ScalarType compute, int64_t isa, std::vector<Tensor> outputs,
                                  std::vector<Tensor> grads, int64_t live, int64_t needs) {
-  const Operands o{x, y, scale, row_scale, col_scale, row_bias, col_bias, rows, cols, code, values, compute};
+  const Operands o{x, y, scale, row_scale, col_scale, row_bias, col_bias, rows, cols, code, values, cosine, compute};
   if (x.scalar_type() == ScalarType::Double)
     return BackwardPass<double>(o, outputs, grads, live, needs).run_all(engine(isa));
   return BackwardPass<float>(o, outputs, grads, live, needs).run_all(engine(isa));

@@ -110,17 +110,28 @@ struct Problem {
 // Runs f(context, k) for k in [0, n) on the caller's threads.
 using Parallel = void (*)(int64_t n, void (*f)(void*, int64_t), void* context);
 
-// One instruction set's entry points. `narrow` takes bf16 products where the set has them.
+// What an engine does for one statistics dtype.
+template <class T>
+struct Routines {
+  void (*forward)(const Problem<T>&, int threads, Parallel);
+  void (*backward)(const Problem<T>&, int threads, Parallel);
+  // 1 / max(|x_i|, 1e-12), 0 for a zero row
+  void (*inverse_norms)(const Matrix& x, T* out, int threads, Parallel);
+  // grad_i -= r_i^2 <x_i, grad_i> x_i: from the gradient with r held constant to that of r x
+  void (*remove_radial)(const Matrix& x, const T* r, T* grad, int threads, Parallel);
+};
+
+// One instruction set's entry points.
 struct Engine {
   const char* name;
   bool (*supported)();
-  bool narrow;
-  void (*forward_f32)(const Problem<float>&, int threads, Parallel);
-  void (*forward_f64)(const Problem<double>&, int threads, Parallel);
-  void (*backward_f32)(const Problem<float>&, int threads, Parallel);
-  void (*backward_f64)(const Problem<double>&, int threads, Parallel);
+  Routines<float> f32;
+  Routines<double> f64;
+
+  const Routines<float>& of(float) const { return f32; }
+  const Routines<double>& of(double) const { return f64; }
 };
 
-extern const Engine generic_engine, avx2_engine, avx512_engine, avx512bf16_engine;
+extern const Engine generic_engine, avx2_engine, avx512_engine;
 
 }  // namespace contrastloss::cpu

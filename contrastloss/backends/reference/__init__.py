@@ -9,8 +9,10 @@ from ..call import PairCall
 from .backward import pair_stats_backward
 from .double_backward import pair_stats_double_backward
 from .forward import pair_stats_forward
+from .maths import inverse_norm
 
 __all__ = [
+    "inverse_norm",
     "missing",
     "pair_stats_backward",
     "pair_stats_double_backward",

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from ...channel import COL, EXPECT, MAX, ROW, SUM, Axis
 from ..call import Gradients, PairCall
-from .block import Block, blocks, dim_of, rounded, times
-from .maths import dpsi, finite
+from .block import Block, blocks, dim_of, rounded, times, unit
+from .maths import dpsi, finite, unit_gradient
 
 
 def _score_gradient(
@@ -107,7 +107,8 @@ def pair_stats_backward(
     needs: frozenset[str],
 ) -> Gradients:
     """The gradients named in ``needs`` (of :attr:`Gradients.NAMES`), and those of all shifts."""
-    dtype, call = call.x.dtype, rounded(call)
+    dtype, raw = call.x.dtype, rounded(call)
+    call = unit(raw)
     whole: dict[str, Tensor] = {}
     rows: dict[str, list[Tensor]] = {}
     for start, stop in blocks(call):
@@ -119,7 +120,7 @@ def pair_stats_backward(
             else:
                 whole[name] = value
     whole.update({name: torch.cat(parts, 1) for name, parts in rows.items()})
-    return _collect(call, whole, needs, dtype)
+    return _collect(raw, whole, needs, dtype)
 
 
 def _collect(
@@ -140,9 +141,10 @@ def _collect(
         dx = get("x", call.x)
         if call.y is None:
             dx = dx + get("y", call.x)
-        result.x = dx.to(dtype)
+        result.x = (unit_gradient(call.x, dx) if call.cosine else dx).to(dtype)
     if "y" in needs and call.y is not None:
-        result.y = get("y", call.y).to(dtype)
+        dy = get("y", call.y)
+        result.y = (unit_gradient(call.y, dy) if call.cosine else dy).to(dtype)
     for axis in (ROW, COL):
         values = tuple(
             get(f"{axis} shift {name}", call.operand(axis, name))

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from ...channel import COL, EXPECT, LSE, ROW, SUM, Axis, Channel, Term, Test
 from ..call import PairCall
-from .maths import NEG_INF
+from .maths import NEG_INF, inverse_norm
 
 #: scores of one block of rows; a handful of temporaries of this size live at a time
 BLOCK_ELEMENTS = 1 << 21
 
 
 class Block:
-    """Rows ``start .. stop`` of a rounded call."""
+    """Rows ``start .. stop`` of a rounded call of unit vectors."""
 
     def __init__(self, call: PairCall, start: int, stop: int):
         self.call, self.rows = call, slice(start, stop)
@@ -146,6 +146,17 @@ def rounded(call: PairCall) -> PairCall:
         if tensor is None:
             return None
         return tensor.to(call.compute_dtype).to(call.stat_dtype)
+
+    return replace(call, x=operand(call.x), y=operand(call.y))
+
+
+def unit(call: PairCall) -> PairCall:
+    """A rounded call in which x and y are the unit vectors that ``cosine`` speaks of."""
+    if not call.cosine:
+        return call
+
+    def operand(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor * inverse_norm(tensor).unsqueeze(-1)
 
     return replace(call, x=operand(call.x), y=operand(call.y))
 

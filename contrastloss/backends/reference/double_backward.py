@@ -11,7 +11,8 @@ from torch import Tensor
 from ...channel import COL, ROW, Axis
 from ..call import Gradients, PairCall
 from .backward import PER_ROW, block_gradients
-from .block import Block, blocks, rounded
+from .block import Block, blocks, rounded, unit
+from .maths import unit_gradient
 
 
 def pair_stats_double_backward(
@@ -38,9 +39,12 @@ def pair_stats_double_backward(
     leaves = _Leaves(rounded(call), outputs, grads)
     for start, stop in blocks(call):
         with torch.enable_grad():
-            found = block_gradients(
-                Block(leaves.call, start, stop), leaves.outputs, leaves.grads, needs
-            )
+            block = Block(unit(leaves.call), start, stop)
+            found = block_gradients(block, leaves.outputs, leaves.grads, needs)
+            if call.cosine:  # linear in the gradient of the unit vectors, hence block by block
+                raw = {"x": leaves.call.x[:, start:stop], "y": leaves.call.columns}
+                for side in found.keys() & raw.keys():
+                    found[side] = unit_gradient(raw[side], found[side])
         pairs = [
             (value, wanted[name][:, start:stop] if name.startswith(PER_ROW) else wanted[name])
             for name, value in found.items()

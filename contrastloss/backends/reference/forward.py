@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ...channel import COL, LSE, MAX, ROW, SUM, Channel
 from ..call import PairCall
-from .block import Block, blocks, dim_of, rounded
+from .block import Block, blocks, dim_of, rounded, unit
 from .maths import NEG_INF, finite, psi
 
 
@@ -78,7 +78,7 @@ def _empty(call: PairCall, channel: Channel) -> tuple[Tensor, ...]:
 
 def pair_stats_forward(call: PairCall) -> list[Tensor]:
     """The values of every channel in order, (B, M) or (B, N) each."""
-    call = rounded(call)
+    call = unit(rounded(call))
     parts: list[list[tuple[Tensor, ...]]] = [[] for _ in call.program.channels]
     for start, stop in blocks(call):
         block = Block(call, start, stop)

@@ -46,3 +46,22 @@ def dpsi(name: str, u: Tensor) -> Tensor:
 def finite(lse: Tensor) -> Tensor:
     """+inf for -inf, so that exp(z - lse) of an empty set is 0 and not NaN."""
     return torch.where(lse == NEG_INF, torch.inf, lse)
+
+
+#: torch.nn.functional.normalize's
+EPS = 1e-12
+
+
+def inverse_norm(x: Tensor) -> Tensor:
+    """``1 / max(|x|, eps)`` over the last dimension; 0 for a zero vector, whose cosines are then 0
+    with zero gradient (``F.normalize`` gives 0 with a gradient of order 1e12)."""
+    norm = torch.linalg.vector_norm(x, dim=-1)
+    return torch.where(norm > 0, norm.clamp_min(EPS).reciprocal(), 0.0)
+
+
+def unit_gradient(x: Tensor, grad: Tensor) -> Tensor:
+    """The gradient of x from that of ``u = x r``, ``r = inverse_norm(x)``: ``r (g - u <u, g>)``,
+    and ``r g`` where the norm is below eps and r a constant."""
+    r = inverse_norm(x).unsqueeze(-1)
+    radial = torch.where(r < 1.0 / EPS, (x * grad).sum(-1, keepdim=True) * r * r, 0.0)
+    return r * (grad - x * radial)
