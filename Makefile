@@ -1,0 +1,51 @@
+# Everything a developer does here. The first run of a target makes .venv with the versions of
+# constraints.txt and builds the package in place; later runs do only what has become stale.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+# where it can be built, C++ that does not compile is an error here, not a reason to go without
+CAN_BUILD := $(shell test "$$(uname -sm)" = "Linux x86_64" && command -v c++)
+export CONTRASTLOSS_NATIVE ?= $(if $(CAN_BUILD),1)
+NATIVE := setup.py $(wildcard csrc/* csrc/*/*)
+
+.PHONY: help demo test lint bench wheel
+
+help:
+	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## train on a small data set, no download
+	$(BIN)/python -m contrastloss demo
+
+test: $(VENV)/.test ## all tests; ARGS="-k clip" narrows them
+	$(BIN)/pytest $(ARGS)
+
+lint: $(VENV)/.lint ## style, types and layout; changes nothing
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | sort \
+	  | xargs $(BIN)/clang-format --dry-run --Werror
+
+bench: $(VENV)/.bench ## speed and memory on this machine
+	$(BIN)/pytest bench/ --benchmark-only $(ARGS)
+
+wheel: $(VENV)/.wheel ## dist/: the sdist, and the wheel made from it
+	rm -rf dist
+	$(BIN)/python -m build --quiet --no-isolation
+
+# torch alone and first: every later step finds it there, and its headers
+$(VENV)/.torch: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) torch
+	$(PIP) setuptools wheel ninja pybind11 numpy
+	touch $@
+
+# pip runs ninja, which compiles what changed
+$(VENV)/.native: $(VENV)/.torch $(NATIVE)
+	$(PIP) --no-build-isolation -e .
+	touch $@
+
+$(VENV)/.%: $(VENV)/.torch | $(VENV)/.native
+	$(PIP) --no-build-isolation -e '.[$*]'
+	touch $@
