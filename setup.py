@@ -33,7 +33,7 @@ NATIVE = os.environ.get("CONTRASTLOSS_NATIVE", "")
 CXX = shlex.split(os.environ.get("CXX", "")) or ["c++"]
 CXXFLAGS = shlex.split(os.environ.get("CXXFLAGS", ""))
 FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fopenmp-simd"]
-FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra"]
+FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-Wall", "-Wextra"]
 #: the oldest torch that the operator libraries run with; one build serves every later one
 TORCH_TARGET = "0x020a000000000000"
 

@@ -242,8 +242,11 @@ class Program:
 
     def shifts(self, axis: Axis) -> tuple[str, ...]:
         """The operands of ``axis`` that are differentiated: the shifts of SUM channels."""
+        names = self.rows if axis == ROW else self.cols
+        if not names:
+            return ()
         used = {c.shift for c in self.channels if _shifted(c) and c.axis == axis}
-        return tuple(name for name in (self.rows if axis == ROW else self.cols) if name in used)
+        return tuple(name for name in names if name in used)
 
     def forms(self) -> frozenset[str]:
         """Operands that are (..., M, E) and (..., N, E)."""

@@ -60,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    args.output.parent.mkdir(parents=True, exist_ok=True)  # now, not after a minute
     note = " (supervised: it is given the labels)" if supervised(args.loss) else ""
     print(f"SimCLR on {TRAIN_IMAGES} handwritten digits, loss {args.loss}{note}", flush=True)
     result = run(args.loss, args.epochs, args.seed, args.backend, progress=True)

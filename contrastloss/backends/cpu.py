@@ -49,7 +49,7 @@ def missing() -> str | None:
 def why_not(call: PairCall) -> str | None:
     if call.x.device.type != "cpu":
         return f"the tensors are on {call.x.device}"
-    declined = call.features & DECLINES
+    declined = call.features & DECLINES if DECLINES else ()
     return f"it does not serve {', '.join(sorted(declined))}" if declined else None
 
 

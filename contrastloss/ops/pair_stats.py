@@ -8,7 +8,6 @@ torch.export see one opaque node; :class:`PairStats` is the same forward and bac
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -69,6 +68,7 @@ def pair_stats(
             gradient requires it; the message names it.
         RuntimeError: ``backend`` was named and cannot serve; with the reason.
     """
+    _no_transforms()
     rows = dict(rows or {})
     cols = rows if cols is None and y is None else dict(cols or {})
     program = Program(tuple(channels), tuple(rows), tuple(cols))
@@ -104,8 +104,16 @@ def _plain(x: Tensor) -> bool:
         torch.compiler.is_compiling()
         or type(x) not in (Tensor, torch.nn.Parameter)
         or torch._C._len_torch_dispatch_stack()
-        or torch._C._functorch.peek_interpreter_stack() is not None
     )
+
+
+def _no_transforms() -> None:
+    """vmap has no batching rule to follow, and forward mode would silently see no tangent."""
+    if not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack():
+        raise RuntimeError(
+            "pair_stats: torch.func transforms (vmap, grad, jvp, ...) are not supported; "
+            "use leading batch dimensions for vmap, torch.autograd for derivatives"
+        )
 
 
 def _without_autocast(device: str, run: Any, *args: Any) -> Any:
@@ -135,27 +143,31 @@ _FORWARD = "contrastloss::pair_stats"
 _BACKWARD = "contrastloss::pair_stats_backward"
 
 
-@dataclass(frozen=True)
 class _Form:
     """An operator call as it was written; :meth:`call` gives it the backends' one form."""
 
-    x: Tensor
-    y: Tensor | None
-    scale: Tensor | None
-    row_scale: Tensor | None
-    col_scale: Tensor | None
-    row_bias: Tensor | None
-    col_bias: Tensor | None
-    rows: Sequence[Tensor]
-    cols: Sequence[Tensor]
-    program: str
-    cosine: bool
-    compute_dtype: torch.dtype
-    backend: str | None
-
-    @property
-    def lead(self) -> torch.Size:
-        return self.x.shape[:-2]
+    def __init__(
+        self,
+        x: Tensor,
+        y: Tensor | None,
+        scale: Tensor | None,
+        row_scale: Tensor | None,
+        col_scale: Tensor | None,
+        row_bias: Tensor | None,
+        col_bias: Tensor | None,
+        rows: Sequence[Tensor],
+        cols: Sequence[Tensor],
+        program: str,
+        cosine: bool,
+        compute_dtype: torch.dtype,
+        backend: str | None,
+    ) -> None:
+        self.x, self.y, self.scale = x, y, scale
+        self.row_scale, self.col_scale = row_scale, col_scale
+        self.row_bias, self.col_bias = row_bias, col_bias
+        self.rows, self.cols, self.program = rows, cols, program
+        self.cosine, self.compute_dtype, self.backend = cosine, compute_dtype, backend
+        self.lead = x.shape[:-2]
 
     def length(self, axis: Axis) -> int:
         return (self.x if axis == ROW or self.y is None else self.y).shape[-2]
@@ -190,18 +202,20 @@ class _Form:
         )
 
     def _matrix(self, value: Tensor) -> Tensor:
-        return value[None] if value.ndim == 2 else value.flatten(0, -3)
+        return value.flatten(0, -3) if self.lead else value.unsqueeze(0)
 
     def _lift(self, value: Tensor, *shape: int) -> Tensor:
-        if value.shape == shape and not self.lead:
-            return value[None]
+        if not self.lead and value.shape == shape:
+            return value.unsqueeze(0)
         return value.expand(*self.lead, *shape).reshape(self.lead.numel(), *shape)
 
     def lower(self, value: Tensor, like: Tensor) -> Tensor:
         """A backend's gradient in the shape and dtype of the operand it belongs to."""
-        if value.ndim and value.ndim != like.ndim or value.shape != like.shape:
-            value = value.reshape(*self.lead, *value.shape[1:]).sum_to_size(like.shape)
-        return value.to(like.dtype)
+        if value.ndim:
+            value = value.reshape(*self.lead, *value.shape[1:]) if self.lead else value.squeeze(0)
+        if value.shape != like.shape:
+            value = value.sum_to_size(like.shape)
+        return value if value.dtype == like.dtype else value.to(like.dtype)
 
 
 def _mask(flags: Sequence[bool]) -> int:
@@ -217,6 +231,8 @@ def _forward(*inputs: Any) -> list[Tensor]:
     call = form.call()
     run = choose(call, form.backend).pair_stats_forward
     outputs = _without_autocast(form.x.device.type, run, call)
+    if not form.lead:
+        return [o.squeeze(0) for o in outputs]
     return [o.reshape(*form.lead, o.shape[-1]) for o in outputs]
 
 
@@ -335,6 +351,11 @@ class PairStats(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None):
         tensors, rows, cols = _run_backward(ctx, grads, ctx.needs_input_grad[5:])
         return (None,) * 5 + (*tensors, *rows, *cols)
+
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        raise RuntimeError("pair_stats: forward-mode derivatives are not implemented")
 
 
 def _op_backward(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ...]:

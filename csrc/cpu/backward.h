@@ -176,11 +176,7 @@ struct Backward {
       for (int64_t j = 0; j < t.n; ++j)
         part[j] = slope * dpsi<P, T, VecMath>(c.sign * (s[j] - mu));
     }
-    if (w) {
-#pragma omp simd
-      for (int64_t j = 0; j < t.n; ++j)
-        part[j] = w[j] == T(-INFINITY) ? T(0) : part[j] * VecMath::exp(w[j]);
-    }
+    if (w) weigh_row(problem.groups[c.group], w, t.n, part);
     T total = 0;
 #pragma omp simd reduction(+ : total)
     for (int64_t j = 0; j < t.n; ++j) {

@@ -9,6 +9,11 @@
 template <class T>
 inline void fold(const Channel<T>& c, int64_t k, T shift, double part, double moment) {
   if (shift == T(-INFINITY)) return;  // nothing was added
+  if (c.top[k] == T(-INFINITY)) {
+    c.top[k] = shift, c.sum[k] = part;
+    if (c.moment) c.moment[k] = moment;
+    return;
+  }
   const T top = shift > c.top[k] ? shift : c.top[k];
   const double old = c.top[k] == top ? 1.0 : std::exp(double(c.top[k]) - double(top));
   const double now = shift == top ? 1.0 : std::exp(double(shift) - double(top));
@@ -214,12 +219,7 @@ struct Forward {
             u[j] = psi<P, T, VecMath>(c.sign * (s[j] - mu));
           }
         }
-        if (w) {
-          const T* log_weight = w + r * t.ld;
-#pragma omp simd
-          for (int64_t j = 0; j < t.n; ++j)
-            u[j] = log_weight[j] == T(-INFINITY) ? T(0) : u[j] * VecMath::exp(log_weight[j]);
-        }
+        if (w) weigh_row(problem.groups[c.group], w + r * t.ld, t.n, u);
         if (turn == 0) {
           T total = 0;
 #pragma omp simd reduction(+ : total)

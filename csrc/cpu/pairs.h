@@ -65,14 +65,22 @@ template <class T>
 void test_row(const Test& test, int64_t i, int64_t j0, int64_t n, T* w) {
   const int64_t id = test.row ? test.row[i] : i, width = test.width;
   const T no = -INFINITY;
+  if (test.col == nullptr && (test.op == Compare::NE || test.op == Compare::EQ)) {
+    const int64_t here = id - j0;
+    const bool inside = here >= 0 && here < n;
+    if (test.op == Compare::NE) {
+      if (inside) w[here] = no;
+      return;
+    }
+    const T kept = inside ? w[here] : no;
+    for (int64_t j = 0; j < n; ++j) w[j] = no;
+    if (inside) w[here] = kept;
+    return;
+  }
   if (test.col == nullptr) {
     for (int64_t j = 0; j < n; ++j) {
       const int64_t c = j0 + j, d = id > c ? id - c : c - id;
-      const bool pass = test.op == Compare::EQ   ? id == c
-                        : test.op == Compare::NE ? id != c
-                        : test.op == Compare::LT ? id < c
-                                                 : d <= width;
-      w[j] = pass ? w[j] : no;
+      w[j] = (test.op == Compare::LT ? id < c : d <= width) ? w[j] : no;
     }
     return;
   }
@@ -146,6 +154,19 @@ void weight_row(const Group<T>& group, int64_t i, int64_t j0, int64_t n, T* w) {
   for (int64_t j = 0; j < n; ++j) w[j] = 0;
   for (const Term<T>& term : group.terms) term_row(term, i, j0, n, w);
   for (const Test& test : group.tests) test_row(test, i, j0, n, w);
+}
+
+// u e^w in place; without terms the weights are 0 and -inf, and no exponential is needed.
+template <class T>
+void weigh_row(const Group<T>& group, const T* w, int64_t n, T* u) {
+  const T no = -INFINITY;
+  if (group.terms.empty()) {
+#pragma omp simd
+    for (int64_t j = 0; j < n; ++j) u[j] = w[j] == no ? T(0) : u[j];
+  } else {
+#pragma omp simd
+    for (int64_t j = 0; j < n; ++j) u[j] = w[j] == no ? T(0) : u[j] * VecMath::exp(w[j]);
+  }
 }
 
 // z = theta s + w, -inf wherever w is, whatever s is there.
