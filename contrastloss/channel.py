@@ -133,6 +133,8 @@ class Channel:
     ids: ClassVar[frozenset[str]]
     forms: ClassVar[frozenset[str]]
     called: ClassVar[dict[Axis, frozenset[str]]]
+    #: those of ``called`` that tests and weights read, hence without gradient
+    fixed: ClassVar[dict[Axis, frozenset[str]]]
     _: KW_ONLY
     axis: Axis = ROW
     pairs: tuple[Test, ...] = ()
@@ -160,14 +162,19 @@ class Channel:
         ids = frozenset(test.name for test in self.pairs) | names("differing")
         forms = names("form", "log_form")
         both = ids | forms | names("distance")
+        fixed = {axis: both | names(axis) for axis in (ROW, COL)}
         shift = getattr(self, "shift", None)
         shifts = {self.axis: frozenset(() if shift is None else (shift,))}
         derived = {
             "text": json.dumps({"kind": self.kind, **asdict(self)}),
             "ids": ids,
             "forms": forms,
-            "called": {a: both | names(a) | shifts.get(a, frozenset()) for a in (ROW, COL)},
+            "called": {a: fixed[a] | shifts.get(a, frozenset()) for a in (ROW, COL)},
+            "fixed": fixed,
         }
+        for name in frozenset().union(*derived["called"].values()):
+            if not name.isprintable() or '"' in name or "\\" in name:
+                raise ValueError(f"name: got {name!r}, expected one without quotes and controls")
         for name, value in derived.items():
             object.__setattr__(self, name, value)
 
@@ -259,6 +266,10 @@ class Program:
     def called(self, axis: Axis) -> frozenset[str]:
         """The operands that the channels need along ``axis``."""
         return frozenset().union(*[channel.called[axis] for channel in self.channels])
+
+    def fixed(self, axis: Axis) -> frozenset[str]:
+        """The operands along ``axis`` that must not need a gradient."""
+        return frozenset().union(*[channel.fixed[axis] for channel in self.channels])
 
     def features(self) -> frozenset[str]:
         """What a backend must know to serve it: the words in the tables of what it declines."""

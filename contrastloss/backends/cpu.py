@@ -108,6 +108,7 @@ class _Code:
             self._value(getattr(channel, "theta", 1.0)),
             self._value(getattr(channel, "sign", 1.0)),
             -1 if shift is None else self._operand(channel.axis, shift, False),
+            -1 if shift is None else self.program.shifts(channel.axis).index(shift),
         ]
 
     def _value(self, value: float) -> int:

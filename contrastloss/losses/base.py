@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..channel import INDEX, LSE, MAX, SUM, Channel, Test, differs, same
-from .check import check_finite, check_options, check_pair
+from .check import check_options, check_pair
 from .scores import Scores
 
 __all__ = [
@@ -72,6 +72,8 @@ class PairLoss(nn.Module):
     #: which pairs are negatives, for ``return_stats``
     negatives: ClassVar[tuple[Test, ...]] = ()
     temperature: ClassVar[Any]
+    #: what ``return_stats`` needs besides
+    extra: ClassVar[tuple[Channel, ...]] = ()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> PairLoss:
         self = super().__new__(cls)
@@ -81,6 +83,11 @@ class PairLoss(nn.Module):
     def __init_subclass__(cls, name: str | None = None) -> None:
         super().__init_subclass__()
         dataclass(eq=False, repr=False)(cls)
+        for field in fields(cls):
+            if field.name in cls.__dict__:  # a class attribute that no Parameter could take over
+                delattr(cls, field.name)
+        # here, since a compiled forward cannot make channels
+        cls.extra = (MAX(pairs=cls.negatives), LSE())
         if name is not None:
             LOSSES[name] = cls
 
@@ -114,8 +121,6 @@ class PairLoss(nn.Module):
         copies: int = 1,
     ) -> Scores:
         """The scores of checked embeddings; x holds ``copies`` rows per temperature."""
-        if self.validate:
-            check_finite(x=x, y=y)
         row_scale = None
         if logit_scale is not None:
             scale = logit_scale
@@ -127,7 +132,8 @@ class PairLoss(nn.Module):
             scale = 1.0 / self.temperature
         bias = logit_bias
         if isinstance(bias, (int, float)):
-            bias = torch.tensor(float(bias), device=x.device)
+            dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+            bias = torch.tensor(float(bias), dtype=dtype, device=x.device)
         return Scores(
             x,
             y,
@@ -137,10 +143,6 @@ class PairLoss(nn.Module):
             normalize=self.normalize,
             backend=self.backend,
         )
-
-    def extra_channels(self, negatives: tuple[Test, ...]) -> tuple[Channel, ...]:
-        """What ``return_stats`` needs besides the loss's own channels."""
-        return (MAX(pairs=negatives), LSE()) if self.return_stats else ()
 
     def split(self, stats: Sequence[Any]) -> tuple[list[Any], list[Tensor]]:
         """The values of the loss's channels, and those of the extra ones (of MAX the value)."""
@@ -181,9 +183,11 @@ class PairLoss(nn.Module):
             "hardest_negative": hardest,
             "lse": lse,
         }
-        if counted is not None:
-            rows = {name: value[counted.flatten()] for name, value in rows.items()}
-        return loss, {name: value.mean() for name, value in rows.items()}
+        if counted is None:
+            return loss, {name: value.mean() for name, value in rows.items()}
+        counted = counted.flatten()
+        size = counted.sum().clamp_min(1)
+        return loss, {n: torch.where(counted, v, 0.0).sum() / size for n, v in rows.items()}
 
 
 def _own_options(cls: type) -> list[str]:
@@ -203,7 +207,7 @@ class PositiveLoss(PairLoss):
         raise NotImplementedError
 
     def evaluate(self, scores: Scores, rows: Mapping[str, Tensor] | None = None) -> Any:
-        extra = self.extra_channels(self.negatives)
+        extra = self.extra if self.return_stats else ()
         *stats, positive = scores.stats((*self.channels, *extra, self.positive), rows)
         own, values = self.split(stats)
         return self.finish(self.combine(*own, positive, scores), values, positive)

@@ -67,9 +67,11 @@ def check_pair(
     if y.shape != x.shape:
         raise ValueError(f"y: got shape {shape(y)}, expected x's {shape(x)}")
     check_scale(loss, x.shape[0], logit_scale, logit_bias)
+    if loss.validate:
+        check_finite(x=x, y=y)
 
 
-def check_negatives(negatives: Tensor, x: Tensor) -> None:
+def check_negatives(loss: Any, negatives: Tensor, x: Tensor) -> None:
     check_embeddings("negatives", negatives)
     _same_dtype("negatives", negatives, "x", x)
     check_device("negatives", negatives, "x", x)
@@ -79,6 +81,8 @@ def check_negatives(negatives: Tensor, x: Tensor) -> None:
         raise ValueError(
             f"negatives: got shape {shape(negatives)}, expected (K, {d}) or ({n}, K, {d})"
         )
+    if loss.validate:
+        check_finite(negatives=negatives)
 
 
 def _same_dtype(name: str, value: Tensor, other: str, tensor: Tensor) -> None:

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from ..channel import LSE, Channel, differs
-from .base import INSTANCE, TwoViewLoss, softplus
+from ..channel import LSE
+from .base import TwoViewLoss, softplus
 from .scores import Scores
 
 __all__ = ["HardNegativeLoss"]
@@ -51,11 +51,9 @@ class HardNegativeLoss(TwoViewLoss, name="hard_negative"):
             raise ValueError(f"beta: got {self.beta}, expected a finite number of at least 0")
         if not 0 <= self.tau_plus < 1:
             raise ValueError(f"tau_plus: got {self.tau_plus}, expected a number in [0, 1)")
-
-    @property
-    def channels(self) -> tuple[Channel, ...]:  # type: ignore[override]
-        pairs = (differs(INSTANCE),)
-        return (LSE(1.0 + self.beta, pairs=pairs), LSE(self.beta, pairs=pairs))
+        self.channels = tuple(  # type: ignore[misc]
+            LSE(theta, pairs=self.negatives) for theta in (1.0 + self.beta, self.beta)
+        )
 
     def combine(self, hard: Tensor, weights: Tensor, positive: Tensor, scores: Scores) -> Tensor:
         count = max(positive.shape[0] - 2, 0)
@@ -80,12 +78,14 @@ class HardNegativeLoss(TwoViewLoss, name="hard_negative"):
         z, n = torch.cat([x, y]), len(x)
         s = scale * (z @ z.mT) + bias
         i, m = torch.arange(2 * n, device=x.device), 2 * n - 2
-        top = s.detach().max()  # the loss is invariant to a shift of all scores and of the floor
-        e = torch.exp(s - top)
-        positive = e[i, i.roll(n)]
-        other = i[:, None] % n != i % n
-        weight = torch.where(other, torch.exp(beta * (s - top)), 0.0)
-        hard = m * (weight * e).sum(1) / weight.sum(1)
-        floor = m * torch.exp(-scale - top)
-        negative = torch.maximum((hard - tau_plus * m * positive) / (1 - tau_plus), floor.flatten())
-        return torch.log1p(negative / positive) if m else 0 * positive
+        positive = s[i, i.roll(n)]
+        if m == 0:
+            return 0 * positive
+        own = i[:, None] % n == i % n
+        hard, weights = (
+            (theta * s).masked_fill(own, -torch.inf).logsumexp(1) for theta in (1 + beta, beta)
+        )
+        # everything relative to e^P, to which the loss is invariant
+        g = m * torch.exp(hard - weights - positive)
+        floor = m * torch.exp(-scale.flatten() - positive)
+        return torch.log1p(torch.maximum((g - tau_plus * m) / (1 - tau_plus), floor))

@@ -7,12 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..channel import INDEX, LSE, differs
+from ..channel import INDEX, LSE, MAX, differs
 from .base import CrossLoss, softplus
 from .check import check_negatives, check_pair
 from .scores import Scores
 
 __all__ = ["InfoNCELoss"]
+
+#: the channels for given negatives, every one of which counts
+ALL = LSE()
+EXTRA = (MAX(), LSE())
 
 
 class InfoNCELoss(CrossLoss, name="info_nce"):
@@ -47,11 +51,12 @@ class InfoNCELoss(CrossLoss, name="info_nce"):
         if negatives is None:
             return super().forward(x, y, logit_scale=logit_scale, logit_bias=logit_bias)
         check_pair(self, x, y, logit_scale, logit_bias)
-        check_negatives(negatives, x)
+        check_negatives(self, negatives, x)
         positive = self.scores(x, y, logit_scale, logit_bias).aligned()
         own = negatives.ndim == 3  # one row against K columns, N times
         scores = self.scores(x[:, None] if own else x, negatives, logit_scale, logit_bias)
-        (negative,), extra = self.split(scores.stats((LSE(), *self.extra_channels(()))))
+        channels = (ALL, *(EXTRA if self.return_stats else ()))
+        (negative,), extra = self.split(scores.stats(channels))
         if own:
             negative, extra = negative.squeeze(1), [value.squeeze(1) for value in extra]
         return self.finish(self.combine(negative, positive, scores), extra, positive)

@@ -13,6 +13,7 @@ from ..channel import Channel
 
 __all__ = ["Scores"]
 
+
 class Scores:
     r""":math:`s_{ij} = \text{scale}\; \langle \hat x_i, \hat y_j \rangle / \tau_i + \text{bias}`.
 

@@ -10,11 +10,13 @@ from torch import Tensor
 from ..channel import LSE, MAX, SUM, Channel, differs, same
 from ..ops.check import check_embeddings, shape
 from .base import PairLoss
-from .check import check_labels, check_scale
+from .check import check_finite, check_labels, check_scale
 
 __all__ = ["SupConLoss"]
 
 LABEL = "label"
+_COUNT = SUM("one", pairs=(same(LABEL),))
+_BEST = MAX(pairs=(same(LABEL),))
 
 
 class SupConLoss(PairLoss, name="supcon"):
@@ -56,11 +58,7 @@ class SupConLoss(PairLoss, name="supcon"):
         super().__post_init__()
         if self.variant not in self._CHANNELS:
             raise ValueError(f"variant: got {self.variant!r}, expected 'out' or 'in'")
-
-    @property
-    def channels(self) -> tuple[Channel, ...]:  # type: ignore[override]
-        count = SUM("one", pairs=(same(LABEL),))
-        return (LSE(), count, self._CHANNELS[self.variant])
+        self.channels = (LSE(), _COUNT, self._CHANNELS[self.variant])  # type: ignore[misc]
 
     def forward(
         self,
@@ -76,12 +74,13 @@ class SupConLoss(PairLoss, name="supcon"):
         check_labels(labels, z.shape[0], z)
         flat = z.flatten(0, -2)
         check_scale(self, flat.shape[0], logit_scale, logit_bias)
+        if self.validate:
+            check_finite(z=z)
         scores = self.scores(flat, None, logit_scale, logit_bias)
         views = 1 if z.ndim == 2 else z.shape[1]
         rows = {LABEL: labels if views == 1 else labels.repeat_interleave(views)}
-        extra = self.extra_channels(self.negatives)
-        best = (MAX(pairs=(same(LABEL),)),) if self.return_stats else ()
-        stats = scores.stats((*self.channels, *extra, *best), rows)
+        extra = (*self.extra, _BEST) if self.return_stats else ()
+        stats = scores.stats((*self.channels, *extra), rows)
         (everything, count, positive), extra_values = self.split(stats)
         counted = count > 0
         losses, mean_positive = self._combine(everything, count, positive)
@@ -90,7 +89,7 @@ class SupConLoss(PairLoss, name="supcon"):
             losses.reshape(loss_shape),
             extra_values[:2],
             mean_positive,
-            best_positive=extra_values[2] if best else None,
+            best_positive=extra_values[2] if extra else None,
             counted=counted.reshape(loss_shape),
         )
 
@@ -123,6 +122,6 @@ class SupConLoss(PairLoss, name="supcon"):
         else:
             inside = log_p[some].masked_fill(~mask[some], -torch.inf).logsumexp(1)
             losses = torch.zeros_like(s[:, 0])
-            losses = losses.masked_scatter(some, torch.log(count[some]) - inside)
+            losses = losses.masked_scatter(some, torch.log(count[some].to(s.dtype)) - inside)
         losses = torch.where(some, losses, 0.0)
         return losses.reshape(z.shape[:-1]), some.reshape(z.shape[:-1])

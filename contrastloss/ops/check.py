@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..channel import COL, INDEX, ROW, Axis, Program
+from ..channel import COL, INDEX, ROW, Axis, Channel, Program
 
 __all__ = ["check_embeddings", "check_operands"]
 
@@ -52,6 +52,7 @@ def check_operands(
     rows: Mapping[str, Tensor],
     cols: Mapping[str, Tensor],
     program: Program,
+    compute_dtype: torch.dtype | None = None,
 ) -> None:
     """Everything that :func:`~contrastloss.ops.pair_stats` asks of its arguments."""
     check_embeddings("x", x)
@@ -64,8 +65,13 @@ def check_operands(
         if y.ndim != x.ndim or y.shape[:-2] != x.shape[:-2] or y.shape[-1] != x.shape[-1]:
             expected = f"({', '.join(map(str, (*x.shape[:-2], 'N', x.shape[-1])))})"
             raise ValueError(f"y: got shape {shape(y)}, expected {expected} as x {shape(x)}")
+    if compute_dtype is not None and compute_dtype not in DTYPES:
+        raise TypeError(f"compute_dtype: got {compute_dtype}, expected one of {_names(DTYPES)}")
     if not program.channels:
         raise ValueError("channels: got none, expected at least one")
+    for channel in program.channels:
+        if not isinstance(channel, Channel):
+            raise TypeError(f"channels: got {channel!r}, expected channels")
     lengths = {ROW: x.shape[-2], COL: (x if y is None else y).shape[-2]}
     for name, value in zip(_VECTORS, vectors, strict=True):
         if value is not None:
@@ -74,6 +80,12 @@ def check_operands(
         for name, value in operands.items():
             _check_operand(axis, name, value, x, lengths[axis], program)
     _check_names(program)
+    for name in program.forms():
+        if rows[name].shape[-1] != cols[name].shape[-1]:
+            extent = rows[name].shape[-1]
+            raise ValueError(
+                f"cols[{name!r}]: got shape {shape(cols[name])}, expected (..., {extent}) as rows"
+            )
 
 
 def _check_vector(name: str, value: Tensor, x: Tensor, length: int | None) -> None:
@@ -116,7 +128,7 @@ def _check_operand(
         _check_broadcast(label, value, (*x.shape[:-2], length))
     if name in program.ids() and (value.is_floating_point() or value.is_complex()):
         raise TypeError(f"{label}: got dtype {value.dtype}, expected an integer one: tests compare")
-    if value.requires_grad and name not in program.shifts(axis):
+    if value.requires_grad and name in program.fixed(axis):
         raise ValueError(
             f"{label}: got a tensor that requires grad, expected a detached one: "
             "ids, labels, log-weights and forms carry no gradient"

@@ -68,7 +68,7 @@ def _maximum(parts: Sequence[Maximum], offsets: Sequence[int]) -> Maximum:
         [torch.where(p.index < 0, -1, p.index + o) for p, o in zip(parts, offsets, strict=True)]
     )
     best = values.detach().amax(0)
-    hit = (values == best) & (index >= 0)
+    hit = ((values == best) & (index >= 0)) | values.isnan()
     nowhere = torch.iinfo(index.dtype).max
     block = torch.where(
         hit, torch.arange(len(parts), device=hit.device).view(-1, *[1] * best.ndim), nowhere

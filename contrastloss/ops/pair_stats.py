@@ -77,14 +77,12 @@ def pair_stats(
             float(scale), dtype=torch.float64 if x.dtype == torch.float64 else torch.float32
         ).to(x.device)
     vectors = (scale, row_scale, col_scale, row_bias, col_bias)
-    check_operands(x, y, vectors, rows, cols, program)
+    check_operands(x, y, vectors, rows, cols, program, compute_dtype)
     if compute_dtype is None:
         compute_dtype = _autocast_dtype(x)
     settings = (program.encode(), cosine, compute_dtype, backend)
     if _plain(x):
-        flat = PairStats.apply(
-            len(rows), *settings, x, y, *vectors, *rows.values(), *cols.values()
-        )
+        flat = PairStats.apply(len(rows), *settings, x, y, *vectors, *rows.values(), *cols.values())
     else:
         flat = torch.ops.contrastloss.pair_stats(
             x, y, *vectors, list(rows.values()), list(cols.values()), *settings
@@ -324,9 +322,9 @@ def _run_backward(
 
 
 class PairStats(torch.autograd.Function):
-    """``apply(rows, program, cosine, compute_dtype, backend, x, y, scale, row_scale, col_scale, row_bias,
-    col_bias, *operands)``: the first ``rows`` operands are row operands, the others column ones.
-    Returns every channel's values, flat."""
+    """``apply(rows, program, cosine, compute_dtype, backend, x, y, scale, row_scale, col_scale,
+    row_bias, col_bias, *operands)``: the first ``rows`` operands are row ones, the others
+    column ones. Returns every channel's values, flat."""
 
     # forward and setup_context in one: apart, torch binds the signature anew at every call
     @staticmethod
@@ -351,7 +349,6 @@ class PairStats(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None):
         tensors, rows, cols = _run_backward(ctx, grads, ctx.needs_input_grad[5:])
         return (None,) * 5 + (*tensors, *rows, *cols)
-
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:

@@ -161,6 +161,7 @@ Problem<T> read_problem(const Operands& o, int64_t item) {
     c.theta = static_cast<T>(read.value());
     c.sign = static_cast<T>(read.value());
     c.shift = read.floats<T>(!c.column, item);
+    c.slot = static_cast<int>(read.next());
     p.channels.push_back(c);
   }
   return p;
@@ -349,17 +350,11 @@ class BackwardPass {
     if (needs(DCOL_SCALE)) result_[4] = zeros({b, n});
     if (needs(DROW_BIAS)) result_[5] = zeros({b, m});
     if (needs(DCOL_BIAS)) result_[6] = zeros({b, n});
-    Reader read(o_);
     const Problem<T> p = read_problem<T>(o_, 0);
-    for (const Channel<T>& c : p.channels)
-      if (c.shift) {
-        const T* first = c.shift;
-        auto& seen = c.column ? col_seen_ : row_seen_;
-        if (std::find(seen.begin(), seen.end(), first) == seen.end()) {
-          seen.push_back(first);
-          (c.column ? col_shifts_ : row_shifts_).push_back(zeros({b, c.column ? n : m}));
-        }
-      }
+    for (const Channel<T>& c : p.channels) {
+      std::vector<Tensor>& shifts = c.column ? col_shifts_ : row_shifts_;
+      while (static_cast<int>(shifts.size()) <= c.slot) shifts.push_back(zeros({b, c.column ? n : m}));
+    }
   }
 
   T* at(int k, int64_t item, int64_t stride) {
@@ -415,7 +410,7 @@ class BackwardPass {
     out.col_bias = zeroed(col_bias, needs(DCOL_BIAS), n);
     out.row_dot = zeroed(row_dot, needs(DSCALE | DROW_SCALE), m);
     out.col_dot = zeroed(col_dot, needs(DCOL_SCALE), n);
-    std::vector<std::vector<double>> shifts = attach_shifts(p, item);
+    std::vector<std::vector<double>> shifts = attach_shifts(p);
     // A mirrored tile adds up both orientations: right only for sums that want them added up.
     p.mirror = mirrors(p) && !needs(DROW_BIAS | DCOL_BIAS | DROW_SCALE | DCOL_SCALE);
     e.of(T()).backward(p, threads(), run_parallel);
@@ -438,19 +433,12 @@ class BackwardPass {
   }
 
   // One accumulator per distinct shift operand, rows first.
-  std::vector<std::vector<double>> attach_shifts(Problem<T>& p, int64_t item) {
+  std::vector<std::vector<double>> attach_shifts(Problem<T>& p) {
     std::vector<std::vector<double>> found;
-    found.reserve(row_seen_.size() + col_seen_.size());
-    for (const bool column : {false, true}) {
-      const auto& seen = column ? col_seen_ : row_seen_;
-      const int64_t n = column ? o_.n() : o_.m();
-      for (const T* first : seen) {
-        found.emplace_back(static_cast<size_t>(n), 0.0);
-        for (Channel<T>& c : p.channels)
-          if (c.shift && c.column == column && c.shift == first + item * n)
-            c.dshift = found.back().data();
-      }
-    }
+    for (size_t k = 0; k < row_shifts_.size(); ++k) found.emplace_back(static_cast<size_t>(o_.m()), 0.0);
+    for (size_t k = 0; k < col_shifts_.size(); ++k) found.emplace_back(static_cast<size_t>(o_.n()), 0.0);
+    for (Channel<T>& c : p.channels)
+      if (c.slot >= 0) c.dshift = found[static_cast<size_t>(c.slot) + (c.column ? row_shifts_.size() : 0)].data();
     return found;
   }
 
@@ -463,7 +451,6 @@ class BackwardPass {
   const int64_t live_, needs_;
   std::optional<Tensor> result_[7];
   std::vector<Tensor> row_shifts_, col_shifts_;
-  std::vector<const T*> row_seen_, col_seen_;
 };
 
 // ---- operators ------------------------------------------------------------------------------------

@@ -57,6 +57,7 @@ struct Channel {
   int group = 0;
   T theta = 1, sign = 1;
   const T* shift = nullptr;
+  int slot = -1;  // which of the axis' shifts that is, in the order of `Program.shifts`
 
   // forward: sum exp(z) = sum exp(top), moment = sum exp(z - top) s; of MAX top and index
   T* top = nullptr;

@@ -58,7 +58,7 @@ def _score_gradient(
             if isinstance(channel, EXPECT) and live[0] is not None:
                 deviation = block.s - block.along(channel.axis, out[0])
                 slope = slope + live[0] * (1.0 + channel.theta * deviation)
-            part = torch.where(p > 0, p * slope, 0.0)
+            part = torch.where(p == 0, 0.0, p * slope)
         total = total + part
     return total, shifts
 

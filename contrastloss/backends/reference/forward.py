@@ -33,7 +33,7 @@ def _statistic(block: Block, channel: Channel) -> tuple[Tensor, ...]:
     if isinstance(channel, LSE):
         return (lse,)
     p = torch.exp(z - finite(lse).unsqueeze(dim))
-    return torch.where(p > 0, p * block.s, 0.0).sum(dim), lse
+    return torch.where(p == 0, 0.0, p * block.s).sum(dim), lse
 
 
 def _first_max(value: Tensor, positions: Tensor, dim: int) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,411 @@
+"""Every channel on every backend against the dense fp64 oracle.
+
+Two full products (kinds x axes x tests x weights x symmetry, and kinds x axes x dtypes x operands x
+batches x symmetry) and random programs of several channels, whose statistics share one pass.
+"""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracle import VECTORS, differences, evaluate, leaves, problem
+
+from contrastloss.backends import PairCall
+from contrastloss.backends.choose import BACKENDS
+from contrastloss.backends.reference import block
+from contrastloss.channel import (
+    COL,
+    EXPECT,
+    INDEX,
+    LSE,
+    MAX,
+    PSI,
+    ROW,
+    SUM,
+    Program,
+    col_weight,
+    differing,
+    differs,
+    distance,
+    form,
+    precedes,
+    row_weight,
+    same,
+    within,
+)
+from contrastloss.ops import pair_stats
+
+KINDS = {
+    "lse": LSE(),
+    "lse 2.5": LSE(2.5),
+    "lse -1": LSE(-1.0),
+    "lse 0": LSE(0.0),
+    **{psi: SUM(psi) for psi in PSI},
+    "minus softplus": SUM("softplus", sign=-1.0),
+    "minus step": SUM("step", sign=-1.0),
+    **{f"shifted {psi}": SUM(psi, sign=-1.0, shift="margin") for psi in PSI},
+    "expect": EXPECT(),
+    "expect -2": EXPECT(-2.0),
+    "expect 0": EXPECT(0.0),
+    "max": MAX(),
+    "min": MAX(sign=-1.0),
+}
+PAIRS = {
+    "all": (),
+    "eq": (same("a"),),
+    "ne": (differs("a"),),
+    "lt": (precedes("a"),),
+    "within": (within("a", 1),),
+    "diagonal": (same(INDEX),),
+    "off diagonal": (differs(INDEX),),
+    "upper triangle": (precedes(INDEX),),
+    "band": (within(INDEX, 3),),
+    "both": (differs(INDEX), same("a"), precedes("b")),
+}
+WEIGHTS = {
+    "none": (),
+    "row": (row_weight("u"),),
+    "col": (col_weight("v"),),
+    "distance": (distance("age", -0.7),),
+    "differing": (differing("a", "b", "c"),),
+    "form": (form("soft"),),
+    "log form": (form("soft", log=True),),
+    "log form eps": (form("soft", log=True, eps=0.1),),
+    "sum": (row_weight("u"), col_weight("v"), distance("age", 0.4)),
+}
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+OPERANDS = ((), ("scale",), ("row_bias", "col_bias"), ("row_scale", "col_scale"), VECTORS)
+
+
+def serves(name, call):
+    """Whether the backend serves this call here; a missing one serves nothing."""
+    backend = BACKENDS[name]
+    return backend.missing() is None and backend.why_not(lowered(call)) is None
+
+
+def lowered(call):
+    """A call as the backends get it."""
+    rows, cols = call["rows"], call["cols"]
+    program = Program(call["channels"], tuple(rows), tuple(cols))
+    x, y = call["x"], call["y"]
+    vectors = [call.get(name) for name in VECTORS]
+    whole = PairCall(
+        x, y, *vectors, (*rows.values(),), (*cols.values(),), program, call["cosine"], x.dtype
+    )
+    if x.ndim > 2:
+        return whole
+    lift = {k: v[None] for k in ("x", "y", *VECTORS[1:]) if (v := getattr(whole, k)) is not None}
+    for side in ("rows", "cols"):
+        lift[side] = tuple(v[None] for v in getattr(whole, side))
+    return replace(whole, **lift)
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """The reference visits many blocks of rows here."""
+    monkeypatch.setattr(block, "BLOCK_ELEMENTS", 600)
+
+
+def function_of(backend):
+    def function(x, y, channels, **call):
+        return pair_stats(x, y, channels, backend=backend, **call)
+
+    return function
+
+
+def disagreements(backend, cases, **options):
+    """Every case in which the backend serves and differs from the oracle; none may be left."""
+
+    found, served = [], 0
+    for label, channels, settings_ in cases:
+        call = problem(channels, **{**options, **settings_})
+        if not serves(backend, call):
+            continue
+        served += 1
+        found += [f"{label}: {line}" for line in differences(function_of(backend), call)]
+    assert served, f"{backend} served none of these cases"
+    assert not found, f"{len(found)} differences\n" + "\n".join(found[:40])
+
+
+def variant(channel, axis, pairs=(), weight=()):
+    return replace(channel, axis=axis, pairs=pairs, weight=() if channel.kind == "MAX" else weight)
+
+
+@pytest.mark.parametrize("symmetric", [False, True], ids=["y", "symmetric"])
+@pytest.mark.parametrize("weight", WEIGHTS)
+def test_channels(backend, device, weight, symmetric):
+    """Kind x axis x tests x weights, the operands that are not in question taking turns."""
+    turn = itertools.cycle(itertools.product(OPERANDS, (False, True)))
+    cases = []
+    for kind, axis, pairs in itertools.product(KINDS, (ROW, COL), PAIRS):
+        if kind in ("max", "min") and weight != "none":
+            continue
+        vectors, cosine = next(turn)
+        channel = variant(KINDS[kind], axis, PAIRS[pairs], WEIGHTS[weight])
+        options = {"vectors": vectors, "cosine": cosine, "seed": len(cases)}
+        cases.append((f"{kind} {axis} {pairs} {vectors} cosine={cosine}", (channel,), options))
+    disagreements(backend, cases, device=device, symmetric=symmetric)
+
+
+@pytest.mark.parametrize("symmetric", [False, True], ids=["y", "symmetric"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_operands(backend, device, dtype, symmetric):
+    """Kind x axis x dtype x biases and scales x batch dimensions x cosine."""
+    cases = []
+    for kind, axis, vectors in itertools.product(KINDS, (ROW, COL), OPERANDS):
+        for lead, cosine in (((), False), ((2, 3), True)):
+            channel = variant(KINDS[kind], axis, (differs(INDEX),), (row_weight("u"),))
+            options = {"vectors": vectors, "cosine": cosine, "lead": lead, "seed": len(cases)}
+            size = {"m": 7, "n": 11, "d": 19} if lead else {"m": 37, "n": 53, "d": 19}
+            label = f"{kind} {axis} {vectors} batch={lead} cosine={cosine}"
+            cases.append((label, (channel,), {**options, **size}))
+    disagreements(backend, cases, device=device, dtype=dtype, symmetric=symmetric)
+
+
+@st.composite
+def channels(draw):
+    kind = draw(st.sampled_from(sorted(KINDS)))
+    return variant(
+        KINDS[kind],
+        draw(st.sampled_from([ROW, COL])),
+        draw(st.sampled_from(list(PAIRS.values()))),
+        draw(st.sampled_from(list(WEIGHTS.values()))),
+    )
+
+
+@st.composite
+def problems(draw):
+    cosine = draw(st.booleans())
+    options = {
+        "m": draw(st.integers(1, 40)),
+        "n": draw(st.integers(1, 40)),
+        "d": draw(st.integers(2 if cosine else 1, 20)),  # all cosines of numbers are +-1: ties
+        "lead": draw(st.sampled_from([(), (1,), (3,)])),
+        "dtype": draw(st.sampled_from(DTYPES)),
+        "symmetric": draw(st.booleans()),
+        "vectors": draw(st.sampled_from(OPERANDS)),
+        "cosine": cosine,
+        "seed": draw(st.integers(0, 99)),
+    }
+    return tuple(draw(st.lists(channels(), min_size=2, max_size=5))), options
+
+
+@pytest.mark.gpu_smoke
+def test_programs(backend, device):
+    """Several channels in one pass: they may share tests, weights, shifts and axes, or not."""
+
+    @settings(max_examples=120, derandomize=True, deadline=None, database=None)
+    @given(problems())
+    def check(drawn):
+        program, options = drawn
+        call = problem(program, device=device, **options)
+        if serves(backend, call):
+            disagreements(backend, [(str(program), program, options)], device=device)
+
+    check()
+
+
+MIXED = (
+    LSE(pairs=(differs(INDEX),)),
+    LSE(pairs=(differs(INDEX),), axis=COL),
+    SUM("softplus", sign=-1.0, pairs=(differs("a"),), shift="margin"),
+    SUM("id", axis=COL, weight=(row_weight("u"),)),
+    MAX(pairs=(precedes("a"),)),
+    MAX(axis=COL),
+    EXPECT(2.0, axis=COL, pairs=(same("a"),)),
+)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("symmetric", [False, True], ids=["y", "symmetric"])
+@pytest.mark.parametrize(("m", "n", "d"), [(300, 700, 70), (517, 129, 77), (1, 900, 1)])
+def test_across_the_borders_of_tiles(backend, device, dtype, symmetric, m, n, d):
+    """Sizes that no tile divides; each channel by itself too, since backends specialise on one."""
+    options = {"m": m, "n": n, "d": d, "vectors": VECTORS, "cosine": d > 1}
+    cases = [("mixed", MIXED, options)]
+    cases += [(str(channel), (channel,), options) for channel in MIXED]
+    disagreements(backend, cases, device=device, dtype=dtype, symmetric=symmetric)
+
+
+@pytest.mark.parametrize(
+    "kinds", [("lse", "lse"), ("softplus", "max"), ("shifted relu2", "expect")]
+)
+def test_symmetric_scores_are_not_symmetric(backend, device, kinds):
+    """y=None evaluates a tile in both orientations: row_bias != col_bias, row ids != column ids,
+    and tests that are no symmetric relation must see which one is which."""
+    for pairs in ((precedes("a"),), (precedes(INDEX),), (same("a"), precedes("b"))):
+        program = tuple(
+            variant(KINDS[kind], axis, pairs, (row_weight("u"), col_weight("v")))
+            for kind in kinds
+            for axis in (ROW, COL)
+        )
+        options = {"m": 261, "d": 9, "vectors": VECTORS, "symmetric": True}
+        call = problem(program, **options)
+        assert not torch.equal(call["row_bias"], call["col_bias"])
+        if call["rows"]:
+            assert not any(
+                torch.equal(v, call["cols"].get(k, v[:0])) for k, v in call["rows"].items()
+            )
+        disagreements(backend, [(str(pairs), program, options)], device=device)
+
+
+@pytest.mark.parametrize("axis", [ROW, COL])
+def test_each_shift_gets_its_own_gradient(backend, device, axis):
+    """Channels may call shifts in another order than that of the operands, share one, or have two
+    names for the same tensor."""
+    order = ("late", "early", "late", "twin")
+    program = tuple(SUM("square", axis=axis, shift=name) for name in order)
+    call = problem(program, device=device, lead=(2,))
+    side = "rows" if axis == ROW else "cols"
+    call[side]["twin"] = call[side]["early"]
+    call[side] = {name: call[side][name] for name in ("early", "late", "twin")}
+    assert not differences(function_of(backend), call)
+    early, _, twin = (call[side][name].requires_grad_() for name in call[side])
+    assert twin is early
+    sums = pair_stats(call.pop("x"), call.pop("y"), call.pop("channels"), backend=backend, **call)
+    both = torch.autograd.grad(sums[1].sum() + sums[3].sum(), early, retain_graph=True)[0]
+    torch.testing.assert_close(both, 2 * torch.autograd.grad(sums[1].sum(), early)[0])
+
+
+def test_symmetric_columns_take_the_rows_operands(backend, device):
+    call = problem((LSE(pairs=(same("a"),)),), device=device, symmetric=True)
+    rows = call["rows"]
+    (default,) = pair_stats(call["x"], None, call["channels"], rows=rows, backend=backend)
+    (given_,) = pair_stats(call["x"], None, call["channels"], rows=rows, cols=rows, backend=backend)
+    assert torch.equal(default, given_)
+    s = call["x"] @ call["x"].mT
+    mask = (rows["a"][:, None] == rows["a"]).fill_diagonal_(False)
+    expected = s.masked_fill(~mask, -torch.inf).logsumexp(1)
+    torch.testing.assert_close(default, expected)
+
+
+@pytest.mark.parametrize("symmetric", [False, True], ids=["y", "symmetric"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_positions_may_be_given(backend, device, dtype, symmetric):
+    """Shards: explicit ids under INDEX replace positions in tests, not in what MAX returns."""
+    program = (LSE(pairs=(differs(INDEX),)), MAX(pairs=(precedes(INDEX),)), MAX(axis=COL))
+    call = problem(program, device=device, dtype=dtype, symmetric=symmetric)
+    m, n = call["x"].shape[0], (call["x"] if symmetric else call["y"]).shape[0]
+    call["rows"][INDEX] = torch.arange(m, device=device) + 11
+    call["cols"][INDEX] = torch.arange(n, device=device).flip(0)
+
+    assert not differences(function_of(backend), call)
+
+
+@pytest.mark.parametrize("symmetric", [False, True], ids=["y", "symmetric"])
+def test_frozen_inputs(backend, device, symmetric):
+    """Every subset of the inputs that need a gradient gets the gradients of the full set."""
+    program = (LSE(pairs=(differs(INDEX),)), SUM("relu2", axis=COL, shift="margin"))
+    call = problem(program, device=device, symmetric=symmetric, vectors=VECTORS)
+    names = sorted(leaves(call))
+
+    values, everything = evaluate(function_of(backend), call)
+    for bits in range(1, 2 ** len(names)):
+        live = {name for k, name in enumerate(names) if bits >> k & 1}
+        same_values, grads = evaluate(function_of(backend), call, frozen=set(names) - live)
+        assert set(grads) == live
+        assert all(map(torch.equal, values, same_values))
+        for name, grad in grads.items():
+            torch.testing.assert_close(grad, everything[name], rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("symmetric", [False, True], ids=["y", "symmetric"])
+@pytest.mark.parametrize(("m", "n"), [(0, 5), (5, 0), (0, 0), (1, 1)])
+@pytest.mark.parametrize("lead", [(), (2,), (0,)], ids=str)
+def test_nothing_to_reduce(backend, device, dtype, symmetric, m, n, lead):
+    """Empty rows, empty columns and, for y=None, the single row that has no pair: the value of the
+    empty set, and zero gradients."""
+    program = tuple(variant(kind, axis) for kind in KINDS.values() for axis in (ROW, COL))
+    options = {"m": m, "n": n, "d": 3, "lead": lead, "vectors": VECTORS}
+    cases = [("all", program, options)]
+    disagreements(backend, cases, device=device, dtype=dtype, symmetric=symmetric)
+
+
+def test_weights_that_leave_nothing(backend, device):
+    weight = (row_weight("u"),)
+    program = tuple(
+        variant(kind, axis, (), weight) for kind in KINDS.values() for axis in (ROW, COL)
+    )
+    program = tuple(channel for channel in program if channel.kind != "MAX")
+    call = problem(program, device=device)
+    call["rows"]["u"] = torch.full_like(call["rows"]["u"], -torch.inf)
+    assert not differences(function_of(backend), call)
+    values, grads = evaluate(function_of(backend), call)
+    assert all(((value == 0) | (value == -torch.inf)).all() for value in values)
+    assert not any(grad.any() for grad in grads.values())
+
+
+# ---- what a backend declines --------------------------------------------------------------------
+
+FEATURES = sorted(
+    {
+        "batch",
+        "cosine",
+        "symmetric",
+        "shift",
+        *(f"SUM {psi}" for psi in PSI),
+        *("LSE", "EXPECT", "MAX"),
+        *(f"test {op}" for op in ("eq", "ne", "lt", "within")),
+        *(f"weight {k}" for k in ("row", "col", "distance", "differing", "form", "log_form")),
+    }
+)
+
+
+def call_with(feature, device):
+    """A call whose features are this one and as few others as possible."""
+    kind = {c.kind: c for c in (LSE(), EXPECT(), MAX())}.get(feature, LSE())
+    if feature.startswith("SUM "):
+        kind = SUM(feature.removeprefix("SUM "))
+    if feature == "shift":
+        kind = SUM("id", shift="margin")
+    word = feature.split(" ")[-1]
+    pairs = PAIRS[word] if feature.startswith("test ") else ()
+    weight = WEIGHTS[word.replace("_", " ")] if feature.startswith("weight ") else ()
+    channel = replace(kind, pairs=pairs, **({} if kind.kind == "MAX" else {"weight": weight}))
+    lead = (2,) if feature == "batch" else ()
+    options = {"symmetric": feature == "symmetric", "cosine": feature == "cosine"}
+    return problem((channel,), m=5, n=6, d=3, lead=lead, device=device, **options)
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_each_feature_has_its_word(feature, device):
+    assert feature in lowered(call_with(feature, device)).features
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_declines_what_its_table_says(backend, device, feature):
+    """No backend lacks a feature silently, or lists one that it serves."""
+    declines = getattr(BACKENDS[backend], "DECLINES", frozenset())
+    assert declines <= set(FEATURES)
+    call = call_with(feature, device)
+    declined = bool(lowered(call).features & declines)
+    assert serves(backend, call) is not declined
+    x, y, program = call.pop("x"), call.pop("y"), call.pop("channels")
+    if declined:
+        with pytest.raises(RuntimeError, match=f"'{backend}' cannot serve .*{feature}"):
+            pair_stats(x, y, program, backend=backend, **call)
+    else:
+        pair_stats(x, y, program, backend=backend, **call)
+
+
+def test_the_sweep_knows_every_feature(device):
+    """A feature that is added to channels or calls is added to the sweep, or this fails."""
+    seen = set()
+    for kind, pairs, weight in itertools.product(KINDS, PAIRS, WEIGHTS):
+        channel = variant(KINDS[kind], ROW, PAIRS[pairs], WEIGHTS[weight])
+        seen |= Program((channel,)).features()
+    assert seen | {"batch", "cosine", "symmetric"} == set(FEATURES)
+
+
+@pytest.mark.parametrize("name", sorted(set(BACKENDS) - {"reference"}))
+def test_has_a_table_of_what_it_declines(name):
+    assert isinstance(BACKENDS[name].DECLINES, frozenset)
+
+
+def test_the_reference_declines_nothing():
+    assert not getattr(BACKENDS["reference"], "DECLINES", frozenset())
+    assert list(BACKENDS)[-1] == "reference"

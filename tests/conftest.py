@@ -1,0 +1,43 @@
+"""One device for the whole suite, fixed seeds, two threads, and NaN in uninitialised memory."""
+
+import pytest
+import torch
+
+from contrastloss import ops
+from contrastloss.backends.choose import BACKENDS
+from contrastloss.channel import LSE
+
+
+def pytest_addoption(parser):
+    parser.addoption("--device", default="cpu", help="the device that all tests run on")
+
+
+@pytest.fixture(scope="session")
+def device(request):
+    return torch.device(request.config.getoption("--device"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def poison():
+    """``torch.empty`` holds NaN: whoever reads what nobody wrote is found out."""
+    torch.set_num_threads(2)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request, device):
+    """The name of each backend that is present and works on the suite's device."""
+    x = torch.ones(2, 2, device=device)
+    try:
+        ops.pair_stats(x, None, (LSE(),), backend=request.param)
+    except RuntimeError as error:
+        if "cannot serve" not in str(error):
+            raise
+        pytest.skip(str(error))
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(20)

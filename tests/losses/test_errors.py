@@ -1,0 +1,219 @@
+"""Bad options and inputs: the message names the argument, what came and what was expected."""
+
+import math
+
+import pytest
+import torch
+
+from contrastloss import functional
+from contrastloss.losses import LOSSES, TwoViewLoss
+from contrastloss.testing import Subject
+
+PAIRED = [name for name in LOSSES if name != "supcon"]
+every_loss = pytest.mark.parametrize("name", LOSSES)
+every_pair = pytest.mark.parametrize("name", PAIRED)
+
+
+def inputs(name, n=4):
+    return Subject(LOSSES[name]).inputs(n=n, d=3, dtype=torch.float32)
+
+
+def first(name):
+    return "z" if name == "supcon" else "x"
+
+
+@every_loss
+@pytest.mark.parametrize(
+    ("option", "value", "kind"),
+    [
+        ("temperature", 0.0, ValueError),
+        ("temperature", -0.1, ValueError),
+        ("temperature", math.nan, ValueError),
+        ("temperature", math.inf, ValueError),
+        ("temperature", "0.1", TypeError),
+        ("temperature", True, TypeError),
+        ("temperature", torch.ones(2, 2), ValueError),
+        ("temperature", torch.tensor(1), TypeError),
+        ("reduction", "average", ValueError),
+    ],
+    ids=repr,
+)
+def test_bad_option(name, option, value, kind):
+    with pytest.raises(kind, match=f"^{option}: got .*, expected"):
+        LOSSES[name](**{option: value})
+    with pytest.raises(kind, match=f"^{option}: got .*, expected"):
+        getattr(functional, name)(*inputs(name), **{option: value})
+
+
+@every_loss
+def test_unknown_option(name):
+    with pytest.raises(TypeError, match="temprature"):
+        LOSSES[name](temprature=0.1)
+    with pytest.raises(TypeError, match="temprature"):
+        getattr(functional, name)(*inputs(name), temprature=0.1)
+
+
+@every_loss
+def test_unknown_backend(name):
+    with pytest.raises(ValueError, match=r"^backend: got 'gpu', expected None or one of"):
+        LOSSES[name](backend="gpu")(*inputs(name))
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64], ids=str)
+def test_dtype_of_the_embeddings(name, dtype):
+    x, other = inputs(name)
+    with pytest.raises(TypeError, match=f"^{first(name)}: got dtype {dtype}, expected one of"):
+        LOSSES[name]()(x.to(dtype), other)
+
+
+@every_loss
+def test_rank_of_the_embeddings(name):
+    x, other = inputs(name)
+    expected = rf"^{first(name)}: got shape \(.*\), expected \(N, D\)"
+    for bad in (x[0], x[None, None], x[:, :0]):
+        with pytest.raises(ValueError, match=expected):
+            LOSSES[name]()(bad, other)
+
+
+@every_loss
+def test_embeddings_that_are_no_tensors(name):
+    x, other = inputs(name)
+    with pytest.raises(TypeError, match=f"^{first(name)}: got list, expected a tensor"):
+        LOSSES[name]()(x.tolist(), other)
+
+
+@every_pair
+def test_views_that_differ(name):
+    x, y = inputs(name)
+    loss = LOSSES[name]()
+    for bad in (y[:3], y[:, :2], y[0], y[None]):
+        with pytest.raises(ValueError, match=r"^y: got shape \(.*\), expected x's \(4, 3\)"):
+            loss(x, bad)
+    for dtype in (torch.float64, torch.bfloat16):
+        with pytest.raises(TypeError, match=f"^y: got dtype {dtype}, expected x's torch.float32"):
+            loss(x, y.to(dtype))
+    with pytest.raises(TypeError, match=r"^y: got dtype torch.int64, expected one of"):
+        loss(x, y.long())
+    with pytest.raises(TypeError, match=r"^y: got list, expected a tensor"):
+        loss(x, y.tolist())
+    with pytest.raises(ValueError, match=r"^y: got device meta, expected x's cpu"):
+        loss(x, y.to("meta"))
+
+
+@every_pair
+def test_dtypes_may_differ_under_autocast(name):
+    x, y = inputs(name)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert LOSSES[name]()(x, y.bfloat16()).dtype == torch.float32
+        with pytest.raises(TypeError, match=r"^y: got dtype torch.float64"):
+            LOSSES[name]()(x, y.double())
+
+
+@every_loss
+def test_temperatures_of_the_wrong_length(name):
+    with pytest.raises(
+        ValueError, match=r"^temperature: got shape \(3,\), expected \(\) or \(4,\)"
+    ):
+        LOSSES[name](temperature=torch.ones(3))(*inputs(name))
+
+
+@every_loss
+@pytest.mark.parametrize(
+    ("option", "value", "kind"),
+    [
+        ("logit_scale", 0.0, ValueError),
+        ("logit_scale", -1.0, ValueError),
+        ("logit_scale", torch.ones(4), ValueError),
+        ("logit_scale", "1", TypeError),
+        ("logit_bias", torch.ones(4), ValueError),
+        ("logit_bias", "1", TypeError),
+    ],
+    ids=repr,
+)
+def test_bad_override(name, option, value, kind):
+    with pytest.raises(kind, match=f"^{option}: got .*, expected"):
+        LOSSES[name]()(*inputs(name), **{option: value})
+
+
+@every_loss
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("position", [0, 1])
+def test_validate_names_the_input(name, bad, position):
+    values = inputs(name)
+    if not values[position].is_floating_point():
+        pytest.skip("labels are integers")
+    values[position][1, 2] = bad
+    argument = first(name) if position == 0 else "y"
+    with pytest.raises(ValueError, match=f"^{argument}: got NaN or infinity in 1 of 4 rows"):
+        LOSSES[name](validate=True)(*values)
+    LOSSES[name](validate=True)(*inputs(name))
+
+
+@every_loss
+def test_nan_is_not_hidden(name):
+    """Without validate it comes out as NaN, never as a number."""
+    x, other = inputs(name)
+    x[1, 2] = math.nan
+    if name == "supcon":
+        other = torch.zeros(4, dtype=torch.int64)
+    assert LOSSES[name]()(x, other).isnan()
+
+
+def test_labels():
+    z, labels = torch.randn(4, 3), torch.zeros(4, dtype=torch.int64)
+    for bad, kind, message in (
+        (labels[:3], ValueError, r"got shape \(3,\), expected \(4,\)"),
+        (labels[:, None], ValueError, r"got shape \(4, 1\), expected \(4,\)"),
+        (labels.float(), TypeError, r"got dtype torch.float32, expected an integer one"),
+        ([0, 0, 1, 1], TypeError, r"got list, expected a tensor"),
+        (labels.to("meta"), ValueError, r"got device meta, expected"),
+    ):
+        with pytest.raises(kind, match=f"^labels: {message}"):
+            LOSSES["supcon"]()(z, bad)
+    with pytest.raises(ValueError, match=r"^variant: got 'both', expected 'out' or 'in'"):
+        LOSSES["supcon"](variant="both")
+
+
+def test_negatives():
+    x, loss = torch.randn(4, 3), LOSSES["info_nce"]()
+    for bad, kind, message in (
+        (torch.ones(3), ValueError, r"got shape \(3,\), expected \(K, 3\) or \(4, K, 3\)"),
+        (torch.ones(5, 2), ValueError, r"got shape \(5, 2\), expected"),
+        (torch.ones(5, 6, 3), ValueError, r"got shape \(5, 6, 3\), expected"),
+        (torch.ones(5, 3).double(), TypeError, r"got dtype torch.float64, expected x's"),
+        (torch.ones(5, 3).long(), TypeError, r"got dtype torch.int64, expected"),
+        ([[1.0]], TypeError, r"got list, expected a tensor"),
+        (torch.ones(5, 3, device="meta"), ValueError, r"got device meta, expected x's cpu"),
+    ):
+        with pytest.raises(kind, match=f"^negatives: {message}"):
+            loss(x, x, bad)
+    bad = torch.ones(5, 3)
+    bad[2] = math.nan
+    with pytest.raises(ValueError, match=r"^negatives: got NaN or infinity in 1 of 5 rows"):
+        LOSSES["info_nce"](validate=True)(x, x, bad)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, "1", math.nan])
+def test_dcl_weight(value):
+    with pytest.raises((ValueError, TypeError), match=r"^weight: got .*, expected"):
+        LOSSES["dcl"](weight=value)
+
+
+def test_siglip_bias():
+    for bad in ("1", torch.ones(3)):
+        with pytest.raises((ValueError, TypeError), match=r"bias: got .*, expected"):
+            LOSSES["siglip"](bias=bad)(*inputs("siglip"))
+
+
+@every_loss
+def test_empty_input_is_no_error(name):
+    rows = LOSSES[name](reduction="none")(*inputs(name, n=0))
+    assert rows.shape == (0,)
+    assert LOSSES[name]()(*inputs(name, n=0)).item() == 0.0
+
+
+def test_rows_of_two_views():
+    for name in PAIRED:
+        copies = 2 if issubclass(LOSSES[name], TwoViewLoss) else 1
+        assert LOSSES[name](reduction="none")(*inputs(name)).shape == (4 * copies,)

@@ -1,0 +1,92 @@
+from math import e, exp, log
+
+import pytest
+import torch
+from properties import E1, E2, close, every_check, gradients, tensor
+from torch.nn.functional import normalize
+
+from contrastloss import HardNegativeLoss, NTXentLoss
+from contrastloss.functional import hard_negative
+from contrastloss.testing import Subject
+
+OPTIONS = [{}, {"beta": 0.0}, {"tau_plus": 0.0}, {"beta": 2.5, "tau_plus": 0.3}]
+
+
+@every_check
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_properties(check, options, device, backend):
+    check(Subject(HardNegativeLoss, options, device, backend))
+
+
+def test_by_hand(device, backend):
+    # z = [e1, e2, e1, e2]: P = 1, M = 2 negatives of score 0: G = 2 (1 + 1) / (1 + 1) = 2,
+    # N = (2 - 0.1 * 2 e) / 0.9 = 1.618..., above the floor 2 / e
+    x = tensor(E1, E2, device=device)
+    rows = hard_negative(x, x, temperature=1.0, reduction="none", backend=backend)
+    n = (2 - 0.2 * e) / 0.9
+    assert n > 2 / e
+    close(rows, [log(1 + n / e)] * 4)
+
+
+def test_weights_by_hand(device, backend):
+    # z = [e1, e2 | e1, e1], beta = 1: G = M sum e^2s / sum e^s
+    # x_0: P = 1, negatives 0, 1: G = 2 (1 + e^2) / (1 + e)
+    # x_1: P = 0, negatives 0, 0: G = 2, N = (2 - 0.2) / 0.9 = 2, loss log 3
+    # y_1: P = 0, negatives 1, 1: G = 2 e
+    x, y = tensor(E1, E2, device=device), tensor(E1, E1, device=device)
+    rows = HardNegativeLoss(1.0, reduction="none", backend=backend)(x, y)
+    first = (2 * (1 + e**2) / (1 + e) - 0.2 * e) / 0.9
+    close(rows, [log(1 + first / e), log(3), log(1 + first / e), log(1 + (2 * e - 0.2) / 0.9)])
+
+
+def test_the_floor_by_hand(device, backend):
+    # tau+ = 0.9: (2 - 1.8 e) / 0.1 < 0, so N is its floor M e^(-1/tau) = 2 / e: no gradient
+    # but the positive's
+    x = tensor(E1, E2, device=device)
+    loss = HardNegativeLoss(1.0, tau_plus=0.9, reduction="none", backend=backend)
+    close(loss(x, x), [log(1 + 2 / e / e)] * 4)
+
+
+def test_the_floor_passes_no_gradient_to_negatives(device, backend):
+    x, y = tensor(E1, E2, device=device, grad=True), tensor(E1, E2, device=device)
+    loss = HardNegativeLoss(1.0, tau_plus=0.9, normalize=False, reduction="none", backend=backend)
+    # row 0: l = log(1 + 2 e^(-1 - P)); dl/dP = -2 e^(-1-P) / (1 + 2 e^(-1-P)), dP/dx_0 = y_0
+    t = 2 * exp(-2)
+    (dx,) = gradients(loss(x, y)[0], x)
+    close(dx, [[-t / (1 + t), 0], [0, 0]])
+
+
+def test_beta_zero_is_the_debiased_loss(device, backend):
+    """Chuang et al.: N = max((sum e^s - tau+ M e^P) / (1 - tau+), M e^(-1/tau))."""
+    x, y = torch.randn(2, 11, 4, device=device, dtype=torch.float64)
+    z, n, tau, prior = normalize(torch.cat([x, y])), 11, 0.5, 0.1
+    s = z @ z.T / tau
+    i = torch.arange(2 * n, device=device)
+    p = s[i, (i + n) % (2 * n)].exp()
+    total = s.exp().masked_fill(i[:, None] % n == i % n, 0.0).sum(1)
+    m = 2 * n - 2
+    negative = ((total - prior * m * p) / (1 - prior)).clamp_min(m * exp(-1 / tau))
+    close(HardNegativeLoss(tau, beta=0.0, backend=backend)(x, y), (1 + negative / p).log().mean())
+
+
+def test_without_both_it_is_nt_xent(device, backend):
+    x, y = torch.randn(2, 11, 4, device=device, dtype=torch.float64)
+    loss = HardNegativeLoss(0.2, beta=0.0, tau_plus=0.0, backend=backend)
+    close(loss(x, y), NTXentLoss(0.2, backend=backend)(x, y))
+
+
+def test_one_instance_is_zero(device, backend):
+    x = torch.randn(1, 4, device=device, requires_grad=True)
+    loss = HardNegativeLoss(backend=backend)(x, torch.randn(1, 4, device=device))
+    assert loss.item() == 0.0
+    assert not gradients(loss, x)[0].any()
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [({"beta": -1.0}, "beta"), ({"beta": float("nan")}, "beta"), ({"tau_plus": 1.0}, "tau_plus"),
+     ({"tau_plus": -0.1}, "tau_plus")],
+)  # fmt: skip
+def test_bad_options(options, name):
+    with pytest.raises(ValueError, match=f"^{name}: got .*, expected"):
+        HardNegativeLoss(**options)

@@ -1,0 +1,58 @@
+"""Does an installed package work at all? Needs nothing but the package.
+
+python smoke.py BACKEND...    the backends that have to be present
+"""
+
+import subprocess
+import sys
+
+import torch
+from torch.nn.functional import cross_entropy, normalize
+
+import contrastloss
+from contrastloss import backends
+
+
+def dense_clip(x, y, temperature):
+    s = normalize(x) @ normalize(y).T / temperature
+    target = torch.arange(len(x))
+    return (cross_entropy(s, target) + cross_entropy(s.T, target)) / 2
+
+
+def dense_nt_xent(x, y, temperature):
+    z = normalize(torch.cat([x, y]))
+    s = (z @ z.T / temperature).fill_diagonal_(-torch.inf)
+    return cross_entropy(s, torch.arange(len(z)).roll(len(x)))
+
+
+def check(module, dense, backend):
+    x = torch.randn(97, 33)
+    y = x + torch.randn(97, 33)
+    x.requires_grad_()
+    y.requires_grad_()
+    ours, theirs = module(x, y), dense(x, y, module.temperature)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        torch.autograd.grad(ours, (x, y)), torch.autograd.grad(theirs, (x, y)), rtol=1e-4, atol=1e-6
+    )
+    print(f"{backend}: {type(module).__name__} {ours.item():.6f}, dense {theirs.item():.6f}")
+
+
+def main(wanted):
+    torch.manual_seed(0)
+    print(f"contrastloss of {contrastloss.__path__[0]}")
+    present = backends.available()
+    for name in wanted:
+        assert present.get(name, "unknown") is None, f"{name} is missing: {present.get(name)}"
+    for backend in (None, *wanted):
+        for module, dense in (
+            (contrastloss.NTXentLoss(temperature=0.2, backend=backend), dense_nt_xent),
+            (contrastloss.CLIPLoss(temperature=0.2, backend=backend), dense_clip),
+        ):
+            check(module, dense, backend or "automatic")
+    subprocess.run([sys.executable, "-m", "contrastloss", "info"], check=True)
+    print(f"contrastloss {contrastloss.__version__} works")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,73 @@
+"""``python -m contrastloss``, in processes of its own."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import contrastloss
+from contrastloss import backends
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Runs the command outside the checkout, so that the installed package answers."""
+
+    def call(*arguments, blocked=()):
+        block = f"import sys; sys.modules.update(dict.fromkeys({list(blocked)!r})); "
+        code = block + "import runpy; runpy.run_module('contrastloss', run_name='__main__')"
+        command = [sys.executable, "-c", code, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+
+    return call
+
+
+@pytest.fixture
+def info(run):
+    result = run("info")
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_info_tells_versions(info):
+    for version in (contrastloss.__version__, torch.__version__, platform.python_version()):
+        assert version in info
+
+
+def test_info_tells_of_every_backend_whether_it_is_there_and_why_not(info):
+    lines = [line.split(maxsplit=1) for line in info.splitlines() if line.strip()]
+    for name, reason in backends.available().items():
+        assert [name, f"missing: {reason}" if reason else "available"] in lines
+
+
+def test_info_tells_what_was_compiled_or_why_not(info):
+    native = info.partition("native code")[2]
+    try:
+        from contrastloss import _build
+    except ImportError:
+        assert "never installed" in native
+        return
+    for part, reason in _build.MISSING.items():
+        line = next(line for line in native.splitlines() if line.split()[0:1] == [part])
+        assert line.endswith(f"missing: {reason}" if reason else "built")
+    assert ("compiler" in native) is (_build.MISSING["_C"] is None)
+
+
+def test_info_needs_no_demo_package(run):
+    assert run("info", blocked=["sklearn", "matplotlib", "tqdm"]).returncode == 0
+
+
+def test_no_command_is_a_usage_error(run):
+    result = run()
+    assert result.returncode == 2
+    assert "usage: python -m contrastloss" in result.stderr
+
+
+def test_demo_without_its_packages_names_the_extra(run):
+    pytest.importorskip("contrastloss.demo")
+    result = run("demo", blocked=["sklearn", "matplotlib", "tqdm"])
+    assert result.returncode == 1
+    assert "pip install 'contrastloss[demo]'" in result.stderr
+    assert "Traceback" not in result.stderr
