@@ -165,14 +165,15 @@ class Channel:
         fixed = {axis: both | names(axis) for axis in (ROW, COL)}
         shift = getattr(self, "shift", None)
         shifts = {self.axis: frozenset(() if shift is None else (shift,))}
+        called = {a: fixed[a] | shifts.get(a, frozenset()) for a in (ROW, COL)}
         derived = {
             "text": json.dumps({"kind": self.kind, **asdict(self)}),
             "ids": ids,
             "forms": forms,
-            "called": {a: fixed[a] | shifts.get(a, frozenset()) for a in (ROW, COL)},
+            "called": called,
             "fixed": fixed,
         }
-        for name in frozenset().union(*derived["called"].values()):
+        for name in called[ROW] | called[COL]:
             if not name.isprintable() or '"' in name or "\\" in name:
                 raise ValueError(f"name: got {name!r}, expected one without quotes and controls")
         for name, value in derived.items():
@@ -252,7 +253,7 @@ class Program:
         names = self.rows if axis == ROW else self.cols
         if not names:
             return ()
-        used = {c.shift for c in self.channels if _shifted(c) and c.axis == axis}
+        used = {c.shift for c in self.channels if isinstance(c, SUM) and c.axis == axis}
         return tuple(name for name in names if name in used)
 
     def forms(self) -> frozenset[str]:
@@ -276,10 +277,6 @@ class Program:
         return _features(self)
 
 
-def _shifted(channel: Channel) -> bool:
-    return isinstance(channel, SUM) and channel.shift is not None
-
-
 @lru_cache(maxsize=4096)
 def _decode(text: str) -> Program:
     channels, rows, cols = json.loads(text)
@@ -300,6 +297,6 @@ def _features(program: Program) -> frozenset[str]:
         found.add(f"SUM {channel.psi}" if isinstance(channel, SUM) else channel.kind)
         found.update(f"test {test.op}" for test in channel.pairs)
         found.update(f"weight {term.kind}" for term in channel.weight)
-        if _shifted(channel):
+        if isinstance(channel, SUM) and channel.shift is not None:
             found.add("shift")
     return frozenset(found)

@@ -11,11 +11,11 @@ def clip(
     return_stats: Literal[False] = False,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
+    temperature: float | Tensor = 0.07,
     normalize: bool = True,
     reduction: Literal["mean", "sum", "none"] = "mean",
     backend: str | None = None,
     validate: bool = False,
-    temperature: float | Tensor = 0.07,
 ) -> Tensor: ...
 @overload
 def clip(
@@ -25,11 +25,11 @@ def clip(
     return_stats: Literal[True],
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
-    normalize: bool = True,
-    reduction: Literal["mean", "sum", "none"] = "mean",
-    backend: str | None = None,
-    validate: bool = False,
     temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    backend: str | None = None,
+    validate: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
 @overload
 def dcl(
@@ -39,11 +39,11 @@ def dcl(
     return_stats: Literal[False] = False,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
+    temperature: float | Tensor = 0.1,
     normalize: bool = True,
     reduction: Literal["mean", "sum", "none"] = "mean",
     backend: str | None = None,
     validate: bool = False,
-    temperature: float | Tensor = 0.1,
     weight: float | None = None,
     detach_weight: bool = True,
 ) -> Tensor: ...
@@ -55,11 +55,11 @@ def dcl(
     return_stats: Literal[True],
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
+    temperature: float | Tensor = 0.1,
     normalize: bool = True,
     reduction: Literal["mean", "sum", "none"] = "mean",
     backend: str | None = None,
     validate: bool = False,
-    temperature: float | Tensor = 0.1,
     weight: float | None = None,
     detach_weight: bool = True,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
@@ -71,11 +71,11 @@ def hard_negative(
     return_stats: Literal[False] = False,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
+    temperature: float | Tensor = 0.5,
     normalize: bool = True,
     reduction: Literal["mean", "sum", "none"] = "mean",
     backend: str | None = None,
     validate: bool = False,
-    temperature: float | Tensor = 0.5,
     beta: float = 1.0,
     tau_plus: float = 0.1,
 ) -> Tensor: ...
@@ -87,11 +87,11 @@ def hard_negative(
     return_stats: Literal[True],
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
+    temperature: float | Tensor = 0.5,
     normalize: bool = True,
     reduction: Literal["mean", "sum", "none"] = "mean",
     backend: str | None = None,
     validate: bool = False,
-    temperature: float | Tensor = 0.5,
     beta: float = 1.0,
     tau_plus: float = 0.1,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
@@ -104,11 +104,11 @@ def info_nce(
     return_stats: Literal[False] = False,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
+    temperature: float | Tensor = 0.1,
     normalize: bool = True,
     reduction: Literal["mean", "sum", "none"] = "mean",
     backend: str | None = None,
     validate: bool = False,
-    temperature: float | Tensor = 0.1,
 ) -> Tensor: ...
 @overload
 def info_nce(
@@ -119,11 +119,11 @@ def info_nce(
     return_stats: Literal[True],
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
+    temperature: float | Tensor = 0.1,
     normalize: bool = True,
     reduction: Literal["mean", "sum", "none"] = "mean",
     backend: str | None = None,
     validate: bool = False,
-    temperature: float | Tensor = 0.1,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
 @overload
 def nt_xent(
@@ -133,11 +133,11 @@ def nt_xent(
     return_stats: Literal[False] = False,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
+    temperature: float | Tensor = 0.1,
     normalize: bool = True,
     reduction: Literal["mean", "sum", "none"] = "mean",
     backend: str | None = None,
     validate: bool = False,
-    temperature: float | Tensor = 0.1,
 ) -> Tensor: ...
 @overload
 def nt_xent(
@@ -147,11 +147,11 @@ def nt_xent(
     return_stats: Literal[True],
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
+    temperature: float | Tensor = 0.1,
     normalize: bool = True,
     reduction: Literal["mean", "sum", "none"] = "mean",
     backend: str | None = None,
     validate: bool = False,
-    temperature: float | Tensor = 0.1,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
 @overload
 def siglip(
@@ -161,11 +161,11 @@ def siglip(
     return_stats: Literal[False] = False,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
+    temperature: float | Tensor = 0.1,
     normalize: bool = True,
     reduction: Literal["mean", "sum", "none"] = "mean",
     backend: str | None = None,
     validate: bool = False,
-    temperature: float | Tensor = 0.1,
     bias: float | Tensor = -10.0,
 ) -> Tensor: ...
 @overload
@@ -176,11 +176,11 @@ def siglip(
     return_stats: Literal[True],
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
+    temperature: float | Tensor = 0.1,
     normalize: bool = True,
     reduction: Literal["mean", "sum", "none"] = "mean",
     backend: str | None = None,
     validate: bool = False,
-    temperature: float | Tensor = 0.1,
     bias: float | Tensor = -10.0,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
 @overload
@@ -191,11 +191,11 @@ def supcon(
     return_stats: Literal[False] = False,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
+    temperature: float | Tensor = 0.1,
     normalize: bool = True,
     reduction: Literal["mean", "sum", "none"] = "mean",
     backend: str | None = None,
     validate: bool = False,
-    temperature: float | Tensor = 0.1,
     variant: Literal["out", "in"] = "out",
 ) -> Tensor: ...
 @overload
@@ -206,10 +206,10 @@ def supcon(
     return_stats: Literal[True],
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
+    temperature: float | Tensor = 0.1,
     normalize: bool = True,
     reduction: Literal["mean", "sum", "none"] = "mean",
     backend: str | None = None,
     validate: bool = False,
-    temperature: float | Tensor = 0.1,
     variant: Literal["out", "in"] = "out",
 ) -> tuple[Tensor, dict[str, Tensor]]: ...

@@ -65,6 +65,12 @@ class PairCall:
             return None
         raise KeyError(name)
 
+    def named(self, axis: Axis, name: str) -> Tensor:
+        """The operand called ``name``, which no position can stand for."""
+        found = self.operand(axis, name)
+        assert found is not None, name
+        return found
+
     @cached_property
     def features(self) -> frozenset[str]:
         """The program's features and those of the operands."""

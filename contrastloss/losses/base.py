@@ -60,6 +60,7 @@ class PairLoss(nn.Module):
     overrides the temperature, and a bias added to every score. The loss is fp32, fp64 for fp64.
     """
 
+    temperature: float | Tensor
     _: KW_ONLY
     normalize: bool = True
     reduction: Literal["mean", "sum", "none"] = "mean"
@@ -71,7 +72,6 @@ class PairLoss(nn.Module):
     channels: ClassVar[tuple[Channel, ...]] = ()
     #: which pairs are negatives, for ``return_stats``
     negatives: ClassVar[tuple[Test, ...]] = ()
-    temperature: ClassVar[Any]
     #: what ``return_stats`` needs besides
     extra: ClassVar[tuple[Channel, ...]] = ()
 
@@ -105,7 +105,7 @@ class PairLoss(nn.Module):
             value = getattr(self, field.name)
             if isinstance(value, Tensor):
                 shown.append(f"{field.name}=<{tuple(value.shape)} tensor>")
-            elif value != field.default or field.name in _own_options(type(self)):
+            elif value != field.default or not field.kw_only:
                 shown.append(f"{field.name}={value!r}")
         return ", ".join(shown)
 
@@ -133,7 +133,7 @@ class PairLoss(nn.Module):
         bias = logit_bias
         if isinstance(bias, (int, float)):
             dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-            bias = torch.tensor(float(bias), dtype=dtype, device=x.device)
+            bias = torch.full((), bias, dtype=dtype, device=x.device)
         return Scores(
             x,
             y,
@@ -188,11 +188,6 @@ class PairLoss(nn.Module):
         counted = counted.flatten()
         size = counted.sum().clamp_min(1)
         return loss, {n: torch.where(counted, v, 0.0).sum() / size for n, v in rows.items()}
-
-
-def _own_options(cls: type) -> list[str]:
-    common = {field.name for field in fields(PairLoss)}
-    return [field.name for field in fields(cls) if field.name not in common]
 
 
 class PositiveLoss(PairLoss):

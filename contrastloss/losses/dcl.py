@@ -44,12 +44,12 @@ class DCLLoss(TwoViewLoss, name="dcl"):
             check_positive("weight", self.weight)
 
     def combine(self, negative: Tensor, positive: Tensor, scores: Scores) -> Tensor:
-        weight: float | Tensor = 1.0
+        weighted = positive
         if self.weight is not None:
             cosine = scores.cosines(positive).unflatten(0, (2, -1))
             weight = (2.0 - cosine.shape[1] * (cosine / self.weight).softmax(1)).flatten()
-            weight = weight.detach() if self.detach_weight else weight
-        return torch.where(negative == -torch.inf, 0.0, negative - weight * positive)
+            weighted = (weight.detach() if self.detach_weight else weight) * positive
+        return torch.where(negative == -torch.inf, 0.0, negative - weighted)
 
     @staticmethod
     def reference(

@@ -48,7 +48,7 @@ def _names(dtypes: Sequence[torch.dtype]) -> str:
 def check_operands(
     x: Tensor,
     y: Tensor | None,
-    vectors: Sequence[Tensor | None],
+    vectors: Sequence[Tensor | float | None],
     rows: Mapping[str, Tensor],
     cols: Mapping[str, Tensor],
     program: Program,
@@ -88,7 +88,9 @@ def check_operands(
             )
 
 
-def _check_vector(name: str, value: Tensor, x: Tensor, length: int | None) -> None:
+def _check_vector(name: str, value: Tensor | float, x: Tensor, length: int | None) -> None:
+    if name == "scale" and isinstance(value, (int, float)):
+        return
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: got {type(value).__name__}, expected a tensor")
     if not value.is_floating_point():

@@ -13,9 +13,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..backends import Gradients, PairCall, choose, reference
-from ..channel import COL, ROW, Axis, Channel, Program
+from ..channel import COL, ROW, Channel, Program
 from .check import check_operands
+from .form import (
+    INPUTS,
+    OPERANDS,
+    Form,
+    backward,
+    double_backward,
+    fake_backward,
+    fake_forward,
+    forward,
+    mask,
+)
 from .results import named
 
 __all__ = ["PairStats", "pair_stats"]
@@ -72,12 +82,11 @@ def pair_stats(
     rows = dict(rows or {})
     cols = rows if cols is None and y is None else dict(cols or {})
     program = Program(tuple(channels), tuple(rows), tuple(cols))
-    if isinstance(scale, (int, float)):
-        scale = torch.tensor(
-            float(scale), dtype=torch.float64 if x.dtype == torch.float64 else torch.float32
-        ).to(x.device)
-    vectors = (scale, row_scale, col_scale, row_bias, col_bias)
+    vectors = [scale, row_scale, col_scale, row_bias, col_bias]
     check_operands(x, y, vectors, rows, cols, program, compute_dtype)
+    if isinstance(scale, (int, float)):
+        stat = torch.float64 if x.dtype == torch.float64 else torch.float32
+        vectors[0] = torch.full((), scale, dtype=stat, device=x.device)
     if compute_dtype is None:
         compute_dtype = _autocast_dtype(x)
     settings = (program.encode(), cosine, compute_dtype, backend)
@@ -114,14 +123,6 @@ def _no_transforms() -> None:
         )
 
 
-def _without_autocast(device: str, run: Any, *args: Any) -> Any:
-    """Backends choose their dtypes themselves."""
-    if not torch.is_autocast_enabled(device):
-        return run(*args)
-    with torch.autocast(device, enabled=False):
-        return run(*args)
-
-
 def _autocast_dtype(x: Tensor) -> torch.dtype:
     """The dtype in which a matmul of x would run here."""
     if x.dtype == torch.float32 and torch.is_autocast_enabled(x.device.type):
@@ -129,160 +130,8 @@ def _autocast_dtype(x: Tensor) -> torch.dtype:
     return x.dtype
 
 
-# ---- between the schema and the backends -----------------------------------------------------
-
-_OPERANDS = (
-    "Tensor x, Tensor? y, Tensor? scale, Tensor? row_scale, Tensor? col_scale, "
-    "Tensor? row_bias, Tensor? col_bias, Tensor[] rows, Tensor[] cols, str program, "
-    "bool cosine, ScalarType compute_dtype, str? backend"
-)
-_INPUTS = len(_OPERANDS.split(","))
 _FORWARD = "contrastloss::pair_stats"
 _BACKWARD = "contrastloss::pair_stats_backward"
-
-
-class _Form:
-    """An operator call as it was written; :meth:`call` gives it the backends' one form."""
-
-    def __init__(
-        self,
-        x: Tensor,
-        y: Tensor | None,
-        scale: Tensor | None,
-        row_scale: Tensor | None,
-        col_scale: Tensor | None,
-        row_bias: Tensor | None,
-        col_bias: Tensor | None,
-        rows: Sequence[Tensor],
-        cols: Sequence[Tensor],
-        program: str,
-        cosine: bool,
-        compute_dtype: torch.dtype,
-        backend: str | None,
-    ) -> None:
-        self.x, self.y, self.scale = x, y, scale
-        self.row_scale, self.col_scale = row_scale, col_scale
-        self.row_bias, self.col_bias = row_bias, col_bias
-        self.rows, self.cols, self.program = rows, cols, program
-        self.cosine, self.compute_dtype, self.backend = cosine, compute_dtype, backend
-        self.lead = x.shape[:-2]
-
-    def length(self, axis: Axis) -> int:
-        return (self.x if axis == ROW or self.y is None else self.y).shape[-2]
-
-    def call(self) -> PairCall:
-        program = Program.decode(self.program)
-        stat = torch.float64 if self.x.dtype == torch.float64 else torch.float32
-
-        def vector(value: Tensor | None, axis: Axis) -> Tensor | None:
-            if value is None:
-                return None
-            return self._lift(value.to(stat), self.length(axis))
-
-        def operand(value: Tensor, axis: Axis, name: str) -> Tensor:
-            if name in program.forms():
-                return self._lift(value, self.length(axis), value.shape[-1])
-            return self._lift(value, self.length(axis))
-
-        return PairCall(
-            self._matrix(self.x),
-            None if self.y is None else self._matrix(self.y),
-            None if self.scale is None else self.scale.to(stat),
-            vector(self.row_scale, ROW),
-            vector(self.col_scale, COL),
-            vector(self.row_bias, ROW),
-            vector(self.col_bias, COL),
-            tuple(operand(v, ROW, n) for v, n in zip(self.rows, program.rows, strict=True)),
-            tuple(operand(v, COL, n) for v, n in zip(self.cols, program.cols, strict=True)),
-            program,
-            self.cosine,
-            self.compute_dtype,
-        )
-
-    def _matrix(self, value: Tensor) -> Tensor:
-        return value.flatten(0, -3) if self.lead else value.unsqueeze(0)
-
-    def _lift(self, value: Tensor, *shape: int) -> Tensor:
-        if not self.lead and value.shape == shape:
-            return value.unsqueeze(0)
-        return value.expand(*self.lead, *shape).reshape(self.lead.numel(), *shape)
-
-    def lower(self, value: Tensor, like: Tensor) -> Tensor:
-        """A backend's gradient in the shape and dtype of the operand it belongs to."""
-        if value.ndim:
-            value = value.reshape(*self.lead, *value.shape[1:]) if self.lead else value.squeeze(0)
-        if value.shape != like.shape:
-            value = value.sum_to_size(like.shape)
-        return value if value.dtype == like.dtype else value.to(like.dtype)
-
-
-def _mask(flags: Sequence[bool]) -> int:
-    return sum(1 << bit for bit, flag in enumerate(flags) if flag)
-
-
-def _names(needs: int) -> frozenset[str]:
-    return frozenset(name for bit, name in enumerate(Gradients.NAMES) if needs >> bit & 1)
-
-
-def _forward(*inputs: Any) -> list[Tensor]:
-    form = _Form(*inputs)
-    call = form.call()
-    run = choose(call, form.backend).pair_stats_forward
-    outputs = _without_autocast(form.x.device.type, run, call)
-    if not form.lead:
-        return [o.squeeze(0) for o in outputs]
-    return [o.reshape(*form.lead, o.shape[-1]) for o in outputs]
-
-
-def _split_grads(form: _Form, outputs: Sequence[Tensor], grads: Sequence[Tensor], live: int):
-    """Outputs and gradients as backends take them; None for an output without gradient."""
-    rest = iter(grads)
-    flat_out = [form._lift(o, o.shape[-1]) for o in outputs]
-    flat_grad = [
-        form._lift(next(rest), o.shape[-1]) if live >> k & 1 else None
-        for k, o in enumerate(outputs)
-    ]
-    return flat_out, flat_grad
-
-
-def _backward(*args: Any) -> list[Tensor]:
-    """Gradients of what ``needs`` marks, in order, then those of the row and column shifts."""
-    form, (outputs, grads, live, needs) = _Form(*args[:_INPUTS]), args[_INPUTS:]
-    call, names = form.call(), _names(needs)
-    flat_out, flat_grad = _split_grads(form, outputs, grads, live)
-    run = choose(call, form.backend).pair_stats_backward
-    found = _without_autocast(form.x.device.type, run, call, flat_out, flat_grad, names)
-    result = [
-        form.lower(getattr(found, name), getattr(form, name))
-        for name in Gradients.NAMES
-        if name in names
-    ]
-    for axis, values in ((ROW, form.rows), (COL, form.cols)):
-        order = call.program.rows if axis == ROW else call.program.cols
-        for name, grad in zip(call.program.shifts(axis), found.shifts(axis), strict=True):
-            result.append(form.lower(grad, values[order.index(name)]))
-    return result
-
-
-def _fake_forward(*inputs: Any) -> list[Tensor]:
-    form = _Form(*inputs)
-    stat = torch.float64 if form.x.dtype == torch.float64 else torch.float32
-    outputs = []
-    for channel in Program.decode(form.program).channels:
-        shape = (*form.lead, form.length(channel.axis))
-        for name in channel.returns:
-            dtype = torch.int64 if name == "index" else stat
-            outputs.append(form.x.new_empty(shape, dtype=dtype))
-    return outputs
-
-
-def _fake_backward(*args: Any) -> list[Tensor]:
-    form, needs = _Form(*args[:_INPUTS]), _names(args[-1])
-    program = Program.decode(form.program)
-    likes = [getattr(form, name) for name in Gradients.NAMES if name in needs]
-    likes += [form.rows[program.rows.index(n)] for n in program.shifts(ROW)]
-    likes += [form.cols[program.cols.index(n)] for n in program.shifts(COL)]
-    return [torch.empty_like(t, memory_format=torch.contiguous_format) for t in likes]
 
 
 # ---- autograd ---------------------------------------------------------------------------------
@@ -307,11 +156,11 @@ def _run_backward(
     inputs, outputs = _restore(ctx)
     program = Program.decode(inputs[9])
     dead = [g is None or not o.is_floating_point() for g, o in zip(grads, outputs, strict=True)]
-    live = _mask([not d for d in dead])
-    needs = _mask(needed[:7])
-    run = torch.ops.contrastloss.pair_stats_backward
+    live = mask([not d for d in dead])
+    needs = mask(needed[:7])
+    run: Any = torch.ops.contrastloss.pair_stats_backward
     if _plain(inputs[0]) and not torch.is_grad_enabled():  # nobody differentiates the gradient
-        run = _backward
+        run = backward
     present = [g for g, d in zip(grads, dead, strict=True) if not d]
     found = iter(run(*inputs, outputs, present, live, needs))
     tensors = [next(found) if needs >> k & 1 else None for k in range(7)]
@@ -341,12 +190,12 @@ class PairStats(torch.autograd.Function):
         inputs = (
             *tensors[:7], operands[:n_rows], operands[n_rows:], program, cosine, dtype, backend
         )  # fmt: skip
-        outputs = tuple(_forward(*inputs))
+        outputs = tuple(forward(*inputs))
         _save(ctx, inputs, outputs)
         return outputs
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None):
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         tensors, rows, cols = _run_backward(ctx, grads, ctx.needs_input_grad[5:])
         return (None,) * 5 + (*tensors, *rows, *cols)
 
@@ -361,8 +210,8 @@ def _op_backward(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ...]:
 
 
 def _save_backward(ctx: Any, inputs: tuple, output: Sequence[Tensor]) -> None:
-    outputs, grads, live, needs = inputs[_INPUTS:]
-    _save(ctx, inputs[:_INPUTS], [*outputs, *grads])
+    outputs, grads, live, needs = inputs[INPUTS:]
+    _save(ctx, inputs[:INPUTS], [*outputs, *grads])
     ctx.n_outputs, ctx.live, ctx.needs = len(outputs), live, needs
 
 
@@ -381,10 +230,10 @@ class _SecondDerivative(torch.autograd.Function):
 def _double_backward(ctx: Any, upstream: Sequence[Tensor | None]) -> tuple[Any, ...]:
     inputs, saved = _restore(ctx)
     outputs, grads = saved[: ctx.n_outputs], saved[ctx.n_outputs :]
-    form = _Form(*inputs)
+    form = Form(*inputs)
 
     def run() -> tuple[Tensor | None, ...]:
-        return _second(form, outputs, grads, ctx.live, ctx.needs, upstream)
+        return double_backward(form, outputs, grads, ctx.live, ctx.needs, upstream)
 
     floating = [t for t in ctx.saved_tensors if t is not None and t.is_floating_point()]
     floating += [t for t in upstream if t is not None]
@@ -396,67 +245,19 @@ def _double_backward(ctx: Any, upstream: Sequence[Tensor | None]) -> tuple[Any, 
     return (*tensors, rows, cols, None, None, None, None, d_outputs, d_grads, None, None)
 
 
-def _second(
-    form: _Form,
-    outputs: Sequence[Tensor],
-    grads: Sequence[Tensor],
-    live: int,
-    needs: int,
-    upstream: Sequence[Tensor | None],
-) -> tuple[Tensor | None, ...]:
-    call, names = form.call(), _names(needs)
-    flat_out, flat_grad = _split_grads(form, outputs, grads, live)
-    stat, given, cotangent = call.stat_dtype, iter(upstream), Gradients()
-
-    def lift(value: Tensor | None, axis: Axis) -> Tensor | None:
-        return None if value is None else form._lift(value.to(stat), form.length(axis))
-
-    for name in Gradients.NAMES:
-        if name not in names:
-            continue
-        value = next(given)
-        if value is not None and name in ("x", "y"):
-            value = form._matrix(value.to(stat))
-        elif value is not None and name != "scale":
-            value = lift(value, ROW if name.startswith("row") else COL)
-        setattr(cotangent, name, value)
-    cotangent.row_shifts = tuple(lift(next(given), ROW) for _ in call.program.shifts(ROW))
-    cotangent.col_shifts = tuple(lift(next(given), COL) for _ in call.program.shifts(COL))
-
-    found, d_out, d_grad = reference.pair_stats_double_backward(
-        call, flat_out, flat_grad, names, cotangent
-    )
-
-    def lower(value: Tensor | None, like: Tensor | None) -> Tensor | None:
-        return None if value is None or like is None else form.lower(value, like)
-
-    tensors = [lower(getattr(found, name), getattr(form, name)) for name in Gradients.NAMES]
-    operands: list[Tensor | None] = []
-    for axis, order, values in (
-        (ROW, call.program.rows, form.rows),
-        (COL, call.program.cols, form.cols),
-    ):
-        shifts = dict(zip(call.program.shifts(axis), found.shifts(axis), strict=True))
-        operands += [lower(shifts.get(n), v) for n, v in zip(order, values, strict=True)]
-    d_outputs = [lower(d, o) for d, o in zip(d_out, outputs, strict=True)]
-    kept = [d for k, d in enumerate(d_grad) if live >> k & 1]
-    d_grads = [lower(d, g) for d, g in zip(kept, grads, strict=True)]
-    return (*tensors, *operands, *d_outputs, *d_grads)
-
-
 def _register() -> None:
     define, impl = torch.library.define, torch.library.impl
     tags = (torch.Tag.pt2_compliant_tag,)
-    define(_FORWARD, f"({_OPERANDS}) -> Tensor[]", tags=tags)
+    define(_FORWARD, f"({OPERANDS}) -> Tensor[]", tags=tags)
     define(
         _BACKWARD,
-        f"({_OPERANDS}, Tensor[] outputs, Tensor[] grads, int live, int needs) -> Tensor[]",
+        f"({OPERANDS}, Tensor[] outputs, Tensor[] grads, int live, int needs) -> Tensor[]",
         tags=tags,
     )
-    impl(_FORWARD, "CompositeExplicitAutograd", _forward)
-    impl(_BACKWARD, "CompositeExplicitAutograd", _backward)
-    torch.library.register_fake(_FORWARD, _fake_forward)
-    torch.library.register_fake(_BACKWARD, _fake_backward)
+    impl(_FORWARD, "CompositeExplicitAutograd", forward)
+    impl(_BACKWARD, "CompositeExplicitAutograd", backward)
+    torch.library.register_fake(_FORWARD, fake_forward)
+    torch.library.register_fake(_BACKWARD, fake_backward)
     torch.library.register_autograd(_FORWARD, _op_backward, setup_context=_save)
     torch.library.register_autograd(_BACKWARD, _double_backward, setup_context=_save_backward)
 

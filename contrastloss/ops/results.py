@@ -22,7 +22,7 @@ class Maximum(NamedTuple):
     """What ``MAX`` returns: ``max sign * s`` and where it stands (int64, -1 for none)."""
 
     value: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, as torch.return_types.max's do
 
 
 def named(channel: Channel, values: list[Tensor]) -> Tensor | Expectation | Maximum:

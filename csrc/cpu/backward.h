@@ -4,8 +4,8 @@
 //   G_ij = sum_c  gL theta e^(z_ij - L)  +  gE p (1 + theta (s_ij - E))  +  gH e^w sign psi'(u_ij)
 //               + gV sign [j = index]
 //
-// with L, gL, ... of row i for row channels, of column j for column channels; a mirrored tile, which
-// also stands for the one below the diagonal, has both.
+// with L, gL, ... of row i for row channels, of column j for column channels; a mirrored tile,
+// which also stands for the one below the diagonal, has both.
 
 template <class T>
 struct Backward {
@@ -83,7 +83,8 @@ struct Backward {
       for (size_t k = 0; k < problem.groups.size(); ++k) {
         if (covered[k] == Cover::NONE) continue;
         const T* w = nullptr;
-        if (covered[k] == Cover::SOME) weight_row(problem.groups[k], i, t.j0, t.n, w_row), w = w_row;
+        if (covered[k] == Cover::SOME)
+          weight_row(problem.groups[k], i, t.j0, t.n, w_row), w = w_row;
         for (const Logs& l : logs)
           if (l.group == static_cast<int>(k)) add_logs(l, t, i, s, w, z, g);
         for (const Channel<T>& c : problem.channels)
@@ -100,8 +101,7 @@ struct Backward {
       T row = 0;
       for (const Ref<T>& c : l.rows) row += factor(*c, i, l.middle);
 #pragma omp simd
-      for (int64_t j = 0; j < t.n; ++j)
-        g[j] += VecMath::exp(v[j] - l.middle) * (row + l.column[j]);
+      for (int64_t j = 0; j < t.n; ++j) g[j] += VecMath::exp(v[j] - l.middle) * (row + l.column[j]);
       return;
     }
     for (const Ref<T>& c : l.rows) {
@@ -173,8 +173,7 @@ struct Backward {
     } else {
       const T mu = c.shift ? c.shift[i] : T(0), slope = c.grad[i] * c.sign;
 #pragma omp simd
-      for (int64_t j = 0; j < t.n; ++j)
-        part[j] = slope * dpsi<P, T, VecMath>(c.sign * (s[j] - mu));
+      for (int64_t j = 0; j < t.n; ++j) part[j] = slope * dpsi<P, T, VecMath>(c.sign * (s[j] - mu));
     }
     if (w) weigh_row(problem.groups[c.group], w, t.n, part);
     T total = 0;

@@ -84,12 +84,18 @@ struct Arena {
     block_rows = budget < TILE_N ? TILE_N : budget > 4 * TILE_N ? 4 * TILE_N : budget;
     block_rows = std::min(block_rows, round_up(p.x.rows, MR));
     const int64_t cols = std::min(TILE_N, round_up(p.y.rows, NR));
-    const int64_t wide = general && p.symmetric ? std::max(cols, std::min(TILE_M, round_up(p.x.rows, NR))) : cols;
+    const int64_t wide =
+        general && p.symmetric ? std::max(cols, std::min(TILE_M, round_up(p.x.rows, NR))) : cols;
     ld = wide + 16;
-    const int64_t high = std::min(TILE_M, round_up(std::max(p.x.rows, p.symmetric ? p.y.rows : 0), MR));
+    const int64_t high =
+        std::min(TILE_M, round_up(std::max(p.x.rows, p.symmetric ? p.y.rows : 0), MR));
     const int64_t tile_size = high * ld, tiles = general ? 4 : 1;
     const int64_t sizes[] = {round_up(block_rows, MR) * depth + MR * NR,
-                             cols * depth, cols * depth, depth, tiles * tile_size + MR, 7 * ld};
+                             cols * depth,
+                             cols * depth,
+                             depth,
+                             tiles * tile_size + MR,
+                             7 * ld};
     int64_t total = 0;
     for (int64_t s : sizes) total += round_up(s, 64);
     memory = std::aligned_alloc(64, round_up(total * sizeof(T), 4096));
@@ -109,7 +115,8 @@ struct Arena {
   ~Arena() { std::free(memory); }
 
   // Rows in panels of NR features: [panel][row][NR], zero beyond D and in `spare` rows at the end.
-  static void pack_panels(const Matrix& x, int64_t first, int64_t n, int64_t stride, T* row, T* out) {
+  static void pack_panels(const Matrix& x, int64_t first, int64_t n, int64_t stride, T* row,
+                          T* out) {
     const int64_t d = x.cols, panels = (d + NR - 1) / NR;
     for (int64_t k = d; k < panels * NR; ++k) row[k] = 0;
     for (int64_t i = 0; i < stride; ++i) {
@@ -132,7 +139,8 @@ struct Arena {
   }
 };
 
-// ---- one job --------------------------------------------------------------------------------------
+// ---- one job
+// --------------------------------------------------------------------------------------
 
 template <class T, bool BACKWARD>
 struct Job {
@@ -229,7 +237,8 @@ struct Job {
   }
 };
 
-// ---- the schedule -----------------------------------------------------------------------------------
+// ---- the schedule
+// -----------------------------------------------------------------------------------
 
 // Chunk k of n positions in `parts` chunks, whole tiles where there are enough of them.
 inline int64_t chunk_start(int64_t n, int64_t parts, int64_t k, int64_t unit) {
@@ -259,9 +268,7 @@ struct Schedule {
 
   int64_t chunks_symmetric() const { return parts == 1 ? 1 : 2 * parts; }
 
-  static void run_rows(void* self, int64_t k) {
-    static_cast<Schedule*>(self)->job(k, k, k, true);
-  }
+  static void run_rows(void* self, int64_t k) { static_cast<Schedule*>(self)->job(k, k, k, true); }
   // A Latin square: in every phase each thread has another chunk of columns.
   static void run_square(void* self, int64_t k) {
     Schedule* s = static_cast<Schedule*>(self);
@@ -309,7 +316,8 @@ void run_problem(const Problem<T>& problem, int threads, Parallel parallel) {
   Schedule<T, BACKWARD>(problem).run(threads, parallel);
 }
 
-// ---- cosines ----------------------------------------------------------------------------------------
+// ---- cosines
+// ----------------------------------------------------------------------------------------
 
 constexpr double kEps = 1e-12;  // torch.nn.functional.normalize's
 

@@ -129,9 +129,8 @@ struct Forward {
     }
   }
 
-  void shared(const std::vector<Ref<T>>& rows,
-              const std::vector<Ref<T>>& columns, const Tile<T>& t, const T* z,
-              T shift) {
+  void shared(const std::vector<Ref<T>>& rows, const std::vector<Ref<T>>& columns, const Tile<T>& t,
+              const T* z, T shift) {
     T* column = scratch.columns;
     for (int64_t j = 0; j < t.n; ++j) column[j] = 0;
     for (int64_t r = 0; r < t.m; ++r) {

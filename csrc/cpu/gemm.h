@@ -72,8 +72,7 @@ struct Gemm {
     Acc whole[MR][NR];
     __builtin_memcpy(whole, acc, sizeof(whole));
     for (int r = 0; r < rows; ++r)
-      for (int j = 0; j < cols; ++j)
-        c[r * ldc + j] = (add ? c[r * ldc + j] : Acc(0)) + whole[r][j];
+      for (int j = 0; j < cols; ++j) c[r * ldc + j] = (add ? c[r * ldc + j] : Acc(0)) + whole[r][j];
   }
 
   // C is m x n. Panel q of B begins at b + q * panel. A must be readable up to a multiple of MR

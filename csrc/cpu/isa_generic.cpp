@@ -1,7 +1,6 @@
 // The engine for generic.
 #include "isa_begin.h"
 
-
 #include "../channel.h"
 
 namespace contrastloss::cpu {
@@ -9,11 +8,8 @@ namespace {
 constexpr int kVectorBytes = 16, kMicroRows = 3, kTileRows = 192;
 #include "isa.h"
 
-bool supported() {
-  return true;
-}
+bool supported() { return true; }
 }  // namespace
 
 const Engine generic_engine = {"generic", supported, routines<float>(), routines<double>()};
 }  // namespace contrastloss::cpu
-

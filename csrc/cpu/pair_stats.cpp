@@ -81,9 +81,7 @@ class Reader {
     return static_cast<const int64_t*>(t.data_ptr()) + item * n;
   }
   // E of the form whose row operand is read next
-  int64_t extent() const {
-    return o_.rows.at(static_cast<size_t>(o_.code.at(at_))).size(2);
-  }
+  int64_t extent() const { return o_.rows.at(static_cast<size_t>(o_.code.at(at_))).size(2); }
   template <class T>
   const T* floats(bool row, int64_t item, int64_t extent = 1) {
     const int64_t k = next();
@@ -139,7 +137,8 @@ Problem<T> read_problem(const Operands& o, int64_t item) {
   p.x = {static_cast<const char*>(o.x.data_ptr()) + item * m * d * bytes(in), in, rounded, m, d};
   p.symmetric = !o.y.has_value();
   p.y = p.x;
-  if (o.y) p.y = {static_cast<const char*>(o.y->data_ptr()) + item * n * d * bytes(in), in, rounded, n, d};
+  if (o.y)
+    p.y = {static_cast<const char*>(o.y->data_ptr()) + item * n * d * bytes(in), in, rounded, n, d};
   if (o.scale) p.scale = *data<T>(o.scale, "scale", 1);
   auto vector = [&](const OptionalTensor& t, const char* name, int64_t length) -> const T* {
     const T* all = data<T>(t, name, batch * length);
@@ -151,7 +150,8 @@ Problem<T> read_problem(const Operands& o, int64_t item) {
   p.gamma = vector(o.col_bias, "col_bias", n);
 
   Reader read(o);
-  for (int64_t k = read.next(); k > 0; --k) p.groups.push_back(read_group<T>(read, item, p.symmetric));
+  for (int64_t k = read.next(); k > 0; --k)
+    p.groups.push_back(read_group<T>(read, item, p.symmetric));
   for (int64_t k = read.next(); k > 0; --k) {
     Channel<T> c;
     c.kind = static_cast<Kind>(read.next());
@@ -176,7 +176,9 @@ bool mirrors(const Problem<T>& p) {
   auto equal = [n](const auto* u, const auto* v, int64_t extent) {
     return u == v || (u && v && std::equal(u, u + n * extent, v));
   };
-  auto bias = [&](int64_t i) { return (p.beta ? p.beta[i] : T(0)) - (p.gamma ? p.gamma[i] : T(0)); };
+  auto bias = [&](int64_t i) {
+    return (p.beta ? p.beta[i] : T(0)) - (p.gamma ? p.gamma[i] : T(0));
+  };
   if (!equal(p.a, p.b, 1)) return false;
   for (int64_t i = 1; (p.beta || p.gamma) && i < n; ++i)
     if (bias(i) != bias(0)) return false;
@@ -187,7 +189,8 @@ bool mirrors(const Problem<T>& p) {
       if (t.kind == TermKind::DIFFERING) {
         for (size_t k = 0; k < t.row_ids.size(); ++k)
           if (!equal(t.row_ids[k], t.col_ids[k], 1)) return false;
-      } else if (t.kind == TermKind::ROW || t.kind == TermKind::COL || !equal(t.row, t.col, t.extent)) {
+      } else if (t.kind == TermKind::ROW || t.kind == TermKind::COL ||
+                 !equal(t.row, t.col, t.extent)) {
         return false;
       }
     }
@@ -287,12 +290,14 @@ std::vector<Tensor> forward(const Operands& o, const Engine& e) {
     auto output = [&](int64_t n, ScalarType type) -> void* {
       if (item == 0) outputs.push_back(empty(o.x, {o.batch(), n}, type));
       Tensor& t = outputs[next++];
-      return static_cast<char*>(t.data_ptr()) + item * n * (type == ScalarType::Long ? 8 : sizeof(T));
+      return static_cast<char*>(t.data_ptr()) +
+             item * n * (type == ScalarType::Long ? 8 : sizeof(T));
     };
     for (const Channel<T>& c : p.channels) {
       const int64_t n = c.column ? o.n() : o.m();
       T* value = static_cast<T*>(output(n, kScalarType<T>));
-      int64_t* index = c.kind == Kind::MAX ? static_cast<int64_t*>(output(n, ScalarType::Long)) : nullptr;
+      int64_t* index =
+          c.kind == Kind::MAX ? static_cast<int64_t*>(output(n, ScalarType::Long)) : nullptr;
       T* lse = c.kind == Kind::EXPECT ? static_cast<T*>(output(n, kScalarType<T>)) : nullptr;
       for (int64_t k = 0; any && k < n; ++k) {
         switch (c.kind) {
@@ -312,7 +317,15 @@ std::vector<Tensor> forward(const Operands& o, const Engine& e) {
 
 // ---- backward -----------------------------------------------------------------------------------
 
-enum Need : int64_t { DX = 1, DY = 2, DSCALE = 4, DROW_SCALE = 8, DCOL_SCALE = 16, DROW_BIAS = 32, DCOL_BIAS = 64 };
+enum Need : int64_t {
+  DX = 1,
+  DY = 2,
+  DSCALE = 4,
+  DROW_SCALE = 8,
+  DCOL_SCALE = 16,
+  DROW_BIAS = 32,
+  DCOL_BIAS = 64
+};
 
 template <class T>
 class BackwardPass {
@@ -353,7 +366,8 @@ class BackwardPass {
     const Problem<T> p = read_problem<T>(o_, 0);
     for (const Channel<T>& c : p.channels) {
       std::vector<Tensor>& shifts = c.column ? col_shifts_ : row_shifts_;
-      while (static_cast<int>(shifts.size()) <= c.slot) shifts.push_back(zeros({b, c.column ? n : m}));
+      while (static_cast<int>(shifts.size()) <= c.slot)
+        shifts.push_back(zeros({b, c.column ? n : m}));
     }
   }
 
@@ -385,7 +399,8 @@ class BackwardPass {
       }
       c.mean = reinterpret_cast<const T*>(statistic(kScalarType<T>)) + item * n;
       c.grad = take(n), ++output;
-      if (c.kind == Kind::MAX) c.at = reinterpret_cast<const int64_t*>(statistic(ScalarType::Long)) + item * n, ++output;
+      if (c.kind == Kind::MAX)
+        c.at = reinterpret_cast<const int64_t*>(statistic(ScalarType::Long)) + item * n, ++output;
       if (c.kind == Kind::EXPECT) {
         c.lse = reinterpret_cast<const T*>(statistic(kScalarType<T>)) + item * n;
         c.grad_lse = take(n), ++output;
@@ -421,9 +436,11 @@ class BackwardPass {
       *at(2, 0, 0) += static_cast<T>(total);
     }
     if (T* da = at(3, item, m))
-      for (int64_t i = 0; i < m; ++i) da[i] = static_cast<T>(double(p.scale) * norms.x(i) * row_dot[i]);
+      for (int64_t i = 0; i < m; ++i)
+        da[i] = static_cast<T>(double(p.scale) * norms.x(i) * row_dot[i]);
     if (T* db = at(4, item, n))
-      for (int64_t j = 0; j < n; ++j) db[j] = static_cast<T>(double(p.scale) * norms.y(j) * col_dot[j]);
+      for (int64_t j = 0; j < n; ++j)
+        db[j] = static_cast<T>(double(p.scale) * norms.y(j) * col_dot[j]);
     norms.finish(e, p);
     store(row_bias, at(5, item, m));
     store(col_bias, at(6, item, n));
@@ -435,15 +452,19 @@ class BackwardPass {
   // One accumulator per distinct shift operand, rows first.
   std::vector<std::vector<double>> attach_shifts(Problem<T>& p) {
     std::vector<std::vector<double>> found;
-    for (size_t k = 0; k < row_shifts_.size(); ++k) found.emplace_back(static_cast<size_t>(o_.m()), 0.0);
-    for (size_t k = 0; k < col_shifts_.size(); ++k) found.emplace_back(static_cast<size_t>(o_.n()), 0.0);
+    for (size_t k = 0; k < row_shifts_.size(); ++k)
+      found.emplace_back(static_cast<size_t>(o_.m()), 0.0);
+    for (size_t k = 0; k < col_shifts_.size(); ++k)
+      found.emplace_back(static_cast<size_t>(o_.n()), 0.0);
     for (Channel<T>& c : p.channels)
-      if (c.slot >= 0) c.dshift = found[static_cast<size_t>(c.slot) + (c.column ? row_shifts_.size() : 0)].data();
+      if (c.slot >= 0)
+        c.dshift = found[static_cast<size_t>(c.slot) + (c.column ? row_shifts_.size() : 0)].data();
     return found;
   }
 
   static void store(const std::vector<double>& from, T* to) {
-    if (to) std::transform(from.begin(), from.end(), to, [](double v) { return static_cast<T>(v); });
+    if (to)
+      std::transform(from.begin(), from.end(), to, [](double v) { return static_cast<T>(v); });
   }
 
   const Operands& o_;
@@ -453,15 +474,17 @@ class BackwardPass {
   std::vector<Tensor> row_shifts_, col_shifts_;
 };
 
-// ---- operators ------------------------------------------------------------------------------------
+// ---- operators
+// ------------------------------------------------------------------------------------
 
 std::vector<Tensor> cpu_forward(Tensor x, OptionalTensor y, OptionalTensor scale,
                                 OptionalTensor row_scale, OptionalTensor col_scale,
                                 OptionalTensor row_bias, OptionalTensor col_bias,
                                 std::vector<Tensor> rows, std::vector<Tensor> cols,
-                                std::vector<int64_t> code, std::vector<double> values,
-                                bool cosine, ScalarType compute, int64_t isa) {
-  const Operands o{x, y, scale, row_scale, col_scale, row_bias, col_bias, rows, cols, code, values, cosine, compute};
+                                std::vector<int64_t> code, std::vector<double> values, bool cosine,
+                                ScalarType compute, int64_t isa) {
+  const Operands o{x,    y,    scale, row_scale, col_scale, row_bias, col_bias,
+                   rows, cols, code,  values,    cosine,    compute};
   if (x.scalar_type() == ScalarType::Double) return forward<double>(o, engine(isa));
   return forward<float>(o, engine(isa));
 }
@@ -470,10 +493,11 @@ std::vector<Tensor> cpu_backward(Tensor x, OptionalTensor y, OptionalTensor scal
                                  OptionalTensor row_scale, OptionalTensor col_scale,
                                  OptionalTensor row_bias, OptionalTensor col_bias,
                                  std::vector<Tensor> rows, std::vector<Tensor> cols,
-                                 std::vector<int64_t> code, std::vector<double> values,
-                                 bool cosine, ScalarType compute, int64_t isa, std::vector<Tensor> outputs,
+                                 std::vector<int64_t> code, std::vector<double> values, bool cosine,
+                                 ScalarType compute, int64_t isa, std::vector<Tensor> outputs,
                                  std::vector<Tensor> grads, int64_t live, int64_t needs) {
-  const Operands o{x, y, scale, row_scale, col_scale, row_bias, col_bias, rows, cols, code, values, cosine, compute};
+  const Operands o{x,    y,    scale, row_scale, col_scale, row_bias, col_bias,
+                   rows, cols, code,  values,    cosine,    compute};
   if (x.scalar_type() == ScalarType::Double)
     return BackwardPass<double>(o, outputs, grads, live, needs).run_all(engine(isa));
   return BackwardPass<float>(o, outputs, grads, live, needs).run_all(engine(isa));

@@ -37,14 +37,11 @@ inline Cover cover(const Test& test, const Range& r, const Range& c) {
   const bool apart = r.high < c.low || c.high < r.low;
   const bool equal = r.low == r.high && c.low == c.high && r.low == c.low;
   switch (test.op) {
-    case Compare::EQ:
-      return apart ? Cover::NONE : equal ? Cover::ALL : Cover::SOME;
-    case Compare::NE:
-      return apart ? Cover::ALL : equal ? Cover::NONE : Cover::SOME;
+    case Compare::EQ: return apart ? Cover::NONE : equal ? Cover::ALL : Cover::SOME;
+    case Compare::NE: return apart ? Cover::ALL : equal ? Cover::NONE : Cover::SOME;
     case Compare::LT:
       return r.high < c.low ? Cover::ALL : r.low >= c.high ? Cover::NONE : Cover::SOME;
-    default:
-      return Cover::SOME;
+    default: return Cover::SOME;
   }
 }
 
@@ -52,8 +49,7 @@ template <class T>
 Cover cover(const Group<T>& group, const Tile<T>& t, bool with_terms) {
   Cover all = Cover::ALL;
   for (const Test& test : group.tests) {
-    const Cover one =
-        cover(test, id_range(test.row, t.i0, t.m), id_range(test.col, t.j0, t.n));
+    const Cover one = cover(test, id_range(test.row, t.i0, t.m), id_range(test.col, t.j0, t.n));
     if (one == Cover::NONE) return one;
     if (one == Cover::SOME) all = one;
   }

@@ -87,7 +87,7 @@ struct Sums {
 
 template <class T>
 struct Problem {
-  Matrix x, y;           // y is x where `symmetric`
+  Matrix x, y;             // y is x where `symmetric`
   bool symmetric = false;  // self pairs are dropped
   // scores and tests are the same for (i, j) and (j, i), and so may be the sums: a tile above the
   // diagonal then serves both at once. Otherwise it is visited once more, transposed.

@@ -5,7 +5,8 @@ struct VecMath {
   // e^x = 2^n e^r, n = round(x / ln 2), |r| <= ln 2 / 2; `minus` is subtracted from the result
   // where it does not cancel.
   static CL_INLINE float exp2n(float x, float& rest) {
-    const float shifted = x * 1.44269504f + 12582912.0f;  // 1.5 2^23: the integer is in the low bits
+    const float shifted =
+        x * 1.44269504f + 12582912.0f;  // 1.5 2^23: the integer is in the low bits
     const float n = shifted - 12582912.0f;
     const float r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
     float p = 1.9875691500e-4f;

@@ -13,8 +13,8 @@ from contrastloss.backends.reference import block
 from contrastloss.channel import COL, INDEX, LSE, differs
 from contrastloss.ops import pair_stats
 
-# Blocks of rows are visited one after another, so how many there are does not matter: 2,048 rows
-# against 65,536 columns have blocks of the size that 65,536 rows have, and 64 of them.
+# Blocks are visited one after another, so how many there are does not matter: 2,048 rows against
+# 65,536 columns have blocks of the size that 65,536 rows have.
 MEMORY = """
 import resource, torch
 from contrastloss.channel import COL, INDEX, LSE, differs
@@ -55,24 +55,33 @@ def test_memory_is_bounded():
 @pytest.mark.parametrize("elements", [1, 100, 10**9])
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_the_size_of_a_block_changes_nothing(monkeypatch, device, elements, symmetric):
-    monkeypatch.setattr(block, "BLOCK_ELEMENTS", elements)
+    monkeypatch.setattr(block, "block_elements", lambda device: elements)
     channels = (LSE(pairs=(differs(INDEX),)), LSE(axis=COL))
     call = problem(channels, m=11, n=13, d=4, device=device, symmetric=symmetric)
     assert not differences(lambda **c: pair_stats(**c, backend="reference"), call)
 
 
-def test_blocks_bound_what_is_live():
-    """However many rows: no block has more scores than BLOCK_ELEMENTS, but for one row alone."""
+class Call:
+    """As much of a call as :func:`block.blocks` looks at."""
 
-    class Call:
-        batch = 3
+    x = torch.empty(0)
 
-        def length(self, axis):
-            return 65536 if axis == "row" else 50_000
+    def __init__(self, batch, rows, columns):
+        self.batch, self.rows, self.columns = batch, rows, columns
 
-    sizes = [(stop - start) * 50_000 * 3 for start, stop in block.blocks(Call())]
-    assert max(sizes) <= block.BLOCK_ELEMENTS
-    assert sum(sizes) == 65536 * 50_000 * 3
+    def length(self, axis):
+        return self.rows if axis == "row" else self.columns
+
+
+@pytest.mark.parametrize("batch", [0, 1, 3, 4096])
+@pytest.mark.parametrize(("m", "n"), [(1000, 50_000), (50_000, 3), (1, 70_000), (1, 1), (512, 0)])
+def test_blocks_cover_every_pair_once_and_bound_what_is_live(batch, m, n):
+    """However many rows and columns: no block has more scores than were asked for."""
+    spans = list(block.blocks(Call(batch, m, n)))
+    sizes = [(i.stop - i.start) * (j.stop - j.start) for i, j in spans]
+    assert max(sizes, default=0) * batch <= block.block_elements(Call.x.device)
+    assert sum(sizes) == m * n
+    assert len({(i.start, j.start) for i, j in spans}) == len(spans)
 
 
 # ---- choose --------------------------------------------------------------------------------------

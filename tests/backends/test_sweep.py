@@ -106,7 +106,7 @@ def lowered(call):
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """The reference visits many blocks of rows here."""
-    monkeypatch.setattr(block, "BLOCK_ELEMENTS", 600)
+    monkeypatch.setattr(block, "block_elements", lambda device: 600)
 
 
 def function_of(backend):

@@ -1,6 +1,6 @@
-"""The specification: row-chunked torch on any device, in any dtype, twice differentiable.
+"""The specification: plain torch on any device, in any dtype, twice differentiable.
 
-Forward and backward visit one block of rows at a time, so that memory grows as M + N, not as M N.
+Forward and backward visit one block of pairs at a time, so that memory grows as M + N, not as M N.
 """
 
 from __future__ import annotations

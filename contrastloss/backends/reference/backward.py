@@ -1,4 +1,4 @@
-"""Gradients, one block of rows at a time.
+"""Gradients, one block of pairs at a time.
 
 The backward recomputes the scores of a block and the gradient of the loss with respect to them,
 
@@ -19,16 +19,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...channel import COL, EXPECT, MAX, ROW, SUM, Axis
+from ...channel import COL, EXPECT, LSE, MAX, ROW, SUM, Axis
 from ..call import Gradients, PairCall
-from .block import Block, blocks, dim_of, rounded, times, unit
-from .maths import dpsi, finite, unit_gradient
+from .block import Block, blocks, dim_of, rounded, unit
+from .maths import dpsi, finite, unit_gradient, wide
+
+#: rows whose radial part is taken out at a time
+CHUNK = 4096
 
 
 def _score_gradient(
     block: Block, outputs: Sequence[Tensor], grads: Sequence[Tensor | None]
 ) -> tuple[Tensor, dict[tuple[Axis, str], Tensor]]:
-    """G of the module's docstring for one block of rows, and the gradients of the shifts."""
+    """G of the module's docstring for one block, and the gradients of the shifts."""
     total = torch.zeros_like(block.s)
     shifts: dict[tuple[Axis, str], Tensor] = {}
     first = 0
@@ -37,30 +40,34 @@ def _score_gradient(
         out, grad = outputs[first : first + width], grads[first : first + width]
         first += width
         live = [None if g is None else block.along(channel.axis, g) for g in grad]
-        if all(g is None for g in live):
-            continue
-        if isinstance(channel, SUM):
+        if isinstance(channel, SUM) and live[0] is not None:
             slope = dpsi(channel.psi, block.argument(channel))
             part = block.weighted(channel, live[0] * (channel.sign * slope))
             if channel.shift is not None:
                 key = (channel.axis, channel.shift)
                 shifts[key] = shifts.get(key, 0.0) - part.sum(dim_of(channel.axis))
-        elif isinstance(channel, MAX):
-            if live[0] is None:
-                continue
+        elif isinstance(channel, MAX) and live[0] is not None:
             here = block.positions(COL if channel.axis == ROW else ROW)
             part = torch.where(block.along(channel.axis, out[1]) == here, channel.sign, 0.0)
             part = part.to(block.s.dtype) * live[0]
+        elif isinstance(channel, (LSE, EXPECT)) and any(g is not None for g in live):
+            part = _softmax_gradient(block, channel, out, live)
         else:
-            lse = block.along(channel.axis, out[-1])
-            p = torch.exp(block.logits(channel) - finite(lse))
-            slope = channel.theta * live[-1] if live[-1] is not None else 0.0
-            if isinstance(channel, EXPECT) and live[0] is not None:
-                deviation = block.s - block.along(channel.axis, out[0])
-                slope = slope + live[0] * (1.0 + channel.theta * deviation)
-            part = torch.where(p == 0, 0.0, p * slope)
+            continue
         total = total + part
     return total, shifts
+
+
+def _softmax_gradient(
+    block: Block, channel: LSE | EXPECT, out: Sequence[Tensor], live: Sequence[Tensor | None]
+) -> Tensor:
+    lse = block.along(channel.axis, out[-1])
+    p = torch.exp(block.logits(channel) - finite(lse))
+    slope = torch.zeros_like(lse) if live[-1] is None else channel.theta * live[-1]
+    if isinstance(channel, EXPECT) and live[0] is not None:
+        deviation = block.s - block.along(channel.axis, out[0])
+        slope = slope + live[0] * (1.0 + channel.theta * deviation)
+    return torch.where(p == 0, 0.0, p * slope)
 
 
 def block_gradients(
@@ -69,7 +76,7 @@ def block_gradients(
     grads: Sequence[Tensor | None],
     needs: frozenset[str],
 ) -> dict[str, Tensor]:
-    """What one block of rows adds. Row quantities are of the block, column ones are partial."""
+    """What one block adds to each gradient; :meth:`Block.part` says where."""
     call = block.call
     g, shifts = _score_gradient(block, outputs, grads)
     found = {f"{axis} shift {name}": value for (axis, name), value in shifts.items()}
@@ -77,8 +84,7 @@ def block_gradients(
         found["row_bias"] = g.sum(2)
     if "col_bias" in needs:
         found["col_bias"] = g.sum(1)
-    left = times(call.scale, block.row(call.row_scale))
-    right = None if call.col_scale is None else call.col_scale[:, None, :]
+    left, right = block.left(), block.right()
     if needs & {"scale", "row_scale"}:
         per_row = (g * block.dot if right is None else g * block.dot * right).sum(2)
         if "row_scale" in needs:
@@ -97,9 +103,6 @@ def block_gradients(
     return found
 
 
-PER_ROW = ("x", "row_scale", "row_bias", f"{ROW} shift ")
-
-
 def pair_stats_backward(
     call: PairCall,
     outputs: Sequence[Tensor],
@@ -107,48 +110,49 @@ def pair_stats_backward(
     needs: frozenset[str],
 ) -> Gradients:
     """The gradients named in ``needs`` (of :attr:`Gradients.NAMES`), and those of all shifts."""
-    dtype, raw = call.x.dtype, rounded(call)
-    call = unit(raw)
-    whole: dict[str, Tensor] = {}
-    rows: dict[str, list[Tensor]] = {}
-    for start, stop in blocks(call):
-        for name, value in block_gradients(Block(call, start, stop), outputs, grads, needs).items():
-            if name.startswith(PER_ROW):
-                rows.setdefault(name, []).append(value)
-            elif name in whole:
-                whole[name] += value
-            else:
-                whole[name] = value
-    whole.update({name: torch.cat(parts, 1) for name, parts in rows.items()})
-    return _collect(raw, whole, needs, dtype)
-
-
-def _collect(
-    call: PairCall, found: dict[str, Tensor], needs: frozenset[str], dtype: torch.dtype
-) -> Gradients:
-    """By name, with zeros for what no pair contributed to."""
-
-    def get(name: str, like: Tensor | None) -> Tensor | None:
-        if name in found:
-            return found[name]
-        return torch.zeros_like(like, dtype=call.stat_dtype) if like is not None else None
-
+    raw = rounded(call)
+    units, totals = unit(raw), _totals(raw, needs)
+    for rows, cols in blocks(units):
+        block = Block(units, rows, cols)
+        for name, value in block_gradients(block, outputs, grads, needs).items():
+            block.part(name, totals[name]).add_(value)
     result = Gradients()
     for name in Gradients.NAMES:
-        if name in needs and name not in ("x", "y"):
-            setattr(result, name, get(name, getattr(call, name)))
-    if "x" in needs:
-        dx = get("x", call.x)
-        if call.y is None:
-            dx = dx + get("y", call.x)
-        result.x = (unit_gradient(call.x, dx) if call.cosine else dx).to(dtype)
-    if "y" in needs and call.y is not None:
-        dy = get("y", call.y)
-        result.y = (unit_gradient(call.y, dy) if call.cosine else dy).to(dtype)
+        if name not in needs or (name == "y" and call.y is None):
+            continue
+        total = totals[name]
+        if name in ("x", "y"):
+            if call.cosine:
+                _to_raw(getattr(raw, name), total)
+            total = total.to(call.x.dtype)
+        else:
+            total = total.to(call.stat_dtype)
+        setattr(result, name, total)
     for axis in (ROW, COL):
-        values = tuple(
-            get(f"{axis} shift {name}", call.operand(axis, name))
-            for name in call.program.shifts(axis)
-        )
-        setattr(result, f"{axis}_shifts", values)
+        names = [f"{axis} shift {name}" for name in call.program.shifts(axis)]
+        setattr(result, f"{axis}_shifts", tuple(totals[n].to(call.stat_dtype) for n in names))
     return result
+
+
+def _totals(call: PairCall, needs: frozenset[str]) -> dict[str, Tensor]:
+    """Zeros to add the blocks' gradients to; those of vectors are wide. For ``y=None`` dy goes into
+    dx."""
+    likes = {name: getattr(call, name) for name in needs}
+    for axis in (ROW, COL):
+        shifts = {f"{axis} shift {n}": call.named(axis, n) for n in call.program.shifts(axis)}
+        likes.update(shifts)
+    vectors = wide(call.x.device)
+    totals = {
+        name: torch.zeros_like(like, dtype=call.stat_dtype if name in ("x", "y") else vectors)
+        for name, like in likes.items()
+        if like is not None
+    }
+    if call.y is None and "x" in totals:
+        totals["y"] = totals["x"]
+    return totals
+
+
+def _to_raw(x: Tensor, grad: Tensor) -> None:
+    """In place, from the gradient of the unit vectors to that of x."""
+    for part, total in zip(x.split(CHUNK, 1), grad.split(CHUNK, 1), strict=True):
+        total.copy_(unit_gradient(part, total))

@@ -1,7 +1,8 @@
-"""A block of rows: its scores, and what the channels ask of each pair."""
+"""A block of pairs: its scores, and what the channels ask of each pair."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -12,53 +13,67 @@ from ...channel import COL, EXPECT, LSE, ROW, SUM, Axis, Channel, Term, Test
 from ..call import PairCall
 from .maths import NEG_INF, inverse_norm
 
-#: scores of one block of rows; a handful of temporaries of this size live at a time
-BLOCK_ELEMENTS = 1 << 21
+#: gradients that belong to rows; all others but the scale's belong to columns
+PER_ROW = ("x", "row_scale", "row_bias", f"{ROW} shift ")
 
 
 class Block:
-    """Rows ``start .. stop`` of a rounded call of unit vectors."""
+    """Some rows against some columns of a rounded call of unit vectors."""
 
-    def __init__(self, call: PairCall, start: int, stop: int):
-        self.call, self.rows = call, slice(start, stop)
-        self.x, self.y = call.x[:, self.rows], call.columns
+    def __init__(self, call: PairCall, rows: slice, cols: slice):
+        self.call, self.rows, self.cols = call, rows, cols
+        self.x, self.y = call.x[:, rows], call.columns[:, cols]
         self.dot = self.x @ self.y.mT
         self.s = self._scores()
+
+    def span(self, axis: Axis) -> slice:
+        return self.rows if axis == ROW else self.cols
+
+    def part(self, name: str, whole: Tensor) -> Tensor:
+        """The block's part of the gradient called ``name``."""
+        if name == "scale":
+            return whole
+        return whole[:, self.rows if name.startswith(PER_ROW) else self.cols]
 
     def _scores(self) -> Tensor:
         """s = scale a b <x, y> + beta + gamma, in fp32 or fp64 after the product."""
         call, s = self.call, self.dot
-        left = times(call.scale, self.row(call.row_scale))
-        if left is not None:
-            s = s * left
-        if call.col_scale is not None:
-            s = s * call.col_scale[:, None, :]
-        if call.row_bias is not None:
-            s = s + self.row(call.row_bias)
-        if call.col_bias is not None:
-            s = s + call.col_bias[:, None, :]
+        for factor in (self.left(), self.right()):
+            if factor is not None:
+                s = s * factor
+        for axis, bias in ((ROW, call.row_bias), (COL, call.col_bias)):
+            if bias is not None:
+                s = s + self.along(axis, bias)
         return s
 
-    def row(self, vector: Tensor | None) -> Tensor | None:
-        """The block's part of a row vector, (B, m, 1)."""
-        return None if vector is None else vector[:, self.rows, None]
-
     def along(self, axis: Axis, vector: Tensor) -> Tensor:
-        """A vector of ``axis``, shaped to stand beside the scores."""
-        return vector[:, self.rows, None] if axis == ROW else vector[:, None, :]
+        """The block's part of a vector of ``axis``, shaped to stand beside the scores."""
+        part = vector[:, self.span(axis)]
+        return part.unsqueeze(2 if axis == ROW else 1)
+
+    def left(self) -> Tensor | None:
+        """``scale a_i``; None for 1."""
+        a = self.call.row_scale
+        return times(self.call.scale, None if a is None else self.along(ROW, a))
+
+    def right(self) -> Tensor | None:
+        """``b_j``; None for 1."""
+        b = self.call.col_scale
+        return None if b is None else self.along(COL, b)
 
     def positions(self, axis: Axis) -> Tensor:
-        device = self.s.device
-        if axis == COL:
-            return torch.arange(self.s.shape[2], device=device)[None, None, :]
-        return torch.arange(self.rows.start, self.rows.stop, device=device)[None, :, None]
+        span = self.span(axis)
+        here = torch.arange(span.start, span.stop, device=self.s.device)
+        return here[None, :, None] if axis == ROW else here[None, None, :]
 
     def operands(self, name: str) -> tuple[Tensor, Tensor]:
-        found = []
-        for axis in (ROW, COL):
-            vector = self.call.operand(axis, name)
-            found.append(self.positions(axis) if vector is None else self.along(axis, vector))
-        return found[0], found[1]
+        """The ids or labels of both sides, positions where INDEX has no operand."""
+        vectors = {axis: self.call.operand(axis, name) for axis in (ROW, COL)}
+        row, col = (
+            self.positions(axis) if vector is None else self.along(axis, vector)
+            for axis, vector in vectors.items()
+        )
+        return row, col
 
     def allowed(self, channel: Channel) -> Tensor | None:
         """Which pairs pass the channel's tests, (B or 1, m, N); None means all of them."""
@@ -81,17 +96,17 @@ class Block:
     def _term(self, term: Term) -> Tensor:
         call, name = self.call, term.names[0]
         dtype = call.stat_dtype
-        if term.kind == "row":
-            return self.along(ROW, call.operand(ROW, name).to(dtype))
-        if term.kind == "col":
-            return self.along(COL, call.operand(COL, name).to(dtype))
+        if term.kind in ("row", "col"):
+            axis = ROW if term.kind == "row" else COL
+            return self.along(axis, call.named(axis, name).to(dtype))
         if term.kind == "distance":
             a, b = (v.to(dtype) for v in self.operands(name))
             return term.value * torch.log1p((a - b).abs())
         if term.kind == "differing":
-            count = sum((a != b).to(dtype) for a, b in map(self.operands, term.names))
-            return torch.log(count)
-        m, n = call.operand(ROW, name)[:, self.rows].to(dtype), call.operand(COL, name).to(dtype)
+            count = [(a != b).to(dtype) for a, b in map(self.operands, term.names)]
+            return torch.log(torch.stack(torch.broadcast_tensors(*count)).sum(0))
+        m = call.named(ROW, name)[:, self.rows].to(dtype)
+        n = call.named(COL, name)[:, self.cols].to(dtype)
         t = m @ n.mT
         return torch.log(term.value + t) if term.kind == "log_form" else t
 
@@ -109,7 +124,7 @@ class Block:
         """u = sign (s - shift)."""
         u = self.s
         if channel.shift is not None:
-            u = u - self.along(channel.axis, self.call.operand(channel.axis, channel.shift))
+            u = u - self.along(channel.axis, self.call.named(channel.axis, channel.shift))
         return u if channel.sign == 1.0 else channel.sign * u
 
     def weighted(self, channel: Channel, values: Tensor) -> Tensor:
@@ -142,12 +157,10 @@ def rounded(call: PairCall) -> PairCall:
     """The call with x and y rounded to the compute dtype and held in the statistics' dtype, so
     that their products are exact and the sums are fp32 or fp64."""
 
-    def operand(tensor: Tensor | None) -> Tensor | None:
-        if tensor is None:
-            return None
+    def operand(tensor: Tensor) -> Tensor:
         return tensor.to(call.compute_dtype).to(call.stat_dtype)
 
-    return replace(call, x=operand(call.x), y=operand(call.y))
+    return replace(call, x=operand(call.x), y=None if call.y is None else operand(call.y))
 
 
 def unit(call: PairCall) -> PairCall:
@@ -155,16 +168,31 @@ def unit(call: PairCall) -> PairCall:
     if not call.cosine:
         return call
 
-    def operand(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor * inverse_norm(tensor).unsqueeze(-1)
+    def operand(tensor: Tensor) -> Tensor:
+        return tensor * inverse_norm(tensor).unsqueeze(-1)
 
-    return replace(call, x=operand(call.x), y=operand(call.y))
+    return replace(call, x=operand(call.x), y=None if call.y is None else operand(call.y))
 
 
-def blocks(call: PairCall) -> Iterator[tuple[int, int]]:
+def block_elements(device: torch.device) -> int:
+    """Scores of one block; a handful of temporaries of this size live at a time. On a CPU they
+    should stay in its cache, on a GPU they should be worth a launch."""
+    return 1 << 19 if device.type == "cpu" else 1 << 22
+
+
+def blocks(call: PairCall) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns of every block, about twice as wide as high; none where there is no pair.
+    A row's blocks come from left to right, a column's from top to bottom."""
     m, n = call.length(ROW), call.length(COL)
-    step = max(1, BLOCK_ELEMENTS // max(1, n * call.batch))
-    return ((start, min(start + step, m)) for start in range(0, m, step))
+    if m == 0 or n == 0:
+        return
+    area = max(1, block_elements(call.x.device) // max(1, call.batch))
+    height = min(m, max(1, math.isqrt(area // 2)))
+    width = min(n, area // height)
+    height = min(m, area // width)
+    for i in range(0, m, height):
+        for j in range(0, n, width):
+            yield slice(i, min(i + height, m)), slice(j, min(j + width, n))
 
 
 def dim_of(axis: Axis) -> int:

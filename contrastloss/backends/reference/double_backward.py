@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from ...channel import COL, ROW, Axis
 from ..call import Gradients, PairCall
-from .backward import PER_ROW, block_gradients
+from .backward import block_gradients
 from .block import Block, blocks, rounded, unit
 from .maths import unit_gradient
 
@@ -37,16 +38,16 @@ def pair_stats_double_backward(
                 wanted[f"{axis} shift {name}"] = value
 
     leaves = _Leaves(rounded(call), outputs, grads)
-    for start, stop in blocks(call):
+    for rows, cols in blocks(call):
         with torch.enable_grad():
-            block = Block(unit(leaves.call), start, stop)
+            block = Block(unit(leaves.call), rows, cols)
             found = block_gradients(block, leaves.outputs, leaves.grads, needs)
             if call.cosine:  # linear in the gradient of the unit vectors, hence block by block
-                raw = {"x": leaves.call.x[:, start:stop], "y": leaves.call.columns}
+                raw = {"x": leaves.call.x[:, rows], "y": leaves.call.columns[:, cols]}
                 for side in found.keys() & raw.keys():
                     found[side] = unit_gradient(raw[side], found[side])
         pairs = [
-            (value, wanted[name][:, start:stop] if name.startswith(PER_ROW) else wanted[name])
+            (value, block.part(name, wanted[name]))
             for name, value in found.items()
             if name in wanted and value.requires_grad
         ]
@@ -58,22 +59,26 @@ def pair_stats_double_backward(
     return leaves.collect()
 
 
+MaybeTensor = TypeVar("MaybeTensor", Tensor, Tensor | None)
+
+
+def _leaf(tensor: MaybeTensor) -> MaybeTensor:
+    if tensor is None or not tensor.is_floating_point():
+        return tensor
+    return tensor.detach().clone().requires_grad_()
+
+
 class _Leaves:
     """Detached copies of everything that the backward pass reads, with their gradients."""
 
     def __init__(
         self, call: PairCall, outputs: Sequence[Tensor], grads: Sequence[Tensor | None]
     ) -> None:
-        def leaf(tensor: Tensor | None) -> Tensor | None:
-            if tensor is None or not tensor.is_floating_point():
-                return tensor
-            return tensor.detach().clone().requires_grad_()
-
-        self.outputs = [leaf(t) for t in outputs]
-        self.grads = [leaf(t) for t in grads]
-        self.named = {name: leaf(getattr(call, name)) for name in Gradients.NAMES}
+        self.outputs = [_leaf(t) for t in outputs]
+        self.grads = [_leaf(t) for t in grads]
+        self.named: dict[str, Any] = {name: _leaf(getattr(call, name)) for name in Gradients.NAMES}
         self.shifts = {
-            (axis, name): leaf(call.operand(axis, name))
+            (axis, name): _leaf(call.named(axis, name))
             for axis in (ROW, COL)
             for name in call.program.shifts(axis)
         }
@@ -102,7 +107,9 @@ class _Leaves:
         def grad(leaf: Tensor | None) -> Tensor | None:
             return None if leaf is None else self.total.get(id(leaf))
 
-        result = Gradients(**{name: grad(leaf) for name, leaf in self.named.items()})
+        result = Gradients()
+        for name, leaf in self.named.items():
+            setattr(result, name, grad(leaf))
         for axis in (ROW, COL):
             values = tuple(grad(t) for (a, _), t in self.shifts.items() if a == axis)
             setattr(result, f"{axis}_shifts", values)

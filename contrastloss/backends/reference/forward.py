@@ -1,25 +1,18 @@
-"""Statistics, one block of rows at a time."""
+"""Statistics, one block of pairs at a time."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from ...channel import COL, LSE, MAX, ROW, SUM, Channel
+from ...channel import COL, EXPECT, LSE, MAX, ROW, SUM, Channel
 from ..call import PairCall
 from .block import Block, blocks, dim_of, rounded, unit
-from .maths import NEG_INF, finite, psi
-
-
-def _log_sum_exp(z: Tensor, dim: int) -> Tensor:
-    """torch.logsumexp, also where there is nothing to sum."""
-    if z.shape[dim] == 0:
-        return z.new_full([n for d, n in enumerate(z.shape) if d != dim], NEG_INF)
-    return torch.logsumexp(z, dim)
+from .maths import NEG_INF, finite, psi, wide
 
 
 def _statistic(block: Block, channel: Channel) -> tuple[Tensor, ...]:
-    """One channel over one block of rows: final for its rows, partial for the columns."""
+    """One channel over one block."""
     dim = dim_of(channel.axis)
     if isinstance(channel, SUM):
         return (block.weighted(channel, psi(channel.psi, block.argument(channel))).sum(dim),)
@@ -28,8 +21,9 @@ def _statistic(block: Block, channel: Channel) -> tuple[Tensor, ...]:
         if mask is not None:
             value = value.masked_fill(~mask, NEG_INF)
         return _first_max(value, block.positions(COL if channel.axis == ROW else ROW), dim)
+    assert isinstance(channel, (LSE, EXPECT))
     z = block.logits(channel)
-    lse = _log_sum_exp(z, dim)
+    lse = torch.logsumexp(z, dim)
     if isinstance(channel, LSE):
         return (lse,)
     p = torch.exp(z - finite(lse).unsqueeze(dim))
@@ -38,9 +32,6 @@ def _statistic(block: Block, channel: Channel) -> tuple[Tensor, ...]:
 
 def _first_max(value: Tensor, positions: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """The largest value and its smallest position; (-inf, -1) where there is none."""
-    if value.shape[dim] == 0:
-        shape = [n for d, n in enumerate(value.shape) if d != dim]
-        return value.new_full(shape, NEG_INF), positions.new_full(shape, -1)
     best = value.amax(dim)
     nowhere = torch.iinfo(positions.dtype).max
     hit = (value == best.unsqueeze(dim)) & (value != NEG_INF)
@@ -49,7 +40,7 @@ def _first_max(value: Tensor, positions: Tensor, dim: int) -> tuple[Tensor, Tens
 
 
 def _fold(channel: Channel, a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Two partial statistics of the same columns, from an earlier and a later block of rows."""
+    """Two partial statistics of the same rows or columns, from an earlier and a later block."""
     if isinstance(channel, SUM):
         return (a[0] + b[0],)
     if isinstance(channel, LSE):
@@ -63,9 +54,9 @@ def _fold(channel: Channel, a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> tup
 
 
 def _empty(call: PairCall, channel: Channel) -> tuple[Tensor, ...]:
-    """The statistics of no pair at all."""
+    """The statistics of no pair at all, wide enough to fold many blocks into."""
     shape = (call.batch, call.length(channel.axis))
-    zero = call.x.new_zeros(shape, dtype=call.stat_dtype)
+    zero = torch.zeros(shape, dtype=wide(call.x.device), device=call.x.device)
     if isinstance(channel, SUM):
         return (zero,)
     nothing = torch.full_like(zero, NEG_INF)
@@ -79,21 +70,18 @@ def _empty(call: PairCall, channel: Channel) -> tuple[Tensor, ...]:
 def pair_stats_forward(call: PairCall) -> list[Tensor]:
     """The values of every channel in order, (B, M) or (B, N) each."""
     call = unit(rounded(call))
-    parts: list[list[tuple[Tensor, ...]]] = [[] for _ in call.program.channels]
-    for start, stop in blocks(call):
-        block = Block(call, start, stop)
-        for channel, seen in zip(call.program.channels, parts, strict=True):
-            value = _statistic(block, channel)
-            if channel.axis == COL and seen:
-                seen[0] = _fold(channel, seen[0], value)
-            else:
-                seen.append(value)
-    outputs: list[Tensor] = []
-    for channel, seen in zip(call.program.channels, parts, strict=True):
-        if not seen:
-            outputs.extend(_empty(call, channel))
-        elif channel.axis == COL:
-            outputs.extend(seen[0])
-        else:
-            outputs.extend(torch.cat(values, 1) for values in zip(*seen, strict=True))
-    return outputs
+    results = [_empty(call, channel) for channel in call.program.channels]
+    for rows, cols in blocks(call):
+        block = Block(call, rows, cols)
+        for channel, result in zip(call.program.channels, results, strict=True):
+            seen = tuple(whole[:, block.span(channel.axis)] for whole in result)
+            found = tuple(
+                value.to(seen[k].dtype) for k, value in enumerate(_statistic(block, channel))
+            )
+            for target, value in zip(seen, _fold(channel, seen, found), strict=True):
+                target.copy_(value)
+    return [
+        value.to(call.stat_dtype) if value.is_floating_point() else value
+        for result in results
+        for value in result
+    ]

@@ -48,6 +48,11 @@ def finite(lse: Tensor) -> Tensor:
     return torch.where(lse == NEG_INF, torch.inf, lse)
 
 
+def wide(device: torch.device) -> torch.dtype:
+    """The dtype in which vectors of many blocks are added up: fp64 where the device has it."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 #: torch.nn.functional.normalize's
 EPS = 1e-12
 
