@@ -19,7 +19,7 @@ __all__ = ["DECLINES", "missing", "pair_stats_backward", "pair_stats_forward", "
 DECLINES: frozenset[str] = frozenset()
 
 #: instruction sets, best first; ``CONTRASTLOSS_ISA`` names one, the default is the best present
-ISAS = ("avx512", "avx2", "generic")
+ISAS = ("amx", "avx512", "avx2", "generic")
 ISA = os.environ.get("CONTRASTLOSS_ISA")
 
 _LIBRARY = Path(__file__).parent.parent / "_cpu.so"

@@ -20,7 +20,8 @@ bool supported() {
 }
 }  // namespace
 
-const Engine avx2_engine = {"avx2", supported, routines<float>(), routines<double>()};
+const Engine avx2_engine = {"avx2", supported, false, routines<float, Panels<float>>(),
+                            routines<double, Panels<double>>()};
 }  // namespace contrastloss::cpu
 
 #pragma GCC pop_options

@@ -21,7 +21,8 @@ bool supported() {
 }
 }  // namespace
 
-const Engine avx512_engine = {"avx512", supported, routines<float>(), routines<double>()};
+const Engine avx512_engine = {"avx512", supported, false, routines<float, Panels<float>>(),
+                              routines<double, Panels<double>>()};
 }  // namespace contrastloss::cpu
 
 #pragma GCC pop_options

@@ -11,5 +11,6 @@ constexpr int kVectorBytes = 16, kMicroRows = 3, kTileRows = 192;
 bool supported() { return true; }
 }  // namespace
 
-const Engine generic_engine = {"generic", supported, routines<float>(), routines<double>()};
+const Engine generic_engine = {"generic", supported, false, routines<float, Panels<float>>(),
+                               routines<double, Panels<double>>()};
 }  // namespace contrastloss::cpu

@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <cstdlib>
 #include <limits>
+#include <new>
 
 #include "../tensor.h"
 #include "plan.h"
@@ -12,17 +14,38 @@
 namespace contrastloss::cpu {
 namespace {
 
-const Engine* const kEngines[] = {&avx512_engine, &avx2_engine, &generic_engine};
+const Engine* const kEngines[] = {&amx_engine, &avx512_engine, &avx2_engine, &generic_engine};
 
 const Engine& engine(int64_t level) {
   if (level >= 0) {
-    STD_TORCH_CHECK(level < 3 && kEngines[level]->supported(), "isa: not supported here");
+    STD_TORCH_CHECK(level < 4 && kEngines[level]->supported(), "isa: not supported here");
     return *kEngines[level];
   }
   for (const Engine* e : kEngines)
     if (e->supported()) return *e;
   return generic_engine;
 }
+
+// Kept from call to call up to this size; mapping fresh pages costs more than small problems do.
+constexpr int64_t kKept = int64_t(8) << 20;
+
+class Scratch {
+ public:
+  ~Scratch() { std::free(memory_); }
+  void* at_least(int64_t bytes) {
+    if (bytes > size_ || size_ > kKept) {
+      std::free(memory_);
+      size_ = (bytes + 4095) / 4096 * 4096;
+      memory_ = std::aligned_alloc(64, static_cast<size_t>(size_));
+      if (memory_ == nullptr) size_ = 0, throw std::bad_alloc();
+    }
+    return memory_;
+  }
+
+ private:
+  void* memory_ = nullptr;
+  int64_t size_ = 0;
+};
 
 void run_parallel(int64_t n, void (*f)(void*, int64_t), void* context) {
   if (n == 1) return f(context, 0);
@@ -204,44 +227,56 @@ Tensor empty(const Tensor& like, std::vector<int64_t> shape, ScalarType dtype) {
 
 int threads() { return static_cast<int>(torch::stable::get_num_threads()); }
 
-// Inverse norms of both sides, and the scales that they become part of. With `cosine` unset,
-// nothing: the problem's scales stay those of the call.
+// Inverse norms of both sides. Where rows are packed as unit vectors the engine applies them, else
+// they become part of the problem's scales. With `cosine` unset, nothing.
 template <class T>
 class Norms {
  public:
-  Norms(const Operands& o, const Engine& e, Problem<T>& p) {
+  Norms(const Operands& o, const Engine& e, Problem<T>& p)
+      : multiplied_(e.bf16 && p.x.rounded == Element::BF16) {
     if (!o.cosine) return;
-    auto measure = [&](const Matrix& side, std::vector<T>& r) {
-      r.resize(static_cast<size_t>(side.rows));
-      if (side.rows) e.of(T()).inverse_norms(side, r.data(), threads(), run_parallel);
-    };
-    auto scaled = [](const std::vector<T>& r, const T* by, std::vector<T>& product) {
-      if (!by) return r.data();
-      product = r;
-      for (size_t i = 0; i < r.size(); ++i) product[i] *= by[i];
-      return static_cast<const T*>(product.data());
-    };
-    measure(p.x, x_);
-    if (p.symmetric) {
-      y_ = x_;
+    measure(e, p.x, x_);
+    if (!p.symmetric) measure(e, p.y, y_);
+    const std::vector<T>& y = p.symmetric ? x_ : y_;
+    if (multiplied_) {
+      p.a = scaled(x_, p.a, a_);
+      p.b = scaled(y, p.b, b_);
     } else {
-      measure(p.y, y_);
+      p.x_norm = x_.data();
+      p.y_norm = y.data();
     }
-    p.a = scaled(x_, p.a, a_);
-    p.b = scaled(y_, p.b, b_);
   }
 
-  double x(int64_t i) const { return x_.empty() ? 1.0 : double(x_[static_cast<size_t>(i)]); }
-  double y(int64_t j) const { return y_.empty() ? 1.0 : double(y_[static_cast<size_t>(j)]); }
+  // What a and b hold beside the call's own scales.
+  double x(int64_t i) const { return part(x_, i); }
+  double y(int64_t j) const { return part(y_.empty() ? x_ : y_, j); }
 
-  // From the gradients of the unit vectors' directions, norms held constant, to those of x and y.
+  // From the gradients of the unit vectors to those of x and y.
   void finish(const Engine& e, const Problem<T>& p) const {
     if (x_.empty()) return;
-    if (p.sums.dx) e.of(T()).remove_radial(p.x, x_.data(), p.sums.dx, threads(), run_parallel);
-    if (p.sums.dy) e.of(T()).remove_radial(p.y, y_.data(), p.sums.dy, threads(), run_parallel);
+    const auto& r = e.of(T()).remove_radial;
+    if (p.sums.dx) r(p.x, x_.data(), multiplied_, p.sums.dx, threads(), run_parallel);
+    if (p.sums.dy) r(p.y, y_.data(), multiplied_, p.sums.dy, threads(), run_parallel);
   }
 
  private:
+  static void measure(const Engine& e, const Matrix& side, std::vector<T>& r) {
+    r.resize(static_cast<size_t>(side.rows));
+    if (side.rows) e.of(T()).inverse_norms(side, r.data(), threads(), run_parallel);
+  }
+
+  static const T* scaled(const std::vector<T>& r, const T* by, std::vector<T>& product) {
+    if (!by) return r.data();
+    product = r;
+    for (size_t i = 0; i < r.size(); ++i) product[i] *= by[i];
+    return product.data();
+  }
+
+  double part(const std::vector<T>& r, int64_t i) const {
+    return r.empty() || !multiplied_ ? 1.0 : double(r[static_cast<size_t>(i)]);
+  }
+
+  const bool multiplied_;
   std::vector<T> x_, y_, a_, b_;
 };
 
@@ -504,6 +539,12 @@ std::vector<Tensor> cpu_backward(Tensor x, OptionalTensor y, OptionalTensor scal
 }
 
 }  // namespace
+
+void* scratch(int64_t bytes) {
+  static thread_local Scratch of_this_thread;
+  return of_this_thread.at_least(bytes);
+}
+
 }  // namespace contrastloss::cpu
 
 STABLE_TORCH_LIBRARY_IMPL(contrastloss, CPU, m) {

@@ -87,7 +87,11 @@ struct Sums {
 
 template <class T>
 struct Problem {
-  Matrix x, y;             // y is x where `symmetric`
+  Matrix x, y;  // y is x where `symmetric`
+  // With cosines, 1 / |x_i| and 1 / |y_j| where rows are packed as unit vectors. Where they are
+  // packed as they are, the norms are part of a and b, and these are null.
+  const T* x_norm = nullptr;
+  const T* y_norm = nullptr;
   bool symmetric = false;  // self pairs are dropped
   // scores and tests are the same for (i, j) and (j, i), and so may be the sums: a tile above the
   // diagonal then serves both at once. Otherwise it is visited once more, transposed.
@@ -100,6 +104,15 @@ struct Problem {
   std::vector<Group<T>> groups;
   std::vector<Channel<T>> channels;
   Sums<T> sums;
+
+  // Whether a tile needs logits and weights of its own beside its scores.
+  bool general() const {
+    for (const Group<T>& g : groups)
+      if (!g.tests.empty() || !g.terms.empty()) return true;
+    for (const Channel<T>& c : channels)
+      if (c.theta != T(1)) return true;
+    return false;
+  }
 
   bool columns_written() const {
     bool any = sums.dy || sums.col_bias || sums.col_dot;
@@ -118,14 +131,20 @@ struct Routines {
   void (*backward)(const Problem<T>&, int threads, Parallel);
   // 1 / max(|x_i|, 1e-12), 0 for a zero row
   void (*inverse_norms)(const Matrix& x, T* out, int threads, Parallel);
-  // grad_i -= r_i^2 <x_i, grad_i> x_i: from the gradient with r held constant to that of r x
-  void (*remove_radial)(const Matrix& x, const T* r, T* grad, int threads, Parallel);
+  // from gradients of the unit vectors r x, `multiplied` by r or not, to those of x
+  void (*remove_radial)(const Matrix& x, const T* r, bool multiplied, T* grad, int threads,
+                        Parallel);
 };
+
+// At least so many bytes of this thread's scratch, aligned to cache lines, until its next call.
+void* scratch(int64_t bytes);
 
 // One instruction set's entry points.
 struct Engine {
   const char* name;
   bool (*supported)();
+  // whether x and y rounded to bf16 are multiplied as bf16, hence packed as they are
+  bool bf16;
   Routines<float> f32;
   Routines<double> f64;
 
@@ -133,6 +152,6 @@ struct Engine {
   const Routines<double>& of(double) const { return f64; }
 };
 
-extern const Engine generic_engine, avx2_engine, avx512_engine;
+extern const Engine generic_engine, avx2_engine, avx512_engine, amx_engine;
 
 }  // namespace contrastloss::cpu

@@ -1,0 +1,54 @@
+// Norms, and the way back from the gradients of unit vectors. Included once per instruction set.
+
+constexpr double kEps = 1e-12;  // torch.nn.functional.normalize's
+
+// Calls f(i, x_i) for every row, in chunks on several threads where that pays.
+template <class T, class F>
+void each_row(const Matrix& x, int threads, Parallel parallel, const F& f) {
+  struct Context {
+    const Matrix& x;
+    const F& f;
+    int64_t parts;
+  } context{x, f, std::max<int64_t>(1, std::min<int64_t>(threads, x.rows * x.cols / 65536))};
+  auto chunk = [](void* self, int64_t k) {
+    const Context& c = *static_cast<Context*>(self);
+    T* row = static_cast<T*>(scratch(c.x.cols * static_cast<int64_t>(sizeof(T))));
+    for (int64_t i = c.x.rows * k / c.parts; i < c.x.rows * (k + 1) / c.parts; ++i) {
+      load_row(c.x, i, row);
+      c.f(i, row);
+    }
+  };
+  parallel(context.parts, chunk, &context);
+}
+
+template <class T>
+inline double inner(const T* a, const T* b, int64_t n) {
+  double total = 0;
+#pragma omp simd reduction(+ : total)
+  for (int64_t k = 0; k < n; ++k) total += double(a[k]) * double(b[k]);
+  return total;
+}
+
+template <class T>
+void inverse_norms(const Matrix& x, T* out, int threads, Parallel parallel) {
+  each_row<T>(x, threads, parallel, [&](int64_t i, const T* row) {
+    const double norm = std::sqrt(inner(row, row, x.cols));
+    out[i] = static_cast<T>(norm == 0 ? 0 : 1 / (norm < kEps ? kEps : norm));
+  });
+}
+
+// With u = r x: r (g - u <u, g>) of a gradient g of u or, where g comes multiplied by r, the same
+// without the outer r. Below eps r is a constant.
+template <class T>
+void remove_radial(const Matrix& x, const T* r, bool multiplied, T* grad, int threads,
+                   Parallel parallel) {
+  each_row<T>(x, threads, parallel, [&](int64_t i, const T* row) {
+    T* g = grad + i * x.cols;
+    const bool constant = r[i] == T(0) || r[i] >= T(1 / kEps);
+    const double squared = double(r[i]) * double(r[i]);
+    const T radial = constant ? T(0) : static_cast<T>(inner(row, g, x.cols) * squared);
+    const T outer = multiplied ? T(1) : r[i];
+#pragma omp simd
+    for (int64_t k = 0; k < x.cols; ++k) g[k] = outer * (g[k] - radial * row[k]);
+  });
+}

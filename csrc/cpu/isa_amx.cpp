@@ -1,0 +1,61 @@
+// The engine for amx: products of bf16 in tile registers, everything else as for avx512.
+#include "isa_begin.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+#pragma GCC push_options
+#pragma GCC target("amx-tile,amx-bf16,avx512bf16,avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")
+#pragma GCC target("prefer-vector-width=512")
+
+#include "../channel.h"
+
+namespace contrastloss::cpu {
+namespace {
+constexpr int kVectorBytes = 64, kMicroRows = 12, kTileRows = 192;
+#include "isa.h"
+// after the parts that it shares with the other engines
+#include "amx.h"
+
+// The chip has it and the operating system grants the tile registers, once for the process.
+bool granted() {
+  unsigned a, b, c, d;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+  const unsigned tile = 1u << 24, bf16 = 1u << 22;
+  if ((d & tile) == 0 || (d & bf16) == 0 || !avx512_engine.supported()) return false;
+  if (!__builtin_cpu_supports("avx512bf16")) return false;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+bool supported() {
+  static const bool answer = granted();
+  return answer;
+}
+
+template <bool BACKWARD>
+void run(const Problem<float>& problem, int threads, Parallel parallel) {
+  if (problem.x.rounded == Element::BF16) {
+    run_problem<float, AmxPanels, BACKWARD>(problem, threads, parallel);
+  } else if (BACKWARD) {
+    avx512_engine.f32.backward(problem, threads, parallel);
+  } else {
+    avx512_engine.f32.forward(problem, threads, parallel);
+  }
+}
+}  // namespace
+
+const Engine amx_engine = {
+    "amx",
+    supported,
+    true,
+    {run<false>, run<true>, inverse_norms<float>, remove_radial<float>},
+    routines<double, Panels<double>>(),
+};
+}  // namespace contrastloss::cpu
+
+#pragma GCC pop_options

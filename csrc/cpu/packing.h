@@ -1,0 +1,86 @@
+// Rows of a matrix in the statistics' dtype or in bf16, rounded as the call asks. Included once per
+// instruction set.
+
+inline float from_bf16(uint16_t v) { return __builtin_bit_cast(float, uint32_t(v) << 16); }
+
+// Rounded to nearest even; NaN stays NaN.
+CL_INLINE uint32_t to_bf16(float v) {
+  const uint32_t bits = __builtin_bit_cast(uint32_t, v);
+  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  return v != v ? 0x7fc0u : rounded;
+}
+
+inline float from_f16(uint16_t v) {
+  const uint32_t sign = uint32_t(v & 0x8000u) << 16, body = v & 0x7fffu;
+  // normal and subnormal alike: shift into place and correct the exponent's bias exactly
+  const float finite = __builtin_bit_cast(float, body << 13) * 0x1p112f;
+  const uint32_t special = 0x7f800000u | ((body & 0x3ffu) << 13);
+  const uint32_t bits = body >= 0x7c00u ? special : __builtin_bit_cast(uint32_t, finite);
+  return __builtin_bit_cast(float, sign | bits);
+}
+
+inline float round_f16(float v) {
+  const float x = std::fabs(v);
+  if (!(x < 65520.0f)) return x == x ? std::copysign(INFINITY, v) : v;
+  // one ulp of f16 at x, at least that of the subnormals
+  uint32_t e = __builtin_bit_cast(uint32_t, x) & 0x7f800000u;
+  e = e < 0x38800000u ? 0x38800000u : e;
+  const float magic = __builtin_bit_cast(float, e + (13u << 23));
+  return std::copysign((x + magic) - magic, v);
+}
+
+template <class T>
+inline void load_row(const Matrix& x, int64_t i, T* out) {
+  const int64_t d = x.cols, first = i * d;
+  switch (x.element) {
+    case Element::F64:
+      for (int64_t k = 0; k < d; ++k) out[k] = T(static_cast<const double*>(x.data)[first + k]);
+      break;
+    case Element::F32:
+      for (int64_t k = 0; k < d; ++k) out[k] = T(static_cast<const float*>(x.data)[first + k]);
+      break;
+    case Element::BF16:
+      for (int64_t k = 0; k < d; ++k)
+        out[k] = T(from_bf16(static_cast<const uint16_t*>(x.data)[first + k]));
+      break;
+    case Element::F16:
+      for (int64_t k = 0; k < d; ++k)
+        out[k] = T(from_f16(static_cast<const uint16_t*>(x.data)[first + k]));
+      break;
+  }
+  if (x.rounded == x.element) return;
+  if (x.rounded == Element::BF16)
+    for (int64_t k = 0; k < d; ++k)
+      out[k] = T(from_bf16(static_cast<uint16_t>(to_bf16(float(out[k])))));
+  if (x.rounded == Element::F16)
+    for (int64_t k = 0; k < d; ++k) out[k] = T(round_f16(float(out[k])));
+}
+
+// A row, as the unit vector that it stands for where the problem says so.
+template <class T>
+inline void load_unit(const Matrix& x, const T* inverse_norm, int64_t i, T* out) {
+  load_row(x, i, out);
+  if (inverse_norm == nullptr) return;
+  const T r = inverse_norm[i];
+  for (int64_t k = 0; k < x.cols; ++k) out[k] *= r;
+}
+
+inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+// Hands out arrays of one buffer, each on a cache line of its own; without a buffer it only counts.
+class Carver {
+ public:
+  explicit Carver(void* buffer = nullptr) : base_(static_cast<char*>(buffer)) {}
+
+  template <class U>
+  U* take(int64_t n) {
+    U* array = base_ ? reinterpret_cast<U*>(base_ + used_) : nullptr;
+    used_ += round_up(n * static_cast<int64_t>(sizeof(U)), 64);
+    return array;
+  }
+  int64_t used() const { return used_; }
+
+ private:
+  char* base_;
+  int64_t used_ = 0;
+};

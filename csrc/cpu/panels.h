@@ -1,0 +1,77 @@
+// The products of a tile on vector units, over packed panels. Included once per instruction set.
+//
+//   S = X Y^T,   dX += H Y,   dY += H^T X
+
+template <class T>
+class Panels {
+ public:
+  static constexpr int NR = Gemm<T>::NR, MR = Gemm<T>::MR;
+  static constexpr int64_t TILE_M = kTileRows, TILE_N = 2 * kTileRows;
+  static_assert(TILE_M % NR == 0 && TILE_M % MR == 0, "tiles are whole micro-tiles");
+  // chunks of rows and of columns begin at its multiples
+  static constexpr int64_t kUnit = 4 * MR;
+
+  Panels(const Problem<T>& p, Carver& memory, int64_t block_rows, int64_t tile_cols) : p_(p) {
+    const int64_t depth = round_up(p.x.cols, NR);
+    x_ = memory.take<T>(round_up(block_rows, MR) * depth + MR * NR);
+    y_ = memory.take<T>(round_up(tile_cols, NR) * depth);
+    y_t_ = memory.take<T>(round_up(tile_cols, NR) * depth);
+    row_ = memory.take<T>(depth);
+  }
+
+  void pack_rows(int64_t first, int64_t n) {
+    stride_x_ = round_up(n, MR);
+    pack(p_.x, p_.x_norm, first, n, stride_x_, x_);
+  }
+
+  void pack_columns(int64_t first, int64_t n) {
+    stride_y_ = round_up(n, NR);
+    pack(p_.y, p_.y_norm, first, n, stride_y_, y_);
+    transpose();
+  }
+
+  // Rows [r, r + m) of the packed ones against columns [c, c + n) of the packed ones.
+  void scores(int64_t r, int64_t m, int64_t c, int64_t n, T* s, int64_t ld) const {
+    const int64_t d = p_.x.cols;
+    const Walk by_panel{NR, 1, NR, stride_x_ * NR};
+    Gemm<T>::run(m, round_up(n, NR), d, x_ + r * NR, by_panel, y_t_ + c * d, d * NR, s, ld, false);
+  }
+
+  // From H of the same rows and columns. dx and dy begin at them; null: not wanted.
+  void gradients(int64_t r, int64_t m, int64_t c, int64_t n, T* h, int64_t ld, T* dx, T* dy) const {
+    const int64_t d = p_.x.cols;
+    if (dx) Gemm<T>::run(m, d, n, h, Walk{ld, 1, n, 0}, y_ + c * NR, stride_y_ * NR, dx, d, true);
+    if (dy) Gemm<T>::run(n, d, m, h, Walk{1, ld, m, 0}, x_ + r * NR, stride_x_ * NR, dy, d, true);
+  }
+
+  struct Session {};  // nothing to set up on a thread
+
+ private:
+  // Rows in panels of NR features: [panel][row][NR], zero beyond D and beyond row n.
+  void pack(const Matrix& x, const T* norm, int64_t first, int64_t n, int64_t stride, T* out) {
+    const int64_t d = x.cols, panels = (d + NR - 1) / NR;
+    for (int64_t k = d; k < panels * NR; ++k) row_[k] = 0;
+    for (int64_t i = 0; i < stride; ++i) {
+      if (i < n) load_unit(x, norm, first + i, row_);
+      if (i == n)
+        for (int64_t k = 0; k < panels * NR; ++k) row_[k] = 0;
+      for (int64_t q = 0; q < panels; ++q)
+        __builtin_memcpy(out + (q * stride + i) * NR, row_ + q * NR, NR * sizeof(T));
+    }
+  }
+
+  // The packed columns in panels of NR of them: [panel][feature][NR].
+  void transpose() {
+    const int64_t d = p_.x.cols;
+    for (int64_t p = 0; p < stride_y_ / NR; ++p)
+      for (int64_t k = 0; k < d; ++k) {
+        const T* from = y_ + ((k / NR) * stride_y_ + p * NR) * NR + k % NR;
+        T* to = y_t_ + (p * d + k) * NR;
+        for (int c = 0; c < NR; ++c) to[c] = from[c * NR];
+      }
+  }
+
+  const Problem<T>& p_;
+  T *x_, *y_, *y_t_, *row_;
+  int64_t stride_x_ = 0, stride_y_ = 0;
+};
