@@ -22,7 +22,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import KW_ONLY, asdict, dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import ClassVar, Literal, NamedTuple
 
 __all__ = [
@@ -238,8 +238,12 @@ class Program:
     rows: tuple[str, ...] = ()
     cols: tuple[str, ...] = ()
 
-    def encode(self) -> str:
-        """As a string, the form in which it travels through the operator's schema."""
+    def __hash__(self) -> int:  # of one string, where a dataclass would hash every field
+        return hash(self.text)
+
+    @cached_property
+    def text(self) -> str:
+        """The form in which a program travels through the operator's schema."""
         channels = ",".join([channel.text for channel in self.channels])
         rows, cols = (",".join([f'"{n}"' for n in names]) for names in (self.rows, self.cols))
         return f"[[{channels}],[{rows}],[{cols}]]"

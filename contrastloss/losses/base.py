@@ -159,7 +159,7 @@ class PairLoss(nn.Module):
             return losses.sum()
         if counted is not None:
             return losses.sum() / counted.sum().clamp_min(1)
-        return losses.sum() / max(losses.numel(), 1)
+        return losses.mean() if losses.numel() else losses.sum()
 
     def finish(
         self,

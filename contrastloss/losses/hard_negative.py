@@ -59,17 +59,17 @@ class HardNegativeLoss(TwoViewLoss, name="hard_negative"):
         count = max(positive.shape[0] - 2, 0)
         if count == 0:
             return 0.0 * positive
-        log_count = math.log(count)
-        reweighted = log_count + hard - weights  # log G
+        # all relative to e^P, which keeps the exponents small: log G = log M + P + excess
+        excess = hard - weights - positive
+        negative = excess
         if self.tau_plus > 0:
-            # log(G - tau+ M e^P) = log G + log1p(-t); t >= 1 leaves nothing, and the floor holds
-            t = torch.exp(math.log(self.tau_plus) + log_count + positive - reweighted)
+            # G - tau+ M e^P = G (1 - t); t >= 1 leaves nothing, and the floor holds
+            t = self.tau_plus * torch.exp(-excess)
             some = t < 1
-            rest = torch.log1p(-torch.where(some, t, 0.0))
-            reweighted = torch.where(some, reweighted + rest, -torch.inf)
-        negative = reweighted - math.log1p(-self.tau_plus)
-        floor = log_count - scores.inverse_temperature
-        return softplus(torch.where(negative > floor, negative, floor) - positive)
+            rest = torch.log1p(-torch.where(some, t, 0.0)) - math.log1p(-self.tau_plus)
+            negative = torch.where(some, excess + rest, -torch.inf)
+        floor = -(scores.inverse_temperature + positive)
+        return softplus(math.log(count) + torch.where(negative > floor, negative, floor))
 
     @staticmethod
     def reference(

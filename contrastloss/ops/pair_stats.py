@@ -65,8 +65,10 @@ def pair_stats(
             (..., M, E) and (..., N, E) operands of a form. Only shifts carry gradient.
         cosine: scores are of ``x / max(|x|, 1e-12)``, and of y likewise; no unit vector is rounded
             to a narrow dtype. The cosines of a zero vector are 0, with zero gradient.
-        compute_dtype: x and y are rounded to it for the products; default their own dtype, under
-            autocast the autocast dtype. Scores, statistics and gradients are not rounded.
+        compute_dtype: operands of the products are rounded to it: x and y and, on backends whose
+            multipliers take nothing wider, the gradient of the scores, once, before it meets y
+            and x. Default: x's dtype, under autocast the autocast dtype. Products are added up,
+            and scores, statistics and all else are kept, in fp32.
         backend: the name of a backend; None chooses.
 
     Returns:
@@ -89,7 +91,7 @@ def pair_stats(
         vectors[0] = torch.full((), scale, dtype=stat, device=x.device)
     if compute_dtype is None:
         compute_dtype = _autocast_dtype(x)
-    settings = (program.encode(), cosine, compute_dtype, backend)
+    settings = (program.text, cosine, compute_dtype, backend)
     if _plain(x):
         flat = PairStats.apply(len(rows), *settings, x, y, *vectors, *rows.values(), *cols.values())
     else:

@@ -72,6 +72,7 @@ struct Backward {
 
   void visit(const Tile<T>& t, bool mirrored) {
     const std::vector<Logs> logs = plan(t, mirrored);
+    if (fused(t, logs)) return;
     std::vector<Cover> covered;
     for (const Group<T>& group : problem.groups) covered.push_back(cover(group, t, true));
     T *s = scratch.row, *z = s + t.ld, *g = z + t.ld, *w_row = g + t.ld;
@@ -91,6 +92,53 @@ struct Backward {
           if (c.group == static_cast<int>(k)) add(c, t, i, mirrored, s, w, z, g);
       }
       finish_row(t, i, g, dot);
+    }
+  }
+
+  // Most tiles of most losses: LSE channels alone, of one group without weights and of theta 1,
+  // whose sums lie close together. One pass from products to H.
+  bool fused(const Tile<T>& t, const std::vector<Logs>& logs) {
+    const Sums<T>& out = problem.sums;
+    if (problem.gamma || out.row_bias || out.col_bias || out.col_dot) return false;
+    const int group = only_group(problem, t);
+    if (group < 0) return false;
+    const Logs* only = nullptr;
+    for (const Logs& l : logs)
+      if (l.group == group) {
+        if (only || !l.shared || l.theta != T(1)) return false;
+        only = &l;
+      }
+    for (const Channel<T>& c : problem.channels)
+      if (c.group == group && c.kind != Kind::LSE && (c.grad || c.grad_lse)) return false;
+    if (only == nullptr) return false;
+    if (problem.b) {
+      out.row_dot ? to_h<true, true>(t, *only) : to_h<true, false>(t, *only);
+    } else {
+      out.row_dot ? to_h<false, true>(t, *only) : to_h<false, false>(t, *only);
+    }
+    return true;
+  }
+
+  template <bool SCALED, bool DOT>
+  void to_h(const Tile<T>& t, const Logs& l) {
+    const T* b = SCALED ? problem.b + t.j0 : nullptr;
+    const T* column = l.column;
+    for (int64_t r = 0; r < t.m; ++r) {
+      const int64_t i = t.i0 + r;
+      const T left = problem.a ? problem.scale * problem.a[i] : problem.scale;
+      const T start = (problem.beta ? problem.beta[i] : T(0)) - l.middle;
+      T row = 0, total = 0;
+      for (const Ref<T>& c : l.rows) row += factor(*c, i, l.middle);
+      T* dot = t.s + r * t.ld;
+#pragma omp simd reduction(+ : total)
+      for (int64_t j = 0; j < t.n; ++j) {
+        const T right = SCALED ? b[j] : T(1);
+        const T product = dot[j] * right;
+        const T g = VecMath::exp(product * left + start) * (row + column[j]);
+        if (DOT) total += g * product;
+        dot[j] = g * (left * right);
+      }
+      if (DOT) problem.sums.row_dot[i] += total;
     }
   }
 

@@ -39,6 +39,7 @@ struct Forward {
   // `mirrored`: the tile above the diagonal also stands for the one below it, so that every
   // channel is reduced along both axes into the same state.
   void visit(const Tile<T>& t, bool mirrored) {
+    if (fused(t, mirrored)) return;
     for (int64_t r = 0; r < t.m; ++r)
       score_row(problem, t.i0 + r, t.j0, t.n, t.s + r * t.ld, t.s + r * t.ld);
     for (size_t g = 0; g < problem.groups.size(); ++g) {
@@ -61,6 +62,55 @@ struct Forward {
         }
       }
     }
+  }
+
+  // Most tiles of most losses: LSE channels alone, of theta 1 and without weights, of scores whose
+  // bound serves as the shift. One pass from products to sums; scores are not even stored.
+  bool fused(const Tile<T>& t, bool mirrored) {
+    if (!problem.bounded(kSpread<T>) || problem.gamma) return false;
+    const int group = only_group(problem, t);
+    if (group < 0) return false;
+    std::vector<Ref<T>> rows, columns;
+    for (const Channel<T>& c : problem.channels) {
+      if (c.group != group) continue;
+      if (c.kind != Kind::LSE || c.theta != T(1)) return false;
+      if (!c.column || mirrored) rows.push_back({&c});
+      if (c.column || mirrored) columns.push_back({&c});
+    }
+    if (problem.b) {
+      columns.empty() ? add_exp<true, false>(t, rows, columns)
+                      : add_exp<true, true>(t, rows, columns);
+    } else {
+      columns.empty() ? add_exp<false, false>(t, rows, columns)
+                      : add_exp<false, true>(t, rows, columns);
+    }
+    return true;
+  }
+
+  template <bool SCALED, bool COLUMNS>
+  void add_exp(const Tile<T>& t, const std::vector<Ref<T>>& rows,
+               const std::vector<Ref<T>>& columns) {
+    const T shift = problem.bound;
+    const T* b = SCALED ? problem.b + t.j0 : nullptr;
+    T* column = scratch.columns;
+    for (int64_t j = 0; COLUMNS && j < t.n; ++j) column[j] = 0;
+    for (int64_t r = 0; r < t.m; ++r) {
+      const int64_t i = t.i0 + r;
+      const T left = problem.a ? problem.scale * problem.a[i] : problem.scale;
+      const T start = (problem.beta ? problem.beta[i] : T(0)) - shift;
+      const T* dot = t.s + r * t.ld;
+      T total = 0;
+#pragma omp simd reduction(+ : total)
+      for (int64_t j = 0; j < t.n; ++j) {
+        const T s = SCALED ? dot[j] * left * b[j] : dot[j] * left;
+        const T e = VecMath::exp_bounded(s + start);
+        total += e;
+        if (COLUMNS) column[j] += e;
+      }
+      for (const Ref<T>& c : rows) fold(*c, i, shift, total, 0.0);
+    }
+    for (const Ref<T>& c : columns)
+      for (int64_t j = 0; j < t.n; ++j) fold(*c, t.j0 + j, shift, column[j], 0.0);
   }
 
   // ---- LSE and EXPECT -------------------------------------------------------------------------

@@ -238,6 +238,7 @@ class Norms {
     measure(e, p.x, x_);
     if (!p.symmetric) measure(e, p.y, y_);
     const std::vector<T>& y = p.symmetric ? x_ : y_;
+    p.bound = bound(p);  // |cos| <= 1, but for rounding
     if (multiplied_) {
       p.a = scaled(x_, p.a, a_);
       p.b = scaled(y, p.b, b_);
@@ -260,6 +261,17 @@ class Norms {
   }
 
  private:
+  static T bound(const Problem<T>& p) {
+    auto largest = [](const T* v, int64_t n, T without) {
+      T most = v ? T(0) : without;
+      for (int64_t k = 0; v && k < n; ++k) most = std::max(most, std::fabs(v[k]));
+      return most;
+    };
+    const int64_t m = p.x.rows, n = p.y.rows;
+    const T product = std::fabs(p.scale) * largest(p.a, m, 1) * largest(p.b, n, 1);
+    return product * T(1.0001) + largest(p.beta, m, 0) + largest(p.gamma, n, 0);
+  }
+
   static void measure(const Engine& e, const Matrix& side, std::vector<T>& r) {
     r.resize(static_cast<size_t>(side.rows));
     if (side.rows) e.of(T()).inverse_norms(side, r.data(), threads(), run_parallel);

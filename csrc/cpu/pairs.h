@@ -144,6 +144,19 @@ void term_row(const Term<T>& term, int64_t i, int64_t j0, int64_t n, T* w) {
   }
 }
 
+// The one group of which a tile sees pairs, if it sees all of them and no other group any; else -1.
+template <class T>
+int only_group(const Problem<T>& p, const Tile<T>& t) {
+  int found = -1;
+  for (size_t g = 0; g < p.groups.size(); ++g) {
+    const Cover covered = cover(p.groups[g], t, true);
+    if (covered == Cover::NONE) continue;
+    if (covered == Cover::SOME || found >= 0) return -1;
+    found = static_cast<int>(g);
+  }
+  return found;
+}
+
 // The log-weights of row i against [j0, j0 + n).
 template <class T>
 void weight_row(const Group<T>& group, int64_t i, int64_t j0, int64_t n, T* w) {

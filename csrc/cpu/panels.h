@@ -40,6 +40,11 @@ class Panels {
   // From H of the same rows and columns. dx and dy begin at them; null: not wanted.
   void gradients(int64_t r, int64_t m, int64_t c, int64_t n, T* h, int64_t ld, T* dx, T* dy) const {
     const int64_t d = p_.x.cols;
+    // whole micro-tiles are read; what nobody wrote may be denormal, and slow
+    for (int64_t i = 0; i < m; ++i)
+      for (int64_t j = n; j < round_up(n, MR); ++j) h[i * ld + j] = 0;
+    for (int64_t i = m; i < round_up(m, MR); ++i)
+      for (int64_t j = 0; j < n; ++j) h[i * ld + j] = 0;
     if (dx) Gemm<T>::run(m, d, n, h, Walk{ld, 1, n, 0}, y_ + c * NR, stride_y_ * NR, dx, d, true);
     if (dy) Gemm<T>::run(n, d, m, h, Walk{1, ld, m, 0}, x_ + r * NR, stride_x_ * NR, dy, d, true);
   }

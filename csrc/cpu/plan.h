@@ -4,6 +4,7 @@
 //   s_ij = scale a_i b_j <x_i, y_j> + beta_i + gamma_j
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -97,6 +98,7 @@ struct Problem {
   // diagonal then serves both at once. Otherwise it is visited once more, transposed.
   bool mirror = false;
   T scale = 1;
+  T bound = INFINITY;  // of |s_ij|, where it is known
   const T* a = nullptr;
   const T* b = nullptr;
   const T* beta = nullptr;
@@ -113,6 +115,9 @@ struct Problem {
       if (c.theta != T(1)) return true;
     return false;
   }
+
+  // Whether every tile of a group without tests and terms may skip the search for its range.
+  bool bounded(T spread) const { return bound <= spread / 2; }
 
   bool columns_written() const {
     bool any = sums.dy || sums.col_bias || sums.col_dot;

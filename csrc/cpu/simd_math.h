@@ -26,6 +26,12 @@ struct VecMath {
     e = x < -87.3f ? 0.0f : e;
     return x > 88.3f ? __builtin_inff() : e;
   }
+  // where |x| < 87 is known
+  static CL_INLINE float exp_bounded(float x) {
+    float rest;
+    const float power = exp2n(x, rest);
+    return power + power * rest;
+  }
   static CL_INLINE float expm1(float x) {
     float rest;
     const float power = exp2n(x, rest);
@@ -46,6 +52,7 @@ struct VecMath {
     return 2.0f * q + 2.0f * q * q2 * p;
   }
   static CL_INLINE double exp(double x) { return __builtin_exp(x); }
+  static CL_INLINE double exp_bounded(double x) { return __builtin_exp(x); }
   static CL_INLINE double expm1(double x) { return __builtin_expm1(x); }
   static CL_INLINE double log1p(double t) { return __builtin_log1p(t); }
 };

@@ -51,7 +51,7 @@ def arguments(call, backend, grad=True):
     return (
         call["x"], call["y"], *(call.get(name) for name in VECTORS),
         list(call["rows"].values()), list(call["cols"].values()),
-        program.encode(), call["cosine"], call["x"].dtype, backend,
+        program.text, call["cosine"], call["x"].dtype, backend,
     )  # fmt: skip
 
 
@@ -286,8 +286,12 @@ def test_autocast_rounds_the_operands_of_products_only(backend, device, dtype):
         assert got.dtype == want.dtype
         torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
     for name, want in expected_grads.items():
-        assert grads[name].dtype == torch.float32
-        torch.testing.assert_close(grads[name], want, rtol=1e-4, atol=1e-4)
+        got = grads[name]
+        assert got.dtype == torch.float32
+        if name in ("x", "y"):  # products of G, which is an operand too
+            assert (got - want).norm() <= torch.finfo(dtype).eps / 2 * want.norm()
+        else:
+            torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
 
 
 def test_compute_dtype(backend, device):

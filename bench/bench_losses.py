@@ -1,0 +1,66 @@
+"""Forward and backward against everyone else: large batches, and small ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from peers import DENSE, OURS, PROBLEMS
+from timing import GEMM, admit, gemm, interleave, summary
+
+LARGE = [
+    ("clip", 8192, 128, "float32"),
+    ("clip", 8192, 512, "float32"),
+    ("clip", 8192, 128, "bfloat16"),
+    ("nt_xent", 8192, 128, "float32"),
+    ("nt_xent", 8192, 128, "bfloat16"),
+    ("info_nce", 4096, 128, "float32"),
+    ("siglip", 4096, 128, "float32"),
+    ("supcon", 4096, 128, "float32"),
+]
+SMALL = [
+    (problem, rows, 128, dtype)
+    for problem in ("clip", "nt_xent")
+    for dtype in ("float32", "bfloat16", "float16", "float64")
+    for rows in (64, 128, 256, 512, 1024)
+]
+
+
+def compare(
+    benchmark: Any, case: tuple[str, int, int, str], names: list[str], device: str, seconds: float
+) -> None:
+    """Time the contestants against each other, then ours once more for pytest-benchmark."""
+    problem, rows, d, dtype = case
+    subject, kind = PROBLEMS[problem], getattr(torch, dtype)
+    inputs = subject.inputs(rows, d, kind, device)
+    steps, errors, refused = admit(problem, names, inputs)
+    product, operations = gemm(kind, device)
+    large = rows >= 2048
+    times = interleave(steps | ({GEMM: product} if large else {}), seconds=seconds)
+    benchmark.extra_info |= {
+        "case": dict(zip(("problem", "rows", "d", "dtype"), case, strict=True)),
+        "times": summary(times),
+        "errors": errors,
+        "refused": refused,
+        "floor": subject.gemms * 2.0 * rows * rows * d,
+        "gemm": operations,
+    }
+    benchmark.pedantic(steps[OURS], rounds=3 if large else 20, warmup_rounds=1)
+
+
+@pytest.mark.parametrize("case", LARGE, ids=lambda case: "-".join(map(str, case)))
+def bench_large(benchmark: Any, case: Any, device: str, seconds: float) -> None:
+    compare(benchmark, case, PROBLEMS[case[0]].names, device, seconds)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("case", SMALL, ids=lambda case: "-".join(map(str, case)))
+def bench_small(benchmark: Any, case: Any, device: str, seconds: float) -> None:
+    compare(benchmark, case, [OURS, DENSE], device, seconds / 10)
+
+
+def bench_cubic(benchmark: Any, device: str, seconds: float) -> None:
+    """The largest NT-Xent that pytorch-metric-learning's class is run with."""
+    names = [OURS, DENSE, "pytorch-metric-learning"]
+    compare(benchmark, ("nt_xent", 256, 128, "float32"), names, device, seconds / 4)

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Build, check and measure on a bare machine with an NVIDIA GPU and no network, in one call of at
+# most nine minutes. The machine brings a CUDA compiler and a Python with torch.
+#
+#   bench/on_gpu.sh [FOLDER] [STAGE...]
+#
+# FOLDER (bench/results) gets cuda.json and a log per stage. Stages: build check bench, which are
+# the default, and suite, all tests, for a call of its own: bench/on_gpu.sh FOLDER build suite.
+#
+#   PYTHON   the interpreter, python3
+#   WHEELS   a folder with wheels of what the machine lacks, .wheels; filled elsewhere with
+#            pip download --no-deps -d .wheels lightly ...
+set -euo pipefail
+
+folder=$(realpath -m "${1:-bench/results}")
+stages=("${@:2}")
+((${#stages[@]})) || stages=(build check bench)
+mkdir -p "$folder"
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+python=${PYTHON:-python3}
+needed=('setuptools>=77' wheel ninja numpy 'pybind11>=2.13')
+needed+=('pytest>=8' pytest-benchmark pytest-timeout pytest-xdist hypothesis)
+needed+=(scikit-learn matplotlib tqdm)
+peers=(open_clip_torch lightly pytorch-metric-learning info-nce-pytorch)
+
+# What is there and fits stays; the rest comes from the folder. Never another torch.
+install() {
+  timeout 170 "$python" -m pip --disable-pip-version-check install --quiet --no-deps --no-index \
+    --find-links "${WHEELS:-.wheels}" "$@"
+}
+
+build() {
+  nvidia-smi
+  install "${needed[@]}"
+  for peer in "${peers[@]}"; do
+    install "$peer" || echo "no $peer" # the report lists it as refused
+  done
+  install --no-build-isolation -e .
+  "$python" -m contrastloss info
+}
+
+check() {
+  timeout 90 "$python" -m pytest -q -m gpu_smoke --device cuda
+}
+
+# interrupted, pytest still writes what it has
+bench() {
+  timeout -s INT -k 10 250 "$python" -m pytest -q bench --device cuda --seconds 2 \
+    --benchmark-json "$folder/cuda.json"
+}
+
+suite() {
+  timeout 480 "$python" -m pytest -q -n 4 --device cuda
+}
+
+for stage in "${stages[@]}"; do
+  printf '\n=== %s (%d s)\n' "$stage" "$SECONDS"
+  case $stage in
+    build | check | bench | suite) "$stage" 2>&1 | tee "$folder/$stage.log" ;;
+    *) echo "no such stage: $stage" >&2 && exit 2 ;;
+  esac
+done

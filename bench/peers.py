@@ -1,0 +1,183 @@
+"""Who runs against whom: for every problem our loss, dense PyTorch and the classes of others."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec, module_from_spec
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+import dense
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+import contrastloss
+from contrastloss.losses import PairLoss
+from contrastloss.testing import example
+
+OURS, DENSE, COMPILED, CHECKPOINTED = "contrastloss", "dense", "compiled", "checkpointed"
+#: rows of scores that the checkpointed baseline holds at a time
+BLOCK = 1024
+
+Loss = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Library:
+    """A class of another package: ``load(loss)`` gives it the options of our ``loss``."""
+
+    load: Callable[[Any], Loss]
+    most_rows: float = float("inf")
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """``gemms`` is how many products of rows x rows x D a forward and backward pass needs that
+    holds no scores: forward one, backward the same again and two for the gradients. Against
+    itself, half of the tiles give all of that."""
+
+    ours: PairLoss
+    dense: Loss
+    gemms: int
+    views: int = 1
+    libraries: dict[str, Library] = field(default_factory=dict)
+
+    def inputs(self, rows: int, d: int, dtype: torch.dtype, device: str) -> list[Tensor]:
+        """For scores with ``rows`` rows."""
+        made = example(type(self.ours), rows // self.views, d, torch.Generator().manual_seed(0))
+        return [v.to(device, dtype if v.is_floating_point() else v.dtype) for v in made]
+
+    @property
+    def options(self) -> dict[str, float]:
+        bias = {"bias": self.ours.bias} if hasattr(self.ours, "bias") else {}
+        return {"scale": 1 / self.ours.temperature, **bias}
+
+    def load(self, name: str, rows: int = 0) -> Loss:
+        """The contestant of that name, ready to be called with ``inputs``.
+
+        Raises:
+            ImportError: its package is not installed.
+            ValueError: it cannot be run with so many rows.
+        """
+        plain = partial(self.dense, **self.options)
+        if name == OURS:
+            return self.ours
+        if name == DENSE:
+            return plain
+        if name == COMPILED:
+            return torch.compile(plain, dynamic=False)
+        if name == CHECKPOINTED:
+            return partial(plain, block=BLOCK)
+        library = self.libraries[name]
+        if rows > library.most_rows:
+            raise ValueError(library.why)
+        return library.load(self.ours)
+
+    @property
+    def names(self) -> list[str]:
+        return [OURS, DENSE, COMPILED, CHECKPOINTED, *self.libraries]
+
+
+# ---- other people's packages --------------------------------------------------------------------
+
+
+def module(name: str, bare: Iterable[str] = (), blank: Iterable[str] = ()) -> ModuleType:
+    """Import one module of a package whose ``__init__`` files ask for all the rest of it.
+
+    ``bare`` packages are entered without running their ``__init__``; ``blank`` modules are
+    imported by the module and not used by the class that is wanted. So neither torchvision nor
+    timm is needed, of which the builds on PyPI do not load beside a torch for the CPU only.
+    """
+    for parent in bare:
+        spec = find_spec(parent)
+        if spec is None:
+            raise ModuleNotFoundError(f"{parent} is not installed")
+        sys.modules.setdefault(parent, module_from_spec(spec))
+    for child in blank:
+        sys.modules.setdefault(child, mock.MagicMock())
+    return importlib.import_module(name)
+
+
+def open_clip(ours: Any) -> Loss:
+    loss = module("open_clip.loss", bare=["open_clip"]).ClipLoss()
+    return lambda x, y: loss(normalize(x), normalize(y), 1 / ours.temperature)
+
+
+def open_clip_siglip(ours: Any) -> Loss:
+    loss = module("open_clip.loss", bare=["open_clip"]).SigLipLoss()
+    return lambda x, y: loss(normalize(x), normalize(y), 1 / ours.temperature, ours.bias)
+
+
+def lightly(ours: Any) -> Loss:
+    found = module(
+        "lightly.loss.ntx_ent_loss",
+        bare=["lightly", "lightly.loss", "lightly.models", "lightly.models.modules"],
+        blank=["lightly.models.utils"],
+    )
+    return found.NTXentLoss(temperature=ours.temperature)
+
+
+def metric_learning(ours: Any) -> Loss:
+    losses = module("pytorch_metric_learning.losses")
+    return losses.SelfSupervisedLoss(losses.NTXentLoss(temperature=ours.temperature))
+
+
+def metric_learning_supcon(ours: Any) -> Loss:
+    return module("pytorch_metric_learning.losses").SupConLoss(temperature=ours.temperature)
+
+
+def info_nce(ours: Any) -> Loss:
+    return module("info_nce").InfoNCE(temperature=ours.temperature)
+
+
+PROBLEMS = {
+    "clip": Problem(
+        contrastloss.CLIPLoss(), dense.clip, 4, libraries={"open_clip": Library(open_clip)}
+    ),
+    "nt_xent": Problem(
+        contrastloss.NTXentLoss(),
+        dense.nt_xent,
+        2,
+        views=2,
+        libraries={
+            "lightly": Library(lightly),
+            "pytorch-metric-learning": Library(
+                metric_learning, 256, "its memory grows as rows³, see below"
+            ),
+        },
+    ),
+    "info_nce": Problem(
+        contrastloss.InfoNCELoss(), dense.info_nce, 4, libraries={"info-nce": Library(info_nce)}
+    ),
+    "siglip": Problem(
+        contrastloss.SigLIPLoss(),
+        dense.siglip,
+        4,
+        libraries={"open_clip": Library(open_clip_siglip)},
+    ),
+    "supcon": Problem(
+        contrastloss.SupConLoss(),
+        dense.supcon,
+        2,
+        libraries={"pytorch-metric-learning": Library(metric_learning_supcon)},
+    ),
+}
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that are installed."""
+    found = {}
+    for name in ("open_clip_torch", "lightly", "pytorch-metric-learning", "info-nce-pytorch"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

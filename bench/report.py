@@ -1,0 +1,265 @@
+"""docs/performance.md, its plots and the README's block, all from bench/results/*.json.
+
+python bench/report.py            write them, and print how the targets stand
+python bench/report.py --check    fail where the pages are not those of the results
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import targets
+from results import CHECKPOINTED, COMPILED, DENSE, OURS, Results, exponent
+
+ROOT = Path(__file__).parent.parent
+BEGIN, END = "<!-- performance:begin -->", "<!-- performance:end -->"
+SHORT = {"float64": "fp64", "float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+COMMON = [DENSE, COMPILED, CHECKPOINTED]
+NOT_A_LIBRARY = {OURS, "gemm", *COMMON}
+GROWTH_FROM = 4096
+NEXT = "\n\n"
+
+
+# ---- words --------------------------------------------------------------------------------------
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def times(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{1e3 * seconds:.3g} ms"
+
+
+def percent(share: float) -> str:
+    return "" if share != share else f"{share:.0%}"
+
+
+def size(memory: dict[str, int] | None) -> str:
+    if memory is None:
+        return ""
+    if "asked" in memory:
+        return f"fails: asks for {memory['asked'] / 1e9:.4g} GB"
+    return f"{memory['extra'] / 1e6:,.0f} MB"
+
+
+def factor(info: dict[str, Any], name: str) -> str:
+    found = info["times"].get(name)
+    return f"{found['ratio']:.2f}" if found else "refused" if name in info["refused"] else ""
+
+
+def law(what: str, points: Sequence[tuple[int, float]]) -> list[str]:
+    beyond = [point for point in points if point[0] >= GROWTH_FROM]
+    return [f"{what} grows as N^{exponent(beyond):.2f}"] if len(beyond) > 1 else []
+
+
+def image(results: Results) -> str:
+    return f"images/performance-{results.file.stem}.svg"
+
+
+def title(case: dict[str, Any]) -> str:
+    return f"{case['problem']}, {case['rows']:,} x {case['d']}, {SHORT[case['dtype']]}"
+
+
+def machine(results: Results) -> str:
+    m = results.machine
+    where = m["gpu"] if m["device"] == "cuda" else f"{m['processor']}, {m['threads']} threads"
+    return f"{where}; {m['system']}, torch {m['torch']}, Python {m['python']}"
+
+
+# ---- sections -----------------------------------------------------------------------------------
+
+
+def speed(results: Results) -> str:
+    rows = []
+    for info in results.of("bench_large", "bench_cubic"):
+        libraries = [n for n in (*info["times"], *info["refused"]) if n not in NOT_A_LIBRARY]
+        cells = [times(results.seconds(info)), percent(results.efficiency(info))]
+        cells += [factor(info, name) for name in COMMON]
+        cells += [", ".join(f"{name} {factor(info, name)}" for name in libraries)]
+        rows.append([title(info["case"]), *cells])
+    head = ["loss, rows x D", "ours", "of the GEMM rate", *COMMON, "libraries"]
+    return f"""## Large batches
+
+Forward and backward. Under a rival's name stands its time over ours: the median over rounds in
+which everyone runs once, in one process. The GEMM rate is that of one large matrix product in the
+same rounds; the share of it counts only the products that the loss cannot do without (four of
+rows x rows x D, two where a batch is compared with itself).
+
+{table(head, rows)}
+"""
+
+
+def small(results: Results) -> str:
+    runs = results.of("bench_small")
+    sizes = sorted({info["case"]["rows"] for info in runs})
+    rows: dict[str, list[str]] = {}
+    for info in runs:
+        name = f"{info['case']['problem']}, {SHORT[info['case']['dtype']]}"
+        cells = rows.setdefault(name, [""] * len(sizes))
+        ours = times(results.seconds(info))
+        cells[sizes.index(info["case"]["rows"])] = f"{factor(info, DENSE)} ({ours})"
+    head = ["loss", *(f"{n} rows" for n in sizes)]
+    return f"""## Small batches
+
+Dense PyTorch's time over ours, and ours; D = {runs[0]["case"]["d"]}. Above 1, ours is faster.
+
+{table(head, [[name, *cells] for name, cells in rows.items()])}
+"""
+
+
+def scaling(results: Results) -> str:
+    found = sorted(results.scaling(OURS))
+    rows = [[f"{n:,}", times(seconds), percent(share)] for n, seconds, share in found]
+    laws = law("time", [(n, seconds) for n, seconds, _ in found])
+    laws += law("memory", results.extra("clip", OURS))
+    return f"""## Growth
+
+CLIP, fp32, D = 128. Beyond N = {GROWTH_FROM:,}: {", ".join(laws)}.
+
+![Time, memory and share of the GEMM rate against N]({image(results)})
+
+{table(["N", "ours", "of the GEMM rate"], rows)}
+"""
+
+
+def memory(results: Results) -> str:
+    tables = []
+    for problem in dict.fromkeys(i["case"]["problem"] for i in results.of("bench_memory")):
+        found = results.memory(problem)
+        sizes = sorted({n for probes in found.values() for n in probes})
+        rows = [[name, *(size(probes.get(n)) for n in sizes)] for name, probes in found.items()]
+        tables.append(table([problem, *(f"{n:,} rows" for n in sizes)], rows))
+    return f"""## Memory
+
+The peak of one forward and backward pass beyond inputs and gradients, each measured on its own;
+fp32, D = 128. Of an allocation that fails, the size is given.
+
+{NEXT.join(tables)}
+"""
+
+
+def accuracy(results: Results) -> str:
+    runs, rows = results.of("bench_accuracy"), []
+    for info in runs:
+        errors = [info["errors"][n][what] for what in ("value", "gradient") for n in (OURS, DENSE)]
+        kind = SHORT[info["case"]["dtype"]]
+        rows.append([kind, f"{info['temperature']:g}", *(f"{e:.1e}" for e in errors)])
+    where = f"CLIP, {runs[0]['case']['rows']:,} x {runs[0]['case']['d']}"
+    head = ["dtype", "temperature", "loss, ours", "dense", "gradient, ours", "dense"]
+    return f"""## Accuracy
+
+Relative errors, as norms, against dense fp64 on the same rounded embeddings; {where}.
+Gradients have the embeddings' dtype, and no program can be closer than the rounding to it.
+
+{table(head, rows)}
+"""
+
+
+def refused(results: Results) -> str:
+    lines = [
+        f"- {title(info['case'])}: {name}: {why}"
+        for info in results.of("bench_large", "bench_small", "bench_cubic", "bench_beside_dense")
+        for name, why in info["refused"].items()
+    ]
+    return "\n".join(
+        ["## Refused", "", "Not timed, since absent, not able to run or wrong:", ""]
+        + (lines or ["- nobody"])
+        + [""]
+    )
+
+
+SECTIONS = {
+    speed: "bench_large",
+    small: "bench_small",
+    scaling: "bench_beside_dense",
+    memory: "bench_memory",
+    accuracy: "bench_accuracy",
+    refused: "bench_large",
+}
+
+
+def page(every: Sequence[Results]) -> str:
+    parts = [
+        "# Performance\n\nWritten by `python bench/report.py` from bench/results; `make bench` "
+        "measures again.\n"
+    ]
+    for results in every:
+        peers = ", ".join(f"{k} {v}" for k, v in results.machine["peers"].items())
+        commit = results.commit["id"][:12] + (" with changes" if results.commit["dirty"] else "")
+        parts.append(f"Measured on {machine(results)}; {results.date}, commit {commit}. {peers}.\n")
+        parts += [make(results) for make, needs in SECTIONS.items() if results.of(needs)]
+    return "\n".join(parts)
+
+
+def block(every: Sequence[Results]) -> str:
+    """The README's: the largest cases of the first results, and where the rest is."""
+    results, rows = every[0], []
+    for info in results.of("bench_large"):
+        if info["case"]["rows"] == 8192:
+            ours = [times(results.seconds(info)), percent(results.efficiency(info))]
+            rows.append([title(info["case"]), *ours, factor(info, DENSE), factor(info, COMPILED)])
+    head = ["loss, rows x D", "ours", "of the GEMM rate", "dense PyTorch", "`torch.compile`"]
+    most, extra = max(results.extra("clip", OURS), default=(0, 0))
+    return f"""Forward and backward; under a rival its time over ours.
+{machine(results)}.
+
+{table(head, rows)}
+
+CLIP at N = {most:,}, D = 128 takes {extra / 1e6:,.0f} MB beyond inputs and gradients.
+
+![Time, memory and share of the GEMM rate against N](docs/{image(results)})
+
+[docs/performance.md](docs/performance.md) has small batches, other libraries, memory and accuracy.
+Generated by bench/report.py from bench/results."""
+
+
+# ---- files --------------------------------------------------------------------------------------
+
+
+def files(every: Sequence[Results], root: Path) -> dict[Path, str]:
+    readme = root / "README.md"
+    before, begin, rest = readme.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise SystemExit(f"{readme.name}: no {BEGIN} ... {END}")
+    text = f"{before}{BEGIN}\n{block(every)}\n{END}{after}"
+    return {root / "docs/performance.md": page(every), readme: text}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", nargs="*", type=Path, help="default: bench/results/*.json")
+    parser.add_argument("--check", action="store_true", help="compare, write nothing")
+    parser.add_argument("--root", type=Path, default=ROOT, help="the checkout to write into")
+    args = parser.parse_args()
+    every = [Results(f) for f in args.results or sorted(ROOT.glob("bench/results/*.json"))]
+    if not every:
+        parser.error("bench/results holds no JSON")
+    wanted = files(every, args.root)
+    images = [args.root / "docs" / image(results) for results in every]
+    if args.check:
+        stale = [f for f, text in wanted.items() if not f.exists() or f.read_text() != text]
+        stale += [f for f in images if not f.exists()]
+        for file in stale:
+            print(
+                f"{file.relative_to(args.root)} is not what bench/report.py makes", file=sys.stderr
+            )
+        return bool(stale)
+    import plots  # only here: a check needs no matplotlib
+
+    for file, text in wanted.items():
+        file.write_text(text)
+    for results, file in zip(every, images, strict=True):
+        plots.draw(results, file)
+        print(targets.table(results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
