@@ -22,7 +22,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import KW_ONLY, asdict, dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import ClassVar, Literal, NamedTuple
 
 __all__ = [
@@ -121,7 +121,7 @@ def form(name: str, *, log: bool = False, eps: float = 0.0) -> Term:
     return Term("log_form" if log else "form", (name,), float(eps))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Channel:
     """What the four kinds share. ``pairs`` is a conjunction, ``weight`` a sum."""
 
@@ -153,6 +153,13 @@ class Channel:
                 raise ValueError(f"{field}: got {value}, expected a finite number")
         self._derive()
 
+    # of one string, whose hash is kept, where a dataclass would compare and hash every field
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Channel) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
     def _derive(self) -> None:
         """What calls ask of a channel, found once: calls stay cheap and traceable."""
 
@@ -180,7 +187,7 @@ class Channel:
             object.__setattr__(self, name, value)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LSE(Channel):
     """``log sum exp(theta s + w)``; ``theta=0`` is the log of the weighted count."""
 
@@ -188,7 +195,7 @@ class LSE(Channel):
     theta: float = 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SUM(Channel):
     """``sum e^w psi(sign (s - shift))`` with psi one of :data:`PSI`; ``shift`` names a vector along
     the channel's own axis, which may itself be an earlier statistic and carry a gradient."""
@@ -204,7 +211,7 @@ class SUM(Channel):
             raise ValueError(f"psi: got {self.psi!r}, expected one of {', '.join(PSI)}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EXPECT(Channel):
     """``sum p s`` under the softmax ``p`` of ``theta s + w``, and that softmax's log-sum-exp."""
 
@@ -213,7 +220,7 @@ class EXPECT(Channel):
     theta: float = 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MAX(Channel):
     """``max sign * s`` and its index. ``sign=-1`` gives minus the smallest score."""
 
@@ -230,23 +237,39 @@ class MAX(Channel):
 _KINDS: dict[str, type[Channel]] = {kind.kind: kind for kind in (LSE, SUM, EXPECT, MAX)}
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Program:
-    """The channels of one call and the order in which their operands are passed."""
+    """The channels of one call and the order in which their operands are passed. What calls ask of
+    it is found once, by plain assignments, which can be traced."""
 
     channels: tuple[Channel, ...]
     rows: tuple[str, ...] = ()
     cols: tuple[str, ...] = ()
 
-    def __hash__(self) -> int:  # of one string, where a dataclass would hash every field
-        return hash(self.text)
-
-    @cached_property
-    def text(self) -> str:
-        """The form in which a program travels through the operator's schema."""
-        channels = ",".join([channel.text for channel in self.channels])
+    def __post_init__(self) -> None:
+        everything = self.channels
+        none: frozenset[str] = frozenset()
+        channels = ",".join([c.text for c in everything])
         rows, cols = (",".join([f'"{n}"' for n in names]) for names in (self.rows, self.cols))
-        return f"[[{channels}],[{rows}],[{cols}]]"
+        #: the form in which a program travels through the operator's schema
+        self.text = f"[[{channels}],[{rows}],[{cols}]]"
+        #: operands that are (..., M, E) and (..., N, E); those that are compared, hence integers
+        self.forms = none.union(*[c.forms for c in everything])
+        self.ids = none.union(*[c.ids for c in everything])
+        #: the operands that the channels need along each axis; those that must not need a gradient
+        self.called = {a: none.union(*[c.called[a] for c in everything]) for a in (ROW, COL)}
+        self.fixed = {a: none.union(*[c.fixed[a] for c in everything]) for a in (ROW, COL)}
+        used = {(c.axis, c.shift) for c in everything if isinstance(c, SUM)}
+        self._shifts = {
+            axis: tuple([n for n in names if (axis, n) in used])
+            for axis, names in ((ROW, self.rows), (COL, self.cols))
+        }
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Program) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
 
     @staticmethod
     def decode(text: str) -> Program:
@@ -254,28 +277,9 @@ class Program:
 
     def shifts(self, axis: Axis) -> tuple[str, ...]:
         """The operands of ``axis`` that are differentiated: the shifts of SUM channels."""
-        names = self.rows if axis == ROW else self.cols
-        if not names:
-            return ()
-        used = {c.shift for c in self.channels if isinstance(c, SUM) and c.axis == axis}
-        return tuple(name for name in names if name in used)
+        return self._shifts[axis]
 
-    def forms(self) -> frozenset[str]:
-        """Operands that are (..., M, E) and (..., N, E)."""
-        return frozenset().union(*[channel.forms for channel in self.channels])
-
-    def ids(self) -> frozenset[str]:
-        """Operands that are compared, hence integers."""
-        return frozenset().union(*[channel.ids for channel in self.channels])
-
-    def called(self, axis: Axis) -> frozenset[str]:
-        """The operands that the channels need along ``axis``."""
-        return frozenset().union(*[channel.called[axis] for channel in self.channels])
-
-    def fixed(self, axis: Axis) -> frozenset[str]:
-        """The operands along ``axis`` that must not need a gradient."""
-        return frozenset().union(*[channel.fixed[axis] for channel in self.channels])
-
+    @property
     def features(self) -> frozenset[str]:
         """What a backend must know to serve it: the words in the tables of what it declines."""
         return _features(self)

@@ -65,7 +65,7 @@ def test_a_program_survives_its_string(channels):
     assert again == program
     assert hash(again) == hash(program)
     assert [type(c) for c in again.channels] == [type(c) for c in channels]
-    assert again.features() == program.features()
+    assert again.features == program.features
 
 
 @pytest.mark.parametrize("name", ["ä", " ", "it's", "[]{}:"])
@@ -128,19 +128,19 @@ def test_operands_by_axis():
         ("c", "a", "t", "age", "p", "q"),
     )
     both = {"a", "t", "age", "p", "q"}
-    assert program.called(ROW) == both | {"u"}
-    assert program.called(COL) == both | {"c"}
+    assert program.called[ROW] == both | {"u"}
+    assert program.called[COL] == both | {"c"}
     assert program.shifts(ROW) == ()
     assert program.shifts(COL) == ("c",)
-    assert program.ids() == {"a", "p", "q"}
-    assert program.forms() == {"t"}
+    assert program.ids == {"a", "p", "q"}
+    assert program.forms == {"t"}
 
 
 def test_features_are_the_words_of_the_tables():
     program = Program(
         (SUM("relu", shift="c", pairs=(within("a", 2),)), MAX(), LSE(weight=(form("t", log=True),)))
     )
-    assert program.features() == {
+    assert program.features == {
         "SUM relu", "shift", "test within", "MAX", "LSE", "weight log_form",
     }  # fmt: skip
 

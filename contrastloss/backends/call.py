@@ -13,7 +13,7 @@ from ..channel import COL, INDEX, ROW, Axis, Program
 __all__ = ["Gradients", "PairCall"]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class PairCall:
     """``s_ij = scale a_i b_j <x_i, y_j> + beta_i + gamma_j`` and the channels wanted of it.
 
@@ -81,7 +81,7 @@ class PairCall:
             extra.add("symmetric")
         if self.cosine:
             extra.add("cosine")
-        return self.program.features() | extra
+        return self.program.features | extra
 
 
 @dataclass

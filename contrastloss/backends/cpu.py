@@ -25,7 +25,7 @@ ISA = os.environ.get("CONTRASTLOSS_ISA")
 _LIBRARY = Path(__file__).parent.parent / "_cpu.so"
 _CALL = (
     "Tensor x, Tensor? y, Tensor? scale, Tensor? row_scale, Tensor? col_scale, Tensor? row_bias, "
-    "Tensor? col_bias, Tensor[] rows, Tensor[] cols, int[] code, float[] values, "
+    "Tensor? col_bias, Tensor[] rows, Tensor[] cols, Tensor code, Tensor values, "
     "bool cosine, ScalarType compute, int isa"
 )
 torch.library.define("contrastloss::cpu_forward", f"({_CALL}) -> Tensor[]")
@@ -85,6 +85,8 @@ class _Code:
         self.code.append(len(program.channels))
         for channel in program.channels:
             self._channel(channel, groups.index((channel.pairs, channel.weight)))
+        #: as they are passed: a list would be converted number by number, at every call
+        self.tensors = torch.tensor(self.code), torch.tensor(self.values, dtype=torch.float64)
 
     def _term(self, term: Term) -> None:
         self.code += [_TERMS[term.kind], self._value(term.value), len(term.names)]
@@ -161,8 +163,7 @@ def _arguments(call: PairCall) -> tuple:
         vector(call.col_bias),
         [operand(call.rows[k], ids) for k, ids in code.operands[ROW]],
         [operand(call.cols[k], ids) for k, ids in code.operands[COL]],
-        code.code,
-        code.values,
+        *code.tensors,
         call.cosine,
         call.compute_dtype,
         _level(),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..channel import COL, INDEX, ROW, Axis, Channel, Program
 
-__all__ = ["check_embeddings", "check_operands"]
+__all__ = ["check_channels", "check_embeddings", "check_operands"]
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 _VECTORS = ("scale", "row_scale", "col_scale", "row_bias", "col_bias")
@@ -45,6 +45,16 @@ def _names(dtypes: Sequence[torch.dtype]) -> str:
     return ", ".join(str(d).removeprefix("torch.") for d in dtypes)
 
 
+def check_channels(channels: Sequence[Channel]) -> tuple[Channel, ...]:
+    found = tuple(channels)
+    if not found:
+        raise ValueError("channels: got none, expected at least one")
+    for channel in found:
+        if not isinstance(channel, Channel):
+            raise TypeError(f"channels: got {channel!r}, expected channels")
+    return found
+
+
 def check_operands(
     x: Tensor,
     y: Tensor | None,
@@ -67,11 +77,6 @@ def check_operands(
             raise ValueError(f"y: got shape {shape(y)}, expected {expected} as x {shape(x)}")
     if compute_dtype is not None and compute_dtype not in DTYPES:
         raise TypeError(f"compute_dtype: got {compute_dtype}, expected one of {_names(DTYPES)}")
-    if not program.channels:
-        raise ValueError("channels: got none, expected at least one")
-    for channel in program.channels:
-        if not isinstance(channel, Channel):
-            raise TypeError(f"channels: got {channel!r}, expected channels")
     lengths = {ROW: x.shape[-2], COL: (x if y is None else y).shape[-2]}
     for name, value in zip(_VECTORS, vectors, strict=True):
         if value is not None:
@@ -80,7 +85,7 @@ def check_operands(
         for name, value in operands.items():
             _check_operand(axis, name, value, x, lengths[axis], program)
     _check_names(program)
-    for name in program.forms():
+    for name in program.forms:
         if rows[name].shape[-1] != cols[name].shape[-1]:
             extent = rows[name].shape[-1]
             raise ValueError(
@@ -120,7 +125,7 @@ def _check_operand(
     if not isinstance(value, Tensor):
         raise TypeError(f"{label}: got {type(value).__name__}, expected a tensor")
     check_device(label, value, "x", x)
-    if name in program.forms():
+    if name in program.forms:
         if not value.is_floating_point() or value.ndim < 2:
             raise TypeError(
                 f"{label}: got {value.dtype} {shape(value)}, expected floating (..., E)"
@@ -128,9 +133,9 @@ def _check_operand(
         _check_broadcast(label, value, (*x.shape[:-2], length, value.shape[-1]))
     else:
         _check_broadcast(label, value, (*x.shape[:-2], length))
-    if name in program.ids() and (value.is_floating_point() or value.is_complex()):
+    if name in program.ids and (value.is_floating_point() or value.is_complex()):
         raise TypeError(f"{label}: got dtype {value.dtype}, expected an integer one: tests compare")
-    if value.requires_grad and name in program.fixed(axis):
+    if value.requires_grad and name in program.fixed[axis]:
         raise ValueError(
             f"{label}: got a tensor that requires grad, expected a detached one: "
             "ids, labels, log-weights and forms carry no gradient"
@@ -140,9 +145,9 @@ def _check_operand(
 def _check_names(program: Program) -> None:
     """Every name that a channel calls is an operand of the axes on which it is needed."""
     for axis, given in ((ROW, program.rows), (COL, program.cols)):
-        for name in program.called(axis):
+        for name in program.called[axis]:
             if name not in given and name != INDEX:
                 raise ValueError(f"{axis}s: got {sorted(given)}, expected {name!r} among them")
         for name in given:
-            if name not in program.called(ROW) | program.called(COL):
+            if name not in program.called[ROW] | program.called[COL]:
                 raise ValueError(f"{axis}s: got {name!r}, which no channel calls")

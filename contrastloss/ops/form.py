@@ -74,7 +74,7 @@ class Form:
             return self._lift(value.to(stat), self.length(axis))
 
         def operand(value: Tensor, axis: Axis, name: str) -> Tensor:
-            if name in program.forms():
+            if name in program.forms:
                 return self._lift(value, self.length(axis), value.shape[-1])
             return self._lift(value, self.length(axis))
 

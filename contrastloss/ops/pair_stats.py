@@ -8,13 +8,14 @@ torch.export see one opaque node; :class:`PairStats` is the same forward and bac
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..channel import COL, ROW, Channel, Program
-from .check import check_operands
+from .check import check_channels, check_operands
 from .form import (
     INPUTS,
     OPERANDS,
@@ -83,7 +84,10 @@ def pair_stats(
     _no_transforms()
     rows = dict(rows or {})
     cols = rows if cols is None and y is None else dict(cols or {})
-    program = Program(tuple(channels), tuple(rows), tuple(cols))
+    channels = check_channels(channels)
+    program = (Program if torch.compiler.is_compiling() else _program)(
+        channels, tuple(rows), tuple(cols)
+    )
     vectors = [scale, row_scale, col_scale, row_bias, col_bias]
     check_operands(x, y, vectors, rows, cols, program, compute_dtype)
     if isinstance(scale, (int, float)):
@@ -104,6 +108,10 @@ def pair_stats(
         results.append(named(channel, flat[first:last]))
         first = last
     return results
+
+
+#: the same program for the same arguments, with all that was found out about it
+_program = lru_cache(maxsize=1024)(Program)
 
 
 def _plain(x: Tensor) -> bool:

@@ -72,8 +72,7 @@ struct Operands {
   const Tensor& x;
   const OptionalTensor &y, &scale, &row_scale, &col_scale, &row_bias, &col_bias;
   const std::vector<Tensor>&rows, &cols;
-  const std::vector<int64_t>& code;
-  const std::vector<double>& values;
+  const Tensor &code, &values;
   bool cosine;
   ScalarType compute;
 
@@ -86,13 +85,22 @@ struct Operands {
 // Reads the program: see `_encode` in contrastloss/backends/cpu.py, which writes it.
 class Reader {
  public:
-  explicit Reader(const Operands& o) : o_(o) {}
+  explicit Reader(const Operands& o) : o_(o), size_(o.code.numel()), values_(o.values.numel()) {
+    require(o.code, "code", ScalarType::Long, size_);
+    require(o.values, "values", ScalarType::Double, values_);
+    code_ = static_cast<const int64_t*>(o.code.data_ptr());
+    value_ = static_cast<const double*>(o.values.data_ptr());
+  }
 
   int64_t next() {
-    STD_TORCH_CHECK(at_ < o_.code.size(), "program: truncated");
-    return o_.code[at_++];
+    STD_TORCH_CHECK(at_ < size_, "program: truncated");
+    return code_[at_++];
   }
-  double value() { return o_.values.at(static_cast<size_t>(next())); }
+  double value() {
+    const int64_t k = next();
+    STD_TORCH_CHECK(k >= 0 && k < values_, "program: no such value");
+    return value_[k];
+  }
 
   // The vector that a code names for this batch item: -1 is none, or the position itself.
   const int64_t* ids(bool row, int64_t item) {
@@ -104,7 +112,10 @@ class Reader {
     return static_cast<const int64_t*>(t.data_ptr()) + item * n;
   }
   // E of the form whose row operand is read next
-  int64_t extent() const { return o_.rows.at(static_cast<size_t>(o_.code.at(at_))).size(2); }
+  int64_t extent() const {
+    STD_TORCH_CHECK(at_ < size_, "program: truncated");
+    return o_.rows.at(static_cast<size_t>(code_[at_])).size(2);
+  }
   template <class T>
   const T* floats(bool row, int64_t item, int64_t extent = 1) {
     const int64_t k = next();
@@ -117,7 +128,10 @@ class Reader {
 
  private:
   const Operands& o_;
-  size_t at_ = 0;
+  const int64_t* code_;
+  const double* value_;
+  const int64_t size_, values_;
+  int64_t at_ = 0;
 };
 
 template <class T>
@@ -527,9 +541,8 @@ class BackwardPass {
 std::vector<Tensor> cpu_forward(Tensor x, OptionalTensor y, OptionalTensor scale,
                                 OptionalTensor row_scale, OptionalTensor col_scale,
                                 OptionalTensor row_bias, OptionalTensor col_bias,
-                                std::vector<Tensor> rows, std::vector<Tensor> cols,
-                                std::vector<int64_t> code, std::vector<double> values, bool cosine,
-                                ScalarType compute, int64_t isa) {
+                                std::vector<Tensor> rows, std::vector<Tensor> cols, Tensor code,
+                                Tensor values, bool cosine, ScalarType compute, int64_t isa) {
   const Operands o{x,    y,    scale, row_scale, col_scale, row_bias, col_bias,
                    rows, cols, code,  values,    cosine,    compute};
   if (x.scalar_type() == ScalarType::Double) return forward<double>(o, engine(isa));
@@ -539,10 +552,10 @@ std::vector<Tensor> cpu_forward(Tensor x, OptionalTensor y, OptionalTensor scale
 std::vector<Tensor> cpu_backward(Tensor x, OptionalTensor y, OptionalTensor scale,
                                  OptionalTensor row_scale, OptionalTensor col_scale,
                                  OptionalTensor row_bias, OptionalTensor col_bias,
-                                 std::vector<Tensor> rows, std::vector<Tensor> cols,
-                                 std::vector<int64_t> code, std::vector<double> values, bool cosine,
-                                 ScalarType compute, int64_t isa, std::vector<Tensor> outputs,
-                                 std::vector<Tensor> grads, int64_t live, int64_t needs) {
+                                 std::vector<Tensor> rows, std::vector<Tensor> cols, Tensor code,
+                                 Tensor values, bool cosine, ScalarType compute, int64_t isa,
+                                 std::vector<Tensor> outputs, std::vector<Tensor> grads,
+                                 int64_t live, int64_t needs) {
   const Operands o{x,    y,    scale, row_scale, col_scale, row_bias, col_bias,
                    rows, cols, code,  values,    cosine,    compute};
   if (x.scalar_type() == ScalarType::Double)

@@ -397,7 +397,7 @@ def test_the_sweep_knows_every_feature(device):
     seen = set()
     for kind, pairs, weight in itertools.product(KINDS, PAIRS, WEIGHTS):
         channel = variant(KINDS[kind], ROW, PAIRS[pairs], WEIGHTS[weight])
-        seen |= Program((channel,)).features()
+        seen |= Program((channel,)).features
     assert seen | {"batch", "cosine", "symmetric"} == set(FEATURES)
 
 
