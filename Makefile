@@ -27,8 +27,9 @@ lint: $(VENV)/.lint ## style, types and layout; changes nothing
 	find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | sort \
 	  | xargs $(BIN)/clang-format --dry-run --Werror
 
-bench: $(VENV)/.bench ## speed and memory on this machine
-	$(BIN)/pytest bench/ --benchmark-only $(ARGS)
+bench: $(VENV)/.bench $(VENV)/.peers ## speed and memory on this machine; docs and plots of them
+	$(BIN)/pytest bench --benchmark-json=bench/results/cpu.json
+	$(BIN)/python bench/report.py
 
 wheel: $(VENV)/.wheel ## dist/: the sdist, and the wheel made from it
 	rm -rf dist
@@ -44,6 +45,11 @@ $(VENV)/.torch: pyproject.toml constraints.txt
 # pip runs ninja, which compiles what changed
 $(VENV)/.native: $(VENV)/.torch $(NATIVE)
 	$(PIP) --no-build-isolation -e .
+	touch $@
+
+# without their dependencies, which would bring another torch; bench/peers.py does without them
+$(VENV)/.peers: $(VENV)/.torch
+	$(PIP) --no-deps pytorch-metric-learning lightly info-nce-pytorch open_clip_torch
 	touch $@
 
 $(VENV)/.%: $(VENV)/.torch | $(VENV)/.native

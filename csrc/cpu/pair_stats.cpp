@@ -8,6 +8,8 @@
 #include <limits>
 #include <new>
 
+#include <pthread.h>
+
 #include "../tensor.h"
 #include "plan.h"
 
@@ -239,7 +241,11 @@ Tensor empty(const Tensor& like, std::vector<int64_t> shape, ScalarType dtype) {
   return torch::stable::new_empty(like, shape, dtype);
 }
 
-int threads() { return static_cast<int>(torch::stable::get_num_threads()); }
+// OpenMP's workers do not survive a fork, and a child that waits for them waits for ever.
+bool forked = false;
+const int fork_noted = pthread_atfork(nullptr, nullptr, [] { forked = true; });
+
+int threads() { return forked ? 1 : static_cast<int>(torch::stable::get_num_threads()); }
 
 // Inverse norms of both sides. Where rows are packed as unit vectors the engine applies them, else
 // they become part of the problem's scales. With `cosine` unset, nothing.

@@ -1,0 +1,282 @@
+"""What is particular to the C++ backend: instruction sets, tiles, threads, memory, bad programs."""
+
+import math
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+from oracle import VECTORS, differences, evaluate, problem
+
+from contrastloss.backends import cpu
+from contrastloss.channel import COL, EXPECT, INDEX, LSE, MAX, SUM, differs, row_weight, same
+from contrastloss.ops import pair_stats
+
+if cpu.missing() is not None:
+    pytest.skip(f"cpu: {cpu.missing()}", allow_module_level=True)
+
+CLIP = (
+    LSE(pairs=(differs(INDEX),)),
+    LSE(pairs=(differs(INDEX),), axis=COL),
+    SUM("id", pairs=(same(INDEX),)),
+)
+#: programs that take the fused pass, the general one, and both orientations of a tile
+PROGRAMS = {
+    "clip": CLIP,
+    "plain": (LSE(), LSE(axis=COL)),
+    "rows": (LSE(pairs=(differs("i"),)),),
+    "mixed": (LSE(2.0), EXPECT(axis=COL), MAX(pairs=(same("i"),)), SUM("softplus", sign=-1.0)),
+    "weights": (LSE(weight=(row_weight("u"),)), SUM("square", shift="margin", axis=COL)),
+}
+#: more than one tile both ways, ragged; a row of tiles; a block of rows and more; one pair
+SIZES = [(433, 811, 33), (3, 900, 130), (1700, 70, 5), (1, 1, 1), (192, 384, 64)]
+ANY_CPU = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def call_cpu(**call):
+    return pair_stats(**call, backend="cpu")
+
+
+@pytest.fixture(autouse=True)
+def on_cpu(device):
+    if device.type != "cpu":
+        pytest.skip("the tensors are on another device")
+
+
+@pytest.fixture(params=cpu.ISAS)
+def isa(request, monkeypatch):
+    monkeypatch.setattr(cpu, "ISA", request.param)
+    try:
+        call_cpu(x=torch.ones(1, 1), y=None, channels=(LSE(),))
+    except RuntimeError as error:
+        if "not supported here" not in str(error):
+            raise
+        pytest.skip(f"this CPU has no {request.param}")
+    return request.param
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+# ---- values ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_every_instruction_set(isa, name, dtype, symmetric):
+    for m, n, d in SIZES[: 3 if dtype == torch.float32 else 1]:
+        for vectors in ((), ("scale",), VECTORS):
+            call = problem(
+                PROGRAMS[name], m=m, n=n, d=d, dtype=dtype, symmetric=symmetric,
+                vectors=vectors, cosine=True,
+            )  # fmt: skip
+            assert not differences(call_cpu, call), (m, n, d, vectors)
+
+
+@pytest.mark.parametrize(("m", "n", "d"), SIZES)
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+def test_sizes_and_ranges(isa, m, n, d, scale):
+    """At scale 100 scores spread too far for one shift per tile."""
+    for symmetric in (False, True):
+        call = problem(CLIP, m=m, n=n, d=d, symmetric=symmetric, cosine=True, dtype=torch.float32)
+        call["scale"] = torch.tensor(scale)
+        assert not differences(call_cpu, call, rtol=2e-5 * max(1.0, scale / 10)), symmetric
+
+
+def test_scores_of_bf16_are_not_rounded(isa):
+    """Two rows whose products, 257 and 256, are one number in bf16."""
+    x = torch.tensor([[1.0, 1.0]], dtype=torch.bfloat16)
+    y = torch.tensor([[256.0, 1.0], [256.0, 0.0]], dtype=torch.bfloat16)
+    (value,) = call_cpu(x=x, y=y, channels=(LSE(),))
+    assert value.item() == pytest.approx(257 + math.log1p(math.exp(-1)), abs=1e-4)
+
+
+def test_special_values_stay_in_their_rows(isa):
+    """NaN and infinity reach their own row and column, in a tile as far as a row of it."""
+    for bad in (math.nan, math.inf):
+        x, y = torch.randn(2, 70, 40)
+        (clean,) = call_cpu(x=x, y=y, channels=(LSE(),))
+        x[50, 3] = bad
+        (value,) = call_cpu(x=x, y=y, channels=(LSE(),))
+        keep = torch.arange(70) != 50
+        assert torch.equal(value[keep], clean[keep])
+        assert not value[50].isfinite()
+
+
+# ---- the same again ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_repeats_bit_for_bit_at_any_number_of_threads(threads, dtype, symmetric, count):
+    threads(count)
+    call = problem(CLIP, m=700, n=650, d=40, dtype=dtype, symmetric=symmetric, cosine=True)
+    assert not differences(call_cpu, call)
+    values, grads = evaluate(call_cpu, call)
+    for _ in range(3):
+        again, more = evaluate(call_cpu, call)
+        assert all(torch.equal(a, b) for a, b in zip(values, again, strict=True))
+        assert all(torch.equal(grads[name], more[name]) for name in grads)
+
+
+def test_a_frozen_input_changes_no_other_gradient():
+    call = problem(CLIP, m=300, n=500, d=40, dtype=torch.float32, vectors=("scale",), cosine=True)
+    _, everything = evaluate(call_cpu, call)
+    for frozen in ("x", "y", "scale"):
+        _, grads = evaluate(call_cpu, call, frozen=(frozen,))
+        for name, grad in grads.items():
+            torch.testing.assert_close(grad, everything[name], rtol=1e-5, atol=1e-6)
+
+
+# ---- threads -------------------------------------------------------------------------------------
+
+
+def test_serves_several_python_threads_at_once():
+    calls = [problem(CLIP, m=300 + k, n=410, d=24, dtype=torch.float32, seed=k) for k in range(6)]
+    want = [evaluate(call_cpu, call) for call in calls]
+    got = [None] * len(calls)
+
+    def work(k):
+        for _ in range(5):
+            got[k] = evaluate(call_cpu, calls[k])
+
+    workers = [threading.Thread(target=work, args=(k,)) for k in range(len(calls))]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    for (values, grads), (again, more) in zip(want, got, strict=True):
+        for a, b in zip(values, again, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+        for name in grads:
+            torch.testing.assert_close(grads[name], more[name], rtol=1e-4, atol=1e-5)
+
+
+def test_releases_the_gil():
+    """Another Python thread counts on while a call runs."""
+    x = torch.randn(6000, 64)
+    call_cpu(x=x[:8], y=None, channels=(LSE(),))
+    count, stop = [0], threading.Event()
+
+    def tick():
+        while not stop.is_set():
+            count[0] += 1
+
+    worker = threading.Thread(target=tick)
+    worker.start()
+    before = count[0]
+    call_cpu(x=x, y=None, channels=(LSE(3.0), LSE(2.0), LSE(1.5)))
+    during = count[0] - before
+    stop.set()
+    worker.join()
+    assert during > 1000
+
+
+FRESH = """
+import os, sys, torch
+from contrastloss import CLIPLoss
+
+def tasks():
+    return len(os.listdir("/proc/self/task"))
+
+def loss():
+    torch.manual_seed(0)
+    x = torch.randn(700, 32, requires_grad=True)
+    value = CLIPLoss(backend="cpu")(x, torch.randn(700, 32))
+    value.backward()
+    return value.item(), x.grad.norm().item()
+"""
+
+
+def fresh(code):
+    command = [sys.executable, "-c", FRESH + code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@ANY_CPU
+@pytest.mark.parametrize("count", [1, 2])
+def test_starts_no_more_threads_than_torch_may(count):
+    before, after = fresh(
+        f"torch.set_num_threads({count}); torch.ones(1, requires_grad=True).sum().backward();"
+        "before = tasks(); loss(); print(before, tasks())"
+    )
+    assert int(after) - int(before) <= count - 1
+
+
+@ANY_CPU
+def test_works_in_a_forked_child():
+    """On one thread: OpenMP's workers do not survive a fork, and torch would wait for them."""
+    (code,) = fresh(
+        "torch.set_num_threads(2); here = loss(); pid = os.fork()\n"
+        "near = lambda a, b: all(abs(u - v) < 1e-5 * abs(v) for u, v in zip(a, b))\n"
+        "if pid == 0: os._exit(0 if near(loss(), here) else 3)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
+    )
+    assert code == "0"
+
+
+MEMORY = """
+import resource
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+torch.set_num_threads(4)
+loss()
+m, n, d = 1024, 65536, 128
+x, y = torch.randn(m, d, requires_grad=True), torch.randn(n, d, requires_grad=True)
+held = [torch.ones_like(t) for t in (x, y)]  # gradients
+from contrastloss.channel import COL, LSE
+from contrastloss.ops import pair_stats
+before = peak()
+del held
+rows, cols = pair_stats(x, y, (LSE(), LSE(axis=COL)), scale=10.0, cosine=True, backend="cpu")
+(rows.sum() + cols.sum()).backward()
+print(peak() - before)
+"""
+
+
+@ANY_CPU
+def test_memory_does_not_grow_with_threads_times_columns():
+    """Four threads, 65,536 columns of 128 features, where one N x D matrix has 32 MB."""
+    (extra,) = fresh(MEMORY)
+    assert float(extra) <= 28
+
+
+# ---- bad programs --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "values", "message"),
+    [
+        ([], [], "truncated"),
+        ([1, 1, 0, 7, 7, 0], [], "range"),  # an id operand that does not exist
+        ([1, 0, 0, 1, 0, 0, 0, 0, 5, 0, -1, -1], [1.0], "no such value"),
+    ],
+)
+def test_a_malformed_program_is_an_error(code, values, message):
+    """Nothing that reaches the operator past the Python layer reads foreign memory."""
+    x = torch.randn(1, 3, 4)
+    program = torch.tensor(code, dtype=torch.int64), torch.tensor(values, dtype=torch.float64)
+    with pytest.raises((RuntimeError, IndexError), match=message):
+        torch.ops.contrastloss.cpu_forward(
+            x, None, None, None, None, None, None, [], [], *program, False, torch.float32, -1
+        )
+
+
+def test_an_operand_of_the_wrong_length_is_an_error():
+    x, bias = torch.randn(1, 3, 4), torch.zeros(1, 2)
+    code = cpu._encode(cpu.Program((LSE(),))).tensors
+    with pytest.raises(RuntimeError, match="row_bias: got 2 elements, expected 3"):
+        torch.ops.contrastloss.cpu_forward(
+            x, None, None, None, None, bias, None, [], [], *code, False, torch.float32, -1
+        )
