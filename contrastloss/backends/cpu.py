@@ -170,6 +170,11 @@ def _arguments(call: PairCall) -> tuple:
     )
 
 
+@lru_cache(maxsize=128)
+def _mask(needs: frozenset[str]) -> int:
+    return sum(1 << k for k, name in enumerate(Gradients.NAMES) if name in needs)
+
+
 # ---- the operator -------------------------------------------------------------------------------
 
 
@@ -185,14 +190,13 @@ def pair_stats_backward(
     needs: frozenset[str],
 ) -> Gradients:
     """The gradients named in ``needs`` (of :attr:`Gradients.NAMES`), and those of all shifts."""
-    live = sum(1 << k for k, g in enumerate(grads) if g is not None)
-    mask = sum(1 << k for k, name in enumerate(Gradients.NAMES) if name in needs)
+    live = sum([1 << k for k, g in enumerate(grads) if g is not None])
     found = torch.ops.contrastloss.cpu_backward(
         *_arguments(call),
         [o.contiguous() for o in outputs],
         [g.contiguous() for g in grads if g is not None],
         live,
-        mask,
+        _mask(needs),
     )
     result, rest = Gradients(), iter(found)
     for name in Gradients.NAMES:

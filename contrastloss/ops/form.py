@@ -7,6 +7,7 @@ forward, backward and double backward, and what the first two return for fake te
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -114,6 +115,7 @@ def mask(flags: Sequence[bool]) -> int:
     return sum(1 << bit for bit, flag in enumerate(flags) if flag)
 
 
+@lru_cache(maxsize=128)
 def named_in(needs: int) -> frozenset[str]:
     return frozenset(name for bit, name in enumerate(Gradients.NAMES) if needs >> bit & 1)
 

@@ -124,8 +124,7 @@ struct Job {
   }
 };
 
-// ---- the schedule
-// -----------------------------------------------------------------------------------
+// ---- the schedule -------------------------------------------------------------------------------
 
 // Chunk k of n positions in `parts` chunks, whole tiles where there are enough of them.
 inline int64_t chunk_start(int64_t n, int64_t parts, int64_t k, int64_t unit) {
@@ -179,7 +178,7 @@ struct Schedule {
     const int64_t smaller = std::min(m, problem.columns_written() ? n : m);
     unit = P::kUnit;
     parts = std::max<int64_t>(1, std::min<int64_t>({threads, int64_t(work), smaller / unit}));
-    if (parts * unit * 8 < smaller) unit = P::TILE_M;
+    if (parts * P::TILE_M * 8 <= smaller) unit = P::TILE_M;
     if (problem.symmetric) {
       parallel(parts, run_diagonal, this);
       for (phase = 0; parts > 1 && phase < 2 * parts - 1; ++phase) parallel(parts, run_pairs, this);

@@ -9,7 +9,7 @@ class Panels {
   static constexpr int64_t TILE_M = kTileRows, TILE_N = 2 * kTileRows;
   static_assert(TILE_M % NR == 0 && TILE_M % MR == 0, "tiles are whole micro-tiles");
   // chunks of rows and of columns begin at its multiples
-  static constexpr int64_t kUnit = 4 * MR;
+  static constexpr int64_t kUnit = 32;
 
   Panels(const Problem<T>& p, Carver& memory, int64_t block_rows, int64_t tile_cols) : p_(p) {
     const int64_t depth = round_up(p.x.cols, NR);
