@@ -8,9 +8,16 @@
 #include <unistd.h>
 #endif
 
+#ifdef __clang__
+#pragma clang attribute push(                                                                 \
+    __attribute__((                                                                           \
+        target("amx-tile,amx-bf16,avx512bf16,avx512f,avx512dq,avx512bw,avx512vl,avx2,fma"))), \
+    apply_to = function)
+#else
 #pragma GCC push_options
 #pragma GCC target("amx-tile,amx-bf16,avx512bf16,avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")
 #pragma GCC target("prefer-vector-width=512")
+#endif
 
 #include "../channel.h"
 
@@ -58,4 +65,8 @@ const Engine amx_engine = {
 };
 }  // namespace contrastloss::cpu
 
+#ifdef __clang__
+#pragma clang attribute pop
+#else
 #pragma GCC pop_options
+#endif

@@ -1,8 +1,12 @@
 // The engine for avx2.
 #include "isa_begin.h"
 
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
+#endif
 
 #include "../channel.h"
 
@@ -24,4 +28,8 @@ const Engine avx2_engine = {"avx2", supported, false, routines<float, Panels<flo
                             routines<double, Panels<double>>()};
 }  // namespace contrastloss::cpu
 
+#ifdef __clang__
+#pragma clang attribute pop
+#else
 #pragma GCC pop_options
+#endif

@@ -1,8 +1,14 @@
 // The engine for avx512.
 #include "isa_begin.h"
 
+#ifdef __clang__
+#pragma clang attribute push( \
+    __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma"))), apply_to = function)
+#else
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,prefer-vector-width=512")
+#pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")
+#pragma GCC target("prefer-vector-width=512")
+#endif
 
 #include "../channel.h"
 
@@ -25,4 +31,8 @@ const Engine avx512_engine = {"avx512", supported, false, routines<float, Panels
                               routines<double, Panels<double>>()};
 }  // namespace contrastloss::cpu
 
+#ifdef __clang__
+#pragma clang attribute pop
+#else
 #pragma GCC pop_options
+#endif

@@ -29,7 +29,7 @@ const Engine& engine(int64_t level) {
 }
 
 // Kept from call to call up to this size; mapping fresh pages costs more than small problems do.
-constexpr int64_t kKept = int64_t(8) << 20;
+constexpr int64_t kKept = int64_t(16) << 20;
 
 class Scratch {
  public:
