@@ -20,12 +20,13 @@ demo: $(VENV)/.demo ## train on a small data set, no download
 test: $(VENV)/.test ## all tests; ARGS="-k clip" narrows them
 	$(BIN)/pytest $(ARGS)
 
-lint: $(VENV)/.lint ## style, types and layout; changes nothing
+lint: $(VENV)/.lint ## style, types, layout, generated pages; changes nothing
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | sort \
 	  | xargs $(BIN)/clang-format --dry-run --Werror
+	$(BIN)/python bench/report.py --check
 
 bench: $(VENV)/.bench $(VENV)/.peers ## speed and memory on this machine; docs and plots of them
 	$(BIN)/pytest bench --benchmark-json=bench/results/cpu.json
