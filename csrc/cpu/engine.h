@@ -24,7 +24,7 @@ struct Workspace {
   int64_t layout(const Problem<T>& p, Carver memory) {
     const int64_t m = p.x.rows, n = p.y.rows;
     const int64_t budget = (int64_t(1) << 20) / p.x.cols / P::TILE_N * P::TILE_N;
-    block_rows = std::min(std::clamp(budget, P::TILE_N, 4 * P::TILE_N), m);
+    block_rows = std::min(std::clamp(budget, P::TILE_N, 6 * P::TILE_N), m);
     const int64_t cols = std::min(P::TILE_N, n);
     // a turned tile has up to TILE_M columns that were rows
     const bool turned = p.symmetric && !p.mirror;

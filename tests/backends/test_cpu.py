@@ -30,7 +30,7 @@ PROGRAMS = {
     "weights": (LSE(weight=(row_weight("u"),)), SUM("square", shift="margin", axis=COL)),
 }
 #: more than one tile both ways, ragged; a row of tiles; a block of rows and more; one pair
-SIZES = [(433, 811, 33), (3, 900, 130), (1700, 70, 5), (1, 1, 1), (192, 384, 64)]
+SIZES = [(433, 811, 33), (3, 900, 130), (2500, 70, 5), (1, 1, 1), (192, 384, 64)]
 ANY_CPU = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
