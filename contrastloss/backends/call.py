@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from ..channel import COL, INDEX, ROW, Axis, Program
 
-__all__ = ["Gradients", "PairCall"]
+__all__ = ["Gradients", "PairCall", "mask", "stat_dtype"]
 
 
 @dataclass(eq=False)
@@ -51,8 +52,7 @@ class PairCall:
 
     @property
     def stat_dtype(self) -> torch.dtype:
-        """fp64 for fp64, fp32 for everything else."""
-        return torch.float64 if self.x.dtype == torch.float64 else torch.float32
+        return stat_dtype(self.x)
 
     def operand(self, axis: Axis, name: str) -> Tensor | None:
         """The vector called ``name``; None is the position itself, for INDEX without an operand."""
@@ -82,6 +82,16 @@ class PairCall:
         if self.cosine:
             extra.add("cosine")
         return self.program.features | extra
+
+
+def stat_dtype(x: Tensor) -> torch.dtype:
+    """Of scores and statistics of x: fp64 for fp64, fp32 for everything else."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def mask(flags: Iterable[bool]) -> int:
+    """Flags as the bits of a number, the first one lowest."""
+    return sum([1 << bit for bit, flag in enumerate(flags) if flag])
 
 
 @dataclass

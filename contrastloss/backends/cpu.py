@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..channel import COL, EXPECT, INDEX, LSE, MAX, PSI, ROW, SUM, Axis, Channel, Program, Term
-from .call import Gradients, PairCall
+from .call import Gradients, PairCall, mask
 
 __all__ = ["DECLINES", "missing", "pair_stats_backward", "pair_stats_forward", "slow", "why_not"]
 
@@ -170,11 +170,6 @@ def _arguments(call: PairCall) -> tuple:
     )
 
 
-@lru_cache(maxsize=128)
-def _mask(needs: frozenset[str]) -> int:
-    return sum(1 << k for k, name in enumerate(Gradients.NAMES) if name in needs)
-
-
 # ---- the operator -------------------------------------------------------------------------------
 
 
@@ -190,13 +185,12 @@ def pair_stats_backward(
     needs: frozenset[str],
 ) -> Gradients:
     """The gradients named in ``needs`` (of :attr:`Gradients.NAMES`), and those of all shifts."""
-    live = sum([1 << k for k, g in enumerate(grads) if g is not None])
     found = torch.ops.contrastloss.cpu_backward(
         *_arguments(call),
         [o.contiguous() for o in outputs],
         [g.contiguous() for g in grads if g is not None],
-        live,
-        _mask(needs),
+        mask([g is not None for g in grads]),
+        mask([name in needs for name in Gradients.NAMES]),
     )
     result, rest = Gradients(), iter(found)
     for name in Gradients.NAMES:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..backends import Gradients, PairCall, choose, reference
+from ..backends import Gradients, PairCall, choose, reference, stat_dtype
 from ..channel import COL, ROW, Axis, Program
 
 __all__ = [
@@ -25,7 +25,6 @@ __all__ = [
     "fake_backward",
     "fake_forward",
     "forward",
-    "mask",
 ]
 
 OPERANDS = (
@@ -67,7 +66,7 @@ class Form:
 
     def call(self) -> PairCall:
         program = Program.decode(self.program)
-        stat = torch.float64 if self.x.dtype == torch.float64 else torch.float32
+        stat = stat_dtype(self.x)
 
         def vector(value: Tensor | None, axis: Axis) -> Tensor | None:
             if value is None:
@@ -109,10 +108,6 @@ class Form:
         if value.shape != like.shape:
             value = value.sum_to_size(like.shape)
         return value if value.dtype == like.dtype else value.to(like.dtype)
-
-
-def mask(flags: Sequence[bool]) -> int:
-    return sum(1 << bit for bit, flag in enumerate(flags) if flag)
 
 
 @lru_cache(maxsize=128)
@@ -164,7 +159,7 @@ def backward(*args: Any) -> list[Tensor]:
 
 def fake_forward(*inputs: Any) -> list[Tensor]:
     form = Form(*inputs)
-    stat = torch.float64 if form.x.dtype == torch.float64 else torch.float32
+    stat = stat_dtype(form.x)
     outputs = []
     for channel in Program.decode(form.program).channels:
         shape = (*form.lead, form.length(channel.axis))

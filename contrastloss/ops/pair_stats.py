@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..backends import mask, stat_dtype
 from ..channel import COL, ROW, Channel, Program
 from .check import check_channels, check_operands
 from .form import (
@@ -25,7 +26,6 @@ from .form import (
     fake_backward,
     fake_forward,
     forward,
-    mask,
 )
 from .results import named
 
@@ -91,8 +91,7 @@ def pair_stats(
     vectors = [scale, row_scale, col_scale, row_bias, col_bias]
     check_operands(x, y, vectors, rows, cols, program, compute_dtype)
     if isinstance(scale, (int, float)):
-        stat = torch.float64 if x.dtype == torch.float64 else torch.float32
-        vectors[0] = torch.full((), scale, dtype=stat, device=x.device)
+        vectors[0] = torch.full((), scale, dtype=stat_dtype(x), device=x.device)
     if compute_dtype is None:
         compute_dtype = _autocast_dtype(x)
     settings = (program.text, cosine, compute_dtype, backend)

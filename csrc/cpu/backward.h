@@ -72,9 +72,8 @@ struct Backward {
 
   void visit(const Tile<T>& t, bool mirrored) {
     const std::vector<Logs> logs = plan(t, mirrored);
-    if (fused(t, logs)) return;
-    std::vector<Cover> covered;
-    for (const Group<T>& group : problem.groups) covered.push_back(cover(group, t, true));
+    const std::vector<Cover> covered = covers(problem, t);
+    if (fused(t, covered, logs)) return;
     T *s = scratch.row, *z = s + t.ld, *g = z + t.ld, *w_row = g + t.ld;
     for (int64_t r = 0; r < t.m; ++r) {
       const int64_t i = t.i0 + r;
@@ -97,10 +96,10 @@ struct Backward {
 
   // Most tiles of most losses: LSE channels alone, of one group without weights and of theta 1,
   // whose sums lie close together. One pass from products to H.
-  bool fused(const Tile<T>& t, const std::vector<Logs>& logs) {
+  bool fused(const Tile<T>& t, const std::vector<Cover>& covered, const std::vector<Logs>& logs) {
     const Sums<T>& out = problem.sums;
     if (problem.gamma || out.row_bias || out.col_bias || out.col_dot) return false;
-    const int group = only_group(problem, t);
+    const int group = only_group(covered);
     if (group < 0) return false;
     const Logs* only = nullptr;
     for (const Logs& l : logs)
@@ -125,7 +124,7 @@ struct Backward {
     const T* column = l.column;
     for (int64_t r = 0; r < t.m; ++r) {
       const int64_t i = t.i0 + r;
-      const T left = problem.a ? problem.scale * problem.a[i] : problem.scale;
+      const T left = row_factor(problem, i);
       const T start = (problem.beta ? problem.beta[i] : T(0)) - l.middle;
       T row = 0, total = 0;
       for (const Ref<T>& c : l.rows) row += factor(*c, i, l.middle);

@@ -39,15 +39,15 @@ struct Forward {
   // `mirrored`: the tile above the diagonal also stands for the one below it, so that every
   // channel is reduced along both axes into the same state.
   void visit(const Tile<T>& t, bool mirrored) {
-    if (fused(t, mirrored)) return;
+    const std::vector<Cover> covered = covers(problem, t);
+    if (fused(t, covered, mirrored)) return;
     for (int64_t r = 0; r < t.m; ++r)
       score_row(problem, t.i0 + r, t.j0, t.n, t.s + r * t.ld, t.s + r * t.ld);
     for (size_t g = 0; g < problem.groups.size(); ++g) {
       const Group<T>& group = problem.groups[g];
-      const Cover covered = cover(group, t, true);
-      if (covered == Cover::NONE) continue;
+      if (covered[g] == Cover::NONE) continue;
       const T* w = nullptr;
-      if (covered == Cover::SOME) {
+      if (covered[g] == Cover::SOME) {
         for (int64_t r = 0; r < t.m; ++r)
           weight_row(group, t.i0 + r, t.j0, t.n, scratch.w + r * t.ld);
         w = scratch.w;
@@ -64,19 +64,30 @@ struct Forward {
     }
   }
 
+  struct Sides {
+    std::vector<Ref<T>> rows, columns;
+  };
+
+  // The LSE channels of a group and theta, by the axes along which a tile adds to them.
+  Sides sides(int group, T theta, bool mirrored) const {
+    Sides found;
+    for (const Channel<T>& c : problem.channels) {
+      if (c.group != group || c.kind != Kind::LSE || c.theta != theta) continue;
+      if (!c.column || mirrored) found.rows.push_back({&c});
+      if (c.column || mirrored) found.columns.push_back({&c});
+    }
+    return found;
+  }
+
   // Most tiles of most losses: LSE channels alone, of theta 1 and without weights, of scores whose
   // bound serves as the shift. One pass from products to sums; scores are not even stored.
-  bool fused(const Tile<T>& t, bool mirrored) {
+  bool fused(const Tile<T>& t, const std::vector<Cover>& covered, bool mirrored) {
     if (!problem.bounded(kSpread<T>) || problem.gamma) return false;
-    const int group = only_group(problem, t);
+    const int group = only_group(covered);
     if (group < 0) return false;
-    std::vector<Ref<T>> rows, columns;
-    for (const Channel<T>& c : problem.channels) {
-      if (c.group != group) continue;
-      if (c.kind != Kind::LSE || c.theta != T(1)) return false;
-      if (!c.column || mirrored) rows.push_back({&c});
-      if (c.column || mirrored) columns.push_back({&c});
-    }
+    for (const Channel<T>& c : problem.channels)
+      if (c.group == group && (c.kind != Kind::LSE || c.theta != T(1))) return false;
+    const auto [rows, columns] = sides(group, T(1), mirrored);
     if (problem.b) {
       columns.empty() ? add_exp<true, false>(t, rows, columns)
                       : add_exp<true, true>(t, rows, columns);
@@ -96,7 +107,7 @@ struct Forward {
     for (int64_t j = 0; COLUMNS && j < t.n; ++j) column[j] = 0;
     for (int64_t r = 0; r < t.m; ++r) {
       const int64_t i = t.i0 + r;
-      const T left = problem.a ? problem.scale * problem.a[i] : problem.scale;
+      const T left = row_factor(problem, i);
       const T start = (problem.beta ? problem.beta[i] : T(0)) - shift;
       const T* dot = t.s + r * t.ld;
       T total = 0;
@@ -141,12 +152,7 @@ struct Forward {
 
   // LSE channels alone: the case that nearly every loss is.
   void plain(int g, T theta, const Tile<T>& t, const T* z, bool mirrored, T low, T high) {
-    std::vector<Ref<T>> rows, columns;
-    for (const Channel<T>& c : problem.channels) {
-      if (c.group != g || c.kind != Kind::LSE || c.theta != theta) continue;
-      if (!c.column || mirrored) rows.push_back({&c});
-      if (c.column || mirrored) columns.push_back({&c});
-    }
+    const auto [rows, columns] = sides(g, theta, mirrored);
     if (rows.empty() && columns.empty()) return;
     if (!columns.empty() && !rows.empty() && high - low <= kSpread<T>) {
       shared(rows, columns, t, z, high);

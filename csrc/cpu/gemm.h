@@ -6,8 +6,7 @@
 // B is packed in panels of NR columns; A is read by broadcast, in place. One micro-kernel of
 // MR x NR accumulators serves all three products of a tile: S = X Y^T, dX += H Y, dY += H^T X.
 
-// An element of a product: a float, a double, or a pair of bf16 values multiplied and added to one
-// float (then K counts pairs).
+// An element of a product.
 template <class T>
 struct Product {
   using Acc = T;

@@ -144,17 +144,29 @@ void term_row(const Term<T>& term, int64_t i, int64_t j0, int64_t n, T* w) {
   }
 }
 
-// The one group of which a tile sees pairs, if it sees all of them and no other group any; else -1.
+// What a tile sees of every group.
 template <class T>
-int only_group(const Problem<T>& p, const Tile<T>& t) {
+std::vector<Cover> covers(const Problem<T>& p, const Tile<T>& t) {
+  std::vector<Cover> found;
+  for (const Group<T>& group : p.groups) found.push_back(cover(group, t, true));
+  return found;
+}
+
+// The one group of which a tile sees pairs, if it sees all of them and no other group any; else -1.
+inline int only_group(const std::vector<Cover>& covered) {
   int found = -1;
-  for (size_t g = 0; g < p.groups.size(); ++g) {
-    const Cover covered = cover(p.groups[g], t, true);
-    if (covered == Cover::NONE) continue;
-    if (covered == Cover::SOME || found >= 0) return -1;
+  for (size_t g = 0; g < covered.size(); ++g) {
+    if (covered[g] == Cover::NONE) continue;
+    if (covered[g] == Cover::SOME || found >= 0) return -1;
     found = static_cast<int>(g);
   }
   return found;
+}
+
+// scale a_i
+template <class T>
+inline T row_factor(const Problem<T>& p, int64_t i) {
+  return p.a ? p.scale * p.a[i] : p.scale;
 }
 
 // The log-weights of row i against [j0, j0 + n).
@@ -198,7 +210,7 @@ void logits_row(const T* s, const T* w, T theta, int64_t n, T* z) {
 // In place: s = <x, y> -> scale a b <x, y> + beta + gamma.
 template <class T>
 void score_row(const Problem<T>& p, int64_t i, int64_t j0, int64_t n, const T* dot, T* s) {
-  const T left = p.a ? p.scale * p.a[i] : p.scale;
+  const T left = row_factor(p, i);
   const T beta = p.beta ? p.beta[i] : T(0);
   const T* b = p.b ? p.b + j0 : nullptr;
   const T* gamma = p.gamma ? p.gamma + j0 : nullptr;
