@@ -70,10 +70,11 @@ struct Backward {
     return c.grad_lse[k] * c.theta * VecMath::exp(middle - c.lse[k]);
   }
 
-  void visit(const Tile<T>& t, bool mirrored) {
+  // Of <G, dots> only `part` is counted: half where every pair of a mirrored problem is met twice.
+  void visit(const Tile<T>& t, bool mirrored, T part) {
     const std::vector<Logs> logs = plan(t, mirrored);
     const std::vector<Cover> covered = covers(problem, t);
-    if (fused(t, covered, logs)) return;
+    if (fused(t, covered, logs, mirrored, part)) return;
     T *s = scratch.row, *z = s + t.ld, *g = z + t.ld, *w_row = g + t.ld;
     for (int64_t r = 0; r < t.m; ++r) {
       const int64_t i = t.i0 + r;
@@ -90,55 +91,91 @@ struct Backward {
         for (const Channel<T>& c : problem.channels)
           if (c.group == static_cast<int>(k)) add(c, t, i, mirrored, s, w, z, g);
       }
-      finish_row(t, i, g, dot);
+      finish_row(t, i, g, dot, part);
     }
   }
 
-  // Most tiles of most losses: LSE channels alone, of one group without weights and of theta 1,
-  // whose sums lie close together. One pass from products to H.
-  bool fused(const Tile<T>& t, const std::vector<Cover>& covered, const std::vector<Logs>& logs) {
+  // Most tiles of most losses: LSE channels of theta 1, whose sums lie close together or belong to
+  // the rows alone, beside plain sums. One pass from products to H.
+  bool fused(const Tile<T>& t, const std::vector<Cover>& covered, const std::vector<Logs>& logs,
+             bool mirrored, T part) {
     const Sums<T>& out = problem.sums;
     if (problem.gamma || out.row_bias || out.col_bias || out.col_dot) return false;
-    const int group = only_group(covered);
-    if (group < 0) return false;
-    const Logs* only = nullptr;
+    const Roles found = roles(problem, covered, [](const Channel<T>& c) {
+      return (c.grad || c.grad_lse) && !(c.plain() && static_cast<Psi>(c.psi) == Psi::One);
+    });
+    if (!found.fusable) return false;
+    Pass pass{found, nullptr, mirrored, part};
     for (const Logs& l : logs)
-      if (l.group == group) {
-        if (only || !l.shared || l.theta != T(1)) return false;
-        only = &l;
-      }
-    for (const Channel<T>& c : problem.channels)
-      if (c.group == group && c.kind != Kind::LSE && (c.grad || c.grad_lse)) return false;
-    if (only == nullptr) return false;
-    if (problem.b) {
-      out.row_dot ? to_h<true, true>(t, *only) : to_h<true, false>(t, *only);
-    } else {
-      out.row_dot ? to_h<false, true>(t, *only) : to_h<false, false>(t, *only);
-    }
+      if (l.group == found.logs && l.theta == T(1)) pass.logs = &l;
+    const Logs& l = *pass.logs;
+    if (!l.shared && !(l.columns.empty() && l.rows.size() == 1)) return false;
+    problem.b ? to_h<true>(t, pass) : to_h<false>(t, pass);
     return true;
   }
 
-  template <bool SCALED, bool DOT>
-  void to_h(const Tile<T>& t, const Logs& l) {
+  struct Pass {
+    Roles found;
+    const Logs* logs;
+    bool mirrored;
+    T part;
+  };
+
+  template <bool SCALED>
+  void to_h(const Tile<T>& t, const Pass& pass) {
+    if (pass.found.masked) {
+      problem.sums.row_dot ? to_h<SCALED, true, true>(t, pass) : to_h<SCALED, true, false>(t, pass);
+    } else {
+      problem.sums.row_dot ? to_h<SCALED, false, true>(t, pass)
+                           : to_h<SCALED, false, false>(t, pass);
+    }
+  }
+
+  template <bool SCALED, bool MASKED, bool DOT>
+  void to_h(const Tile<T>& t, const Pass& pass) {
+    const Logs& l = *pass.logs;
     const T* b = SCALED ? problem.b + t.j0 : nullptr;
-    const T* column = l.column;
+    T *column = scratch.columns, *slopes = column + t.ld, *kept = scratch.row, *taken = kept + t.ld;
+    for (int64_t j = 0; !l.shared && j < t.n; ++j) column[j] = 0;
+    for (int64_t j = 0; MASKED && j < t.n; ++j) slopes[j] = slope(pass, true, t.j0 + j);
     for (int64_t r = 0; r < t.m; ++r) {
       const int64_t i = t.i0 + r;
-      const T left = row_factor(problem, i);
-      const T start = (problem.beta ? problem.beta[i] : T(0)) - l.middle;
+      const T left = row_factor(problem, i), beta = problem.beta ? problem.beta[i] : T(0);
+      // shared: row e^(z - T), else the row's own slope e^(z - L); of an empty row 0 e^-inf
+      const T lse = l.shared ? l.middle : l.rows[0]->lse[i];
+      const T middle = lse == T(-INFINITY) ? T(INFINITY) : lse, start = beta - middle;
       T row = 0, total = 0;
-      for (const Ref<T>& c : l.rows) row += factor(*c, i, l.middle);
+      for (const Ref<T>& c : l.rows) row += factor(*c, i, middle);
+      if (MASKED) {
+        mask_row(problem, pass.found.logs, t, i, kept);
+        mask_row(problem, pass.found.sums, t, i, taken);
+      }
+      const T own = MASKED ? slope(pass, false, i) : T(0);
       T* dot = t.s + r * t.ld;
 #pragma omp simd reduction(+ : total)
       for (int64_t j = 0; j < t.n; ++j) {
         const T right = SCALED ? b[j] : T(1);
         const T product = dot[j] * right;
-        const T g = VecMath::exp(product * left + start) * (row + column[j]);
+        T g = VecMath::exp(product * left + start) * (row + column[j]);
+        if (MASKED) {
+          g = kept[j] == T(0) ? g : T(0);
+          g += taken[j] == T(0) ? own + slopes[j] : T(0);
+        }
         if (DOT) total += g * product;
         dot[j] = g * (left * right);
       }
-      if (DOT) problem.sums.row_dot[i] += total;
+      if (DOT) problem.sums.row_dot[i] += total * pass.part;
     }
+  }
+
+  // d loss / d s of every pair that the plain sums of row or column k take.
+  T slope(const Pass& pass, bool column, int64_t k) const {
+    T total = 0;
+    for (const Channel<T>& c : problem.channels)
+      if (c.group == pass.found.sums && c.plain() && static_cast<Psi>(c.psi) == Psi::Id && c.grad &&
+          (c.column == column || pass.mirrored))
+        total += c.sign * c.grad[k];
+    return total;
   }
 
   void add_logs(const Logs& l, const Tile<T>& t, int64_t i, const T* s, const T* w, T* z, T* g) {
@@ -252,7 +289,7 @@ struct Backward {
   }
 
   // Sums over the row, then H in place of the products.
-  void finish_row(const Tile<T>& t, int64_t i, const T* g, T* dot) {
+  void finish_row(const Tile<T>& t, int64_t i, const T* g, T* dot, T part) {
     const Sums<T>& out = problem.sums;
     const T* b = problem.b ? problem.b + t.j0 : nullptr;
     if (out.row_bias) {
@@ -267,7 +304,7 @@ struct Backward {
       T total = 0;
 #pragma omp simd reduction(+ : total)
       for (int64_t j = 0; j < t.n; ++j) total += g[j] * dot[j] * (b ? b[j] : T(1));
-      out.row_dot[i] += total;
+      out.row_dot[i] += total * part;
     }
     const T a = problem.a ? problem.a[i] : T(1), left = problem.scale * a;
     if (out.col_dot)

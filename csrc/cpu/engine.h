@@ -50,8 +50,9 @@ struct Job {
   Workspace<T, P> work{problem};
   typename P::Session session{};
 
-  // Rows [r0, r1) x columns [c0, c1); `triangle`: both are the same chunk of a symmetric problem.
-  void run(int64_t r0, int64_t r1, int64_t c0, int64_t c1, bool triangle) {
+  // Rows [r0, r1) x columns [c0, c1); `triangle`: both are the same chunk of a symmetric problem;
+  // `strip`: they are rows of a symmetric problem and all of its columns.
+  void run(int64_t r0, int64_t r1, int64_t c0, int64_t c1, bool triangle, bool strip) {
     for (int64_t b0 = r0; b0 < r1; b0 += work.block_rows) {
       const int64_t rows = std::min(work.block_rows, r1 - b0);
       work.products->pack_rows(b0, rows);
@@ -61,7 +62,7 @@ struct Job {
         for (int64_t i0 = b0; i0 < b0 + rows; i0 += P::TILE_M) {
           const int64_t m = std::min(P::TILE_M, b0 + rows - i0);
           if (!triangle || i0 + m <= j0) {
-            tile(b0, i0, m, j0, j0, n, problem.symmetric);
+            tile(b0, i0, m, j0, j0, n, problem.symmetric && !strip);
           } else {
             triangle_tile(b0, i0, m, j0, n);
           }
@@ -73,7 +74,7 @@ struct Job {
   // A tile that may meet the diagonal: its square on it, and what lies to the right of that.
   void triangle_tile(int64_t b0, int64_t i0, int64_t m, int64_t j0, int64_t n) {
     if (i0 >= j0 + n) return;  // below: the mirror image of tiles that are visited
-    tile(b0, i0, m, j0, i0, std::min(m, j0 + n - i0), false);
+    tile(b0, i0, m, j0, i0, m, false);
     const int64_t right = i0 + P::TILE_M;
     if (right < j0 + n) tile(b0, i0, m, j0, right, j0 + n - right, true);
   }
@@ -84,22 +85,24 @@ struct Job {
     const int64_t d = problem.x.cols;
     Tile<T> t{work.tile, work.ld, i0, m, j, n};
     work.products->scores(i0 - b0, m, j - j0, n, t.s, t.ld);
+    // across the diagonal: with both orientations in H, one product has all of the rows' gradient
+    const bool whole = problem.symmetric && !above && problem.strips(BACKWARD);
     if (above && !problem.mirror) {
       turned(t);
     } else {
-      visit(t, above);
+      visit(t, above || (BACKWARD && whole), whole ? T(0.5) : T(1));
     }
     if constexpr (BACKWARD) {
       T* dx = problem.sums.dx;
-      T* dy = problem.symmetric ? dx : problem.sums.dy;
+      T* dy = whole ? nullptr : problem.symmetric ? dx : problem.sums.dy;
       work.products->gradients(i0 - b0, m, j - j0, n, t.s, t.ld, dx ? dx + i0 * d : nullptr,
                                dy ? dy + j * d : nullptr);
     }
   }
 
-  void visit(const Tile<T>& t, bool mirrored) {
+  void visit(const Tile<T>& t, bool mirrored, T part = 1) {
     if constexpr (BACKWARD) {
-      Backward<T>{problem, work.tile_scratch}.visit(t, mirrored);
+      Backward<T>{problem, work.tile_scratch}.visit(t, mirrored, part);
     } else {
       Forward<T>{problem, work.tile_scratch}.visit(t, mirrored);
     }
@@ -140,13 +143,15 @@ struct Schedule {
 
   void job(int64_t row_chunk, int64_t col_chunk, bool all_columns) {
     const int64_t m = problem.x.rows, n = problem.y.rows;
-    const int64_t chunks = problem.symmetric ? chunks_symmetric() : parts;
+    const int64_t chunks = problem.symmetric && !all_columns ? chunks_symmetric() : parts;
     const int64_t r0 = chunk_start(m, chunks, row_chunk, unit);
     const int64_t r1 = chunk_start(m, chunks, row_chunk + 1, unit);
     const int64_t c0 = all_columns ? 0 : chunk_start(n, chunks, col_chunk, unit);
     const int64_t c1 = all_columns ? n : chunk_start(n, chunks, col_chunk + 1, unit);
     if (r0 >= r1 || c0 >= c1) return;
-    Job<T, P, BACKWARD>{problem}.run(r0, r1, c0, c1, problem.symmetric && row_chunk == col_chunk);
+    const bool strip = problem.symmetric && all_columns;
+    const bool triangle = problem.symmetric && !strip && row_chunk == col_chunk;
+    Job<T, P, BACKWARD>{problem}.run(r0, r1, c0, c1, triangle, strip);
   }
 
   int64_t chunks_symmetric() const { return parts == 1 ? 1 : 2 * parts; }
@@ -178,7 +183,9 @@ struct Schedule {
     unit = P::kUnit;
     parts = std::max<int64_t>(1, std::min<int64_t>({threads, int64_t(work), smaller / unit}));
     if (parts * P::TILE_M * 8 <= smaller) unit = P::TILE_M;
-    if (problem.symmetric) {
+    if (problem.symmetric && parts > 1 && problem.strips(BACKWARD) && work < 5.0 * parts * parts) {
+      parallel(parts, run_rows, this);
+    } else if (problem.symmetric) {
       parallel(parts, run_diagonal, this);
       for (phase = 0; parts > 1 && phase < 2 * parts - 1; ++phase) parallel(parts, run_pairs, this);
     } else if (parts == 1 || !problem.columns_written()) {

@@ -79,49 +79,74 @@ struct Forward {
     return found;
   }
 
-  // Most tiles of most losses: LSE channels alone, of theta 1 and without weights, of scores whose
-  // bound serves as the shift. One pass from products to sums; scores are not even stored.
+  // Most tiles of most losses: LSE channels of theta 1, of scores whose bound serves as the shift,
+  // beside plain sums and counts. One pass from products to sums; scores are not even stored.
   bool fused(const Tile<T>& t, const std::vector<Cover>& covered, bool mirrored) {
     if (!problem.bounded(kSpread<T>) || problem.gamma) return false;
-    const int group = only_group(covered);
-    if (group < 0) return false;
-    for (const Channel<T>& c : problem.channels)
-      if (c.group == group && (c.kind != Kind::LSE || c.theta != T(1))) return false;
-    const auto [rows, columns] = sides(group, T(1), mirrored);
+    const Roles found = roles(problem, covered, [](const Channel<T>&) { return true; });
+    if (!found.fusable) return false;
+    bool columns = false;
+    for (const Channel<T>& c : problem.channels) columns |= c.column || mirrored;
     if (problem.b) {
-      columns.empty() ? add_exp<true, false>(t, rows, columns)
-                      : add_exp<true, true>(t, rows, columns);
+      columns ? add_exp<true, true>(t, found, mirrored) : add_exp<true, false>(t, found, mirrored);
     } else {
-      columns.empty() ? add_exp<false, false>(t, rows, columns)
-                      : add_exp<false, true>(t, rows, columns);
+      columns ? add_exp<false, true>(t, found, mirrored)
+              : add_exp<false, false>(t, found, mirrored);
     }
     return true;
   }
 
   template <bool SCALED, bool COLUMNS>
-  void add_exp(const Tile<T>& t, const std::vector<Ref<T>>& rows,
-               const std::vector<Ref<T>>& columns) {
+  void add_exp(const Tile<T>& t, const Roles& found, bool mirrored) {
+    found.masked ? add_exp<SCALED, COLUMNS, true>(t, found, mirrored)
+                 : add_exp<SCALED, COLUMNS, false>(t, found, mirrored);
+  }
+
+  template <bool SCALED, bool COLUMNS, bool MASKED>
+  void add_exp(const Tile<T>& t, const Roles& found, bool mirrored) {
     const T shift = problem.bound;
     const T* b = SCALED ? problem.b + t.j0 : nullptr;
-    T* column = scratch.columns;
-    for (int64_t j = 0; COLUMNS && j < t.n; ++j) column[j] = 0;
+    T *exps = scratch.columns, *sums = exps + t.ld, *counts = sums + t.ld;
+    T *kept = scratch.row, *taken = kept + t.ld;
+    for (int64_t j = 0; COLUMNS && j < t.n; ++j) exps[j] = sums[j] = counts[j] = 0;
     for (int64_t r = 0; r < t.m; ++r) {
       const int64_t i = t.i0 + r;
-      const T left = row_factor(problem, i);
-      const T start = (problem.beta ? problem.beta[i] : T(0)) - shift;
-      const T* dot = t.s + r * t.ld;
-      T total = 0;
-#pragma omp simd reduction(+ : total)
-      for (int64_t j = 0; j < t.n; ++j) {
-        const T s = SCALED ? dot[j] * left * b[j] : dot[j] * left;
-        const T e = VecMath::exp_bounded(s + start);
-        total += e;
-        if (COLUMNS) column[j] += e;
+      const T left = row_factor(problem, i), beta = problem.beta ? problem.beta[i] : T(0);
+      if (MASKED) {
+        mask_row(problem, found.logs, t, i, kept);
+        mask_row(problem, found.sums, t, i, taken);
       }
-      for (const Ref<T>& c : rows) fold(*c, i, shift, total, 0.0);
+      const T* dot = t.s + r * t.ld;
+      T total = 0, sum = 0, count = 0;
+#pragma omp simd reduction(+ : total, sum, count)
+      for (int64_t j = 0; j < t.n; ++j) {
+        const T s = (SCALED ? dot[j] * left * b[j] : dot[j] * left) + beta;
+        T e = VecMath::exp_bounded(s - shift);
+        if (MASKED) {
+          e = kept[j] == T(0) ? e : T(0);
+          const T one = taken[j] == T(0) ? T(1) : T(0), v = taken[j] == T(0) ? s : T(0);
+          sum += v, count += one;
+          if (COLUMNS) sums[j] += v, counts[j] += one;
+        }
+        total += e;
+        if (COLUMNS) exps[j] += e;
+      }
+      put(found, false, mirrored, i, total, sum, count);
     }
-    for (const Ref<T>& c : columns)
-      for (int64_t j = 0; j < t.n; ++j) fold(*c, t.j0 + j, shift, column[j], 0.0);
+    for (int64_t j = 0; COLUMNS && j < t.n; ++j)
+      put(found, true, mirrored, t.j0 + j, exps[j], sums[j], counts[j]);
+  }
+
+  // One row's or column's part of a fused tile, to the channels along that axis.
+  void put(const Roles& found, bool column, bool mirrored, int64_t k, T exps, T sum, T count) {
+    for (const Channel<T>& c : problem.channels) {
+      if (c.column != column && !mirrored) continue;
+      if (c.kind == Kind::LSE) {
+        if (c.group == found.logs) fold(c, k, problem.bound, exps, 0.0);
+      } else if (c.group == found.sums) {
+        c.sum[k] += static_cast<Psi>(c.psi) == Psi::One ? count : c.sign * sum;
+      }
+    }
   }
 
   // ---- LSE and EXPECT -------------------------------------------------------------------------

@@ -152,14 +152,30 @@ std::vector<Cover> covers(const Problem<T>& p, const Tile<T>& t) {
   return found;
 }
 
-// The one group of which a tile sees pairs, if it sees all of them and no other group any; else -1.
-inline int only_group(const std::vector<Cover>& covered) {
-  int found = -1;
-  for (size_t g = 0; g < covered.size(); ++g) {
-    if (covered[g] == Cover::NONE) continue;
-    if (covered[g] == Cover::SOME || found >= 0) return -1;
-    found = static_cast<int>(g);
+// What one pass over a tile serves at once: the LSE channels of theta 1 of one group, and the plain
+// sums and counts of one group, each behind its tests. -1: the tile sees no pair for them.
+struct Roles {
+  bool fusable = false;
+  int logs = -1, sums = -1;
+  bool masked = false;  // there are tests to make, or sums
+};
+
+// Of the channels that `asked` picks; the others have nothing to do.
+template <class T, class Asked>
+Roles roles(const Problem<T>& p, const std::vector<Cover>& covered, const Asked& asked) {
+  Roles found{true};
+  for (const Channel<T>& c : p.channels) {
+    const Cover cover = covered[static_cast<size_t>(c.group)];
+    if (cover == Cover::NONE || !asked(c)) continue;
+    const bool log = c.kind == Kind::LSE && c.theta == T(1);
+    if (!log && !c.plain()) return Roles{};
+    int& role = log ? found.logs : found.sums;
+    if (role >= 0 && role != c.group) return Roles{};
+    if (!p.groups[static_cast<size_t>(c.group)].terms.empty()) return Roles{};
+    role = c.group;
+    found.masked |= cover == Cover::SOME || !log;
   }
+  found.fusable = found.logs >= 0;
   return found;
 }
 
@@ -175,6 +191,13 @@ void weight_row(const Group<T>& group, int64_t i, int64_t j0, int64_t n, T* w) {
   for (int64_t j = 0; j < n; ++j) w[j] = 0;
   for (const Term<T>& term : group.terms) term_row(term, i, j0, n, w);
   for (const Test& test : group.tests) test_row(test, i, j0, n, w);
+}
+
+// The same for a group of Roles: nothing passes where there is none.
+template <class T>
+void mask_row(const Problem<T>& p, int group, const Tile<T>& t, int64_t i, T* w) {
+  if (group >= 0) return weight_row(p.groups[static_cast<size_t>(group)], i, t.j0, t.n, w);
+  for (int64_t j = 0; j < t.n; ++j) w[j] = -INFINITY;
 }
 
 // u e^w in place; without terms the weights are 0 and -inf, and no exponential is needed.

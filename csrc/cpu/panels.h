@@ -5,7 +5,8 @@
 template <class T>
 class Panels {
  public:
-  static constexpr int NR = Gemm<T>::NR, MR = Gemm<T>::MR;
+  using Vec = typename Product<T>::Vec;
+  static constexpr int NR = Gemm<T>::NR, MR = Gemm<T>::MR, LANES = Product<T>::LANES;
   static constexpr int64_t TILE_M = kTileRows, TILE_N = 2 * kTileRows;
   static_assert(TILE_M % NR == 0 && TILE_M % MR == 0, "tiles are whole micro-tiles");
   // chunks of rows and of columns begin at its multiples
@@ -69,11 +70,42 @@ class Panels {
   void transpose() {
     const int64_t d = p_.x.cols;
     for (int64_t p = 0; p < stride_y_ / NR; ++p)
-      for (int64_t k = 0; k < d; ++k) {
+      for (int64_t k = 0; k < d; k += LANES) {
         const T* from = y_ + ((k / NR) * stride_y_ + p * NR) * NR + k % NR;
-        T* to = y_t_ + (p * d + k) * NR;
-        for (int c = 0; c < NR; ++c) to[c] = from[c * NR];
+        const int64_t features = std::min<int64_t>(LANES, d - k);
+        for (int half = 0; half < NR; half += LANES)
+          turn(from + half * NR, y_t_ + (p * d + k) * NR + half, features);
       }
+  }
+
+  // LANES vectors, NR apart, become the first `n` of LANES vectors, NR apart. In step H lanes and
+  // vectors swap the bit H of their numbers.
+  static void turn(const T* from, T* to, int64_t n) {
+    Vec v[LANES];
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; ++i) v[i] = Product<T>::load(from + i * NR);
+    swap_bit<LANES / 2>(v);
+    for (int64_t i = 0; i < n; ++i) __builtin_memcpy(to + i * NR, &v[i], sizeof(Vec));
+  }
+
+  template <int H>
+  static CL_INLINE void swap_bit(Vec* v) {
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; ++i) {
+      if (i & H) continue;
+      const Vec a = v[i], b = v[i + H];
+      v[i] = even<H>(a, b, std::make_index_sequence<LANES>());
+      v[i + H] = odd<H>(a, b, std::make_index_sequence<LANES>());
+    }
+    if constexpr (H > 1) swap_bit<H / 2>(v);
+  }
+  template <int H, size_t... L>
+  static CL_INLINE Vec even(Vec a, Vec b, std::index_sequence<L...>) {
+    return __builtin_shufflevector(a, b, (L & H ? LANES + L - H : L)...);
+  }
+  template <int H, size_t... L>
+  static CL_INLINE Vec odd(Vec a, Vec b, std::index_sequence<L...>) {
+    return __builtin_shufflevector(a, b, (L & H ? LANES + L : L + H)...);
   }
 
   const Problem<T>& p_;

@@ -73,6 +73,9 @@ struct Channel {
   const T* grad = nullptr;
   const T* grad_lse = nullptr;
   double* dshift = nullptr;
+
+  // A sum of scores or a count: sign s, or 1.
+  bool plain() const { return kind == Kind::SUM && psi <= 1 && shift == nullptr; }
 };
 
 // A backward's results; null where no gradient was asked for. dx and dy are accumulated into.
@@ -118,6 +121,15 @@ struct Problem {
 
   // Whether every tile of a group without tests and terms may skip the search for its range.
   bool bounded(T spread) const { return bound <= spread / 2; }
+
+  // Whether rows times all columns, each thread with rows of its own, is a way to the same sums:
+  // every pair is met from both sides, and no sum along columns is kept.
+  bool strips(bool backward) const {
+    if (!mirror) return false;
+    for (const Channel<T>& c : channels)
+      if (backward ? c.dshift != nullptr : c.column) return false;
+    return true;
+  }
 
   bool columns_written() const {
     bool any = sums.dy || sums.col_bias || sums.col_dot;

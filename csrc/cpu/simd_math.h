@@ -1,12 +1,11 @@
 // Scalar functions written so that loops over them vectorise: no calls, no branches. Included once
-// per instruction set. float errors are below 2 ulp; double goes to the C library.
+// per instruction set. Errors are below 2 ulp.
 
 struct VecMath {
-  // e^x = 2^n e^r, n = round(x / ln 2), |r| <= ln 2 / 2; `minus` is subtracted from the result
-  // where it does not cancel.
+  // e^x = 2^n e^r, n = round(x / ln 2), |r| <= ln 2 / 2; `rest` is e^r - 1. The integer n stands in
+  // the low bits of x / ln 2 + 1.5 2^(bits of the mantissa).
   static CL_INLINE float exp2n(float x, float& rest) {
-    const float shifted =
-        x * 1.44269504f + 12582912.0f;  // 1.5 2^23: the integer is in the low bits
+    const float shifted = x * 1.44269504f + 12582912.0f;
     const float n = shifted - 12582912.0f;
     const float r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
     float p = 1.9875691500e-4f;
@@ -15,46 +14,70 @@ struct VecMath {
     p = p * r + 4.1665795894e-2f;
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
-    rest = p * r * r + r;  // e^r - 1
+    rest = p * r * r + r;
     const uint32_t bits = (__builtin_bit_cast(uint32_t, shifted) << 23) + 0x3f800000u;
     return __builtin_bit_cast(float, bits);
   }
-  static CL_INLINE float exp(float x) {
-    float rest;
-    const float power = exp2n(x, rest);
-    float e = power + power * rest;
-    e = x < -87.3f ? 0.0f : e;
-    return x > 88.3f ? __builtin_inff() : e;
+  // Taylor's series: what it leaves out is below 1e-17.
+  static CL_INLINE double exp2n(double x, double& rest) {
+    const double shifted = x * 1.4426950408889634 + 6755399441055744.0;
+    const double n = shifted - 6755399441055744.0;
+    const double r = (x - n * 0x1.62e42fefa3800p-1) - n * 0x1.ef35793c76730p-45;
+    double p = 1.0 / 6227020800.0;
+    p = p * r + 1.0 / 479001600.0;
+    p = p * r + 1.0 / 39916800.0;
+    p = p * r + 1.0 / 3628800.0;
+    p = p * r + 1.0 / 362880.0;
+    p = p * r + 1.0 / 40320.0;
+    p = p * r + 1.0 / 5040.0;
+    p = p * r + 1.0 / 720.0;
+    p = p * r + 1.0 / 120.0;
+    p = p * r + 1.0 / 24.0;
+    p = p * r + 1.0 / 6.0;
+    p = p * r + 0.5;
+    rest = p * r * r + r;
+    const uint64_t bits = (__builtin_bit_cast(uint64_t, shifted) << 52) + 0x3ff0000000000000u;
+    return __builtin_bit_cast(double, bits);
   }
-  // where |x| < 87 is known
-  static CL_INLINE float exp_bounded(float x) {
-    float rest;
-    const float power = exp2n(x, rest);
+  // beyond these e^x is 0 (or denormal, which counts as 0) and infinite
+  static CL_INLINE bool vanishes(float x) { return x < -87.3f; }
+  static CL_INLINE bool vanishes(double x) { return x < -708.3; }
+  static CL_INLINE bool overflows(float x) { return x > 88.3f; }
+  static CL_INLINE bool overflows(double x) { return x > 709.0; }
+
+  template <class T>
+  static CL_INLINE T exp(T x) {
+    T rest;
+    const T power = exp2n(x, rest);
+    T e = power + power * rest;
+    e = vanishes(x) ? T(0) : e;
+    return overflows(x) ? T(__builtin_inff()) : e;
+  }
+  // where e^x is known to be a normal number
+  template <class T>
+  static CL_INLINE T exp_bounded(T x) {
+    T rest;
+    const T power = exp2n(x, rest);
     return power + power * rest;
   }
-  static CL_INLINE float expm1(float x) {
-    float rest;
-    const float power = exp2n(x, rest);
-    float e = (power - 1.0f) + power * rest;
-    e = x < -87.3f ? -1.0f : e;
-    return x > 88.3f ? __builtin_inff() : e;
+  template <class T>
+  static CL_INLINE T expm1(T x) {
+    T rest;
+    const T power = exp2n(x, rest);
+    T e = (power - T(1)) + power * rest;
+    e = vanishes(x) ? T(-1) : e;
+    return overflows(x) ? T(__builtin_inff()) : e;
   }
-  // log(1 + t) = 2 artanh(t / (2 + t)) for t in [0, 1]
-  static CL_INLINE float log1p(float t) {
-    const float q = t / (2.0f + t), q2 = q * q;
-    float p = 1.0f / 15;
-    p = p * q2 + 1.0f / 13;
-    p = p * q2 + 1.0f / 11;
-    p = p * q2 + 1.0f / 9;
-    p = p * q2 + 1.0f / 7;
-    p = p * q2 + 1.0f / 5;
-    p = p * q2 + 1.0f / 3;
-    return 2.0f * q + 2.0f * q * q2 * p;
+  // log(1 + t) = 2 artanh(q) = 2 (q + q^3 / 3 + q^5 / 5 + ...), q = t / (2 + t), for t in [0, 1]
+  template <class T>
+  static CL_INLINE T log1p(T t) {
+    const T q = t / (T(2) + t), q2 = q * q;
+    constexpr int last = sizeof(T) == 8 ? 33 : 15;
+    T p = T(1) / last;
+#pragma GCC unroll 16
+    for (int k = last - 2; k >= 3; k -= 2) p = p * q2 + T(1) / T(k);
+    return T(2) * q + T(2) * q * q2 * p;
   }
-  static CL_INLINE double exp(double x) { return __builtin_exp(x); }
-  static CL_INLINE double exp_bounded(double x) { return __builtin_exp(x); }
-  static CL_INLINE double expm1(double x) { return __builtin_expm1(x); }
-  static CL_INLINE double log1p(double t) { return __builtin_log1p(t); }
 };
 
 // How far scores of one tile may spread and still share one shift: e^-kSpread stays far above the
