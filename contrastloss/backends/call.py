@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,11 +19,12 @@ __all__ = ["Gradients", "PairCall", "mask", "stat_dtype"]
 class PairCall:
     """``s_ij = scale a_i b_j <x_i, y_j> + beta_i + gamma_j`` and the channels wanted of it.
 
-    Every tensor has one leading batch dimension: x is (B, M, D), y (B, N, D) or None for x itself
-    (self pairs are then dropped by position), a ``row_scale``, b ``col_scale``, beta ``row_bias``
-    and gamma ``col_bias`` are (B, M) or (B, N) or None, scale is 0-dim or None. With ``cosine`` x
-    and y stand for their unit vectors, and gradients are those of x and y themselves. ``rows`` and
-    ``cols`` hold the program's operands in its order, (B, M) or, for a form, (B, M, E).
+    Every tensor has one leading batch dimension, or none has one: x is (B, M, D), y (B, N, D) or
+    None for x itself (self pairs are then dropped by position), a ``row_scale``, b ``col_scale``,
+    beta ``row_bias`` and gamma ``col_bias`` are (B, M) or (B, N) or None, scale is 0-dim or None.
+    With ``cosine`` x and y stand for their unit vectors, and gradients are those of x and y
+    themselves. ``rows`` and ``cols`` hold the program's operands in its order, (B, M) or, for a
+    form, (B, M, E).
     """
 
     x: Tensor
@@ -45,10 +47,22 @@ class PairCall:
 
     @property
     def batch(self) -> int:
-        return self.x.shape[0]
+        return self.x.shape[0] if self.x.ndim == 3 else 1
 
     def length(self, axis: Axis) -> int:
-        return (self.x if axis == ROW else self.columns).shape[1]
+        return (self.x if axis == ROW else self.columns).shape[-2]
+
+    def batched(self) -> PairCall:
+        """The same call with a batch dimension."""
+        if self.x.ndim == 3:
+            return self
+
+        def lift(value: Tensor | None) -> Any:
+            return value if value is None or not value.ndim else value.unsqueeze(0)
+
+        lifted = {name: lift(getattr(self, name)) for name in Gradients.NAMES}
+        rows, cols = tuple(map(lift, self.rows)), tuple(map(lift, self.cols))
+        return replace(self, **lifted, rows=rows, cols=cols)
 
     @property
     def stat_dtype(self) -> torch.dtype:
@@ -115,3 +129,14 @@ class Gradients:
 
     def shifts(self, axis: Axis) -> tuple[Tensor, ...]:
         return self.col_shifts if axis == COL else self.row_shifts
+
+    def each(self, f: Callable[[Tensor], Tensor]) -> Gradients:
+        """``f`` of every vector and matrix."""
+
+        def of(value: Tensor | None) -> Any:
+            return value if value is None or not value.ndim else f(value)
+
+        found = Gradients(*[of(getattr(self, name)) for name in self.NAMES])
+        found.row_shifts = tuple(map(of, self.row_shifts))
+        found.col_shifts = tuple(map(of, self.col_shifts))
+        return found

@@ -148,7 +148,8 @@ def _arguments(call: PairCall) -> tuple:
     code = _encode(call.program)
 
     def operand(value: Tensor, ids: bool) -> Tensor:
-        return value.to(torch.int64 if ids else call.stat_dtype).contiguous()
+        dtype = torch.int64 if ids else call.stat_dtype
+        return (value if value.dtype == dtype else value.to(dtype)).contiguous()
 
     def vector(value: Tensor | None) -> Tensor | None:
         return None if value is None else value.contiguous()
@@ -196,10 +197,8 @@ def pair_stats_backward(
     for name in Gradients.NAMES:
         if name in needs and not (name == "y" and call.y is None):
             setattr(result, name, next(rest))
-    if result.x is not None:
-        result.x = result.x.to(call.x.dtype)
-    if result.y is not None:
-        result.y = result.y.to(call.x.dtype)
+    if call.x.dtype != call.stat_dtype:
+        result.x, result.y = (v if v is None else v.to(call.x.dtype) for v in (result.x, result.y))
     shifts = list(rest)
     rows = len(call.program.shifts(ROW))
     result.row_shifts, result.col_shifts = tuple(shifts[:rows]), tuple(shifts[rows:])

@@ -244,5 +244,6 @@ class TwoViewLoss(PositiveLoss):
     ) -> Any:
         check_pair(self, x, y, logit_scale, logit_bias)
         scores = self.scores(torch.cat([x, y]), None, logit_scale, logit_bias, copies=2)
-        rows = {INSTANCE: torch.arange(x.shape[0], device=x.device).repeat(2)}
+        n = x.shape[0]
+        rows = {INSTANCE: torch.arange(2 * n, device=x.device) % max(n, 1)}
         return self.evaluate(scores, rows)

@@ -111,6 +111,8 @@ def _check_vector(name: str, value: Tensor | float, x: Tensor, length: int | Non
 
 
 def _check_broadcast(name: str, value: Tensor, target: tuple[int, ...]) -> None:
+    if value.shape == target:
+        return
     fits = value.ndim <= len(target) and all(
         have in (1, want) for have, want in zip(value.shape[::-1], target[::-1], strict=False)
     )

@@ -68,10 +68,12 @@ class Form:
         program = Program.decode(self.program)
         stat = stat_dtype(self.x)
 
+        def statistic(value: Tensor | None) -> Tensor | None:
+            return value if value is None or value.dtype == stat else value.to(stat)
+
         def vector(value: Tensor | None, axis: Axis) -> Tensor | None:
-            if value is None:
-                return None
-            return self._lift(value.to(stat), self.length(axis))
+            value = statistic(value)
+            return None if value is None else self._lift(value, self.length(axis))
 
         def operand(value: Tensor, axis: Axis, name: str) -> Tensor:
             if name in program.forms:
@@ -81,7 +83,7 @@ class Form:
         return PairCall(
             self._matrix(self.x),
             None if self.y is None else self._matrix(self.y),
-            None if self.scale is None else self.scale.to(stat),
+            statistic(self.scale),
             vector(self.row_scale, ROW),
             vector(self.col_scale, COL),
             vector(self.row_bias, ROW),
@@ -94,17 +96,17 @@ class Form:
         )
 
     def _matrix(self, value: Tensor) -> Tensor:
-        return value.flatten(0, -3) if self.lead else value.unsqueeze(0)
+        return value.flatten(0, -3) if self.lead else value
 
     def _lift(self, value: Tensor, *shape: int) -> Tensor:
-        if not self.lead and value.shape == shape:
-            return value.unsqueeze(0)
+        if not self.lead:
+            return value if value.shape == shape else value.expand(shape)
         return value.expand(*self.lead, *shape).reshape(self.lead.numel(), *shape)
 
     def lower(self, value: Tensor, like: Tensor) -> Tensor:
         """A backend's gradient in the shape and dtype of the operand it belongs to."""
-        if value.ndim:
-            value = value.reshape(*self.lead, *value.shape[1:]) if self.lead else value.squeeze(0)
+        if value.ndim and self.lead:
+            value = value.reshape(*self.lead, *value.shape[1:])
         if value.shape != like.shape:
             value = value.sum_to_size(like.shape)
         return value if value.dtype == like.dtype else value.to(like.dtype)
@@ -120,9 +122,7 @@ def forward(*inputs: Any) -> list[Tensor]:
     call = form.call()
     run = choose(call, form.backend).pair_stats_forward
     outputs = _without_autocast(form.x.device.type, run, call)
-    if not form.lead:
-        return [o.squeeze(0) for o in outputs]
-    return [o.reshape(*form.lead, o.shape[-1]) for o in outputs]
+    return [o.reshape(*form.lead, o.shape[-1]) for o in outputs] if form.lead else outputs
 
 
 def _split_grads(

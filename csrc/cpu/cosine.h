@@ -21,11 +21,17 @@ void each_row(const Matrix& x, int threads, Parallel parallel, const F& f) {
   parallel(context.parts, chunk, &context);
 }
 
+// In double, in as many partial sums as keep the multipliers busy.
 template <class T>
 inline double inner(const T* a, const T* b, int64_t n) {
-  double total = 0;
-#pragma omp simd reduction(+ : total)
-  for (int64_t k = 0; k < n; ++k) total += double(a[k]) * double(b[k]);
+  constexpr int64_t kSums = kVectorBytes / 2;
+  double part[kSums] = {}, total = 0;
+  int64_t k = 0;
+  for (; k + kSums <= n; k += kSums)
+#pragma omp simd
+    for (int64_t p = 0; p < kSums; ++p) part[p] += double(a[k + p]) * double(b[k + p]);
+  for (; k < n; ++k) total += double(a[k]) * double(b[k]);
+  for (int64_t p = 0; p < kSums; ++p) total += part[p];
   return total;
 }
 

@@ -78,10 +78,19 @@ struct Operands {
   bool cosine;
   ScalarType compute;
 
-  int64_t batch() const { return x.size(0); }
-  int64_t m() const { return x.size(1); }
-  int64_t n() const { return y ? y->size(1) : m(); }
-  int64_t d() const { return x.size(2); }
+  bool batched() const { return x.dim() == 3; }
+  int64_t batch() const { return batched() ? x.size(0) : 1; }
+  int64_t m() const { return x.size(x.dim() - 2); }
+  int64_t n() const { return y ? y->size(y->dim() - 2) : m(); }
+  int64_t d() const { return x.size(x.dim() - 1); }
+
+  // The shape of a result that has `item` for every batch item.
+  std::vector<int64_t> shape(std::initializer_list<int64_t> item) const {
+    std::vector<int64_t> found;
+    if (batched()) found.push_back(batch());
+    found.insert(found.end(), item);
+    return found;
+  }
 };
 
 // Reads the program: see `_encode` in contrastloss/backends/cpu.py, which writes it.
@@ -116,7 +125,8 @@ class Reader {
   // E of the form whose row operand is read next
   int64_t extent() const {
     STD_TORCH_CHECK(at_ < size_, "program: truncated");
-    return o_.rows.at(static_cast<size_t>(code_[at_])).size(2);
+    const Tensor& t = o_.rows.at(static_cast<size_t>(code_[at_]));
+    return t.size(t.dim() - 1);
   }
   template <class T>
   const T* floats(bool row, int64_t item, int64_t extent = 1) {
@@ -355,7 +365,7 @@ std::vector<Tensor> forward(const Operands& o, const Engine& e) {
     }
     size_t next = 0;
     auto output = [&](int64_t n, ScalarType type) -> void* {
-      if (item == 0) outputs.push_back(empty(o.x, {o.batch(), n}, type));
+      if (item == 0) outputs.push_back(empty(o.x, o.shape({n}), type));
       Tensor& t = outputs[next++];
       return static_cast<char*>(t.data_ptr()) +
              item * n * (type == ScalarType::Long ? 8 : sizeof(T));
@@ -422,19 +432,19 @@ class BackwardPass {
   }
 
   void allocate() {
-    const int64_t b = o_.batch(), m = o_.m(), n = o_.n();
-    if (needs(DX)) result_[0] = zeros({b, m, o_.d()});
-    if (needs(DY) && o_.y) result_[1] = zeros({b, n, o_.d()});
+    const int64_t m = o_.m(), n = o_.n();
+    if (needs(DX)) result_[0] = zeros(o_.shape({m, o_.d()}));
+    if (needs(DY) && o_.y) result_[1] = zeros(o_.shape({n, o_.d()}));
     if (needs(DSCALE)) result_[2] = zeros({});
-    if (needs(DROW_SCALE)) result_[3] = zeros({b, m});
-    if (needs(DCOL_SCALE)) result_[4] = zeros({b, n});
-    if (needs(DROW_BIAS)) result_[5] = zeros({b, m});
-    if (needs(DCOL_BIAS)) result_[6] = zeros({b, n});
+    if (needs(DROW_SCALE)) result_[3] = zeros(o_.shape({m}));
+    if (needs(DCOL_SCALE)) result_[4] = zeros(o_.shape({n}));
+    if (needs(DROW_BIAS)) result_[5] = zeros(o_.shape({m}));
+    if (needs(DCOL_BIAS)) result_[6] = zeros(o_.shape({n}));
     const Problem<T> p = read_problem<T>(o_, 0);
     for (const Channel<T>& c : p.channels) {
       std::vector<Tensor>& shifts = c.column ? col_shifts_ : row_shifts_;
       while (static_cast<int>(shifts.size()) <= c.slot)
-        shifts.push_back(zeros({b, c.column ? n : m}));
+        shifts.push_back(zeros(o_.shape({c.column ? n : m})));
     }
   }
 

@@ -109,7 +109,7 @@ def pair_stats_backward(
     grads: Sequence[Tensor | None],
     needs: frozenset[str],
 ) -> Gradients:
-    """The gradients named in ``needs`` (of :attr:`Gradients.NAMES`), and those of all shifts."""
+    """Of a call with a batch dimension, as all of this package's modules take it."""
     raw = rounded(call)
     units, totals = unit(raw), _totals(raw, needs)
     for rows, cols in blocks(units):

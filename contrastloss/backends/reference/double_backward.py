@@ -23,8 +23,7 @@ def pair_stats_double_backward(
     needs: frozenset[str],
     upstream: Gradients,
 ) -> tuple[Gradients, list[Tensor | None], list[Tensor | None]]:
-    """The vector-Jacobian product of :func:`pair_stats_backward`: ``upstream`` holds gradients of
-    its results; returned are those of the call's operands, of ``outputs`` and of ``grads``.
+    """Of a call with a batch dimension, as all of this package's modules take it.
 
     Given the statistics, G of a block depends on nothing outside the block, so torch's autograd
     differentiates one block at a time and memory stays O(M + N).

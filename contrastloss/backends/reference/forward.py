@@ -68,7 +68,7 @@ def _empty(call: PairCall, channel: Channel) -> tuple[Tensor, ...]:
 
 
 def pair_stats_forward(call: PairCall) -> list[Tensor]:
-    """The values of every channel in order, (B, M) or (B, N) each."""
+    """Of a call with a batch dimension, as all of this package's modules take it."""
     call = unit(rounded(call))
     results = [_empty(call, channel) for channel in call.program.channels]
     for rows, cols in blocks(call):
