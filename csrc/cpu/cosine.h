@@ -12,10 +12,11 @@ void each_row(const Matrix& x, int threads, Parallel parallel, const F& f) {
   } context{x, f, std::max<int64_t>(1, std::min<int64_t>(threads, x.rows * x.cols / 65536))};
   auto chunk = [](void* self, int64_t k) {
     const Context& c = *static_cast<Context*>(self);
-    T* row = static_cast<T*>(scratch(c.x.cols * static_cast<int64_t>(sizeof(T))));
+    T* loaded = static_cast<T*>(scratch(c.x.cols * static_cast<int64_t>(sizeof(T))));
+    const T* whole = as_is<T>(c.x);
     for (int64_t i = c.x.rows * k / c.parts; i < c.x.rows * (k + 1) / c.parts; ++i) {
-      load_row(c.x, i, row);
-      c.f(i, row);
+      if (!whole) load_row(c.x, i, loaded);
+      c.f(i, whole ? whole + i * c.x.cols : loaded);
     }
   };
   parallel(context.parts, chunk, &context);
@@ -31,6 +32,7 @@ inline double inner(const T* a, const T* b, int64_t n) {
 #pragma omp simd
     for (int64_t p = 0; p < kSums; ++p) part[p] += double(a[k + p]) * double(b[k + p]);
   for (; k < n; ++k) total += double(a[k]) * double(b[k]);
+#pragma omp simd reduction(+ : total)
   for (int64_t p = 0; p < kSums; ++p) total += part[p];
   return total;
 }

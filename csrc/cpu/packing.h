@@ -56,6 +56,13 @@ inline void load_row(const Matrix& x, int64_t i, T* out) {
     for (int64_t k = 0; k < d; ++k) out[k] = T(round_f16(float(out[k])));
 }
 
+// The rows themselves, where they need no conversion; else null.
+template <class T>
+inline const T* as_is(const Matrix& x) {
+  const Element own = sizeof(T) == 8 ? Element::F64 : Element::F32;
+  return x.element == own && x.rounded == own ? static_cast<const T*>(x.data) : nullptr;
+}
+
 // A row, as the unit vector that it stands for where the problem says so.
 template <class T>
 inline void load_unit(const Matrix& x, const T* inverse_norm, int64_t i, T* out) {
