@@ -138,6 +138,10 @@ def info_nce(ours: Any) -> Loss:
     return module("info_nce").InfoNCE(temperature=ours.temperature)
 
 
+def masked_nt_xent(ours: Any) -> Loss:
+    return partial(dense.nt_xent_masked, scale=1 / ours.temperature)
+
+
 PROBLEMS = {
     "clip": Problem(
         contrastloss.CLIPLoss(), dense.clip, 4, libraries={"open_clip": Library(open_clip)}
@@ -148,6 +152,8 @@ PROBLEMS = {
         2,
         views=2,
         libraries={
+            "masked": Library(masked_nt_xent),
+            "masked, compiled": Library(lambda ours: torch.compile(masked_nt_xent(ours))),
             "lightly": Library(lightly),
             "pytorch-metric-learning": Library(
                 metric_learning, 256, "its memory grows as rows³, see below"
