@@ -6,7 +6,7 @@ Every loss is a module (:class:`CLIPLoss`) and a function (:func:`contrastloss.f
 
 from importlib.metadata import PackageNotFoundError, version
 
-from . import functional, losses, ops
+from . import distributed, functional, losses, ops
 from .losses import (
     CLIPLoss,
     DCLLoss,
@@ -32,6 +32,7 @@ __all__ = [
     "NTXentLoss",
     "SigLIPLoss",
     "SupConLoss",
+    "distributed",
     "functional",
     "losses",
     "ops",

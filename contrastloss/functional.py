@@ -25,8 +25,8 @@ def _function(name: str, cls: type[PairLoss]) -> Any:
 
     def loss(*args: Any, **kwargs: Any) -> Any:
         given = {key: kwargs.pop(key) for key in options if key in kwargs}
-        if any(isinstance(value, Tensor) for value in given.values()):
-            module = cls(**given)  # not kept: it would keep the tensor and its graph
+        if given.get("group") or any(isinstance(value, Tensor) for value in given.values()):
+            module = cls(**given)  # not kept: it would keep a group, or a tensor and its graph
         else:
             module = _module(cls, tuple(given.items()))
         return module(*args, **kwargs)

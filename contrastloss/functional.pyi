@@ -15,6 +15,9 @@ def clip(
     normalize: bool = True,
     reduction: Literal["mean", "sum", "none"] = "mean",
     backend: str | None = None,
+    group: Any = None,
+    strategy: Strategy = "auto",
+    uneven: bool = True,
     validate: bool = False,
 ) -> Tensor: ...
 @overload
@@ -29,6 +32,9 @@ def clip(
     normalize: bool = True,
     reduction: Literal["mean", "sum", "none"] = "mean",
     backend: str | None = None,
+    group: Any = None,
+    strategy: Strategy = "auto",
+    uneven: bool = True,
     validate: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
 @overload
@@ -43,6 +49,9 @@ def dcl(
     normalize: bool = True,
     reduction: Literal["mean", "sum", "none"] = "mean",
     backend: str | None = None,
+    group: Any = None,
+    strategy: Strategy = "auto",
+    uneven: bool = True,
     validate: bool = False,
     weight: float | None = None,
     detach_weight: bool = True,
@@ -59,6 +68,9 @@ def dcl(
     normalize: bool = True,
     reduction: Literal["mean", "sum", "none"] = "mean",
     backend: str | None = None,
+    group: Any = None,
+    strategy: Strategy = "auto",
+    uneven: bool = True,
     validate: bool = False,
     weight: float | None = None,
     detach_weight: bool = True,
@@ -75,6 +87,9 @@ def hard_negative(
     normalize: bool = True,
     reduction: Literal["mean", "sum", "none"] = "mean",
     backend: str | None = None,
+    group: Any = None,
+    strategy: Strategy = "auto",
+    uneven: bool = True,
     validate: bool = False,
     beta: float = 1.0,
     tau_plus: float = 0.1,
@@ -91,6 +106,9 @@ def hard_negative(
     normalize: bool = True,
     reduction: Literal["mean", "sum", "none"] = "mean",
     backend: str | None = None,
+    group: Any = None,
+    strategy: Strategy = "auto",
+    uneven: bool = True,
     validate: bool = False,
     beta: float = 1.0,
     tau_plus: float = 0.1,
@@ -108,6 +126,9 @@ def info_nce(
     normalize: bool = True,
     reduction: Literal["mean", "sum", "none"] = "mean",
     backend: str | None = None,
+    group: Any = None,
+    strategy: Strategy = "auto",
+    uneven: bool = True,
     validate: bool = False,
 ) -> Tensor: ...
 @overload
@@ -123,6 +144,9 @@ def info_nce(
     normalize: bool = True,
     reduction: Literal["mean", "sum", "none"] = "mean",
     backend: str | None = None,
+    group: Any = None,
+    strategy: Strategy = "auto",
+    uneven: bool = True,
     validate: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
 @overload
@@ -137,6 +161,9 @@ def nt_xent(
     normalize: bool = True,
     reduction: Literal["mean", "sum", "none"] = "mean",
     backend: str | None = None,
+    group: Any = None,
+    strategy: Strategy = "auto",
+    uneven: bool = True,
     validate: bool = False,
 ) -> Tensor: ...
 @overload
@@ -151,6 +178,9 @@ def nt_xent(
     normalize: bool = True,
     reduction: Literal["mean", "sum", "none"] = "mean",
     backend: str | None = None,
+    group: Any = None,
+    strategy: Strategy = "auto",
+    uneven: bool = True,
     validate: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
 @overload
@@ -165,6 +195,9 @@ def siglip(
     normalize: bool = True,
     reduction: Literal["mean", "sum", "none"] = "mean",
     backend: str | None = None,
+    group: Any = None,
+    strategy: Strategy = "auto",
+    uneven: bool = True,
     validate: bool = False,
     bias: float | Tensor = -10.0,
 ) -> Tensor: ...
@@ -180,6 +213,9 @@ def siglip(
     normalize: bool = True,
     reduction: Literal["mean", "sum", "none"] = "mean",
     backend: str | None = None,
+    group: Any = None,
+    strategy: Strategy = "auto",
+    uneven: bool = True,
     validate: bool = False,
     bias: float | Tensor = -10.0,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
@@ -195,6 +231,9 @@ def supcon(
     normalize: bool = True,
     reduction: Literal["mean", "sum", "none"] = "mean",
     backend: str | None = None,
+    group: Any = None,
+    strategy: Strategy = "auto",
+    uneven: bool = True,
     validate: bool = False,
     variant: Literal["out", "in"] = "out",
 ) -> Tensor: ...
@@ -210,6 +249,9 @@ def supcon(
     normalize: bool = True,
     reduction: Literal["mean", "sum", "none"] = "mean",
     backend: str | None = None,
+    group: Any = None,
+    strategy: Strategy = "auto",
+    uneven: bool = True,
     validate: bool = False,
     variant: Literal["out", "in"] = "out",
 ) -> tuple[Tensor, dict[str, Tensor]]: ...

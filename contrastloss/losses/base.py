@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..channel import INDEX, LSE, MAX, SUM, Channel, Test, differs, same
+from ..distributed import Peers, Strategy, total
 from .check import check_options, check_pair
 from .scores import Scores
 
@@ -51,6 +52,14 @@ class PairLoss(nn.Module):
         normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
         reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
         backend: the name of a backend; None chooses.
+        group: None for a batch of this process alone. A ProcessGroup or 1-D DeviceMesh spreads the
+            batch over its ranks, in any uneven parts: rows meet the columns of all ranks, and every
+            rank returns the mean, or sum, over all rows. A rank's gradient is W times its share, so
+            that with gradients averaged over ranks, as DDP and FSDP do, a step is that of one
+            process on the whole batch. ``'none'``: this rank's rows, with unscaled gradients.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        uneven: False promises equal parts and saves the exchange of their sizes.
         return_stats: return ``(loss, stats)``, stats a dict of detached 0-dim tensors: ``accuracy``
             (top-1), ``positive`` (mean score), ``hardest_negative`` and ``lse`` (means over rows),
             from the same pass.
@@ -65,6 +74,9 @@ class PairLoss(nn.Module):
     normalize: bool = True
     reduction: Literal["mean", "sum", "none"] = "mean"
     backend: str | None = None
+    group: Any = None
+    strategy: Strategy = "auto"
+    uneven: bool = True
     return_stats: bool = False
     validate: bool = False
 
@@ -93,6 +105,8 @@ class PairLoss(nn.Module):
 
     def __post_init__(self) -> None:
         check_options(self)
+        if self.group is not None:
+            self.group = Peers.of(self.group)
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
@@ -119,8 +133,10 @@ class PairLoss(nn.Module):
         logit_bias: Tensor | float | None = None,
         *,
         copies: int = 1,
+        alone: bool = False,
     ) -> Scores:
-        """The scores of checked embeddings; x holds ``copies`` rows per temperature."""
+        """The scores of checked embeddings; x holds ``copies`` rows per temperature. ``alone``: of
+        this process, whatever the group."""
         row_scale = None
         if logit_scale is not None:
             scale = logit_scale
@@ -142,6 +158,9 @@ class PairLoss(nn.Module):
             bias=bias,
             normalize=self.normalize,
             backend=self.backend,
+            peers=None if alone else self.group,
+            strategy=self.strategy,
+            uneven=self.uneven,
         )
 
     def split(self, stats: Sequence[Any]) -> tuple[list[Any], list[Tensor]]:
@@ -155,11 +174,24 @@ class PairLoss(nn.Module):
             losses = torch.where(counted, losses, 0.0)
         if self.reduction == "none":
             return losses
+        if self.group is not None:
+            (whole,), size = self._over_ranks([losses], counted)
+            return (whole / size if self.reduction == "mean" else whole).to(losses.dtype)
         if self.reduction == "sum":
             return losses.sum()
         if counted is not None:
             return losses.sum() / counted.sum().clamp_min(1)
         return losses.mean() if losses.numel() else losses.sum()
+
+    def _over_ranks(
+        self, rows: Sequence[Tensor], counted: Tensor | None
+    ) -> tuple[Sequence[Tensor], Tensor]:
+        """Sums of vectors over the rows of all ranks, and how many rows these are, at least 1."""
+        size: Any = rows[0].numel() if counted is None else counted.sum()
+        sums = [value.sum(dtype=torch.float64) for value in rows]
+        size = torch.as_tensor(size, dtype=torch.float64, device=rows[0].device)
+        *found, size = total(torch.stack([*sums, size]), self.group).unbind()
+        return found, size.clamp_min(1)
 
     def finish(
         self,
@@ -183,11 +215,17 @@ class PairLoss(nn.Module):
             "hardest_negative": hardest,
             "lse": lse,
         }
+        if counted is not None:
+            counted = counted.flatten()
+            rows = {name: torch.where(counted, value, 0.0) for name, value in rows.items()}
+        if self.group is not None:
+            sums, size = self._over_ranks(list(rows.values()), counted)
+            means = [(value / size).to(lse.dtype) for value in sums]
+            return loss, dict(zip(rows, means, strict=True))
         if counted is None:
             return loss, {name: value.mean() for name, value in rows.items()}
-        counted = counted.flatten()
         size = counted.sum().clamp_min(1)
-        return loss, {n: torch.where(counted, v, 0.0).sum() / size for n, v in rows.items()}
+        return loss, {name: value.sum() / size for name, value in rows.items()}
 
 
 class PositiveLoss(PairLoss):
@@ -245,5 +283,6 @@ class TwoViewLoss(PositiveLoss):
         check_pair(self, x, y, logit_scale, logit_bias)
         scores = self.scores(torch.cat([x, y]), None, logit_scale, logit_bias, copies=2)
         n = x.shape[0]
-        rows = {INSTANCE: torch.arange(2 * n, device=x.device) % max(n, 1)}
+        instance = torch.arange(2 * n, device=x.device) % max(n, 1)
+        rows = {INSTANCE: scores.distinct(instance)}
         return self.evaluate(scores, rows)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..distributed import STRATEGIES
 from ..ops.check import check_device, check_embeddings, shape
 
 __all__ = [
@@ -40,6 +41,10 @@ def check_options(loss: Any) -> None:
     positive("temperature", loss.temperature)
     if isinstance(loss.temperature, Tensor) and loss.temperature.ndim > 1:
         raise ValueError(f"temperature: got shape {shape(loss.temperature)}, expected () or (N,)")
+    if loss.strategy not in STRATEGIES:
+        raise ValueError(
+            f"strategy: got {loss.strategy!r}, expected one of {', '.join(STRATEGIES)}"
+        )
     if loss.reduction not in REDUCTIONS:
         raise ValueError(
             f"reduction: got {loss.reduction!r}, expected one of {', '.join(REDUCTIONS)}"

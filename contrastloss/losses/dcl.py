@@ -47,7 +47,8 @@ class DCLLoss(TwoViewLoss, name="dcl"):
         weighted = positive
         if self.weight is not None:
             cosine = scores.cosines(positive).unflatten(0, (2, -1))
-            weight = (2.0 - cosine.shape[1] * (cosine / self.weight).softmax(1)).flatten()
+            share = scores.softmax(cosine / self.weight)
+            weight = (2.0 - scores.count / 2 * share).flatten()
             weighted = (weight.detach() if self.detach_weight else weight) * positive
         return torch.where(negative == -torch.inf, 0.0, negative - weighted)
 

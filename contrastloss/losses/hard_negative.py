@@ -56,7 +56,7 @@ class HardNegativeLoss(TwoViewLoss, name="hard_negative"):
         )
 
     def combine(self, hard: Tensor, weights: Tensor, positive: Tensor, scores: Scores) -> Tensor:
-        count = max(positive.shape[0] - 2, 0)
+        count = max(scores.count - 2, 0)
         if count == 0:
             return 0.0 * positive
         # all relative to e^P, which keeps the exponents small: log G = log M + P + excess

@@ -29,8 +29,8 @@ class InfoNCELoss(CrossLoss, name="info_nce"):
         temperature: tau, 0.1.
 
     Shape:
-        x, y: (N, D). negatives: (K, D), shared by all rows, or (N, K, D), row i's own; with them
-        the other rows of y are no negatives. Loss: (), or (N,) for ``reduction='none'``. No
+        x, y: (N, D). negatives: (K, D), shared by all rows (with a group, of all ranks), or
+        (N, K, D), row i's own; with them the other rows of y are no negatives. Loss: (), or (N,) for ``reduction='none'``. No
         negative at all: 0.
 
     Source: van den Oord et al., Representation Learning with Contrastive Predictive Coding, 2018.
@@ -52,9 +52,11 @@ class InfoNCELoss(CrossLoss, name="info_nce"):
             return super().forward(x, y, logit_scale=logit_scale, logit_bias=logit_bias)
         check_pair(self, x, y, logit_scale, logit_bias)
         check_negatives(self, negatives, x)
-        positive = self.scores(x, y, logit_scale, logit_bias).aligned()
+        positive = self.scores(x, y, logit_scale, logit_bias, alone=True).aligned()
         own = negatives.ndim == 3  # one row against K columns, N times
-        scores = self.scores(x[:, None] if own else x, negatives, logit_scale, logit_bias)
+        scores = self.scores(
+            x[:, None] if own else x, negatives, logit_scale, logit_bias, alone=own
+        )
         channels = (ALL, *(EXTRA if self.return_stats else ()))
         (negative,), extra = self.split(scores.stats(channels))
         if own:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .. import ops
 from ..channel import Channel
+from ..distributed import Peers, Strategy, pair_stats, softmax
 
 __all__ = ["Scores"]
 
@@ -32,7 +33,14 @@ class Scores:
         bias: Tensor | None = None,
         normalize: bool = True,
         backend: str | None = None,
+        peers: Peers | None = None,
+        strategy: Strategy = "auto",
+        uneven: bool = True,
     ) -> None:
+        self.peers, self.strategy, self.uneven = peers, strategy, uneven
+        self.given = x, y
+        #: rows of all ranks, known once their statistics are
+        self.count = x.shape[-2]
         self.compute_dtype = _compute_dtype(x)
         self.x = _wide(x)
         self.y = None if y is None else _wide(y)
@@ -47,20 +55,31 @@ class Scores:
         rows: Mapping[str, Tensor] | None = None,
         cols: Mapping[str, Tensor] | None = None,
     ) -> list[Any]:
-        """:func:`contrastloss.ops.pair_stats` of these scores."""
-        return ops.pair_stats(
-            self.x,
-            self.y,
-            channels,
-            scale=self.scale,
-            row_scale=self.row_scale,
-            row_bias=self.bias,
-            rows=rows,
-            cols=cols,
-            cosine=self.normalize,
-            compute_dtype=self.compute_dtype,
-            backend=self.backend,
-        )
+        """:func:`contrastloss.ops.pair_stats` of these scores, or those of all ranks together."""
+        options: dict[str, Any] = {
+            "scale": self.scale,
+            "row_scale": self.row_scale,
+            "row_bias": self.bias,
+            "rows": rows,
+            "cols": cols,
+            "cosine": self.normalize,
+            "compute_dtype": self.compute_dtype,
+            "backend": self.backend,
+        }
+        if self.peers is None:
+            return ops.pair_stats(self.x, self.y, channels, **options)
+        options |= {"group": self.peers, "strategy": self.strategy, "uneven": self.uneven}
+        results, layout = pair_stats(*self.given, channels, **options)
+        self.count = sum(layout.rows)
+        return results
+
+    def distinct(self, numbers: Tensor) -> Tensor:
+        """Numbers that stand for this rank's rows, made different from those of other ranks."""
+        return numbers if self.peers is None else self.peers.distinct(numbers)
+
+    def softmax(self, values: Tensor) -> Tensor:
+        """Over the last dimension and, where rows are spread over ranks, over these."""
+        return values.softmax(-1) if self.peers is None else softmax(values, self.peers)
 
     def aligned(self) -> Tensor:
         """``s_ii``, (N,), for positives that are not among the columns."""

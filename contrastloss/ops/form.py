@@ -25,6 +25,7 @@ __all__ = [
     "fake_backward",
     "fake_forward",
     "forward",
+    "product_dtype",
 ]
 
 OPERANDS = (
@@ -110,6 +111,13 @@ class Form:
         if value.shape != like.shape:
             value = value.sum_to_size(like.shape)
         return value if value.dtype == like.dtype else value.to(like.dtype)
+
+
+def product_dtype(x: Tensor) -> torch.dtype:
+    """The dtype in which a matmul of x would run here."""
+    if x.dtype == torch.float32 and torch.is_autocast_enabled(x.device.type):
+        return torch.get_autocast_dtype(x.device.type)
+    return x.dtype
 
 
 @lru_cache(maxsize=128)

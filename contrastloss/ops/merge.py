@@ -18,8 +18,8 @@ def merge(channel: Channel, parts: Sequence[Any], offsets: Sequence[int] | None 
     """Merge what ``channel`` returned for disjoint blocks of the axis it reduces.
 
     ``LSE`` adds in logs, ``SUM`` adds, ``EXPECT`` averages by the blocks' softmax mass, ``MAX``
-    takes the largest and, among equals, the earliest block. A plain ``logaddexp`` has NaN gradients
-    where every block is empty; here they are zero.
+    takes the largest and, among equals, the smallest index, in whatever order the blocks come. A
+    plain ``logaddexp`` has NaN gradients where every block is empty; here they are zero.
 
     Args:
         channel: the channel that returned every part.
@@ -70,11 +70,8 @@ def _maximum(parts: Sequence[Maximum], offsets: Sequence[int]) -> Maximum:
     best = values.detach().amax(0)
     hit = ((values == best) & (index >= 0)) | values.isnan()
     nowhere = torch.iinfo(index.dtype).max
-    block = torch.where(
-        hit, torch.arange(len(parts), device=hit.device).view(-1, *[1] * best.ndim), nowhere
-    )
-    block = block.amin(0)
-    empty = block == nowhere
-    block = torch.where(empty, 0, block).unsqueeze(0)
+    first = torch.where(hit, index, nowhere)
+    block = first.argmin(0, keepdim=True)
+    empty = first.amin(0) == nowhere
     value, index = values.gather(0, block)[0], index.gather(0, block)[0]
-    return Maximum(value, torch.where(empty, -1, index))
+    return Maximum(torch.where(empty, -torch.inf, value), torch.where(empty, -1, index))

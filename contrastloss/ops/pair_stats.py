@@ -26,6 +26,7 @@ from .form import (
     fake_backward,
     fake_forward,
     forward,
+    product_dtype,
 )
 from .results import named
 
@@ -93,7 +94,7 @@ def pair_stats(
     if isinstance(scale, (int, float)):
         vectors[0] = torch.full((), scale, dtype=stat_dtype(x), device=x.device)
     if compute_dtype is None:
-        compute_dtype = _autocast_dtype(x)
+        compute_dtype = product_dtype(x)
     settings = (program.text, cosine, compute_dtype, backend)
     if _plain(x):
         flat = PairStats.apply(len(rows), *settings, x, y, *vectors, *rows.values(), *cols.values())
@@ -130,13 +131,6 @@ def _no_transforms() -> None:
             "pair_stats: torch.func transforms (vmap, grad, jvp, ...) are not supported; "
             "use leading batch dimensions for vmap, torch.autograd for derivatives"
         )
-
-
-def _autocast_dtype(x: Tensor) -> torch.dtype:
-    """The dtype in which a matmul of x would run here."""
-    if x.dtype == torch.float32 and torch.is_autocast_enabled(x.device.type):
-        return torch.get_autocast_dtype(x.device.type)
-    return x.dtype
 
 
 _FORWARD = "contrastloss::pair_stats"

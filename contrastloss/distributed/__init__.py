@@ -1,0 +1,10 @@
+"""The exact loss of a batch that is spread over the ranks of a process group.
+
+Every loss takes ``group=`` and ``strategy=``; :func:`pair_stats` is the operator behind them.
+"""
+
+from .collectives import softmax, total
+from .peers import Layout, Peers
+from .stats import STRATEGIES, Strategy, pair_stats
+
+__all__ = ["STRATEGIES", "Layout", "Peers", "Strategy", "pair_stats", "softmax", "total"]

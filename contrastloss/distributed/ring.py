@@ -1,0 +1,283 @@
+"""Column blocks that pass from rank to rank: memory for two blocks, whatever the number of ranks.
+
+In step k rank r works on the columns of rank r - k, while it sends them on to rank r + 1. What is
+accumulated per column, statistics in the forward pass and gradients in the backward pass, follows
+its block, and a block's own rank keeps its part at home: W - 1 hops of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ..backends import Gradients, mask, stat_dtype
+from ..channel import COL, MAX, ROW, Axis, Channel, Program
+from ..ops import form, merge
+from ..ops.results import named
+from .peers import Layout, Peers
+
+__all__ = ["RingStats"]
+
+#: the operands of the form that move: their positions among its seven tensors
+_MOVING = [Gradients.NAMES.index(name) for name in ("y", "col_scale", "col_bias")]
+
+
+@dataclass(frozen=True)
+class Ring:
+    """What all steps of one call share."""
+
+    peers: Peers
+    layout: Layout
+    program: Program
+    cosine: bool
+    compute_dtype: torch.dtype
+    backend: str | None
+
+    def outputs(self, axis: Axis) -> list[int]:
+        """Positions of the values along ``axis`` among all values of the channels."""
+        every = [channel for channel in self.program.channels for _ in channel.returns]
+        return [k for k, channel in enumerate(every) if channel.axis == axis]
+
+    def channels(self, axis: Axis) -> list[Channel]:
+        return [channel for channel in self.program.channels if channel.axis == axis]
+
+    # ---- moving ---------------------------------------------------------------------------------
+
+    def owner(self, step: int) -> int:
+        return (self.peers.rank - step) % self.peers.world
+
+    def move(self, values: Sequence[Tensor], step: int) -> Moving:
+        """Send what belongs to the block of ``step`` on, receive the same of the next step's."""
+        n = self.layout.cols[self.owner(step + 1)]
+        into = [v.new_empty(n, *v.shape[1:]) for v in values]
+        rank, world, group = self.peers.rank, self.peers.world, self.peers.group
+        sent = [
+            dist.P2POp(dist.isend, v.contiguous(), group=group, group_peer=(rank + 1) % world)
+            for v in values
+            if v.numel()
+        ]
+        received = [
+            dist.P2POp(dist.irecv, v, group=group, group_peer=(rank - 1) % world)
+            for v in into
+            if v.numel()
+        ]
+        with self.peers.expecting((rank - 1) % world):
+            works = dist.batch_isend_irecv(sent + received) if sent or received else []
+        return Moving(self, into, works, [op.tensor for op in sent])
+
+
+@dataclass
+class Moving:
+    ring: Ring
+    into: list[Tensor]
+    works: list[Any]
+    kept: list[Tensor]  # alive until they are sent
+
+    def arrived(self) -> list[Tensor]:
+        peers = self.ring.peers
+        with peers.expecting((peers.rank - 1) % peers.world):
+            for work in self.works:
+                work.wait()
+        return self.into
+
+
+def _global(channels: Sequence[Channel], values: list[Tensor], offset: int) -> list[Any]:
+    """Values of channels as results, with the positions of maxima counted over all ranks."""
+    found, rest = [], iter(values)
+    for channel in channels:
+        parts = [next(rest) for _ in channel.returns]
+        if isinstance(channel, MAX):
+            parts[1] = torch.where(parts[1] < 0, -1, parts[1] + offset)
+        found.append(named(channel, parts))
+    return found
+
+
+def _local(index: Tensor, first: int, n: int) -> Tensor:
+    """Positions over all ranks as positions within one block, -1 for those outside."""
+    inside = (index >= first) & (index < first + n)
+    return torch.where(inside, index - first, -1)
+
+
+def _flat(results: Sequence[Any]) -> list[Tensor]:
+    return [v for r in results for v in ([r] if isinstance(r, Tensor) else r)]
+
+
+def _merged(channels: Sequence[Channel], old: list[Any] | None, new: list[Any]) -> list[Any]:
+    if old is None:
+        return new
+    return [merge(c, [a, b]) for c, a, b in zip(channels, old, new, strict=True)]
+
+
+class RingStats(torch.autograd.Function):
+    """``apply(ring, n_rows, x, y, scale, row_scale, col_scale, row_bias, col_bias, *operands)``, as
+    :class:`contrastloss.ops.PairStats`: row values for this rank's rows over all columns, column
+    values for this rank's columns over all rows."""
+
+    @staticmethod
+    def forward(ctx: Any, ring: Ring, n_rows: int, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+        results = dict(_forward(ring, n_rows, tensors))
+        outputs = [results[k] for k in sorted(results)]
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(*[o for o in outputs if not o.is_floating_point()])
+        ctx.save_for_backward(*tensors, *outputs)
+        ctx.ring, ctx.n_rows, ctx.n_outputs = ring, n_rows, len(outputs)
+        return tuple(outputs)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        saved, n = ctx.saved_tensors, ctx.n_outputs
+        pass_ = _Backward(
+            ctx.ring, ctx.n_rows, saved[:-n], saved[-n:], grads, ctx.needs_input_grad[2:]
+        )
+        return None, None, *pass_.run()
+
+
+def _inputs(ring: Ring, n_rows: int, tensors: Sequence[Any], block: list[Tensor]) -> Any:
+    """The form of one step: this rank's rows against the columns of ``block``."""
+    own, rows, n_cols = list(tensors[:7]), tensors[7 : 7 + n_rows], len(tensors) - 7 - n_rows
+    moving = iter(block)
+    for k in _MOVING:
+        if own[k] is not None:
+            own[k] = next(moving)
+    own[1] = own[1].to(stat_dtype(own[0]))
+    cols = [next(moving) for _ in range(n_cols)]
+    return (
+        *own, list(rows), cols, ring.program.text, ring.cosine, ring.compute_dtype, ring.backend
+    )  # fmt: skip
+
+
+def _block(n_rows: int, tensors: Sequence[Tensor | None]) -> list[Tensor]:
+    """What moves of this rank's tensors."""
+    found = [tensors[k] for k in _MOVING] + list(tensors[7 + n_rows :])
+    return [value for value in found if value is not None]
+
+
+def _forward(ring: Ring, n_rows: int, tensors: Sequence[Tensor | None]) -> Iterator:
+    """Pairs of an output's position and its values."""
+    row_channels, col_channels = ring.channels(ROW), ring.channels(COL)
+    own_row = ring.layout.offset(ROW, ring.peers.rank)
+    block = _block(n_rows, tensors)
+    rows: list[Any] | None = None
+    home: list[Any] = []
+    arriving = None  # what ranks before this one have found of this step's columns
+    for step in range(ring.peers.world):
+        moving = ring.move(block, step) if step + 1 < ring.peers.world else None
+        found = form.forward(*_inputs(ring, n_rows, tensors, block))
+        first = ring.layout.offset(COL, ring.owner(step))
+        by_row = [found[k] for k in ring.outputs(ROW)]
+        rows = _merged(row_channels, rows, _global(row_channels, by_row, first))
+        part = _global(col_channels, [found[k] for k in ring.outputs(COL)], own_row)
+        if step == 0:
+            home = part
+        else:
+            before = None if arriving is None else _global(col_channels, arriving.arrived(), 0)
+            arriving = ring.move(_flat(_merged(col_channels, before, part)), step)
+        if moving is not None:
+            block = moving.arrived()
+    if arriving is not None:
+        home = _merged(col_channels, home, _global(col_channels, arriving.arrived(), 0))
+    yield from zip(ring.outputs(ROW), _flat(rows or []), strict=True)
+    yield from zip(ring.outputs(COL), _flat(home), strict=True)
+
+
+class _Backward:
+    """The second round: columns travel with their statistics and those statistics' gradients, and
+    collect their own gradient in the statistics' dtype."""
+
+    def __init__(
+        self,
+        ring: Ring,
+        n_rows: int,
+        tensors: Sequence[Tensor | None],
+        outputs: Sequence[Tensor],
+        grads: Sequence[Tensor | None],
+        needed: Sequence[bool],
+    ) -> None:
+        self.ring, self.n_rows, self.tensors, self.outputs = ring, n_rows, tensors, outputs
+        self.needed, self.names = needed, [n for n, w in zip(Gradients.NAMES, needed) if w]
+        by_col = ring.outputs(COL)
+        #: a gradient for every column value, since all ranks have to send the same
+        self.grads = [
+            torch.zeros_like(o) if g is None and k in by_col and o.is_floating_point() else g
+            for k, (o, g) in enumerate(zip(outputs, grads, strict=True))
+        ]
+        self.by_col = by_col
+        self.live = mask([g is not None for g in self.grads])
+
+    def run(self) -> list[Tensor | None]:
+        ring = self.ring
+        block = _block(self.n_rows, self.tensors)
+        size = len(block)
+        block += [self.outputs[k] for k in self.by_col]
+        block += [g for k in self.by_col if (g := self.grads[k]) is not None]
+        own: list[Tensor] = []
+        home: list[Tensor] = []
+        arriving: Moving | None = None
+        for step in range(ring.peers.world):
+            moving = ring.move(block, step) if step + 1 < ring.peers.world else None
+            mine, theirs = self._split(self._step(step, block[:size], block[size:]))
+            own = _added(own, mine)
+            if step == 0:
+                home = theirs
+            else:
+                if arriving is not None:
+                    theirs = _added(arriving.arrived(), theirs)
+                arriving = ring.move(theirs, step)
+            if moving is not None:
+                block = moving.arrived()
+        if arriving is not None:
+            home = _added(home, arriving.arrived())
+        return self._assembled(own, home)
+
+    def _step(self, step: int, block: list[Tensor], rest: list[Tensor]) -> list[Tensor]:
+        """Gradients from this rank's rows against the columns of one rank."""
+        layout, rank, owner = self.ring.layout, self.ring.peers.rank, self.ring.owner(step)
+        outputs, grads = list(self.outputs), list(self.grads)
+        travelling = iter(rest)
+        for k in self.by_col:
+            outputs[k] = next(travelling)
+        for k in self.by_col:
+            if grads[k] is not None:
+                grads[k] = next(travelling)
+        for k, output in enumerate(outputs):
+            if not output.is_floating_point():
+                axis = ROW if k in self.by_col else COL
+                at = rank if axis == ROW else owner
+                outputs[k] = _local(output, layout.offset(axis, at), layout.sizes(axis)[at])
+        present = [g for g in grads if g is not None]
+        inputs = _inputs(self.ring, self.n_rows, self.tensors, block)
+        return form.backward(*inputs, outputs, present, self.live, mask(self.needed[:7]))
+
+    def _split(self, found: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Gradients of what stays and of what moves."""
+        moves = [Gradients.NAMES.index(name) in _MOVING for name in self.names]
+        moves += [False] * len(self.ring.program.shifts(ROW))
+        moves += [True] * len(self.ring.program.shifts(COL))
+        pairs = list(zip(found, moves, strict=True))
+        return [g for g, m in pairs if not m], [g for g, m in pairs if m]
+
+    def _assembled(self, own: list[Tensor], home: list[Tensor]) -> list[Tensor | None]:
+        """One gradient per tensor of ``apply``, in its dtype."""
+        mine, theirs = iter(own), iter(home)
+        found: list[Tensor | None] = []
+        for k, needed in enumerate(self.needed[:7]):
+            found.append(next(theirs if k in _MOVING else mine) if needed else None)
+        program = self.ring.program
+        for axis, names, rest in ((ROW, program.rows, mine), (COL, program.cols, theirs)):
+            shifts = dict(zip(program.shifts(axis), rest, strict=True))
+            found += [shifts.get(name) for name in names]
+        return [
+            None if g is None or t is None else g.to(t.dtype)
+            for g, t in zip(found, self.tensors, strict=True)
+        ]  # fmt: skip
+
+
+def _added(old: list[Tensor], new: list[Tensor]) -> list[Tensor]:
+    return [a + b for a, b in zip(old, new, strict=True)] if old else new

@@ -1,0 +1,212 @@
+"""``pair_stats`` of a batch that is spread over the ranks of a process group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from .. import ops
+from ..backends import stat_dtype
+from ..channel import COL, INDEX, ROW, Axis, Channel, Program, differs
+from ..ops.check import check_channels, check_operands
+from ..ops.form import product_dtype
+from ..ops.merge import merge
+from ..ops.results import named
+from .collectives import exchange, gather
+from .peers import Layout, Peers
+from .ring import Ring, RingStats
+
+__all__ = ["STRATEGIES", "Strategy", "pair_stats"]
+
+Strategy = Literal["auto", "gather", "ring"]
+STRATEGIES = ("auto", "gather", "ring")
+
+#: 'auto' gathers columns as long as all of them, widened, take no more bytes than this
+GATHERED = 256 << 20
+
+#: positions among all ranks' rows, for the self pairs of ``y=None``
+_SELF = "position among all"
+
+
+def pair_stats(
+    x: Tensor,
+    y: Tensor | None,
+    channels: Sequence[Channel],
+    *,
+    group: Any,
+    strategy: Strategy = "auto",
+    uneven: bool = True,
+    scale: Tensor | float | None = None,
+    row_scale: Tensor | None = None,
+    col_scale: Tensor | None = None,
+    row_bias: Tensor | None = None,
+    col_bias: Tensor | None = None,
+    rows: Mapping[str, Tensor] | None = None,
+    cols: Mapping[str, Tensor] | None = None,
+    cosine: bool = False,
+    compute_dtype: torch.dtype | None = None,
+    backend: str | None = None,
+) -> tuple[list[Any], Layout]:
+    """:func:`contrastloss.ops.pair_stats` of the rows and columns of all ranks together, in their
+    order: row channels return this rank's rows over all columns, column channels this rank's
+    columns over all rows; positions, of ``INDEX`` and of ``MAX``, count over all ranks.
+
+    Args:
+        x, y: this rank's rows (M, D) and columns (N, D); any rank may have none.
+        group: a ProcessGroup or a DeviceMesh of one dimension, all of whose ranks make this call.
+        strategy: 'gather' holds the columns of all ranks at once; 'ring' those of two ranks, and
+            sends them around while it computes. 'auto' gathers up to 256 MB.
+        uneven: False promises that all ranks have as many rows and columns. No header is exchanged
+            then, which saves a synchronisation, and nothing is compared.
+
+    The other arguments are those of :func:`contrastloss.ops.pair_stats`, for this rank's rows and
+    columns. Gradients: a rank's backward gives the derivative of the sum over ranks of what each of
+    them computed from its results, by this rank's tensors, also where other ranks saw them. Neither
+    strategy is differentiable twice.
+
+    Returns:
+        The results, and the :class:`Layout` of the call.
+
+    Raises:
+        TypeError, ValueError: as ``ops.pair_stats``; or the ranks disagree about D, dtype or
+            channels, on every rank, naming them.
+        RuntimeError: a rank does not answer within the group's timeout; it is named.
+    """
+    if strategy not in STRATEGIES:
+        raise ValueError(f"strategy: got {strategy!r}, expected one of {', '.join(STRATEGIES)}")
+    peers = Peers.of(group)
+    rows = dict(rows or {})
+    cols = rows if cols is None and y is None else dict(cols or {})
+    channels = check_channels(channels)
+    vectors = [scale, row_scale, col_scale, row_bias, col_bias]
+    program = Program(channels, tuple(rows), tuple(cols))
+    check_operands(x, y, vectors, rows, cols, program, compute_dtype)
+    if x.ndim != 2:
+        raise ValueError(f"x: got shape {tuple(x.shape)}, expected (M, D): ranks share no batches")
+    columns = x if y is None else y
+    compute_dtype = product_dtype(x) if compute_dtype is None else compute_dtype
+    if uneven:
+        moving = [columns, col_scale, col_bias, *cols.values()]
+        header = {
+            "rows": x.shape[0],
+            "columns": columns.shape[0],
+            "D": x.shape[1],
+            "dtype": x.dtype,
+            "compute_dtype": compute_dtype,
+            "channels": f"{program.text} {y is None} {cosine}",
+            "strategy": strategy,
+            "requires_grad": str([t is not None and (t.dtype, t.requires_grad) for t in moving]),
+        }
+        layout = peers.meet(header, x.device)
+    else:
+        layout = Layout((x.shape[0],) * peers.world, (columns.shape[0],) * peers.world)
+    if y is None:
+        channels = tuple(replace(c, pairs=(*c.pairs, differs(_SELF))) for c in channels)
+    cols = {name: _along(v, columns, name in program.forms) for name, v in cols.items()}
+    _add_positions(channels, rows, cols, peers, layout, x.device, y is None)
+    if strategy == "auto":
+        held = sum(layout.cols) * x.shape[1] * stat_dtype(x).itemsize
+        strategy = "gather" if held <= GATHERED or peers.world == 1 else "ring"
+    run = _gathered if strategy == "gather" else _around
+    stat = stat_dtype(x)
+    if isinstance(scale, (int, float)):
+        scale = torch.full((), scale, dtype=stat, device=x.device)
+    scale, row_scale, row_bias = (
+        v if v is None else v.to(stat) for v in (scale, row_scale, row_bias)
+    )
+    vectors = [scale, row_scale, _along(col_scale, columns), row_bias, _along(col_bias, columns)]
+    settings = {"cosine": cosine, "compute_dtype": compute_dtype, "backend": backend}
+    return run(peers, layout, channels, x.to(stat), columns, vectors, rows, cols, settings), layout
+
+
+def _gathered(
+    peers: Peers,
+    layout: Layout,
+    channels: Sequence[Channel],
+    x: Tensor,
+    columns: Tensor,
+    vectors: Sequence[Any],
+    rows: Mapping[str, Tensor],
+    cols: Mapping[str, Tensor],
+    settings: Mapping[str, Any],
+) -> list[Any]:
+    """This rank's rows against the columns of all; column values are merged where they belong."""
+
+    def all_of(value: Tensor | None, dtype: torch.dtype | None = None) -> Any:
+        return None if value is None else gather(value, peers, layout, dtype or value.dtype)
+
+    scale, row_scale, col_scale, row_bias, col_bias = vectors
+    results = ops.pair_stats(
+        x,
+        all_of(columns, x.dtype),
+        channels,
+        scale=scale,
+        row_scale=row_scale,
+        col_scale=all_of(col_scale),
+        row_bias=row_bias,
+        col_bias=all_of(col_bias),
+        rows=rows,
+        cols={name: all_of(value) for name, value in cols.items()},
+        **settings,
+    )
+    offsets = [layout.offset(ROW, rank) for rank in range(peers.world)]
+    for k, channel in enumerate(channels):
+        if channel.axis == COL:
+            values = [results[k]] if isinstance(results[k], Tensor) else list(results[k])
+            parts = zip(*[exchange(v, peers, layout) for v in values], strict=True)
+            results[k] = merge(channel, [named(channel, list(p)) for p in parts], offsets)
+    return results
+
+
+def _around(
+    peers: Peers,
+    layout: Layout,
+    channels: Sequence[Channel],
+    x: Tensor,
+    columns: Tensor,
+    vectors: Sequence[Any],
+    rows: Mapping[str, Tensor],
+    cols: Mapping[str, Tensor],
+    settings: Mapping[str, Any],
+) -> list[Any]:
+    """The same by :class:`RingStats`."""
+    program = Program(tuple(channels), tuple(rows), tuple(cols))
+    ring = Ring(peers, layout, program, **settings)
+    flat = iter(
+        RingStats.apply(ring, len(rows), x, columns, *vectors, *rows.values(), *cols.values())
+    )
+    return [named(channel, [next(flat) for _ in channel.returns]) for channel in channels]
+
+
+def _along(value: Tensor | None, columns: Tensor, form: bool = False) -> Any:
+    """A column operand with a value for every column, as it has to be to move; real ones in the
+    statistics' dtype, so that their gradients are added up in it."""
+    if value is None:
+        return None
+    value = value.to(stat_dtype(columns)) if value.is_floating_point() else value
+    return value.expand(columns.shape[0], *(value.shape[-1:] if form else ()))
+
+
+def _add_positions(
+    channels: Sequence[Channel],
+    rows: dict[str, Tensor],
+    cols: dict[str, Tensor],
+    peers: Peers,
+    layout: Layout,
+    device: torch.device,
+    symmetric: bool,
+) -> None:
+    """Positions count over all ranks: INDEX where a channel asks for it, and self pairs."""
+    called = {name for channel in channels for name in channel.called[ROW] | channel.called[COL]}
+    sides: tuple[tuple[Axis, dict[str, Tensor]], ...] = ((ROW, rows), (COL, cols))
+    for axis, given in sides:
+        size, first = layout.sizes(axis)[peers.rank], layout.offset(axis, peers.rank)
+        position = torch.arange(first, first + size, device=device)
+        if INDEX in called and INDEX not in given:
+            given[INDEX] = position
+        if symmetric:
+            given[_SELF] = position

@@ -1,0 +1,159 @@
+"""The sharded operator against the same operator on the whole batch, in one process."""
+
+import pytest
+import torch
+from ranks import Ranks
+from spread import stats
+
+from contrastloss.channel import (
+    COL,
+    EXPECT,
+    INDEX,
+    LSE,
+    MAX,
+    PSI,
+    SUM,
+    col_weight,
+    differs,
+    form,
+    precedes,
+    row_weight,
+    same,
+    within,
+)
+from contrastloss.ops import pair_stats
+
+D = 5
+ROWS, COLS = (
+    {1: [7], 2: [4, 6], 3: [5, 0, 3], 4: [3, 5, 0, 2]},
+    {
+        1: [6],
+        2: [7, 2],
+        3: [0, 4, 4],
+        4: [2, 0, 6, 3],
+    },
+)
+OTHER = (differs("label"),)
+CHANNELS = (
+    LSE(),
+    LSE(axis=COL, pairs=OTHER),
+    LSE(2.0, pairs=(differs(INDEX),)),
+    EXPECT(0.5, weight=(row_weight("weight"), col_weight("weight"))),
+    EXPECT(axis=COL, pairs=(within("label", 1),)),
+    MAX(),
+    MAX(-1.0, axis=COL, pairs=OTHER),
+    SUM(pairs=(same("label"),)),
+    SUM("softplus", axis=COL, shift="shift"),
+    SUM("relu2", shift="shift", pairs=(precedes(INDEX),)),
+    LSE(weight=(form("form"),)),
+)
+
+
+@pytest.fixture(scope="module")
+def ranks():
+    found = Ranks()
+    yield found
+    found.close()
+
+
+def problem(m, n, symmetric):
+    """Scores of several orders of magnitude, with ties among them."""
+    generator = torch.Generator().manual_seed(m + n)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    def side(k):
+        return {
+            "label": torch.randint(0, 4, (k,), generator=generator),
+            "weight": normal(k),
+            "shift": normal(k),
+            "form": normal(k, 3),
+        }
+
+    n = m if symmetric else n
+    x, y = normal(m, D), normal(n, D)
+    y[-1] = y[0]  # equal maxima on two ranks
+    if symmetric:
+        x[-1] = x[0]
+    rows = side(m)
+    return {
+        "x": x,
+        "y": None if symmetric else y,
+        "scale": torch.tensor(1.5, dtype=torch.float64),
+        "row_scale": 1 + normal(m).abs(),
+        "col_scale": 1 + normal(n).abs(),
+        "row_bias": normal(m),
+        "col_bias": normal(n),
+        "rows": rows,
+        "cols": rows if symmetric else side(n),
+        "cosine": symmetric,
+    }
+
+
+def whole(channels, problem, upstream):
+    """The same in this process."""
+    x, y = problem["x"].clone().requires_grad_(), problem["y"]
+    y = None if y is None else y.clone().requires_grad_()
+    options = {
+        k: problem[k].clone().requires_grad_()
+        for k in ("scale", "row_scale", "col_scale", "row_bias", "col_bias")
+    }
+    rows, cols = (
+        {k: v.clone().requires_grad_(k == "shift") for k, v in problem[s].items()}
+        for s in ("rows", "cols")
+    )
+    results = pair_stats(x, y, channels, rows=rows, cols=cols, cosine=problem["cosine"], **options)
+    flat = [v for r in results for v in ([r] if isinstance(r, torch.Tensor) else r)]
+    loss = 0
+    for value, weight in zip(flat, upstream, strict=True):
+        if value.is_floating_point():
+            loss = loss + (torch.where(value == -torch.inf, 0.0, value) * weight).sum()
+    wanted = [x, *([] if y is None else [y]), *options.values(), rows["shift"], cols["shift"]]
+    return flat, torch.autograd.grad(loss, wanted)
+
+
+@pytest.mark.parametrize("symmetric", [False, True], ids=["x-y", "x-x"])
+@pytest.mark.parametrize("strategy", ["gather", "ring"])
+@pytest.mark.parametrize("world", [1, 2, 3, 4])
+def test_every_channel_is_that_of_the_whole_batch(ranks, world, strategy, symmetric):
+    rows = ROWS[world]
+    cols = rows if symmetric else COLS[world]
+    given = problem(sum(rows), sum(cols), symmetric)
+    axes = [c.axis for c in CHANNELS for _ in c.returns]
+    upstream = [torch.randn(sum(rows if a == "row" else cols), dtype=torch.float64) for a in axes]
+    values, grads = whole(CHANNELS, given, upstream)
+    found = ranks.run(stats, world, CHANNELS, given, rows, cols, strategy, upstream)
+    for k, value in enumerate(values):
+        together = torch.cat([part[0][k] for part in found])
+        torch.testing.assert_close(together, value, rtol=1e-12, atol=1e-12)
+    names = ["x", *([] if symmetric else ["y"]), "scale", "row_scale", "col_scale"]
+    names += ["row_bias", "col_bias", "row shift", "col shift"]
+    for k, (name, grad) in enumerate(zip(names, grads, strict=True)):
+        parts = [part[1][k] for part in found]
+        together = torch.stack(parts).sum(0) if name == "scale" else torch.cat(parts)
+        torch.testing.assert_close(
+            together, grad, rtol=1e-10, atol=1e-10, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+@pytest.mark.parametrize("psi", PSI)
+@pytest.mark.parametrize("strategy", ["gather", "ring"])
+def test_every_psi(ranks, strategy, psi):
+    channels = (SUM(psi), SUM(psi, axis=COL, sign=-1.0))
+    given = problem(9, 8, False)
+    upstream = [torch.randn(9, dtype=torch.float64), torch.randn(8, dtype=torch.float64)]
+    given = {**given, "rows": {}, "cols": {}}
+    found = ranks.run(stats, 2, channels, given, [3, 6], [5, 3], strategy, upstream)
+    plain = {k: given[k] for k in ("scale", "row_scale", "col_scale", "row_bias", "col_bias")}
+    x, y = given["x"].clone().requires_grad_(), given["y"].clone().requires_grad_()
+    values = pair_stats(x, y, channels, **plain)
+    for k, value in enumerate(values):
+        together = torch.cat([part[0][k] for part in found])
+        torch.testing.assert_close(together, value, rtol=1e-12, atol=1e-12)
+    loss = sum((v * u).sum() for v, u in zip(values, upstream, strict=True))
+    if not loss.requires_grad:
+        return
+    for k, grad in enumerate(torch.autograd.grad(loss, [x, y])):
+        together = torch.cat([part[1][k] for part in found])
+        torch.testing.assert_close(together, grad, rtol=1e-11, atol=1e-11)

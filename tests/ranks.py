@@ -1,0 +1,91 @@
+"""Processes that stand for the ranks of a group on gloo, kept for the whole session."""
+
+import contextlib
+import multiprocessing
+import tempfile
+import traceback
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+WORLD = 4
+
+
+class FailedError(Exception):
+    """What a rank raised: its type's name and its message."""
+
+
+def _answer(pipe, function, args):
+    try:
+        pipe.send((True, function(*args)))
+    except Exception as error:
+        shown = f"{type(error).__name__}: {error}"
+        pipe.send((False, (shown, traceback.format_exc())))
+
+
+def start(rank, world, folder, seconds):
+    """Make this process a rank."""
+    torch.set_num_threads(1)
+    store = dist.FileStore(str(Path(folder) / "store"), world)
+    dist.init_process_group(
+        "gloo", store=store, rank=rank, world_size=world, timeout=timedelta(seconds=seconds)
+    )
+
+
+def _work(rank, folder, pipe):
+    start(rank, WORLD, folder, 60)
+    groups = {w: dist.new_group(range(w)) for w in range(1, WORLD + 1)}
+    while (job := pipe.recv()) is not None:
+        function, world, args = job
+        _answer(pipe, function, (groups[world], *args))
+    dist.destroy_process_group()
+
+
+class Ranks:
+    """``ranks.run(f, world, *args)`` calls ``f(group, *args)`` on ``world`` ranks at once."""
+
+    def __init__(self):
+        self.folder = tempfile.TemporaryDirectory()
+        context = multiprocessing.get_context("spawn")
+        self.pipes, self.processes = [], []
+        for rank in range(WORLD):
+            here, there = context.Pipe()
+            process = context.Process(target=_work, args=(rank, self.folder.name, there))
+            process.start()
+            self.pipes.append(here)
+            self.processes.append(process)
+
+    def answers(self, function, world, *args):
+        """What every rank returned, or the :class:`FailedError` that it raised."""
+        for pipe in self.pipes[:world]:
+            pipe.send((function, world, args))
+        found = []
+        for rank, pipe in enumerate(self.pipes[:world]):
+            assert pipe.poll(120), f"rank {rank} does not answer: a deadlock"
+            fine, value = pipe.recv()
+            found.append(value if fine else FailedError(*value))
+        return found
+
+    def run(self, function, world, *args):
+        found = self.answers(function, world, *args)
+        for rank, value in enumerate(found):
+            if isinstance(value, FailedError):
+                raise AssertionError(f"rank {rank}: {value.args[1]}")
+        return found
+
+    def close(self):
+        for pipe in self.pipes:
+            with contextlib.suppress(OSError):
+                pipe.send(None)
+        for process in self.processes:
+            process.join(10)
+            process.kill()
+        self.folder.cleanup()
+
+
+def mine(group, sizes, value):
+    """This rank's part of a whole batch."""
+    first = sum(sizes[: dist.get_rank(group)])
+    return value[first : first + sizes[dist.get_rank(group)]]

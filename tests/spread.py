@@ -1,0 +1,135 @@
+"""What the ranks of a test do; importable, since it runs in their processes."""
+
+import torch
+import torch.distributed as dist
+from ranks import mine
+
+from contrastloss.distributed import pair_stats
+
+VECTORS = ("row_scale", "col_scale", "row_bias", "col_bias")
+
+
+def stats(group, channels, problem, row_sizes, col_sizes, strategy, upstream):
+    """Values of this rank and, where ``upstream`` is given, gradients of its tensors."""
+    x, y = problem["x"], problem["y"]
+    x = mine(group, row_sizes, x).clone().requires_grad_()
+    y = None if y is None else mine(group, col_sizes, y).clone().requires_grad_()
+    scale = problem["scale"].clone().requires_grad_()
+    options = {"scale": scale}
+    for name in VECTORS:
+        if name in problem:
+            sizes = row_sizes if name.startswith("row") else col_sizes
+            options[name] = mine(group, sizes, problem[name]).clone().requires_grad_()
+    rows = {k: mine(group, row_sizes, v).clone() for k, v in problem["rows"].items()}
+    cols = {k: mine(group, col_sizes, v).clone() for k, v in problem["cols"].items()}
+    shifts = [v.requires_grad_() for d in (rows, cols) for k, v in d.items() if k == "shift"]
+    results, layout = pair_stats(
+        x, y, channels, group=group, strategy=strategy, rows=rows,
+        cols=None if y is None and not cols else cols, cosine=problem["cosine"], **options,
+    )  # fmt: skip
+    assert layout.rows == tuple(row_sizes)
+    flat = [v for r in results for v in ([r] if isinstance(r, torch.Tensor) else r)]
+    if upstream is None:
+        return [v.detach() for v in flat], []
+    loss = 0
+    for value, weight, axis in zip(flat, upstream, _axes(channels), strict=True):
+        if value.is_floating_point():
+            sizes = row_sizes if axis == "row" else col_sizes
+            # an empty set's -inf would make NaN of a weight's 0
+            finite = torch.where(value == -torch.inf, 0.0, value)
+            loss = loss + (finite * mine(group, sizes, weight)).sum()
+    wanted = [x, *([] if y is None else [y]), *options.values(), *shifts]
+    return [v.detach() for v in flat], list(torch.autograd.grad(loss, wanted))
+
+
+def _axes(channels):
+    return [c.axis for c in channels for _ in c.returns]
+
+
+def loss_step(group, cls, options, inputs, sizes, uneven=True, dtype=None):
+    """A training step on this rank's part of a whole batch: value, and all gradients."""
+    leaves = [mine(group, sizes, v).clone() for v in inputs]
+    leaves = [v.to(dtype) if dtype and v.is_floating_point() else v for v in leaves]
+    leaves = [v.requires_grad_(v.is_floating_point()) for v in leaves]
+    temperature = torch.nn.Parameter(torch.tensor(0.2, dtype=torch.float64))
+    bias = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    loss = cls(temperature, group=group, uneven=uneven, **options)
+    value = loss(*leaves, logit_bias=bias)
+    value, shown = value if isinstance(value, tuple) else (value, {})
+    total = value if value.ndim == 0 else value.sum()
+    wanted = [v for v in leaves if v.requires_grad]
+    grads = torch.autograd.grad(total, [*wanted, temperature, bias])
+    return value.detach(), list(grads), shown
+
+
+def counted(group, cls, options, n, d):
+    """Elements that this rank sends in a forward and in a backward pass."""
+    sent = 0
+    world = dist.get_world_size(group)
+    originals = {}
+
+    def count(name, elements):
+        originals[name] = getattr(dist, name)
+
+        def wrapped(*args, **kwargs):
+            nonlocal sent
+            sent += elements(*args, **kwargs)
+            return originals[name](*args, **kwargs)
+
+        setattr(dist, name, wrapped)
+
+    def split(output, value, out_sizes, in_sizes, group):
+        own = in_sizes[dist.get_rank(group)] / sum(in_sizes)
+        return round(value.numel() * (1 - own))
+
+    count("all_gather_into_tensor", lambda out, value, group: (world - 1) * value.numel())
+    count("all_to_all_single", split)
+    count("all_reduce", lambda value, group: 2 * value.numel())
+    count(
+        "batch_isend_irecv",
+        lambda ops: sum(op.tensor.numel() for op in ops if op.op is dist.isend),
+    )
+    try:
+        x, y = (torch.randn(n, d).requires_grad_() for _ in range(2))
+        value = cls(group=group, uneven=False, **options)(x, y)
+        forward, sent = sent, 0
+        value.backward()
+        return forward, sent
+    finally:
+        for name, original in originals.items():
+            setattr(dist, name, original)
+
+
+def schedules(group, cls, options, count, strategy):
+    """Random uneven batches, one after the other: the largest error of the value."""
+    world = dist.get_world_size(group)
+    generator = torch.Generator().manual_seed(3)  # the same on every rank
+    worst = 0.0
+    for _ in range(count):
+        sizes = torch.randint(0, 5, (world,), generator=generator).tolist()
+        x, y = torch.randn(2, sum(sizes), 3, generator=generator, dtype=torch.float64)
+        own = [mine(group, sizes, v).clone().requires_grad_() for v in (x, y)]
+        value = cls(group=group, strategy=strategy, **options)(*own)
+        value.backward()
+        whole = cls(**options)(x, y)
+        worst = max(worst, (value - whole).abs().item())
+    return worst
+
+
+def peak(group, strategy, n, d):
+    """Bytes at the peak beyond what was there before a step."""
+    x, y = (torch.randn(n, d).requires_grad_() for _ in range(2))
+    from contrastloss import CLIPLoss
+
+    loss = CLIPLoss(group=group, strategy=strategy)
+    loss(x[:64], y[:64]).backward()
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+    before = _high()
+    loss(x, y).backward()
+    return _high() - before
+
+
+def _high():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
