@@ -1,7 +1,9 @@
 # Written by `python -m contrastloss.testing stubs`; do not edit.
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 from torch import Tensor
+
+from .distributed import Strategy
 
 @overload
 def clip(

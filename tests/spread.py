@@ -82,7 +82,7 @@ def counted(group, cls, options, n, d):
         own = in_sizes[dist.get_rank(group)] / sum(in_sizes)
         return round(value.numel() * (1 - own))
 
-    count("all_gather_into_tensor", lambda out, value, group: (world - 1) * value.numel())
+    count("all_gather", lambda out, value, group: (world - 1) * value.numel())
     count("all_to_all_single", split)
     count("all_reduce", lambda value, group: 2 * value.numel())
     count(

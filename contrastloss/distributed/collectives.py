@@ -69,7 +69,7 @@ class _Gather(torch.autograd.Function):
             mine = value.new_zeros(largest, *value.shape[1:])
             mine[: value.shape[0]] = value
         parts = mine.new_empty(peers.world, largest, *value.shape[1:])
-        dist.all_gather_into_tensor(parts.flatten(0, 1), mine, group=peers.group)
+        dist.all_gather(list(parts.unbind()), mine, group=peers.group)
         if len(set(sizes)) == 1:
             return parts.flatten(0, 1).to(dtype)
         return torch.cat([parts[k, :n] for k, n in enumerate(sizes)]).to(dtype)
@@ -104,8 +104,8 @@ class _Exchange(torch.autograd.Function):
 
 
 def _split(value: Tensor, peers: Peers, layout: Layout) -> Tensor:
-    """Of (N, ...), one row per column of every rank: to each rank its own columns. (W, n, ...), what
-    every rank had for the columns of this one."""
+    """From (N, ...), one row per column of every rank, to (W, n, ...), what every rank had for the
+    columns of this one."""
     n = layout.cols[peers.rank]
     parts = value.new_empty(peers.world * n, *value.shape[1:])
     dist.all_to_all_single(

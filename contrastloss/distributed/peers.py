@@ -1,4 +1,4 @@
-"""The ranks of a process group, what they agree on before a call, and how one that fails is named."""
+"""The ranks of a process group, what they agree on before a call, and who is named if one fails."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Peers:
         if dist.get_backend(self.group) == "nccl":  # its watchdog ends the process on a timeout
             mine = torch.tensor(header, device=device)
             everyone = mine.new_empty(self.world, len(header))
-            dist.all_gather_into_tensor(everyone, mine, group=self.group)
+            dist.all_gather(list(everyone.unbind()), mine, group=self.group)
             return everyone.tolist()
         # from rank to rank, so that who does not answer is known
         mine = torch.tensor(header)

@@ -84,6 +84,7 @@ class Moving:
         with peers.expecting((peers.rank - 1) % peers.world):
             for work in self.works:
                 work.wait()
+        self.works, self.kept = [], []
         return self.into
 
 
@@ -201,7 +202,10 @@ class _Backward:
         needed: Sequence[bool],
     ) -> None:
         self.ring, self.n_rows, self.tensors, self.outputs = ring, n_rows, tensors, outputs
-        self.needed, self.names = needed, [n for n, w in zip(Gradients.NAMES, needed) if w]
+        self.needed, self.names = (
+            needed,
+            [n for n, w in zip(Gradients.NAMES, needed, strict=False) if w],
+        )
         by_col = ring.outputs(COL)
         #: a gradient for every column value, since all ranks have to send the same
         self.grads = [
@@ -280,4 +284,5 @@ class _Backward:
 
 
 def _added(old: list[Tensor], new: list[Tensor]) -> list[Tensor]:
-    return [a + b for a, b in zip(old, new, strict=True)] if old else new
+    """In place, since each is as large as a block."""
+    return [a.add_(b) for a, b in zip(old, new, strict=True)] if old else new

@@ -30,8 +30,8 @@ class InfoNCELoss(CrossLoss, name="info_nce"):
 
     Shape:
         x, y: (N, D). negatives: (K, D), shared by all rows (with a group, of all ranks), or
-        (N, K, D), row i's own; with them the other rows of y are no negatives. Loss: (), or (N,) for ``reduction='none'``. No
-        negative at all: 0.
+        (N, K, D), row i's own; with them the other rows of y are no negatives. Loss: (), or (N,)
+        for ``reduction='none'``. No negative at all: 0.
 
     Source: van den Oord et al., Representation Learning with Contrastive Predictive Coding, 2018.
     """

@@ -13,9 +13,11 @@ def stubs() -> str:
     """The text of ``functional.pyi``: every loss as a typed function, in ruff's format."""
     lines = [
         "# Written by `python -m contrastloss.testing stubs`; do not edit.",
-        "from typing import Literal, overload",
+        "from typing import Any, Literal, overload",
         "",
         "from torch import Tensor",
+        "",
+        "from .distributed import Strategy",
         "",
     ]
     for name, cls in LOSSES.items():

@@ -1,0 +1,181 @@
+"""Every loss, spread over ranks, against one process on the whole batch: the table of gradient
+ratios that most implementations fail."""
+
+import copy
+
+import pytest
+import torch
+from ranks import FailedError, Ranks
+from spread import counted, loss_step, peak, schedules
+
+import contrastloss
+from contrastloss.losses import LOSSES, TwoViewLoss
+from contrastloss.testing import Subject
+
+STRATEGIES = ("gather", "ring")
+SIZES = {1: [9], 2: [5, 4], 3: [4, 0, 6], 4: [3, 5, 0, 2]}
+OPTIONS = {
+    "dcl": [{}, {"weight": 0.5}, {"weight": 0.5, "detach_weight": False}],
+    "supcon": [{}, {"variant": "in"}],
+}
+CASES = [(name, options) for name in LOSSES for options in OPTIONS.get(name, [{}])]
+
+
+@pytest.fixture(scope="module")
+def ranks():
+    found = Ranks()
+    yield found
+    found.close()
+
+
+def whole(cls, options, inputs):
+    """Value and gradients of one process on all rows."""
+    leaves = [v.clone().requires_grad_(v.is_floating_point()) for v in inputs]
+    temperature = torch.nn.Parameter(torch.tensor(0.2, dtype=torch.float64))
+    bias = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    value = cls(temperature, **options)(*leaves, logit_bias=bias)
+    value, shown = value if isinstance(value, tuple) else (value, {})
+    wanted = [v for v in leaves if v.requires_grad]
+    grads = torch.autograd.grad(value.sum(), [*wanted, temperature, bias])
+    return value.detach(), grads, shown
+
+
+def compare(found, want, world, what, rtol=1e-9):
+    """Values are the same on every rank; gradients are so after an average over ranks."""
+    value, grads, _ = want
+    for rank, (mine, _, _) in enumerate(found):
+        torch.testing.assert_close(mine, value, rtol=rtol, atol=1e-12, msg=f"{what}, rank {rank}")
+    for k, grad in enumerate(grads):
+        parts = [part[1][k] for part in found]
+        mean = torch.cat(parts) / world if grad.ndim else torch.stack(parts).mean()
+        ratio = mean.norm() / grad.norm() if grad.norm() > 1e-12 else torch.ones(())
+        assert abs(ratio - 1) < 1e-5, f"{what}, gradient {k}: ratio {ratio:.6f}"
+        torch.testing.assert_close(mean, grad, rtol=rtol, atol=1e-11, msg=f"{what}, gradient {k}")
+
+
+@pytest.mark.parametrize("world", SIZES)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(("name", "options"), CASES, ids=str)
+def test_a_step_is_that_of_one_process(ranks, name, options, strategy, world):
+    cls, sizes = LOSSES[name], SIZES[world]
+    inputs = Subject(cls).inputs(n=sum(sizes), d=6)
+    for reduction in ("mean", "sum"):
+        given = {**options, "reduction": reduction}
+        want = whole(cls, given, inputs)
+        assert want[0].abs() > 0.05, "a loss of zero would hide everything"
+        found = ranks.run(loss_step, world, cls, {**given, "strategy": strategy}, inputs, sizes)
+        compare(found, want, world, f"{name} {options} {reduction}")
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("name", LOSSES)
+def test_an_empty_rank_has_the_value_and_zero_gradients(ranks, name, strategy):
+    cls, sizes = LOSSES[name], SIZES[3]
+    inputs = Subject(cls).inputs(n=sum(sizes), d=6)
+    found = ranks.run(loss_step, 3, cls, {"strategy": strategy}, inputs, sizes)
+    value, grads, _ = found[1]
+    assert value == found[0][0] != 0
+    assert all(g is not None and g.shape[:1] in ((), (0,)) for g in grads)
+    assert [g.item() for g in grads if not g.ndim] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("name", LOSSES)
+def test_rows_and_statistics(ranks, name, strategy):
+    """'none' returns this rank's rows, without a factor; statistics are means over all ranks."""
+    cls, sizes, world = LOSSES[name], [5, 4], 2
+    inputs = Subject(cls).inputs(n=9, d=6)
+    options = {"reduction": "none", "return_stats": True}
+    rows, grads, stats = whole(cls, options, inputs)
+    found = ranks.run(loss_step, world, cls, {**options, "strategy": strategy}, inputs, sizes)
+    parts = [part[0] for part in found]
+    if issubclass(cls, TwoViewLoss):  # x's rows first, on every rank
+        views = [part.chunk(2) for part in parts]
+        parts = [torch.cat([view[k] for view in views]) for k in range(2)]
+    torch.testing.assert_close(torch.cat(parts), rows, rtol=1e-9, atol=1e-12)
+    for k, grad in enumerate(grads):
+        shares = [part[1][k] for part in found]
+        total = torch.cat(shares) if grad.ndim else torch.stack(shares).sum()
+        torch.testing.assert_close(total, grad, rtol=1e-9, atol=1e-11)
+    for part in found:
+        for key, value in stats.items():
+            torch.testing.assert_close(part[2][key], value, rtol=1e-9, atol=1e-12, msg=key)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("name", ["clip", "nt_xent", "supcon"])
+def test_equal_parts_need_no_header(ranks, name, strategy):
+    cls = LOSSES[name]
+    inputs = Subject(cls).inputs(n=8, d=6)
+    found = ranks.run(loss_step, 4, cls, {"strategy": strategy}, inputs, [2, 2, 2, 2], False)
+    compare(found, whole(cls, {}, inputs), 4, name)
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float32, 2e-6), (torch.bfloat16, 2e-2)])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_narrow_embeddings(ranks, strategy, dtype, rtol):
+    """Columns travel as they are, gradients are added up in fp32 and rounded once."""
+    cls, sizes = contrastloss.CLIPLoss, [7, 2, 8, 7]
+    inputs = [v.to(dtype) for v in Subject(cls).inputs(n=24, d=16)]
+    value, grads, _ = whole(cls, {}, [v.double() for v in inputs])
+    found = ranks.run(loss_step, 4, cls, {"strategy": strategy}, inputs, sizes)
+    for part in found:
+        torch.testing.assert_close(part[0].double(), value, rtol=rtol, atol=0)
+    for k in range(2):
+        assert found[0][1][k].dtype == dtype
+        mean = torch.cat([part[1][k].double() for part in found]) / 4
+        assert (mean - grads[k]).norm() < rtol * grads[k].norm()
+
+
+# ---- cost ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_elements_sent(ranks, world):
+    """For b x D columns a rank: all of them to every other rank, and their gradients back."""
+    n, d = 12, 64
+    unit = (world - 1) * n * d
+    for strategy, backward in (("gather", 1), ("ring", 2)):
+        found = ranks.run(counted, world, contrastloss.CLIPLoss, {"strategy": strategy}, n, d)
+        for forward_sent, backward_sent in found:
+            assert unit <= forward_sent <= 1.1 * unit <= 2 * unit
+            assert backward * unit <= backward_sent <= backward * 1.1 * unit
+            assert forward_sent + backward_sent <= 4 * unit
+
+
+def test_the_rings_memory_does_not_grow_with_the_ranks(ranks):
+    n, d = 4096, 256
+    block = n * d * 4
+    # from four ranks on there are steps in which columns and gradients are on their way at once
+    four, five = (max(ranks.run(peak, world, "ring", n, d)) / block for world in (4, 5))
+    assert five <= four + 0.5, f"{four:.1f} and {five:.1f} blocks"
+    gathered = [max(ranks.run(peak, world, "gather", n, d)) / block for world in (4, 5)]
+    assert gathered[1] >= gathered[0] + 1, f"{gathered} blocks: the measure sees nothing"
+
+
+def test_no_deadlock_over_random_schedules(ranks):
+    for strategy in STRATEGIES:
+        found = ranks.run(schedules, 4, contrastloss.NTXentLoss, {}, 100, strategy)
+        assert max(found) < 1e-12
+    assert max(ranks.run(schedules, 3, contrastloss.CLIPLoss, {}, 50, "ring")) < 1e-12
+
+
+# ---- options -------------------------------------------------------------------------------------
+
+
+def test_wrong_groups_are_named():
+    x = torch.randn(3, 2)
+    with pytest.raises(TypeError, match="group: got int, expected a ProcessGroup or a DeviceMesh"):
+        contrastloss.CLIPLoss(group=3)
+    with pytest.raises(
+        ValueError, match="strategy: got 'star', expected one of auto, gather, ring"
+    ):
+        contrastloss.CLIPLoss(strategy="star")
+    assert copy.deepcopy(contrastloss.CLIPLoss())(x, x) == contrastloss.CLIPLoss()(x, x)
+
+
+def test_failed_ranks_are_reported(ranks):
+    """The harness itself: what a rank raises reaches the test."""
+    found = ranks.answers(loss_step, 1, contrastloss.CLIPLoss, {"strategy": "star"}, [], [0])
+    assert isinstance(found[0], FailedError)
+    assert "strategy: got 'star'" in found[0].args[0]
