@@ -116,13 +116,13 @@ def open_clip_siglip(ours: Any) -> Loss:
     return lambda x, y: loss(normalize(x), normalize(y), 1 / ours.temperature, ours.bias)
 
 
-def lightly(ours: Any) -> Loss:
+def lightly(ours: Any, **options: Any) -> Loss:
     found = module(
         "lightly.loss.ntx_ent_loss",
         bare=["lightly", "lightly.loss", "lightly.models", "lightly.models.modules"],
         blank=["lightly.models.utils"],
     )
-    return found.NTXentLoss(temperature=ours.temperature)
+    return found.NTXentLoss(temperature=ours.temperature, **options)
 
 
 def metric_learning(ours: Any) -> Loss:

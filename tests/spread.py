@@ -1,9 +1,13 @@
 """What the ranks of a test do; importable, since it runs in their processes."""
 
+import os
+import time
+
 import torch
 import torch.distributed as dist
-from ranks import mine
+from ranks import mine, start
 
+from contrastloss import CLIPLoss, DCLLoss
 from contrastloss.distributed import pair_stats
 
 VECTORS = ("row_scale", "col_scale", "row_bias", "col_bias")
@@ -119,8 +123,6 @@ def schedules(group, cls, options, count, strategy):
 def peak(group, strategy, n, d):
     """Bytes at the peak beyond what was there before a step."""
     x, y = (torch.randn(n, d).requires_grad_() for _ in range(2))
-    from contrastloss import CLIPLoss
-
     loss = CLIPLoss(group=group, strategy=strategy)
     loss(x[:64], y[:64]).backward()
     with open("/proc/self/clear_refs", "w") as file:
@@ -133,3 +135,45 @@ def peak(group, strategy, n, d):
 def _high():
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
+
+
+def mismatched(group, what, strategy):
+    """One rank differs from the others."""
+    odd = dist.get_rank(group) == 1
+    d = 5 if odd and what == "D" else 4
+    dtype = torch.float64 if odd and what == "dtype" else torch.float32
+    x, y = torch.ones(3, d, dtype=dtype), torch.ones(3, d, dtype=dtype)
+    cls = DCLLoss if odd and what == "channels" else CLIPLoss
+    other = "gather" if strategy == "ring" else "ring"
+    strategy = other if odd and what == "strategy" else strategy
+    y.requires_grad_(odd and what == "requires_grad")
+    return cls(group=group, strategy=strategy)(x, y)
+
+
+def faulty(rank, world, folder, how, seconds, results):
+    """A rank that takes one step and, if it is the faulty one, no second."""
+    start(rank, world, folder, seconds)
+    loss = CLIPLoss(group=dist.group.WORLD)
+    x = torch.randn(4, 3)
+    loss(x, x)
+    if rank == 1:
+        if how == "dies":
+            os._exit(1)
+        time.sleep(4 * seconds)
+        return
+    began = time.monotonic()
+    try:
+        results.put((rank, f"a number: {loss(x, x).item()}", 0.0))
+    except RuntimeError as error:
+        results.put((rank, str(error), time.monotonic() - began))
+    results.close()
+    results.join_thread()
+    os._exit(0)  # the broken group would be waited for
+
+
+def compiled(group, cls, inputs, sizes, strategy):
+    """The value and gradients of a compiled loss."""
+    leaves = [mine(group, sizes, v).clone().requires_grad_() for v in inputs]
+    loss = torch.compile(cls(group=group, strategy=strategy), backend="aot_eager")
+    value = loss(*leaves)
+    return value.detach(), list(torch.autograd.grad(value, leaves)), {}

@@ -187,9 +187,11 @@ class PairLoss(nn.Module):
         self, rows: Sequence[Tensor], counted: Tensor | None
     ) -> tuple[Sequence[Tensor], Tensor]:
         """Sums of vectors over the rows of all ranks, and how many rows these are, at least 1."""
-        size: Any = rows[0].numel() if counted is None else counted.sum()
         sums = [value.sum(dtype=torch.float64) for value in rows]
-        size = torch.as_tensor(size, dtype=torch.float64, device=rows[0].device)
+        if counted is None:
+            size = torch.full_like(sums[0], rows[0].numel())
+        else:
+            size = counted.sum(dtype=torch.float64)
         *found, size = total(torch.stack([*sums, size]), self.group).unbind()
         return found, size.clamp_min(1)
 

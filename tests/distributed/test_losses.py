@@ -5,8 +5,8 @@ import copy
 
 import pytest
 import torch
-from ranks import FailedError, Ranks
-from spread import counted, loss_step, peak, schedules
+from ranks import FailedError
+from spread import compiled, counted, loss_step, peak, schedules
 
 import contrastloss
 from contrastloss.losses import LOSSES, TwoViewLoss
@@ -19,13 +19,6 @@ OPTIONS = {
     "supcon": [{}, {"variant": "in"}],
 }
 CASES = [(name, options) for name in LOSSES for options in OPTIONS.get(name, [{}])]
-
-
-@pytest.fixture(scope="module")
-def ranks():
-    found = Ranks()
-    yield found
-    found.close()
 
 
 def whole(cls, options, inputs):
@@ -127,6 +120,16 @@ def test_narrow_embeddings(ranks, strategy, dtype, rtol):
         assert (mean - grads[k]).norm() < rtol * grads[k].norm()
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_it_compiles_around_the_collectives(ranks, strategy):
+    cls, sizes = contrastloss.NTXentLoss, [5, 4]
+    inputs = Subject(cls).inputs(n=9, d=6)
+    leaves = [v.clone().requires_grad_() for v in inputs]
+    value = cls()(*leaves)
+    want = value.detach(), torch.autograd.grad(value, leaves), {}
+    compare(ranks.run(compiled, 2, cls, inputs, sizes, strategy), want, 2, "compiled")
+
+
 # ---- cost ----------------------------------------------------------------------------------------
 
 
@@ -144,7 +147,7 @@ def test_elements_sent(ranks, world):
 
 
 def test_the_rings_memory_does_not_grow_with_the_ranks(ranks):
-    n, d = 4096, 256
+    n, d = 2048, 512
     block = n * d * 4
     # from four ranks on there are steps in which columns and gradients are on their way at once
     four, five = (max(ranks.run(peak, world, "ring", n, d)) / block for world in (4, 5))

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from ranks import Ranks
 from spread import stats
 
 from contrastloss.channel import (
@@ -47,13 +46,6 @@ CHANNELS = (
     SUM("relu2", shift="shift", pairs=(precedes(INDEX),)),
     LSE(weight=(form("form"),)),
 )
-
-
-@pytest.fixture(scope="module")
-def ranks():
-    found = Ranks()
-    yield found
-    found.close()
 
 
 def problem(m, n, symmetric):
@@ -157,3 +149,21 @@ def test_every_psi(ranks, strategy, psi):
     for k, grad in enumerate(torch.autograd.grad(loss, [x, y])):
         together = torch.cat([part[1][k] for part in found])
         torch.testing.assert_close(together, grad, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("strategy", ["gather", "ring"])
+def test_equal_maxima_have_the_smallest_position(ranks, strategy):
+    """In whatever order a rank meets the columns."""
+    channels = (MAX(), MAX(axis=COL), MAX(pairs=(differs(INDEX),)), MAX(-1.0, axis=COL))
+    ones = torch.ones(9, 3, dtype=torch.float64)
+    given = {
+        "x": ones,
+        "y": ones[:7],
+        "scale": torch.ones((), dtype=torch.float64),
+        "rows": {},
+        "cols": {},
+        "cosine": False,
+    }
+    found = ranks.run(stats, 3, channels, given, [2, 4, 3], [3, 2, 2], strategy, None)
+    index = [torch.cat([part[0][2 * k + 1] for part in found]).tolist() for k in range(4)]
+    assert index == [[0] * 9, [0] * 7, [1] + [0] * 8, [0] * 7]
