@@ -14,6 +14,8 @@ from contrastloss.losses import LOSSES
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", "CONTRIBUTING.md", "docs/architecture.md"]
+#: its python needs several processes: tests/distributed/test_examples.py
+ALL_PAGES = [*PAGES, "docs/distributed.md"]
 README = (ROOT / "README.md").read_text()
 
 
@@ -37,14 +39,14 @@ def test_its_python_runs(page):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", ALL_PAGES)
 def test_its_make_targets_exist(page):
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     named = {words[1] for words in commands((ROOT / page).read_text()) if words[0] == "make"}
     assert named <= set(targets)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", ALL_PAGES)
 def test_its_links_lead_to_files(page):
     links = re.findall(r"\]\(([^)#]+)", (ROOT / page).read_text())
     local = [link for link in links if "://" not in link]

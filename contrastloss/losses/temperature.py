@@ -28,12 +28,13 @@ class LearnableTemperature(nn.Module):
             if not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"{name}: got {value}, expected a positive finite number")
         self.max_scale = max_scale
-        self.log_scale = nn.Parameter(torch.tensor(-math.log(init)))
+        # of one element, since FSDP shards no parameter without dimensions
+        self.log_scale = nn.Parameter(torch.tensor([-math.log(init)]))
 
     def forward(self) -> Tensor:
         with torch.no_grad():
             self.log_scale.clamp_(max=math.log(self.max_scale))
-        return self.log_scale.exp()
+        return self.log_scale.exp().sum()
 
     def extra_repr(self) -> str:
         return f"max_scale={self.max_scale}"
