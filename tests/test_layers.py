@@ -26,7 +26,11 @@ ARROWS = {
 }
 #: what may be imported from outside, besides the standard library
 OUTSIDE = {"torch"}
-EXTRA = {"demo": {"numpy", "sklearn", "matplotlib", "tqdm"}, "__main__": {"numpy"}}
+EXTRA = {
+    "backends": {"triton"},
+    "demo": {"numpy", "sklearn", "matplotlib", "tqdm"},
+    "__main__": {"numpy"},
+}
 
 
 def modules():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from . import cpu, reference
+from . import cpu, reference, triton
 from .call import PairCall
 
 __all__ = ["BACKENDS", "available", "choose"]
@@ -15,6 +15,8 @@ __all__ = ["BACKENDS", "available", "choose"]
 BACKENDS: dict[str, ModuleType] = {
     "cpu": cpu,
     "reference": reference,
+    # last until it has been run, checked and timed on a GPU: by name only
+    "triton": triton,
 }
 
 

@@ -1,0 +1,58 @@
+"""Triton: NVIDIA and AMD GPUs and, with ``TRITON_INTERPRET=1``, tensors on the CPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+from ..call import Gradients, PairCall
+
+__all__ = ["missing", "pair_stats_backward", "pair_stats_forward", "slow", "why_not"]
+
+
+def interpreted() -> bool:
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@lru_cache(maxsize=1)
+def missing() -> str | None:
+    return "triton is not installed" if find_spec("triton") is None else None
+
+
+def why_not(call: PairCall) -> str | None:
+    device = call.x.device.type
+    if device != "cuda" and not (device == "cpu" and interpreted()):
+        return f"the tensors are on {call.x.device}"
+    if torch.float64 in (call.x.dtype, call.compute_dtype):
+        return "it does not serve float64"
+    if device == "cpu" and torch.bfloat16 in (call.x.dtype, call.compute_dtype):
+        return "Triton's interpreter does not multiply bfloat16"
+    return None
+
+
+def slow(call: PairCall) -> bool:
+    return call.x.device.type == "cpu"
+
+
+def pair_stats_forward(call: PairCall) -> list[Tensor]:
+    """The values of every channel in order, (B, M) or (B, N) each, or (M,) or (N,)."""
+    from .forward import pair_stats_forward as run
+
+    return run(call)
+
+
+def pair_stats_backward(
+    call: PairCall,
+    outputs: Sequence[Tensor],
+    grads: Sequence[Tensor | None],
+    needs: frozenset[str],
+) -> Gradients:
+    """The gradients named in ``needs`` (of :attr:`Gradients.NAMES`), and those of all shifts."""
+    from .backward import pair_stats_backward as run
+
+    return run(call, outputs, grads, needs)

@@ -1,0 +1,85 @@
+"""A call's tensors as the kernels take them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...channel import Channel
+from ..call import PairCall
+from .words import Words, encode
+
+__all__ = ["Operands"]
+
+
+@dataclass
+class Operands:
+    """A call with a batch dimension, ready for the kernels: products of x and y in
+    ``compute_dtype``, all else in the statistics' dtype, contiguous. With cosines the inverse norms
+    are part of ``a`` and ``b``."""
+
+    x: Tensor
+    y: Tensor
+    scale: Tensor
+    a: Tensor
+    b: Tensor
+    beta: Tensor
+    gamma: Tensor
+    rows: tuple[Tensor, ...]
+    cols: tuple[Tensor, ...]
+    #: the program, and its channels
+    words: Words
+    channels: tuple[Channel, ...]
+    symmetric: bool
+    #: which of a, b, beta and gamma there are; x stands for those that there are not
+    has: tuple[bool, bool, bool, bool]
+    x_norm: Tensor | None
+    y_norm: Tensor | None
+
+    @staticmethod
+    def of(call: PairCall) -> Operands:
+        call = call.batched()
+        stat = call.stat_dtype
+        x = call.x.to(call.compute_dtype).contiguous()
+        y = x if call.y is None else call.y.to(call.compute_dtype).contiguous()
+        x_norm = inverse_norm(x) if call.cosine else None
+        y_norm = x_norm if call.y is None else inverse_norm(y) if call.cosine else None
+        a, b = _product(call.row_scale, x_norm), _product(call.col_scale, y_norm)
+        vectors = (a, b, call.row_bias, call.col_bias)
+        extents = tuple(v.shape[-1] if v.ndim == 3 else 1 for v in call.rows)
+        scale = call.scale
+        if scale is None:
+            scale = torch.ones((), dtype=stat, device=x.device)
+        filled = [x if v is None else v.to(stat).contiguous() for v in vectors]
+        return Operands(
+            x,
+            y,
+            scale.to(x.device),
+            *filled,
+            tuple(_operand(v, stat) for v in call.rows),
+            tuple(_operand(v, stat) for v in call.cols),
+            encode(call.program, extents),
+            call.program.channels,
+            call.y is None,
+            tuple(v is not None for v in vectors),  # type: ignore[arg-type]
+            x_norm,
+            y_norm,
+        )
+
+
+def inverse_norm(x: Tensor) -> Tensor:
+    """1 / max(|x_i|, 1e-12), 0 for a zero row."""
+    norm = torch.linalg.vector_norm(x, dim=-1, dtype=torch.float32)
+    return torch.where(norm == 0, 0.0, norm.clamp_min(1e-12).reciprocal())
+
+
+def _product(vector: Tensor | None, norm: Tensor | None) -> Tensor | None:
+    if vector is None or norm is None:
+        return norm if vector is None else vector
+    return vector * norm
+
+
+def _operand(value: Tensor, stat: torch.dtype) -> Tensor:
+    return value.to(stat if value.is_floating_point() else torch.int64).contiguous()

@@ -1,0 +1,58 @@
+"""What both kernels do with a tile: its products, its scores, and where its batch item stands."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from .maths import along
+
+
+@triton.jit
+def item(vectors, STRIDES: tl.constexpr, z, n):
+    """The operands of batch item z; STRIDES holds numbers per place, 1 or a form's extent."""
+    found = ()
+    for k in tl.static_range(len(STRIDES)):
+        found = found + (vectors[k] + z * n * STRIDES[k],)
+    return found
+
+
+@triton.jit
+def products(
+    x, y, i0, i1, j0, j1, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, D: tl.constexpr,
+    BLOCK_D: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """<x_i, y_j> of rows from i0 to i1 and columns from j0 to j1, in fp32, unrounded. Offsets in a
+    tile are int32: pointers would take twice the registers."""
+    zero = tl.zeros((), tl.int64)
+    x += (zero + i0) * D
+    y += (zero + j0) * D
+    r, c, d = tl.arange(0, BLOCK_M), tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_D)
+    left, right = r[:, None] * D + d[None, :], c[None, :] * D + d[:, None]
+    in_r, in_c = (i0 + r < i1)[:, None], (j0 + c < j1)[None, :]
+    acc = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+    for k in range(0, D, BLOCK_D):
+        if D % BLOCK_D == 0:
+            u = tl.load(x + k + left, mask=in_r, other=0)
+            v = tl.load(y + k + right, mask=in_c, other=0)
+        else:
+            u = tl.load(x + k + left, mask=in_r & (d + k < D)[None, :], other=0)
+            v = tl.load(y + k + right, mask=in_c & (d + k < D)[:, None], other=0)
+        acc = tl.dot(u, v, acc, input_precision=PRECISION)
+    return acc
+
+
+@triton.jit
+def scores(dot, scale, a, b, beta, gamma, HAS: tl.constexpr, i, in_i, j, in_j, R: tl.constexpr):
+    """scale a_i b_j <x_i, y_j> + beta_i + gamma_j; rows i lie along axis R."""
+    C: tl.constexpr = 1 - R
+    s = dot * scale
+    if HAS[0]:
+        s *= along(tl.load(a + i, mask=in_i, other=0), R)
+    if HAS[1]:
+        s *= along(tl.load(b + j, mask=in_j, other=0), C)
+    if HAS[2]:
+        s += along(tl.load(beta + i, mask=in_i, other=0), R)
+    if HAS[3]:
+        s += along(tl.load(gamma + j, mask=in_j, other=0), C)
+    return s

@@ -1,0 +1,113 @@
+"""The Triton backend in Triton's interpreter, against the dense oracle. Its kernels take seconds
+there, so channels share calls: every kind, axis, test, weight and operand occurs, not every product
+of them."""
+
+import itertools
+
+import pytest
+import torch
+from backends.test_sweep import KINDS, MIXED, OPERANDS, PAIRS, WEIGHTS, disagreements, variant
+from oracle import VECTORS
+
+import contrastloss
+import contrastloss.testing
+from contrastloss.backends import triton
+from contrastloss.channel import COL, INDEX, ROW, differs
+
+pytestmark = pytest.mark.skipif(
+    not (triton.interpreted() or torch.cuda.is_available()),
+    reason="no GPU, and TRITON_INTERPRET=1 is not set",
+)
+SYMMETRIC = pytest.mark.parametrize("symmetric", [False, True], ids=["y", "symmetric"])
+
+
+@SYMMETRIC
+@pytest.mark.parametrize("weight", WEIGHTS)
+def test_channels(device, weight, symmetric):
+    """Every kind along both axes, with tests that take turns, eight channels a call."""
+    start = list(WEIGHTS).index(weight)
+    pairs = itertools.islice(itertools.cycle(PAIRS.values()), start, None)
+    program = [
+        variant(kind, axis, next(pairs), WEIGHTS[weight])
+        for kind in KINDS.values()
+        for axis in (ROW, COL)
+    ]
+    vectors = itertools.cycle(OPERANDS)
+    cases = [
+        (str(channels), channels, {"vectors": next(vectors), "cosine": k % 2 == 1, "seed": k})
+        for k, channels in enumerate(tuple(program[k : k + 8]) for k in range(0, len(program), 8))
+    ]
+    disagreements(
+        "triton", cases, device=device, symmetric=symmetric, dtype=torch.float32, m=37, n=41
+    )
+
+
+@SYMMETRIC
+@pytest.mark.parametrize("pairs", PAIRS)
+def test_pairs(device, pairs, symmetric):
+    program = tuple(
+        variant(KINDS[kind], axis, PAIRS[pairs])
+        for kind in ("lse", "relu", "expect", "max")
+        for axis in (ROW, COL)
+    )
+    case = (pairs, program, {"vectors": VECTORS, "m": 35, "n": 70, "d": 17})
+    disagreements("triton", [case], device=device, symmetric=symmetric, dtype=torch.float32)
+
+
+@SYMMETRIC
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_operands(device, dtype, symmetric):
+    if dtype == torch.bfloat16 and device.type == "cpu":
+        pytest.skip("Triton's interpreter does not multiply bfloat16")
+    program = tuple(variant(KINDS[k], a, (differs(INDEX),)) for k in KINDS for a in (ROW, COL))
+    cases = []
+    for k, vectors in enumerate(OPERANDS):
+        for lead in ((), (2, 3)):
+            channels = program[(7 * len(cases)) % 40 :][:5]
+            options = {"vectors": vectors, "cosine": k % 2 == 1, "lead": lead, "m": 7, "n": 19}
+            cases.append((f"{vectors} {lead} {channels}", channels, options))
+    disagreements("triton", cases, device=device, dtype=dtype, symmetric=symmetric)
+
+
+@SYMMETRIC
+@pytest.mark.parametrize(("m", "n", "d"), [(300, 130, 70), (1, 290, 1), (129, 65, 33)])
+def test_across_the_borders_of_tiles(device, symmetric, m, n, d):
+    """Several programs along both axes, ragged tails, slices that are merged."""
+    options = {"m": m, "n": n, "d": d, "vectors": VECTORS, "cosine": d > 1}
+    disagreements(
+        "triton", [("mixed", MIXED, options)], device=device, symmetric=symmetric,
+        dtype=torch.float32,
+    )  # fmt: skip
+
+
+@SYMMETRIC
+@pytest.mark.parametrize(("m", "n"), [(0, 5), (5, 0), (1, 1)])
+def test_nothing_to_reduce(device, symmetric, m, n):
+    program = tuple(
+        variant(KINDS[k], a) for k in ("lse", "id", "expect", "max") for a in (ROW, COL)
+    )
+    options = {"m": m, "n": n, "d": 3, "vectors": VECTORS}
+    disagreements(
+        "triton", [("all", program, options)], device=device, symmetric=symmetric,
+        dtype=torch.float32,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", contrastloss.losses.LOSSES)
+def test_losses(device, name):
+    cls = contrastloss.losses.LOSSES[name]
+    inputs = contrastloss.testing.Subject(cls, device=device).inputs(n=40, dtype=torch.float32)
+    found = []
+    for backend in ("triton", "reference"):
+        leaves = [v.clone().requires_grad_(v.is_floating_point()) for v in inputs]
+        value = cls(backend=backend)(*leaves)
+        value.backward()
+        found.append([value.detach(), *(v.grad for v in leaves if v.requires_grad)])
+    for got, want in zip(*found, strict=True):
+        assert (got - want).norm() <= 1e-5 * want.norm()
+
+
+def test_what_it_declines():
+    x = torch.randn(4, 3, dtype=torch.float64)
+    with pytest.raises(RuntimeError, match=r"backend: 'triton' cannot serve .* not serve float64"):
+        contrastloss.ops.pair_stats(x, x, MIXED[:1], backend="triton")

@@ -1,0 +1,164 @@
+"""Every Triton kernel, with every row of its table, compiled for chips that are not here: it has to
+fit in their shared memory, to keep its values in registers, and to use Hopper's wgmma."""
+
+import re
+import subprocess
+
+import pytest
+import torch
+
+from contrastloss.backends import PairCall, triton
+from contrastloss.channel import (
+    COL,
+    EXPECT,
+    INDEX,
+    LSE,
+    MAX,
+    SUM,
+    Program,
+    differs,
+    form,
+    row_weight,
+    same,
+)
+
+if triton.missing() or triton.interpreted():
+    pytest.skip("needs triton, without its interpreter", allow_module_level=True)
+
+from triton import compile as compile_kernel
+from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia.compiler import get_ptxas
+from triton.compiler import ASTSource
+
+from contrastloss.backends.triton import backward, config, forward
+
+ARCHITECTURES = {
+    "sm_80": GPUTarget("cuda", 80, 32),
+    "sm_90": GPUTarget("cuda", 90, 32),
+    "sm_100": GPUTarget("cuda", 100, 32),
+    "gfx942": GPUTarget("hip", "gfx942", 64),
+}
+#: bytes of shared memory that one program may have
+SHARED = {"sm_80": 163 << 10, "sm_90": 227 << 10, "sm_100": 227 << 10, "gfx942": 64 << 10}
+PROGRAMS = {
+    "clip": (
+        LSE(pairs=(differs(INDEX),)),
+        LSE(pairs=(differs(INDEX),), axis=COL),
+        SUM(pairs=(same(INDEX),)),
+    ),
+    "nt_xent": (LSE(pairs=(differs("label"),)), SUM(pairs=(same("label"),))),
+    "siglip": (SUM("softplus", pairs=(differs(INDEX),)), SUM(pairs=(same(INDEX),))),
+    "mixed": (
+        LSE(2.0, weight=(row_weight("weight"), form("form"))),
+        EXPECT(axis=COL, pairs=(differs("label"),)),
+        SUM("focal", shift="shift"),
+        MAX(axis=COL, pairs=(same("label"),)),
+    ),
+}
+#: bytes (of AMD: registers) that may go to memory, by architecture; 0 is not named. The mixed
+#: program is one that no loss has.
+SPILLS: dict[tuple[str, str], int] = {}
+NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.int64: "i64", torch.int32: "i32"}
+ROWS = {"small": 256, "large": 4096}
+
+
+class Launches:
+    """Stands for a kernel, and keeps what it would have been launched with."""
+
+    def __init__(self, kernel):
+        self.kernel, self.kept = kernel, []
+
+    def __getitem__(self, grid):
+        return lambda *args, **options: self.kept.append((args, options))
+
+
+def call(name, dtype, rows):
+    symmetric = name == "nt_xent"
+    program = PROGRAMS[name]
+    names = sorted({n for c in program for n in c.called["row"] | c.called["col"]} - {INDEX})
+    shapes = {"label": torch.zeros(rows, dtype=torch.int64), "form": torch.zeros(rows, 8)}
+    operands = tuple(shapes.get(n, torch.zeros(rows)) for n in names)
+    x = torch.zeros(rows, 512)
+    scale = torch.ones(())
+    return PairCall(
+        x, None if symmetric else x, scale, None, None, None, None, operands, operands,
+        Program(program, tuple(names), tuple(names)), True, dtype,
+    )  # fmt: skip
+
+
+def launches(monkeypatch, architecture, name, dtype, size):
+    """(kernel, arguments, options) of a forward and a backward pass."""
+    found = []
+    for module, kernel in (
+        (forward, "forward_kernel"),
+        (forward, "merge_kernel"),
+        (backward, "panel_kernel"),
+    ):
+        found.append(Launches(getattr(module, kernel)))
+        monkeypatch.setattr(module, kernel, found[-1])
+    monkeypatch.setattr(config, "architecture", lambda device: architecture)
+    monkeypatch.setattr(config, "processors", lambda device: 132)
+    exact = "ieee" if architecture == "gfx942" or dtype != torch.float32 else "tf32x3"
+    for module in (forward, backward):
+        monkeypatch.setattr(module, "precision", lambda o: exact)
+    given = call(name, dtype, ROWS[size])
+    outputs = forward.pair_stats_forward(given)
+    grads = [o if o.is_floating_point() else None for o in outputs]
+    backward.pair_stats_backward(given, outputs, grads, frozenset({"x", "y", "scale"}))
+    return [(one.kernel, *launch) for one in found for launch in one.kept[:1]]
+
+
+def kind(value):
+    if isinstance(value, tuple):
+        return tuple(map(kind, value))
+    return "*" + NAMES[value.dtype] if isinstance(value, torch.Tensor) else "i32"
+
+
+def pointers(value, path):
+    if isinstance(value, tuple):
+        for k, one in enumerate(value):
+            yield from pointers(one, (*path, k))
+    elif isinstance(value, torch.Tensor):
+        yield path
+
+
+def compiled(kernel, args, options, target):
+    given = dict(zip(kernel.arg_names, args, strict=False))
+    constants = {k: v for k, v in options.items() if k in kernel.arg_names}
+    signature = {n: kind(given[n]) if n in given else "constexpr" for n in kernel.arg_names}
+    aligned = {
+        path: [["tt.divisibility", 16]] for k, v in enumerate(args) for path in pointers(v, (k,))
+    }
+    source = ASTSource(kernel, signature=signature, constexprs=constants, attrs=aligned)
+    rest = {k: v for k, v in options.items() if k not in constants}
+    return compile_kernel(source, target=target, options=rest)
+
+
+def spilled(binary, architecture, tmp_path):
+    """Bytes that ptxas stores, registers that the AMD assembler stores."""
+    if architecture == "gfx942":
+        return int(re.search(r"\.vgpr_spill_count:\s*(\d+)", binary.asm["amdgcn"])[1])
+    number = int(architecture.removeprefix("sm_"))
+    found = get_ptxas(number)
+    source = tmp_path / "kernel.ptx"
+    source.write_text(binary.asm["ptx"])
+    chip = architecture + ("a" if number >= 90 else "")
+    command = [getattr(found, "path", found), "-v", f"--gpu-name={chip}", source, "-o", "/dev/null"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(re.search(r"(\d+) bytes spill stores", done.stderr)[1])
+
+
+@pytest.mark.parametrize("size", ROWS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_kernels_fit(monkeypatch, tmp_path, architecture, name, dtype, size):
+    for kernel, args, options in launches(monkeypatch, architecture, name, dtype, size):
+        binary = compiled(kernel, args, options, ARCHITECTURES[architecture])
+        label = f"{kernel.__name__} {options.get('BLOCK_M')}"
+        assert binary.metadata.shared <= SHARED[architecture], label
+        found = spilled(binary, architecture, tmp_path)
+        assert found <= SPILLS.get((architecture, name), 0), f"{label} spills {found}"
+        products = kernel.__name__ != "merge_kernel"
+        if products and architecture == "sm_90" and dtype == torch.bfloat16 and size == "large":
+            assert "wgmma.mma_async" in binary.asm["ptx"], label
