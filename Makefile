@@ -17,7 +17,7 @@ help:
 demo: $(VENV)/.demo ## train on a small data set, no download
 	$(BIN)/python -m contrastloss demo
 
-test: $(VENV)/.test $(VENV)/.distributed ## all tests; ARGS="-k clip" narrows them
+test: $(VENV)/.test $(VENV)/.distributed $(VENV)/.triton ## all tests; ARGS="-k clip" narrows them
 	$(BIN)/pytest $(ARGS)
 
 lint: $(VENV)/.lint ## style, types, layout, generated pages; changes nothing

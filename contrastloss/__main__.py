@@ -1,18 +1,24 @@
-"""``python -m contrastloss``: ``info`` on this installation, ``demo`` of what it is for."""
+"""``python -m contrastloss``: ``info`` on this installation, ``demo`` of what it is for, ``warmup``
+of kernels that are compiled at their first call."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
 import platform
 import sys
+import time
 from collections.abc import Iterable
 from types import ModuleType
 
 import torch
 
-from . import __version__, backends
+from . import __version__, backends, functional
+from .losses import LOSSES
+from .testing import example
 
+DTYPES = ("bfloat16", "float16", "float32", "float64")
 DEMO_EXTRA = "pip install 'contrastloss[demo]'"
 
 
@@ -64,15 +70,41 @@ def info() -> str:
     return "\n\n".join(section(title, facts.items()) for title, facts in parts.items())
 
 
+def warmup(given: argparse.Namespace) -> None:
+    """One training step of every shape: kernels depend on D, on the dtype and on whether a batch is
+    small, not on each number of rows."""
+    for rows, dim in itertools.product(given.rows, given.dim):
+        made = example(LOSSES[given.loss], rows, dim, torch.Generator().manual_seed(0))
+        dtype = getattr(torch, given.dtype)
+        inputs = [v.to(given.device, dtype if v.is_floating_point() else v.dtype) for v in made]
+        for value in inputs:
+            value.requires_grad_(value.is_floating_point())
+        began = time.perf_counter()
+        loss = getattr(functional, given.loss)(*inputs, backend=given.backend)
+        loss.backward()
+        value, seconds = loss.item(), time.perf_counter() - began
+        print(f"{given.loss} {rows} x {dim} {given.dtype}: {seconds:.1f} s, loss {value:.4f}")
+
+
 def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(prog="python -m contrastloss", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("info", help="versions, backends and native parts of this installation")
+    warm = commands.add_parser("warmup", help="compile the kernels of a loss for given shapes")
+    warm.add_argument("--loss", choices=sorted(LOSSES), default="clip")
+    warm.add_argument("--rows", type=int, nargs="+", default=[4096], help="rows of a batch")
+    warm.add_argument("--dim", type=int, nargs="+", default=[512], help="length of embeddings")
+    warm.add_argument("--dtype", choices=DTYPES, default="bfloat16")
+    warm.add_argument("--device", default="cuda")
+    warm.add_argument("--backend", choices=sorted(backends.available()), default="triton")
     demo = commands.add_parser("demo", help=f"train on a small data set ({DEMO_EXTRA})")
     if arguments[:1] != ["demo"]:
-        parser.parse_args(arguments)
-        print(info())
+        given = parser.parse_args(arguments)
+        if given.command == "warmup":
+            warmup(given)
+        else:
+            print(info())
         return 0
     try:
         module = importlib.import_module(f"{__package__}.demo")

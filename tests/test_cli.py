@@ -71,3 +71,13 @@ def test_demo_without_its_packages_names_the_extra(run):
     assert result.returncode == 1
     assert "pip install 'contrastloss[demo]'" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_warmup_takes_a_step_of_every_shape(run):
+    result = run(
+        *["warmup", "--loss", "nt_xent", "--device", "cpu", "--backend", "reference"],
+        *["--dtype", "float32", "--rows", "16", "32", "--dim", "8"],
+    )
+    assert result.returncode == 0, result.stderr
+    lines = [line.split(":")[0] for line in result.stdout.splitlines()]
+    assert lines == ["nt_xent 16 x 8 float32", "nt_xent 32 x 8 float32"]

@@ -55,9 +55,9 @@ PROGRAMS = {
         MAX(axis=COL, pairs=(same("label"),)),
     ),
 }
-#: bytes (of AMD: registers) that may go to memory, by architecture; 0 is not named. The mixed
-#: program is one that no loss has.
-SPILLS: dict[tuple[str, str], int] = {}
+#: bytes (of AMD: registers) that may go to memory. Of what losses ask, none; of a program with
+#: every kind of channel and a second form, some.
+SPILLS = {"sm_80": 512, "sm_90": 512, "sm_100": 512, "gfx942": 128}
 NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.int64: "i64", torch.int32: "i32"}
 ROWS = {"small": 256, "large": 4096}
 
@@ -158,7 +158,8 @@ def test_kernels_fit(monkeypatch, tmp_path, architecture, name, dtype, size):
         label = f"{kernel.__name__} {options.get('BLOCK_M')}"
         assert binary.metadata.shared <= SHARED[architecture], label
         found = spilled(binary, architecture, tmp_path)
-        assert found <= SPILLS.get((architecture, name), 0), f"{label} spills {found}"
+        budget = SPILLS[architecture] if name == "mixed" else 0
+        assert found <= budget, f"{label} spills {found}"
         products = kernel.__name__ != "merge_kernel"
         if products and architecture == "sm_90" and dtype == torch.bfloat16 and size == "large":
             assert "wgmma.mma_async" in binary.asm["ptx"], label

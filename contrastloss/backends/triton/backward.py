@@ -113,14 +113,14 @@ def sum_up(
     new = ()
     for k in tl.static_range(words.sums(SUMS)):
         if words.summed(SUMS, k, "what") == WHAT and words.summed(SUMS, k, "channel") == CHANNEL:
-            new = new + (
+            new = new + (  # type: ignore[assignment]
                 added(
                     words.summed(SUMS, k, "axis"), value, state[k], by_col[k], slot,
                     i, in_i, j, in_j, R,
                 ),
             )  # fmt: skip
         else:
-            new = new + (state[k],)
+            new = new + (state[k],)  # type: ignore[assignment]
     return new
 
 
@@ -165,7 +165,7 @@ def panel_kernel(
     cols = item(cols, COL_STRIDES, z, n)
     own_stats = ()
     for c in tl.static_range(words.channels(P)):
-        own_stats = own_stats + (
+        own_stats = own_stats + (  # type: ignore[assignment]
             item(stats[c], (1, 1, 1, 1, 1), z, m if words.channel(P, c, "axis") == 0 else n),
         )
     scale = tl.load(scale)
@@ -176,7 +176,7 @@ def panel_kernel(
         in_i = i < i1
         state = ()
         for _ in tl.static_range(words.sums(SUMS)):
-            state = state + (tl.zeros((BLOCK_M,), tl.float32),)
+            state = state + (tl.zeros((BLOCK_M,), tl.float32),)  # type: ignore[assignment]
         for column in range(q, tl.cdiv(j1 - j0, BLOCK_N), down):
             j = j0 + column * BLOCK_N + tl.arange(0, BLOCK_N)
             in_j = j < j1
@@ -237,7 +237,7 @@ class Pass:
         batch, m, _ = o.x.shape
         self.m, self.n = m, o.y.shape[1]
         self.p, self.q = grid(min(m, PANEL_ROWS), self.n, config, o.x.device)
-        zeros = {"dtype": torch.float32, "device": o.x.device}
+        zeros: Any = {"dtype": torch.float32, "device": o.x.device}
         self.by_row = tuple(torch.zeros(batch, self.q, m, **zeros) for _ in self.sums)
         self.by_col = tuple(torch.zeros(batch, self.p, self.n, **zeros) for _ in self.sums)
 
@@ -269,7 +269,7 @@ class Pass:
     def run(self) -> tuple[Tensor | None, Tensor | None]:
         """dx and dy in fp32, before norms; sums go to the slices."""
         o = self.o
-        zeros = {"dtype": torch.float32, "device": o.x.device}
+        zeros: Any = {"dtype": torch.float32, "device": o.x.device}
         to_x = "x" in self.needs
         dx = torch.zeros(o.x.shape, **zeros) if to_x else None
         to_y = ("y" in self.needs and not o.symmetric) or (to_x and o.symmetric)
@@ -350,7 +350,7 @@ def pair_stats_backward(
         found.x = raw(dx, o.x, o.x_norm).to(call.x.dtype)
     if dy is not None and not o.symmetric:
         found.y = raw(dy, o.y, o.y_norm).to(call.x.dtype)
-    totals = {what: job.total(k) for k, what in enumerate(job.sums)}
+    totals: dict[tuple, Tensor] = {what: job.total(k) for k, what in enumerate(job.sums)}
     if "row_bias" in needs:
         found.row_bias = totals["bias", 0, -1]
     if "col_bias" in needs:

@@ -43,13 +43,16 @@ class Config:
 #: (architecture, bytes of an element, size) -> tiles. Chosen so that nothing spills; "any" serves
 #: what has no row of its own. Not yet timed on any GPU.
 TABLE: dict[tuple[str, int, str], Config] = {
-    ("any", 2, "small"): Config(32, 64, 64, 4, 2),
+    ("any", 2, "small"): Config(32, 32, 64, 4, 2),
     ("any", 2, "large"): Config(64, 64, 64, 8, 2),
     ("any", 4, "small"): Config(32, 32, 32, 4, 2),
     ("any", 4, "large"): Config(32, 64, 32, 8, 2),
     ("sm_90", 2, "large"): Config(64, 64, 64, 8, 3),
     ("sm_90", 4, "large"): Config(64, 64, 32, 8, 2),
     ("sm_100", 4, "large"): Config(64, 64, 32, 8, 2),
+    ("sm_100", 2, "small"): Config(32, 32, 32, 4, 2),
+    ("gfx942", 2, "large"): Config(64, 64, 64, 4, 2),
+    ("gfx942", 4, "large"): Config(32, 32, 32, 4, 2),
 }
 #: what autotuning tries
 CANDIDATES = [

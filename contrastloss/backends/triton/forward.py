@@ -74,7 +74,7 @@ def visit(
     """All channels of a tile whose rows i lie along axis R."""
     new = ()
     for c in tl.static_range(words.channels(P)):
-        new = new + (
+        new = new + (  # type: ignore[assignment]
             visit_one(
                 P, c, state[c], by_col[c], slot, s, allowed, rows, cols, i, in_i, j, in_j, R
             ),
@@ -134,7 +134,7 @@ def forward_kernel(
         in_i = i < m
         state = ()
         for c in tl.static_range(words.channels(P)):
-            state = state + (empty(words.channel(P, c, "kind"), BLOCK_M),)
+            state = state + (empty(words.channel(P, c, "kind"), BLOCK_M),)  # type: ignore[assignment]
         first = q
         if SYMMETRIC:  # blocks of columns to the left of the diagonal are seen from the other side
             first = q + tl.cdiv(tl.maximum(block * BLOCK_M // BLOCK_N - q, 0), down) * down

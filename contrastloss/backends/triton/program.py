@@ -34,7 +34,7 @@ class Operands:
     channels: tuple[Channel, ...]
     symmetric: bool
     #: which of a, b, beta and gamma there are; x stands for those that there are not
-    has: tuple[bool, bool, bool, bool]
+    has: tuple[bool, ...]
     x_norm: Tensor | None
     y_norm: Tensor | None
 
@@ -54,18 +54,21 @@ class Operands:
             scale = torch.ones((), dtype=stat, device=x.device)
         filled = [x if v is None else v.to(stat).contiguous() for v in vectors]
         return Operands(
-            x,
-            y,
-            scale.to(x.device),
-            *filled,
-            tuple(_operand(v, stat) for v in call.rows),
-            tuple(_operand(v, stat) for v in call.cols),
-            encode(call.program, extents),
-            call.program.channels,
-            call.y is None,
-            tuple(v is not None for v in vectors),  # type: ignore[arg-type]
-            x_norm,
-            y_norm,
+            x=x,
+            y=y,
+            scale=scale.to(x.device),
+            a=filled[0],
+            b=filled[1],
+            beta=filled[2],
+            gamma=filled[3],
+            rows=tuple(_operand(v, stat) for v in call.rows),
+            cols=tuple(_operand(v, stat) for v in call.cols),
+            words=encode(call.program, extents),
+            channels=call.program.channels,
+            symmetric=call.y is None,
+            has=tuple([v is not None for v in vectors]),
+            x_norm=x_norm,
+            y_norm=y_norm,
         )
 
 

@@ -13,7 +13,7 @@ def item(vectors, STRIDES: tl.constexpr, z, n):
     """The operands of batch item z; STRIDES holds numbers per place, 1 or a form's extent."""
     found = ()
     for k in tl.static_range(len(STRIDES)):
-        found = found + (vectors[k] + z * n * STRIDES[k],)
+        found = found + (vectors[k] + z * n * STRIDES[k],)  # type: ignore[assignment]
     return found
 
 
