@@ -130,6 +130,16 @@ def test_it_compiles_around_the_collectives(ranks, strategy):
     compare(ranks.run(compiled, 2, cls, inputs, sizes, strategy), want, 2, "compiled")
 
 
+@pytest.mark.parametrize("shape", [(9, 6), (9, 4, 6)], ids=["shared", "own"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_given_negatives(ranks, strategy, shape):
+    """Shared ones are those of all ranks; a row's own stay where they are."""
+    cls, sizes = contrastloss.InfoNCELoss, [5, 0, 4]
+    inputs = [*Subject(cls).inputs(n=9, d=6), torch.randn(shape, dtype=torch.float64)]
+    want = whole(cls, {}, inputs)
+    compare(ranks.run(loss_step, 3, cls, {"strategy": strategy}, inputs, sizes), want, 3, "given")
+
+
 # ---- cost ----------------------------------------------------------------------------------------
 
 
