@@ -14,9 +14,8 @@ __all__ = ["BACKENDS", "available", "choose"]
 #: the next one is measured to be faster) and the operators' forward and backward functions.
 BACKENDS: dict[str, ModuleType] = {
     "cpu": cpu,
-    "reference": reference,
-    # last until it has been run, checked and timed on a GPU: by name only
     "triton": triton,
+    "reference": reference,
 }
 
 

@@ -12,7 +12,11 @@ from torch import Tensor
 
 from ..call import Gradients, PairCall
 
-__all__ = ["missing", "pair_stats_backward", "pair_stats_forward", "slow", "why_not"]
+__all__ = ["DECLINES", "missing", "pair_stats_backward", "pair_stats_forward", "slow", "why_not"]
+
+
+#: features that this backend does not serve
+DECLINES: frozenset[str] = frozenset()
 
 
 def interpreted() -> bool:
@@ -36,7 +40,8 @@ def why_not(call: PairCall) -> str | None:
 
 
 def slow(call: PairCall) -> bool:
-    return call.x.device.type == "cpu"
+    """By name only, until it has been run, checked and timed on a GPU."""
+    return True
 
 
 def pair_stats_forward(call: PairCall) -> list[Tensor]:

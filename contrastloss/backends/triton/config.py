@@ -6,6 +6,7 @@ that would stand in the table.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -113,13 +114,14 @@ def processors(device: torch.device) -> int:
 
 def grid(m: int, n: int, config: Config, device: torch.device) -> tuple[int, int]:
     """(across, down): over how many programs blocks of rows and blocks of columns are spread. What
-    is found of a row takes ``down`` slices, of a column ``across``, so both are bounded by the
-    processors that there are, and ``down`` grows only while some of these have no work."""
+    is found of a row takes ``down`` slices, and of a column ``across``, so that both are kept near
+    the root of the number of programs that there should be."""
     wanted = 2 * processors(device)
     row_blocks = max(1, triton.cdiv(m, config.block_m))
     col_blocks = max(1, triton.cdiv(n, config.block_n))
-    across = min(row_blocks, wanted)
-    return across, max(1, min(col_blocks, wanted // across))
+    across = min(row_blocks, math.isqrt(wanted - 1) + 1)
+    down = min(col_blocks, triton.cdiv(wanted, across))
+    return min(row_blocks, triton.cdiv(wanted, down)), down
 
 
 def precision(o: Operands) -> str:
