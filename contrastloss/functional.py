@@ -25,7 +25,8 @@ def _function(name: str, cls: type[PairLoss]) -> Any:
 
     def loss(*args: Any, **kwargs: Any) -> Any:
         given = {key: kwargs.pop(key) for key in options if key in kwargs}
-        if given.get("group") or any(isinstance(value, Tensor) for value in given.values()):
+        spread = given.get("group") is not None
+        if spread or any(isinstance(value, Tensor) for value in given.values()):
             module = cls(**given)  # not kept: it would keep a group, or a tensor and its graph
         else:
             module = _module(cls, tuple(given.items()))
