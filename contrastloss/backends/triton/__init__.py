@@ -25,7 +25,11 @@ def interpreted() -> bool:
 
 @lru_cache(maxsize=1)
 def missing() -> str | None:
-    return "triton is not installed" if find_spec("triton") is None else None
+    try:
+        found = find_spec("triton")
+    except ImportError as error:  # a finder that refuses
+        return f"triton cannot be imported: {error}"
+    return "triton is not installed" if found is None else None
 
 
 def why_not(call: PairCall) -> str | None:
