@@ -53,16 +53,20 @@ class PairCall:
         return (self.x if axis == ROW else self.columns).shape[-2]
 
     def batched(self) -> PairCall:
-        """The same call with a batch dimension."""
-        if self.x.ndim == 3:
-            return self
-
-        def lift(value: Tensor | None) -> Any:
-            return value if value is None or not value.ndim else value.unsqueeze(0)
-
-        lifted = {name: lift(getattr(self, name)) for name in Gradients.NAMES}
-        rows, cols = tuple(map(lift, self.rows)), tuple(map(lift, self.cols))
+        """The same call with a batch dimension, for a backend that wants one; :meth:`lift` and
+        :meth:`lower` are the way there and back of what belongs to it."""
+        lifted = {name: self.lift(getattr(self, name)) for name in Gradients.NAMES}
+        rows, cols = tuple(map(self.lift, self.rows)), tuple(map(self.lift, self.cols))
         return replace(self, **lifted, rows=rows, cols=cols)
+
+    def _as_it_is(self, value: Tensor | None) -> bool:
+        return value is None or not value.ndim or self.x.ndim == 3
+
+    def lift(self, value: Any) -> Any:
+        return value if self._as_it_is(value) else value.unsqueeze(0)
+
+    def lower(self, value: Any) -> Any:
+        return value if self._as_it_is(value) else value.squeeze(0)
 
     @property
     def stat_dtype(self) -> torch.dtype:
@@ -130,13 +134,9 @@ class Gradients:
     def shifts(self, axis: Axis) -> tuple[Tensor, ...]:
         return self.col_shifts if axis == COL else self.row_shifts
 
-    def each(self, f: Callable[[Tensor], Tensor]) -> Gradients:
-        """``f`` of every vector and matrix."""
-
-        def of(value: Tensor | None) -> Any:
-            return value if value is None or not value.ndim else f(value)
-
-        found = Gradients(*[of(getattr(self, name)) for name in self.NAMES])
-        found.row_shifts = tuple(map(of, self.row_shifts))
-        found.col_shifts = tuple(map(of, self.col_shifts))
+    def each(self, f: Callable[[Any], Any]) -> Gradients:
+        """``f`` of all of them."""
+        found = Gradients(*[f(getattr(self, name)) for name in self.NAMES])
+        found.row_shifts = tuple(map(f, self.row_shifts))
+        found.col_shifts = tuple(map(f, self.col_shifts))
         return found

@@ -29,20 +29,16 @@ Values = Sequence[Tensor | None]
 
 def pair_stats_forward(call: PairCall) -> list[Tensor]:
     """The values of every channel in order, (B, M) or (B, N) each."""
-    found = forward.pair_stats_forward(call.batched())
-    return found if call.x.ndim == 3 else [value.squeeze(0) for value in found]
+    return [call.lower(value) for value in forward.pair_stats_forward(call.batched())]
 
 
 def pair_stats_backward(
     call: PairCall, outputs: Sequence[Tensor], grads: Values, needs: frozenset[str]
 ) -> Gradients:
     """The gradients named in ``needs`` (of :attr:`Gradients.NAMES`), and those of all shifts."""
-    if call.x.ndim == 3:
-        return backward.pair_stats_backward(call, outputs, grads, needs)
-    found = backward.pair_stats_backward(
-        call.batched(), [value.unsqueeze(0) for value in outputs], _lift(grads), needs
-    )
-    return found.each(lambda value: value.squeeze(0))
+    outputs, grads = [*map(call.lift, outputs)], [*map(call.lift, grads)]
+    found = backward.pair_stats_backward(call.batched(), outputs, grads, needs)
+    return found.each(call.lower)
 
 
 def pair_stats_double_backward(
@@ -54,26 +50,11 @@ def pair_stats_double_backward(
 ) -> tuple[Gradients, list[Tensor | None], list[Tensor | None]]:
     """The vector-Jacobian product of :func:`pair_stats_backward`: ``upstream`` holds gradients of
     its results; returned are those of the call's operands, of ``outputs`` and of ``grads``."""
-    run = double_backward.pair_stats_double_backward
-    if call.x.ndim == 3:
-        return run(call, outputs, grads, needs, upstream)
-    found, d_outputs, d_grads = run(
-        call.batched(),
-        [value.unsqueeze(0) for value in outputs],
-        _lift(grads),
-        needs,
-        upstream.each(lambda value: value.unsqueeze(0)),
+    outputs, grads = [*map(call.lift, outputs)], [*map(call.lift, grads)]
+    found, d_outputs, d_grads = double_backward.pair_stats_double_backward(
+        call.batched(), outputs, grads, needs, upstream.each(call.lift)
     )
-    lowered = found.each(lambda value: value.squeeze(0))
-    return lowered, _lower(d_outputs), _lower(d_grads)
-
-
-def _lift(values: Values) -> list[Tensor | None]:
-    return [None if value is None else value.unsqueeze(0) for value in values]
-
-
-def _lower(values: Values) -> list[Tensor | None]:
-    return [None if value is None else value.squeeze(0) for value in values]
+    return found.each(call.lower), [*map(call.lower, d_outputs)], [*map(call.lower, d_grads)]
 
 
 def missing() -> str | None:

@@ -20,9 +20,9 @@ from ...channel import COL, ROW, Axis
 from ..call import Gradients, PairCall, mask
 from . import words
 from .config import Config, choose, grid, precision
-from .forward import add_slice, strides
+from .forward import add_slice
 from .maths import along, score_gradient, shifted, weights
-from .program import Operands
+from .program import Operands, strides
 from .tile import item, products, scores
 
 __all__ = ["pair_stats_backward"]
@@ -267,13 +267,13 @@ class Pass:
         return found
 
     def run(self) -> tuple[Tensor | None, Tensor | None]:
-        """dx and dy in fp32, before norms; sums go to the slices."""
+        """dx and dy in fp32, before norms; sums go to the slices. Of a symmetric problem both are
+        dx."""
         o = self.o
         zeros: Any = {"dtype": torch.float32, "device": o.x.device}
-        to_x = "x" in self.needs
-        dx = torch.zeros(o.x.shape, **zeros) if to_x else None
-        to_y = ("y" in self.needs and not o.symmetric) or (to_x and o.symmetric)
-        dy = dx if o.symmetric else torch.zeros(o.y.shape, **zeros) if to_y else None
+        dx = torch.zeros(o.x.shape, **zeros) if "x" in self.needs else None
+        dy = torch.zeros(o.y.shape, **zeros) if "y" in self.needs else None
+        dy = dx if o.symmetric else dy
         gain = self._gain()
         for i0, i1, j0, j1 in self.panels():
             h = o.x.new_empty(o.x.shape[0], i1 - i0, j1 - j0)
@@ -282,9 +282,10 @@ class Pass:
                 dx[:, i0:i1] += product(h, o.y[:, j0:j1])
             if dy is not None:
                 dy[:, j0:j1] += product(h.mT, o.x[:, i0:i1])
+        dy = None if o.symmetric else dy
         if o.x.dtype == torch.float16:
             dx, dy = (None if v is None else v / gain for v in (dx, dy))
-        return dx, dx if o.symmetric else dy
+        return dx, dy
 
     def _gain(self) -> Tensor:
         """A power of two that lifts H into the range of fp16; 1 where the range is no matter."""
@@ -336,9 +337,7 @@ def pair_stats_backward(
 ) -> Gradients:
     """The gradients named in ``needs`` (of :attr:`Gradients.NAMES`), and those of all shifts."""
     o = Operands.of(call)
-    if call.x.ndim == 2:
-        outputs = [v.unsqueeze(0) for v in outputs]
-        grads = [None if v is None else v.unsqueeze(0) for v in grads]
+    outputs, grads = [*map(call.lift, outputs)], [*map(call.lift, grads)]
 
     def of(config: Config) -> Pass:
         return Pass(o, outputs, grads, needs, config)
@@ -348,7 +347,7 @@ def pair_stats_backward(
     found = Gradients()
     if dx is not None:
         found.x = raw(dx, o.x, o.x_norm).to(call.x.dtype)
-    if dy is not None and not o.symmetric:
+    if dy is not None:
         found.y = raw(dy, o.y, o.y_norm).to(call.x.dtype)
     totals: dict[tuple, Tensor] = {what: job.total(k) for k, what in enumerate(job.sums)}
     if "row_bias" in needs:
@@ -370,7 +369,7 @@ def pair_stats_backward(
             shifts[key] = shifts[key] + value if key in shifts else value
     found.row_shifts = tuple(shifts[ROW, name] for name in call.program.shifts(ROW))
     found.col_shifts = tuple(shifts[COL, name] for name in call.program.shifts(COL))
-    return found if call.x.ndim == 3 else found.each(lambda v: v.squeeze(0))
+    return found.each(call.lower)
 
 
 def _scaled(value: Tensor, norm: Tensor | None) -> Tensor:

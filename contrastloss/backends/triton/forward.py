@@ -17,7 +17,7 @@ from ..call import PairCall
 from . import words
 from .config import Config, choose, grid, precision
 from .maths import empty, merged, reduced, shifted, weights
-from .program import Operands
+from .program import Operands, strides
 from .tile import item, products, scores
 
 __all__ = ["pair_stats_forward"]
@@ -203,15 +203,11 @@ def slices_of(kind: str, shape: tuple[int, ...], device: torch.device) -> tuple[
     )
 
 
-def strides(operands: tuple[Tensor, ...]) -> tuple[int, ...]:
-    return tuple(v.shape[-1] if v.ndim == 3 else 1 for v in operands)
-
-
 def pair_stats_forward(call: PairCall) -> list[Tensor]:
     """The values of every channel in order, (B, M) or (B, N) each, or (M,) or (N,)."""
     o = Operands.of(call)
     found = run(o, choose(o, "forward", lambda config: run(o, config)))
-    return found if call.x.ndim == 3 else [value.squeeze(0) for value in found]
+    return [call.lower(value) for value in found]
 
 
 def run(o: Operands, config: Config) -> list[Tensor]:

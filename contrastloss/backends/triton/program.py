@@ -11,7 +11,7 @@ from ...channel import Channel
 from ..call import PairCall
 from .words import Words, encode
 
-__all__ = ["Operands"]
+__all__ = ["Operands", "strides"]
 
 
 @dataclass
@@ -48,7 +48,6 @@ class Operands:
         y_norm = x_norm if call.y is None else inverse_norm(y) if call.cosine else None
         a, b = _product(call.row_scale, x_norm), _product(call.col_scale, y_norm)
         vectors = (a, b, call.row_bias, call.col_bias)
-        extents = tuple(v.shape[-1] if v.ndim == 3 else 1 for v in call.rows)
         scale = call.scale
         if scale is None:
             scale = torch.ones((), dtype=stat, device=x.device)
@@ -63,13 +62,18 @@ class Operands:
             gamma=filled[3],
             rows=tuple(_operand(v, stat) for v in call.rows),
             cols=tuple(_operand(v, stat) for v in call.cols),
-            words=encode(call.program, extents),
+            words=encode(call.program, strides(call.rows)),
             channels=call.program.channels,
             symmetric=call.y is None,
             has=tuple([v is not None for v in vectors]),
             x_norm=x_norm,
             y_norm=y_norm,
         )
+
+
+def strides(operands: tuple[Tensor, ...]) -> tuple[int, ...]:
+    """Numbers per place: 1, or the length of a form's vectors."""
+    return tuple(v.shape[-1] if v.ndim == 3 else 1 for v in operands)
 
 
 def inverse_norm(x: Tensor) -> Tensor:
