@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import KW_ONLY, asdict, dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
 from typing import ClassVar, Literal, NamedTuple
 
@@ -128,6 +128,8 @@ class Channel:
     kind: ClassVar[str]
     #: names of the values that the channel returns
     returns: ClassVar[tuple[str, ...]] = ("value",)
+    #: names of what the kind has beside axis, pairs and weight
+    fields: ClassVar[tuple[str, ...]] = ()
     #: the channel as JSON; its operands that are compared; those that are forms; all, by axis
     text: ClassVar[str]
     ids: ClassVar[frozenset[str]]
@@ -174,7 +176,7 @@ class Channel:
         shifts = {self.axis: frozenset(() if shift is None else (shift,))}
         called = {a: fixed[a] | shifts.get(a, frozenset()) for a in (ROW, COL)}
         derived = {
-            "text": json.dumps({"kind": self.kind, **asdict(self)}),
+            "text": self._text(),
             "ids": ids,
             "forms": forms,
             "called": called,
@@ -186,12 +188,31 @@ class Channel:
         for name, value in derived.items():
             object.__setattr__(self, name, value)
 
+    def _text(self) -> str:
+        """JSON, of plain strings: a channel may be made where a compiler traces."""
+        pairs = ", ".join([f'["{t.op}", "{t.name}", {t.width}]' for t in self.pairs])
+        terms = []
+        for term in self.weight:
+            names = ", ".join([f'"{name}"' for name in term.names])
+            terms.append(f'["{term.kind}", [{names}], {term.value}]')
+        own = ""
+        for field in self.fields:
+            value = getattr(self, field)
+            own += f', "{field}": ' + (
+                "null" if value is None else f'"{value}"' if isinstance(value, str) else f"{value}"
+            )
+        return (
+            f'{{"kind": "{self.kind}", "axis": "{self.axis}", "pairs": [{pairs}], '
+            f'"weight": [{", ".join(terms)}]{own}}}'
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class LSE(Channel):
     """``log sum exp(theta s + w)``; ``theta=0`` is the log of the weighted count."""
 
     kind = "LSE"
+    fields = ("theta",)
     theta: float = 1.0
 
 
@@ -201,6 +222,7 @@ class SUM(Channel):
     the channel's own axis, which may itself be an earlier statistic and carry a gradient."""
 
     kind = "SUM"
+    fields = ("psi", "sign", "shift")
     psi: str = "id"
     sign: float = 1.0
     shift: str | None = None
@@ -217,6 +239,7 @@ class EXPECT(Channel):
 
     kind = "EXPECT"
     returns = ("value", "lse")
+    fields = ("theta",)
     theta: float = 1.0
 
 
@@ -226,6 +249,7 @@ class MAX(Channel):
 
     kind = "MAX"
     returns = ("value", "index")
+    fields = ("sign",)
     sign: float = 1.0
 
     def __post_init__(self) -> None:

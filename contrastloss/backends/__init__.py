@@ -2,5 +2,15 @@
 
 from .call import Gradients, PairCall, mask, stat_dtype
 from .choose import available, choose
+from .selection import Selection, position_keys
 
-__all__ = ["Gradients", "PairCall", "available", "choose", "mask", "stat_dtype"]
+__all__ = [
+    "Gradients",
+    "PairCall",
+    "Selection",
+    "available",
+    "choose",
+    "mask",
+    "position_keys",
+    "stat_dtype",
+]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 from . import cpu, reference, triton
 from .call import PairCall
@@ -24,25 +26,25 @@ def available() -> dict[str, str | None]:
     return {name: backend.missing() for name, backend in BACKENDS.items()}
 
 
-def _reason(backend: ModuleType, call: PairCall) -> str | None:
+def _reason(backend: ModuleType, function: str, call: PairCall) -> str | None:
+    if not hasattr(backend, function):
+        return f"it does not have {function}"
     return backend.missing() or backend.why_not(call)
 
 
-def choose(call: PairCall, name: str | None = None) -> ModuleType:
-    """The backend called ``name``, or the first one that serves ``call``.
+def choose(call: PairCall, function: str, name: str | None = None) -> Callable[..., Any]:
+    """``function`` of the backend called ``name``, or of the first one that serves ``call``.
 
     Raises:
         ValueError: ``name`` is unknown.
         RuntimeError: the backend was asked for by name and cannot serve; with the reason.
     """
     if name is None:
-        for backend in BACKENDS.values():
-            if _reason(backend, call) is None and not backend.slow(call):
-                return backend
-        return reference
+        serving = (b for b in BACKENDS.values() if _reason(b, function, call) is None)
+        return getattr(next((b for b in serving if not b.slow(call)), reference), function)
     if name not in BACKENDS:
         raise ValueError(f"backend: got {name!r}, expected None or one of {', '.join(BACKENDS)}")
-    reason = _reason(BACKENDS[name], call)
+    reason = _reason(BACKENDS[name], function, call)
     if reason is not None:
         raise RuntimeError(f"backend: {name!r} cannot serve this call: {reason}")
-    return BACKENDS[name]
+    return getattr(BACKENDS[name], function)

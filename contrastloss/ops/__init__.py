@@ -1,7 +1,19 @@
 """The operators: tiled statistics of pair scores that never hold the N x M matrix."""
 
 from ..backends.reference import inverse_norm
+from .gather_scores import GatherScores, gather_scores
 from .merge import merge
 from .pair_stats import PairStats, pair_stats
+from .pair_topk import PairTopK, TopK, pair_topk
 
-__all__ = ["PairStats", "inverse_norm", "merge", "pair_stats"]
+__all__ = [
+    "GatherScores",
+    "PairStats",
+    "PairTopK",
+    "TopK",
+    "gather_scores",
+    "inverse_norm",
+    "merge",
+    "pair_stats",
+    "pair_topk",
+]

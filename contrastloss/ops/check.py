@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..channel import COL, INDEX, ROW, Axis, Channel, Program
 
-__all__ = ["check_channels", "check_embeddings", "check_operands"]
+__all__ = ["check_channels", "check_device", "check_embeddings", "check_operands", "shape"]
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 _VECTORS = ("scale", "row_scale", "col_scale", "row_bias", "col_bias")
@@ -63,8 +63,10 @@ def check_operands(
     cols: Mapping[str, Tensor],
     program: Program,
     compute_dtype: torch.dtype | None = None,
+    extra: frozenset[str] = frozenset(),
 ) -> None:
-    """Everything that :func:`~contrastloss.ops.pair_stats` asks of its arguments."""
+    """Everything that :func:`~contrastloss.ops.pair_stats` asks of its arguments; operands called
+    as in ``extra`` may be there without a channel that calls them."""
     check_embeddings("x", x)
     if x.ndim < 2:
         raise ValueError(f"x: got shape {shape(x)}, expected (..., M, D)")
@@ -84,7 +86,7 @@ def check_operands(
     for axis, operands in ((ROW, rows), (COL, cols)):
         for name, value in operands.items():
             _check_operand(axis, name, value, x, lengths[axis], program)
-    _check_names(program)
+    _check_names(program, extra)
     for name in program.forms:
         if rows[name].shape[-1] != cols[name].shape[-1]:
             extent = rows[name].shape[-1]
@@ -144,12 +146,12 @@ def _check_operand(
         )
 
 
-def _check_names(program: Program) -> None:
+def _check_names(program: Program, extra: frozenset[str]) -> None:
     """Every name that a channel calls is an operand of the axes on which it is needed."""
     for axis, given in ((ROW, program.rows), (COL, program.cols)):
         for name in program.called[axis]:
             if name not in given and name != INDEX:
                 raise ValueError(f"{axis}s: got {sorted(given)}, expected {name!r} among them")
         for name in given:
-            if name not in program.called[ROW] | program.called[COL]:
+            if name not in program.called[ROW] | program.called[COL] | extra:
                 raise ValueError(f"{axis}s: got {name!r}, which no channel calls")

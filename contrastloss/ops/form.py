@@ -25,7 +25,11 @@ __all__ = [
     "fake_backward",
     "fake_forward",
     "forward",
+    "named_in",
+    "no_transforms",
+    "plain",
     "product_dtype",
+    "without_autocast",
 ]
 
 OPERANDS = (
@@ -74,16 +78,16 @@ class Form:
 
         def vector(value: Tensor | None, axis: Axis) -> Tensor | None:
             value = statistic(value)
-            return None if value is None else self._lift(value, self.length(axis))
+            return None if value is None else self.lift(value, self.length(axis))
 
         def operand(value: Tensor, axis: Axis, name: str) -> Tensor:
             if name in program.forms:
-                return self._lift(value, self.length(axis), value.shape[-1])
-            return self._lift(value, self.length(axis))
+                return self.lift(value, self.length(axis), value.shape[-1])
+            return self.lift(value, self.length(axis))
 
         return PairCall(
-            self._matrix(self.x),
-            None if self.y is None else self._matrix(self.y),
+            self.flat(self.x),
+            None if self.y is None else self.flat(self.y),
             statistic(self.scale),
             vector(self.row_scale, ROW),
             vector(self.col_scale, COL),
@@ -96,10 +100,11 @@ class Form:
             self.compute_dtype,
         )
 
-    def _matrix(self, value: Tensor) -> Tensor:
+    def flat(self, value: Tensor) -> Tensor:
+        """(B, M, D) of (..., M, D); (M, D) stays."""
         return value.flatten(0, -3) if self.lead else value
 
-    def _lift(self, value: Tensor, *shape: int) -> Tensor:
+    def lift(self, value: Tensor, *shape: int) -> Tensor:
         if not self.lead:
             return value if value.shape == shape else value.expand(shape)
         return value.expand(*self.lead, *shape).reshape(self.lead.numel(), *shape)
@@ -120,6 +125,25 @@ def product_dtype(x: Tensor) -> torch.dtype:
     return x.dtype
 
 
+def plain(x: Tensor) -> bool:
+    """Whether nothing but autograd watches this call. Then the Function is called directly, which
+    saves the 100 us that torch.library's Python layers take, as much as a small loss itself."""
+    return not (
+        torch.compiler.is_compiling()
+        or type(x) not in (Tensor, torch.nn.Parameter)
+        or torch._C._len_torch_dispatch_stack()
+    )
+
+
+def no_transforms(operator: str) -> None:
+    """vmap has no batching rule to follow, and forward mode would silently see no tangent."""
+    if not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack():
+        raise RuntimeError(
+            f"{operator}: torch.func transforms (vmap, grad, jvp, ...) are not supported; "
+            "use leading batch dimensions for vmap, torch.autograd for derivatives"
+        )
+
+
 @lru_cache(maxsize=128)
 def named_in(needs: int) -> frozenset[str]:
     return frozenset(name for bit, name in enumerate(Gradients.NAMES) if needs >> bit & 1)
@@ -128,8 +152,8 @@ def named_in(needs: int) -> frozenset[str]:
 def forward(*inputs: Any) -> list[Tensor]:
     form = Form(*inputs)
     call = form.call()
-    run = choose(call, form.backend).pair_stats_forward
-    outputs = _without_autocast(form.x.device.type, run, call)
+    run = choose(call, "pair_stats_forward", form.backend)
+    outputs = without_autocast(form.x.device.type, run, call)
     return [o.reshape(*form.lead, o.shape[-1]) for o in outputs] if form.lead else outputs
 
 
@@ -138,10 +162,9 @@ def _split_grads(
 ) -> tuple[list[Tensor], list[Tensor | None]]:
     """Outputs and gradients as backends take them; None for an output without gradient."""
     rest = iter(grads)
-    flat_out = [form._lift(o, o.shape[-1]) for o in outputs]
+    flat_out = [form.lift(o, o.shape[-1]) for o in outputs]
     flat_grad = [
-        form._lift(next(rest), o.shape[-1]) if live >> k & 1 else None
-        for k, o in enumerate(outputs)
+        form.lift(next(rest), o.shape[-1]) if live >> k & 1 else None for k, o in enumerate(outputs)
     ]
     return flat_out, flat_grad
 
@@ -151,8 +174,8 @@ def backward(*args: Any) -> list[Tensor]:
     form, (outputs, grads, live, needs) = Form(*args[:INPUTS]), args[INPUTS:]
     call, names = form.call(), named_in(needs)
     flat_out, flat_grad = _split_grads(form, outputs, grads, live)
-    run = choose(call, form.backend).pair_stats_backward
-    found = _without_autocast(form.x.device.type, run, call, flat_out, flat_grad, names)
+    run = choose(call, "pair_stats_backward", form.backend)
+    found = without_autocast(form.x.device.type, run, call, flat_out, flat_grad, names)
     result = [
         form.lower(getattr(found, name), getattr(form, name))
         for name in Gradients.NAMES
@@ -199,14 +222,14 @@ def double_backward(
     stat, given, cotangent = call.stat_dtype, iter(upstream), Gradients()
 
     def lift(value: Tensor | None, axis: Axis) -> Any:
-        return None if value is None else form._lift(value.to(stat), form.length(axis))
+        return None if value is None else form.lift(value.to(stat), form.length(axis))
 
     for name in Gradients.NAMES:
         if name not in names:
             continue
         value = next(given)
         if value is not None and name in ("x", "y"):
-            value = form._matrix(value.to(stat))
+            value = form.flat(value.to(stat))
         elif value is not None and name != "scale":
             value = lift(value, ROW if name.startswith("row") else COL)
         setattr(cotangent, name, value)
@@ -234,7 +257,7 @@ def double_backward(
     return (*tensors, *operands, *d_outputs, *d_grads)
 
 
-def _without_autocast(device: str, run: Any, *args: Any) -> Any:
+def without_autocast(device: str, run: Any, *args: Any) -> Any:
     """Backends choose their dtypes themselves."""
     if not torch.is_autocast_enabled(device):
         return run(*args)

@@ -26,6 +26,8 @@ from .form import (
     fake_backward,
     fake_forward,
     forward,
+    no_transforms,
+    plain,
     product_dtype,
 )
 from .results import named
@@ -82,7 +84,7 @@ def pair_stats(
             gradient requires it; the message names it.
         RuntimeError: ``backend`` was named and cannot serve; with the reason.
     """
-    _no_transforms()
+    no_transforms("pair_stats")
     rows = dict(rows or {})
     cols = rows if cols is None and y is None else dict(cols or {})
     channels = check_channels(channels)
@@ -96,7 +98,7 @@ def pair_stats(
     if compute_dtype is None:
         compute_dtype = product_dtype(x)
     settings = (program.text, cosine, compute_dtype, backend)
-    if _plain(x):
+    if plain(x):
         flat = PairStats.apply(len(rows), *settings, x, y, *vectors, *rows.values(), *cols.values())
     else:
         flat = torch.ops.contrastloss.pair_stats(
@@ -112,25 +114,6 @@ def pair_stats(
 
 #: the same program for the same arguments, with all that was found out about it
 _program = lru_cache(maxsize=1024)(Program)
-
-
-def _plain(x: Tensor) -> bool:
-    """Whether nothing but autograd watches this call. Then the Function is called directly, which
-    saves the 100 us that torch.library's Python layers take, as much as a small loss itself."""
-    return not (
-        torch.compiler.is_compiling()
-        or type(x) not in (Tensor, torch.nn.Parameter)
-        or torch._C._len_torch_dispatch_stack()
-    )
-
-
-def _no_transforms() -> None:
-    """vmap has no batching rule to follow, and forward mode would silently see no tangent."""
-    if not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack():
-        raise RuntimeError(
-            "pair_stats: torch.func transforms (vmap, grad, jvp, ...) are not supported; "
-            "use leading batch dimensions for vmap, torch.autograd for derivatives"
-        )
 
 
 _FORWARD = "contrastloss::pair_stats"
@@ -162,7 +145,7 @@ def _run_backward(
     live = mask([not d for d in dead])
     needs = mask(needed[:7])
     run: Any = torch.ops.contrastloss.pair_stats_backward
-    if _plain(inputs[0]) and not torch.is_grad_enabled():  # nobody differentiates the gradient
+    if plain(inputs[0]) and not torch.is_grad_enabled():  # nobody differentiates the gradient
         run = backward
     present = [g for g, d in zip(grads, dead, strict=True) if not d]
     found = iter(run(*inputs, outputs, present, live, needs))

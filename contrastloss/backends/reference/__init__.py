@@ -6,19 +6,24 @@ Forward and backward visit one block of pairs at a time, so that memory grows as
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
 from ..call import Gradients, PairCall
-from . import backward, double_backward, forward
+from ..selection import Selection
+from . import backward, double_backward, forward, gather, topk
 from .maths import inverse_norm
 
 __all__ = [
+    "gather_scores_backward",
+    "gather_scores_forward",
     "inverse_norm",
     "missing",
     "pair_stats_backward",
     "pair_stats_double_backward",
     "pair_stats_forward",
+    "pair_topk",
     "slow",
     "why_not",
 ]
@@ -55,6 +60,26 @@ def pair_stats_double_backward(
         call.batched(), outputs, grads, needs, upstream.each(call.lift)
     )
     return found.each(call.lower), [*map(call.lower, d_outputs)], [*map(call.lower, d_grads)]
+
+
+def pair_topk(call: PairCall, selection: Selection) -> tuple[Tensor, Tensor]:
+    """Scores, or the keys of a sample, and columns of the k best of every row, (B, M, k)."""
+    lifted = {name: call.lift(getattr(selection, name)) for name in Selection.VECTORS}
+    keys, index = topk.pair_topk(call.batched(), replace(selection, **lifted))
+    return call.lower(keys), call.lower(index)
+
+
+def gather_scores_forward(call: PairCall, index: Tensor) -> Tensor:
+    """The scores of every row with the columns in its row of ``index``, (B, M, K)."""
+    return call.lower(gather.gather_scores_forward(call.batched(), call.lift(index)))
+
+
+def gather_scores_backward(
+    call: PairCall, index: Tensor, grad: Tensor, needs: frozenset[str]
+) -> Gradients:
+    """The gradients named in ``needs`` (of :attr:`Gradients.NAMES`)."""
+    found = gather.gather_scores_backward(call.batched(), call.lift(index), call.lift(grad), needs)
+    return found.each(call.lower)
 
 
 def missing() -> str | None:

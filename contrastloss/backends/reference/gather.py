@@ -1,0 +1,130 @@
+"""Scores of row-private columns: ``s_ik = score(i, index_ik)``, and their gradients
+
+dx_i += h_ik y_j,  dy_j += h_ik x_i,  h_ik = scale a_i b_j g_ik,  j = index_ik.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ...channel import COL, ROW, Axis
+from ..call import Gradients, PairCall
+from .block import block_elements, rounded, unit
+from .maths import NEG_INF, unit_gradient, wide
+
+
+class _Part:
+    """Some rows against the columns that their indices name."""
+
+    def __init__(self, call: PairCall, index: Tensor, rows: slice):
+        self.call, self.rows = call, rows
+        #: there is no column behind an index that is out of range
+        self.valid = (index >= 0) & (index < call.length(COL))
+        self.index = torch.where(self.valid, index, 0)[:, rows]
+        self.valid = self.valid[:, rows]
+        self.x = call.x[:, rows]
+        self.y = self._columns(call.columns)
+        self.dot = torch.einsum("bmd,bmkd->bmk", self.x, self.y)
+
+    def _columns(self, whole: Tensor) -> Tensor:
+        flat = self.index.flatten(1)
+        if whole.ndim == 2:
+            return whole.gather(1, flat).view(self.index.shape)
+        spread = flat.unsqueeze(2).expand(-1, -1, whole.shape[2])
+        return whole.gather(1, spread).view(*self.index.shape, whole.shape[2])
+
+    def along(self, axis: Axis, vector: Tensor) -> Tensor:
+        return vector[:, self.rows, None] if axis == ROW else self._columns(vector)
+
+    def scores(self) -> Tensor:
+        call, s = self.call, self.dot
+        s = s if call.scale is None else s * call.scale
+        for axis, factor in ((ROW, call.row_scale), (COL, call.col_scale)):
+            s = s if factor is None else s * self.along(axis, factor)
+        for axis, bias in ((ROW, call.row_bias), (COL, call.col_bias)):
+            s = s if bias is None else s + self.along(axis, bias)
+        return s
+
+
+def _parts(call: PairCall, index: Tensor) -> Iterator[_Part]:
+    """Parts whose gathered columns are as many elements as a block has scores."""
+    width = max(1, call.batch * index.shape[2] * call.x.shape[2])
+    step = max(1, block_elements(call.x.device) // width)
+    rows = call.length(ROW) if call.length(COL) and index.shape[2] else 0
+    for i in range(0, rows, step):
+        yield _Part(call, index, slice(i, min(i + step, rows)))
+
+
+def gather_scores_forward(call: PairCall, index: Tensor) -> Tensor:
+    """Of a call with a batch dimension, as all of this package's modules take it."""
+    call = unit(rounded(call))
+    out = torch.full(index.shape, NEG_INF, dtype=call.stat_dtype, device=index.device)
+    for part in _parts(call, index):
+        out[:, part.rows] = torch.where(part.valid, part.scores(), NEG_INF)
+    return out
+
+
+def gather_scores_backward(
+    call: PairCall, index: Tensor, grad: Tensor, needs: frozenset[str]
+) -> Gradients:
+    """The gradients named in ``needs``, of (B, M, K) gradients of the scores."""
+    raw = rounded(call)
+    call_of_units = unit(raw)
+    totals = {
+        name: torch.zeros_like(
+            getattr(raw, name),
+            dtype=raw.stat_dtype if name in ("x", "y") else wide(index.device),
+        )
+        for name in needs
+        if getattr(raw, name) is not None
+    }
+    for part in _parts(call_of_units, index):
+        g = torch.where(part.valid, grad[:, part.rows], 0.0)
+        _add(part, g, totals)
+    result = Gradients()
+    for name, total in totals.items():
+        if call.cosine and name in ("x", "y"):
+            total = unit_gradient(getattr(raw, name), total)
+        setattr(result, name, total.to(call.x.dtype if name in ("x", "y") else raw.stat_dtype))
+    return result
+
+
+def _add(part: _Part, g: Tensor, totals: dict[str, Tensor]) -> None:
+    """What a part adds to each gradient."""
+    call = part.call
+    a = None if call.row_scale is None else part.along(ROW, call.row_scale)
+    b = None if call.col_scale is None else part.along(COL, call.col_scale)
+
+    def times(value: Tensor, *factors: Tensor | None) -> Tensor:
+        for factor in factors:
+            value = value if factor is None else value * factor
+        return value
+
+    def to_rows(name: str, value: Tensor) -> None:
+        totals[name][:, part.rows] += value
+
+    def to_columns(name: str, value: Tensor) -> None:
+        total, flat = totals[name], part.index.flatten(1)
+        value = value.flatten(1, 2).to(total.dtype)
+        if value.ndim == 3:
+            flat = flat.unsqueeze(2).expand_as(value)
+        total.scatter_add_(1, flat, value)
+
+    if "row_bias" in totals:
+        to_rows("row_bias", g.sum(2))
+    if "col_bias" in totals:
+        to_columns("col_bias", g)
+    if "scale" in totals:
+        totals["scale"] += times(g * part.dot, a, b).sum()
+    if "row_scale" in totals:
+        to_rows("row_scale", times(g * part.dot, call.scale, b).sum(2))
+    if "col_scale" in totals:
+        to_columns("col_scale", times(g * part.dot, call.scale, a))
+    h = times(g, call.scale, a, b)
+    if "x" in totals:
+        to_rows("x", torch.einsum("bmk,bmkd->bmd", h, part.y))
+    if "y" in totals or ("x" in totals and call.y is None):
+        to_columns("y" if "y" in totals else "x", h.unsqueeze(3) * part.x.unsqueeze(2))

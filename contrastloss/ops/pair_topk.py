@@ -1,0 +1,302 @@
+"""``pair_topk``: the best columns of every row, from scores that are never stored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..backends import PairCall, Selection, choose, position_keys, stat_dtype
+from ..channel import COL, INDEX, MAX, ROW, Axis, Program, Test
+from .check import check_device, check_operands, shape
+from .form import INPUTS, OPERANDS, Form, no_transforms, plain, product_dtype, without_autocast
+from .gather_scores import gradients, save
+
+__all__ = ["PairTopK", "TopK", "pair_topk"]
+
+
+class TopK(NamedTuple):
+    """What :func:`pair_topk` returns: scores and columns (..., M, k), best first, padded with
+    -inf and -1."""
+
+    values: Tensor
+    indices: Tensor
+
+
+def pair_topk(
+    x: Tensor,
+    y: Tensor | None,
+    k: int,
+    *,
+    largest: bool = True,
+    pairs: Sequence[Test] = (),
+    rows: Mapping[str, Tensor] | None = None,
+    cols: Mapping[str, Tensor] | None = None,
+    lower: Tensor | float | None = None,
+    upper: Tensor | float | None = None,
+    skip: int = 0,
+    ignore: tuple[Tensor, Tensor] | None = None,
+    sample: float | None = None,
+    seed: int | None = None,
+    scale: Tensor | float | None = None,
+    row_scale: Tensor | None = None,
+    col_scale: Tensor | None = None,
+    row_bias: Tensor | None = None,
+    col_bias: Tensor | None = None,
+    cosine: bool = False,
+    compute_dtype: torch.dtype | None = None,
+    backend: str | None = None,
+) -> TopK:
+    r"""For every row the k columns of the largest scores
+
+    .. math:: s_{ij} = \text{scale}\; a_i b_j \langle x_i, y_j \rangle + \beta_i + \gamma_j
+
+    among its candidates, in memory O(M k). Of equal scores the smaller column comes first.
+
+    A candidate passes every test of ``pairs``, is not in the row's ignore list, and has
+    ``lower_i <= s_ij <= upper_i``. A score that is NaN or -inf (+inf with ``largest=False``) is
+    never a candidate. A row with fewer than k candidates ends in values -inf and indices -1:
+    ``(indices >= 0).sum(-1)`` counts what was found.
+
+    Args:
+        x: rows (queries), (..., M, D), of a floating dtype.
+        y: columns (the corpus), (..., N, D), with x's dtype and leading dimensions; None for x
+            itself, where self pairs are no candidates and ``cols`` defaults to ``rows``.
+        k: how many, at least 1; may exceed N.
+        largest: False for the smallest scores first (hardest positives).
+        pairs: tests of :mod:`contrastloss.channel`, all of which a candidate passes.
+        rows, cols: the ids that ``pairs`` names, (..., M) and (..., N).
+        lower, upper: closed bounds of the scores, numbers or (..., M). Semi-hard negatives have
+            ``upper = torch.nextafter(positive, -inf)`` and ``lower = positive - margin``.
+        skip: so many best candidates are left out first (ranks ``skip`` to ``skip + k - 1``).
+        ignore: columns to leave out, row by row, as CSR: (offsets, columns) of int64, with one
+            more offset than there are rows in all leading dimensions together.
+        sample: beta; instead of the best, k columns drawn without replacement with probabilities
+            proportional to ``exp(beta s_ij)``, in the order in which they were drawn (Gumbel
+            top-k: the largest ``beta s_ij + g_ij``). 0 draws uniformly. ``largest`` must be True.
+        seed: of the noise, which is a function of seed, row and column alone, the same on every
+            backend; positions given as ``rows[INDEX]`` and ``cols[INDEX]`` stand in for those in
+            x and y, so that shards draw as the whole does. Needed where ``sample`` is given.
+        scale, row_scale, col_scale, row_bias, col_bias, cosine, compute_dtype, backend: as in
+            :func:`~contrastloss.ops.pair_stats`.
+
+    Returns:
+        :class:`TopK`: values in fp32 (fp64 for fp64), differentiable in x, y, scale and the
+        others, and int64 indices.
+
+    Raises:
+        TypeError, ValueError: an argument's dtype, shape, device or value is wrong; the message
+            names it.
+        RuntimeError: ``backend`` was named and cannot serve; with the reason.
+
+    Sampling: Kool, van Hoof & Welling, "Stochastic Beams and Where to Find Them" (2019).
+    """
+    no_transforms("pair_topk")
+    rows = dict(rows or {})
+    cols = rows if cols is None and y is None else dict(cols or {})
+    program = (_build if torch.compiler.is_compiling() else _program)(
+        largest, tuple(pairs), tuple(rows), tuple(cols)
+    )
+    vectors: list[Any] = [scale, row_scale, col_scale, row_bias, col_bias]
+    _check_numbers(k, skip, sample, seed, largest)
+    # positions may be given for the noise alone
+    extra = frozenset() if sample is None else frozenset({INDEX})
+    check_operands(x, y, vectors, rows, cols, program, compute_dtype, extra)
+    bounds = [_bound(name, value, x) for name, value in (("lower", lower), ("upper", upper))]
+    lists = [] if ignore is None else _check_ignore(ignore, x)
+    if isinstance(scale, (int, float)):
+        vectors[0] = torch.full((), scale, dtype=stat_dtype(x), device=x.device)
+    settings = (program.text, cosine, compute_dtype or product_dtype(x), backend)
+    chosen = (k + skip, *bounds, lists, sample, seed or 0)
+    if plain(x):
+        found = PairTopK.apply(settings, chosen, rows.values(), cols.values(), x, y, *vectors)
+    else:
+        found = torch.ops.contrastloss.pair_topk(
+            x, y, *vectors, list(rows.values()), list(cols.values()), *settings, *chosen
+        )
+    return TopK(*found) if skip == 0 else TopK(*(part[..., skip:] for part in found))
+
+
+def _build(largest: bool, pairs: tuple, rows: tuple[str, ...], cols: tuple[str, ...]) -> Program:
+    return Program((MAX(1.0 if largest else -1.0, pairs=pairs),), rows, cols)
+
+
+_program = lru_cache(maxsize=1024)(_build)
+
+
+def _check_numbers(
+    k: int, skip: int, sample: float | None, seed: int | None, largest: bool
+) -> None:
+    for name, value, least in (("k", k, 1), ("skip", skip, 0)):
+        if not isinstance(value, (int, torch.SymInt)) or isinstance(value, bool):
+            raise TypeError(f"{name}: got {type(value).__name__}, expected an integer")
+        if value < least:
+            raise ValueError(f"{name}: got {value}, expected at least {least}")
+    if sample is None:
+        if seed is not None:
+            raise ValueError(f"seed: got {seed}, expected none without sample")
+        return
+    if not isinstance(sample, (int, float)) or not math.isfinite(sample):
+        raise ValueError(f"sample: got {sample!r}, expected a finite number")
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 63:
+        raise ValueError(f"seed: got {seed!r}, expected an integer of 63 bits to sample with")
+    if not largest:
+        raise ValueError("largest: got False, expected True with sample; its sign turns the order")
+
+
+def _bound(name: str, value: Tensor | float | None, x: Tensor) -> Tensor | None:
+    if value is None:
+        return None
+    if isinstance(value, (int, float)):
+        return torch.full((), value, dtype=stat_dtype(x), device=x.device)
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        raise TypeError(
+            f"{name}: got {type(value).__name__}, expected a number or a floating tensor"
+        )
+    check_device(name, value, "x", x)
+    if value.requires_grad:
+        raise ValueError(f"{name}: got a tensor that requires grad, expected a detached one")
+    target = x.shape[:-1]
+    if value.shape != target and torch.broadcast_shapes(value.shape, target) != target:
+        raise ValueError(
+            f"{name}: got shape {shape(value)}, expected one that expands to {tuple(target)}"
+        )
+    return value
+
+
+def _check_ignore(ignore: tuple[Tensor, Tensor], x: Tensor) -> list[Tensor]:
+    if not isinstance(ignore, (tuple, list)) or len(ignore) != 2:
+        raise TypeError(f"ignore: got {type(ignore).__name__}, expected (offsets, columns)")
+    for name, value in zip(("offsets", "columns"), ignore, strict=True):
+        if not isinstance(value, Tensor) or value.dtype != torch.int64 or value.ndim != 1:
+            got = (
+                f"{value.dtype} {shape(value)}"
+                if isinstance(value, Tensor)
+                else type(value).__name__
+            )
+            raise TypeError(f"ignore {name}: got {got}, expected a 1-dim int64 tensor")
+        check_device(f"ignore {name}", value, "x", x)
+    rows = x.shape[:-1].numel()
+    if len(ignore[0]) != rows + 1:
+        raise ValueError(
+            f"ignore offsets: got {len(ignore[0])}, expected {rows + 1} for {rows} rows"
+        )
+    return list(ignore)
+
+
+# ---- between the schema and the backends ---------------------------------------------------------
+
+
+def forward(*args: Any) -> tuple[Tensor, Tensor]:
+    form, chosen = Form(*args[:INPUTS]), args[INPUTS:]
+    call = form.call()
+    selection = _selection(form, call, *chosen)
+    run = choose(call, "pair_topk", form.backend)
+    values, index = without_autocast(form.x.device.type, run, call, selection)
+    if selection.sample is not None:  # they are keys
+        gather = choose(call, "gather_scores_forward", form.backend)
+        values = without_autocast(form.x.device.type, gather, call, index)
+    target = (*form.lead, *index.shape[-2:])
+    return values.reshape(target), index.reshape(target)
+
+
+def _selection(
+    form: Form,
+    call: PairCall,
+    k: int,
+    lower: Tensor | None,
+    upper: Tensor | None,
+    ignore: Sequence[Tensor],
+    sample: float | None,
+    seed: int,
+) -> Selection:
+    def bound(value: Tensor | None) -> Tensor | None:
+        return None if value is None else form.lift(value.to(call.stat_dtype), form.length(ROW))
+
+    def keys(axis: Axis) -> Tensor | None:
+        if sample is None:
+            return None
+        positions = call.operand(axis, INDEX)
+        if positions is None:
+            positions = torch.arange(call.length(axis), device=call.x.device)
+            positions = positions.expand(*call.x.shape[:-2], -1)
+        return position_keys(positions.to(torch.int64), seed, 0 if axis == ROW else 1)
+
+    lists = _sorted_lists(*ignore) if ignore else None
+    return Selection(k, bound(lower), bound(upper), lists, sample, keys(ROW), keys(COL))
+
+
+def _sorted_lists(offsets: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Columns ascending within every row."""
+    if offsets.device.type == "cpu":
+        steps = offsets.diff()
+        if offsets[0] != 0 or offsets[-1] != len(columns) or (steps < 0).any():
+            raise ValueError(
+                f"ignore offsets: got {int(offsets[0])} to {int(offsets[-1])}, expected ascending "
+                f"ones from 0 to {len(columns)}, the number of columns listed"
+            )
+    entries = torch.arange(len(columns), device=columns.device)
+    owner = torch.searchsorted(offsets, entries, right=True)
+    order = columns.argsort(stable=True)
+    return offsets, columns[order[owner[order].argsort(stable=True)]]
+
+
+def _fake_forward(*args: Any) -> tuple[Tensor, Tensor]:
+    x, k = args[0], args[INPUTS]
+    shape = (*x.shape[:-1], k)
+    return x.new_empty(shape, dtype=stat_dtype(x)), x.new_empty(shape, dtype=torch.int64)
+
+
+# ---- autograd: the gradients of the scores at the indices ----------------------------------------
+
+
+class PairTopK(torch.autograd.Function):
+    """``apply(settings, chosen, rows, cols, x, y, scale, row_scale, col_scale, row_bias,
+    col_bias)`` with settings (program, cosine, compute_dtype, backend) and chosen (k, lower, upper,
+    ignore, sample, seed)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, settings: tuple, chosen: tuple, rows: Any, cols: Any, *tensors: Any
+    ) -> tuple[Tensor, Tensor]:
+        values, index = forward(*tensors, list(rows), list(cols), *settings, *chosen)
+        ctx.mark_non_differentiable(index)
+        save(ctx, tensors, settings, index)
+        return values, index
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Any, ...]:
+        return (None,) * 4 + tuple(gradients(ctx, grad, ctx.needs_input_grad[4:]))
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        raise RuntimeError("pair_topk: forward-mode derivatives are not implemented")
+
+
+def _setup(ctx: Any, inputs: Sequence[Any], output: tuple[Tensor, Tensor]) -> None:
+    save(ctx, inputs[:7], inputs[9:INPUTS], output[1])
+
+
+def _op_backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Any, ...]:
+    needed = ctx.needs_input_grad
+    lists = [[None] * len(part) for part in (needed[7], needed[8], needed[INPUTS + 3])]
+    found = gradients(ctx, grad, needed[:7])
+    return (*found, *lists[:2], *[None] * 7, lists[2], None, None)
+
+
+def _register() -> None:
+    name = "contrastloss::pair_topk"
+    chosen = "SymInt k, Tensor? lower, Tensor? upper, Tensor[] ignore, float? sample, int seed"
+    torch.library.define(
+        name, f"({OPERANDS}, {chosen}) -> (Tensor, Tensor)", tags=(torch.Tag.pt2_compliant_tag,)
+    )
+    torch.library.impl(name, "CompositeExplicitAutograd", forward)
+    torch.library.register_fake(name, _fake_forward)
+    torch.library.register_autograd(name, _op_backward, setup_context=_setup)
+
+
+_register()
