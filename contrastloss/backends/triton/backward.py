@@ -2,8 +2,11 @@
 the products, and library products take it to x and y: dx += H y, dy += H^T x, added up in fp32. A
 panel is bounded, so memory does not grow with M N.
 
+A slab of rows meets all columns before the next slab does. Its part of dx is final then and is
+rounded, so that only the columns have fp32 sums of their full length.
+
 Of a symmetric problem only panels above the diagonal are visited. Their H holds both orientations,
-so the two products together are the gradient of x.
+so the two products together are the gradient of x, whose rows are the columns.
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ __all__ = ["pair_stats_backward"]
 
 #: elements of H that are held at once
 PANEL = 1 << 27
-PANEL_ROWS = 4096
+#: rows of a slab
+SLAB = 4096
 
 
 @triton.jit
@@ -236,10 +240,15 @@ class Pass:
         self.sums = self._sums()
         batch, m, _ = o.x.shape
         self.m, self.n = m, o.y.shape[1]
-        self.p, self.q = grid(min(m, PANEL_ROWS), self.n, config, o.x.device)
-        zeros: Any = {"dtype": torch.float32, "device": o.x.device}
-        self.by_row = tuple(torch.zeros(batch, self.q, m, **zeros) for _ in self.sums)
-        self.by_col = tuple(torch.zeros(batch, self.p, self.n, **zeros) for _ in self.sums)
+        self.p, self.q = grid(min(m, SLAB), self.n, config, o.x.device)
+        self.by_row = tuple(self._slices(s, 0, (batch, self.q, m)) for s in self.sums)
+        self.by_col = tuple(self._slices(s, 1, (batch, self.p, self.n)) for s in self.sums)
+
+    def _slices(self, what: words.SumWords, axis: int, shape: tuple[int, ...]) -> Tensor:
+        """Zeros; of a problem that is not symmetric only along the axis of the sum."""
+        if self.o.symmetric or what.axis == axis:
+            return torch.zeros(shape, dtype=torch.float32, device=self.o.x.device)
+        return self.o.scale
 
     def _sums(self) -> tuple[words.SumWords, ...]:
         found = []
@@ -253,38 +262,39 @@ class Pass:
                 found.append(words.SumWords("shift", 0 if channel.axis == ROW else 1, k))
         return tuple(found)
 
-    def panels(self) -> list[tuple[int, int, int, int]]:
-        """(i0, i1, j0, j1) of every panel; of a symmetric problem those above the diagonal."""
-        step = self.config.block_m
-        rows = max(step, min(PANEL_ROWS, triton.cdiv(self.m, step) * step))
-        area = max(1, PANEL // max(1, self.o.x.shape[0] * rows))
-        cols = max(self.config.block_n, area // self.config.block_n * self.config.block_n)
-        found = []
-        for i0 in range(0, self.m, rows):
-            i1 = min(i0 + rows, self.m)
-            for j0 in range(i0 if self.o.symmetric else 0, self.n, cols):
-                found.append((i0, i1, j0, min(j0 + cols, self.n)))
-        return found
+    def panel(self) -> tuple[int, int]:
+        """Rows and columns of H that are held at once."""
+        rows, step = max(1, min(SLAB, self.m)), self.config.block_n
+        cols = PANEL // max(1, self.o.x.shape[0] * rows) // step * step
+        return rows, max(1, min(max(cols, step), self.n))
 
-    def run(self) -> tuple[Tensor | None, Tensor | None]:
-        """dx and dy in fp32, before norms; sums go to the slices. Of a symmetric problem both are
-        dx."""
-        o = self.o
-        zeros: Any = {"dtype": torch.float32, "device": o.x.device}
-        dx = torch.zeros(o.x.shape, **zeros) if "x" in self.needs else None
-        dy = torch.zeros(o.y.shape, **zeros) if "y" in self.needs else None
-        dy = dx if o.symmetric else dy
-        gain = self._gain()
-        for i0, i1, j0, j1 in self.panels():
-            h = o.x.new_empty(o.x.shape[0], i1 - i0, j1 - j0)
-            self._launch(h, gain, i0, i1, j0, j1)
-            if dx is not None:
-                dx[:, i0:i1] += product(h, o.y[:, j0:j1])
-            if dy is not None:
-                dy[:, j0:j1] += product(h.mT, o.x[:, i0:i1])
-        dy = None if o.symmetric else dy
-        if o.x.dtype == torch.float16:
-            dx, dy = (None if v is None else v / gain for v in (dx, dy))
+    def run(self, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
+        """dx and dy in ``dtype``, of a symmetric problem dx alone; sums go to the slices."""
+        o, gain, (rows, cols) = self.o, self._gain(), self.panel()
+        panel = o.x.new_empty(o.x.shape[0], rows, cols)
+        dx = torch.empty_like(o.x, dtype=dtype) if "x" in self.needs else None
+        wanted = ("x" if o.symmetric else "y") in self.needs
+        columns = torch.zeros_like(o.y, dtype=torch.float32) if wanted else None
+        for i in parts(0, self.m, rows):
+            x, slab = o.x[:, i], None
+            if columns is not None and o.symmetric:
+                slab = columns[:, i]
+            elif dx is not None:
+                slab = torch.zeros_like(x, dtype=torch.float32)
+            for j in parts(i.start if o.symmetric else 0, self.n, cols):
+                h = panel[:, : i.stop - i.start, : j.stop - j.start]
+                self._launch(h, gain, i, j)
+                if slab is not None:
+                    add_product(slab, h, o.y[:, j])
+                if columns is not None:
+                    add_product(columns[:, j], h.mT, x)
+            if dx is not None and slab is not None:
+                dx[:, i] = raw(slab / gain, x, o.x_norm, i)
+        if columns is None or o.symmetric:
+            return dx, None
+        dy = columns if columns.dtype == dtype else torch.empty_like(o.y, dtype=dtype)
+        for j in parts(0, self.n, SLAB):
+            dy[:, j] = raw(columns[:, j] / gain, o.y[:, j], o.y_norm, j)
         return dx, dy
 
     def _gain(self) -> Tensor:
@@ -300,13 +310,14 @@ class Pass:
         top = torch.stack(tops).amax()
         return torch.where(top > 0, torch.exp2(-torch.log2(top).ceil()), one)
 
-    def _launch(self, h: Tensor, gain: Tensor, i0: int, i1: int, j0: int, j1: int) -> None:
+    def _launch(self, h: Tensor, gain: Tensor, i: slice, j: slice) -> None:
         o, config = self.o, self.config
         batch, _, d = o.x.shape
         panel_kernel[(self.p, self.q, batch)](
             h, o.x, o.y, o.scale, o.a, o.b, o.beta, o.gamma, o.rows, o.cols,
             tuple(self.stats), self.by_row, self.by_col, gain,
-            self.m, self.n, i0, i1, j0, j1, self.p, self.q, h.shape[2], h.stride(0),
+            self.m, self.n, i.start, i.stop, j.start, j.stop, self.p, self.q,
+            h.stride(1), h.stride(0),
             D=d, HAS=o.has, P=o.words, LIVE=self.live, SUMS=words.Words(self.sums),
             ROW_STRIDES=strides(o.rows), COL_STRIDES=strides(o.cols), SYMMETRIC=o.symmetric,
             PRECISION=precision(o), **config.options(d),
@@ -314,19 +325,21 @@ class Pass:
 
     def total(self, k: int) -> Tensor:
         """One of the sums, (B, M) or (B, N)."""
-        row, col = self.by_row[k].sum(1), self.by_col[k].sum(1)
         if self.o.symmetric:
-            return row + col
-        return row if self.sums[k][1] == 0 else col
+            return self.by_row[k].sum(1) + self.by_col[k].sum(1)
+        return (self.by_col if self.sums[k].axis else self.by_row)[k].sum(1)
 
 
-def product(h: Tensor, v: Tensor) -> Tensor:
-    """h @ v, added up and returned in fp32."""
-    if h.dtype == torch.float32:
-        return torch.bmm(h, v)
-    if h.device.type == "cuda":
-        return torch.bmm(h, v, out_dtype=torch.float32)
-    return torch.bmm(h.float(), v.float())
+def parts(start: int, stop: int, step: int) -> list[slice]:
+    return [slice(k, min(k + step, stop)) for k in range(start, stop, step)]
+
+
+def add_product(total: Tensor, h: Tensor, v: Tensor) -> None:
+    """total += h @ v, in fp32."""
+    if h.device.type == "cuda" and h.dtype != torch.float32:
+        torch.baddbmm(total, h, v, out_dtype=torch.float32, out=total)
+    else:
+        total.baddbmm_(h.float(), v.float())
 
 
 def pair_stats_backward(
@@ -342,13 +355,8 @@ def pair_stats_backward(
     def of(config: Config) -> Pass:
         return Pass(o, outputs, grads, needs, config)
 
-    job = of(choose(o, "backward", lambda config: of(config).run()))
-    dx, dy = job.run()
-    found = Gradients()
-    if dx is not None:
-        found.x = raw(dx, o.x, o.x_norm).to(call.x.dtype)
-    if dy is not None:
-        found.y = raw(dy, o.y, o.y_norm).to(call.x.dtype)
+    job = of(choose(o, "backward", lambda config: of(config).run(call.x.dtype)))
+    found = Gradients(*job.run(call.x.dtype))
     totals: dict[tuple, Tensor] = {what: job.total(k) for k, what in enumerate(job.sums)}
     if "row_bias" in needs:
         found.row_bias = totals["bias", 0, -1]
@@ -376,12 +384,12 @@ def _scaled(value: Tensor, norm: Tensor | None) -> Tensor:
     return value if norm is None else value * norm
 
 
-def raw(grad: Tensor, x: Tensor, norm: Tensor | None) -> Tensor:
-    """From the gradient through the products to that of x, whose norm is part of the scores: the
-    radial part is taken out. Below 1e-12 the norm is a constant."""
-    if norm is None:
+def raw(grad: Tensor, x: Tensor, norms: Tensor | None, part: slice) -> Tensor:
+    """From the gradient through the products to that of a part of x, whose norm is part of the
+    scores: the radial part is taken out. Below 1e-12 the norm is a constant."""
+    if norms is None:
         return grad
-    wide = x.float()
+    wide, norm = x.float(), norms[:, part]
     varies = (norm > 0) & (norm < 1e12)
     radial = (wide * grad).sum(-1) * torch.where(varies, norm * norm, 0.0)
     return grad - radial.unsqueeze(-1) * wide

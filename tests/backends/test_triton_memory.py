@@ -1,0 +1,103 @@
+"""What a call of the Triton backend holds beyond its inputs and the gradients that it returns: at a
+million rows from the sizes of all tensors, without data, and in a small call as allocated."""
+
+import itertools
+import weakref
+
+import pytest
+import torch
+from torch._subclasses import FakeTensorMode
+from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from contrastloss import ops
+from contrastloss.backends import PairCall, triton
+from contrastloss.channel import COL, INDEX, LSE, SUM, Program, differs, same
+
+if triton.missing():
+    pytest.skip("needs triton", allow_module_level=True)
+
+from contrastloss.backends.triton import backward, config, forward
+
+CLIP = Program(
+    (
+        LSE(pairs=(differs(INDEX),)),
+        LSE(pairs=(differs(INDEX),), axis=COL),
+        SUM("id", pairs=(same(INDEX),)),
+    ),
+    (),
+    (),
+)
+#: times the bytes of x and y
+LIMIT = 1.5
+
+
+class Live(TorchDispatchMode):
+    """Bytes of all storages that operators return, until these die; and their peak."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes, self.peak = {}, 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        found = function(*args, **(kwargs or {}))
+        for value in tree_leaves(found):
+            if isinstance(value, torch.Tensor):
+                storage = value.untyped_storage()
+                if storage._cdata not in self.sizes:
+                    self.sizes[storage._cdata] = storage.nbytes()
+                    weakref.finalize(storage, self.sizes.pop, storage._cdata)
+                    self.peak = max(self.peak, sum(self.sizes.values()))
+        return found
+
+
+class Unlaunched:
+    """Stands for a kernel."""
+
+    def __getitem__(self, grid):
+        return lambda *args, **options: None
+
+
+def test_a_million_rows(monkeypatch):
+    """Products and norms take what the library's workspaces take, which is not seen here."""
+    for module, name in ((forward, "forward_kernel"), (forward, "merge_kernel"),
+                         (backward, "panel_kernel")):  # fmt: skip
+        monkeypatch.setattr(module, name, Unlaunched())
+    monkeypatch.setattr(backward, "add_product", lambda total, h, v: None)
+    monkeypatch.setattr(config, "architecture", lambda device: "sm_90")
+    monkeypatch.setattr(config, "processors", lambda device: 132)
+    with FakeTensorMode(), Live() as live:
+        x, y = (torch.empty(1 << 20, 512, dtype=torch.bfloat16) for _ in range(2))
+        inputs = live.peak
+        assert inputs == x.nbytes + y.nbytes
+        call = PairCall(
+            x, y, torch.ones(()), None, None, None, None, (), (), CLIP, True, x.dtype
+        )  # fmt: skip
+        outputs = triton.pair_stats_forward(call)
+        assert live.peak <= (1 + LIMIT / 3) * inputs
+        found = triton.pair_stats_backward(call, outputs, outputs, {"x", "y", "scale"})
+        assert (found.x.dtype, found.y.shape) == (x.dtype, y.shape)
+        assert live.peak - found.x.nbytes - found.y.nbytes <= (1 + LIMIT) * inputs
+
+
+def allocated(run):
+    """The highest sum of what the allocator of the CPU gave and took back meanwhile."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+        run()
+    events = [e for e in found.profiler.kineto_results.events() if e.name() == "[memory]"]
+    sizes = [e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())]
+    return max(itertools.accumulate(sizes))
+
+
+@pytest.mark.skipif(not triton.interpreted(), reason="needs TRITON_INTERPRET=1")
+def test_a_small_call(monkeypatch):
+    monkeypatch.setattr(backward, "SLAB", 32)
+    monkeypatch.setattr(backward, "PANEL", 32 * 64)
+    x, y = (torch.randn(384, 256, dtype=torch.float16, requires_grad=True) for _ in range(2))
+
+    def run():
+        found = ops.pair_stats(x, y, CLIP.channels, cosine=True, backend="triton")
+        torch.autograd.grad(sum(v.sum() for v in found), (x, y))
+
+    assert allocated(run) <= (1 + LIMIT) * (x.nbytes + y.nbytes)
