@@ -107,6 +107,34 @@ def test_losses(device, name):
         assert (got - want).norm() <= 1e-5 * want.norm()
 
 
+def test_a_compiled_loss(device):
+    loss = contrastloss.NTXentLoss(backend="triton")
+    x, y = (torch.randn(23, 9, device=device, requires_grad=True) for _ in range(2))
+    found = []
+    for function in (loss, torch.compile(loss, backend="aot_eager", fullgraph=True)):
+        value = function(x, y)
+        found.append((value, *torch.autograd.grad(value, (x, y))))
+    torch.testing.assert_close(*found, rtol=1e-6, atol=1e-7)
+
+
+def test_autocast(device):
+    """Embeddings are rounded for the products, and for nothing else."""
+    dtype = torch.float16 if device.type == "cpu" else torch.bfloat16
+    triton_loss, exact_loss = (
+        contrastloss.CLIPLoss(backend=name, reduction="none") for name in ("triton", "reference")
+    )
+    x, y = (torch.randn(33, 20, device=device, requires_grad=True) for _ in range(2))
+    with torch.autocast(device.type, dtype=dtype):
+        values = triton_loss(x, y)
+    grads = torch.autograd.grad(values.sum(), (x, y))
+    rounded = [v.detach().to(dtype).double().requires_grad_() for v in (x, y)]
+    want = exact_loss(*rounded)
+    torch.testing.assert_close(values, want.float(), rtol=1e-5, atol=1e-5)
+    for got, exact in zip(grads, torch.autograd.grad(want.sum(), rounded), strict=True):
+        assert got.dtype == torch.float32
+        assert (got - exact).norm() <= torch.finfo(dtype).eps * exact.norm()
+
+
 def test_what_it_declines():
     x = torch.randn(4, 3, dtype=torch.float64)
     with pytest.raises(RuntimeError, match=r"backend: 'triton' cannot serve .* not serve float64"):

@@ -1,0 +1,115 @@
+"""The Triton backend where only a GPU can show it: captured steps, streams, large tensors."""
+
+import copy
+
+import pytest
+import torch
+
+import contrastloss
+from contrastloss import ops
+from contrastloss.channel import COL, LSE, ROW
+
+N, D = 3000, 192
+
+
+@pytest.fixture(autouse=True)
+def gpu(device):
+    if device.type != "cuda":
+        pytest.skip("needs a GPU, and --device cuda")
+
+
+def embeddings(device):
+    made = torch.randn(2, N, D, device=device, dtype=torch.bfloat16)
+    return [v.requires_grad_() for v in made.unbind()]
+
+
+def step(loss, x, y):
+    value = loss(x, y)
+    return value.detach(), *torch.autograd.grad(value, (x, y))
+
+
+@pytest.mark.gpu_smoke
+@pytest.mark.parametrize("cls", [contrastloss.CLIPLoss, contrastloss.NTXentLoss])
+def test_repeats_its_bits(device, cls):
+    x, y = embeddings(device)
+    loss = cls(backend="triton")
+    first = step(loss, x, y)
+    for _ in range(10):
+        assert all(map(torch.equal, step(loss, x, y), first))
+
+
+@pytest.mark.gpu_smoke
+def test_two_streams(device):
+    """Calls that overlap share no scratch."""
+    loss = contrastloss.CLIPLoss(backend="triton")
+    x, y = embeddings(device)
+    want = step(loss, x, y)
+    streams = [torch.cuda.Stream() for _ in range(2)]
+    for stream in streams:
+        stream.wait_stream(torch.cuda.current_stream())
+    found = []
+    for _ in range(5):
+        for stream in streams:
+            with torch.cuda.stream(stream):
+                found.append(step(loss, x, y))
+    torch.cuda.synchronize()
+    for got in found:
+        assert all(map(torch.equal, got, want))
+
+
+@pytest.mark.gpu_smoke
+def test_a_captured_training_step(device):
+    """Replayed on new batches it goes where the eager steps go."""
+    eager = torch.nn.Linear(48, D, device=device, dtype=torch.bfloat16)
+    captured = copy.deepcopy(eager)
+    loss = contrastloss.CLIPLoss(backend="triton")
+    batches = torch.randn(6, 2, N, 48, device=device, dtype=torch.bfloat16)
+    given = batches[0].clone()
+
+    def training(model, batch):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+
+        def run():
+            optimizer.zero_grad()
+            value = loss(model(batch[0]), model(batch[1]))
+            value.backward()
+            optimizer.step()
+            return value.detach()
+
+        return run
+
+    run = training(captured, given)
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):  # kernels compile, libraries find their workspaces
+        for _ in range(3):
+            run()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        value = run()
+    captured.load_state_dict(eager.state_dict())
+    for batch in batches:
+        given.copy_(batch)
+        graph.replay()
+        assert torch.equal(value, training(eager, batch)())
+    assert torch.equal(captured.weight, eager.weight)
+
+
+@pytest.mark.parametrize("axis", [ROW, COL])
+def test_more_elements_than_int32_counts(device, axis):
+    """The last rows of a tensor of 2^31 elements, and their gradient, are those of a small one."""
+    if torch.cuda.mem_get_info()[0] < 32 << 30:
+        pytest.skip("needs 32 GiB of free GPU memory")
+    few = torch.randn(96, 512, device=device, dtype=torch.bfloat16)
+    many = torch.randn((1 << 22) + 77, 512, device=device, dtype=torch.bfloat16)
+    last = slice(-64, None)
+
+    def run(leaf):
+        leaf.requires_grad_()
+        x, y = (leaf, few) if axis == ROW else (few, leaf)
+        (value,) = ops.pair_stats(x, y, (LSE(axis=axis),), scale=0.05, backend="triton")
+        (grad,) = torch.autograd.grad(value[last].sum(), leaf)
+        return value[last], grad[last]
+
+    torch.testing.assert_close(run(many), run(many[last].detach().clone()))
