@@ -6,17 +6,19 @@ Every loss is a module (:class:`CLIPLoss`) and a function (:func:`contrastloss.f
 
 from importlib.metadata import PackageNotFoundError, version
 
-from . import distributed, functional, losses, ops
+from . import distributed, functional, losses, memory, ops
 from .losses import (
     CLIPLoss,
     DCLLoss,
     HardNegativeLoss,
     InfoNCELoss,
     LearnableTemperature,
+    MoCoLoss,
     NTXentLoss,
     SigLIPLoss,
     SupConLoss,
 )
+from .memory import CrossBatchMemory, EmbeddingQueue, MomentumEncoder
 
 try:
     __version__ = version("contrastloss")
@@ -25,15 +27,20 @@ except PackageNotFoundError:  # a source tree that was never installed
 
 __all__ = [
     "CLIPLoss",
+    "CrossBatchMemory",
     "DCLLoss",
+    "EmbeddingQueue",
     "HardNegativeLoss",
     "InfoNCELoss",
     "LearnableTemperature",
+    "MoCoLoss",
+    "MomentumEncoder",
     "NTXentLoss",
     "SigLIPLoss",
     "SupConLoss",
     "distributed",
     "functional",
     "losses",
+    "memory",
     "ops",
 ]

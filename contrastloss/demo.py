@@ -46,13 +46,19 @@ DRAWS = 25
 TEMPERATURE = dict.fromkeys(("info_nce", "clip", "nt_xent", "dcl", "hard_negative", "supcon"), 0.5)
 
 
+#: a queue would outlive the batch, which here is all of the training images
+CHOICES = [
+    name for name, cls in LOSSES.items() if "queue" not in inspect.signature(cls.forward).parameters
+]
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     def epochs(text: str) -> int:
         if int(text) < 1:
             raise ValueError
         return int(text)
 
-    parser.add_argument("--loss", choices=list(LOSSES), default="nt_xent")
+    parser.add_argument("--loss", choices=CHOICES, default="nt_xent")
     parser.add_argument("--epochs", type=epochs, default=EPOCHS, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--backend", choices=list(available()), help="default: chosen by the call")

@@ -4,6 +4,7 @@ from typing import Any, Literal, overload
 from torch import Tensor
 
 from .distributed import Strategy
+from .memory import EmbeddingQueue
 
 @overload
 def clip(
@@ -122,6 +123,8 @@ def info_nce(
     negatives: Tensor | None = None,
     *,
     return_stats: Literal[False] = False,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
     temperature: float | Tensor = 0.1,
@@ -140,9 +143,49 @@ def info_nce(
     negatives: Tensor | None = None,
     *,
     return_stats: Literal[True],
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
     temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    backend: str | None = None,
+    group: Any = None,
+    strategy: Strategy = "auto",
+    uneven: bool = True,
+    validate: bool = False,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
+@overload
+def moco(
+    query: Tensor,
+    key: Tensor,
+    queue: EmbeddingQueue | Tensor,
+    *,
+    return_stats: Literal[False] = False,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    backend: str | None = None,
+    group: Any = None,
+    strategy: Strategy = "auto",
+    uneven: bool = True,
+    validate: bool = False,
+) -> Tensor: ...
+@overload
+def moco(
+    query: Tensor,
+    key: Tensor,
+    queue: EmbeddingQueue | Tensor,
+    *,
+    return_stats: Literal[True],
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    temperature: float | Tensor = 0.07,
     normalize: bool = True,
     reduction: Literal["mean", "sum", "none"] = "mean",
     backend: str | None = None,
@@ -227,6 +270,8 @@ def supcon(
     labels: Tensor,
     *,
     return_stats: Literal[False] = False,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
     temperature: float | Tensor = 0.1,
@@ -245,6 +290,8 @@ def supcon(
     labels: Tensor,
     *,
     return_stats: Literal[True],
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
     temperature: float | Tensor = 0.1,

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from contrastloss.memory import EmbeddingQueue
 from contrastloss.testing import CHECKS
 
 #: every property of contrastloss.testing; the first is part of the smoke test of a GPU
@@ -27,3 +28,30 @@ def close(got, want):
 
 def gradients(value, *inputs):
     return torch.autograd.grad(value, inputs)
+
+
+QUEUES = {}
+
+
+def queue_for(x):
+    """A queue of 11 slots, of which 9 are filled, for embeddings like x: always the same one. Its
+    rows are unit vectors that every dtype holds exactly; what is in its empty slots would show."""
+    d, key = x.shape[-1], (x.shape[-1], x.dtype, x.device)
+    if key not in QUEUES:
+        generator = torch.Generator().manual_seed(d)
+        rows = torch.zeros(9, d, dtype=x.dtype)
+        for row in rows:
+            few = torch.randperm(d, generator=generator)[: 4 if d >= 4 else 1]
+            row[few] = len(few) ** -0.5
+        rows *= torch.randint(0, 2, (9, d), generator=generator) * 2 - 1
+        queue = EmbeddingQueue(11, d, labels=True, dtype=x.dtype, device=x.device)
+        queue.enqueue(rows.to(x.device), torch.arange(9, device=x.device) % 4)
+        queue.embeddings[9:] = 100.0
+        queue.labels[9:] = 1
+        QUEUES[key] = queue
+    return QUEUES[key]
+
+
+def rows_of(queue):
+    """Its embeddings without the empty slots."""
+    return queue.embeddings[queue.steps >= 0]

@@ -7,7 +7,14 @@ import torch
 import torch.distributed as dist
 from ranks import mine, start
 
-from contrastloss import CLIPLoss, DCLLoss
+from contrastloss import (
+    CLIPLoss,
+    CrossBatchMemory,
+    DCLLoss,
+    EmbeddingQueue,
+    MoCoLoss,
+    SupConLoss,
+)
 from contrastloss.distributed import pair_stats
 
 VECTORS = ("row_scale", "col_scale", "row_bias", "col_bias")
@@ -177,3 +184,38 @@ def compiled(group, cls, inputs, sizes, strategy):
     loss = torch.compile(cls(group=group, strategy=strategy), backend="aot_eager")
     value = loss(*leaves)
     return value.detach(), list(torch.autograd.grad(value, leaves)), {}
+
+
+def enqueued(group, size, batches, uneven, differ=False):
+    """A queue after this rank's parts of some batches of (keys, labels, ids)."""
+    size += differ and dist.get_rank(group)
+    queue = EmbeddingQueue(size, 2, labels=True, ids=True)
+    for sizes, *columns in batches:
+        own = [mine(group, sizes, column) for column in columns]
+        queue.enqueue(*own, group=group, uneven=uneven)
+    return queue.state_dict()
+
+
+def moco_steps(group, size, steps):
+    """Value and gradient of every step, whose keys are enqueued before its backward pass."""
+    queue = EmbeddingQueue(size, 3, ids=True, dtype=torch.float64)
+    loss, found = MoCoLoss(0.3, group=group), []
+    for sizes, pair, ids in steps:
+        query, key = (mine(group, sizes, v).clone() for v in pair)
+        query.requires_grad_()
+        own = mine(group, sizes, ids)
+        value = loss(query, key, queue, ids=own)
+        queue.enqueue(key, ids=own, group=group)
+        found.append((value.detach(), torch.autograd.grad(value, query)[0]))
+    return found
+
+
+def supcon_steps(group, size, steps, strategy):
+    """The same of a memory."""
+    loss = SupConLoss(0.3, group=group, strategy=strategy)
+    memory, found = CrossBatchMemory(loss, size, 3, dtype=torch.float64), []
+    for sizes, z, labels in steps:
+        z = mine(group, sizes, z).clone().requires_grad_()
+        value = memory(z, mine(group, sizes, labels))
+        found.append((value.detach(), torch.autograd.grad(value, z)[0]))
+    return found

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from contrastloss import demo
-from contrastloss.losses import LOSSES
 
 MODELS = ["raw pixels", "untrained encoder", "trained encoder"]
 
@@ -53,7 +52,7 @@ def test_accuracy_of_perfect_and_of_wrong_features(turn, expected):
     assert demo.accuracies(digits, nn.Flatten()) == [expected] * len(demo.LABELS)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", demo.CHOICES)
 def test_every_loss_trains(loss):
     result = demo.run(loss, epochs=2)
     assert list(result.accuracy) == MODELS

@@ -5,6 +5,7 @@ from .clip import CLIPLoss
 from .dcl import DCLLoss
 from .hard_negative import HardNegativeLoss
 from .info_nce import InfoNCELoss
+from .moco import MoCoLoss
 from .nt_xent import NTXentLoss
 from .siglip import SigLIPLoss
 from .supcon import SupConLoss
@@ -18,6 +19,7 @@ __all__ = [
     "HardNegativeLoss",
     "InfoNCELoss",
     "LearnableTemperature",
+    "MoCoLoss",
     "NTXentLoss",
     "PairLoss",
     "PositiveLoss",

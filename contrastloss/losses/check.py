@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..distributed import STRATEGIES
+from ..memory import EmbeddingQueue, check_integers
 from ..ops.check import check_device, check_embeddings, shape
 
 __all__ = [
@@ -18,7 +19,9 @@ __all__ = [
     "check_negatives",
     "check_options",
     "check_pair",
+    "check_queue",
     "check_scale",
+    "check_stored",
     "positive",
 ]
 
@@ -63,17 +66,19 @@ def check_pair(
     y: Tensor,
     logit_scale: Tensor | float | None,
     logit_bias: Tensor | float | None,
+    names: tuple[str, str] = ("x", "y"),
 ) -> None:
     """Two matrices of equal shape, and what overrides the temperature."""
-    check_matrix("x", x)
-    check_embeddings("y", y)
-    _same_dtype("y", y, "x", x)
-    check_device("y", y, "x", x)
+    row, col = names
+    check_matrix(row, x)
+    check_embeddings(col, y)
+    _same_dtype(col, y, row, x)
+    check_device(col, y, row, x)
     if y.shape != x.shape:
-        raise ValueError(f"y: got shape {shape(y)}, expected x's {shape(x)}")
+        raise ValueError(f"{col}: got shape {shape(y)}, expected {row}'s {shape(x)}")
     check_scale(loss, x.shape[0], logit_scale, logit_bias)
     if loss.validate:
-        check_finite(x=x, y=y)
+        check_finite(**{row: x, col: y})
 
 
 def check_negatives(loss: Any, negatives: Tensor, x: Tensor) -> None:
@@ -119,13 +124,58 @@ def check_scale(
 
 
 def check_labels(labels: Tensor, n: int, x: Tensor) -> None:
-    if not isinstance(labels, Tensor):
-        raise TypeError(f"labels: got {type(labels).__name__}, expected a tensor")
-    if labels.is_floating_point() or labels.is_complex():
-        raise TypeError(f"labels: got dtype {labels.dtype}, expected an integer one")
-    if labels.shape != (n,):
-        raise ValueError(f"labels: got shape {shape(labels)}, expected ({n},)")
-    check_device("labels", labels, "the embeddings", x)
+    check_integers("labels", labels, n, x)
+
+
+def check_queue(
+    loss: Any,
+    name: str,
+    queue: EmbeddingQueue | None,
+    like: tuple[str, Tensor],
+    n: int,
+    ids: Tensor | None,
+    *,
+    labels: bool = False,
+) -> EmbeddingQueue:
+    """A queue whose embeddings meet those of ``like``, and which has what the loss compares."""
+    if not isinstance(queue, EmbeddingQueue):
+        raise TypeError(f"{name}: got {type(queue).__name__}, expected an EmbeddingQueue")
+    _check_columns(loss, name, queue.embeddings, like)
+    if labels and queue.labels is None:
+        raise ValueError(f"{name}: got a queue without labels, expected one made with labels=True")
+    if ids is not None:
+        check_integers("ids", ids, n, like[1])
+        if queue.ids is None:
+            raise ValueError(f"ids: got a value, but {name} was not made with ids=True")
+    return queue
+
+
+def check_stored(
+    loss: Any,
+    name: str,
+    queue: EmbeddingQueue | Tensor,
+    like: tuple[str, Tensor],
+    ids: Tensor | None,
+) -> None:
+    """A queue, or a matrix of its embeddings."""
+    n = like[1].shape[0]
+    if not isinstance(queue, Tensor):
+        check_queue(loss, name, queue, like, n, ids)
+        return
+    check_matrix(name, queue)
+    _check_columns(loss, name, queue, like)
+    if ids is not None:
+        raise ValueError(f"ids: got a value, but {name} is a tensor, without ids")
+
+
+def _check_columns(loss: Any, name: str, columns: Tensor, like: tuple[str, Tensor]) -> None:
+    other, x = like
+    _same_dtype(name, columns, other, x)
+    check_device(name, columns, other, x)
+    if columns.shape[1] != x.shape[-1]:
+        raise ValueError(f"{name}: got shape {shape(columns)}, expected (K, {x.shape[-1]})")
+    if loss.validate:
+        check_finite(**{name: columns})
 
 
 def check_finite(**tensors: Tensor | None) -> None:

@@ -54,8 +54,11 @@ class Scores:
         channels: Sequence[Channel],
         rows: Mapping[str, Tensor] | None = None,
         cols: Mapping[str, Tensor] | None = None,
+        *,
+        columns: Tensor | None = None,
     ) -> list[Any]:
-        """:func:`contrastloss.ops.pair_stats` of these scores, or those of all ranks together."""
+        """:func:`contrastloss.ops.pair_stats` of these scores, or those of all ranks together; with
+        ``columns``, of the rows against these, which are the same on every rank."""
         options: dict[str, Any] = {
             "scale": self.scale,
             "row_scale": self.row_scale,
@@ -66,6 +69,8 @@ class Scores:
             "compute_dtype": self.compute_dtype,
             "backend": self.backend,
         }
+        if columns is not None:
+            return ops.pair_stats(self.x, _wide(columns), channels, **options)
         if self.peers is None:
             return ops.pair_stats(self.x, self.y, channels, **options)
         options |= {"group": self.peers, "strategy": self.strategy, "uneven": self.uneven}

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from ..channel import LSE, MAX, SUM, Channel, differs, same
+from ..memory import EmbeddingQueue
 from ..ops.check import check_embeddings, shape
 from .base import PairLoss
-from .check import check_finite, check_labels, check_scale
+from .check import check_finite, check_labels, check_queue, check_scale
+from .stored import beside, over_queue, stored
 
 __all__ = ["SupConLoss"]
 
@@ -39,8 +41,11 @@ class SupConLoss(PairLoss, name="supcon"):
         variant: ``'out'`` (the paper's recommendation) or ``'in'``.
 
     Shape:
-        z: (N, D), or (N, V, D) for V views of each instance. labels: (N,), integers. Loss: (), or
-        (N,), or (N, V), for ``reduction='none'``.
+        z: (N, D), or (N, V, D) for V views of each instance. labels: (N,), integers. memory: an
+        EmbeddingQueue made with ``labels=True``, whose columns stand beside the batch's as further
+        positives and negatives, without gradient; ids: (N,), for one made with ``ids=True``, leaves
+        out columns of the row's own instance. Loss: (), or (N,), or (N, V), for
+        ``reduction='none'``.
 
     Source: Khosla et al., Supervised Contrastive Learning, 2020.
     """
@@ -59,12 +64,15 @@ class SupConLoss(PairLoss, name="supcon"):
         if self.variant not in self._CHANNELS:
             raise ValueError(f"variant: got {self.variant!r}, expected 'out' or 'in'")
         self.channels = (LSE(), _COUNT, self._CHANNELS[self.variant])  # type: ignore[misc]
+        self._stored = stored(*self.channels, *self.extra, _BEST)
 
     def forward(
         self,
         z: Tensor,
         labels: Tensor,
         *,
+        memory: EmbeddingQueue | None = None,
+        ids: Tensor | None = None,
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
@@ -76,11 +84,19 @@ class SupConLoss(PairLoss, name="supcon"):
         check_scale(self, flat.shape[0], logit_scale, logit_bias)
         if self.validate:
             check_finite(z=z)
+        if memory is not None or ids is not None:
+            memory = check_queue(self, "memory", memory, ("z", z), z.shape[0], ids, labels=True)
         scores = self.scores(flat, None, logit_scale, logit_bias)
         views = 1 if z.ndim == 2 else z.shape[1]
         rows = {LABEL: labels if views == 1 else labels.repeat_interleave(views)}
         extra = (*self.extra, _BEST) if self.return_stats else ()
-        stats = scores.stats((*self.channels, *extra), rows)
+        channels = (*self.channels, *extra)
+        stats = scores.stats(channels, rows)
+        if memory is not None:
+            ids = ids if ids is None or views == 1 else ids.repeat_interleave(views)
+            count = len(channels)
+            queue = over_queue(scores, self._stored, memory, count=count, ids=ids, labels=rows)
+            stats = beside(channels, stats, queue)
         (everything, count, positive), extra_values = self.split(stats)
         counted = count > 0
         losses, mean_positive = self._combine(everything, count, positive)

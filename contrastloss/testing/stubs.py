@@ -18,6 +18,7 @@ def stubs() -> str:
         "from torch import Tensor",
         "",
         "from .distributed import Strategy",
+        "from .memory import EmbeddingQueue",
         "",
     ]
     for name, cls in LOSSES.items():

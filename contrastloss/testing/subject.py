@@ -46,7 +46,7 @@ class Subject:
 
 def example(cls: type[PairLoss], n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
     """Inputs for ``cls.forward`` in fp64: its static method ``example(n, d, generator)`` or, by the
-    names of its required parameters, two views (x, y) or classes (z, labels).
+    names of its required parameters, two views (x, y), also with a queue, or classes (z, labels).
 
     A positive's cosine is about that of the hardest negative, so that the loss lies between 0.1 and
     log N at every temperature: where it saturates, a test of accuracy tests nothing.
@@ -61,17 +61,18 @@ def example(cls: type[PairLoss], n: int, d: int, generator: torch.Generator) -> 
     cosine = min(0.9, math.sqrt(2 * math.log(2 * n + 2) / d))
     names = [p.name for p in inspect.signature(cls.forward).parameters.values() if _required(p)]
     length = 0.5 + 1.5 * torch.rand(n, 1, generator=generator, dtype=torch.float64)
-    if names == ["self", "x", "y"]:
+    if names in (["self", "x", "y"], ["self", "query", "key", "queue"]):
         x = normal(n)
         y = cosine * x + math.sqrt(1 - cosine**2) * normal(n)
-        return length * x, length * y
+        pair = length * x, length * y
+        return pair if "x" in names else (*pair, 1.5 * normal(2 * n + 3))
     if names == ["self", "z", "labels"]:
         labels = torch.randint(0, max(n // 4, 1), (n,), generator=generator)
         cosine = min(0.95, 1.7 * cosine)  # every positive counts, not the best one
         z = math.sqrt(cosine) * normal(max(n, 1))[labels] + math.sqrt(1 - cosine) * normal(n)
         return length * z, labels
-    raise TypeError(f"{cls.__name__}: forward takes {names[1:]}, expected (x, y), (z, labels) or "
-                    "a static method example(n, d, generator) beside it")  # fmt: skip
+    raise TypeError(f"{cls.__name__}: forward takes {names[1:]}, expected (x, y), (z, labels), "
+                    "(query, key, queue) or a static method example(n, d, generator)")  # fmt: skip
 
 
 def _required(parameter: inspect.Parameter) -> bool:

@@ -9,6 +9,8 @@ from contrastloss import functional
 from contrastloss.losses import LOSSES, TwoViewLoss
 from contrastloss.testing import Subject
 
+#: those of forward, where they are not x and y
+ARGUMENTS = {"supcon": ("z", "labels"), "moco": ("query", "key")}
 PAIRED = [name for name in LOSSES if name != "supcon"]
 every_loss = pytest.mark.parametrize("name", LOSSES)
 every_pair = pytest.mark.parametrize("name", PAIRED)
@@ -19,7 +21,11 @@ def inputs(name, n=4):
 
 
 def first(name):
-    return "z" if name == "supcon" else "x"
+    return ARGUMENTS.get(name, ("x", "y"))[0]
+
+
+def second(name):
+    return ARGUMENTS.get(name, ("x", "y"))[1]
 
 
 @every_loss
@@ -62,52 +68,56 @@ def test_unknown_backend(name):
 @every_loss
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64], ids=str)
 def test_dtype_of_the_embeddings(name, dtype):
-    x, other = inputs(name)
+    x, other, *rest = inputs(name)
     with pytest.raises(TypeError, match=f"^{first(name)}: got dtype {dtype}, expected one of"):
-        LOSSES[name]()(x.to(dtype), other)
+        LOSSES[name]()(x.to(dtype), other, *rest)
 
 
 @every_loss
 def test_rank_of_the_embeddings(name):
-    x, other = inputs(name)
+    x, other, *rest = inputs(name)
     expected = rf"^{first(name)}: got shape \(.*\), expected \(N, D\)"
     for bad in (x[0], x[None, None], x[:, :0]):
         with pytest.raises(ValueError, match=expected):
-            LOSSES[name]()(bad, other)
+            LOSSES[name]()(bad, other, *rest)
 
 
 @every_loss
 def test_embeddings_that_are_no_tensors(name):
-    x, other = inputs(name)
+    x, other, *rest = inputs(name)
     with pytest.raises(TypeError, match=f"^{first(name)}: got list, expected a tensor"):
-        LOSSES[name]()(x.tolist(), other)
+        LOSSES[name]()(x.tolist(), other, *rest)
 
 
 @every_pair
 def test_views_that_differ(name):
-    x, y = inputs(name)
-    loss = LOSSES[name]()
+    x, y, *rest = inputs(name)
+    loss, (one, two) = LOSSES[name](), (first(name), second(name))
     for bad in (y[:3], y[:, :2], y[0], y[None]):
-        with pytest.raises(ValueError, match=r"^y: got shape \(.*\), expected x's \(4, 3\)"):
-            loss(x, bad)
+        with pytest.raises(
+            ValueError, match=rf"^{two}: got shape \(.*\), expected {one}'s \(4, 3\)"
+        ):
+            loss(x, bad, *rest)
     for dtype in (torch.float64, torch.bfloat16):
-        with pytest.raises(TypeError, match=f"^y: got dtype {dtype}, expected x's torch.float32"):
-            loss(x, y.to(dtype))
-    with pytest.raises(TypeError, match=r"^y: got dtype torch.int64, expected one of"):
-        loss(x, y.long())
-    with pytest.raises(TypeError, match=r"^y: got list, expected a tensor"):
-        loss(x, y.tolist())
-    with pytest.raises(ValueError, match=r"^y: got device meta, expected x's cpu"):
-        loss(x, y.to("meta"))
+        with pytest.raises(
+            TypeError, match=f"^{two}: got dtype {dtype}, expected {one}'s torch.fl"
+        ):
+            loss(x, y.to(dtype), *rest)
+    with pytest.raises(TypeError, match=f"^{two}: got dtype torch.int64, expected one of"):
+        loss(x, y.long(), *rest)
+    with pytest.raises(TypeError, match=f"^{two}: got list, expected a tensor"):
+        loss(x, y.tolist(), *rest)
+    with pytest.raises(ValueError, match=f"^{two}: got device meta, expected {one}'s cpu"):
+        loss(x, y.to("meta"), *rest)
 
 
 @every_pair
 def test_dtypes_may_differ_under_autocast(name):
-    x, y = inputs(name)
+    x, y, *rest = inputs(name)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert LOSSES[name]()(x, y.bfloat16()).dtype == torch.float32
-        with pytest.raises(TypeError, match=r"^y: got dtype torch.float64"):
-            LOSSES[name]()(x, y.double())
+        assert LOSSES[name]()(x, y.bfloat16(), *rest).dtype == torch.float32
+        with pytest.raises(TypeError, match=f"^{second(name)}: got dtype torch.float64"):
+            LOSSES[name]()(x, y.double(), *rest)
 
 
 @every_loss
@@ -144,7 +154,7 @@ def test_validate_names_the_input(name, bad, position):
     if not values[position].is_floating_point():
         pytest.skip("labels are integers")
     values[position][1, 2] = bad
-    argument = first(name) if position == 0 else "y"
+    argument = first(name) if position == 0 else second(name)
     with pytest.raises(ValueError, match=f"^{argument}: got NaN or infinity in 1 of 4 rows"):
         LOSSES[name](validate=True)(*values)
     LOSSES[name](validate=True)(*inputs(name))
@@ -153,11 +163,11 @@ def test_validate_names_the_input(name, bad, position):
 @every_loss
 def test_nan_is_not_hidden(name):
     """Without validate it comes out as NaN, never as a number."""
-    x, other = inputs(name)
+    x, other, *rest = inputs(name)
     x[1, 2] = math.nan
     if name == "supcon":
         other = torch.zeros(4, dtype=torch.int64)
-    assert LOSSES[name]()(x, other).isnan()
+    assert LOSSES[name]()(x, other, *rest).isnan()
 
 
 def test_labels():
