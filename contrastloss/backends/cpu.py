@@ -12,8 +12,19 @@ from torch import Tensor
 
 from ..channel import COL, EXPECT, INDEX, LSE, MAX, PSI, ROW, SUM, Axis, Channel, Program, Term
 from .call import Gradients, PairCall, mask
+from .selection import Selection
 
-__all__ = ["DECLINES", "missing", "pair_stats_backward", "pair_stats_forward", "slow", "why_not"]
+__all__ = [
+    "DECLINES",
+    "gather_scores_backward",
+    "gather_scores_forward",
+    "missing",
+    "pair_stats_backward",
+    "pair_stats_forward",
+    "pair_topk",
+    "slow",
+    "why_not",
+]
 
 #: features that this backend does not serve
 DECLINES: frozenset[str] = frozenset()
@@ -32,6 +43,16 @@ torch.library.define("contrastloss::cpu_forward", f"({_CALL}) -> Tensor[]")
 torch.library.define(
     "contrastloss::cpu_backward",
     f"({_CALL}, Tensor[] outputs, Tensor[] grads, int live, int needs) -> Tensor[]",
+)
+torch.library.define(
+    "contrastloss::cpu_topk",
+    f"({_CALL}, int k, Tensor? lower, Tensor? upper, Tensor[] ignore, Tensor? row_keys, "
+    "Tensor? col_keys, float beta) -> Tensor[]",
+)
+torch.library.define("contrastloss::cpu_gather", f"({_CALL}, Tensor index) -> Tensor")
+torch.library.define(
+    "contrastloss::cpu_gather_backward",
+    f"({_CALL}, Tensor index, Tensor grad, int needs) -> Tensor[]",
 )
 
 
@@ -171,7 +192,7 @@ def _arguments(call: PairCall) -> tuple:
     )
 
 
-# ---- the operator -------------------------------------------------------------------------------
+# ---- the operators ------------------------------------------------------------------------------
 
 
 def pair_stats_forward(call: PairCall) -> list[Tensor]:
@@ -186,20 +207,64 @@ def pair_stats_backward(
     needs: frozenset[str],
 ) -> Gradients:
     """The gradients named in ``needs`` (of :attr:`Gradients.NAMES`), and those of all shifts."""
+    wanted = mask([name in needs for name in Gradients.NAMES])
     found = torch.ops.contrastloss.cpu_backward(
         *_arguments(call),
         [o.contiguous() for o in outputs],
         [g.contiguous() for g in grads if g is not None],
         mask([g is not None for g in grads]),
-        mask([name in needs for name in Gradients.NAMES]),
+        wanted,
     )
+    result, rows = _named(call, found, needs), len(call.program.shifts(ROW))
+    shifts = found[len(found) - rows - len(call.program.shifts(COL)) :]
+    result.row_shifts, result.col_shifts = tuple(shifts[:rows]), tuple(shifts[rows:])
+    return result
+
+
+def pair_topk(call: PairCall, selection: Selection) -> tuple[Tensor, Tensor]:
+    """Scores, or the keys of a sample, and columns of the k best of every row, (B, M, k)."""
+
+    def words(keys: Tensor | None) -> Tensor | None:
+        return None if keys is None else keys.to(torch.int32).contiguous()
+
+    def bound(value: Tensor | None) -> Tensor | None:
+        return None if value is None else value.contiguous()
+
+    values, index = torch.ops.contrastloss.cpu_topk(
+        *_arguments(call),
+        selection.k,
+        bound(selection.lower),
+        bound(selection.upper),
+        list(selection.ignore or ()),
+        words(selection.row_keys),
+        words(selection.col_keys),
+        selection.sample or 0.0,
+    )
+    return values, index
+
+
+def gather_scores_forward(call: PairCall, index: Tensor) -> Tensor:
+    """The scores of every row with the columns in its row of ``index``, (B, M, K)."""
+    return torch.ops.contrastloss.cpu_gather(*_arguments(call), index.contiguous())
+
+
+def gather_scores_backward(
+    call: PairCall, index: Tensor, grad: Tensor, needs: frozenset[str]
+) -> Gradients:
+    """The gradients named in ``needs`` (of :attr:`Gradients.NAMES`)."""
+    wanted = mask([name in needs for name in Gradients.NAMES])
+    found = torch.ops.contrastloss.cpu_gather_backward(
+        *_arguments(call), index.contiguous(), grad.contiguous(), wanted
+    )
+    return _named(call, found, needs)
+
+
+def _named(call: PairCall, found: Sequence[Tensor], needs: frozenset[str]) -> Gradients:
+    """The first of ``found`` as the gradients that are there, those of x and y in its dtype."""
     result, rest = Gradients(), iter(found)
     for name in Gradients.NAMES:
         if name in needs and not (name == "y" and call.y is None):
             setattr(result, name, next(rest))
     if call.x.dtype != call.stat_dtype:
         result.x, result.y = (v if v is None else v.to(call.x.dtype) for v in (result.x, result.y))
-    shifts = list(rest)
-    rows = len(call.program.shifts(ROW))
-    result.row_shifts, result.col_shifts = tuple(shifts[:rows]), tuple(shifts[rows:])
     return result

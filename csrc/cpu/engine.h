@@ -201,8 +201,3 @@ void run_problem(const Problem<T>& problem, int threads, Parallel parallel) {
   if (problem.x.rows == 0 || problem.y.rows == 0) return;
   Schedule<T, P, BACKWARD>(problem).run(threads, parallel);
 }
-
-template <class T, class P>
-constexpr Routines<T> routines() {
-  return {run_problem<T, P, false>, run_problem<T, P, true>, inverse_norms<T>, remove_radial<T>};
-}

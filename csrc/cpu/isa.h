@@ -11,4 +11,8 @@
 #include "backward.h"
 #include "cosine.h"
 #include "engine.h"
+#include "noise.h"
+#include "topk.h"
+#include "gather.h"
+#include "routines.h"
 // clang-format on

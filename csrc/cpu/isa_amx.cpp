@@ -54,13 +54,22 @@ void run(const Problem<float>& problem, int threads, Parallel parallel) {
     avx512_engine.f32.forward(problem, threads, parallel);
   }
 }
+void topk(const Problem<float>& problem, const Selection<float>& wanted, int threads,
+          Parallel parallel) {
+  if (problem.x.rounded == Element::BF16) {
+    run_topk<float, AmxPanels>(problem, wanted, threads, parallel);
+  } else {
+    avx512_engine.f32.topk(problem, wanted, threads, parallel);
+  }
+}
 }  // namespace
 
 const Engine amx_engine = {
     "amx",
     supported,
     true,
-    {run<false>, run<true>, inverse_norms<float>, remove_radial<float>},
+    {run<false>, run<true>, topk, gather<float>, gather_backward<float>, inverse_norms<float>,
+     remove_radial<float>},
     routines<double, Panels<double>>(),
 };
 }  // namespace contrastloss::cpu

@@ -119,6 +119,9 @@ struct Problem {
     return false;
   }
 
+  // Whether scores are anything but the products themselves.
+  bool scaled() const { return scale != T(1) || a || b || beta || gamma; }
+
   // Whether every tile of a group without tests and terms may skip the search for its range.
   bool bounded(T spread) const { return bound <= spread / 2; }
 
@@ -138,6 +141,33 @@ struct Problem {
   }
 };
 
+// The k best columns of every row, by the sign of the problem's one channel and behind its tests;
+// see contrastloss/backends/selection.py.
+template <class T>
+struct Selection {
+  int64_t k = 1;
+  const T* lower = nullptr;  // per row, as all of these
+  const T* upper = nullptr;
+  const int64_t* offsets = nullptr;  // of the row's ignored columns, ascending
+  const int64_t* columns = nullptr;
+  T beta = 0;
+  const uint32_t* row_keys = nullptr;  // two words a row; null: no sampling
+  const uint32_t* col_keys = nullptr;
+  T* values = nullptr;  // (M, k): scores, or keys when sampling
+  int64_t* indices = nullptr;
+
+  bool sampled() const { return row_keys != nullptr; }
+};
+
+// Row-private columns, (M, k); those that do not exist count for nothing.
+template <class T>
+struct Places {
+  const int64_t* index = nullptr;
+  int64_t k = 0;
+  T* scores = nullptr;      // the forward pass's result
+  const T* grad = nullptr;  // the backward pass's input
+};
+
 // Runs f(context, k) for k in [0, n) on the caller's threads.
 using Parallel = void (*)(int64_t n, void (*f)(void*, int64_t), void* context);
 
@@ -146,6 +176,9 @@ template <class T>
 struct Routines {
   void (*forward)(const Problem<T>&, int threads, Parallel);
   void (*backward)(const Problem<T>&, int threads, Parallel);
+  void (*topk)(const Problem<T>&, const Selection<T>&, int threads, Parallel);
+  void (*gather)(const Problem<T>&, const Places<T>&, int threads, Parallel);
+  void (*gather_backward)(const Problem<T>&, const Places<T>&, int threads, Parallel);
   // 1 / max(|x_i|, 1e-12), 0 for a zero row
   void (*inverse_norms)(const Matrix& x, T* out, int threads, Parallel);
   // from gradients of the unit vectors r x, `multiplied` by r or not, to those of x

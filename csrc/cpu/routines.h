@@ -1,0 +1,10 @@
+// One instruction set's entry points for one dtype and one way to multiply. Included once per
+// instruction set.
+
+template <class T, class P>
+constexpr Routines<T> routines() {
+  return {
+      run_problem<T, P, false>, run_problem<T, P, true>, run_topk<T, P>,   gather<T>,
+      gather_backward<T>,       inverse_norms<T>,        remove_radial<T>,
+  };
+}
