@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -28,25 +29,32 @@ SMALL = [
 
 
 def compare(
-    benchmark: Any, case: tuple[str, int, int, str], names: list[str], device: str, seconds: float
+    benchmark: Any,
+    case: tuple[str, int, int, str],
+    names: list[str],
+    device: str,
+    seconds: float,
+    beside: dict[str, Callable[[], None]] | None = None,
 ) -> None:
-    """Time the contestants against each other, then ours once more for pytest-benchmark."""
+    """Time the contestants, and what else is to run beside them, against each other, then the
+    first one, ours, once more for pytest-benchmark."""
     problem, rows, d, dtype = case
     subject, kind = PROBLEMS[problem], getattr(torch, dtype)
     inputs = subject.inputs(rows, d, kind, device)
     steps, errors, refused = admit(problem, names, inputs)
     product, operations = gemm(kind, device)
     large = rows >= 2048
-    times = interleave(steps | ({GEMM: product} if large else {}), seconds=seconds)
+    beside = (beside or {}) | ({GEMM: product} if large else {})
+    times = interleave(steps | beside, seconds=seconds)
     benchmark.extra_info |= {
         "case": dict(zip(("problem", "rows", "d", "dtype"), case, strict=True)),
-        "times": summary(times),
+        "times": summary(times, names[0]),
         "errors": errors,
         "refused": refused,
         "floor": subject.gemms * 2.0 * rows * rows * d,
         "gemm": operations,
     }
-    benchmark.pedantic(steps[OURS], rounds=3 if large else 20, warmup_rounds=1)
+    benchmark.pedantic(steps[names[0]], rounds=3 if large else 20, warmup_rounds=1)
 
 
 @pytest.mark.parametrize("case", LARGE, ids=lambda case: "-".join(map(str, case)))

@@ -4,8 +4,14 @@
 #
 #   bench/on_gpu.sh [FOLDER] [STAGE...]
 #
-# FOLDER (bench/results) gets cuda.json and a log per stage. Stages: build check bench, which are
-# the default, and suite, all tests, for a call of its own: bench/on_gpu.sh FOLDER build suite.
+# FOLDER (bench/results) gets cuda.json, cuda-kernels.json and a log per stage. Stages: build check
+# bench, which are the default, and three that want a call each, as in bench/on_gpu.sh FOLDER build
+# suite:
+#
+#   suite    all tests
+#   triton   those of the Triton backend, its kernels compiled for other chips too
+#   kernels  the Triton backend against products alone, compiled code and other kernels, and what
+#            the figures mean for the choice of a backend
 #
 #   PYTHON   the interpreter, python3
 #   WHEELS   a folder with wheels of what the machine lacks, .wheels; filled elsewhere with
@@ -22,7 +28,7 @@ python=${PYTHON:-python3}
 needed=('setuptools>=77' wheel ninja numpy 'pybind11>=2.13')
 needed+=('pytest>=8' pytest-benchmark pytest-timeout pytest-xdist hypothesis)
 needed+=(scikit-learn matplotlib tqdm)
-peers=(open_clip_torch lightly pytorch-metric-learning info-nce-pytorch)
+peers=(open_clip_torch lightly pytorch-metric-learning info-nce-pytorch inf-cl cut-cross-entropy)
 
 # What is there and fits stays; the rest comes from the folder. Never another torch.
 install() {
@@ -46,8 +52,20 @@ check() {
 
 # interrupted, pytest still writes what it has
 bench() {
-  timeout -s INT -k 10 250 "$python" -m pytest -q bench --device cuda --seconds 2 \
-    --benchmark-json "$folder/cuda.json"
+  timeout -s INT -k 10 250 "$python" -m pytest -q bench --ignore bench/bench_gpu.py \
+    --device cuda --seconds 2 --benchmark-json "$folder/cuda.json"
+}
+
+triton() {
+  timeout 380 "$python" -m pytest -q -n 8 tests/backends/test_triton*.py --device cuda
+}
+
+kernels() {
+  local status=0
+  timeout -s INT -k 10 380 "$python" -m pytest -q bench/bench_gpu.py --device cuda --seconds 2 \
+    --benchmark-json "$folder/cuda-kernels.json" || status=$?
+  "$python" bench/crossover.py "$folder/cuda-kernels.json"
+  return "$status"
 }
 
 suite() {
@@ -57,7 +75,7 @@ suite() {
 for stage in "${stages[@]}"; do
   printf '\n=== %s (%d s)\n' "$stage" "$SECONDS"
   case $stage in
-    build | check | bench | suite) "$stage" 2>&1 | tee "$folder/$stage.log" ;;
+    build | check | bench | suite | triton | kernels) "$stage" 2>&1 | tee "$folder/$stage.log" ;;
     *) echo "no such stage: $stage" >&2 && exit 2 ;;
   esac
 done

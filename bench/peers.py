@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import sys
 from collections.abc import Callable, Iterable
@@ -23,6 +24,9 @@ from contrastloss.losses import PairLoss
 from contrastloss.testing import example
 
 OURS, DENSE, COMPILED, CHECKPOINTED = "contrastloss", "dense", "compiled", "checkpointed"
+#: ours with a backend of that name
+TRITON, REFERENCE = "triton", "reference"
+INF_CL, CUT_CROSS_ENTROPY = "inf-cl", "cut-cross-entropy"
 #: rows of scores that the checkpointed baseline holds at a time
 BLOCK = 1024
 
@@ -36,6 +40,7 @@ class Library:
     load: Callable[[Any], Loss]
     most_rows: float = float("inf")
     why: str = ""
+    gpu: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Problem:
 
         Raises:
             ImportError: its package is not installed.
-            ValueError: it cannot be run with so many rows.
+            ValueError: it cannot be run with so many rows, or not on this machine.
         """
         plain = partial(self.dense, **self.options)
         if name == OURS:
@@ -76,7 +81,13 @@ class Problem:
             return torch.compile(plain, dynamic=False)
         if name == CHECKPOINTED:
             return partial(plain, block=BLOCK)
+        if name in (TRITON, REFERENCE):
+            ours = copy.copy(self.ours)
+            ours.backend = name
+            return ours
         library = self.libraries[name]
+        if library.gpu and not torch.cuda.is_available():
+            raise ValueError("its kernels need a GPU")
         if rows > library.most_rows:
             raise ValueError(library.why)
         return library.load(self.ours)
@@ -138,13 +149,43 @@ def info_nce(ours: Any) -> Loss:
     return module("info_nce").InfoNCE(temperature=ours.temperature)
 
 
+def inf_cl(ours: Any) -> Loss:
+    flash, scale = module("inf_cl").cal_flash_loss, 1 / ours.temperature
+
+    def loss(x: Tensor, y: Tensor) -> Tensor:
+        x, y = normalize(x), normalize(y)
+        options = {"scale": scale, "head_dim": min(256, x.shape[1])}
+        return (flash(x, y, **options).mean() + flash(y, x, **options).mean()) / 2
+
+    return loss
+
+
+def cut_cross_entropy(ours: Any) -> Loss:
+    entropy, scale = module("cut_cross_entropy").linear_cross_entropy, 1 / ours.temperature
+
+    def loss(x: Tensor, y: Tensor) -> Tensor:
+        x, y, target = normalize(x), normalize(y), dense.numbers(x, 0)
+        options = {"filter_eps": None}  # every gradient counts
+        by_row = entropy(scale * x, y, target, **options)
+        return (by_row + entropy(scale * y, x, target, **options)) / 2
+
+    return loss
+
+
 def masked_nt_xent(ours: Any) -> Loss:
     return partial(dense.nt_xent_masked, scale=1 / ours.temperature)
 
 
 PROBLEMS = {
     "clip": Problem(
-        contrastloss.CLIPLoss(), dense.clip, 4, libraries={"open_clip": Library(open_clip)}
+        contrastloss.CLIPLoss(),
+        dense.clip,
+        4,
+        libraries={
+            "open_clip": Library(open_clip),
+            INF_CL: Library(inf_cl, gpu=True),
+            CUT_CROSS_ENTROPY: Library(cut_cross_entropy, gpu=True),
+        },
     ),
     "nt_xent": Problem(
         contrastloss.NTXentLoss(),
@@ -181,7 +222,8 @@ PROBLEMS = {
 def versions() -> dict[str, str]:
     """Of the packages that are installed."""
     found = {}
-    for name in ("open_clip_torch", "lightly", "pytorch-metric-learning", "info-nce-pytorch"):
+    packages = ("open_clip_torch", "lightly", "pytorch-metric-learning", "info-nce-pytorch")
+    for name in (*packages, INF_CL, CUT_CROSS_ENTROPY, "triton"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

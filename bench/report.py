@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import targets
-from results import CHECKPOINTED, COMPILED, DENSE, OURS, Results, exponent
+from peers import CUT_CROSS_ENTROPY, INF_CL
+from results import CHECKPOINTED, COMPILED, DENSE, OURS, REFERENCE, TRITON, Results, exponent
 
 ROOT = Path(__file__).parent.parent
 #: of bench/ddp.py; the other results are those of pytest-benchmark
@@ -115,6 +116,43 @@ Dense PyTorch's time over ours, and ours; D = {runs[0]["case"]["d"]}. Above 1, o
 """
 
 
+def kernels(results: Results) -> str:
+    rivals = [REFERENCE, COMPILED, INF_CL, CUT_CROSS_ENTROPY]
+    rows = []
+    for info in results.of("bench_kernels"):
+        cells = [times(results.seconds(info, TRITON) or 0), f"{results.over_products(info):.2f}"]
+        rows.append([title(info["case"]), *cells, *(factor(info, name) for name in rivals)])
+    million = [
+        f"{title(info['case'])}: {times(results.seconds(info) or 0)}, and "
+        f"{info['memory']['extra'] / info['inputs']:.2f} times the inputs' memory beyond them and "
+        "the gradients.\n"
+        for info in results.of("bench_million")
+    ]
+    head = ["loss, rows x D", "Triton", "over the products alone", *rivals]
+    return f"""## Triton
+
+Forward and backward of the Triton backend. The products alone are the library's, of matrices that
+hold all scores: scores twice, and one product for each gradient; half of them where a batch is
+compared with itself. Under a rival stands its time over Triton's.
+
+{table(head, rows)}
+
+{"".join(million)}"""
+
+
+def backends(results: Results) -> str:
+    rivals = [REFERENCE, DENSE, COMPILED]
+    rows = [
+        [title(info["case"]), times(results.seconds(info, TRITON) or 0)]
+        + [factor(info, name) for name in rivals]
+        for info in results.of("bench_backends")
+    ]
+    return f"""## Triton in small batches
+
+{table(["loss, rows x D", "Triton", *rivals], rows)}
+"""
+
+
 def scaling(results: Results) -> str:
     found = sorted(results.scaling(OURS))
     rows = [[f"{n:,}", times(seconds), percent(share)] for n, seconds, share in found]
@@ -166,7 +204,7 @@ Gradients have the embeddings' dtype, and no program can be closer than the roun
 def refused(results: Results) -> str:
     lines = [
         f"- {title(info['case'])}: {name}: {why}"
-        for info in results.of("bench_large", "bench_small", "bench_cubic", "bench_beside_dense")
+        for info in results.of(*CONTESTS)
         for name, why in info["refused"].items()
     ]
     return "\n".join(
@@ -176,13 +214,19 @@ def refused(results: Results) -> str:
     )
 
 
+#: functions with rivals that may be refused
+CONTESTS = (
+    *("bench_large", "bench_small", "bench_cubic", "bench_beside_dense"),
+    *("bench_backends", "bench_kernels"),
+)
 SECTIONS = {
     speed: "bench_large",
     small: "bench_small",
+    kernels: "bench_kernels",
+    backends: "bench_backends",
     scaling: "bench_beside_dense",
     memory: "bench_memory",
     accuracy: "bench_accuracy",
-    refused: "bench_large",
 }
 
 
@@ -196,6 +240,7 @@ def page(every: Sequence[Results]) -> str:
         commit = results.commit["id"][:12] + (" with changes" if results.commit["dirty"] else "")
         parts.append(f"Measured on {machine(results)}; {results.date}, commit {commit}. {peers}.\n")
         parts += [make(results) for make, needs in SECTIONS.items() if results.of(needs)]
+        parts.append(refused(results))
     return "\n".join(parts)
 
 
@@ -275,7 +320,8 @@ def main() -> int:
     if not every:
         parser.error("bench/results holds no JSON")
     wanted = files(every, args.root)
-    images = [args.root / "docs" / image(results) for results in every]
+    plotted = [results for results in every if results.of("bench_beside_dense")]
+    images = [args.root / "docs" / image(results) for results in plotted]
     if args.check:
         stale = [f for f, text in wanted.items() if not f.exists() or f.read_text() != text]
         stale += [f for f in images if not f.exists()]
@@ -288,8 +334,9 @@ def main() -> int:
 
     for file, text in wanted.items():
         file.write_text(text)
-    for results, file in zip(every, images, strict=True):
+    for results, file in zip(plotted, images, strict=True):
         plots.draw(results, file)
+    for results in every:
         print(targets.table(results))
     return 0
 

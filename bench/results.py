@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from peers import CHECKPOINTED, COMPILED, DENSE, OURS
+from peers import CHECKPOINTED, COMPILED, DENSE, OURS, PROBLEMS, REFERENCE, TRITON
+from timing import PRODUCTS
 
-__all__ = ["CHECKPOINTED", "COMPILED", "DENSE", "OURS", "Results"]
+__all__ = ["CHECKPOINTED", "COMPILED", "DENSE", "OURS", "REFERENCE", "TRITON", "Results"]
 
 
 class Results:
@@ -50,6 +51,12 @@ class Results:
             return math.nan
         rate = info["gemm"] / info["times"]["gemm"]["seconds"]
         return info["floor"] / rate / (self.seconds(info, name) or math.nan)
+
+    @staticmethod
+    def over_products(info: dict[str, Any]) -> float:
+        """Our time over that of the products alone, of which a problem may need half."""
+        problem = PROBLEMS[info["case"]["problem"]]
+        return 4 / problem.gemms / info["times"][PRODUCTS]["ratio"]
 
     def scaling(self, name: str) -> Iterator[tuple[int, float, float]]:
         """Rows, seconds and efficiency of CLIP."""

@@ -1,9 +1,10 @@
-"""What the library sets out to reach on two threads of a CPU, and what was measured."""
+"""What the library sets out to reach on two threads of a CPU, and on a GPU; what was measured."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from peers import CUT_CROSS_ENTROPY, INF_CL
 from results import COMPILED, DENSE, OURS, Results
 
 #: problem, rows, D, dtype: at least this many times the speed of a rival
@@ -17,6 +18,13 @@ SPEED = {
 MEMORY = {("clip", 65536): 64.0, ("nt_xent", 8192): 30.0}
 #: dense PyTorch's time over ours in small batches
 SMALL, SMALLEST, SMALLEST_ROWS = 1.0, 1 / 1.25, 64
+
+#: on a GPU: our time over that of the products alone, at most; the speed of rivals, at least; and
+#: memory over that of the inputs
+PRODUCTS = {"clip": 1.7, "nt_xent": 1.9}
+KERNELS = {INF_CL: 3.0, CUT_CROSS_ENTROPY: 1.5}
+COMPILED_ON_GPU, DEEPEST = 1.3, 512
+MILLION = 1.5
 
 Line = tuple[str, float, float, bool]  # what, wanted, measured, reached
 
@@ -40,8 +48,23 @@ def lines(results: Results) -> Iterator[Line]:
             yield f"{problem} {rows}: MB", most, found, found <= most
 
 
+def gpu_lines(results: Results) -> Iterator[Line]:
+    for info in results.of("bench_kernels"):
+        case, times = info["case"], info["times"]
+        what = f"{case['problem']} {case['rows']} x {case['d']}"
+        most, found = PRODUCTS[case["problem"]], results.over_products(info)
+        yield f"{what}: over the products alone", most, found, found <= most
+        rivals = KERNELS | ({COMPILED: COMPILED_ON_GPU} if case["d"] <= DEEPEST else {})
+        for name in rivals.keys() & times.keys():
+            least, found = rivals[name], times[name]["ratio"]
+            yield f"{what}: {name}", least, found, found >= least
+    for info in results.of("bench_million"):
+        found = info["memory"]["extra"] / info["inputs"]
+        yield "a million rows: memory over that of the inputs", MILLION, found, found <= MILLION
+
+
 def table(results: Results) -> str:
-    found = list(lines(results))
+    found = list(gpu_lines(results) if results.machine["device"] == "cuda" else lines(results))
     missed = [f"  {what}: {got:.2f}, wanted {want:.2f}" for what, want, got, ok in found if not ok]
     head = f"{results.file.name}: {len(found) - len(missed)} of {len(found)} targets reached"
     return "\n".join([head, *missed])

@@ -96,6 +96,22 @@ def test_a_captured_training_step(device):
     assert torch.equal(captured.weight, eager.weight)
 
 
+def test_memory_of_a_million_rows(device):
+    if torch.cuda.mem_get_info()[0] < 16 << 30:
+        pytest.skip("needs 16 GiB of free GPU memory")
+    x, y = (
+        torch.randn(1 << 20, 512, device=device, dtype=torch.bfloat16, requires_grad=True)
+        for _ in range(2)
+    )
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    channels = (LSE(), LSE(axis=COL))
+    by_row, by_col = ops.pair_stats(x, y, channels, cosine=True, backend="triton")
+    grads = torch.autograd.grad(by_row.sum() + by_col.sum(), (x, y))
+    extra = torch.cuda.max_memory_allocated() - before - sum(grad.nbytes for grad in grads)
+    assert extra <= 1.5 * (x.nbytes + y.nbytes)
+
+
 @pytest.mark.parametrize("axis", [ROW, COL])
 def test_more_elements_than_int32_counts(device, axis):
     """The last rows of a tensor of 2^31 elements, and their gradient, are those of a small one."""
