@@ -2,6 +2,7 @@
 
 from .call import Gradients, PairCall, mask, stat_dtype
 from .choose import available, choose
+from .reference.noise import gumbel
 from .selection import Selection, position_keys
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Selection",
     "available",
     "choose",
+    "gumbel",
     "mask",
     "position_keys",
     "stat_dtype",

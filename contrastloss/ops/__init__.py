@@ -2,9 +2,10 @@
 
 from ..backends.reference import inverse_norm
 from .gather_scores import GatherScores, gather_scores
-from .merge import merge
+from .merge import merge, merge_topk
 from .pair_stats import PairStats, pair_stats
-from .pair_topk import PairTopK, TopK, pair_topk
+from .pair_topk import PairTopK, pair_topk
+from .results import TopK
 
 __all__ = [
     "GatherScores",
@@ -14,6 +15,7 @@ __all__ = [
     "gather_scores",
     "inverse_norm",
     "merge",
+    "merge_topk",
     "pair_stats",
     "pair_topk",
 ]

@@ -9,7 +9,14 @@ from torch import Tensor
 
 from ..channel import COL, INDEX, ROW, Axis, Channel, Program
 
-__all__ = ["check_channels", "check_device", "check_embeddings", "check_operands", "shape"]
+__all__ = [
+    "check_broadcast",
+    "check_channels",
+    "check_device",
+    "check_embeddings",
+    "check_operands",
+    "shape",
+]
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 _VECTORS = ("scale", "row_scale", "col_scale", "row_bias", "col_bias")
@@ -109,10 +116,10 @@ def _check_vector(name: str, value: Tensor | float, x: Tensor, length: int | Non
             raise ValueError(f"{name}: got device {value.device}, expected x's {x.device}")
         return
     check_device(name, value, "x", x)
-    _check_broadcast(name, value, (*x.shape[:-2], length))
+    check_broadcast(name, value, (*x.shape[:-2], length))
 
 
-def _check_broadcast(name: str, value: Tensor, target: tuple[int, ...]) -> None:
+def check_broadcast(name: str, value: Tensor, target: tuple[int, ...]) -> None:
     if value.shape == target:
         return
     fits = value.ndim <= len(target) and all(
@@ -134,9 +141,9 @@ def _check_operand(
             raise TypeError(
                 f"{label}: got {value.dtype} {shape(value)}, expected floating (..., E)"
             )
-        _check_broadcast(label, value, (*x.shape[:-2], length, value.shape[-1]))
+        check_broadcast(label, value, (*x.shape[:-2], length, value.shape[-1]))
     else:
-        _check_broadcast(label, value, (*x.shape[:-2], length))
+        check_broadcast(label, value, (*x.shape[:-2], length))
     if name in program.ids and (value.is_floating_point() or value.is_complex()):
         raise TypeError(f"{label}: got dtype {value.dtype}, expected an integer one: tests compare")
     if value.requires_grad and name in program.fixed[axis]:

@@ -197,7 +197,7 @@ def _register() -> None:
     torch.library.register_fake(forward_name, _fake_forward)
     torch.library.register_fake(backward_name, _fake_backward)
     torch.library.register_autograd(forward_name, _op_backward, setup_context=_setup)
-    torch.library.register_autograd(backward_name, _no_second, setup_context=lambda *_: None)
+    torch.library.register_autograd(backward_name, _no_second)
 
 
 _register()

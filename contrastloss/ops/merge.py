@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..backends import gumbel, position_keys
 from ..channel import LSE, MAX, SUM, Channel
-from .results import Expectation, Maximum
+from .results import Expectation, Maximum, TopK
 
-__all__ = ["merge"]
+__all__ = ["merge", "merge_topk"]
 
 
 def merge(channel: Channel, parts: Sequence[Any], offsets: Sequence[int] | None = None) -> Any:
@@ -43,6 +44,63 @@ def merge(channel: Channel, parts: Sequence[Any], offsets: Sequence[int] | None 
     mass = _softmax(lse)
     value = (mass * torch.stack([part.value for part in parts])).sum(0)
     return Expectation(value, log_sum_exp(lse))
+
+
+def merge_topk(
+    parts: Sequence[TopK],
+    offsets: Sequence[int] | None = None,
+    *,
+    k: int | None = None,
+    largest: bool = True,
+    sample: float | None = None,
+    seed: int | None = None,
+    rows: Tensor | None = None,
+) -> TopK:
+    """The k best of a union of column blocks, or of shards, from those of its parts: what
+    :func:`~contrastloss.ops.pair_topk` returns for the whole.
+
+    Args:
+        parts: its results, one per block, in any order, of equal leading shapes.
+        offsets: the position of each block's first column, added to the indices.
+        k: how many; default as many as the first part has.
+        largest: as it was for the parts.
+        sample, seed: as they were for the parts. These have to have been drawn with the whole's
+            positions, ``cols={INDEX: offset + arange}``.
+        rows: the rows' positions if they are not 0, 1, 2, ..., as they were for the parts.
+
+    Raises:
+        ValueError: ``parts`` is empty, or ``offsets`` has another length.
+    """
+    if not parts:
+        raise ValueError("parts: got an empty sequence, expected at least one block")
+    if offsets is not None and len(offsets) != len(parts):
+        raise ValueError(f"offsets: got {len(offsets)} for {len(parts)} parts")
+    k = parts[0].values.shape[-1] if k is None else k
+    shifts = offsets or [0] * len(parts)
+    index = torch.cat(
+        [torch.where(p.indices < 0, -1, p.indices + o) for p, o in zip(parts, shifts, strict=True)],
+        -1,
+    )
+    values = torch.cat([part.values for part in parts], -1)
+    keys = values.detach() if largest else -values.detach()
+    if sample is not None:
+        if seed is None:
+            raise ValueError("seed: got None, expected that of the parts")
+        if rows is None:
+            rows = torch.arange(index.shape[-2], device=index.device)
+        noise = gumbel(position_keys(rows, seed, 0).unsqueeze(-2), position_keys(index, seed, 1))
+        keys = sample * keys + noise
+    keys = torch.where(index < 0, -torch.inf, keys)
+    # best first and, among equals, the smaller column first
+    order = index.argsort(dim=-1, stable=True)
+    order = order.gather(-1, keys.gather(-1, order).argsort(dim=-1, descending=True, stable=True))
+    order = order[..., :k]
+    values, index = values.gather(-1, order), index.gather(-1, order)
+    missing = k - index.shape[-1]
+    if missing > 0:
+        values = torch.nn.functional.pad(values, (0, missing), value=-torch.inf)
+        index = torch.nn.functional.pad(index, (0, missing), value=-1)
+    return TopK(torch.where(index < 0, -torch.inf, values), index)
 
 
 def log_sum_exp(values: Tensor) -> Tensor:

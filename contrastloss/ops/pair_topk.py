@@ -5,26 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..backends import PairCall, Selection, choose, position_keys, stat_dtype
 from ..channel import COL, INDEX, MAX, ROW, Axis, Program, Test
-from .check import check_device, check_operands, shape
+from .check import check_broadcast, check_device, check_operands, shape
 from .form import INPUTS, OPERANDS, Form, no_transforms, plain, product_dtype, without_autocast
 from .gather_scores import gradients, save
+from .results import TopK
 
-__all__ = ["PairTopK", "TopK", "pair_topk"]
-
-
-class TopK(NamedTuple):
-    """What :func:`pair_topk` returns: scores and columns (..., M, k), best first, padded with
-    -inf and -1."""
-
-    values: Tensor
-    indices: Tensor
+__all__ = ["PairTopK", "pair_topk"]
 
 
 def pair_topk(
@@ -153,18 +146,14 @@ def _bound(name: str, value: Tensor | float | None, x: Tensor) -> Tensor | None:
         return None
     if isinstance(value, (int, float)):
         return torch.full((), value, dtype=stat_dtype(x), device=x.device)
-    if not isinstance(value, Tensor) or not value.is_floating_point():
-        raise TypeError(
-            f"{name}: got {type(value).__name__}, expected a number or a floating tensor"
-        )
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: got {type(value).__name__}, expected a number or a tensor")
+    if not value.is_floating_point():
+        raise TypeError(f"{name}: got dtype {value.dtype}, expected a floating one")
     check_device(name, value, "x", x)
     if value.requires_grad:
         raise ValueError(f"{name}: got a tensor that requires grad, expected a detached one")
-    target = x.shape[:-1]
-    if value.shape != target and torch.broadcast_shapes(value.shape, target) != target:
-        raise ValueError(
-            f"{name}: got shape {shape(value)}, expected one that expands to {tuple(target)}"
-        )
+    check_broadcast(name, value, tuple(x.shape[:-1]))
     return value
 
 

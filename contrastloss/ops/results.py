@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..channel import EXPECT, MAX, Channel
 
-__all__ = ["Expectation", "Maximum", "named"]
+__all__ = ["Expectation", "Maximum", "TopK", "named"]
 
 
 class Expectation(NamedTuple):
@@ -23,6 +23,14 @@ class Maximum(NamedTuple):
 
     value: Tensor
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, as torch.return_types.max's do
+
+
+class TopK(NamedTuple):
+    """What :func:`~contrastloss.ops.pair_topk` returns: scores and columns (..., M, k), best first,
+    padded with -inf and -1."""
+
+    values: Tensor
+    indices: Tensor
 
 
 def named(channel: Channel, values: list[Tensor]) -> Tensor | Expectation | Maximum:
