@@ -44,25 +44,6 @@ def on_cpu(device):
         pytest.skip("the tensors are on another device")
 
 
-@pytest.fixture(params=cpu.ISAS)
-def isa(request, monkeypatch):
-    monkeypatch.setattr(cpu, "ISA", request.param)
-    try:
-        call_cpu(x=torch.ones(1, 1), y=None, channels=(LSE(),))
-    except RuntimeError as error:
-        if "not supported here" not in str(error):
-            raise
-        pytest.skip(f"this CPU has no {request.param}")
-    return request.param
-
-
-@pytest.fixture
-def threads():
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
 # ---- values ------------------------------------------------------------------------------------
 
 
