@@ -29,7 +29,8 @@ lint: $(VENV)/.lint ## style, types, layout, generated pages; changes nothing
 	$(BIN)/python bench/report.py --check
 
 bench: $(VENV)/.bench $(VENV)/.peers ## speed and memory on this machine; docs and plots of them
-	$(BIN)/pytest bench --benchmark-json=bench/results/cpu.json
+	$(BIN)/pytest bench --ignore=bench/bench_topk.py --benchmark-json=bench/results/cpu.json
+	$(BIN)/pytest bench/bench_topk.py --benchmark-json=bench/results/topk.json
 	$(BIN)/python bench/report.py
 
 wheel: $(VENV)/.wheel ## dist/: the sdist, and the wheel made from it
@@ -50,7 +51,7 @@ $(VENV)/.native: $(VENV)/.torch $(NATIVE)
 
 # without their dependencies, which would bring another torch; bench/peers.py does without them
 $(VENV)/.peers: $(VENV)/.torch
-	$(PIP) --no-deps pytorch-metric-learning lightly info-nce-pytorch open_clip_torch
+	$(PIP) --no-deps pytorch-metric-learning lightly info-nce-pytorch open_clip_torch faiss-cpu
 	touch $@
 
 $(VENV)/.%: $(VENV)/.torch | $(VENV)/.native

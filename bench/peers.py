@@ -27,6 +27,8 @@ OURS, DENSE, COMPILED, CHECKPOINTED = "contrastloss", "dense", "compiled", "chec
 #: ours with a backend of that name
 TRITON, REFERENCE = "triton", "reference"
 INF_CL, CUT_CROSS_ENTROPY = "inf-cl", "cut-cross-entropy"
+#: of top-k
+CHUNKED, FAISS = "matmul and topk", "faiss"
 #: rows of scores that the checkpointed baseline holds at a time
 BLOCK = 1024
 
@@ -223,7 +225,7 @@ def versions() -> dict[str, str]:
     """Of the packages that are installed."""
     found = {}
     packages = ("open_clip_torch", "lightly", "pytorch-metric-learning", "info-nce-pytorch")
-    for name in (*packages, INF_CL, CUT_CROSS_ENTROPY, "triton"):
+    for name in (*packages, INF_CL, CUT_CROSS_ENTROPY, "faiss-cpu", "triton"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

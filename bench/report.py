@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import targets
-from peers import CUT_CROSS_ENTROPY, INF_CL
+from peers import CHUNKED, CUT_CROSS_ENTROPY, FAISS, INF_CL
 from results import CHECKPOINTED, COMPILED, DENSE, OURS, REFERENCE, TRITON, Results, exponent
 
 ROOT = Path(__file__).parent.parent
@@ -153,6 +153,25 @@ def backends(results: Results) -> str:
 """
 
 
+def topk(results: Results) -> str:
+    rivals = [CHUNKED, FAISS]
+    rows = [
+        [title(info["case"]), times(results.seconds(info) or 0), percent(results.efficiency(info))]
+        + [factor(info, name) for name in rivals]
+        + [size(info["memory"])]
+        for info in results.of("bench_topk")
+    ]
+    head = ["queries x D", "ours", "of the GEMM rate", *rivals, "memory"]
+    return f"""## Top-k
+
+The k best columns of every query, unit vectors, forward only. Rivals are a loop over blocks of
+columns, `(x @ block.T).topk(k)` and a merge, and faiss' exact `IndexFlatIP`; results were compared
+with fp64 first. Memory is the peak of ours beyond inputs and results.
+
+{table(head, rows)}
+"""
+
+
 def scaling(results: Results) -> str:
     found = sorted(results.scaling(OURS))
     rows = [[f"{n:,}", times(seconds), percent(share)] for n, seconds, share in found]
@@ -208,16 +227,14 @@ def refused(results: Results) -> str:
         for name, why in info["refused"].items()
     ]
     return "\n".join(
-        ["## Refused", "", "Not timed, since absent, not able to run or wrong:", ""]
-        + (lines or ["- nobody"])
-        + [""]
+        ["## Refused", "", "Not timed, since absent, not able to run or wrong:", "", *lines, ""]
     )
 
 
 #: functions with rivals that may be refused
 CONTESTS = (
     *("bench_large", "bench_small", "bench_cubic", "bench_beside_dense"),
-    *("bench_backends", "bench_kernels"),
+    *("bench_backends", "bench_kernels", "bench_topk"),
 )
 SECTIONS = {
     speed: "bench_large",
@@ -227,6 +244,7 @@ SECTIONS = {
     scaling: "bench_beside_dense",
     memory: "bench_memory",
     accuracy: "bench_accuracy",
+    topk: "bench_topk",
 }
 
 
@@ -240,7 +258,8 @@ def page(every: Sequence[Results]) -> str:
         commit = results.commit["id"][:12] + (" with changes" if results.commit["dirty"] else "")
         parts.append(f"Measured on {machine(results)}; {results.date}, commit {commit}. {peers}.\n")
         parts += [make(results) for make, needs in SECTIONS.items() if results.of(needs)]
-        parts.append(refused(results))
+        if any(info["refused"] for info in results.of(*CONTESTS)):
+            parts.append(refused(results))
     return "\n".join(parts)
 
 

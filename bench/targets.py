@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from peers import CUT_CROSS_ENTROPY, INF_CL
+from peers import CHUNKED, CUT_CROSS_ENTROPY, FAISS, INF_CL
 from results import COMPILED, DENSE, OURS, Results
 
 #: problem, rows, D, dtype: at least this many times the speed of a rival
@@ -16,6 +16,8 @@ SPEED = {
 }
 #: problem, rows: at most this many MB beyond inputs and gradients
 MEMORY = {("clip", 65536): 64.0, ("nt_xent", 8192): 30.0}
+#: 100 of 200,000 columns: at least this many times the speed of a rival, at most so many MB
+TOPK, TOPK_MEMORY = {CHUNKED: 1.5, FAISS: 1.1}, 256.0
 #: dense PyTorch's time over ours in small batches
 SMALL, SMALLEST, SMALLEST_ROWS = 1.0, 1 / 1.25, 64
 
@@ -41,6 +43,13 @@ def lines(results: Results) -> Iterator[Line]:
         least = SMALLEST if case["rows"] == SMALLEST_ROWS else SMALL
         what = f"{case['problem']} {case['rows']} {case['dtype']}: {DENSE}"
         yield what, least, found, found >= least
+    info = results.find("bench_topk", problem="top 100 of 200,000", rows=2000, dtype="float32")
+    if info:
+        for name in TOPK.keys() & info["times"].keys():
+            found = info["times"][name]["ratio"]
+            yield f"top 100 of 200,000: {name}", TOPK[name], found, found >= TOPK[name]
+        found = info["memory"]["extra"] / 1e6
+        yield "top 100 of 200,000: MB", TOPK_MEMORY, found, found <= TOPK_MEMORY
     for (problem, rows), most in MEMORY.items():
         probe = dict(results.extra(problem, OURS)).get(rows)
         if probe is not None:
