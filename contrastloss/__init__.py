@@ -6,7 +6,7 @@ Every loss is a module (:class:`CLIPLoss`) and a function (:func:`contrastloss.f
 
 from importlib.metadata import PackageNotFoundError, version
 
-from . import distributed, functional, losses, memory, ops
+from . import distributed, functional, losses, memory, mining, ops
 from .losses import (
     CLIPLoss,
     DCLLoss,
@@ -42,5 +42,6 @@ __all__ = [
     "functional",
     "losses",
     "memory",
+    "mining",
     "ops",
 ]

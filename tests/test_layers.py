@@ -21,6 +21,7 @@ ARROWS = {
     "distributed": {"ops", "backends", "channel"},
     "memory": {"ops", "distributed"},
     "losses": {"memory", "ops", "distributed", "channel"},
+    "mining": {"ops", "channel"},
     "functional": {"losses"},
     "demo": {"losses", "functional", "backends"},
     "testing": {"losses", "ops", "backends", "channel"},

@@ -1,0 +1,385 @@
+"""Mining: the positives and negatives that are worth a loss's while, in memory O(N k).
+
+Scores are cosines, or products with ``normalize=False``; nothing here carries a gradient. Indices
+are padded with -1; ``tuples()`` gives them as pytorch-metric-learning's losses take them. With
+``k`` at least the number of negatives there are, the in-batch miners find the sets of its miners
+for ``CosineSimilarity``; below that, the hardest of them.
+
+What the in-batch miners take: z: (N, D), and labels: (N,), integers. ref, ref_labels: (M, D) and
+(M,), what z is mined against; None for z itself, where no row is its own positive. k: at most so
+many negatives, the most similar ones. positives: at most so many per row, the least similar ones;
+None for all of them, whose number is looked up (this synchronises a GPU).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import ops
+from .channel import MAX, Test, differs, same
+from .ops import TopK
+from .ops.check import check_device, check_embeddings, shape
+
+__all__ = [
+    "Pairs",
+    "Triplets",
+    "batch_hard",
+    "hard_negatives",
+    "multi_similarity",
+    "pair_margin",
+    "triplet_margin",
+]
+
+_LABEL = "label"
+_POSITIVE, _NEGATIVE = (same(_LABEL),), (differs(_LABEL),)
+
+
+class Pairs(NamedTuple):
+    """Positives (N, P) and negatives (N, K) of every row, hardest first, padded with -1."""
+
+    positives: Tensor
+    negatives: Tensor
+
+    def counts(self) -> tuple[Tensor, Tensor]:
+        """How many positives and how many negatives every row has, (N,) each."""
+        return (self.positives >= 0).sum(1), (self.negatives >= 0).sum(1)
+
+    def tuples(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Anchors and positives of all positive pairs, anchors and negatives of all negative."""
+        return (*_listed(self.positives), *_listed(self.negatives))
+
+
+class Triplets(NamedTuple):
+    """Positives (N, P) of every row and to each of them negatives (N, P, K), hardest first, padded
+    with -1."""
+
+    positives: Tensor
+    negatives: Tensor
+
+    def counts(self) -> Tensor:
+        """How many negatives every positive has, (N, P)."""
+        return (self.negatives >= 0).sum(2)
+
+    def tuples(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Anchors, positives and negatives of all triplets."""
+        anchor, rank, slot = (self.negatives >= 0).nonzero(as_tuple=True)
+        return anchor, self.positives[anchor, rank], self.negatives[anchor, rank, slot]
+
+
+def _listed(index: Tensor) -> tuple[Tensor, Tensor]:
+    anchor, slot = (index >= 0).nonzero(as_tuple=True)
+    return anchor, index[anchor, slot]
+
+
+# ---- within a batch, by labels ------------------------------------------------------------------
+
+
+@torch.no_grad()
+def batch_hard(
+    z: Tensor,
+    labels: Tensor,
+    *,
+    ref: Tensor | None = None,
+    ref_labels: Tensor | None = None,
+    normalize: bool = True,
+    backend: str | None = None,
+) -> Triplets:
+    """Of every row the least similar positive and the most similar negative: one triplet, or none
+    where either is missing. Of equal ones the first.
+
+    Source: Hermans et al., In Defense of the Triplet Loss for Person Re-Identification, 2017.
+    """
+    batch = _Batch(z, labels, ref, ref_labels, normalize, backend)
+    positive, negative = (found.index for found in batch.extremes())
+    some = (positive >= 0) & (negative >= 0)
+    positive, negative = (torch.where(some, index, -1) for index in (positive, negative))
+    return Triplets(positive[:, None], negative[:, None, None])
+
+
+@torch.no_grad()
+def triplet_margin(
+    z: Tensor,
+    labels: Tensor,
+    k: int,
+    *,
+    margin: float = 0.2,
+    kind: Literal["all", "hard", "semihard", "easy"] = "all",
+    positives: int | None = None,
+    ref: Tensor | None = None,
+    ref_labels: Tensor | None = None,
+    normalize: bool = True,
+    backend: str | None = None,
+) -> Triplets:
+    """To every positive p of a row a its negatives n with
+
+    ===========  ==============================================================================
+    all          ``s_ap - s_an <= margin``, the triplets that violate the margin
+    hard         those of them with ``s_an >= s_ap``
+    semihard     those of them with ``s_an < s_ap``
+    easy         ``s_ap - s_an > margin``
+    ===========  ==============================================================================
+
+    Source: Schroff et al., FaceNet: A Unified Embedding for Face Recognition and Clustering, 2015.
+    """
+    _check_count("k", k)
+    batch = _Batch(z, labels, ref, ref_labels, normalize, backend)
+    scores, index = batch.positives(positives)
+    lower, upper = _window(scores, margin, kind)
+    negatives = index.new_full((*index.shape, k), -1)
+    for rank in range(index.shape[1]):
+        rows = (index[:, rank] >= 0).nonzero().squeeze(1)
+        bounds = (b if b is None else b[rows, rank] for b in (lower, upper))
+        negatives[rows, rank] = batch.top(k, _NEGATIVE, *bounds, rows=rows).indices
+    return Triplets(index, negatives)
+
+
+def _window(positive: Tensor, margin: float, kind: str) -> tuple[Tensor | None, Tensor | None]:
+    """The closed bounds of a negative's score."""
+    if kind == "all":
+        return positive - margin, None
+    if kind == "hard":
+        return positive - min(margin, 0.0), None
+    if kind == "semihard":
+        return positive - margin, _below(positive)
+    if kind == "easy":
+        return None, _below(positive - margin)
+    raise ValueError(f"kind: got {kind!r}, expected 'all', 'hard', 'semihard' or 'easy'")
+
+
+@torch.no_grad()
+def multi_similarity(
+    z: Tensor,
+    labels: Tensor,
+    k: int,
+    *,
+    epsilon: float = 0.1,
+    positives: int | None = None,
+    ref: Tensor | None = None,
+    ref_labels: Tensor | None = None,
+    normalize: bool = True,
+    backend: str | None = None,
+) -> Pairs:
+    """Negatives more similar than the least similar positive less epsilon, and positives less
+    similar than the most similar negative plus epsilon.
+
+    Source: Wang et al., Multi-Similarity Loss with General Pair Weighting, 2019.
+    """
+    batch = _Batch(z, labels, ref, ref_labels, normalize, backend)
+    easiest, hardest = batch.extremes()
+    upper, lower = _below(hardest.value + epsilon), _above(-easiest.value - epsilon)
+    return Pairs(
+        batch.positives(positives, upper=upper).indices,
+        batch.top(k, _NEGATIVE, lower).indices,
+    )
+
+
+@torch.no_grad()
+def pair_margin(
+    z: Tensor,
+    labels: Tensor,
+    k: int,
+    *,
+    pos_margin: float,
+    neg_margin: float,
+    positives: int | None = None,
+    ref: Tensor | None = None,
+    ref_labels: Tensor | None = None,
+    normalize: bool = True,
+    backend: str | None = None,
+) -> Pairs:
+    """Positives less similar than ``pos_margin`` and negatives more similar than ``neg_margin``."""
+    batch = _Batch(z, labels, ref, ref_labels, normalize, backend)
+    lower, upper = _above(batch.vector(neg_margin)), _below(batch.vector(pos_margin))
+    return Pairs(
+        batch.positives(positives, upper=upper).indices,
+        batch.top(k, _NEGATIVE, lower).indices,
+    )
+
+
+class _Batch:
+    """A batch with labels and what it is mined against."""
+
+    def __init__(
+        self,
+        z: Tensor,
+        labels: Tensor,
+        ref: Tensor | None,
+        ref_labels: Tensor | None,
+        normalize: bool,
+        backend: str | None,
+    ) -> None:
+        _check_matrix("z", z)
+        _check_labels("labels", labels, z)
+        if (ref is None) != (ref_labels is None):
+            given, missing = ("ref", "ref_labels") if ref_labels is None else ("ref_labels", "ref")
+            raise ValueError(f"{missing}: got None beside {given}, expected both or neither")
+        if ref is not None and ref_labels is not None:
+            _check_matrix("ref", ref, like=("z", z))
+            _check_labels("ref_labels", ref_labels, ref)
+        self.z, self.labels, self.ref = z, labels, ref
+        self.ref_labels = labels if ref_labels is None else ref_labels
+        self.options: dict[str, Any] = {"cosine": normalize, "backend": backend}
+
+    def vector(self, value: float) -> Tensor:
+        dtype = torch.float64 if self.z.dtype == torch.float64 else torch.float32
+        return torch.full((len(self.z),), value, dtype=dtype, device=self.z.device)
+
+    def extremes(self) -> Sequence[Any]:
+        """Minus the smallest score of a positive and the largest of a negative, with positions."""
+        channels = (MAX(-1.0, pairs=_POSITIVE), MAX(pairs=_NEGATIVE))
+        return ops.pair_stats(
+            self.z,
+            self.ref,
+            channels,
+            rows={_LABEL: self.labels},
+            cols={_LABEL: self.ref_labels},
+            **self.options,
+        )
+
+    def positives(self, count: int | None, upper: Tensor | None = None) -> TopK:
+        """The least similar ones of every row."""
+        if count is None:
+            sizes = torch.unique(self.ref_labels, return_counts=True)[1]
+            largest = int(sizes.max()) if len(sizes) else 0
+            count = max(largest - (self.ref is None), 1)
+        _check_count("positives", count)
+        return self.top(count, _POSITIVE, None, upper, largest=False)
+
+    def top(
+        self,
+        k: int,
+        pairs: tuple[Test, ...],
+        lower: Tensor | None = None,
+        upper: Tensor | None = None,
+        *,
+        rows: Tensor | None = None,
+        largest: bool = True,
+    ) -> TopK:
+        """The best columns of every row, or of those at ``rows``, which never meet themselves: for
+        negatives."""
+        x, labels, y = self.z, self.labels, self.ref
+        if rows is not None:
+            x, labels, y = x[rows], labels[rows], x if y is None else y
+        bounds: dict[str, Any] = {"lower": lower, "upper": upper}
+        ids: dict[str, Any] = {"rows": {_LABEL: labels}, "cols": {_LABEL: self.ref_labels}}
+        return ops.pair_topk(x, y, k, largest=largest, pairs=pairs, **bounds, **ids, **self.options)
+
+
+def _below(value: Tensor) -> Tensor:
+    return torch.nextafter(value, torch.full_like(value, -torch.inf))
+
+
+def _above(value: Tensor) -> Tensor:
+    return torch.nextafter(value, torch.full_like(value, torch.inf))
+
+
+# ---- from a corpus, around the positives' scores -------------------------------------------------
+
+
+@torch.no_grad()
+def hard_negatives(
+    queries: Tensor,
+    corpus: Tensor,
+    positives: Tensor,
+    k: int,
+    *,
+    skip: int = 0,
+    absolute_margin: float | None = None,
+    relative_margin: float | None = None,
+    max_score: float | None = None,
+    min_score: float | None = None,
+    ignore: Tensor | None = None,
+    sample: float | None = None,
+    seed: int | None = None,
+    normalize: bool = True,
+    backend: str | None = None,
+) -> TopK:
+    """The k columns of the corpus most similar to every query, but for its positives and what is so
+    similar that it may be another one: scores and indices (N, k), padded with -inf and -1.
+
+    The rules are those of sentence-transformers' ``mine_hard_negatives``; all bounds are closed.
+    With q the smallest score of the query's positives, a negative scores at most
+    ``q - absolute_margin``, at most ``q - |q| relative_margin`` and at most ``max_score``, and at
+    least ``min_score``. Without positives no margin can be kept, and nothing is found with one.
+
+    Args:
+        queries: (N, D). corpus: (M, D).
+        positives: (N,) or (N, P), int64, columns of the corpus, padded with -1.
+        skip: so many best negatives are left out first (``range_min``).
+        ignore: (N, L), int64, further columns to leave out, padded with -1.
+        sample, seed: draw negatives without replacement, with probabilities proportional to
+            ``exp(sample * score)``; see :func:`contrastloss.ops.pair_topk`. 0 draws uniformly.
+    """
+    _check_matrix("queries", queries)
+    _check_matrix("corpus", corpus, like=("queries", queries))
+    positives = _check_index("positives", positives, queries)
+    excluded = positives
+    if ignore is not None:
+        excluded = torch.cat([positives, _check_index("ignore", ignore, queries)], 1)
+    options: dict[str, Any] = {"cosine": normalize, "backend": backend}
+    upper: Tensor | float | None = max_score
+    if absolute_margin is not None or relative_margin is not None:
+        scores = ops.gather_scores(queries, corpus, positives, **options)
+        bound = _bound(scores, positives >= 0, absolute_margin, relative_margin)
+        upper = bound if max_score is None else bound.clamp_max(max_score)
+    bounds: dict[str, Any] = {"lower": min_score, "upper": upper}
+    chosen: dict[str, Any] = {"skip": skip, "ignore": _csr(excluded), "sample": sample}
+    return ops.pair_topk(queries, corpus, k, **bounds, **chosen, seed=seed, **options)
+
+
+def _bound(scores: Tensor, given: Tensor, absolute: float | None, relative: float | None) -> Tensor:
+    """What a negative may score beside positives of these scores, of which some are ``given``."""
+    scores = torch.nn.functional.pad(torch.where(given, scores, torch.inf), (0, 1), value=torch.inf)
+    least = bound = scores.amin(1)
+    if absolute is not None:
+        bound = least - absolute
+    if relative is not None:
+        bound = torch.minimum(bound, least - least.abs() * relative)
+    return torch.where(given.any(1), bound, -torch.inf)
+
+
+def _csr(index: Tensor) -> tuple[Tensor, Tensor]:
+    """Offsets and entries of the rows of a padded index."""
+    some = index >= 0
+    return torch.nn.functional.pad(some.sum(1).cumsum(0), (1, 0)), index[some]
+
+
+# ---- checks --------------------------------------------------------------------------------------
+
+
+def _check_matrix(name: str, value: Tensor, like: tuple[str, Tensor] | None = None) -> None:
+    check_embeddings(name, value, like)
+    if value.ndim != 2 or (like is not None and value.shape[1] != like[1].shape[1]):
+        extent = "D" if like is None else like[1].shape[1]
+        raise ValueError(f"{name}: got shape {shape(value)}, expected (N, {extent})")
+
+
+def _check_labels(name: str, labels: Tensor, rows: Tensor) -> None:
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"{name}: got {type(labels).__name__}, expected a tensor")
+    if labels.is_floating_point() or labels.is_complex():
+        raise TypeError(f"{name}: got dtype {labels.dtype}, expected an integer one")
+    if labels.shape != rows.shape[:1]:
+        raise ValueError(f"{name}: got shape {shape(labels)}, expected ({len(rows)},)")
+    check_device(name, labels, "its rows", rows)
+
+
+def _check_index(name: str, index: Tensor, queries: Tensor) -> Tensor:
+    """(N, P), of (N,) too."""
+    if not isinstance(index, Tensor) or index.dtype != torch.int64:
+        got = index.dtype if isinstance(index, Tensor) else type(index).__name__
+        raise TypeError(f"{name}: got {got}, expected an int64 tensor")
+    if index.ndim not in (1, 2) or len(index) != len(queries):
+        n = len(queries)
+        raise ValueError(f"{name}: got shape {shape(index)}, expected ({n},) or ({n}, P)")
+    check_device(name, index, "queries", queries)
+    return index[:, None] if index.ndim == 1 else index
+
+
+def _check_count(name: str, value: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name}: got {value!r}, expected an integer of at least 1")
