@@ -12,7 +12,15 @@ from torch import Tensor
 
 from ..channel import COL, INDEX, ROW, Axis, Program
 
-__all__ = ["Gradients", "PairCall", "mask", "stat_dtype"]
+__all__ = [
+    "Gradients",
+    "PairCall",
+    "inverse_norm",
+    "mask",
+    "stat_dtype",
+    "tangential",
+    "unit_gradient",
+]
 
 
 @dataclass(eq=False)
@@ -105,6 +113,31 @@ class PairCall:
 def stat_dtype(x: Tensor) -> torch.dtype:
     """Of scores and statistics of x: fp64 for fp64, fp32 for everything else."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+#: torch.nn.functional.normalize's
+EPS = 1e-12
+
+
+def inverse_norm(x: Tensor) -> Tensor:
+    """``1 / max(|x|, eps)`` over the last dimension, of the statistics' dtype; 0 for a zero vector,
+    whose cosines are then 0 with zero gradient (``F.normalize`` gives 0 with a gradient of order
+    1e12)."""
+    norm = torch.linalg.vector_norm(x, dim=-1, dtype=stat_dtype(x))
+    return torch.where(norm > 0, norm.clamp_min(EPS).reciprocal(), 0.0)
+
+
+def unit_gradient(x: Tensor, grad: Tensor) -> Tensor:
+    """The gradient of x from that of ``u = x r``, ``r = inverse_norm(x)``."""
+    r = inverse_norm(x).unsqueeze(-1)
+    return tangential(x, r * grad, r)
+
+
+def tangential(x: Tensor, grad: Tensor, r: Tensor) -> Tensor:
+    """``g - u <u, g>``, with ``u = x r``: turns what reaches x through u while r stands still into
+    the gradient of x. Where the norm is below eps, r is a constant, and this is g."""
+    radial = torch.where(r < 1.0 / EPS, (x * grad).sum(-1, keepdim=True) * r * r, 0.0)
+    return grad - x * radial
 
 
 def mask(flags: Iterable[bool]) -> int:

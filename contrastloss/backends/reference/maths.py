@@ -6,6 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..call import inverse_norm as inverse_norm
+from ..call import unit_gradient as unit_gradient
+
 NEG_INF = float("-inf")
 
 
@@ -51,22 +54,3 @@ def finite(lse: Tensor) -> Tensor:
 def wide(device: torch.device) -> torch.dtype:
     """The dtype in which vectors of many blocks are added up: fp64 where the device has it."""
     return torch.float32 if device.type == "mps" else torch.float64
-
-
-#: torch.nn.functional.normalize's
-EPS = 1e-12
-
-
-def inverse_norm(x: Tensor) -> Tensor:
-    """``1 / max(|x|, eps)`` over the last dimension; 0 for a zero vector, whose cosines are then 0
-    with zero gradient (``F.normalize`` gives 0 with a gradient of order 1e12)."""
-    norm = torch.linalg.vector_norm(x, dim=-1)
-    return torch.where(norm > 0, norm.clamp_min(EPS).reciprocal(), 0.0)
-
-
-def unit_gradient(x: Tensor, grad: Tensor) -> Tensor:
-    """The gradient of x from that of ``u = x r``, ``r = inverse_norm(x)``: ``r (g - u <u, g>)``,
-    and ``r g`` where the norm is below eps and r a constant."""
-    r = inverse_norm(x).unsqueeze(-1)
-    radial = torch.where(r < 1.0 / EPS, (x * grad).sum(-1, keepdim=True) * r * r, 0.0)
-    return r * (grad - x * radial)

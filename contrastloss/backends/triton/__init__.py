@@ -16,7 +16,7 @@ __all__ = ["DECLINES", "missing", "pair_stats_backward", "pair_stats_forward", "
 
 
 #: features that this backend does not serve
-DECLINES: frozenset[str] = frozenset()
+DECLINES = frozenset({"LSE relax"})
 
 
 def interpreted() -> bool:
@@ -40,6 +40,8 @@ def why_not(call: PairCall) -> str | None:
         return "it does not serve float64"
     if device == "cpu" and torch.bfloat16 in (call.x.dtype, call.compute_dtype):
         return "Triton's interpreter does not multiply bfloat16"
+    if declined := call.features & DECLINES:
+        return f"it does not serve {', '.join(sorted(declined))}"
     return None
 
 

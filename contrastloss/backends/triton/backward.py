@@ -20,13 +20,13 @@ import triton.language as tl
 from torch import Tensor
 
 from ...channel import COL, ROW, Axis
-from ..call import Gradients, PairCall, mask
+from ..call import Gradients, PairCall, mask, tangential
 from . import words
 from .config import Config, choose, grid, precision
 from .forward import add_slice
 from .maths import along, score_gradient, shifted, weights
 from .program import Operands, strides
-from .tile import item, products, scores
+from .tile import item, operands, products, scores
 
 __all__ = ["pair_stats_backward"]
 
@@ -158,15 +158,10 @@ def panel_kernel(
     """H of rows [i0, i1) and columns [j0, j1), and the sums over these pairs of what SUMS lists:
     (what, axis, channel)."""
     p, q, z = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
-    x += z * m * D
-    y += z * n * D
-    a += z * m
-    b += z * n
-    beta += z * m
-    gamma += z * n
+    x, y, a, b, beta, gamma, rows, cols = operands(
+        x, y, a, b, beta, gamma, rows, cols, z, m, n, D, ROW_STRIDES, COL_STRIDES
+    )
     h += z * h_stride
-    rows = item(rows, ROW_STRIDES, z, m)
-    cols = item(cols, COL_STRIDES, z, n)
     own_stats = ()
     for c in tl.static_range(words.channels(P)):
         own_stats = own_stats + (  # type: ignore[assignment]
@@ -386,10 +381,5 @@ def _scaled(value: Tensor, norm: Tensor | None) -> Tensor:
 
 def raw(grad: Tensor, x: Tensor, norms: Tensor | None, part: slice) -> Tensor:
     """From the gradient through the products to that of a part of x, whose norm is part of the
-    scores: the radial part is taken out. Below 1e-12 the norm is a constant."""
-    if norms is None:
-        return grad
-    wide, norm = x.float(), norms[:, part]
-    varies = (norm > 0) & (norm < 1e12)
-    radial = (wide * grad).sum(-1) * torch.where(varies, norm * norm, 0.0)
-    return grad - radial.unsqueeze(-1) * wide
+    scores."""
+    return grad if norms is None else tangential(x.float(), grad, norms[:, part, None])

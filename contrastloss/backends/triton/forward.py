@@ -18,7 +18,7 @@ from . import words
 from .config import Config, choose, grid, precision
 from .maths import empty, merged, reduced, shifted, weights
 from .program import Operands, strides
-from .tile import item, products, scores
+from .tile import operands, products, scores
 
 __all__ = ["pair_stats_forward"]
 
@@ -119,14 +119,9 @@ def forward_kernel(
     symmetric problem has both for every channel: a tile above the diagonal is seen direct and
     turned."""
     p, q, z = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
-    x += z * m * D
-    y += z * n * D
-    a += z * m
-    b += z * n
-    beta += z * m
-    gamma += z * n
-    rows = item(rows, ROW_STRIDES, z, m)
-    cols = item(cols, COL_STRIDES, z, n)
+    x, y, a, b, beta, gamma, rows, cols = operands(
+        x, y, a, b, beta, gamma, rows, cols, z, m, n, D, ROW_STRIDES, COL_STRIDES
+    )
     scale = tl.load(scale)
     slot = (z * across + p) * n
     for block in range(p, tl.cdiv(m, BLOCK_M), across):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...channel import Channel
-from ..call import PairCall
+from ..call import PairCall, inverse_norm
 from .words import Words, encode
 
 __all__ = ["Operands", "strides"]
@@ -74,12 +74,6 @@ class Operands:
 def strides(operands: tuple[Tensor, ...]) -> tuple[int, ...]:
     """Numbers per place: 1, or the length of a form's vectors."""
     return tuple(v.shape[-1] if v.ndim == 3 else 1 for v in operands)
-
-
-def inverse_norm(x: Tensor) -> Tensor:
-    """1 / max(|x_i|, 1e-12), 0 for a zero row."""
-    norm = torch.linalg.vector_norm(x, dim=-1, dtype=torch.float32)
-    return torch.where(norm == 0, 0.0, norm.clamp_min(1e-12).reciprocal())
 
 
 def _product(vector: Tensor | None, norm: Tensor | None) -> Tensor | None:

@@ -18,6 +18,18 @@ def item(vectors, STRIDES: tl.constexpr, z, n):
 
 
 @triton.jit
+def operands(
+    x, y, a, b, beta, gamma, rows, cols, z, m, n, D: tl.constexpr,
+    ROW_STRIDES: tl.constexpr, COL_STRIDES: tl.constexpr,
+):  # fmt: skip
+    """All operands, of batch item z."""
+    return (
+        x + z * m * D, y + z * n * D, a + z * m, b + z * n, beta + z * m, gamma + z * n,
+        item(rows, ROW_STRIDES, z, m), item(cols, COL_STRIDES, z, n),
+    )  # fmt: skip
+
+
+@triton.jit
 def products(
     x, y, i0, i1, j0, j1, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, D: tl.constexpr,
     BLOCK_D: tl.constexpr, PRECISION: tl.constexpr,
