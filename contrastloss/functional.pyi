@@ -195,6 +195,50 @@ def moco(
     validate: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
 @overload
+def mochi(
+    query: Tensor,
+    key: Tensor,
+    queue: EmbeddingQueue | Tensor,
+    *,
+    return_stats: Literal[False] = False,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    temperature: float | Tensor = 0.2,
+    normalize: bool = True,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    backend: str | None = None,
+    group: Any = None,
+    strategy: Strategy = "auto",
+    uneven: bool = True,
+    validate: bool = False,
+    hardest: int = 1024,
+    mixed: int = 1024,
+    mixed_with_query: int = 128,
+) -> Tensor: ...
+@overload
+def mochi(
+    query: Tensor,
+    key: Tensor,
+    queue: EmbeddingQueue | Tensor,
+    *,
+    return_stats: Literal[True],
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    temperature: float | Tensor = 0.2,
+    normalize: bool = True,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    backend: str | None = None,
+    group: Any = None,
+    strategy: Strategy = "auto",
+    uneven: bool = True,
+    validate: bool = False,
+    hardest: int = 1024,
+    mixed: int = 1024,
+    mixed_with_query: int = 128,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
+@overload
 def nt_xent(
     x: Tensor,
     y: Tensor,

@@ -29,10 +29,10 @@ def check_integers(name: str, value: Tensor, n: int, like: Tensor) -> None:
 
 
 class Snapshot(NamedTuple):
-    """The slots of an :class:`EmbeddingQueue` at one moment."""
+    """The slots of an :class:`EmbeddingQueue` at one moment; without steps, none is empty."""
 
     embeddings: Tensor
-    steps: Tensor
+    steps: Tensor | None
     labels: Tensor | None
     ids: Tensor | None
 

@@ -389,6 +389,20 @@ def test_a_view_does_not_meet_its_own_instance(device, backend):
     assert memory(z, labels, ids=labels + 1) > 0.5  # and here are four more, of another instance
 
 
+def test_ids_of_views(device, backend):
+    """Every view leaves out all that is stored of its own instance, and nothing else."""
+    z = torch.randn(3, 2, 4, device=device, dtype=torch.float64)
+    labels, ids = torch.tensor([0, 1, 0], device=device), torch.arange(3, device=device)
+    memory = CrossBatchMemory(
+        SupConLoss(0.5, backend=backend), 6, 4, ids=True, dtype=z.dtype, device=device
+    )
+    memory(z + 1, labels, ids=ids)
+    rows, every = (z.flatten(0, 1), (z + 1).flatten(0, 1)), ids.repeat_interleave(2)
+    repeated = labels.repeat_interleave(2)
+    want = dense_supcon(rows[0], repeated, rows[1], repeated, every[:, None] == every)
+    close(memory(z, labels, ids=ids), want)
+
+
 def test_evaluation_reads_and_does_not_write(device):
     memory = CrossBatchMemory(SupConLoss(), 6, 3, device=device)
     z, labels = torch.randn(4, 3, device=device), torch.tensor([0, 1, 0, 1], device=device)

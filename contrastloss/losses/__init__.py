@@ -5,6 +5,7 @@ from .clip import CLIPLoss
 from .dcl import DCLLoss
 from .hard_negative import HardNegativeLoss
 from .info_nce import InfoNCELoss
+from .mochi import MoCHiLoss
 from .moco import MoCoLoss
 from .nt_xent import NTXentLoss
 from .siglip import SigLIPLoss
@@ -19,6 +20,7 @@ __all__ = [
     "HardNegativeLoss",
     "InfoNCELoss",
     "LearnableTemperature",
+    "MoCHiLoss",
     "MoCoLoss",
     "NTXentLoss",
     "PairLoss",

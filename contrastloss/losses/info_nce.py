@@ -12,7 +12,7 @@ from ..memory import EmbeddingQueue
 from .base import CrossLoss, softplus
 from .check import check_negatives, check_pair, check_queue
 from .scores import Scores
-from .stored import beside, over_queue, stored
+from .stored import beside, held_by, over_stored, stored
 
 __all__ = ["InfoNCELoss"]
 
@@ -88,8 +88,8 @@ class InfoNCELoss(CrossLoss, name="info_nce"):
         scores = self.scores(x, y, logit_scale, logit_bias)
         channels = (*self.channels, *(self.extra if self.return_stats else ()))
         *batch, positive = scores.stats((*channels, self.positive))
-        queue = over_queue(scores, STORED, memory, count=len(channels), ids=ids)
-        (negative,), extra = self.split(beside(channels, batch, queue))
+        kept = over_stored(scores, STORED, held_by(memory), count=len(channels), ids=ids)
+        (negative,), extra = self.split(beside(channels, batch, kept))
         return self.finish(self.combine(negative, positive, scores), extra, positive)
 
     def combine(self, negative: Tensor, positive: Tensor, scores: Scores) -> Tensor:

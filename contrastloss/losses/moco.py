@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ..channel import LSE, MAX
-from ..memory import EmbeddingQueue
+from ..memory import EmbeddingQueue, Snapshot
 from .base import PairLoss, softplus
 from .check import check_pair, check_stored
 from .scores import Scores
-from .stored import over_queue, stored
+from .stored import held_by, over_stored, stored
 
 __all__ = ["MoCoLoss"]
 
@@ -43,7 +43,7 @@ class MoCoLoss(PairLoss, name="moco"):
 
     temperature: float | Tensor = 0.07
     channels = (LSE(),)
-    # and ``extra``, over a queue
+    # these, and ``extra``, over what is stored
     _STORED = stored(LSE(), MAX(), LSE())
 
     def forward(
@@ -58,16 +58,20 @@ class MoCoLoss(PairLoss, name="moco"):
     ) -> Any:
         check_pair(self, query, key, logit_scale, logit_bias, ("query", "key"))
         check_stored(self, "queue", queue, ("query", query), ids)
-        scores = self.scores(query, key, logit_scale, logit_bias, alone=True)
+        scores = self.scores(query, key, logit_scale, logit_bias)
+        held = held_by(queue)
+        count = 1 + (len(self.extra) if self.return_stats else 0)
+        stats = over_stored(scores, self._STORED, held, count=count, ids=ids)
+        (negative,), extra = self.split(stats)
+        negative = self.harden(negative, scores, held, ids)
         positive = scores.aligned()
-        (negative,), extra = self.split(self._stats(scores, queue, ids))
         return self.finish(softplus(negative - positive), extra, positive)
 
-    def _stats(self, scores: Scores, queue: EmbeddingQueue | Tensor, ids: Tensor | None) -> Any:
-        channels = (*self.channels, *(self.extra if self.return_stats else ()))
-        if isinstance(queue, Tensor):
-            return scores.stats(channels, columns=queue)
-        return over_queue(scores, self._STORED, queue, count=len(channels), ids=ids)
+    def harden(
+        self, negative: Tensor, scores: Scores, held: Snapshot, ids: Tensor | None
+    ) -> Tensor:
+        """The log-sum-exp over all negatives, from that over the stored ones."""
+        return negative
 
     @staticmethod
     def reference(

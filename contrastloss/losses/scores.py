@@ -12,7 +12,7 @@ from .. import ops
 from ..channel import Channel
 from ..distributed import Peers, Strategy, pair_stats, softmax
 
-__all__ = ["Scores"]
+__all__ = ["Scores", "wide"]
 
 
 class Scores:
@@ -42,8 +42,8 @@ class Scores:
         #: rows of all ranks, known once their statistics are
         self.count = x.shape[-2]
         self.compute_dtype = _compute_dtype(x)
-        self.x = _wide(x)
-        self.y = None if y is None else _wide(y)
+        self.x = wide(x)
+        self.y = None if y is None else wide(y)
         self.scale, self.row_scale, self.bias = scale, row_scale, bias
         self.normalize, self.backend = normalize, backend
         #: 0-dim, or one per row
@@ -70,7 +70,7 @@ class Scores:
             "backend": self.backend,
         }
         if columns is not None:
-            return ops.pair_stats(self.x, _wide(columns), channels, **options)
+            return ops.pair_stats(self.x, wide(columns), channels, **options)
         if self.peers is None:
             return ops.pair_stats(self.x, self.y, channels, **options)
         options |= {"group": self.peers, "strategy": self.strategy, "uneven": self.uneven}
@@ -108,5 +108,6 @@ def _compute_dtype(x: Tensor) -> torch.dtype:
     return x.dtype
 
 
-def _wide(x: Tensor) -> Tensor:
+def wide(x: Tensor) -> Tensor:
+    """Embeddings in the dtype of their statistics."""
     return x if x.dtype == torch.float64 else x.float()

@@ -12,35 +12,58 @@ from torch import Tensor
 
 from .. import ops
 from ..channel import Channel, Test, differs
-from ..memory import EmbeddingQueue
+from ..memory import EmbeddingQueue, Snapshot
 from .scores import Scores
 
-__all__ = ["beside", "over_queue", "stored"]
+__all__ = ["PAIRS", "beside", "held_by", "over_stored", "selection", "stored"]
 
 SLOT, ID = "slot", "instance id"
+#: the pairs of a row and a stored column: all; without empty slots; and without the row's instance
+PAIRS: tuple[tuple[Test, ...], ...] = ((), (differs(SLOT),), (differs(SLOT), differs(ID)))
 
 
-def stored(*channels: Channel) -> tuple[tuple[Channel, ...], tuple[Channel, ...]]:
-    """Row channels over the columns of a queue: without empty slots; and also without columns of
-    the row's own instance. A loss has them made once, since a compiled forward cannot."""
-    filled, others = (differs(SLOT),), (differs(SLOT), differs(ID))
-
-    def narrowed(tests: tuple[Test, ...]) -> tuple[Channel, ...]:
-        return tuple(replace(channel, pairs=(*channel.pairs, *tests)) for channel in channels)
-
-    return narrowed(filled), narrowed(others)
+def held_by(queue: EmbeddingQueue | Tensor) -> Snapshot:
+    """What a queue holds; a tensor is one of which no slot is empty."""
+    return Snapshot(queue, None, None, None) if isinstance(queue, Tensor) else queue.snapshot()
 
 
-def over_queue(
+def stored(*channels: Channel) -> tuple[tuple[Channel, ...], ...]:
+    """Row channels as :func:`over_stored` asks for them. A loss has them made once, since a
+    compiled forward cannot."""
+    return tuple(
+        tuple(replace(channel, pairs=(*channel.pairs, *tests)) for channel in channels)
+        for tests in PAIRS
+    )
+
+
+def selection(
+    held: Snapshot, ids: Tensor | None = None, labels: Mapping[str, Tensor] | None = None
+) -> tuple[int, dict[str, Tensor], dict[str, Tensor]]:
+    """Which of the tests apply, and the operands of rows and columns that they and labels call."""
+    rows, cols = dict(labels or {}), {}
+    for name in rows:
+        assert held.labels is not None
+        cols[name] = held.labels
+    if held.steps is None:
+        return 0, rows, cols
+    rows[SLOT], cols[SLOT] = torch.full((1,), -1, device=held.steps.device), held.steps
+    if ids is None:
+        return 1, rows, cols
+    assert held.ids is not None
+    rows[ID], cols[ID] = ids, held.ids
+    return 2, rows, cols
+
+
+def over_stored(
     scores: Scores,
-    channels: tuple[tuple[Channel, ...], tuple[Channel, ...]],
-    queue: EmbeddingQueue,
+    channels: Sequence[tuple[Channel, ...]],
+    held: Snapshot,
     *,
     count: int | None = None,
     ids: Tensor | None = None,
     labels: Mapping[str, Tensor] | None = None,
 ) -> list[Any]:
-    """The rows of ``scores`` against what a queue holds.
+    """The rows of ``scores`` against stored columns.
 
     Args:
         channels: what :func:`stored` made.
@@ -48,21 +71,12 @@ def over_queue(
         ids: (N,), the rows' instances, to leave out their own stored columns; or None.
         labels: the rows' labels, (N,), under the name by which channels call them.
     """
-    held = queue.snapshot()
-    rows = {SLOT: torch.full((1,), -1, device=held.steps.device), **(labels or {})}
-    cols = {SLOT: held.steps}
-    for name in labels or {}:
-        assert held.labels is not None
-        cols[name] = held.labels
-    if ids is not None:
-        assert held.ids is not None
-        rows[ID], cols[ID] = ids, held.ids
-    asked = channels[ids is not None][:count]
-    return scores.stats(asked, rows, cols, columns=held.embeddings)
+    which, rows, cols = selection(held, ids, labels)
+    return scores.stats(channels[which][:count], rows, cols, columns=held.embeddings)
 
 
-def beside(channels: Sequence[Channel], batch: Sequence[Any], queue: Sequence[Any]) -> list[Any]:
-    """What ``channels`` are over both the columns of a batch and those of a queue. The positions
-    that ``MAX`` finds are those within either."""
-    parts = zip(channels, batch, queue, strict=True)
+def beside(channels: Sequence[Channel], batch: Sequence[Any], kept: Sequence[Any]) -> list[Any]:
+    """What ``channels`` are over both the columns of a batch and stored ones. The positions that
+    ``MAX`` finds are those within either."""
+    parts = zip(channels, batch, kept, strict=True)
     return [ops.merge(channel, values) for channel, *values in parts]

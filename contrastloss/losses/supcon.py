@@ -12,7 +12,7 @@ from ..memory import EmbeddingQueue
 from ..ops.check import check_embeddings, shape
 from .base import PairLoss
 from .check import check_finite, check_labels, check_queue, check_scale
-from .stored import beside, over_queue, stored
+from .stored import beside, held_by, over_stored, stored
 
 __all__ = ["SupConLoss"]
 
@@ -94,9 +94,9 @@ class SupConLoss(PairLoss, name="supcon"):
         stats = scores.stats(channels, rows)
         if memory is not None:
             ids = ids if ids is None or views == 1 else ids.repeat_interleave(views)
-            count = len(channels)
-            queue = over_queue(scores, self._stored, memory, count=count, ids=ids, labels=rows)
-            stats = beside(channels, stats, queue)
+            options: dict[str, Any] = {"count": len(channels), "ids": ids, "labels": rows}
+            kept = over_stored(scores, self._stored, held_by(memory), **options)
+            stats = beside(channels, stats, kept)
         (everything, count, positive), extra_values = self.split(stats)
         counted = count > 0
         losses, mean_positive = self._combine(everything, count, positive)

@@ -93,7 +93,7 @@ def test_nothing_to_reduce(device, symmetric, m, n):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", contrastloss.losses.LOSSES)
+@pytest.mark.parametrize("name", [n for n in contrastloss.losses.LOSSES if n != "mochi"])  # top-k
 def test_losses(device, name):
     cls = contrastloss.losses.LOSSES[name]
     inputs = contrastloss.testing.Subject(cls, device=device).inputs(n=40, dtype=torch.float32)

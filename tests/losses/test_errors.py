@@ -10,7 +10,7 @@ from contrastloss.losses import LOSSES, TwoViewLoss
 from contrastloss.testing import Subject
 
 #: those of forward, where they are not x and y
-ARGUMENTS = {"supcon": ("z", "labels"), "moco": ("query", "key")}
+ARGUMENTS = {"supcon": ("z", "labels"), "moco": ("query", "key"), "mochi": ("query", "key")}
 PAIRED = [name for name in LOSSES if name != "supcon"]
 every_loss = pytest.mark.parametrize("name", LOSSES)
 every_pair = pytest.mark.parametrize("name", PAIRED)
@@ -208,6 +208,15 @@ def test_negatives():
 def test_dcl_weight(value):
     with pytest.raises((ValueError, TypeError), match=r"^weight: got .*, expected"):
         LOSSES["dcl"](weight=value)
+
+
+@pytest.mark.parametrize(("name", "least"), [("hardest", 1), ("mixed", 0), ("mixed_with_query", 0)])
+def test_numbers_of_mixtures(name, least):
+    for bad in (least - 1, 2.0, True, "3"):
+        with pytest.raises(
+            ValueError, match=f"^{name}: got .*, expected an int of at least {least}"
+        ):
+            LOSSES["mochi"](**{name: bad})
 
 
 def test_siglip_bias():

@@ -1,0 +1,175 @@
+"""Mixing of hard negatives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .. import ops
+from ..memory import Snapshot
+from ..ops.merge import log_sum_exp
+from .moco import MoCoLoss
+from .scores import Scores, wide
+from .stored import PAIRS, selection
+
+__all__ = ["MoCHiLoss"]
+
+#: numbers of gathered embeddings that are held at once
+_GATHERED = 1 << 22
+
+
+class MoCHiLoss(MoCoLoss, name="mochi"):
+    r"""MoCo with further negatives, mixed for every query out of its hardest ones.
+
+    With :math:`n, n'` drawn from the ``hardest`` stored keys nearest to the query q, and
+    :math:`\alpha \sim U(0, 1)`, :math:`\beta \sim U(0, \tfrac12)`,
+
+    .. math:: h = \frac{\alpha n + (1 - \alpha) n'}{\|\alpha n + (1 - \alpha) n'\|}
+        \quad\text{(``mixed`` of them)}, \qquad
+        h' = \frac{\beta q + (1 - \beta) n}{\|\beta q + (1 - \beta) n\|}
+        \quad\text{(``mixed_with_query``)}
+
+    are added to the denominator of :class:`~contrastloss.MoCoLoss`. Embeddings are unit vectors;
+    with ``normalize=False`` they are taken as they come. Mixtures are constants: no gradient flows
+    through h and h' to q, to the weights, or to what was mixed. No mixture is ever formed, since
+    its score follows from those of its parts; memory is O(N (hardest + mixed + mixed_with_query)).
+    Choices and weights come from torch's global generator of the device. ``return_stats`` speaks of
+    the stored keys.
+
+    Args:
+        temperature: tau, 0.2.
+        hardest: how many keys, those of the largest scores, are mixed; 1024.
+        mixed: number of mixtures of two keys per query, 1024; 0 for none.
+        mixed_with_query: number of mixtures of a key with the query, 128; 0 for none.
+
+    Shape:
+        As :class:`~contrastloss.MoCoLoss`.
+
+    Source: Kalantidis et al., Hard Negative Mixing for Contrastive Learning, 2020.
+    """
+
+    temperature: float | Tensor = 0.2
+    hardest: int = 1024
+    mixed: int = 1024
+    mixed_with_query: int = 128
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("hardest", 1), ("mixed", 0), ("mixed_with_query", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name}: got {value!r}, expected an int of at least {least}")
+
+    def draw(self, count: int, device: torch.device) -> Tensor:
+        """Uniform numbers for ``count`` queries: a row chooses 2 ``mixed`` + ``mixed_with_query``
+        keys by the first ones and has the weights of its mixtures in the others."""
+        return torch.rand(count, 3 * self.mixed + 2 * self.mixed_with_query, device=device)
+
+    def harden(
+        self, negative: Tensor, scores: Scores, held: Snapshot, ids: Tensor | None
+    ) -> Tensor:
+        if not self.mixed + self.mixed_with_query or not held.embeddings.shape[0]:
+            return negative
+        x, y = scores.x, wide(held.embeddings).detach()
+        options: dict[str, Any] = {
+            "cosine": self.normalize,
+            "compute_dtype": scores.compute_dtype,
+            "backend": self.backend,
+        }
+        with torch.no_grad():
+            chosen, weights = self._choose(x, y, selection(held, ids), options)
+        scored = ops.gather_scores(x, y, chosen, **options)
+        some = chosen[:, :1] >= 0  # a query without keys has no mixtures
+        scored = torch.where(some, scored, 0.0)
+        logits = self._mix(x, y, chosen, scored, weights.to(scored.dtype))
+        scale = scores.inverse_temperature
+        logits = logits * (scale if scores.row_scale is None else scores.row_scale[:, None])
+        logits = logits if scores.bias is None else logits + scores.bias
+        logits = torch.where(some, logits, -torch.inf)
+        return log_sum_exp(torch.cat([negative[None], logits.mT]))
+
+    def _choose(
+        self,
+        x: Tensor,
+        y: Tensor,
+        stored: tuple[int, dict[str, Tensor], dict[str, Tensor]],
+        options: dict[str, Any],
+    ) -> tuple[Tensor, Tensor]:
+        """The keys to mix, positions in y, and the weights with which they are."""
+        which, rows, cols = stored
+        nearest = ops.pair_topk(
+            x, y, self.hardest, pairs=PAIRS[which], rows=rows, cols=cols, **options
+        ).indices
+        found = (nearest >= 0).sum(-1, keepdim=True)
+        uniform = self.draw(x.shape[0], x.device)
+        places, weights = uniform.tensor_split([2 * self.mixed + self.mixed_with_query], -1)
+        rank = torch.minimum((places * found).long(), found - 1)
+        return nearest.gather(-1, rank.clamp_min(0)), weights
+
+    def _mix(self, x: Tensor, y: Tensor, chosen: Tensor, scored: Tensor, weights: Tensor) -> Tensor:
+        """The scores of the mixtures before the temperature, from those of their parts."""
+        sizes = [self.mixed, self.mixed, self.mixed_with_query]
+        (i, j, k), (one, two, single) = (v.split(sizes, -1) for v in (chosen, scored))
+        alpha, beta = weights.split(sizes[1:], -1)
+        beta = beta / 2
+        factor = ops.inverse_norm(y) if self.normalize else y.new_ones(y.shape[0])
+        squares = (y * y).sum(-1) * factor**2
+        between = _products(y, i, j) * factor[i] * factor[j]
+        norm = _inverse_norm(alpha, squares[i], squares[j], between)
+        pairs = (alpha * one + (1 - alpha) * two) * norm
+        # <q, q'>, q' being the constant that was mixed: without gradient where q is a unit vector
+        own = (x * x.detach()).sum(-1, keepdim=True)
+        if self.normalize:
+            own = own.detach() * ops.inverse_norm(x.detach())[:, None] ** 2
+        norm = _inverse_norm(beta, own.detach(), squares[k], single.detach())
+        return torch.cat([pairs, (beta * own + (1 - beta) * single) * norm], -1)
+
+    @staticmethod
+    def reference(  # type: ignore[override]
+        query: Tensor,
+        key: Tensor,
+        queue: Tensor,
+        *,
+        scale: Tensor,
+        bias: Tensor,
+        hardest: int,
+        mixed: int,
+        mixed_with_query: int,
+        uniform: Tensor,
+    ) -> Tensor:
+        """``uniform`` is what :meth:`draw` returned."""
+        best = (query @ queue.mT).argsort(dim=-1, descending=True, stable=True)[:, :hardest]
+        sizes = [mixed, mixed, mixed_with_query, mixed, mixed_with_query]
+        *places, alpha, beta = uniform.to(query.dtype).split(sizes, -1)
+        chosen = [queue.detach()[best.gather(-1, (u * best.shape[-1]).long())] for u in places]
+        alpha, beta, q = alpha[..., None], beta[..., None] / 2, query.detach()[:, None]
+        h = torch.cat(
+            [
+                alpha * chosen[0] + (1 - alpha) * chosen[1],
+                beta * q + (1 - beta) * chosen[2],
+            ],
+            1,
+        )
+        mixtures = torch.einsum("nd,nkd->nk", query, F.normalize(h, dim=-1))
+        positive = (query * key).sum(1, keepdim=True)
+        logits = scale * torch.cat([positive, query @ queue.mT, mixtures], 1) + bias
+        return logits.logsumexp(1) - logits[:, 0]
+
+
+def _products(y: Tensor, i: Tensor, j: Tensor) -> Tensor:
+    """``<y_i, y_j>`` of pairs of positions, (N, S), some rows at a time."""
+    rows = max(1, _GATHERED // max(1, i.shape[-1] * y.shape[-1]))
+    parts = zip(i.split(rows), j.split(rows), strict=True)
+    return torch.cat([(y[a] * y[b]).sum(-1) for a, b in parts])
+
+
+def _inverse_norm(share: Tensor, square: Tensor, other: Tensor, product: Tensor) -> Tensor:
+    """``1 / |share a + (1 - share) b|`` from ``|a|^2``, ``|b|^2`` and ``<a, b>``. Where a and b
+    cancel, the norm is kept at what rounding leaves of it."""
+    apart = share**2 * square + (1 - share) ** 2 * other
+    whole = apart + 2 * share * (1 - share) * product
+    floor = (4 * torch.finfo(apart.dtype).eps * apart).clamp_min(1e-24)
+    return torch.maximum(whole, floor).rsqrt()
