@@ -209,11 +209,21 @@ class Channel:
 
 @dataclass(frozen=True, eq=False)
 class LSE(Channel):
-    """``log sum exp(theta s + w)``; ``theta=0`` is the log of the weighted count."""
+    """``log sum exp(theta s + w)``; ``theta=0`` is the log of the weighted count.
+
+    With ``relax`` m the exponent is ``theta [s + m]_+ (s - m) + w``, in which the pace ``[s + m]_+``
+    carries no gradient: a pair counts the less, the nearer it is to its optimum -m (circle loss).
+    """
 
     kind = "LSE"
-    fields = ("theta",)
+    fields = ("theta", "relax")
     theta: float = 1.0
+    relax: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.relax is not None and not math.isfinite(self.relax):
+            raise ValueError(f"relax: got {self.relax}, expected a finite number or None")
 
 
 @dataclass(frozen=True, eq=False)
@@ -331,4 +341,6 @@ def _features(program: Program) -> frozenset[str]:
         found.update(f"weight {term.kind}" for term in channel.weight)
         if isinstance(channel, SUM) and channel.shift is not None:
             found.add("shift")
+        if isinstance(channel, LSE) and channel.relax is not None:
+            found.add("LSE relax")
     return frozenset(found)

@@ -119,10 +119,13 @@ def reduce(channel, s, mask, weight, rows, cols):
         index = ((value == best) & mask).to(torch.uint8).argmax(dim, keepdim=True)
         picked = torch.where(some, (channel.sign * s).gather(dim, index).squeeze(dim), -torch.inf)
         return [picked, torch.where(some, index.squeeze(dim), -1)]
-    e_shift = torch.where(mask, channel.theta * s + weight, -torch.inf).detach()
+    score = s
+    if getattr(channel, "relax", None) is not None:
+        score = (s.detach() + channel.relax).clamp_min(0) * (s - channel.relax)
+    e_shift = torch.where(mask, channel.theta * score + weight, -torch.inf).detach()
     e_shift = e_shift.amax(dim, keepdim=True) if s.shape[dim] else e_shift.sum(dim, keepdim=True)
     e_shift = torch.where(some.unsqueeze(dim), e_shift, 0.0)
-    z = torch.where(mask, channel.theta * s + weight - e_shift, 0.0)
+    z = torch.where(mask, channel.theta * score + weight - e_shift, 0.0)
     e = torch.where(mask, z.exp(), 0.0)
     total = e.sum(dim)
     safe = torch.where(some, total, 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from functools import lru_cache
@@ -122,6 +123,7 @@ class _Code:
 
     def _channel(self, channel: Channel, group: int) -> None:
         psi = PSI.index(channel.psi) if isinstance(channel, SUM) else 0
+        relax = channel.relax if isinstance(channel, LSE) else None
         shift = channel.shift if isinstance(channel, SUM) else None
         self.code += [
             _KINDS[type(channel)],
@@ -130,6 +132,7 @@ class _Code:
             group,
             self._value(getattr(channel, "theta", 1.0)),
             self._value(getattr(channel, "sign", 1.0)),
+            self._value(math.nan if relax is None else relax),
             -1 if shift is None else self._operand(channel.axis, shift, False),
             -1 if shift is None else self.program.shifts(channel.axis).index(shift),
         ]

@@ -1,7 +1,8 @@
 // One tile's H_ij = scale a_i b_j G_ij from its products <x_i, y_j>, and the sums over it. Included
 // once per instruction set.
 //
-//   G_ij = sum_c  gL theta e^(z_ij - L)  +  gE p (1 + theta (s_ij - E))  +  gH e^w sign psi'(u_ij)
+//   G_ij = sum_c  gL theta e^(z_ij - L) ([s_ij + m]_+ if paced)  +  gE p (1 + theta (s_ij - E))  +
+//   gH e^w sign psi'(u_ij)
 //               + gV sign [j = index]
 //
 // with L, gL, ... of row i for row channels, of column j for column channels; a mirrored tile,
@@ -12,11 +13,10 @@ struct Backward {
   const Problem<T>& problem;
   TileScratch<T> scratch;
 
-  // How the LSE channels of one group and theta enter a tile. With all L within kSpread of each
-  // other, e^(z - L) = e^(z - T) e^(T - L), and one exponential serves rows and columns.
+  // How the LSE channels of one group and like logits enter a tile. With all L within kSpread of
+  // each other, e^(z - L) = e^(z - T) e^(T - L), and one exponential serves rows and columns.
   struct Logs {
-    int group;
-    T theta;
+    Ref<T> like;
     bool shared;
     T middle;
     const T* column;  // shared: sum of gL theta e^(T - L_j)
@@ -29,9 +29,9 @@ struct Backward {
       if (c.kind != Kind::LSE || !c.grad_lse || c.theta == T(0)) continue;
       Logs* into = nullptr;
       for (Logs& l : found)
-        if (l.group == c.group && l.theta == c.theta) into = &l;
+        if (l.like->group == c.group && l.like->same_logits(c)) into = &l;
       if (into == nullptr) {
-        found.push_back(Logs{c.group, c.theta, false, 0, nullptr, {}, {}});
+        found.push_back(Logs{{&c}, false, 0, nullptr, {}, {}});
         into = &found.back();
       }
       if (!c.column || mirrored) into->rows.push_back({&c});
@@ -87,7 +87,7 @@ struct Backward {
         if (covered[k] == Cover::SOME)
           weight_row(problem.groups[k], i, t.j0, t.n, w_row), w = w_row;
         for (const Logs& l : logs)
-          if (l.group == static_cast<int>(k)) add_logs(l, t, i, s, w, z, g);
+          if (l.like->group == static_cast<int>(k)) add_logs(l, t, i, s, w, z, g);
         for (const Channel<T>& c : problem.channels)
           if (c.group == static_cast<int>(k)) add(c, t, i, mirrored, s, w, z, g);
       }
@@ -107,7 +107,7 @@ struct Backward {
     if (!found.fusable) return false;
     Pass pass{found, nullptr, mirrored, part};
     for (const Logs& l : logs)
-      if (l.group == found.logs && l.theta == T(1)) pass.logs = &l;
+      if (l.like->group == found.logs && l.like->direct()) pass.logs = &l;
     const Logs& l = *pass.logs;
     if (!l.shared && !(l.columns.empty() && l.rows.size() == 1)) return false;
     problem.b ? to_h<true>(t, pass) : to_h<false>(t, pass);
@@ -179,27 +179,36 @@ struct Backward {
   }
 
   void add_logs(const Logs& l, const Tile<T>& t, int64_t i, const T* s, const T* w, T* z, T* g) {
-    const T* v = s;
-    if (w || l.theta != T(1)) logits_row(s, w, l.theta, t.n, z), v = z;
+    const T *v = s, theta = l.like->theta, m = l.like->relax;
+    const bool paced = l.like->paced();
+    if (w || !l.like->direct()) logits_row(*l.like, s, w, t.n, z), v = z;
     if (l.shared) {
       T row = 0;
       for (const Ref<T>& c : l.rows) row += factor(*c, i, l.middle);
 #pragma omp simd
-      for (int64_t j = 0; j < t.n; ++j) g[j] += VecMath::exp(v[j] - l.middle) * (row + l.column[j]);
+      for (int64_t j = 0; j < t.n; ++j) {
+        const T slope = (row + l.column[j]) * (paced ? pace(s[j], m) : T(1));
+        const T e = VecMath::exp(v[j] - l.middle);
+        g[j] += e == T(0) ? T(0) : e * slope;
+      }
       return;
     }
     for (const Ref<T>& c : l.rows) {
-      const T lse = c->lse[i], slope = c->grad_lse[i] * l.theta;
+      const T lse = c->lse[i], slope = c->grad_lse[i] * theta;
       if (lse == T(-INFINITY) || slope == T(0)) continue;
 #pragma omp simd
-      for (int64_t j = 0; j < t.n; ++j) g[j] += slope * VecMath::exp(v[j] - lse);
+      for (int64_t j = 0; j < t.n; ++j) {
+        const T p = VecMath::exp(v[j] - lse) * slope;
+        g[j] += paced && p != T(0) ? p * pace(s[j], m) : p;
+      }
     }
     for (const Ref<T>& c : l.columns) {
       const T *lse = c->lse + t.j0, *grad = c->grad_lse + t.j0;
 #pragma omp simd
       for (int64_t j = 0; j < t.n; ++j) {
-        const T p = VecMath::exp(v[j] - lse[j]) * (l.theta * grad[j]);
-        g[j] += lse[j] == T(-INFINITY) ? T(0) : p;
+        const T p = VecMath::exp(v[j] - lse[j]) * (theta * grad[j]);
+        const T own = paced && p != T(0) ? p * pace(s[j], m) : p;
+        g[j] += lse[j] == T(-INFINITY) ? T(0) : own;
       }
     }
   }
@@ -219,7 +228,7 @@ struct Backward {
 
   void expect(const Channel<T>& c, const Tile<T>& t, int64_t i, bool by_column, const T* s,
               const T* w, T* z, T* g) {
-    logits_row(s, w, c.theta, t.n, z);
+    logits_row(c, s, w, t.n, z);
     for (int64_t j = 0; j < t.n; ++j) {
       const int64_t k = by_column ? t.j0 + j : i;
       const T lse = c.lse[k];

@@ -176,6 +176,7 @@ Problem<T> read_problem(const Operands& o, int64_t item) {
     c.group = static_cast<int>(read.next());
     c.theta = static_cast<T>(read.value());
     c.sign = static_cast<T>(read.value());
+    c.relax = static_cast<T>(read.value());
     c.shift = read.floats<T>(!c.column, item);
     c.slot = static_cast<int>(read.next());
     p.channels.push_back(c);

@@ -68,11 +68,12 @@ struct Forward {
     std::vector<Ref<T>> rows, columns;
   };
 
-  // The LSE channels of a group and theta, by the axes along which a tile adds to them.
-  Sides sides(int group, T theta, bool mirrored) const {
+  // The LSE channels of a group that share the logits of `like`, by the axes along which a tile
+  // adds to them.
+  Sides sides(const Channel<T>& like, bool mirrored) const {
     Sides found;
     for (const Channel<T>& c : problem.channels) {
-      if (c.group != group || c.kind != Kind::LSE || c.theta != theta) continue;
+      if (c.group != like.group || c.kind != Kind::LSE || !c.same_logits(like)) continue;
       if (!c.column || mirrored) found.rows.push_back({&c});
       if (c.column || mirrored) found.columns.push_back({&c});
     }
@@ -151,7 +152,7 @@ struct Forward {
 
   // ---- LSE and EXPECT -------------------------------------------------------------------------
 
-  // All such channels of a group; those of one theta share their logits and exponentials.
+  // All such channels of a group; those alike share their logits and exponentials.
   void logs(int g, const Tile<T>& t, const T* w, bool mirrored) {
     const std::vector<Channel<T>>& all = problem.channels;
     auto takes = [&](size_t k) {
@@ -160,24 +161,24 @@ struct Forward {
     for (size_t k = 0; k < all.size(); ++k) {
       if (!takes(k)) continue;
       bool first = true;
-      for (size_t e = 0; e < k; ++e) first &= !(takes(e) && all[e].theta == all[k].theta);
+      for (size_t e = 0; e < k; ++e) first &= !(takes(e) && all[e].same_logits(all[k]));
       if (!first) continue;
-      const T* z = logits(t, w, all[k].theta);
+      const T* z = logits(t, w, all[k]);
       T low = INFINITY, high = -INFINITY;
       spread(z, t, low, high);
       if (high == T(-INFINITY)) continue;
       for (size_t e = k; e < all.size(); ++e) {
-        if (!takes(e) || all[e].theta != all[k].theta || all[e].kind != Kind::EXPECT) continue;
+        if (!takes(e) || !all[e].same_logits(all[k]) || all[e].kind != Kind::EXPECT) continue;
         if (!all[e].column || mirrored) own_rows(all[e], t, z);
         if (all[e].column || mirrored) own_columns(all[e], t, z);
       }
-      plain(g, all[k].theta, t, z, mirrored, low, high);
+      plain(all[k], t, z, mirrored, low, high);
     }
   }
 
   // LSE channels alone: the case that nearly every loss is.
-  void plain(int g, T theta, const Tile<T>& t, const T* z, bool mirrored, T low, T high) {
-    const auto [rows, columns] = sides(g, theta, mirrored);
+  void plain(const Channel<T>& like, const Tile<T>& t, const T* z, bool mirrored, T low, T high) {
+    const auto [rows, columns] = sides(like, mirrored);
     if (rows.empty() && columns.empty()) return;
     if (!columns.empty() && !rows.empty() && high - low <= kSpread<T>) {
       shared(rows, columns, t, z, high);
@@ -187,10 +188,10 @@ struct Forward {
     for (const Ref<T>& c : columns) own_columns(*c, t, z);
   }
 
-  const T* logits(const Tile<T>& t, const T* w, T theta) {
-    if (w == nullptr && theta == T(1)) return t.s;
+  const T* logits(const Tile<T>& t, const T* w, const Channel<T>& c) {
+    if (w == nullptr && c.direct()) return t.s;
     for (int64_t r = 0; r < t.m; ++r)
-      logits_row(t.s + r * t.ld, w ? w + r * t.ld : nullptr, theta, t.n, scratch.z + r * t.ld);
+      logits_row(c, t.s + r * t.ld, w ? w + r * t.ld : nullptr, t.n, scratch.z + r * t.ld);
     return scratch.z;
   }
 

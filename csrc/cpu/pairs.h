@@ -167,7 +167,7 @@ Roles roles(const Problem<T>& p, const std::vector<Cover>& covered, const Asked&
   for (const Channel<T>& c : p.channels) {
     const Cover cover = covered[static_cast<size_t>(c.group)];
     if (cover == Cover::NONE || !asked(c)) continue;
-    const bool log = c.kind == Kind::LSE && c.theta == T(1);
+    const bool log = c.kind == Kind::LSE && c.direct();
     if (!log && !c.plain()) return Roles{};
     int& role = log ? found.logs : found.sums;
     if (role >= 0 && role != c.group) return Roles{};
@@ -213,11 +213,25 @@ void weigh_row(const Group<T>& group, const T* w, int64_t n, T* u) {
   }
 }
 
-// z = theta s + w, -inf wherever w is, whatever s is there.
+// [s + m]_+; NaN stays NaN.
 template <class T>
-void logits_row(const T* s, const T* w, T theta, int64_t n, T* z) {
+CL_INLINE T pace(T s, T m) {
+  return s + m < T(0) ? T(0) : s + m;
+}
+
+// z = theta s + w or, paced, theta [s + m]_+ (s - m) + w; -inf wherever w is, whatever s is there.
+template <class T>
+void logits_row(const Channel<T>& c, const T* s, const T* w, int64_t n, T* z) {
+  const T theta = c.theta, m = c.relax;
   if (theta == T(0)) {
     for (int64_t j = 0; j < n; ++j) z[j] = w ? w[j] : T(0);
+  } else if (c.paced()) {
+#pragma omp simd
+    for (int64_t j = 0; j < n; ++j) {
+      const T log_weight = w ? w[j] : T(0);
+      const T v = theta * pace(s[j], m) * (s[j] - m) + log_weight;
+      z[j] = log_weight == T(-INFINITY) ? log_weight : v;
+    }
   } else if (w == nullptr) {
 #pragma omp simd
     for (int64_t j = 0; j < n; ++j) z[j] = theta * s[j];

@@ -57,6 +57,7 @@ struct Channel {
   bool column = false;  // reduces rows, returns a value per column
   int group = 0;
   T theta = 1, sign = 1;
+  T relax = NAN;  // of an LSE: NaN for none
   const T* shift = nullptr;
   int slot = -1;  // which of the axis' shifts that is, in the order of `Program.shifts`
 
@@ -73,6 +74,13 @@ struct Channel {
   const T* grad = nullptr;
   const T* grad_lse = nullptr;
   double* dshift = nullptr;
+
+  bool paced() const { return relax == relax; }
+  // Whether its logits are the scores and the weights.
+  bool direct() const { return theta == T(1) && !paced(); }
+  bool same_logits(const Channel& c) const {
+    return theta == c.theta && (relax == c.relax || (!paced() && !c.paced()));
+  }
 
   // A sum of scores or a count: sign s, or 1.
   bool plain() const { return kind == Kind::SUM && psi <= 1 && shift == nullptr; }
@@ -115,7 +123,7 @@ struct Problem {
     for (const Group<T>& g : groups)
       if (!g.tests.empty() || !g.terms.empty()) return true;
     for (const Channel<T>& c : channels)
-      if (c.theta != T(1)) return true;
+      if (!c.direct()) return true;
     return false;
   }
 

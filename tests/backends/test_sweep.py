@@ -43,6 +43,7 @@ KINDS = {
     "lse 2.5": LSE(2.5),
     "lse -1": LSE(-1.0),
     "lse 0": LSE(0.0),
+    "lse relax": LSE(3.0, relax=0.25),
     **{psi: SUM(psi) for psi in PSI},
     "minus softplus": SUM("softplus", sign=-1.0),
     "minus step": SUM("step", sign=-1.0),
@@ -348,7 +349,7 @@ FEATURES = sorted(
         "symmetric",
         "shift",
         *(f"SUM {psi}" for psi in PSI),
-        *("LSE", "EXPECT", "MAX"),
+        *("LSE", "LSE relax", "EXPECT", "MAX"),
         *(f"test {op}" for op in ("eq", "ne", "lt", "within")),
         *(f"weight {k}" for k in ("row", "col", "distance", "differing", "form", "log_form")),
     }
@@ -360,6 +361,8 @@ def call_with(feature, device):
     kind = {c.kind: c for c in (LSE(), EXPECT(), MAX())}.get(feature, LSE())
     if feature.startswith("SUM "):
         kind = SUM(feature.removeprefix("SUM "))
+    if feature == "LSE relax":
+        kind = LSE(relax=0.25)
     if feature == "shift":
         kind = SUM("id", shift="margin")
     word = feature.split(" ")[-1]

@@ -3,6 +3,7 @@
 The backward recomputes the scores of a block and the gradient of the loss with respect to them,
 
     G_ij = sum_c  gL_i theta p_ij                               LSE,  p_ij = e^(theta s + w - L_i)
+                + gL_i theta [s_ij + m]_+ p_ij                   LSE with relax m
                 + gH_i e^w sign psi'(u_ij)                       SUM
                 + p_ij (gE_i (1 + theta (s_ij - E_i)) + gL_i theta)   EXPECT
                 + gV_i sign [j = index_i]                        MAX
@@ -67,6 +68,8 @@ def _softmax_gradient(
     if isinstance(channel, EXPECT) and live[0] is not None:
         deviation = block.s - block.along(channel.axis, out[0])
         slope = slope + live[0] * (1.0 + channel.theta * deviation)
+    if isinstance(channel, LSE) and channel.relax is not None:
+        slope = slope * block.pace(channel)
     return torch.where(p == 0, 0.0, p * slope)
 
 

@@ -113,12 +113,19 @@ class Block:
     def logits(self, channel: LSE | EXPECT) -> Tensor:
         """theta s + w, -inf where the pair is not allowed."""
         z = self.s if channel.theta == 1.0 else channel.theta * self.s
+        if isinstance(channel, LSE) and channel.relax is not None:
+            z = channel.theta * self.pace(channel) * (self.s - channel.relax)
         if channel.theta == 0.0:
             z = torch.zeros_like(self.s)
         weight, mask = self.log_weight(channel), self.allowed(channel)
         if weight is not None:
             z = torch.where(weight == NEG_INF, NEG_INF, z + weight)
         return z if mask is None else z.masked_fill(~mask, NEG_INF)
+
+    def pace(self, channel: LSE) -> Tensor:
+        """``[s + m]_+``, a constant to whoever differentiates."""
+        assert channel.relax is not None
+        return torch.relu(self.s.detach() + channel.relax)
 
     def argument(self, channel: SUM) -> Tensor:
         """u = sign (s - shift)."""
