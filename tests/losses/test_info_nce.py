@@ -2,12 +2,13 @@ from math import e, exp, log
 
 import pytest
 import torch
-from properties import E1, E2, close, every_check, gradients, tensor
-from torch.nn.functional import normalize
+from properties import E1, E2, close, every_check, gradients, queue_for, rows_of, tensor
+from torch.nn.functional import cross_entropy, normalize
 
 from contrastloss import InfoNCELoss
 from contrastloss.functional import info_nce
-from contrastloss.testing import Subject, check_loss
+from contrastloss.testing import Subject, check_loss, example
+from contrastloss.testing.checks import check_statistics
 
 
 class Shared(InfoNCELoss):
@@ -29,9 +30,28 @@ class Own(InfoNCELoss):
         return x, x + 2.0 * y, x[:, None] + 4.0 * k
 
 
+class Remembering(InfoNCELoss):
+    """With further negatives from a queue that is not full."""
+
+    def forward(self, x, y, **overrides):
+        return super().forward(x, y, memory=queue_for(x), **overrides)
+
+    @staticmethod
+    def reference(x, y, *, scale, bias):
+        s = scale * (x @ torch.cat([y, rows_of(queue_for(x))]).mT) + bias
+        return cross_entropy(s, torch.arange(len(x), device=x.device), reduction="none")
+
+    @staticmethod
+    def example(n, d, generator):
+        return example(InfoNCELoss, n, d, generator)
+
+
 @every_check
-@pytest.mark.parametrize("cls", [InfoNCELoss, Shared, Own])
+@pytest.mark.parametrize("cls", [InfoNCELoss, Shared, Own, Remembering])
 def test_properties(check, cls, device, backend):
+    if check is check_statistics and cls is Remembering:
+        pytest.skip("those of a memory: tests/test_memory.py")
+    queue_for(torch.zeros(1, 19, device=device))  # what is compiled cannot make it
     check(Subject(cls, {}, device, backend))
 
 
