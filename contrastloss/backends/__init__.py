@@ -2,13 +2,17 @@
 
 from .call import Gradients, PairCall, mask, stat_dtype
 from .choose import available, choose
+from .network import DISTRIBUTIONS, NETWORKS, SortCall
 from .reference.noise import gumbel
 from .selection import Selection, position_keys
 
 __all__ = [
+    "DISTRIBUTIONS",
+    "NETWORKS",
     "Gradients",
     "PairCall",
     "Selection",
+    "SortCall",
     "available",
     "choose",
     "gumbel",

@@ -8,8 +8,11 @@ from typing import Any
 
 from . import cpu, reference, triton
 from .call import PairCall
+from .network import SortCall
 
 __all__ = ["BACKENDS", "available", "choose"]
+
+Call = PairCall | SortCall
 
 #: In order of preference. Each offers ``missing() -> str | None`` (why this machine lacks it),
 #: ``why_not(call) -> str | None`` (why it cannot serve a call), ``slow(call) -> bool`` (whether
@@ -26,13 +29,13 @@ def available() -> dict[str, str | None]:
     return {name: backend.missing() for name, backend in BACKENDS.items()}
 
 
-def _reason(backend: ModuleType, function: str, call: PairCall) -> str | None:
+def _reason(backend: ModuleType, function: str, call: Call) -> str | None:
     if not hasattr(backend, function):
         return f"it does not have {function}"
     return backend.missing() or backend.why_not(call)
 
 
-def choose(call: PairCall, function: str, name: str | None = None) -> Callable[..., Any]:
+def choose(call: Call, function: str, name: str | None = None) -> Callable[..., Any]:
     """``function`` of the backend called ``name``, or of the first one that serves ``call``.
 
     Raises:

@@ -6,11 +6,13 @@ from .merge import merge, merge_topk
 from .pair_stats import PairStats, pair_stats
 from .pair_topk import PairTopK, pair_topk
 from .results import TopK
+from .sort_network import SortNetwork, sort_network
 
 __all__ = [
     "GatherScores",
     "PairStats",
     "PairTopK",
+    "SortNetwork",
     "TopK",
     "gather_scores",
     "inverse_norm",
@@ -18,4 +20,5 @@ __all__ = [
     "merge_topk",
     "pair_stats",
     "pair_topk",
+    "sort_network",
 ]

@@ -14,6 +14,7 @@ from ..call import Gradients, PairCall
 from ..selection import Selection
 from . import backward, double_backward, forward, gather, topk
 from .maths import inverse_norm
+from .sort import sort_network_backward, sort_network_forward
 
 __all__ = [
     "gather_scores_backward",
@@ -25,6 +26,8 @@ __all__ = [
     "pair_stats_forward",
     "pair_topk",
     "slow",
+    "sort_network_backward",
+    "sort_network_forward",
     "why_not",
 ]
 

@@ -1,0 +1,76 @@
+"""Sorting networks, and the one form in which a call of ``sort_network`` reaches a backend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from torch import Tensor
+
+from .call import stat_dtype
+
+__all__ = ["DISTRIBUTIONS", "NETWORKS", "SortCall", "layers"]
+
+Comparator = tuple[int, int]
+
+#: cumulative distribution functions that a relaxed comparator may swap by
+DISTRIBUTIONS = ("cauchy", "logistic", "logistic_phi", "gaussian", "reciprocal", "optimal")
+NETWORKS = ("odd_even", "bitonic")
+
+
+@lru_cache(maxsize=256)
+def layers(network: str, n: int) -> tuple[tuple[Comparator, ...], ...]:
+    """The comparators (a, b) of every layer; a is where the smaller one goes."""
+    return _odd_even(n) if network == "odd_even" else _bitonic(n)
+
+
+def _odd_even(n: int) -> tuple[tuple[Comparator, ...], ...]:
+    return tuple(tuple((i, i + 1) for i in range(layer % 2, n - 1, 2)) for layer in range(n))
+
+
+def _bitonic(n: int) -> tuple[tuple[Comparator, ...], ...]:
+    """Batcher's network of the next power of two without its first wires, which would carry the
+    smallest numbers."""
+    blocks = (n - 1).bit_length()
+    missing, found = (1 << blocks) - n, []
+    for block in range(blocks):
+        for stride in (1 << k for k in reversed(range(block + 1))):
+            layer = []
+            for a in range(missing, 1 << blocks):
+                if a & stride:
+                    continue
+                ends = a - missing, a + stride - missing
+                layer.append(ends[::-1] if a >> (block + 1) & 1 else ends)
+            found.append(tuple(layer))
+    return tuple(found)
+
+
+@dataclass(eq=False)
+class SortCall:
+    """A network relaxed by a distribution F: its comparator (a, b) turns x into
+
+        ``x_a' = w x_a + (1 - w) x_b,  x_b' = (1 - w) x_a + w x_b,  w = F(beta (x_b - x_a))``
+
+    which is ``W x`` with a symmetric W. All of them make P: ``sorted = x P``, and rank masses are
+    ``P t = W_1 (W_2 ... (W_C t))``.
+    """
+
+    #: (R, n), in the statistics' dtype, as everything that follows
+    x: Tensor
+    #: (R, T, n), or (1, T, n) for the same t in every row; T may be 0
+    t: Tensor
+    #: beta, (R,)
+    steepness: Tensor
+    art_lambda: float
+    network: str
+    distribution: str
+
+    features = frozenset({"sort"})
+
+    @cached_property
+    def comparators(self) -> tuple[Comparator, ...]:
+        return tuple(pair for layer in layers(self.network, self.x.shape[1]) for pair in layer)
+
+    @property
+    def compute_dtype(self):
+        return stat_dtype(self.x)

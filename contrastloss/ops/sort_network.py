@@ -1,0 +1,220 @@
+"""``sort_network``: rows through a relaxed sorting network, without its permutation matrix."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..backends import DISTRIBUTIONS, NETWORKS, SortCall, choose, mask, stat_dtype
+from .check import check_device, shape
+from .form import no_transforms, plain, without_autocast
+
+__all__ = ["SortNetwork", "sort_network"]
+
+
+def sort_network(
+    x: Tensor,
+    t: Tensor | None = None,
+    *,
+    steepness: Tensor | float = 10.0,
+    network: str = "odd_even",
+    distribution: str = "cauchy",
+    art_lambda: float = 0.25,
+    backend: str | None = None,
+) -> tuple[Tensor, Tensor]:
+    r"""Rows sorted by a network of relaxed comparators, and rank masses of theirs.
+
+    A comparator of wires a and b mixes what they carry with the weight
+    :math:`w = F(\beta (x_b - x_a))`:
+
+    .. math:: x_a' = w x_a + (1 - w) x_b, \qquad x_b' = (1 - w) x_a + w x_b.
+
+    All comparators together are a doubly stochastic matrix P with ``sorted = x @ P``: ``P[i, r]``
+    is how much of input i arrives at rank r. ``P t`` is found by sweeping t backwards through the
+    network, in O(n) memory per row and O(1) per comparator, and P never exists.
+
+    Args:
+        x: (..., n), of a floating dtype, n at least 1.
+        t: vectors over ranks, (..., T, n) or (T, n) for all rows alike; None for none.
+        steepness: beta, positive: a number, a 0-dim tensor or one that expands to (...).
+        network: ``'odd_even'`` (n layers) or ``'bitonic'`` (about log2(n)^2 / 2 layers).
+        distribution: F: ``'cauchy'``, ``'logistic'``, ``'logistic_phi'`` (the logistic of
+            ``v / |delta|^art_lambda``), ``'gaussian'``, ``'reciprocal'`` or ``'optimal'``.
+        art_lambda: of ``'logistic_phi'``, 0.25.
+        backend: the name of a backend; None chooses.
+
+    Returns:
+        Sorted rows (..., n) and masses ``P t`` (..., T, n), in fp32 (fp64 for fp64). Gradients flow
+        to x, t and steepness; nothing but these is kept for the backward pass.
+
+    Raises:
+        TypeError, ValueError: an argument's dtype, shape, device or value is wrong, or (on a CPU)
+            x holds NaN; the message names it.
+        RuntimeError: ``backend`` was named and cannot serve; with the reason.
+
+    Source: Petersen et al., Monotonic Differentiable Sorting Networks, 2022.
+    """
+    no_transforms("sort_network")
+    _check(x, network, distribution, art_lambda)
+    stat, lead, n = stat_dtype(x), x.shape[:-1], x.shape[-1]
+    rows = lead.numel()
+    flat = x.to(stat).reshape(rows, n)
+    beta = _steepness(steepness, x).to(stat).expand(lead).reshape(rows)
+    if t is None:
+        masses = flat.new_empty(1, 0, n)
+    else:
+        masses = _check_masses(t, x).to(stat)
+        shared = masses.ndim == 2 and not masses.requires_grad
+        masses = masses[None] if shared else masses.expand(*lead, -1, n).flatten(0, -3)
+        masses = masses if lead or shared else masses[None]
+    settings = (float(art_lambda), network, distribution, backend)
+    if plain(x):
+        found = SortNetwork.apply(settings, flat, masses, beta)
+    else:
+        found = torch.ops.contrastloss.sort_network(flat, masses, beta, *settings)
+    return found[0].reshape(x.shape), found[1].reshape(*lead, -1, n)
+
+
+def _check(x: Tensor, network: str, distribution: str, art_lambda: float) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x: got {type(x).__name__}, expected a tensor")
+    if not x.is_floating_point():
+        raise TypeError(f"x: got dtype {x.dtype}, expected a floating one")
+    if x.ndim < 1 or x.shape[-1] < 1:
+        raise ValueError(f"x: got shape {shape(x)}, expected (..., n) with n at least 1")
+    if network not in NETWORKS:
+        raise ValueError(f"network: got {network!r}, expected one of {', '.join(NETWORKS)}")
+    if distribution not in DISTRIBUTIONS:
+        expected = ", ".join(DISTRIBUTIONS)
+        raise ValueError(f"distribution: got {distribution!r}, expected one of {expected}")
+    if not 0.0 <= art_lambda < 1.0:
+        raise ValueError(f"art_lambda: got {art_lambda}, expected a number in [0, 1)")
+
+
+def _steepness(value: Tensor | float, x: Tensor) -> Tensor:
+    if isinstance(value, Tensor):
+        if not value.is_floating_point():
+            raise TypeError(f"steepness: got dtype {value.dtype}, expected a floating one")
+        check_device("steepness", value, "x", x)
+        return value
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"steepness: got {type(value).__name__}, expected a number or a tensor")
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"steepness: got {value}, expected a positive number")
+    return torch.full((), value, dtype=stat_dtype(x), device=x.device)
+
+
+def _check_masses(t: Tensor, x: Tensor) -> Tensor:
+    if not isinstance(t, Tensor) or not t.is_floating_point():
+        got = f"dtype {t.dtype}" if isinstance(t, Tensor) else type(t).__name__
+        raise TypeError(f"t: got {got}, expected a floating tensor")
+    check_device("t", t, "x", x)
+    lead = x.shape[:-1]
+    if t.ndim < 2 or t.shape[-1] != x.shape[-1] or t.shape[:-2] not in ((), lead):
+        raise ValueError(f"t: got shape {shape(t)}, expected (T, n) or (..., T, n) as x {shape(x)}")
+    return t
+
+
+# ---- between the schema and the backends ---------------------------------------------------------
+
+
+def _call(
+    x: Tensor, t: Tensor, steepness: Tensor, art_lambda: float, network: str, distribution: str
+) -> SortCall:
+    return SortCall(x, t, steepness, art_lambda, network, distribution)
+
+
+def forward(*args: Any) -> tuple[Tensor, Tensor]:
+    call = _call(*args[:6])
+    if call.x.device.type == "cpu" and call.x.isnan().any():
+        raise ValueError("x: got NaN, expected numbers, which have an order")
+    run = choose(call, "sort_network_forward", args[6])
+    return without_autocast(call.x.device.type, run, call)
+
+
+def backward(*args: Any) -> list[Tensor]:
+    """Gradients of what ``needs`` marks of x, t and steepness."""
+    call, (grad_sorted, grad_mass, needs) = _call(*args[:6]), args[7:]
+    run = choose(call, "sort_network_backward", args[6])
+    wanted = [bool(needs >> k & 1) for k in range(3)]
+    found = without_autocast(call.x.device.type, run, call, grad_sorted, grad_mass, wanted)
+    return [grad for grad in found if grad is not None]
+
+
+def _fake_forward(x: Tensor, t: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x), x.new_empty(x.shape[0], t.shape[1], x.shape[1])
+
+
+def _fake_backward(*args: Any) -> list[Tensor]:
+    return [torch.empty_like(args[k]) for k in range(3) if args[-1] >> k & 1]
+
+
+# ---- autograd ------------------------------------------------------------------------------------
+
+
+def _gradients(ctx: Any, grads: Sequence[Tensor | None], needed: Sequence[bool]) -> list:
+    x, t, steepness = ctx.saved_tensors
+    shapes = (x.shape, (x.shape[0], t.shape[1], x.shape[1]))
+    full = [x.new_zeros(s) if g is None else g for g, s in zip(grads, shapes, strict=True)]
+    needs = mask(needed)
+    run: Any = torch.ops.contrastloss.sort_network_backward
+    if plain(x) and not torch.is_grad_enabled():
+        run = backward
+    found = iter(run(x, t, steepness, *ctx.settings, *full, needs))
+    return [next(found) if needs >> k & 1 else None for k in range(3)]
+
+
+class SortNetwork(torch.autograd.Function):
+    """``apply(settings, x, t, steepness)`` with settings (art_lambda, network, distribution,
+    backend), x (R, n), t (R, T, n) or (1, T, n) and steepness (R,)."""
+
+    @staticmethod
+    def forward(ctx: Any, settings: tuple, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(*tensors)
+        ctx.settings = settings
+        return forward(*tensors, *settings)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        return (None, *_gradients(ctx, grads, ctx.needs_input_grad[1:]))
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        raise RuntimeError("sort_network: forward-mode derivatives are not implemented")
+
+
+def _setup(ctx: Any, inputs: Sequence[Any], output: Any) -> None:
+    ctx.save_for_backward(*inputs[:3])
+    ctx.settings = inputs[3:]
+
+
+def _op_backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+    return (*_gradients(ctx, grads, ctx.needs_input_grad[:3]), None, None, None, None)
+
+
+def _no_second(ctx: Any, *grads: Any) -> Any:
+    raise RuntimeError("sort_network: second derivatives are not implemented")
+
+
+def _register() -> None:
+    names = ("contrastloss::sort_network", "contrastloss::sort_network_backward")
+    operands = "Tensor x, Tensor t, Tensor steepness, float art_lambda, str network, "
+    operands += "str distribution, str? backend"
+    schemas = (
+        f"({operands}) -> (Tensor, Tensor)",
+        f"({operands}, Tensor grad_sorted, Tensor grad_mass, int needs) -> Tensor[]",
+    )
+    runs, fakes = (forward, backward), (_fake_forward, _fake_backward)
+    for name, schema, run, fake in zip(names, schemas, runs, fakes, strict=True):
+        torch.library.define(name, schema, tags=(torch.Tag.pt2_compliant_tag,))
+        torch.library.impl(name, "CompositeExplicitAutograd", run)
+        torch.library.register_fake(name, fake)
+    torch.library.register_autograd(names[0], _op_backward, setup_context=_setup)
+    torch.library.register_autograd(names[1], _no_second)
+
+
+_register()
