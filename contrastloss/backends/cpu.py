@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..channel import COL, EXPECT, INDEX, LSE, MAX, PSI, ROW, SUM, Axis, Channel, Program, Term
 from .call import Gradients, PairCall, mask
+from .network import DISTRIBUTIONS, SortCall, layers
 from .selection import Selection
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "pair_stats_forward",
     "pair_topk",
     "slow",
+    "sort_network_backward",
+    "sort_network_forward",
     "why_not",
 ]
 
@@ -49,6 +52,14 @@ torch.library.define(
     "contrastloss::cpu_topk",
     f"({_CALL}, int k, Tensor? lower, Tensor? upper, Tensor[] ignore, Tensor? row_keys, "
     "Tensor? col_keys, float beta) -> Tensor[]",
+)
+_SORT = (
+    "Tensor x, Tensor t, Tensor steepness, Tensor ends, float art_lambda, int distribution, int isa"
+)
+torch.library.define("contrastloss::cpu_sort", f"({_SORT}) -> Tensor[]")
+torch.library.define(
+    "contrastloss::cpu_sort_backward",
+    f"({_SORT}, Tensor grad_sorted, Tensor grad_mass, int needs) -> Tensor[]",
 )
 torch.library.define("contrastloss::cpu_gather", f"({_CALL}, Tensor index) -> Tensor")
 torch.library.define(
@@ -260,6 +271,37 @@ def gather_scores_backward(
         *_arguments(call), index.contiguous(), grad.contiguous(), wanted
     )
     return _named(call, found, needs)
+
+
+@lru_cache(maxsize=64)
+def _comparators(network: str, n: int) -> Tensor:
+    pairs = [pair for layer in layers(network, n) for pair in layer]
+    return torch.tensor(pairs, dtype=torch.int32).reshape(-1, 2)
+
+
+def _sort_arguments(call: SortCall) -> tuple:
+    ends = _comparators(call.network, call.x.shape[1])
+    distribution = DISTRIBUTIONS.index(call.distribution)
+    tensors = (v.contiguous() for v in (call.x, call.t, call.steepness))
+    return (*tensors, ends, call.art_lambda, distribution, _level())
+
+
+def sort_network_forward(call: SortCall) -> tuple[Tensor, Tensor]:
+    """Sorted rows (R, n) and masses P t (R, T, n)."""
+    values, mass = torch.ops.contrastloss.cpu_sort(*_sort_arguments(call))
+    return values, mass
+
+
+def sort_network_backward(
+    call: SortCall, grad_sorted: Tensor, grad_mass: Tensor, needs: Sequence[bool]
+) -> tuple[Tensor | None, ...]:
+    """Gradients of x, t and steepness; None where ``needs`` has no flag."""
+    found = iter(
+        torch.ops.contrastloss.cpu_sort_backward(
+            *_sort_arguments(call), grad_sorted.contiguous(), grad_mass.contiguous(), mask(needs)
+        )
+    )
+    return tuple(next(found) if need else None for need in needs)
 
 
 def _named(call: PairCall, found: Sequence[Tensor], needs: frozenset[str]) -> Gradients:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 from torch import Tensor
-
-from .call import stat_dtype
 
 __all__ = ["DISTRIBUTIONS", "NETWORKS", "SortCall", "layers"]
 
@@ -66,11 +64,3 @@ class SortCall:
     distribution: str
 
     features = frozenset({"sort"})
-
-    @cached_property
-    def comparators(self) -> tuple[Comparator, ...]:
-        return tuple(pair for layer in layers(self.network, self.x.shape[1]) for pair in layer)
-
-    @property
-    def compute_dtype(self):
-        return stat_dtype(self.x)

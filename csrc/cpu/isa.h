@@ -14,5 +14,6 @@
 #include "noise.h"
 #include "topk.h"
 #include "gather.h"
+#include "sort.h"
 #include "routines.h"
 // clang-format on

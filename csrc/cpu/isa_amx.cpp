@@ -68,8 +68,8 @@ const Engine amx_engine = {
     "amx",
     supported,
     true,
-    {run<false>, run<true>, topk, gather<float>, gather_backward<float>, inverse_norms<float>,
-     remove_radial<float>},
+    {run<false>, run<true>, topk, gather<float>, gather_backward<float>, sort_network<float, false>,
+     sort_network<float, true>, inverse_norms<float>, remove_radial<float>},
     routines<double, Panels<double>>(),
 };
 }  // namespace contrastloss::cpu

@@ -176,6 +176,31 @@ struct Places {
   const T* grad = nullptr;  // the backward pass's input
 };
 
+// In the order of DISTRIBUTIONS in contrastloss/backends/network.py.
+enum class Swap : int { CAUCHY, LOGISTIC, LOGISTIC_PHI, GAUSSIAN, RECIPROCAL, OPTIMAL };
+
+// Rows through a relaxed sorting network.
+template <class T>
+struct SortProblem {
+  int64_t rows = 0, wires = 0, masses = 0, comparators = 0;
+  const int32_t* ends = nullptr;  // (a, b) of every comparator
+  bool shared = false;            // t is the same for all rows
+  const T* x = nullptr;           // (rows, wires)
+  const T* t = nullptr;           // (rows, masses, wires), or (masses, wires)
+  const T* beta = nullptr;        // (rows)
+  T art_lambda = 0;
+  Swap swap = Swap::CAUCHY;
+
+  T* sorted = nullptr;  // the forward pass's results
+  T* mass = nullptr;
+
+  const T* grad_sorted = nullptr;  // the backward pass's inputs and results; null: not wanted
+  const T* grad_mass = nullptr;
+  T* dx = nullptr;
+  T* dt = nullptr;
+  T* dbeta = nullptr;
+};
+
 // Runs f(context, k) for k in [0, n) on the caller's threads.
 using Parallel = void (*)(int64_t n, void (*f)(void*, int64_t), void* context);
 
@@ -187,6 +212,8 @@ struct Routines {
   void (*topk)(const Problem<T>&, const Selection<T>&, int threads, Parallel);
   void (*gather)(const Problem<T>&, const Places<T>&, int threads, Parallel);
   void (*gather_backward)(const Problem<T>&, const Places<T>&, int threads, Parallel);
+  void (*sort)(const SortProblem<T>&, int threads, Parallel);
+  void (*sort_backward)(const SortProblem<T>&, int threads, Parallel);
   // 1 / max(|x_i|, 1e-12), 0 for a zero row
   void (*inverse_norms)(const Matrix& x, T* out, int threads, Parallel);
   // from gradients of the unit vectors r x, `multiplied` by r or not, to those of x

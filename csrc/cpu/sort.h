@@ -1,0 +1,237 @@
+// Relaxed sorting networks. Included once per instruction set.
+//
+// A comparator (a, b) with delta = x_b - x_a and w = F(beta delta) applies the symmetric matrix W
+//
+//   x_a' = x_b - w delta,   x_b' = x_a + w delta
+//
+// to what its two wires carry. All together are P: sorted = x P, and P t = W_1 (W_2 ... (W_C t)).
+// A block of rows is handled at once, a row per lane: wire i of all of them is one vector.
+//
+// Backward, from gradients r of the sorted row and g of P t:
+//   x up,      keeping delta and w of every comparator
+//   t down,    keeping e = v_b - v_a in front of every comparator
+//   g up:      dw += (g_b - g_a) e, g <- W g; what arrives is dt
+//   r down:    dw += (r_b - r_a) delta, r <- W r, then r_a -= F' dw and r_b += F' dw; that is dx
+
+template <class T, int W>
+struct Lanes {
+  T at[W];
+};
+
+// w = F(beta delta), and its derivatives by delta and by beta.
+template <class T, Swap S>
+struct Relaxed {
+  T beta, art_lambda;
+
+  CL_INLINE T weight(T delta) const {
+    const T v = beta * delta;
+    if (S == Swap::CAUCHY) return VecMath::atan(v) * T(0.31830988618379067) + T(0.5);
+    if (S == Swap::LOGISTIC) return VecMath::sigmoid(v);
+    if (S == Swap::LOGISTIC_PHI) return VecMath::sigmoid(v * damping(delta));
+    if (S == Swap::GAUSSIAN) return T(0.5) * std::erfc(v * T(-0.70710678118654752));
+    if (S == Swap::RECIPROCAL) return T(0.5) * (v / (T(2) + std::fabs(v)) + T(1));
+    const T far = std::fabs(v) < T(0.25) ? T(0.25) : std::fabs(v), rest = T(1) / (T(16) * far);
+    return std::fabs(v) <= T(0.25) ? v + T(0.5) : v > T(0) ? T(1) - rest : rest;
+  }
+
+  // F'(v), of LOGISTIC_PHI that by its damped argument
+  CL_INLINE T density(T delta, T w) const {
+    const T v = beta * delta;
+    if (S == Swap::CAUCHY) return T(0.31830988618379067) / (T(1) + v * v);
+    if (S == Swap::LOGISTIC || S == Swap::LOGISTIC_PHI) return w * (T(1) - w);
+    if (S == Swap::GAUSSIAN) return T(0.39894228040143268) * VecMath::exp(v * v * T(-0.5));
+    const T far = T(2) + std::fabs(v);
+    if (S == Swap::RECIPROCAL) return T(1) / (far * far);
+    return std::fabs(v) <= T(0.25) ? T(1) : T(1) / (T(16) * v * v);
+  }
+
+  CL_INLINE void slopes(T delta, T w, T& by_delta, T& by_beta) const {
+    const T f = density(delta, w);
+    by_delta = f * beta;
+    by_beta = f * delta;
+    if (S != Swap::LOGISTIC_PHI) return;
+    const T damped = damping(delta), size = std::fabs(delta);
+    by_delta *= damped * (T(1) - art_lambda * size / (size + kEps));
+    by_beta *= damped;
+  }
+
+ private:
+  static constexpr T kEps = T(1e-10);
+  T damping(T delta) const { return std::pow(std::fabs(delta) + kEps, -art_lambda); }
+};
+
+template <class T, int W, Swap S>
+struct SortBlock {
+  using Vec = Lanes<T, W>;
+  const SortProblem<T>& p;
+  const int64_t n = p.wires, comparators = p.comparators;
+  Vec *x, *v, *g, *r, *delta, *w, *e, *dw;
+  Vec beta, dbeta;
+  int64_t first = 0, rows = 0;
+
+  SortBlock(const SortProblem<T>& problem, bool backward) : p(problem) {
+    const int64_t bytes = layout(Carver(), backward);
+    layout(Carver(scratch(bytes)), backward);
+  }
+
+  static int64_t bytes(const SortProblem<T>& p, bool backward) {
+    const int64_t kept = backward ? 4 * p.comparators : p.comparators;
+    return (4 * p.wires + kept) * int64_t(sizeof(Vec));
+  }
+
+  int64_t layout(Carver memory, bool backward) {
+    for (Vec** wires : {&x, &v, &g, &r}) *wires = memory.take<Vec>(n);
+    w = memory.take<Vec>(comparators);
+    if (backward)
+      for (Vec** kept : {&delta, &e, &dw}) *kept = memory.take<Vec>(comparators);
+    return memory.used();
+  }
+
+  int a(int64_t c) const { return p.ends[2 * c]; }
+  int b(int64_t c) const { return p.ends[2 * c + 1]; }
+
+  // Rows of `from`, `stride` apart, to wires; lanes without a row carry zeros.
+  void load(const T* from, int64_t stride, Vec* to) const {
+    for (int64_t i = 0; i < n; ++i)
+      for (int64_t l = 0; l < W; ++l) to[i].at[l] = l < rows ? from[l * stride + i] : T(0);
+  }
+  void store(const Vec* from, T* to, int64_t stride) const {
+    for (int64_t l = 0; l < rows; ++l)
+      for (int64_t i = 0; i < n; ++i) to[l * stride + i] = from[i].at[l];
+  }
+
+  void begin(int64_t row) {
+    first = row;
+    rows = std::min<int64_t>(W, p.rows - row);
+    for (int64_t l = 0; l < W; ++l) beta.at[l] = l < rows ? p.beta[row + l] : T(1);
+    load(p.x + row * n, n, x);
+  }
+
+  void sort(bool keep) {
+    for (int64_t c = 0; c < comparators; ++c) {
+      Vec &low = x[a(c)], &high = x[b(c)], &weight = w[c];
+      Vec* kept = keep ? &delta[c] : nullptr;
+#pragma omp simd
+      for (int l = 0; l < W; ++l) {
+        const T d = high.at[l] - low.at[l];
+        const T f = Relaxed<T, S>{beta.at[l], p.art_lambda}.weight(d);
+        weight.at[l] = f;
+        const T moved = f * d, up = low.at[l] + moved;
+        low.at[l] = high.at[l] - moved;
+        high.at[l] = up;
+        if (kept) kept->at[l] = d;
+      }
+    }
+  }
+
+  // W of comparator c to `wires`; the difference that stood there goes to `kept`.
+  CL_INLINE void mix(int64_t c, Vec* wires, Vec* kept) const {
+    Vec &low = wires[a(c)], &high = wires[b(c)];
+    const Vec& weight = w[c];
+#pragma omp simd
+    for (int l = 0; l < W; ++l) {
+      const T d = high.at[l] - low.at[l], moved = weight.at[l] * d, up = low.at[l] + moved;
+      low.at[l] = high.at[l] - moved;
+      high.at[l] = up;
+      if (kept) kept->at[l] = d;
+    }
+  }
+
+  void load_mass(int64_t t) const {
+    const int64_t per_row = p.masses * n;
+    const T* from = p.t + t * n + (p.shared ? 0 : first * per_row);
+    load(from, p.shared ? 0 : per_row, v);
+  }
+
+  void forward(int64_t row) {
+    begin(row);
+    sort(false);
+    store(x, p.sorted + row * n, n);
+    for (int64_t t = 0; t < p.masses; ++t) {
+      load_mass(t);
+      for (int64_t c = comparators - 1; c >= 0; --c) mix(c, v, nullptr);
+      store(v, p.mass + (row * p.masses + t) * n, p.masses * n);
+    }
+  }
+
+  void backward(int64_t row) {
+    begin(row);
+    sort(true);
+    for (int64_t c = 0; c < comparators; ++c) dw[c] = Vec{};
+    dbeta = Vec{};
+    for (int64_t t = 0; t < p.masses; ++t) {
+      load_mass(t);
+      for (int64_t c = comparators - 1; c >= 0; --c) mix(c, v, &e[c]);
+      load(p.grad_mass + (row * p.masses + t) * n, p.masses * n, g);
+      for (int64_t c = 0; c < comparators; ++c) {
+        Vec difference;
+        mix(c, g, &difference);
+        for (int l = 0; l < W; ++l) dw[c].at[l] += difference.at[l] * e[c].at[l];
+      }
+      if (p.dt) store(g, p.dt + (row * p.masses + t) * n, p.masses * n);
+    }
+    load(p.grad_sorted + row * n, n, r);
+    for (int64_t c = comparators - 1; c >= 0; --c) {
+      Vec difference;
+      mix(c, r, &difference);
+      Vec &low = r[a(c)], &high = r[b(c)];
+#pragma omp simd
+      for (int l = 0; l < W; ++l) {
+        const T total = dw[c].at[l] + difference.at[l] * delta[c].at[l];
+        T by_delta, by_beta;
+        Relaxed<T, S>{beta.at[l], p.art_lambda}.slopes(delta[c].at[l], w[c].at[l], by_delta,
+                                                       by_beta);
+        low.at[l] -= by_delta * total;
+        high.at[l] += by_delta * total;
+        dbeta.at[l] += by_beta * total;
+      }
+    }
+    if (p.dx) store(r, p.dx + row * n, n);
+    for (int64_t l = 0; p.dbeta && l < rows; ++l) p.dbeta[row + l] = dbeta.at[l];
+  }
+};
+
+template <class T, int W, Swap S, bool BACKWARD>
+void sort_rows(const SortProblem<T>& problem, int threads, Parallel parallel) {
+  struct Context {
+    const SortProblem<T>& problem;
+    int64_t blocks, parts;
+  } context{problem, (problem.rows + W - 1) / W, 1};
+  const double work = double(problem.rows) * double(problem.comparators) *
+                      double(problem.masses + 2) * (BACKWARD ? 3 : 1) / 4e4;
+  context.parts = std::clamp<int64_t>(static_cast<int64_t>(work), 1,
+                                      std::min<int64_t>(threads, context.blocks));
+  auto part = [](void* self, int64_t k) {
+    const Context& c = *static_cast<Context*>(self);
+    SortBlock<T, W, S> block(c.problem, BACKWARD);
+    for (int64_t i = c.blocks * k / c.parts; i < c.blocks * (k + 1) / c.parts; ++i)
+      BACKWARD ? block.backward(i * W) : block.forward(i * W);
+  };
+  parallel(context.parts, part, &context);
+}
+
+template <class T, bool BACKWARD, Swap S>
+void sort_by(const SortProblem<T>& problem, int threads, Parallel parallel) {
+  constexpr int kLanes = kVectorBytes / sizeof(T);
+  constexpr int64_t kMost = int64_t(64) << 20;
+  if (problem.rows == 0) return;
+  if (SortBlock<T, kLanes, S>::bytes(problem, BACKWARD) <= kMost) {
+    sort_rows<T, kLanes, S, BACKWARD>(problem, threads, parallel);
+  } else {  // so long that a row for each lane would take too much memory
+    sort_rows<T, 1, S, BACKWARD>(problem, threads, parallel);
+  }
+}
+
+template <class T, bool BACKWARD>
+void sort_network(const SortProblem<T>& problem, int threads, Parallel parallel) {
+  switch (problem.swap) {
+    case Swap::CAUCHY: return sort_by<T, BACKWARD, Swap::CAUCHY>(problem, threads, parallel);
+    case Swap::LOGISTIC: return sort_by<T, BACKWARD, Swap::LOGISTIC>(problem, threads, parallel);
+    case Swap::LOGISTIC_PHI:
+      return sort_by<T, BACKWARD, Swap::LOGISTIC_PHI>(problem, threads, parallel);
+    case Swap::GAUSSIAN: return sort_by<T, BACKWARD, Swap::GAUSSIAN>(problem, threads, parallel);
+    case Swap::RECIPROCAL:
+      return sort_by<T, BACKWARD, Swap::RECIPROCAL>(problem, threads, parallel);
+    case Swap::OPTIMAL: return sort_by<T, BACKWARD, Swap::OPTIMAL>(problem, threads, parallel);
+  }
+}
