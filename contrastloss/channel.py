@@ -211,8 +211,9 @@ class Channel:
 class LSE(Channel):
     """``log sum exp(theta s + w)``; ``theta=0`` is the log of the weighted count.
 
-    With ``relax`` m the exponent is ``theta [s + m]_+ (s - m) + w``, in which the pace ``[s + m]_+``
-    carries no gradient: a pair counts the less, the nearer it is to its optimum -m (circle loss).
+    With ``relax`` m the exponent is ``theta [s + m]_+ (s - m) + w``, and the pace ``[s + m]_+`` in
+    it carries no gradient: the nearer a pair is to its optimum -m, the less it counts (circle
+    loss).
     """
 
     kind = "LSE"

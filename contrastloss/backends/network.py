@@ -27,19 +27,21 @@ def _odd_even(n: int) -> tuple[tuple[Comparator, ...], ...]:
 
 
 def _bitonic(n: int) -> tuple[tuple[Comparator, ...], ...]:
-    """Batcher's network of the next power of two without its first wires, which would carry the
-    smallest numbers."""
+    """Batcher's network of the next power of two, its first wires removed. Every block is merged
+    with its mirror image, so that all comparators point the same way and the smallest numbers, on
+    the first wires, would stay there. (Of the form with alternating directions no wires can be
+    removed: 22 of 32 would not always be sorted.)"""
     blocks = (n - 1).bit_length()
     missing, found = (1 << blocks) - n, []
     for block in range(blocks):
         for stride in (1 << k for k in reversed(range(block + 1))):
-            layer = []
-            for a in range(missing, 1 << blocks):
-                if a & stride:
-                    continue
-                ends = a - missing, a + stride - missing
-                layer.append(ends[::-1] if a >> (block + 1) & 1 else ends)
-            found.append(tuple(layer))
+            mirrored = stride == 1 << block
+            pairs = [
+                (a, a ^ (2 * stride - 1) if mirrored else a + stride)
+                for a in range(missing, 1 << blocks)
+                if not a & stride
+            ]
+            found.append(tuple((a - missing, b - missing) for a, b in pairs))
     return tuple(found)
 
 

@@ -76,7 +76,7 @@ def sort_network(
         found = SortNetwork.apply(settings, flat, masses, beta)
     else:
         found = torch.ops.contrastloss.sort_network(flat, masses, beta, *settings)
-    return found[0].reshape(x.shape), found[1].reshape(*lead, -1, n)
+    return found[0].reshape(x.shape), found[1].reshape(*lead, masses.shape[1], n)
 
 
 def _check(x: Tensor, network: str, distribution: str, art_lambda: float) -> None:
@@ -201,20 +201,20 @@ def _no_second(ctx: Any, *grads: Any) -> Any:
 
 
 def _register() -> None:
-    names = ("contrastloss::sort_network", "contrastloss::sort_network_backward")
+    name, backward_name = "contrastloss::sort_network", "contrastloss::sort_network_backward"
     operands = "Tensor x, Tensor t, Tensor steepness, float art_lambda, str network, "
     operands += "str distribution, str? backend"
-    schemas = (
-        f"({operands}) -> (Tensor, Tensor)",
-        f"({operands}, Tensor grad_sorted, Tensor grad_mass, int needs) -> Tensor[]",
-    )
-    runs, fakes = (forward, backward), (_fake_forward, _fake_backward)
-    for name, schema, run, fake in zip(names, schemas, runs, fakes, strict=True):
-        torch.library.define(name, schema, tags=(torch.Tag.pt2_compliant_tag,))
-        torch.library.impl(name, "CompositeExplicitAutograd", run)
-        torch.library.register_fake(name, fake)
-    torch.library.register_autograd(names[0], _op_backward, setup_context=_setup)
-    torch.library.register_autograd(names[1], _no_second)
+    back = f"({operands}, Tensor grad_sorted, Tensor grad_mass, int needs) -> Tensor[]"
+    define, impl = torch.library.define, torch.library.impl
+    tags = (torch.Tag.pt2_compliant_tag,)
+    define(name, f"({operands}) -> (Tensor, Tensor)", tags=tags)
+    define(backward_name, back, tags=tags)
+    impl(name, "CompositeExplicitAutograd", forward)
+    impl(backward_name, "CompositeExplicitAutograd", backward)
+    torch.library.register_fake(name, _fake_forward)
+    torch.library.register_fake(backward_name, _fake_backward)
+    torch.library.register_autograd(name, _op_backward, setup_context=_setup)
+    torch.library.register_autograd(backward_name, _no_second)
 
 
 _register()

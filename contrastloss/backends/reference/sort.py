@@ -1,9 +1,10 @@
-"""Relaxed sorting networks, a layer at a time; gradients are autograd's."""
+"""Relaxed sorting networks, a layer at a time."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,42 +33,92 @@ def swap_weight(distribution: str, delta: Tensor, beta: Tensor, art_lambda: floa
     return torch.where(v.abs() <= 0.25, v + 0.5, outside)
 
 
-def _swapped(values: Tensor, a: Tensor, b: Tensor, w: Tensor) -> Tensor:
-    """W of one layer times values (..., n)."""
-    low, high = values[..., a], values[..., b]
-    moved = w * (high - low)
-    return values.index_copy(-1, torch.cat([a, b]), torch.cat([high - moved, low + moved], -1))
+def slopes(call: SortCall, delta: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+    """The derivatives of w by delta and by beta."""
+    beta = call.steepness.unsqueeze(1)
+    v = beta * delta
+    damping = bend = torch.ones_like(v)
+    if call.distribution == "cauchy":
+        density = 1.0 / (math.pi * (1.0 + v * v))
+    elif call.distribution == "logistic":
+        density = w * (1.0 - w)
+    elif call.distribution == "logistic_phi":
+        size = delta.abs()
+        density, damping = w * (1.0 - w), (size + EPS) ** -call.art_lambda
+        bend = 1.0 - call.art_lambda * size / (size + EPS)
+    elif call.distribution == "gaussian":
+        density = torch.exp(-0.5 * v * v) / math.sqrt(2.0 * math.pi)
+    elif call.distribution == "reciprocal":
+        density = 1.0 / (2.0 + v.abs()) ** 2
+    else:
+        density = torch.where(v.abs() <= 0.25, 1.0, 1.0 / (16.0 * v.abs().clamp_min(0.25) ** 2))
+    density = density * damping
+    return density * beta * bend, density * delta
+
+
+class _Layer(NamedTuple):
+    a: Tensor
+    b: Tensor
+    delta: Tensor
+    w: Tensor
+
+    def mix(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """W values of (R, T, n), and the differences ``v_b - v_a`` that they had."""
+        low, high = values[..., self.a], values[..., self.b]
+        difference = high - low
+        moved = self.w.unsqueeze(1) * difference
+        ends = torch.cat([self.a, self.b])
+        mixed = values.index_copy(-1, ends, torch.cat([high - moved, low + moved], -1))
+        return mixed, difference
+
+
+def _sort(call: SortCall) -> tuple[Tensor, list[_Layer]]:
+    x, beta, found = call.x.unsqueeze(1), call.steepness.unsqueeze(1), []
+    for layer in layers(call.network, call.x.shape[1]):
+        a, b = torch.tensor(layer, device=x.device, dtype=torch.int64).reshape(-1, 2).unbind(1)
+        delta = x[:, 0, b] - x[:, 0, a]
+        w = swap_weight(call.distribution, delta, beta, call.art_lambda)
+        found.append(_Layer(a, b, delta, w))
+        x, _ = found[-1].mix(x)
+    return x.squeeze(1), found
 
 
 def sort_network_forward(call: SortCall) -> tuple[Tensor, Tensor]:
     """Sorted rows (R, n) and masses P t (R, T, n)."""
-    x, beta, passed = call.x, call.steepness.unsqueeze(1), []
-    for layer in layers(call.network, x.shape[1]):
-        a, b = (torch.tensor([pair[k] for pair in layer], device=x.device).long() for k in (0, 1))
-        w = swap_weight(call.distribution, x[:, b] - x[:, a], beta, call.art_lambda)
-        x = _swapped(x, a, b, w)
-        passed.append((a, b, w))
-    mass = call.t.expand(len(x), -1, -1)
-    for a, b, w in reversed(passed):
-        mass = _swapped(mass, a, b, w.unsqueeze(1))
-    return x, mass.clone() if mass is call.t or not passed else mass
+    values, found = _sort(call)
+    mass = call.t.repeat(len(values) // len(call.t), 1, 1) if len(call.t) else call.t.clone()
+    for layer in reversed(found):
+        mass, _ = layer.mix(mass)
+    return values.clone(), mass
 
 
 def sort_network_backward(
     call: SortCall, grad_sorted: Tensor, grad_mass: Tensor, needs: Sequence[bool]
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of x, t and steepness; None where ``needs`` has no flag."""
-    operands = call.x, call.t, call.steepness
-    with torch.enable_grad():
-        leaves = [v.detach().requires_grad_(need) for v, need in zip(operands, needs, strict=True)]
-        again = SortCall(*leaves, call.art_lambda, call.network, call.distribution)
-        outputs = sort_network_forward(again)
-        found = iter(
-            torch.autograd.grad(
-                outputs,
-                [leaf for leaf in leaves if leaf.requires_grad],
-                [grad_sorted, grad_mass],
-                materialize_grads=True,
-            )
-        )
-    return tuple(next(found) if need else None for need in needs)
+    """Gradients of x, t and steepness; None where ``needs`` has no flag. The swaps' gradients are
+
+        ``dw = sum_t (g_b - g_a) (v_b - v_a) + (r_b - r_a) delta``
+
+    with v the masses on their way down, and with the gradients g of the masses on their way up and
+    r of the sorted row on its way down, all of them in front of the comparator.
+    """
+    _, found = _sort(call)
+    mass, kept, of_swaps = call.t.expand(len(call.x), -1, -1), [], []
+    for layer in reversed(found):
+        mass, difference = layer.mix(mass)
+        kept.append(difference)
+    g = grad_mass
+    for layer, difference in zip(found, reversed(kept), strict=True):
+        g, own = layer.mix(g)
+        of_swaps.append((own * difference).sum(1))
+    r, d_beta = grad_sorted.unsqueeze(1), torch.zeros_like(call.steepness)
+    for layer, of_swap in zip(reversed(found), reversed(of_swaps), strict=True):
+        r, own = layer.mix(r)
+        total = of_swap + own[:, 0] * layer.delta
+        by_delta, by_beta = slopes(call, layer.delta, layer.w)
+        moved = (by_delta * total).unsqueeze(1)
+        r = r.index_add(-1, layer.b, moved).index_add(-1, layer.a, -moved)
+        d_beta = d_beta + (by_beta * total).sum(1)
+    return tuple(
+        grad if need else None for grad, need in zip((r.squeeze(1), g, d_beta), needs, strict=True)
+    )
