@@ -15,9 +15,12 @@ from .losses import (
     LearnableTemperature,
     MoCHiLoss,
     MoCoLoss,
+    MultiSimilarityLoss,
     NTXentLoss,
+    SampledContrastiveLoss,
     SigLIPLoss,
     SupConLoss,
+    TripletLoss,
 )
 from .memory import CrossBatchMemory, EmbeddingQueue, MomentumEncoder
 
@@ -37,9 +40,12 @@ __all__ = [
     "MoCHiLoss",
     "MoCoLoss",
     "MomentumEncoder",
+    "MultiSimilarityLoss",
     "NTXentLoss",
+    "SampledContrastiveLoss",
     "SigLIPLoss",
     "SupConLoss",
+    "TripletLoss",
     "distributed",
     "functional",
     "losses",

@@ -64,7 +64,7 @@ def loss_step(group, cls, options, inputs, sizes, uneven=True, dtype=None):
     leaves = [v.requires_grad_(v.is_floating_point()) for v in leaves]
     temperature = torch.nn.Parameter(torch.tensor(0.2, dtype=torch.float64))
     bias = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    loss = cls(temperature, group=group, uneven=uneven, **options)
+    loss = cls(temperature=temperature, group=group, uneven=uneven, **options)
     value = loss(*leaves, logit_bias=bias)
     value, shown = value if isinstance(value, tuple) else (value, {})
     total = value if value.ndim == 0 else value.sum()

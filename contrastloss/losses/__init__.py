@@ -7,10 +7,13 @@ from .hard_negative import HardNegativeLoss
 from .info_nce import InfoNCELoss
 from .mochi import MoCHiLoss
 from .moco import MoCoLoss
+from .multi_similarity import MultiSimilarityLoss
 from .nt_xent import NTXentLoss
+from .sampled import SampledContrastiveLoss
 from .siglip import SigLIPLoss
 from .supcon import SupConLoss
 from .temperature import LearnableTemperature
+from .triplet import TripletLoss
 
 __all__ = [
     "LOSSES",
@@ -22,10 +25,13 @@ __all__ = [
     "LearnableTemperature",
     "MoCHiLoss",
     "MoCoLoss",
+    "MultiSimilarityLoss",
     "NTXentLoss",
     "PairLoss",
     "PositiveLoss",
+    "SampledContrastiveLoss",
     "SigLIPLoss",
     "SupConLoss",
+    "TripletLoss",
     "TwoViewLoss",
 ]

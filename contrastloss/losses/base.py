@@ -169,9 +169,10 @@ class PairLoss(nn.Module):
         return own, [value if isinstance(value, Tensor) else value.value for value in extra]
 
     def reduce(self, losses: Tensor, counted: Tensor | None = None) -> Tensor:
-        """``counted`` marks the rows that take part; 'mean' of none is 0 with zero gradient."""
+        """``counted`` marks the rows that take part, or is the number of terms that a row sums;
+        'mean' of none is 0 with zero gradient."""
         if counted is not None:
-            losses = torch.where(counted, losses, 0.0)
+            losses = torch.where(counted > 0, losses, 0.0)
         if self.reduction == "none":
             return losses
         if self.group is not None:
@@ -208,6 +209,16 @@ class PairLoss(nn.Module):
         loss = self.reduce(losses, counted)
         if not self.return_stats:
             return loss
+        return loss, self.statistics(extra, positive, best_positive, counted)
+
+    def statistics(
+        self,
+        extra: Sequence[Any],
+        positive: Tensor,
+        best_positive: Tensor | None,
+        counted: Tensor | None,
+    ) -> dict[str, Tensor]:
+        """Means over the rows that ``counted`` marks."""
         hardest, lse = (value.detach() for value in extra)
         positive = positive.detach()
         best = positive if best_positive is None else best_positive.detach()
@@ -223,11 +234,11 @@ class PairLoss(nn.Module):
         if self.group is not None:
             sums, size = self._over_ranks(list(rows.values()), counted)
             means = [(value / size).to(lse.dtype) for value in sums]
-            return loss, dict(zip(rows, means, strict=True))
+            return dict(zip(rows, means, strict=True))
         if counted is None:
-            return loss, {name: value.mean() for name, value in rows.items()}
+            return {name: value.mean() for name, value in rows.items()}
         size = counted.sum().clamp_min(1)
-        return loss, {name: value.sum() / size for name, value in rows.items()}
+        return {name: value.sum() / size for name, value in rows.items()}
 
 
 class PositiveLoss(PairLoss):

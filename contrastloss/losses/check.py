@@ -13,6 +13,7 @@ from ..memory import EmbeddingQueue, check_integers
 from ..ops.check import check_device, check_embeddings, shape
 
 __all__ = [
+    "check_columns",
     "check_finite",
     "check_labels",
     "check_matrix",
@@ -140,7 +141,7 @@ def check_queue(
     """A queue whose embeddings meet those of ``like``, and which has what the loss compares."""
     if not isinstance(queue, EmbeddingQueue):
         raise TypeError(f"{name}: got {type(queue).__name__}, expected an EmbeddingQueue")
-    _check_columns(loss, name, queue.embeddings, like)
+    check_columns(loss, name, queue.embeddings, like)
     if labels and queue.labels is None:
         raise ValueError(f"{name}: got a queue without labels, expected one made with labels=True")
     if ids is not None:
@@ -163,12 +164,12 @@ def check_stored(
         check_queue(loss, name, queue, like, n, ids)
         return
     check_matrix(name, queue)
-    _check_columns(loss, name, queue, like)
+    check_columns(loss, name, queue, like)
     if ids is not None:
         raise ValueError(f"ids: got a value, but {name} is a tensor, without ids")
 
 
-def _check_columns(loss: Any, name: str, columns: Tensor, like: tuple[str, Tensor]) -> None:
+def check_columns(loss: Any, name: str, columns: Tensor, like: tuple[str, Tensor]) -> None:
     other, x = like
     _same_dtype(name, columns, other, x)
     check_device(name, columns, other, x)

@@ -59,16 +59,7 @@ class Scores:
     ) -> list[Any]:
         """:func:`contrastloss.ops.pair_stats` of these scores, or those of all ranks together; with
         ``columns``, of the rows against these, which are the same on every rank."""
-        options: dict[str, Any] = {
-            "scale": self.scale,
-            "row_scale": self.row_scale,
-            "row_bias": self.bias,
-            "rows": rows,
-            "cols": cols,
-            "cosine": self.normalize,
-            "compute_dtype": self.compute_dtype,
-            "backend": self.backend,
-        }
+        options: dict[str, Any] = {**self._options(), "rows": rows, "cols": cols}
         if columns is not None:
             return ops.pair_stats(self.x, wide(columns), channels, **options)
         if self.peers is None:
@@ -77,6 +68,24 @@ class Scores:
         results, layout = pair_stats(*self.given, channels, **options)
         self.count = sum(layout.rows)
         return results
+
+    def topk(self, k: int, **candidates: Any) -> ops.TopK:
+        """:func:`contrastloss.ops.pair_topk` of these scores, in this process."""
+        return ops.pair_topk(self.x, self.y, k, **candidates, **self._options())
+
+    def gather(self, index: Tensor) -> Tensor:
+        """:func:`contrastloss.ops.gather_scores` of these scores, in this process."""
+        return ops.gather_scores(self.x, self.y, index, **self._options())
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "scale": self.scale,
+            "row_scale": self.row_scale,
+            "row_bias": self.bias,
+            "cosine": self.normalize,
+            "compute_dtype": self.compute_dtype,
+            "backend": self.backend,
+        }
 
     def distinct(self, numbers: Tensor) -> Tensor:
         """Numbers that stand for this rank's rows, made different from those of other ranks."""

@@ -58,11 +58,15 @@ def check_reference(subject: Subject) -> None:
 
 
 def check_gradients(subject: Subject) -> None:
-    """gradcheck and gradgradcheck."""
+    """gradcheck and gradgradcheck; a second derivative may be a clear error."""
     inputs = leaves_of(subject.inputs(n=4, d=3))
     loss = subject.loss()
     torch.autograd.gradcheck(loss, inputs)
-    torch.autograd.gradgradcheck(loss, inputs)
+    try:
+        torch.autograd.gradgradcheck(loss, inputs)
+    except RuntimeError as error:
+        if "second derivatives are not implemented" not in str(error):
+            raise
 
 
 def check_accuracy(subject: Subject) -> None:
@@ -236,12 +240,13 @@ def check_degenerate(subject: Subject) -> None:
 
 
 def check_reductions(subject: Subject) -> None:
-    """'sum' and 'mean' are those of the rows of 'none'; the mean is over the rows that count."""
+    """'sum' and 'mean' are those of the rows of 'none'; the mean is over the rows that count, or
+    the terms that they sum."""
     inputs = subject.inputs()
     rows, counted = subject.rows()(*inputs), dense(subject.loss(), *inputs)[1]
     assert rows.shape == counted.shape
     assert_same(subject.loss(reduction="sum")(*inputs), rows.sum(), "sum")
-    assert_same(subject.loss(reduction="mean")(*inputs), rows[counted].mean(), "mean")
+    assert_same(subject.loss(reduction="mean")(*inputs), rows.sum() / counted.sum(), "mean")
 
 
 def check_statistics(subject: Subject) -> None:

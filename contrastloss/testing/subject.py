@@ -46,7 +46,8 @@ class Subject:
 
 def example(cls: type[PairLoss], n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
     """Inputs for ``cls.forward`` in fp64: its static method ``example(n, d, generator)`` or, by the
-    names of its required parameters, two views (x, y), also with a queue, or classes (z, labels).
+    names of its required parameters, two views (x, y), also with a queue or with candidates
+    (x, y, index), or classes (z, labels).
 
     A positive's cosine is about that of the hardest negative, so that the loss lies between 0.1 and
     log N at every temperature: where it saturates, a test of accuracy tests nothing.
@@ -66,13 +67,19 @@ def example(cls: type[PairLoss], n: int, d: int, generator: torch.Generator) -> 
         y = cosine * x + math.sqrt(1 - cosine**2) * normal(n)
         pair = length * x, length * y
         return pair if "x" in names else (*pair, 1.5 * normal(2 * n + 3))
+    if names == ["self", "x", "y", "index"]:
+        x, cosine = normal(n), min(0.9, math.sqrt(2 * math.log(8) / d))
+        columns = torch.cat([cosine * x + math.sqrt(1 - cosine**2) * normal(n), normal(n + 3)])
+        drawn = torch.randint(2 * n + 3, (n, 7), generator=generator)
+        # unit vectors, so that what is equal normalised is equal
+        return length * x, F.normalize(columns), torch.cat([torch.arange(n)[:, None], drawn], 1)
     if names == ["self", "z", "labels"]:
         labels = torch.randint(0, max(n // 4, 1), (n,), generator=generator)
         cosine = min(0.95, 1.7 * cosine)  # every positive counts, not the best one
         z = math.sqrt(cosine) * normal(max(n, 1))[labels] + math.sqrt(1 - cosine) * normal(n)
         return length * z, labels
-    raise TypeError(f"{cls.__name__}: forward takes {names[1:]}, expected (x, y), (z, labels), "
-                    "(query, key, queue) or a static method example(n, d, generator)")  # fmt: skip
+    raise TypeError(f"{cls.__name__}: forward takes {names[1:]}, expected (x, y), (x, y, index), "
+                    "(z, labels), (query, key, queue) or a static method example(n, d, generator)")  # fmt: skip
 
 
 def _required(parameter: inspect.Parameter) -> bool:

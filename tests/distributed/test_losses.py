@@ -18,10 +18,17 @@ SIZES = {1: [9], 2: [5, 4], 3: [4, 0, 6], 4: [3, 5, 0, 2]}
 OPTIONS = {
     "dcl": [{}, {"weight": 0.5}, {"weight": 0.5, "detach_weight": False}],
     "supcon": [{}, {"variant": "in"}],
+    "multi_similarity": [{"base": 4.0}],
 }
-#: all of whose inputs are spread; those with a queue: test_memory.py
-SPREAD = [name for name, cls in LOSSES.items() if "queue" not in signature(cls.forward).parameters]
+#: not all of whose inputs are spread (those with a queue: test_memory.py), or not by default
+APART = ("sampled", "triplet")
+SPREAD = [
+    name
+    for name, cls in LOSSES.items()
+    if name not in APART and "queue" not in signature(cls.forward).parameters
+]
 CASES = [(name, options) for name in SPREAD for options in OPTIONS.get(name, [{}])]
+CASES.append(("triplet", {"mining": "hard", "margin": 9.0}))
 
 
 def whole(cls, options, inputs):
@@ -29,7 +36,7 @@ def whole(cls, options, inputs):
     leaves = [v.clone().requires_grad_(v.is_floating_point()) for v in inputs]
     temperature = torch.nn.Parameter(torch.tensor(0.2, dtype=torch.float64))
     bias = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    value = cls(temperature, **options)(*leaves, logit_bias=bias)
+    value = cls(temperature=temperature, **options)(*leaves, logit_bias=bias)
     value, shown = value if isinstance(value, tuple) else (value, {})
     wanted = [v for v in leaves if v.requires_grad]
     grads = torch.autograd.grad(value.sum(), [*wanted, temperature, bias])

@@ -10,8 +10,14 @@ from contrastloss.losses import LOSSES, TwoViewLoss
 from contrastloss.testing import Subject
 
 #: those of forward, where they are not x and y
-ARGUMENTS = {"supcon": ("z", "labels"), "moco": ("query", "key"), "mochi": ("query", "key")}
-PAIRED = [name for name in LOSSES if name != "supcon"]
+LABELLED = ("supcon", "triplet", "multi_similarity")
+ARGUMENTS = {
+    "moco": ("query", "key"),
+    "mochi": ("query", "key"),
+    **dict.fromkeys(LABELLED, ("z", "labels")),
+}
+#: those of two tensors of one shape
+PAIRED = [name for name in LOSSES if name not in (*LABELLED, "sampled")]
 every_loss = pytest.mark.parametrize("name", LOSSES)
 every_pair = pytest.mark.parametrize("name", PAIRED)
 
@@ -155,7 +161,9 @@ def test_validate_names_the_input(name, bad, position):
         pytest.skip("labels are integers")
     values[position][1, 2] = bad
     argument = first(name) if position == 0 else second(name)
-    with pytest.raises(ValueError, match=f"^{argument}: got NaN or infinity in 1 of 4 rows"):
+    with pytest.raises(
+        ValueError, match=f"^{argument}: got NaN or infinity in 1 of {len(values[position])} rows"
+    ):
         LOSSES[name](validate=True)(*values)
     LOSSES[name](validate=True)(*inputs(name))
 
@@ -165,12 +173,13 @@ def test_nan_is_not_hidden(name):
     """Without validate it comes out as NaN, never as a number."""
     x, other, *rest = inputs(name)
     x[1, 2] = math.nan
-    if name == "supcon":
-        other = torch.zeros(4, dtype=torch.int64)
+    if name in LABELLED:
+        other = torch.tensor([0, 0, 1, 1])
     assert LOSSES[name]()(x, other, *rest).isnan()
 
 
-def test_labels():
+@pytest.mark.parametrize("name", LABELLED)
+def test_labels(name):
     z, labels = torch.randn(4, 3), torch.zeros(4, dtype=torch.int64)
     for bad, kind, message in (
         (labels[:3], ValueError, r"got shape \(3,\), expected \(4,\)"),
@@ -180,7 +189,10 @@ def test_labels():
         (labels.to("meta"), ValueError, r"got device meta, expected"),
     ):
         with pytest.raises(kind, match=f"^labels: {message}"):
-            LOSSES["supcon"]()(z, bad)
+            LOSSES[name]()(z, bad)
+
+
+def test_supcon_variant():
     with pytest.raises(ValueError, match=r"^variant: got 'both', expected 'out' or 'in'"):
         LOSSES["supcon"](variant="both")
 

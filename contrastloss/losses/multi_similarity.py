@@ -1,0 +1,81 @@
+"""The multi-similarity loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY
+
+import torch
+from torch import Tensor
+
+from ..channel import LSE, Channel, same
+from .base import softplus
+from .check import positive
+from .labelled import LABEL, LabelLoss
+from .scores import Scores
+
+__all__ = ["MultiSimilarityLoss"]
+
+
+class MultiSimilarityLoss(LabelLoss, name="multi_similarity"):
+    r"""Every row draws its least similar positives in and pushes its most similar negatives away.
+
+    With :math:`P_i` the other rows of row i's label, :math:`N_i` those of other labels, and
+    :math:`s_{ij} = \cos(z_i, z_j)`,
+
+    .. math:: \ell_i =
+        \frac1\alpha \log\Bigl(1 + \sum_{p \in P_i} e^{-\alpha (s_{ip} - \lambda)}\Bigr) +
+        \frac1\beta \log\Bigl(1 + \sum_{n \in N_i} e^{\beta (s_{in} - \lambda)}\Bigr)
+
+    over all pairs, as pytorch-metric-learning without a miner. A term without pairs is 0.
+
+    Args:
+        alpha, beta: weights of positive and of negative pairs, 2 and 50.
+        base: lambda, 0.5.
+        temperature: divides the scores; 1.0.
+
+    Shape:
+        z: (N, D). labels: (N,), integers. Loss: (), or (N,) for ``reduction='none'``.
+
+    Source: Wang et al., Multi-Similarity Loss with General Pair Weighting, 2019.
+    """
+
+    alpha: float = 2.0
+    beta: float = 50.0
+    base: float = 0.5
+    _: KW_ONLY
+    temperature: float | Tensor = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("alpha", "beta"):
+            positive(name, getattr(self, name))
+        self.channels = (  # type: ignore[misc]
+            LSE(-self.alpha, pairs=(same(LABEL),)),
+            LSE(self.beta, pairs=self.negatives),
+        )
+
+    def evaluate(
+        self, scores: Scores, rows: Mapping[str, Tensor], extra: tuple[Channel, ...]
+    ) -> tuple[Tensor, Tensor | None, Sequence[Tensor]]:
+        (near, far), values = self.split(scores.stats((*self.channels, *extra), rows))
+        losses = softplus(near + self.alpha * self.base) / self.alpha
+        return losses + softplus(far - self.beta * self.base) / self.beta, None, values
+
+    @staticmethod
+    def reference(
+        z: Tensor,
+        labels: Tensor,
+        *,
+        scale: Tensor,
+        bias: Tensor,
+        alpha: float,
+        beta: float,
+        base: float,
+    ) -> Tensor:
+        s = scale * (z @ z.mT) + bias - base
+        own = labels[:, None] == labels
+        near = (-alpha * s).masked_fill(~own, -torch.inf).fill_diagonal_(-torch.inf)
+        far = (beta * s).masked_fill(own, -torch.inf)
+        near, far = (torch.nn.functional.pad(u, (1, 0)).logsumexp(1) for u in (near, far))
+        return near / alpha + far / beta

@@ -1,0 +1,114 @@
+"""Contrast with sampled candidates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..ops.check import check_device, shape
+from ..ops.merge import log_sum_exp
+from .base import PairLoss, softplus
+from .check import check_columns, check_finite, check_matrix, check_scale
+
+__all__ = ["SampledContrastiveLoss"]
+
+#: an odd 64-bit number of no structure, as a signed one
+_ODD = 0x9E3779B97F4A7C15 - (1 << 64)
+
+
+class SampledContrastiveLoss(PairLoss, name="sampled"):
+    r"""Every row of x against candidates of its own among the rows of y, the first its positive.
+
+    .. math:: \ell_i = -\log \frac{e^{s_{i0}}}{\sum_k e^{s_{ik}}},
+        \qquad s_{ik} = \cos(x_i, y_{\text{index}_{ik}}) / \tau
+
+    A distractor that equals the positive, by its index or as a vector, is left out, as in fairseq's
+    wav2vec 2.0; one drawn twice counts twice. No (N, K, D) tensor of candidates is formed.
+
+    Args:
+        temperature: tau, 0.1.
+        group: spreads the rows of x over ranks, for the mean and its gradient; candidates are rows
+            of this rank's y.
+
+    Shape:
+        x: (N, D). y: (M, D). index: (N, K), int64: row i's positive, then its distractors; -1 for
+        none. Loss: (), or (N,) for ``reduction='none'``. A row without positive does not count and
+        has loss 0.
+
+    Source: Baevski et al., wav2vec 2.0, 2020; Trinh et al., Selfie: Self-supervised Pretraining for
+    Image Embedding, 2019.
+    """
+
+    temperature: float | Tensor = 0.1
+
+    def forward(
+        self,
+        x: Tensor,
+        y: Tensor,
+        index: Tensor,
+        *,
+        logit_scale: Tensor | float | None = None,
+        logit_bias: Tensor | float | None = None,
+    ) -> Any:
+        check_matrix("x", x)
+        check_matrix("y", y)
+        check_columns(self, "y", y, ("x", x))
+        _check_candidates(index, x)
+        check_scale(self, x.shape[0], logit_scale, logit_bias)
+        if self.validate:
+            check_finite(x=x)
+        scores = self.scores(x, y, logit_scale, logit_bias, alone=True).gather(index)
+        counted = index[:, 0] >= 0
+        positive = torch.where(counted, scores[:, 0], 0.0)
+        kept = torch.where(_distractors(y, index), scores, -torch.inf)
+        negative = log_sum_exp(kept.mT)
+        losses = torch.where(counted, softplus(negative - positive), 0.0)
+        extra = (kept.amax(1), torch.logaddexp(negative.detach(), positive.detach()))
+        return self.finish(losses, extra, positive, counted=counted)
+
+    @staticmethod
+    def reference(
+        x: Tensor, y: Tensor, index: Tensor, *, scale: Tensor, bias: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Losses, and which rows count."""
+        candidates, counted = y[index], index[:, 0] >= 0
+        logits = scale * torch.einsum("nd,nkd->nk", x, candidates) + bias
+        out = (candidates == candidates[:, :1]).all(2) | (index < 0)
+        out[:, 0] = False
+        logits = logits.masked_fill(out, -torch.inf)
+        return torch.where(counted, logits.logsumexp(1) - logits[:, 0], 0.0), counted
+
+
+def _check_candidates(index: Tensor, x: Tensor) -> None:
+    if not isinstance(index, Tensor) or index.dtype != torch.int64:
+        got = index.dtype if isinstance(index, Tensor) else type(index).__name__
+        raise TypeError(f"index: got {got}, expected an int64 tensor")
+    if index.ndim != 2 or index.shape[0] != x.shape[0] or index.shape[1] < 1:
+        raise ValueError(f"index: got shape {shape(index)}, expected ({x.shape[0]}, K), K >= 1")
+    check_device("index", index, "x", x)
+
+
+def _distractors(y: Tensor, index: Tensor) -> Tensor:
+    """Which candidates, (N, K), are not the positive, nor equal to it."""
+    if not y.shape[0]:
+        return torch.zeros_like(index, dtype=torch.bool)
+    vector = _numbered(y.detach())[index]
+    return vector != vector[:, :1]
+
+
+def _numbered(y: Tensor) -> Tensor:
+    """The same number for equal rows of y, and different ones for others, (M,).
+
+    Rows are sorted by a 64-bit hash of their bits and compared with their neighbours. Different
+    rows never share a number; equal ones fail to only if a third row has their hash.
+    """
+    bits = (y.double() + 0.0).view(torch.int64)  # + 0: -0 is 0
+    factor = torch.arange(1, y.shape[1] + 1, device=y.device) * _ODD
+    hashed = ((bits ^ (bits >> 29)) * (factor ^ (factor >> 31) | 1)).sum(1)
+    order = hashed.argsort()
+    ranked = y[order]
+    new = (ranked[1:] != ranked[:-1]).any(1)
+    number = torch.nn.functional.pad(new.cumsum(0), (1, 0))
+    return torch.empty_like(number).scatter_(0, order, number)

@@ -1,0 +1,162 @@
+"""The triplet loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..channel import MAX, SUM, Channel, differs, same
+from .labelled import LABEL, LabelLoss
+from .scores import Scores
+
+__all__ = ["TripletLoss"]
+
+_POSITIVES, _NEGATIVES = (same(LABEL),), (differs(LABEL),)
+_HARDEST = (MAX(-1.0, pairs=_POSITIVES), MAX(pairs=_NEGATIVES))
+#: so many positives of a row are taken by one pass over the scores
+_RANKS = 8
+
+
+#: sum and number of the negatives above each of them
+_ABOVE = tuple(
+    SUM(psi, pairs=_NEGATIVES, shift=f"shift {rank}")
+    for rank in range(_RANKS)
+    for psi in ("relu", "step")
+)
+
+
+class TripletLoss(LabelLoss, name="triplet"):
+    r"""Every positive of a row is to be more similar to it than its negatives are, by a margin.
+
+    With :math:`p \ne a` of row a's label, n of another, and :math:`s_{ij} = \cos(z_i, z_j)`,
+
+    .. math:: \ell_a = \sum_{(p, n)} [s_{an} - s_{ap} + m]_+
+
+    over the triplets of
+
+    ``'all'``
+        every p and every n (batch-all);
+    ``'hard'``
+        the least similar p and the most similar n (batch-hard);
+    ``'semihard'``
+        every p, and to it the ``negatives`` most similar n with
+        :math:`s_{ap} - m \le s_{an} < s_{ap}`.
+
+    ``'mean'`` is over the triplets whose term is not 0, as in pytorch-metric-learning; without any
+    it is 0. ``'all'`` takes one pass over the scores for 8 positives of every row and memory O(N),
+    whatever the number of triplets.
+
+    Args:
+        margin: m, 0.05.
+        mining: ``'all'``, ``'hard'`` or ``'semihard'``.
+        positives: of ``'all'`` and ``'semihard'``, at most so many positives per row, the least
+            similar ones. None for all: the size of the largest class is looked up, which
+            synchronises a GPU and cannot be compiled.
+        negatives: of ``'semihard'``, at most so many per positive; 1.
+        temperature: divides the scores; 1.0.
+        group: with ``'hard'`` only.
+
+    Shape:
+        z: (N, D). labels: (N,), integers. Loss: (), or (N,) for ``reduction='none'``.
+
+    Source: Schroff et al., FaceNet: A Unified Embedding for Face Recognition and Clustering, 2015;
+    Hermans et al., In Defense of the Triplet Loss for Person Re-Identification, 2017.
+    """
+
+    margin: float = 0.05
+    mining: Literal["all", "hard", "semihard"] = "all"
+    _: KW_ONLY
+    positives: int | None = None
+    k: int = 1
+    temperature: float | Tensor = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mining not in ("all", "hard", "semihard"):
+            raise ValueError(f"mining: got {self.mining!r}, expected 'all', 'hard' or 'semihard'")
+        for name, value in (("positives", self.positives), ("k", self.k)):
+            if value is not None and (type(value) is not int or value < 1):
+                raise ValueError(f"{name}: got {value!r}, expected an integer of at least 1")
+        if self.group is not None and self.mining != "hard":
+            raise ValueError(
+                f"group: got one with mining={self.mining!r}, expected None: only triplets of "
+                "mining='hard' are found over ranks"
+            )
+
+    def evaluate(
+        self, scores: Scores, rows: Mapping[str, Tensor], extra: tuple[Channel, ...]
+    ) -> tuple[Tensor, Tensor | None, Sequence[Tensor]]:
+        if self.mining == "hard":
+            near, far, *values = scores.stats((*_HARDEST, *extra), rows)
+            total = (far.value + near.value + self.margin).relu()
+            active = total > 0
+        else:
+            count = self.positives or max(_largest(rows[LABEL]) - 1, 1)
+            found = scores.topk(count, largest=False, pairs=_POSITIVES, rows=rows)
+            # where there is no positive, no negative is similar enough
+            positives = torch.where(found.indices >= 0, found.values, torch.inf)
+            values = scores.stats(extra, rows) if extra else []
+            sums = self._all if self.mining == "all" else self._semihard
+            total, active = sums(scores, rows, positives)
+        # who looks for the best passes over NaN
+        nan = (0.0 * scores.x.detach()).sum(1)
+        return total + nan, active + nan.isnan(), self.split(values)[1]
+
+    def _all(
+        self, scores: Scores, rows: Mapping[str, Tensor], positives: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        total = active = positives.new_zeros(len(positives))
+        for part in (positives - self.margin).split(_RANKS, 1):
+            shifts = {f"shift {rank}": shift for rank, shift in enumerate(part.unbind(1))}
+            channels = _ABOVE[: 2 * len(shifts)]
+            stats = scores.stats(channels, {**rows, **shifts}, rows)
+            total, active = total + sum(stats[::2]), active + sum(stats[1::2])
+        return total, active
+
+    def _semihard(
+        self, scores: Scores, rows: Mapping[str, Tensor], positives: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        total = active = positives.new_zeros(len(positives))
+        for positive in positives.unbind(1):
+            below = torch.nextafter(positive.detach(), positive.new_full((), -torch.inf))
+            found = scores.topk(self.k, pairs=_NEGATIVES, rows=rows, upper=below)
+            terms = (found.values - (positive - self.margin)[:, None]).relu()
+            total, active = total + terms.sum(1), active + (terms > 0).sum(1)
+        return total, active
+
+    @staticmethod
+    def reference(
+        z: Tensor,
+        labels: Tensor,
+        *,
+        scale: Tensor,
+        bias: Tensor,
+        margin: float,
+        mining: str,
+        positives: int | None,
+        k: int,
+    ) -> tuple[Tensor, Tensor]:
+        """Sums of the terms of every row, and how many of them are not 0."""
+        s = scale * (z @ z.mT) + bias
+        same = labels[:, None] == labels
+        inf = torch.full_like(s, torch.inf)
+        near = torch.where(same.clone().fill_diagonal_(False), s, inf).sort(1).values
+        far = torch.where(same, -inf, s)[:, None, :]  # (N, 1, N), beside positives (N, P, 1)
+        if mining == "hard":
+            near, far = near[:, :1], far.amax(2, keepdim=True)
+        near = near[:, :positives, None]
+        u = far - near + margin
+        if mining == "semihard":
+            u = torch.where(far < near, u, -torch.inf).sort(2, descending=True).values[..., :k]
+        terms = u.relu().flatten(1)
+        return terms.sum(1), (terms > 0).sum(1)
+
+
+def _largest(labels: Tensor) -> int:
+    """The size of the largest class."""
+    sizes = torch.unique(labels, return_counts=True)[1]
+    return int(sizes.max()) if len(sizes) else 0
