@@ -29,8 +29,10 @@ lint: $(VENV)/.lint ## style, types, layout, generated pages; changes nothing
 	$(BIN)/python bench/report.py --check
 
 bench: $(VENV)/.bench $(VENV)/.peers ## speed and memory on this machine; docs and plots of them
-	$(BIN)/pytest bench --ignore=bench/bench_topk.py --benchmark-json=bench/results/cpu.json
+	$(BIN)/pytest bench --ignore=bench/bench_topk.py --ignore=bench/bench_sort.py \
+	  --benchmark-json=bench/results/cpu.json
 	$(BIN)/pytest bench/bench_topk.py --benchmark-json=bench/results/topk.json
+	$(BIN)/pytest bench/bench_sort.py --benchmark-json=bench/results/sort.json
 	$(BIN)/python bench/report.py
 
 wheel: $(VENV)/.wheel ## dist/: the sdist, and the wheel made from it
@@ -51,7 +53,8 @@ $(VENV)/.native: $(VENV)/.torch $(NATIVE)
 
 # without their dependencies, which would bring another torch; bench/peers.py does without them
 $(VENV)/.peers: $(VENV)/.torch
-	$(PIP) --no-deps pytorch-metric-learning lightly info-nce-pytorch open_clip_torch faiss-cpu
+	$(PIP) --no-deps pytorch-metric-learning lightly info-nce-pytorch open_clip_torch faiss-cpu \
+	  diffsort
 	touch $@
 
 $(VENV)/.%: $(VENV)/.torch | $(VENV)/.native

@@ -29,6 +29,8 @@ TRITON, REFERENCE = "triton", "reference"
 INF_CL, CUT_CROSS_ENTROPY = "inf-cl", "cut-cross-entropy"
 #: of top-k
 CHUNKED, FAISS = "matmul and topk", "faiss"
+#: of sorting: all of P, as ours, or one vector of masses; GroCo beside NT-Xent
+DIFFSORT, MASSES, GROCO, NT_XENT = "diffsort", "one mass", "groco", "nt_xent"
 #: rows of scores that the checkpointed baseline holds at a time
 BLOCK = 1024
 
@@ -225,7 +227,7 @@ def versions() -> dict[str, str]:
     """Of the packages that are installed."""
     found = {}
     packages = ("open_clip_torch", "lightly", "pytorch-metric-learning", "info-nce-pytorch")
-    for name in (*packages, INF_CL, CUT_CROSS_ENTROPY, "faiss-cpu", "triton"):
+    for name in (*packages, INF_CL, CUT_CROSS_ENTROPY, "faiss-cpu", "diffsort", "triton"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import targets
-from peers import CHUNKED, CUT_CROSS_ENTROPY, FAISS, INF_CL
+from peers import CHUNKED, CUT_CROSS_ENTROPY, DIFFSORT, FAISS, INF_CL, MASSES, NT_XENT
 from results import CHECKPOINTED, COMPILED, DENSE, OURS, REFERENCE, TRITON, Results, exponent
 
 ROOT = Path(__file__).parent.parent
@@ -172,6 +172,32 @@ with fp64 first. Memory is the peak of ours beyond inputs and results.
 """
 
 
+def sort(results: Results) -> str:
+    rows = []
+    for info in results.of("bench_sort"):
+        case, found = info["case"], info["memory"]
+        rows.append(
+            [f"{case['problem']}, {case['rows']:,} rows of {case['d']}"]
+            + [times(results.seconds(info) or 0), factor(info, MASSES), factor(info, DIFFSORT)]
+            + [f"{found[name] / 1e6:,.0f} MB" if name in found else "" for name in (OURS, DIFFSORT)]
+        )
+    head = ["network", "ours, all of P", "one mass", "diffsort", "memory, ours", "diffsort"]
+    groco = [
+        f"GroCo on two views of {info['case']['rows']:,} x {info['case']['d']}, ten negatives, "
+        f"takes {times(results.seconds(info) or 0)}: {1 / info['times'][NT_XENT]['ratio']:.2f} "
+        "times NT-Xent.\n"
+        for info in results.of("bench_groco")
+    ]
+    return f"""## Sorting networks
+
+Forward and backward, fp32, Cauchy, of sorted rows and all of P; under a rival its time over ours.
+"One mass" is ours with one vector of rank masses in place of P.
+
+{table(head, rows)}
+
+{"".join(groco)}"""
+
+
 def scaling(results: Results) -> str:
     found = sorted(results.scaling(OURS))
     rows = [[f"{n:,}", times(seconds), percent(share)] for n, seconds, share in found]
@@ -234,7 +260,7 @@ def refused(results: Results) -> str:
 #: functions with rivals that may be refused
 CONTESTS = (
     *("bench_large", "bench_small", "bench_cubic", "bench_beside_dense"),
-    *("bench_backends", "bench_kernels", "bench_topk"),
+    *("bench_backends", "bench_kernels", "bench_topk", "bench_sort"),
 )
 SECTIONS = {
     speed: "bench_large",
@@ -245,6 +271,7 @@ SECTIONS = {
     memory: "bench_memory",
     accuracy: "bench_accuracy",
     topk: "bench_topk",
+    sort: "bench_sort",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from peers import CHUNKED, CUT_CROSS_ENTROPY, FAISS, INF_CL
+from peers import CHUNKED, CUT_CROSS_ENTROPY, DIFFSORT, FAISS, INF_CL, NT_XENT
 from results import COMPILED, DENSE, OURS, Results
 
 #: problem, rows, D, dtype: at least this many times the speed of a rival
@@ -18,6 +18,10 @@ SPEED = {
 MEMORY = {("clip", 65536): 64.0, ("nt_xent", 8192): 30.0}
 #: 100 of 200,000 columns: at least this many times the speed of a rival, at most so many MB
 TOPK, TOPK_MEMORY = {CHUNKED: 1.5, FAISS: 1.1}, 256.0
+#: rows of n: at least this many times the speed of diffsort, at most this share of its memory
+SORT = {(4096, 16): (20.0, 1.0), (256, 128): (50.0, 1 / 50)}
+#: GroCo's time over that of NT-Xent, at most
+GROCO_TIME = 1.5
 #: dense PyTorch's time over ours in small batches
 SMALL, SMALLEST, SMALLEST_ROWS = 1.0, 1 / 1.25, 64
 
@@ -50,6 +54,17 @@ def lines(results: Results) -> Iterator[Line]:
             yield f"top 100 of 200,000: {name}", TOPK[name], found, found >= TOPK[name]
         found = info["memory"]["extra"] / 1e6
         yield "top 100 of 200,000: MB", TOPK_MEMORY, found, found <= TOPK_MEMORY
+    for info in results.of("bench_sort"):
+        case, found = info["case"], info["times"].get(DIFFSORT)
+        least, share = SORT[case["rows"], case["d"]]
+        if found:
+            what = f"{case['problem']} {case['rows']} x {case['d']}: {DIFFSORT}"
+            yield what, least, found["ratio"], found["ratio"] >= least
+            memory = info["memory"][OURS] / info["memory"][DIFFSORT]
+            yield f"{what}, share of its memory", share, memory, memory <= share
+    for info in results.of("bench_groco"):
+        found = 1 / info["times"][NT_XENT]["ratio"]
+        yield "groco: over NT-Xent", GROCO_TIME, found, found <= GROCO_TIME
     for (problem, rows), most in MEMORY.items():
         probe = dict(results.extra(problem, OURS)).get(rows)
         if probe is not None:

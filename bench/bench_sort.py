@@ -1,0 +1,134 @@
+"""Differentiable sorting against diffsort, forward and backward, and GroCo against NT-Xent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import memory
+import pytest
+import torch
+from peers import DIFFSORT, GROCO, MASSES, NT_XENT, OURS
+from timing import interleave, reason, summary
+from torch import Tensor
+
+import contrastloss
+from contrastloss.ops import sort_network
+
+#: rows, n, network
+CASES = [
+    (4096, 16, "odd_even"),
+    (4096, 16, "bitonic"),
+    (256, 128, "odd_even"),
+]
+STEEPNESS = 10.0
+
+Sort = Callable[[Tensor], tuple[Tensor, ...]]
+Step = Callable[[], tuple[Tensor, ...]]
+
+
+def matrices(x: Tensor, network: str) -> Sort:
+    """Sorted rows and all of P, as diffsort returns them."""
+    identity = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+
+    def run(x: Tensor) -> tuple[Tensor, Tensor]:
+        values, mass = sort_network(x, identity, steepness=STEEPNESS, network=network)
+        return values, mass.mT
+
+    return run
+
+
+def masses(x: Tensor, network: str) -> Sort:
+    """Sorted rows and the mass of the upper half of the ranks, which P is most often made for."""
+    upper = torch.arange(x.shape[1], device=x.device) >= x.shape[1] // 2
+
+    def run(x: Tensor) -> tuple[Tensor, Tensor]:
+        t = upper.to(x.dtype).unsqueeze(0)
+        values, mass = sort_network(x, t, steepness=STEEPNESS, network=network)
+        return values, mass
+
+    return run
+
+
+def diffsort(x: Tensor, network: str) -> Sort:
+    from diffsort import DiffSortNet
+
+    return DiffSortNet(network, x.shape[1], steepness=STEEPNESS, device=x.device)
+
+
+def step(run: Sort, x: Tensor, device: str) -> Step:
+    """Forward, and backward from fixed gradients of both results."""
+    leaf, weights = x.detach().requires_grad_(), {}
+
+    def go() -> tuple[Tensor, ...]:
+        found = run(leaf)
+        for k, value in enumerate(found):
+            if k not in weights:
+                made = torch.Generator().manual_seed(k)
+                weights[k] = torch.randn(value.shape, generator=made).to(value)
+        total = sum((w * v).sum() for w, v in zip(weights.values(), found, strict=True))
+        (grad,) = torch.autograd.grad(total, leaf)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return (*(v.detach() for v in found), grad)
+
+    return go
+
+
+def peak(run: Step, device: str) -> int:
+    before = memory.reset_peak(device)
+    run()
+    return memory.peak(device) - before
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
+def bench_sort(benchmark: Any, case: Any, device: str, seconds: float) -> None:
+    rows, n, network = case
+    x = torch.randn(rows, n, generator=torch.Generator().manual_seed(0)).to(device)
+    steps = {OURS: step(matrices(x, network), x, device)}
+    want, refused, errors = step(matrices(x.double(), network), x.double(), device)(), {}, {}
+    for name, make in {OURS: matrices, DIFFSORT: diffsort}.items():
+        try:
+            run = step(make(x, network), x, device)
+            found = run()
+            errors[name] = max(
+                ((a.double() - b).abs().max() / b.abs().max()).item()
+                for a, b in zip(found, want, strict=True)
+            )
+            if not errors[name] <= 1e-3:
+                raise ArithmeticError(f"relative error is {errors[name]:.1e}")
+            steps[name] = run
+        except Exception as problem_of_theirs:
+            if name == OURS:
+                raise
+            refused[name] = reason(problem_of_theirs)
+    steps[MASSES] = step(masses(x, network), x, device)
+    times = interleave(steps, seconds=seconds, least=3)
+    benchmark.extra_info |= {
+        "case": {"problem": network, "rows": rows, "d": n, "dtype": "float32"},
+        "times": summary(times, OURS),
+        "errors": errors,
+        "refused": refused,
+        "memory": {name: peak(run, device) for name, run in steps.items()},
+    }
+    benchmark.pedantic(steps[OURS], rounds=3)
+
+
+def bench_groco(benchmark: Any, device: str, seconds: float) -> None:
+    """GroCo with ten negatives beside NT-Xent, on two views of 4,096 rows."""
+    made = torch.Generator().manual_seed(0)
+    z = torch.randn(2, 4096, 128, generator=made).to(device)
+    z[1] = z[0] + 0.5 * z[1]
+    losses = {
+        OURS: lambda z: (contrastloss.GroCoLoss(topk_neg=10)(z),),
+        NT_XENT: lambda z: (contrastloss.NTXentLoss()(z[0], z[1]),),
+    }
+    steps = {name: step(loss, z, device) for name, loss in losses.items()}
+    assert all(math.isfinite(run()[0].item()) for run in steps.values())
+    times = interleave(steps, seconds=seconds)
+    benchmark.extra_info |= {
+        "case": {"problem": GROCO, "rows": 4096, "d": 128, "dtype": "float32"},
+        "times": summary(times, OURS),
+    }
+    benchmark.pedantic(steps[OURS], rounds=3)
