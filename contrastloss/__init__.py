@@ -6,7 +6,7 @@ Every loss is a module (:class:`CLIPLoss`) and a function (:func:`contrastloss.f
 
 from importlib.metadata import PackageNotFoundError, version
 
-from . import distributed, functional, losses, memory, mining, ops
+from . import distributed, functional, losses, memory, mining, ops, sorting
 from .losses import (
     CLIPLoss,
     DCLLoss,
@@ -52,4 +52,5 @@ __all__ = [
     "memory",
     "mining",
     "ops",
+    "sorting",
 ]

@@ -1,0 +1,226 @@
+"""Differentiable sorting against diffsort, and by hand."""
+
+from math import atan, inf, nan, pi
+
+import pytest
+import torch
+from properties import close, gradients, tensor
+
+from contrastloss import sorting
+from contrastloss.sorting import rank, rank_mass, sort
+
+NETWORKS = ("odd_even", "bitonic")
+DISTRIBUTIONS = ("cauchy", "logistic", "logistic_phi", "gaussian", "reciprocal", "optimal")
+FUNCTIONS = {
+    "sort": sort,
+    "rank": rank,
+    "rank_mass": lambda x, **options: rank_mass(x, torch.ones(x.shape), **options),
+}
+every_function = pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
+every_network = pytest.mark.parametrize("network", NETWORKS)
+every_distribution = pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+
+
+def draw(*size, device, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*size, generator=generator, dtype=torch.float64).to(device)
+
+
+# ---- values --------------------------------------------------------------------------------------
+
+
+@pytest.mark.gpu_smoke
+@every_distribution
+@pytest.mark.parametrize(
+    ("network", "n"),
+    [(network, n) for network in NETWORKS for n in (2, 3, 8, 11, 33, 64)
+     if (network, n) != ("bitonic", 11)],  # at some lengths its network is another: see below
+)  # fmt: skip
+def test_it_is_diffsort(n, network, distribution, device):
+    """Values, P and gradients. Its gaussian rounds 1 / steepness to fp32, exact for powers of 2;
+    its optimal has 1e-10 beside |v|."""
+    diffsort = pytest.importorskip("diffsort")
+    x = draw(2, n, device=device, seed=n).requires_grad_()
+    steepness, tolerance = 4.0, 1e-8 if distribution == "optimal" else 1e-12
+    theirs = diffsort.DiffSortNet(
+        network, n, steepness=steepness, distribution=distribution, device=str(device)
+    )(x)
+    ours = sort(x, network=network, distribution=distribution, steepness=steepness)
+    for got, want in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(got, want, rtol=tolerance, atol=tolerance)
+    weights = [draw(*value.shape, device=device, seed=1) for value in theirs]
+    got, want = (
+        gradients(sum((v * w).sum() for v, w in zip(pair, weights, strict=True)), x)[0]
+        for pair in (ours, theirs)
+    )
+    torch.testing.assert_close(got, want, rtol=10 * tolerance, atol=10 * tolerance)
+
+
+def test_two_values_by_hand(device):
+    w = 0.5 + atan(10 * (1 - 3)) / pi
+    values, P = sort(tensor([3, 1], device=device))
+    close(values[0], [3 * w + 1 - w, 3 * (1 - w) + w])
+    close(P[0], [[w, 1 - w], [1 - w, w]])
+    close(rank(tensor([3, 1], device=device))[0], [w + 2 * (1 - w), 1 - w + 2 * w])
+    close(rank_mass(tensor([3, 1], device=device), tensor(0, 1, device=device))[0], [1 - w, w])
+
+
+@every_network
+def test_one_value_has_rank_one(network, device):
+    x = tensor([7], [-2], device=device)
+    values, P = sort(x, network=network)
+    close(values, x)
+    close(P, [[[1]], [[1]]])
+    close(rank(x, network=network), [[1], [1]])
+
+
+@every_distribution
+@every_network
+def test_values_and_masses_are_products_with_p(network, distribution, device):
+    x, t = draw(3, 4, 9, device=device), draw(3, 4, 9, device=device, seed=1)
+    options = {"network": network, "distribution": distribution, "steepness": 2.0}
+    values, P = sort(x, **options)
+    close(P.sum(-1), torch.ones_like(x))
+    close(P.sum(-2), torch.ones_like(x))
+    close(values, (x.unsqueeze(-2) @ P).squeeze(-2))
+    close(rank_mass(x, t, **options), (P * t.unsqueeze(-2)).sum(-1))
+    close(rank_mass(x, t[0, 0], **options), P @ t[0, 0])
+    close(rank(x, **options), P @ torch.arange(1.0, 10, dtype=x.dtype, device=device))
+
+
+@every_network
+@pytest.mark.parametrize("n", [2, 5, 16, 22])
+def test_a_steep_network_sorts(n, network, device):
+    """The bitonic one too at n = 22, where that of diffsort does not."""
+    x = draw(5, n, device=device)
+    values, P = sort(x, network=network, distribution="optimal", steepness=1e9)
+    want, order = x.sort(-1)
+    torch.testing.assert_close(values, want, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(P.argmax(-2), order)
+    ranks = rank(x, network=network, distribution="optimal", steepness=1e9)
+    assert (ranks.round().long() == order.argsort(-1) + 1).all()
+
+
+@every_network
+def test_descending_reverses_the_ranks(network, device):
+    x, t = draw(4, 7, device=device), draw(7, device=device)
+    up, down = sort(x, network=network), sort(x, network=network, descending=True)
+    close(down.values, up.values.flip(-1))
+    close(down.P, up.P.flip(-1))
+    close(rank(x, network=network, descending=True), 8 - rank(x, network=network))
+    close(rank_mass(x, t, network=network, descending=True), down.P @ t)
+
+
+@pytest.mark.parametrize("dim", [0, 1, -2])
+def test_along_another_dimension(dim, device):
+    x, t = draw(4, 5, 6, device=device), draw(4, 5, 6, device=device, seed=1)
+    values, P = sort(x, dim=dim)
+    rows, last = x.movedim(dim, -1), t.movedim(dim, -1)
+    want = sort(rows)
+    close(values, want.values.movedim(-1, dim))
+    close(P, want.P)
+    close(rank(x, dim=dim), rank(rows).movedim(-1, dim))
+    close(rank_mass(x, t, dim=dim), rank_mass(rows, last).movedim(-1, dim))
+
+
+def test_a_steepness_per_row(device):
+    x = draw(3, 6, device=device)
+    steepness = tensor(1.0, 5.0, 20.0, device=device, grad=True)
+    found = rank(x, steepness=steepness)
+    for k in range(3):
+        close(found[k], rank(x[k], steepness=steepness[k].item()))
+    assert gradients(found[..., 0].sum(), steepness)[0].all()
+
+
+@every_function
+def test_gradcheck(function, device):
+    x = draw(2, 5, device=device).requires_grad_()
+    t = draw(2, 5, device=device, seed=1).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: function(x, steepness=1.0), x)
+    assert torch.autograd.gradcheck(lambda x, t: rank_mass(x, t, dim=0), (x, t))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_results_are_fp32(dtype, device):
+    """Ranks to 300, more than the integers of bf16."""
+    x = draw(3, 300, device=device).to(dtype).requires_grad_()
+    values, P = sort(x, network="bitonic")
+    ranks = rank(x, network="bitonic")
+    assert values.dtype == P.dtype == ranks.dtype == torch.float32
+    want = rank(x.double(), network="bitonic")
+    torch.testing.assert_close(ranks.double(), want, rtol=1e-5, atol=1e-5)
+    assert gradients(values[..., 0].sum(), x)[0].dtype == dtype
+
+
+# ---- ties, infinities and errors -----------------------------------------------------------------
+
+
+@every_distribution
+def test_ties_share_their_ranks_and_their_gradient(distribution, device):
+    # Two equal values are mixed half and half. The slope of F at 0, times beta, tells them apart
+    slopes = {"cauchy": 1 / pi, "logistic": 0.25, "gaussian": (2 * pi) ** -0.5,
+              "reciprocal": 0.25, "optimal": 1.0}  # fmt: skip
+    x = tensor([2, 2], device=device, grad=True)
+    found = rank(x, distribution=distribution, steepness=3.0)
+    close(found[0], [1.5, 1.5])
+    (dx,) = gradients(found[0, 0], x)
+    assert dx.isfinite().all()
+    if distribution in slopes:
+        close(dx[0], [3 * slopes[distribution], -3 * slopes[distribution]])
+    else:  # v / (1e-10)^lambda
+        close(dx[0] / dx[0, 0], [1, -1])
+
+
+@every_function
+@every_network
+def test_an_infinity_leaves_other_rows_alone(function, network, device):
+    x = draw(3, 5, device=device)
+    poisoned = x.clone()
+    poisoned[1, 2] = inf
+    results = []
+    for rows in (x, poisoned):
+        leaf = rows.clone().requires_grad_()
+        value = function(leaf, network=network)
+        value = value.values if isinstance(value, sorting.Sorted) else value
+        results.append((value[[0, 2]], gradients(value[[0, 2]].pow(2).sum(), leaf)[0][[0, 2]]))
+    for got, want in zip(results[1], results[0], strict=True):
+        close(got, want)
+
+
+@every_function
+@pytest.mark.parametrize(
+    ("x", "options", "kind", "name"),
+    [
+        (torch.tensor([1.0, nan]), {}, ValueError, "x"),
+        (torch.empty(3, 0), {}, ValueError, "x"),
+        (torch.empty(0, 3), {"dim": 0}, ValueError, "x"),
+        (torch.tensor(1.0), {}, ValueError, "x"),
+        (torch.ones(3, dtype=torch.int64), {}, TypeError, "x"),
+        (torch.ones(3), {"steepness": 0.0}, ValueError, "steepness"),
+        (torch.ones(3), {"steepness": -1.0}, ValueError, "steepness"),
+        (torch.ones(3), {"steepness": "10"}, TypeError, "steepness"),
+        (torch.ones(3), {"network": "bubble"}, ValueError, "network"),
+        (torch.ones(3), {"distribution": "normal"}, ValueError, "distribution"),
+        (torch.ones(3), {"art_lambda": 1.0}, ValueError, "art_lambda"),
+        (torch.ones(3), {"dim": 1}, IndexError, "dim"),
+        (torch.ones(3), {"backend": "gpu"}, ValueError, "backend"),
+    ],
+    ids=lambda v: str(v) if isinstance(v, dict) else None,
+)
+def test_errors(function, x, options, kind, name):
+    with pytest.raises(kind, match=f"^{name}: got .*expected"):
+        function(x, **options)
+
+
+def test_errors_of_arguments():
+    with pytest.raises(ValueError, match=r"^x: got shape \(0, 3\), expected .* along dim 0"):
+        sort(torch.empty(0, 3), dim=0)
+    with pytest.raises(TypeError, match=r"^x: got list, expected a tensor"):
+        sort([1.0, 2.0])
+    with pytest.raises(TypeError, match=r"^t: got list, expected a tensor"):
+        rank_mass(torch.ones(3), [1.0, 2.0, 3.0])
+    with pytest.raises(TypeError, match=r"^t: got dtype torch\.int64, expected a floating"):
+        rank_mass(torch.ones(3), torch.arange(3))
+    for shape in ((2,), (1, 3), (3, 2)):
+        with pytest.raises(ValueError, match=r"^t: got shape .*expected \(3,\) or x's \(2, 3\)"):
+            rank_mass(torch.ones(2, 3), torch.ones(shape))
