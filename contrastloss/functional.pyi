@@ -135,6 +135,8 @@ def info_nce(
     strategy: Strategy = "auto",
     uneven: bool = True,
     validate: bool = False,
+    top_k: int | None = None,
+    hardness: float = 0.0,
 ) -> Tensor: ...
 @overload
 def info_nce(
@@ -155,6 +157,8 @@ def info_nce(
     strategy: Strategy = "auto",
     uneven: bool = True,
     validate: bool = False,
+    top_k: int | None = None,
+    hardness: float = 0.0,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
 @overload
 def moco(

@@ -18,6 +18,7 @@ SIZES = {1: [9], 2: [5, 4], 3: [4, 0, 6], 4: [3, 5, 0, 2]}
 OPTIONS = {
     "dcl": [{}, {"weight": 0.5}, {"weight": 0.5, "detach_weight": False}],
     "supcon": [{}, {"variant": "in"}],
+    "info_nce": [{}, {"hardness": 3.0}],
     "multi_similarity": [{"base": 4.0}],
 }
 #: not all of whose inputs are spread (those with a queue: test_memory.py), or not by default

@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy, normalize
 from contrastloss import InfoNCELoss
 from contrastloss.functional import info_nce
 from contrastloss.testing import Subject, check_loss, example
-from contrastloss.testing.checks import check_statistics
+from contrastloss.testing.checks import check_gradients, check_statistics
 
 
 class Shared(InfoNCELoss):
@@ -37,7 +37,7 @@ class Remembering(InfoNCELoss):
         return super().forward(x, y, memory=queue_for(x), **overrides)
 
     @staticmethod
-    def reference(x, y, *, scale, bias):
+    def reference(x, y, *, scale, bias, **_):
         s = scale * (x @ torch.cat([y, rows_of(queue_for(x))]).mT) + bias
         return cross_entropy(s, torch.arange(len(x), device=x.device), reduction="none")
 
@@ -53,6 +53,19 @@ def test_properties(check, cls, device, backend):
         pytest.skip("those of a memory: tests/test_memory.py")
     queue_for(torch.zeros(1, 19, device=device))  # what is compiled cannot make it
     check(Subject(cls, {}, device, backend))
+
+
+@every_check
+@pytest.mark.parametrize(
+    "options", [{"top_k": 3}, {"hardness": 4.0}, {"top_k": 3, "hardness": 4.0}], ids=str
+)
+@pytest.mark.parametrize("cls", [InfoNCELoss, Shared, Own])
+def test_properties_of_hard_negatives(check, cls, options, device, backend):
+    if check is check_statistics and cls is InfoNCELoss:
+        pytest.skip("the denominator is another one: test_statistics_of_hard_negatives")
+    if check is check_gradients and "hardness" in options:
+        pytest.skip("a constant weight is no derivative")
+    check(Subject(cls, options, device, backend))
 
 
 def test_two_rows_by_hand(device, backend):
@@ -95,6 +108,93 @@ def test_own_negatives_by_hand(device, backend):
     negatives = tensor([E1], [[-1, 0]], device=device)
     rows = InfoNCELoss(1.0, reduction="none", backend=backend)(x, y, negatives)
     close(rows, [log(1 + e), log(1 + 1 / e)])
+
+
+# the positive scores 0, the negatives 1, 0.6 and -1
+HARD = [E1, [0.6, 0.8], [-1.0, 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("options", "denominator"),
+    [
+        ({"top_k": 1}, 1 + e),
+        ({"top_k": 2}, 1 + e + exp(0.6)),
+        ({"top_k": 9}, 1 + e + exp(0.6) + 1 / e),
+        ({"hardness": 2.0}, 1 + exp(3) + exp(1.8) + exp(-3)),
+        ({"hardness": 2.0, "top_k": 2}, 1 + exp(3) + exp(1.8)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("own", [False, True])
+def test_hard_negatives_by_hand(options, denominator, own, device, backend):
+    x, y, negatives = (tensor(*v, device=device) for v in ([E1], [E2], HARD))
+    given = negatives[None] if own else negatives
+    close(info_nce(x, y, given, temperature=1.0, backend=backend, **options), log(denominator))
+    # the same columns as other rows of y
+    x, y = x.expand(4, 2), torch.cat([y, negatives])
+    rows = info_nce(x, y, temperature=1.0, reduction="none", backend=backend, **options)
+    close(rows[0], log(denominator))
+
+
+def test_a_weight_is_a_constant(device, backend):
+    # one negative of score s = <x, n> = 1/2 and weight e^(2 s), the positive's score 0: with
+    # p = e^(3 s) / (1 + e^(3 s)) the gradient is p n, and not 3 p n; that of the scale is p s
+    x, y = tensor([0.5, 0.0], device=device, grad=True), tensor([0.0, 0.0], device=device)
+    negative = tensor([1.0, 0.0], device=device, grad=True)
+    scale = torch.ones((), dtype=torch.float64, device=device, requires_grad=True)
+    for options in ({}, {"top_k": 1}):
+        loss = InfoNCELoss(1.0, hardness=2.0, normalize=False, backend=backend, **options)
+        value = loss(x, y, negative, logit_scale=scale)
+        close(value, log(1 + exp(1.5)))
+        p = exp(1.5) / (1 + exp(1.5))
+        dx, dn, dscale = gradients(value, x, negative, scale)
+        close(dx, [[p, 0.0]])
+        close(dn, [[0.5 * p, 0.0]])
+        close(dscale, 0.5 * p)
+
+
+def test_hardness_as_in_sentence_transformers(device, backend):
+    """Its formula: scale * cos, plus strength * cos.detach() off the diagonal."""
+    x, y = Subject(InfoNCELoss, device=device).inputs()
+    x, y = x.requires_grad_(), y.requires_grad_()
+    cosine = normalize(x) @ normalize(y).mT
+    penalty = 9.0 * cosine.detach()
+    logits = 20.0 * cosine + penalty.fill_diagonal_(0.0)
+    want = cross_entropy(logits, torch.arange(len(x), device=device))
+    got = InfoNCELoss(1 / 20, hardness=9.0, backend=backend)(x, y)
+    close(got, want)
+    for a, b in zip(gradients(got, x, y), gradients(want, x, y), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "options", [{"top_k": 3}, {"hardness": 2.0}, {"top_k": 3, "hardness": 2.0}], ids=str
+)
+def test_statistics_of_hard_negatives(options, device, backend):
+    x, y = Subject(InfoNCELoss, device=device).inputs(n=9)
+    loss = InfoNCELoss(0.3, return_stats=True, backend=backend, **options)
+    value, stats = loss(x, y, logit_bias=0.7)
+    cosine = normalize(x) @ normalize(y).mT
+    positive = cosine.diag() / 0.3 + 0.7
+    negatives = cosine.fill_diagonal_(-torch.inf).topk(options.get("top_k", 8)).values
+    hardest = negatives[:, 0] / 0.3 + 0.7
+    weighted = (1 / 0.3 + options.get("hardness", 0.0)) * negatives + 0.7
+    close(stats["positive"], positive.mean())
+    close(stats["hardest_negative"], hardest.mean())
+    close(stats["accuracy"], (positive > hardest).double().mean())
+    close(stats["lse"], torch.logaddexp(weighted.logsumexp(1), positive).mean())
+    close(value, stats["lse"] - stats["positive"])
+
+
+def test_errors_of_hard_negatives():
+    for name, bad in (("top_k", 0), ("top_k", 2.0), ("top_k", True), ("hardness", -1.0),
+                      ("hardness", torch.inf), ("hardness", "1")):  # fmt: skip
+        with pytest.raises(ValueError, match=f"^{name}: got .*, expected"):
+            InfoNCELoss(**{name: bad})
+    x = torch.randn(3, 2)
+    for options in ({"top_k": 1}, {"hardness": 1.0}):
+        with pytest.raises(ValueError, match=r"^memory: got one with top_k or hardness, expected"):
+            InfoNCELoss(**options)(x, x, memory=queue_for(x))
 
 
 @pytest.mark.parametrize("own", [False, True])
