@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from math import cos, radians
 
 import pytest
@@ -186,3 +189,36 @@ def test_errors():
     for name, bad in (("mining", "easy"), ("positives", 0), ("positives", 1.0), ("k", 0)):
         with pytest.raises(ValueError, match=f"^{name}: got .*, expected"):
             TripletLoss(**{name: bad})
+
+
+# ---- memory --------------------------------------------------------------------------------------
+
+MEMORY = """
+import resource, torch
+from contrastloss import TripletLoss
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+torch.set_num_threads(2)
+z, labels = torch.randn(8192, 32, requires_grad=True), torch.arange(8192) // 4
+TripletLoss()(z[:256], labels[:256]).backward()
+before = peak()
+loss = TripletLoss(reduction="sum")(z, labels)
+loss.backward()
+print(peak() - before, loss.item())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="units of ru_maxrss differ")
+def test_all_triplets_of_8192_rows_take_no_matrix(device):
+    """200 million triplets; the scores alone would have 256 MB."""
+    if device.type != "cpu":
+        pytest.skip("the peak of a process is its CPU memory")
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    command = [sys.executable, "-c", MEMORY]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=250)
+    assert done.returncode == 0, done.stderr
+    extra, value = map(float, done.stdout.split())
+    assert extra <= 40
+    assert value > 1e6
