@@ -8,8 +8,10 @@ from importlib.metadata import PackageNotFoundError, version
 
 from . import distributed, functional, losses, memory, mining, ops, sorting
 from .losses import (
+    CircleLoss,
     CLIPLoss,
     DCLLoss,
+    GroCoLoss,
     HardNegativeLoss,
     InfoNCELoss,
     LearnableTemperature,
@@ -31,9 +33,11 @@ except PackageNotFoundError:  # a source tree that was never installed
 
 __all__ = [
     "CLIPLoss",
+    "CircleLoss",
     "CrossBatchMemory",
     "DCLLoss",
     "EmbeddingQueue",
+    "GroCoLoss",
     "HardNegativeLoss",
     "InfoNCELoss",
     "LearnableTemperature",

@@ -211,9 +211,9 @@ class Channel:
 class LSE(Channel):
     """``log sum exp(theta s + w)``; ``theta=0`` is the log of the weighted count.
 
-    With ``relax`` m the exponent is ``theta [s + m]_+ (s - m) + w``, and the pace ``[s + m]_+`` in
-    it carries no gradient: the nearer a pair is to its optimum -m, the less it counts (circle
-    loss).
+    With ``relax`` m the exponent is that of circle loss: ``theta [s + m]_+ (s - m) + w`` and, for a
+    negative theta, ``theta [1 + m - s]_+ (s - 1 + m) + w``. The pace ``[...]_+`` in it carries no
+    gradient: the nearer a pair is to its optimum, -m or 1 + m, the less it counts.
     """
 
     kind = "LSE"

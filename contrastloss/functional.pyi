@@ -1,4 +1,5 @@
 # Written by `python -m contrastloss.testing stubs`; do not edit.
+from collections.abc import Sequence
 from typing import Any, Literal, overload
 
 from torch import Tensor
@@ -7,6 +8,44 @@ from .distributed import Strategy
 from .memory import EmbeddingQueue
 
 @overload
+def circle(
+    z: Tensor,
+    labels: Tensor,
+    *,
+    return_stats: Literal[False] = False,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    temperature: float | Tensor = 1.0,
+    normalize: bool = True,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    backend: str | None = None,
+    group: Any = None,
+    strategy: Strategy = "auto",
+    uneven: bool = True,
+    validate: bool = False,
+    m: float = 0.4,
+    gamma: float = 80.0,
+) -> Tensor: ...
+@overload
+def circle(
+    z: Tensor,
+    labels: Tensor,
+    *,
+    return_stats: Literal[True],
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    temperature: float | Tensor = 1.0,
+    normalize: bool = True,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    backend: str | None = None,
+    group: Any = None,
+    strategy: Strategy = "auto",
+    uneven: bool = True,
+    validate: bool = False,
+    m: float = 0.4,
+    gamma: float = 80.0,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
+@overload
 def clip(
     x: Tensor,
     y: Tensor,
@@ -470,3 +509,16 @@ def triplet(
     positives: int | None = None,
     k: int = 1,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
+def groco(
+    views: Tensor | Sequence[Tensor],
+    *,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    backend: str | None = None,
+    steepness: float | Tensor = 1.0,
+    network: str = "odd_even",
+    distribution: str = "cauchy",
+    art_lambda: float = 0.25,
+    topk_neg: int = 10,
+    stop_grad: bool = True,
+    positive_views: int | None = None,
+) -> Tensor: ...

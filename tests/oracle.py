@@ -121,7 +121,11 @@ def reduce(channel, s, mask, weight, rows, cols):
         return [picked, torch.where(some, index.squeeze(dim), -1)]
     score = s
     if getattr(channel, "relax", None) is not None:
-        score = (s.detach() + channel.relax).clamp_min(0) * (s - channel.relax)
+        m, own = channel.relax, s.detach()
+        if channel.theta < 0:
+            score = (1 + m - own).clamp_min(0) * (s - 1 + m)
+        else:
+            score = (own + m).clamp_min(0) * (s - m)
     e_shift = torch.where(mask, channel.theta * score + weight, -torch.inf).detach()
     e_shift = e_shift.amax(dim, keepdim=True) if s.shape[dim] else e_shift.sum(dim, keepdim=True)
     e_shift = torch.where(some.unsqueeze(dim), e_shift, 0.0)

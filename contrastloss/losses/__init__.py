@@ -1,14 +1,17 @@
 """The losses, one file each."""
 
 from .base import LOSSES, CrossLoss, PairLoss, PositiveLoss, TwoViewLoss
+from .circle import CircleLoss
 from .clip import CLIPLoss
 from .dcl import DCLLoss
+from .groco import GroCoLoss
 from .hard_negative import HardNegativeLoss
 from .info_nce import InfoNCELoss
 from .mochi import MoCHiLoss
 from .moco import MoCoLoss
 from .multi_similarity import MultiSimilarityLoss
 from .nt_xent import NTXentLoss
+from .ordering import ORDERING, OrderingLoss
 from .sampled import SampledContrastiveLoss
 from .siglip import SigLIPLoss
 from .supcon import SupConLoss
@@ -17,9 +20,12 @@ from .triplet import TripletLoss
 
 __all__ = [
     "LOSSES",
+    "ORDERING",
     "CLIPLoss",
+    "CircleLoss",
     "CrossLoss",
     "DCLLoss",
+    "GroCoLoss",
     "HardNegativeLoss",
     "InfoNCELoss",
     "LearnableTemperature",
@@ -27,6 +33,7 @@ __all__ = [
     "MoCoLoss",
     "MultiSimilarityLoss",
     "NTXentLoss",
+    "OrderingLoss",
     "PairLoss",
     "PositiveLoss",
     "SampledContrastiveLoss",

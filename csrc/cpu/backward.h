@@ -1,7 +1,7 @@
 // One tile's H_ij = scale a_i b_j G_ij from its products <x_i, y_j>, and the sums over it. Included
 // once per instruction set.
 //
-//   G_ij = sum_c  gL theta e^(z_ij - L) ([s_ij + m]_+ if paced)  +  gE p (1 + theta (s_ij - E))  +
+//   G_ij = sum_c  gL theta e^(z_ij - L) (pace_ij if there is one)  +  gE p (1 + theta (s_ij - E)) +
 //   gH e^w sign psi'(u_ij)
 //               + gV sign [j = index]
 //
@@ -187,7 +187,7 @@ struct Backward {
       for (const Ref<T>& c : l.rows) row += factor(*c, i, l.middle);
 #pragma omp simd
       for (int64_t j = 0; j < t.n; ++j) {
-        const T slope = (row + l.column[j]) * (paced ? pace(s[j], m) : T(1));
+        const T slope = (row + l.column[j]) * (paced ? pace(s[j], m, theta < T(0)) : T(1));
         const T e = VecMath::exp(v[j] - l.middle);
         g[j] += e == T(0) ? T(0) : e * slope;
       }
@@ -199,7 +199,7 @@ struct Backward {
 #pragma omp simd
       for (int64_t j = 0; j < t.n; ++j) {
         const T p = VecMath::exp(v[j] - lse) * slope;
-        g[j] += paced && p != T(0) ? p * pace(s[j], m) : p;
+        g[j] += paced && p != T(0) ? p * pace(s[j], m, theta < T(0)) : p;
       }
     }
     for (const Ref<T>& c : l.columns) {
@@ -207,7 +207,7 @@ struct Backward {
 #pragma omp simd
       for (int64_t j = 0; j < t.n; ++j) {
         const T p = VecMath::exp(v[j] - lse[j]) * (theta * grad[j]);
-        const T own = paced && p != T(0) ? p * pace(s[j], m) : p;
+        const T own = paced && p != T(0) ? p * pace(s[j], m, theta < T(0)) : p;
         g[j] += lse[j] == T(-INFINITY) ? T(0) : own;
       }
     }

@@ -213,13 +213,15 @@ void weigh_row(const Group<T>& group, const T* w, int64_t n, T* u) {
   }
 }
 
-// [s + m]_+; NaN stays NaN.
+// [s + m]_+ or, where theta is negative, [1 + m - s]_+; NaN stays NaN.
 template <class T>
-CL_INLINE T pace(T s, T m) {
-  return s + m < T(0) ? T(0) : s + m;
+CL_INLINE T pace(T s, T m, bool turned) {
+  const T distance = (turned ? T(1) - s : s) + m;
+  return distance < T(0) ? T(0) : distance;
 }
 
-// z = theta s + w or, paced, theta [s + m]_+ (s - m) + w; -inf wherever w is, whatever s is there.
+// z = theta s + w or, paced, theta pace (s - m) + w, of 1 - m where theta is negative; -inf
+// wherever w is, whatever s is there.
 template <class T>
 void logits_row(const Channel<T>& c, const T* s, const T* w, int64_t n, T* z) {
   const T theta = c.theta, m = c.relax;
@@ -228,8 +230,8 @@ void logits_row(const Channel<T>& c, const T* s, const T* w, int64_t n, T* z) {
   } else if (c.paced()) {
 #pragma omp simd
     for (int64_t j = 0; j < n; ++j) {
-      const T log_weight = w ? w[j] : T(0);
-      const T v = theta * pace(s[j], m) * (s[j] - m) + log_weight;
+      const T log_weight = w ? w[j] : T(0), margin = theta < T(0) ? T(1) - m : m;
+      const T v = theta * pace(s[j], m, theta < T(0)) * (s[j] - margin) + log_weight;
       z[j] = log_weight == T(-INFINITY) ? log_weight : v;
     }
   } else if (w == nullptr) {

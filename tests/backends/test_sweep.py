@@ -44,6 +44,7 @@ KINDS = {
     "lse -1": LSE(-1.0),
     "lse 0": LSE(0.0),
     "lse relax": LSE(3.0, relax=0.25),
+    "lse -relax": LSE(-3.0, relax=0.4),
     **{psi: SUM(psi) for psi in PSI},
     "minus softplus": SUM("softplus", sign=-1.0),
     "minus step": SUM("step", sign=-1.0),

@@ -3,7 +3,7 @@
 The backward recomputes the scores of a block and the gradient of the loss with respect to them,
 
     G_ij = sum_c  gL_i theta p_ij                               LSE,  p_ij = e^(theta s + w - L_i)
-                + gL_i theta [s_ij + m]_+ p_ij                   LSE with relax m
+                + gL_i theta pace_ij p_ij                        LSE with relax
                 + gH_i e^w sign psi'(u_ij)                       SUM
                 + p_ij (gE_i (1 + theta (s_ij - E_i)) + gL_i theta)   EXPECT
                 + gV_i sign [j = index_i]                        MAX

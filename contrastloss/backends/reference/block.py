@@ -114,7 +114,8 @@ class Block:
         """theta s + w, -inf where the pair is not allowed."""
         z = self.s if channel.theta == 1.0 else channel.theta * self.s
         if isinstance(channel, LSE) and channel.relax is not None:
-            z = channel.theta * self.pace(channel) * (self.s - channel.relax)
+            margin = channel.relax if channel.theta > 0 else 1.0 - channel.relax
+            z = channel.theta * self.pace(channel) * (self.s - margin)
         if channel.theta == 0.0:
             z = torch.zeros_like(self.s)
         weight, mask = self.log_weight(channel), self.allowed(channel)
@@ -123,9 +124,10 @@ class Block:
         return z if mask is None else z.masked_fill(~mask, NEG_INF)
 
     def pace(self, channel: LSE) -> Tensor:
-        """``[s + m]_+``, a constant to whoever differentiates."""
+        """``[s + m]_+``, or ``[1 + m - s]_+``; a constant to whoever differentiates."""
         assert channel.relax is not None
-        return torch.relu(self.s.detach() + channel.relax)
+        s = self.s.detach()
+        return torch.relu((s if channel.theta > 0 else 1.0 - s) + channel.relax)
 
     def argument(self, channel: SUM) -> Tensor:
         """u = sign (s - shift)."""

@@ -1,0 +1,84 @@
+"""Circle loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY
+
+import torch
+from torch import Tensor
+
+from ..channel import LSE, SUM, Channel, same
+from .base import softplus
+from .check import positive
+from .labelled import LABEL, LabelLoss
+from .scores import Scores
+
+__all__ = ["CircleLoss"]
+
+_POSITIVES = (same(LABEL),)
+
+
+class CircleLoss(LabelLoss, name="circle"):
+    r"""Every pair at a pace of its own: the further from its optimum, the stronger it is moved.
+
+    With :math:`P_i` the other rows of row i's label, :math:`N_i` those of other labels, and
+    :math:`s_{ij} = \cos(z_i, z_j)`,
+
+    .. math:: \ell_i = \log\Bigl(1 +
+        \sum_{n \in N_i} e^{\gamma [s_{in} + m]_+ (s_{in} - m)}
+        \sum_{p \in P_i} e^{-\gamma [1 + m - s_{ip}]_+ (s_{ip} - 1 + m)}\Bigr)
+
+    in which the paces :math:`[\cdot]_+` carry no gradient. ``'mean'`` is over the rows that have a
+    positive and a negative; the loss of all others is 0.
+
+    Args:
+        m: the relaxation, 0.4.
+        gamma: the scale, 80.
+        temperature: divides the scores; 1.0.
+
+    Shape:
+        z: (N, D). labels: (N,), integers. Loss: (), or (N,) for ``reduction='none'``.
+
+    Source: Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization, 2020.
+    """
+
+    m: float = 0.4
+    gamma: float = 80.0
+    _: KW_ONLY
+    temperature: float | Tensor = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive("gamma", self.gamma)
+        self.channels = (  # type: ignore[misc]
+            LSE(-self.gamma, relax=self.m, pairs=_POSITIVES),
+            LSE(self.gamma, relax=self.m, pairs=self.negatives),
+            SUM("one", pairs=_POSITIVES),
+            SUM("one", pairs=self.negatives),
+        )
+
+    def evaluate(
+        self, scores: Scores, rows: Mapping[str, Tensor], extra: tuple[Channel, ...]
+    ) -> tuple[Tensor, Tensor | None, Sequence[Tensor]]:
+        found, values = self.split(scores.stats((*self.channels, *extra), rows))
+        near, far, positives, negatives = found
+        both = (positives > 0) & (negatives > 0)
+        return softplus(torch.where(both, near + far, -torch.inf)), both, values
+
+    @staticmethod
+    def reference(
+        z: Tensor, labels: Tensor, *, scale: Tensor, bias: Tensor, m: float, gamma: float
+    ) -> tuple[Tensor, Tensor]:
+        """Losses, and which rows the mean counts."""
+        s = scale * (z @ z.mT) + bias
+        own, held = labels[:, None] == labels, s.detach()
+        near = -gamma * torch.relu(1 + m - held) * (s - 1 + m)
+        far = gamma * torch.relu(held + m) * (s - m)
+        same = own.clone().fill_diagonal_(False)
+        both = same.any(1) & ~own.all(1)
+        near, far = near[both], far[both]
+        total = near.masked_fill(~same[both], -torch.inf).logsumexp(1)
+        total = total + far.masked_fill(own[both], -torch.inf).logsumexp(1)
+        losses = torch.zeros_like(s[:, 0])
+        return losses.masked_scatter(both, torch.logaddexp(total, torch.zeros_like(total))), both
