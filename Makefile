@@ -14,8 +14,8 @@ NATIVE := setup.py $(wildcard csrc/* csrc/*/*)
 help:
 	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.demo ## train on a small data set, no download
-	$(BIN)/python -m contrastloss demo
+demo: $(VENV)/.demo ## train on a small data set, no download; LOSS=groco chooses the loss
+	$(BIN)/python -m contrastloss demo $(if $(LOSS),--loss $(LOSS))
 
 test: $(VENV)/.test $(VENV)/.distributed $(VENV)/.triton ## all tests; ARGS="-k clip" narrows them
 	$(BIN)/pytest $(ARGS)

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from .backends import available
-from .losses import LOSSES
+from .losses import BY_NAME
 
 try:
     import resource
@@ -46,9 +46,13 @@ DRAWS = 25
 TEMPERATURE = dict.fromkeys(("info_nce", "clip", "nt_xent", "dcl", "hard_negative", "supcon"), 0.5)
 
 
+def takes(cls: type[nn.Module], argument: str) -> bool:
+    return argument in inspect.signature(cls.forward).parameters
+
+
 #: a queue would outlive the batch, which here is all of the training images
 CHOICES = [
-    name for name, cls in LOSSES.items() if "queue" not in inspect.signature(cls.forward).parameters
+    name for name, cls in BY_NAME.items() if not takes(cls, "queue") and not takes(cls, "target")
 ]
 
 
@@ -139,7 +143,7 @@ def projection() -> nn.Sequential:
 
 
 def supervised(loss: str) -> bool:
-    return "labels" in inspect.signature(LOSSES[loss].forward).parameters
+    return takes(BY_NAME[loss], "labels")
 
 
 def train(model: nn.Module, digits: Digits, loss: nn.Module, name: str, steps: Any) -> list[float]:
@@ -155,6 +159,8 @@ def train(model: nn.Module, digits: Digits, loss: nn.Module, name: str, steps: A
         x, y = head(model(views)).chunk(2)
         if supervised(name):
             value = loss(torch.stack([x, y], 1), digits.train_labels)
+        elif takes(BY_NAME[name], "views"):
+            value = loss([x, y])
         else:
             value = loss(x, y)
         optimizer.zero_grad()
@@ -234,7 +240,7 @@ def run(
 ) -> Result:
     """Train an encoder with the loss of that name and compare it."""
     torch.manual_seed(seed)
-    digits, model, cls = Digits.load(), encoder().eval(), LOSSES[loss]
+    digits, model, cls = Digits.load(), encoder().eval(), BY_NAME[loss]
     options: dict[str, Any] = {"backend": backend}
     if loss in TEMPERATURE:
         options["temperature"] = TEMPERATURE[loss]

@@ -11,15 +11,17 @@ from typing import Any
 
 from torch import Tensor
 
-from .losses import LOSSES, PairLoss
+from .losses import BY_NAME, OrderingLoss, PairLoss
+
+Loss = PairLoss | OrderingLoss
 
 
 @lru_cache(maxsize=256)
-def _module(cls: type[PairLoss], options: tuple[tuple[str, Any], ...]) -> PairLoss:
+def _module(cls: type[Loss], options: tuple[tuple[str, Any], ...]) -> Loss:
     return cls(**dict(options))
 
 
-def _function(name: str, cls: type[PairLoss]) -> Any:
+def _function(name: str, cls: type[Loss]) -> Any:
     inputs = inspect.signature(cls.forward).parameters
     options = [field.name for field in fields(cls)]
 
@@ -42,5 +44,5 @@ def _function(name: str, cls: type[PairLoss]) -> Any:
     return loss
 
 
-globals().update({name: _function(name, cls) for name, cls in LOSSES.items()})
-__all__ = list(LOSSES)
+globals().update({name: _function(name, cls) for name, cls in BY_NAME.items()})
+__all__ = list(BY_NAME)

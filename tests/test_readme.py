@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from contrastloss import demo
-from contrastloss.losses import LOSSES
+from contrastloss.losses import BY_NAME
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", "CONTRIBUTING.md", "docs/architecture.md"]
@@ -69,7 +69,7 @@ def test_readme_demo_commands_are_understood():
 
 def test_readme_table_lists_every_loss_and_no_other():
     rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", README, re.MULTILINE)
-    assert {name: cls for cls, name in rows} == {n: c.__name__ for n, c in LOSSES.items()}
+    assert {name: cls for cls, name in rows} == {n: c.__name__ for n, c in BY_NAME.items()}
 
 
 def test_readme_has_one_place_for_the_measurements():

@@ -18,7 +18,11 @@ from .supcon import SupConLoss
 from .temperature import LearnableTemperature
 from .triplet import TripletLoss
 
+#: every public loss by the name of its function in :mod:`contrastloss.functional`
+BY_NAME: dict[str, type[PairLoss] | type[OrderingLoss]] = {**LOSSES, **ORDERING}
+
 __all__ = [
+    "BY_NAME",
     "LOSSES",
     "ORDERING",
     "CLIPLoss",

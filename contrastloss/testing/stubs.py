@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
-from ..losses import LOSSES
+from ..losses import BY_NAME, ORDERING
 
 
 def stubs() -> str:
     """The text of ``functional.pyi``: every loss as a typed function, in ruff's format."""
     lines = [
         "# Written by `python -m contrastloss.testing stubs`; do not edit.",
+        "from collections.abc import Sequence",
         "from typing import Any, Literal, overload",
         "",
         "from torch import Tensor",
@@ -21,20 +23,25 @@ def stubs() -> str:
         "from .memory import EmbeddingQueue",
         "",
     ]
-    for name, cls in LOSSES.items():
+    for name, cls in BY_NAME.items():
         parameters = list(inspect.signature(cls.forward).parameters.values())[1:]
         inputs = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
         keywords = [_stub(p.name, p.annotation, p.default) for p in parameters[len(inputs) :]]
         keywords += [
             _stub(f.name, f.type, f.default) for f in fields(cls) if f.name != "return_stats"
         ]
+        first = [*(_stub(p.name, p.annotation, p.default) for p in inputs), "*"]
+        if name in ORDERING:
+            lines += _def(name, first + keywords, "Tensor")
+            continue
         for default, result in ((" = False", "Tensor"), ("", "tuple[Tensor, dict[str, Tensor]]")):
-            lines += ["@overload", f"def {name}("]
             flag = f"return_stats: Literal[{not default}]{default}"
-            arguments = [*(_stub(p.name, p.annotation, p.default) for p in inputs), "*", flag]
-            lines += [f"    {argument}," for argument in arguments + keywords]
-            lines.append(f") -> {result}: ...")
+            lines += ["@overload", *_def(name, [*first, flag, *keywords], result)]
     return "\n".join(lines) + "\n"
+
+
+def _def(name: str, arguments: Sequence[str], result: str) -> list[str]:
+    return [f"def {name}(", *(f"    {argument}," for argument in arguments), f") -> {result}: ..."]
 
 
 def _stub(name: str, annotation: Any, default: Any) -> str:

@@ -1,0 +1,155 @@
+"""Group ordering constraints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .. import ops, sorting
+from ..channel import INDEX, differs
+from ..ops.check import check_embeddings, shape
+from .check import check_matrix
+from .ordering import NetworkLoss, check_count, log_mass
+from .scores import Scores
+
+__all__ = ["GroCoLoss"]
+
+
+class GroCoLoss(NetworkLoss, name="groco"):
+    r"""All positives of an anchor are to score higher than its hardest negatives.
+
+    Every image of every view is an anchor. Its negatives are the ``topk_neg`` most similar other
+    images of its own view, its positives are the same image in the other views. Their cosines, all
+    negatives ascending and then all positives ascending, go through a relaxed sorting network. With
+    :math:`P_{ir}` the mass of candidate i at rank r, K negatives and n candidates,
+
+    .. math:: \ell = -\frac1n \Bigl(\sum_{i > K} \log p_i + \sum_{i \le K} \log(1 - p_i)\Bigr),
+        \qquad p_i = \sum_{r > K} P_{ir},
+
+    so that a positive belongs on one of the n - K highest ranks, whichever. This is the binary
+    cross entropy of the positive ranks; that of the negative ones is equal, since the rows of P sum
+    to 1. P is not formed, and memory is O(V N n). Cauchy masses have long tails: cosines of -1 and
+    1, as far apart as can be, still cost 0.147 with 10 negatives at steepness 1, 0.015 at 10.
+
+    Args:
+        topk_neg: negatives per anchor, 10; all N - 1 where these are fewer.
+        steepness, network, distribution, art_lambda: of the network; 1, ``'odd_even'``,
+            ``'cauchy'`` and (for ``'logistic_phi'`` alone) 0.25.
+        stop_grad: gradients flow to anchors alone, not to positives and negatives.
+        positive_views: only the first so many views, at least 2, are positives (the large crops of
+            multi-crop, whose small crops are anchors alone); None for all.
+
+    Shape:
+        views: (V, N, D), or a sequence of V tensors (N, D); V at least 2. Loss: (), or (V, N) for
+        ``reduction='none'``. One image alone has no negative: 0.
+
+    Source: Shvetsova et al., Learning by Sorting: Self-supervised Learning with Group Ordering
+    Constraints, 2023.
+    """
+
+    topk_neg: int = 10
+    _: KW_ONLY
+    steepness: float | Tensor = 1.0
+    stop_grad: bool = True
+    positive_views: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count("topk_neg", self.topk_neg)
+        if self.positive_views is not None:
+            check_count("positive_views", self.positive_views, 2)
+
+    def forward(self, views: Tensor | Sequence[Tensor]) -> Tensor:
+        scores = Scores(stacked(views), None, scale=1.0)
+        z = scores.x  # wide, so that the parts of its gradient are
+        large = z.shape[0] if self.positive_views is None else self.positive_views
+        if z.shape[0] < large:
+            expected = f"at most {z.shape[0]}, the number of views"
+            raise ValueError(f"positive_views: got {large}, expected {expected}")
+        other = z.detach() if self.stop_grad else z
+        turned = [other[:large].roll(k, 0) for k in range(1, large)]
+        narrow = scores.compute_dtype
+        losses = [self._rows(z[:large], other[:large], turned, narrow)]
+        if large < z.shape[0]:
+            small, own = z[large:], other[large:]
+            positives = [view.expand_as(small) for view in other[:large]]
+            losses.append(self._rows(small, own, positives, narrow))
+        return self.reduce(torch.cat(losses))
+
+    def _rows(
+        self, anchors: Tensor, own: Tensor, others: Sequence[Tensor], narrow: torch.dtype
+    ) -> Tensor:
+        """(V, N), of anchors (V, N, D) among their own views, by products of a narrow dtype, and
+        against several others."""
+        aligned = [Scores(anchors, view, scale=1.0).aligned() for view in others]
+        candidates = [torch.stack(aligned, -1).sort(-1).values]
+        count = min(self.topk_neg, anchors.shape[1] - 1)
+        if count > 0:
+            among = ops.pair_topk(
+                anchors,
+                own if self.stop_grad else None,
+                count,
+                pairs=(differs(INDEX),),
+                cosine=True,
+                compute_dtype=narrow,
+                backend=self.backend,
+            )
+            candidates.insert(0, among.values.flip(-1))
+        x = torch.cat(candidates, -1)
+        t = (torch.arange(x.shape[-1], device=x.device) >= max(count, 0)).to(x.dtype)
+        # a score that is not a number has no rank: its row is NaN, whatever the device
+        known = torch.where(x.isfinite().all(-1, keepdim=True), 1.0, torch.nan)
+        mass = sorting.rank_mass(x.nan_to_num(), t, **self.sorting(x))
+        return -(log_mass(torch.where(t > 0, mass, 1 - mass)) * known).mean(-1)
+
+    @staticmethod
+    def reference(
+        views: Tensor,
+        *,
+        topk_neg: int,
+        stop_grad: bool = True,
+        positive_views: int | None = None,
+        **network: Any,
+    ) -> Tensor:
+        """(V, N), one anchor after the other, by both cross entropies."""
+        z, rows = F.normalize(views, dim=-1), []
+        other = z.detach() if stop_grad else z
+        for v, i in torch.cartesian_prod(*(torch.arange(k) for k in z.shape[:2])).tolist():
+            images = torch.arange(z.shape[1]) != i
+            same = [u for u in range(len(z))[:positive_views] if u != v]
+            negative = (other[v, images] @ z[v, i]).sort().values[-topk_neg:]
+            positive = (other[same, i] @ z[v, i]).sort().values
+            x = torch.cat([negative, positive])
+            P = sorting.sort(x, **network).P
+            t = (torch.arange(len(x)) >= len(negative)).to(x.dtype)
+            high, low = P @ t, P @ (1 - t)
+            rows.append(
+                F.binary_cross_entropy(high, t) / 2 + F.binary_cross_entropy(low, 1 - t) / 2
+            )
+        return torch.stack(rows).view(z.shape[:2])
+
+
+def stacked(views: Tensor | Sequence[Tensor]) -> Tensor:
+    """(V, N, D), V at least 2."""
+    if isinstance(views, Tensor):
+        check_embeddings("views", views)
+        if views.ndim != 3 or views.shape[0] < 2 or views.shape[2] < 1:
+            raise ValueError(f"views: got shape {shape(views)}, expected (V, N, D), V >= 2, D >= 1")
+        return views
+    if not isinstance(views, Sequence):
+        got = type(views).__name__
+        raise TypeError(f"views: got {got}, expected a tensor or a sequence of tensors")
+    if len(views) < 2:
+        raise ValueError(f"views: got {len(views)}, expected at least 2")
+    for k, view in enumerate(views):
+        check_matrix(f"views[{k}]", view)
+        check_embeddings(f"views[{k}]", view, ("views[0]", views[0]))
+        if view.shape != views[0].shape:
+            expected = f"views[0]'s {shape(views[0])}"
+            raise ValueError(f"views[{k}]: got shape {shape(view)}, expected {expected}")
+    return torch.stack(list(views))
