@@ -38,6 +38,7 @@ __all__ = [
     "Program",
     "Term",
     "Test",
+    "at_most",
     "col_weight",
     "differing",
     "differs",
@@ -90,7 +91,7 @@ def within(name: str, width: int) -> Test:
 class Term(NamedTuple):
     """A summand of a channel's log-weight. Log-weights carry no gradient."""
 
-    kind: Literal["row", "col", "distance", "differing", "form", "log_form"]
+    kind: Literal["row", "col", "distance", "differing", "form", "log_form", "at_most"]
     names: tuple[str, ...]
     value: float = 0.0
 
@@ -119,6 +120,12 @@ def form(name: str, *, log: bool = False, eps: float = 0.0) -> Term:
     """``t_ij = <m_i, n_j>``, or ``log(eps + t_ij)``, of the operands ``name``: a second bilinear
     form of (..., M, E) and (..., N, E), for soft labels, teacher logits and kernels of labels."""
     return Term("log_form" if log else "form", (name,), float(eps))
+
+
+def at_most(name: str) -> Term:
+    """0 where ``<m_i, n_j> <= 0`` and -inf elsewhere, of a form's operands ``name``. A row's own
+    bound t_i is one more feature: -t_i beside m_i, 1 beside n_j."""
+    return Term("at_most", (name,))
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +176,7 @@ class Channel:
             return frozenset(n for term in self.weight if term.kind in kinds for n in term.names)
 
         ids = frozenset(test.name for test in self.pairs) | names("differing")
-        forms = names("form", "log_form")
+        forms = names("form", "log_form", "at_most")
         both = ids | forms | names("distance")
         fixed = {axis: both | names(axis) for axis in (ROW, COL)}
         shift = getattr(self, "shift", None)

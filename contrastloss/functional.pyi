@@ -118,6 +118,50 @@ def dcl(
     detach_weight: bool = True,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
 @overload
+def gist(
+    x: Tensor,
+    y: Tensor,
+    *,
+    return_stats: Literal[False] = False,
+    guide: tuple[Tensor, Tensor] | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    temperature: float | Tensor = 0.01,
+    normalize: bool = True,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    backend: str | None = None,
+    group: Any = None,
+    strategy: Strategy = "auto",
+    uneven: bool = True,
+    validate: bool = False,
+    margin: float = 0.0,
+    margin_strategy: Literal["absolute", "relative"] = "absolute",
+    contrast_anchors: bool = True,
+    contrast_positives: bool = True,
+) -> Tensor: ...
+@overload
+def gist(
+    x: Tensor,
+    y: Tensor,
+    *,
+    return_stats: Literal[True],
+    guide: tuple[Tensor, Tensor] | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    temperature: float | Tensor = 0.01,
+    normalize: bool = True,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    backend: str | None = None,
+    group: Any = None,
+    strategy: Strategy = "auto",
+    uneven: bool = True,
+    validate: bool = False,
+    margin: float = 0.0,
+    margin_strategy: Literal["absolute", "relative"] = "absolute",
+    contrast_anchors: bool = True,
+    contrast_positives: bool = True,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
+@overload
 def hard_negative(
     x: Tensor,
     y: Tensor,

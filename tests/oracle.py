@@ -95,6 +95,8 @@ def pairs(channel, s, rows, cols, symmetric):
             weight = weight + count.log()
         else:
             t = rows[name] @ cols[name].mT
+            if term.kind == "at_most":
+                t = torch.where(t <= 0, 0.0, -torch.inf)
             weight = weight + ((term.value + t).log() if term.kind == "log_form" else t)
     return mask & (weight > -torch.inf), weight
 
@@ -198,7 +200,8 @@ def operand(channel, axis, name, shape, like, g):
         high = 5 if axis == "row" else 6  # no row has id 5, and few columns have id 4
         return torch.randint(0, high, shape, generator=g).to(like.device)
     if name in channel.forms:
-        value = spread((*shape, 7), like, g, 0.0, 1.0)
+        bounded = any(t.kind == "at_most" and name in t.names for t in channel.weight)
+        value = spread((*shape, 7), like, g, -1.0 if bounded else 0.0, 1.0)
         value[..., :2, :] = 0.0  # log(0 + 0) = -inf for a log_form without eps
         return value
     value = spread(shape, like, g)

@@ -94,7 +94,7 @@ def slow(call: PairCall) -> bool:
 
 _KINDS = {LSE: 0, SUM: 1, EXPECT: 2, MAX: 3}
 _TESTS = {"eq": 0, "ne": 1, "lt": 2, "within": 3}
-_TERMS = {"row": 0, "col": 1, "distance": 2, "differing": 3, "form": 4, "log_form": 5}
+_TERMS = {"row": 0, "col": 1, "distance": 2, "differing": 3, "form": 4, "log_form": 5, "at_most": 6}
 
 
 class _Code:

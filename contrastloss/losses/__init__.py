@@ -4,6 +4,7 @@ from .base import LOSSES, CrossLoss, PairLoss, PositiveLoss, TwoViewLoss
 from .circle import CircleLoss
 from .clip import CLIPLoss
 from .dcl import DCLLoss
+from .gist import GISTLoss
 from .groco import GroCoLoss
 from .hard_negative import HardNegativeLoss
 from .info_nce import InfoNCELoss
@@ -29,6 +30,7 @@ __all__ = [
     "CircleLoss",
     "CrossLoss",
     "DCLLoss",
+    "GISTLoss",
     "GroCoLoss",
     "HardNegativeLoss",
     "InfoNCELoss",

@@ -136,7 +136,7 @@ Group<T> read_group(Reader& in, int64_t item, bool symmetric) {
         term.col_ids.push_back(in.ids(false, item));
       }
     } else {
-      if (term.kind == TermKind::FORM || term.kind == TermKind::LOG_FORM) term.extent = in.extent();
+      if (term.kind >= TermKind::FORM) term.extent = in.extent();
       term.row = in.floats<T>(true, item, term.extent);
       term.col = in.floats<T>(false, item, term.extent);
     }

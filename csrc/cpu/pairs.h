@@ -131,13 +131,19 @@ void term_row(const Term<T>& term, int64_t i, int64_t j0, int64_t n, T* w) {
       }
       break;
     case TermKind::FORM:
-    case TermKind::LOG_FORM: {
+    case TermKind::LOG_FORM:
+    case TermKind::AT_MOST: {
       const T* left = term.row + i * term.extent;
       for (int64_t j = 0; j < n; ++j) {
         const T* right = term.col + (j0 + j) * term.extent;
         T t = 0;
+#pragma omp simd reduction(+ : t)
         for (int64_t e = 0; e < term.extent; ++e) t += left[e] * right[e];
-        w[j] += term.kind == TermKind::FORM ? t : std::log(term.value + t);
+        if (term.kind == TermKind::AT_MOST) {
+          w[j] = t <= T(0) ? w[j] : T(-INFINITY);
+        } else {
+          w[j] += term.kind == TermKind::FORM ? t : std::log(term.value + t);
+        }
       }
       break;
     }

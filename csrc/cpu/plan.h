@@ -12,7 +12,7 @@ namespace contrastloss::cpu {
 
 enum class Kind : int { LSE, SUM, EXPECT, MAX };
 enum class Compare : int { EQ, NE, LT, WITHIN };
-enum class TermKind : int { ROW, COL, DISTANCE, DIFFERING, FORM, LOG_FORM };
+enum class TermKind : int { ROW, COL, DISTANCE, DIFFERING, FORM, LOG_FORM, AT_MOST };
 enum class Element : int { F64, F32, BF16, F16 };
 
 // A contiguous rows x cols matrix whose values are rounded to `rounded` before they are used.

@@ -26,6 +26,7 @@ from contrastloss.channel import (
     ROW,
     SUM,
     Program,
+    at_most,
     col_weight,
     differing,
     differs,
@@ -75,6 +76,7 @@ WEIGHTS = {
     "differing": (differing("a", "b", "c"),),
     "form": (form("soft"),),
     "log form": (form("soft", log=True),),
+    "at most": (at_most("near"),),
     "log form eps": (form("soft", log=True, eps=0.1),),
     "sum": (row_weight("u"), col_weight("v"), distance("age", 0.4)),
 }
@@ -352,7 +354,10 @@ FEATURES = sorted(
         *(f"SUM {psi}" for psi in PSI),
         *("LSE", "LSE relax", "EXPECT", "MAX"),
         *(f"test {op}" for op in ("eq", "ne", "lt", "within")),
-        *(f"weight {k}" for k in ("row", "col", "distance", "differing", "form", "log_form")),
+        *(
+            f"weight {k}"
+            for k in ("row", "col", "distance", "differing", "form", "log_form", "at_most")
+        ),
     }
 )
 

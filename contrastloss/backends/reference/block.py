@@ -108,6 +108,8 @@ class Block:
         m = call.named(ROW, name)[:, self.rows].to(dtype)
         n = call.named(COL, name)[:, self.cols].to(dtype)
         t = m @ n.mT
+        if term.kind == "at_most":
+            return torch.where(t <= 0, 0.0, NEG_INF).to(dtype)
         return torch.log(term.value + t) if term.kind == "log_form" else t
 
     def logits(self, channel: LSE | EXPECT) -> Tensor:

@@ -1,0 +1,144 @@
+"""In-batch negatives that a guide approves of."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from .. import ops
+from ..channel import INDEX, LSE, at_most, differs
+from ..ops.check import check_device, check_embeddings, shape
+from ..ops.merge import log_sum_exp
+from .base import CrossLoss, softplus
+from .check import check_pair
+from .scores import wide
+
+__all__ = ["GISTLoss"]
+
+GUIDE = "guide"
+_OTHERS = (differs(INDEX),)
+
+
+class GISTLoss(CrossLoss, name="gist"):
+    r"""InfoNCE without the negatives that a guide, another embedding model, holds for positives.
+
+    With the guide's cosines g, the rows of y and, of both sides, the rows against themselves,
+
+    .. math:: \ell_i = -\log \frac{e^{s(x_i, y_i)}}{e^{s(x_i, y_i)} +
+        \sum_{j \in A_i} e^{s(x_i, y_j)} + \sum_{j \in B_i} e^{s(x_i, x_j)} +
+        \sum_{j \in C_i} e^{s(y_i, y_j)}}
+
+    where :math:`j \ne i` is in :math:`A_i, B_i, C_i` if :math:`g(x_i, y_j)`, :math:`g(x_i, x_j)` or
+    :math:`g(y_i, y_j)` is at most :math:`g(x_i, y_i) - \text{margin}` (``'absolute'``) or
+    :math:`g(x_i, y_i)\, (1 - \text{margin})` (``'relative'``).
+
+    Args:
+        temperature: tau, 0.01.
+        margin: how far below the positive a negative has to be for the guide, 0.0.
+        margin_strategy: ``'absolute'`` or ``'relative'``.
+        contrast_anchors, contrast_positives: whether the second and the third sum are there.
+
+    Shape:
+        x, y: (N, D). guide: the guide's embeddings of the same rows, two of (N, E), which get no
+        gradient; None keeps all negatives. Loss: (), or (N,) for ``reduction='none'``.
+        ``return_stats`` speaks of x against y, without the guide.
+
+    Source: Solatorio, GISTEmbed: Guided In-sample Selection of Training Negatives, 2024; margins:
+    sentence-transformers.
+    """
+
+    temperature: float | Tensor = 0.01
+    margin: float = 0.0
+    margin_strategy: Literal["absolute", "relative"] = "absolute"
+    contrast_anchors: bool = True
+    contrast_positives: bool = True
+    channels = (LSE(pairs=_OTHERS),)
+    _GUIDED = LSE(pairs=_OTHERS, weight=(at_most(GUIDE),))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.margin_strategy not in ("absolute", "relative"):
+            got = self.margin_strategy
+            raise ValueError(f"margin_strategy: got {got!r}, expected 'absolute' or 'relative'")
+
+    def forward(
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        guide: tuple[Tensor, Tensor] | None = None,
+        logit_scale: Tensor | float | None = None,
+        logit_bias: Tensor | float | None = None,
+    ) -> Any:
+        check_pair(self, x, y, logit_scale, logit_bias)
+        bounded = None if guide is None else self._bounded(*_checked(guide, x))
+        channel = self.channels[0] if bounded is None else self._GUIDED
+
+        def operands(row: int, col: int) -> dict[str, Any]:
+            if bounded is None:
+                return {}
+            return {"rows": {GUIDE: bounded[row][0]}, "cols": {GUIDE: bounded[col][1]}}
+
+        channels = (channel, *(self.extra if self.return_stats else ()))
+        scores = self.scores(x, y, logit_scale, logit_bias)
+        *stats, positive = scores.stats((*channels, self.positive), **operands(0, 1))
+        (negative,), extra = self.split(stats)
+        parts = [negative]
+        for side, wanted in enumerate((self.contrast_anchors, self.contrast_positives)):
+            if wanted:
+                own = self.scores((x, y)[side], None, logit_scale, logit_bias)
+                parts += own.stats((channel,), **operands(side, side))
+        negative = log_sum_exp(torch.stack(parts))
+        return self.finish(softplus(negative - positive), extra, positive)
+
+    def _bounded(self, x: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """The guide's unit vectors of x and of y as row and as column operands of ``at_most``: the
+        bound of a row is one more feature."""
+        x, y = (v * ops.inverse_norm(v)[:, None] for v in (x, y))
+        cosine = (x * y).sum(1, keepdim=True)
+        if self.margin_strategy == "absolute":
+            bound = cosine - self.margin
+        else:
+            bound = cosine * (1 - self.margin)
+        one = torch.ones_like(bound)
+        return [(torch.cat([v, -bound], 1), torch.cat([v, one], 1)) for v in (x, y)]
+
+    @staticmethod
+    def reference(
+        x: Tensor,
+        y: Tensor,
+        *,
+        scale: Tensor,
+        bias: Tensor,
+        margin: float,
+        margin_strategy: str,
+        contrast_anchors: bool,
+        contrast_positives: bool,
+        guide: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        sides = [(0, 1)] + [(0, 0)] * contrast_anchors + [(1, 1)] * contrast_positives
+        given = (x, y)
+        positive = (scale * (x @ y.mT) + bias).diag()[:, None]
+        logits = [positive]
+        for a, b in sides:
+            s = (scale * (given[a] @ given[b].mT) + bias).fill_diagonal_(-torch.inf)
+            if guide is not None:
+                q = (guide[0] * guide[1]).sum(1, keepdim=True)
+                bound = q - margin if margin_strategy == "absolute" else q * (1 - margin)
+                s = s.masked_fill(guide[a] @ guide[b].mT > bound, -torch.inf)
+            logits.append(s)
+        return torch.cat(logits, 1).logsumexp(1) - positive.squeeze(1)
+
+
+def _checked(guide: tuple[Tensor, Tensor], x: Tensor) -> list[Tensor]:
+    if not isinstance(guide, (tuple, list)) or len(guide) != 2:
+        raise TypeError(f"guide: got {type(guide).__name__}, expected two tensors (N, E)")
+    for value in guide:
+        check_embeddings("guide", value)
+        if value.ndim != 2 or len(value) != len(x) or value.shape != guide[0].shape:
+            shapes = " and ".join(shape(v) for v in guide)
+            raise ValueError(f"guide: got shapes {shapes}, expected two of ({len(x)}, E)")
+        check_device("guide", value, "x", x)
+    return [wide(value.detach()) for value in guide]

@@ -1,0 +1,100 @@
+from math import exp, log1p
+
+import pytest
+import torch
+from properties import E1, E2, close, every_check, tensor
+from torch.nn.functional import normalize
+
+from contrastloss import GISTLoss
+from contrastloss.functional import gist
+from contrastloss.testing import Subject
+
+
+@every_check
+@pytest.mark.parametrize(
+    "options", [{}, {"contrast_anchors": False}, {"contrast_positives": False}], ids=str
+)
+def test_properties(check, options, device, backend):
+    """Without a guide."""
+    check(Subject(GISTLoss, options, device, backend))
+
+
+def inputs(device, dtype=torch.float64, n=30):
+    x, y = (v.to(dtype) for v in Subject(GISTLoss, device=device).inputs(n=n))
+    guide = torch.randn(2, n, 7, device=device, dtype=torch.float64)
+    guide[1] = guide[0] + 1.5 * guide[1]  # some other rows are nearer than the own one
+    return x, y, tuple(guide.to(dtype))
+
+
+@pytest.mark.parametrize("strategy", ["absolute", "relative"])
+@pytest.mark.parametrize("margin", [0.0, 0.1])
+@pytest.mark.parametrize("sides", [(True, True), (False, True), (True, False)])
+def test_is_the_dense_formula(device, backend, strategy, margin, sides):
+    x, y, guide = inputs(device)
+    options = {
+        "margin": margin, "margin_strategy": strategy,
+        "contrast_anchors": sides[0], "contrast_positives": sides[1],
+    }  # fmt: skip
+    found = []
+    for ours in (True, False):
+        leaves = [v.clone().requires_grad_() for v in (x, y)]
+        if ours:
+            rows = gist(
+                *leaves, guide=guide, temperature=0.1, reduction="none", backend=backend, **options
+            )
+        else:
+            rows = GISTLoss.reference(
+                *(normalize(v) for v in leaves), scale=10.0, bias=0.0, **options,
+                guide=tuple(normalize(v) for v in guide),
+            )  # fmt: skip
+        found.append([rows, *torch.autograd.grad(rows.mean(), leaves)])
+    for ours, want in zip(*found, strict=True):
+        torch.testing.assert_close(ours, want, rtol=1e-9, atol=1e-11)
+    everything = gist(x, y, temperature=0.1, reduction="none", backend=backend, **{
+        k: v for k, v in options.items() if k.startswith("contrast")
+    })  # fmt: skip
+    assert (everything > found[0][0] + 1e-6).any()  # the guide drops something, and not all
+    assert (found[0][0] > 0).any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_low_precision_with_a_guide(device, backend, dtype):
+    x, y, guide = inputs(device, dtype)
+    value = gist(x, y, guide=guide, temperature=0.1, margin=0.05, backend=backend)
+    wide = [v.double() for v in (x, y, *guide)]
+    want = gist(*wide[:2], guide=wide[2:], temperature=0.1, margin=0.05, backend="reference")
+    torch.testing.assert_close(value.double(), want, rtol=1e-5, atol=0.0)
+
+
+def test_by_hand(device, backend):
+    # x_0 = x_1 = e1, y_0 = e1, y_1 = e2; the guide finds y_1 as near to x_0 as y_0 is
+    x, y = tensor(E1, E1, device=device), tensor(E1, E2, device=device)
+    guide = tensor(E1, E2, device=device), tensor(E1, E1, device=device)
+    options = {"temperature": 1.0, "reduction": "none", "backend": backend}
+    only = {"contrast_anchors": False, "contrast_positives": False}
+    # row 0: g(x_0, y_1) = 1 is at most g(x_0, y_0) = 1; row 1: g(x_1, y_0) = 0 is at most 0
+    close(gist(x, y, guide=guide, **only, **options), [log1p(exp(-1)), log1p(exp(1))])
+    # with a margin both are dropped
+    close(gist(x, y, guide=guide, margin=0.1, **only, **options), [0.0, 0.0])
+    # relative: the bound 0 of row 1 stays 0
+    relative = {"margin": 0.1, "margin_strategy": "relative"}
+    close(gist(x, y, guide=guide, **relative, **only, **options), [0.0, log1p(exp(1))])
+
+
+def test_compiles_with_a_guide(device, backend):
+    x, y, guide = inputs(device, torch.float32)
+    loss = GISTLoss(0.1, margin=0.1, backend=backend)
+    compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x, y, guide=guide), loss(x, y, guide=guide))
+
+
+def test_errors(device):
+    x, y, guide = inputs(device)
+    with pytest.raises(ValueError, match="margin_strategy: got 'ratio', expected 'absolute'"):
+        GISTLoss(margin_strategy="ratio")
+    with pytest.raises(TypeError, match=r"guide: got Tensor, expected two tensors \(N, E\)"):
+        gist(x, y, guide=guide[0])
+    with pytest.raises(ValueError, match=r"guide: got shapes .* expected two of \(30, E\)"):
+        gist(x, y, guide=(guide[0], guide[1][:5]))
+    with pytest.raises(TypeError, match="guide: got list, expected a tensor"):
+        gist(x, y, guide=([1.0], guide[1]))
