@@ -1,13 +1,14 @@
-"""Differentiable sorting against diffsort, and by hand."""
+"""Differentiable sorting against diffsort, an enumeration, and by hand."""
 
-from math import atan, inf, nan, pi
+from math import atan, exp, inf, log, nan, pi
 
+import numpy as np
 import pytest
 import torch
 from properties import close, gradients, tensor
 
 from contrastloss import sorting
-from contrastloss.sorting import rank, rank_mass, sort
+from contrastloss.sorting import isotonic, rank, rank_mass, soft_rank, soft_sort, sort
 
 NETWORKS = ("odd_even", "bitonic")
 DISTRIBUTIONS = ("cauchy", "logistic", "logistic_phi", "gaussian", "reciprocal", "optimal")
@@ -224,3 +225,141 @@ def test_errors_of_arguments():
     for shape in ((2,), (1, 3), (3, 2)):
         with pytest.raises(ValueError, match=r"^t: got shape .*expected \(3,\) or x's \(2, 3\)"):
             rank_mass(torch.ones(2, 3), torch.ones(shape))
+
+
+# ---- by projection -------------------------------------------------------------------------------
+
+REGULARIZATIONS = ("l2", "kl")
+every_regularization = pytest.mark.parametrize("regularization", REGULARIZATIONS)
+every_projection = pytest.mark.parametrize("function", [soft_rank, soft_sort])
+
+
+def isotonic_by_enumeration(s, w, regularization):
+    """Non-increasing: the least over starts a <= i of the most over ends b >= i of a block's value,
+    which is the optimum of one level for all of a to b."""
+
+    def value(a, b):
+        if regularization == "l2":
+            return (s - w)[a : b + 1].mean()
+        return np.logaddexp.reduce(s[a : b + 1]) - np.logaddexp.reduce(w[a : b + 1])
+
+    n = len(s)
+    return np.array(
+        [min(max(value(a, b) for b in range(i, n)) for a in range(i + 1)) for i in range(n)]
+    )
+
+
+def projected(x, regularization, strength, function):
+    """Ascending, as Blondel et al. have it, of one row."""
+    n = len(x)
+    rho = np.arange(n, 0, -1.0)
+    if function is soft_sort:
+        s, w = rho / strength, np.sort(-x)[::-1]
+        return isotonic_by_enumeration(s, w, regularization) - s
+    order = np.argsort(-x)
+    s, w = x[order] / strength, np.log(rho) if regularization == "kl" else rho
+    dual = s - isotonic_by_enumeration(s, w, regularization)
+    found = np.empty(n)
+    found[order] = np.exp(dual) if regularization == "kl" else dual
+    return found
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 8, 21])
+@pytest.mark.parametrize("strength", [0.05, 1.0, 30.0])
+@every_projection
+@every_regularization
+def test_projection_is_that_of_enumeration(regularization, function, strength, n, device):
+    x = draw(3, n, device=device, seed=n)
+    want = [projected(row, regularization, strength, function) for row in x.cpu().numpy()]
+    got = function(x, regularization=regularization, strength=strength)
+    torch.testing.assert_close(got.cpu().numpy(), np.stack(want), rtol=1e-10, atol=1e-10)
+
+
+def test_two_projected_values_by_hand(device):
+    x = tensor([0, 0.4], [0, 7], device=device)
+    close(soft_rank(x), [[1.3, 1.7], [1, 2]])
+    close(soft_rank(x, descending=True), [[1.7, 1.3], [2, 1]])
+    near = 1 / (1 + exp(0.4))
+    close(soft_rank(x, regularization="kl"), [[3 * near, 3 * (1 - near)], [1, 2]])
+    # at most 1 / 2 from the mean
+    close(soft_sort(x.flip(-1)), [[0, 0.4], [3, 4]])
+    close(soft_sort(x, strength=0.2, descending=True), [[0.4, 0], [6, 1]])
+
+
+@every_projection
+@every_regularization
+@pytest.mark.parametrize("strength", [0.1, 1.0, 10.0])
+@pytest.mark.parametrize(("descending", "dim"), [(False, -1), (True, 0)])
+def test_gradcheck_of_projection(function, regularization, strength, descending, dim, device):
+    x = draw(4, 5, device=device).requires_grad_()
+    options = {"regularization": regularization, "strength": strength, "descending": descending}
+    assert torch.autograd.gradcheck(lambda x: function(x, dim=dim, **options), x)
+    close(function(x, dim=dim, **options), function(x.movedim(dim, -1), **options).movedim(-1, dim))
+
+
+@every_regularization
+def test_the_worst_order_for_pooling(regularization, device):
+    """One after the other, ever longer blocks of an increasing sequence take in a neighbour."""
+    n = 3000
+    y = torch.arange(n, dtype=torch.float64, device=device) ** 2
+    weight = torch.zeros_like(y) if regularization == "kl" else None
+    want = y.mean() if weight is None else y.logsumexp(0) - log(n)
+    torch.testing.assert_close(isotonic(y, weight), want.expand(n))
+
+
+@every_projection
+@every_regularization
+def test_far_apart_values_stay_finite(function, regularization, device):
+    x = torch.tensor([1e4, -1e4, 0.0, 3.0], device=device, requires_grad=True)
+    value = function(x, regularization=regularization)
+    assert value.isfinite().all()
+    assert gradients(value.pow(2).sum(), x)[0].isfinite().all()
+    assert value.dtype == torch.float32
+
+
+@every_projection
+@every_regularization
+def test_low_precision_is_projected_in_fp64(function, regularization, device):
+    x = draw(2, 500, device=device).bfloat16()
+    wide = function(x.double(), regularization=regularization)
+    assert torch.equal(function(x, regularization=regularization), wide.float())
+
+
+@every_projection
+@every_regularization
+def test_equal_values_by_projection(function, regularization, device):
+    x = torch.full((4,), 2.0, device=device, dtype=torch.float64, requires_grad=True)
+    value = function(x, regularization=regularization)
+    close(value, [2.5 if function is soft_rank else 2.0] * 4)
+    assert gradients(value[0], x)[0].isfinite().all()
+
+
+@every_projection
+@every_regularization
+def test_a_projected_infinity_leaves_other_rows_alone(function, regularization, device):
+    x = draw(3, 5, device=device)
+    poisoned = x.clone()
+    poisoned[1, 2] = inf
+    got, want = (function(v, regularization=regularization)[[0, 2]] for v in (poisoned, x))
+    close(got, want)
+
+
+@every_projection
+@pytest.mark.parametrize(
+    ("x", "options", "kind", "name"),
+    [
+        (torch.tensor([1.0, nan]), {}, ValueError, "x"),
+        (torch.empty(3, 0), {}, ValueError, "x"),
+        (torch.ones(3, dtype=torch.int64), {}, TypeError, "x"),
+        ([1.0], {}, TypeError, "x"),
+        (torch.ones(3), {"strength": 0.0}, ValueError, "strength"),
+        (torch.ones(3), {"strength": inf}, ValueError, "strength"),
+        (torch.ones(3), {"strength": "1"}, TypeError, "strength"),
+        (torch.ones(3), {"regularization": "l1"}, ValueError, "regularization"),
+        (torch.ones(3), {"dim": -2}, IndexError, "dim"),
+    ],
+    ids=lambda v: str(v) if isinstance(v, dict) else None,
+)
+def test_errors_of_projection(function, x, options, kind, name):
+    with pytest.raises(kind, match=f"^{name}: got .*expected"):
+        function(x, **options)
