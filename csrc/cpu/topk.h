@@ -1,102 +1,137 @@
 // The k best columns of every row. Included once per instruction set.
 //
-// A row keeps a list of candidates and the key that a further one has to exceed, its floor. A list
-// that is full is cut to the k best, which raises the floor; a vector compare rejects nearly all
-// of a tile's row. Columns come in ascending order, so that of equal keys the first one stays.
+// A row keeps a list of candidates and the key that a further one has to exceed, its floor. A
+// vector compare rejects nearly all of a tile's row. Columns come in ascending order, so that of
+// equal keys the first one stays.
 
+// A key and a column as one integer, a type that the standard library's algorithms, which are not
+// compiled for this instruction set, compare without a call. Larger is better, and of equal keys
+// the smaller column is. 0 is none.
 template <class T>
 struct Candidate {
-  T key;
-  uint32_t column;  // from the first one of the job on
+  using Bits = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
+  using Packed = std::conditional_t<sizeof(T) == 8, unsigned __int128, uint64_t>;
+  static constexpr Bits kSign = Bits(1) << (8 * sizeof(T) - 1);
+
+  // `column` counts from the first one of the job on.
+  static CL_INLINE Packed pack(T key, uint32_t column) {
+    const Bits bits = __builtin_bit_cast(Bits, key + T(0));  // -0 is 0
+    const Bits ordered = bits & kSign ? ~bits : bits | kSign;
+    return Packed(ordered) << (8 * sizeof(T)) | (0xffffffffu - column);
+  }
+  static T key(Packed packed) {
+    const Bits ordered = static_cast<Bits>(packed >> (8 * sizeof(T)));
+    return __builtin_bit_cast(T, ordered & kSign ? ordered & ~kSign : ~ordered);
+  }
+  static uint32_t column(Packed packed) { return 0xffffffffu - static_cast<uint32_t>(packed); }
 };
 
 template <class T>
-struct Before {
-  bool operator()(const Candidate<T>& a, const Candidate<T>& b) const {
-    return a.key > b.key || (a.key == b.key && a.column < b.column);
-  }
-};
+using Packed = typename Candidate<T>::Packed;
 
-// The lists of some rows.
+// The lists of some rows. Short ones are kept in order; what is beyond kSorted is collected in up
+// to twice the room and then cut to the k best, which raises the floor.
 template <class T>
 struct Shortlists {
+  static constexpr int64_t kSorted = 64;
   int64_t k, capacity;
-  Candidate<T>* all;
+  Packed<T>* all;
   T* floors;
   int64_t* sizes;
 
+  explicit Shortlists(int64_t wanted)
+      : k(wanted), capacity(wanted <= kSorted ? wanted : 2 * wanted) {}
+
   void clear(int64_t rows) {
     for (int64_t r = 0; r < rows; ++r) floors[r] = -INFINITY, sizes[r] = 0;
+    for (int64_t c = 0; k <= kSorted && c < rows * capacity; ++c) all[c] = 0;
   }
 
-  Candidate<T>* of(int64_t r) const { return all + r * capacity; }
+  Packed<T>* of(int64_t r) const { return all + r * capacity; }
 
   // Keys of row r at columns `first` and on.
   void offer(int64_t r, const T* keys, int64_t n, uint32_t first) {
-    constexpr int64_t kChunk = 32;
-    T floor = floors[r];
-    int64_t size = sizes[r];
+    constexpr int64_t kLanes = kVectorBytes / sizeof(T), kChunk = 4 * kLanes;
     for (int64_t c = 0; c < n; c += kChunk) {
-      const int64_t end = n - c < kChunk ? n : c + kChunk;
-      int any = 0;
-#pragma omp simd reduction(| : any)
-      for (int64_t j = c; j < end; ++j) any |= keys[j] > floor;
-      if (!any) continue;
-      for (int64_t j = c; j < end; ++j) {
-        if (!(keys[j] > floor)) continue;
-        of(r)[size++] = {keys[j], first + static_cast<uint32_t>(j)};
-        if (size < capacity) continue;
-        size = cut(r, size);
-        floor = of(r)[k - 1].key;
+      const int64_t end = std::min(n, c + kChunk);
+      if (!any(keys, c, end, floors[r])) continue;
+      for (int64_t v = c; v < end; v += kLanes) {
+        const int64_t last = std::min(end, v + kLanes);
+        if (!any(keys, v, last, floors[r])) continue;
+        for (int64_t j = v; j < last; ++j)
+          if (keys[j] > floors[r]) take(r, Candidate<T>::pack(keys[j], first + uint32_t(j)));
       }
     }
-    floors[r] = floor;
-    sizes[r] = size;
+  }
+
+  static CL_INLINE bool any(const T* keys, int64_t from, int64_t to, T floor) {
+    int found = 0;
+#pragma omp simd reduction(| : found)
+    for (int64_t j = from; j < to; ++j) found |= keys[j] > floor;
+    return found != 0;
+  }
+
+  void take(int64_t r, Packed<T> c) {
+    Packed<T>* list = of(r);
+    if (k <= kSorted) {
+      insert(list, c);
+      if (list[k - 1]) floors[r] = Candidate<T>::key(list[k - 1]);
+      sizes[r] += sizes[r] < k;
+      return;
+    }
+    list[sizes[r]++] = c;
+    if (sizes[r] < capacity) return;
+    sizes[r] = cut(r, sizes[r]);
+    floors[r] = Candidate<T>::key(list[k - 1]);
+  }
+
+  // Every place takes the better of what it has and the worse of c and its neighbour above.
+  void insert(Packed<T>* list, Packed<T> c) const {
+#pragma omp simd
+    for (int64_t i = k - 1; i > 0; --i) {
+      const Packed<T> above = list[i - 1], own = list[i];
+      const Packed<T> falls = above < c ? above : c;
+      list[i] = own > falls ? own : falls;
+    }
+    if (c > list[0]) list[0] = c;
   }
 
   // Puts the k best in front, the last of them last; returns how many remain.
   int64_t cut(int64_t r, int64_t size) const {
     if (size <= k) return size;
-    std::nth_element(of(r), of(r) + (k - 1), of(r) + size, Before<T>());
+    std::nth_element(of(r), of(r) + (k - 1), of(r) + size, std::greater<>());
     return k;
   }
 
   // The best ones in order; returns how many there are.
   int64_t finish(int64_t r) const {
     const int64_t size = cut(r, sizes[r]);
-    std::sort(of(r), of(r) + size, Before<T>());
+    if (k > kSorted) std::sort(of(r), of(r) + size, std::greater<>());
     return size;
   }
 };
-
-template <class T>
-inline int64_t list_capacity(int64_t k) {
-  return k + std::max<int64_t>(k, 64);
-}
 
 // Scratch of one thread, and one job: rows [r0, r1) against columns [c0, c1).
 template <class T, class P>
 struct TopKJob {
   const Problem<T>& problem;
   const Selection<T>& wanted;
-  const int64_t k;  // columns there are may be fewer than are wanted
   int64_t block_rows = 0, ld = 0;
   T *tile = nullptr, *weights = nullptr;
   float* noise = nullptr;
-  Shortlists<T> lists{};
+  Shortlists<T> lists;
   std::optional<P> products;
   typename P::Session session{};
 
   TopKJob(const Problem<T>& p, const Selection<T>& s, int64_t rows)
-      : problem(p), wanted(s), k(std::min(s.k, p.y.rows)) {
+      : problem(p), wanted(s), lists(std::min(s.k, p.y.rows)) {
     const int64_t bytes = layout(Carver(), rows);
     layout(Carver(scratch(bytes)), rows);
   }
 
   int64_t layout(Carver memory, int64_t rows) {
     constexpr int64_t kListBytes = int64_t(32) << 20;
-    lists.k = k, lists.capacity = list_capacity<T>(k);
-    const int64_t listed = kListBytes / (lists.capacity * int64_t(sizeof(Candidate<T>)));
+    const int64_t listed = kListBytes / (lists.capacity * int64_t(sizeof(Packed<T>)));
     const int64_t packed = (int64_t(1) << 20) / problem.x.cols / P::TILE_M * P::TILE_M;
     block_rows = std::min({std::clamp(packed, P::TILE_M, 12 * P::TILE_M),
                            std::max<int64_t>(listed / P::kUnit * P::kUnit, P::kUnit), rows});
@@ -107,7 +142,7 @@ struct TopKJob {
     noise = memory.take<float>(ld);
     lists.floors = memory.take<T>(block_rows);
     lists.sizes = memory.take<int64_t>(block_rows);
-    lists.all = memory.take<Candidate<T>>(block_rows * lists.capacity);
+    lists.all = memory.take<Packed<T>>(block_rows * lists.capacity);
     products.emplace(problem, memory, block_rows, cols);
     return memory.used();
   }
@@ -189,27 +224,30 @@ struct TopK {
   const Problem<T>& problem;
   const Selection<T>& wanted;
   int64_t row_parts = 1, col_parts = 1;
-  std::vector<Candidate<T>> partial{};  // (part of the columns, row, k), up to a key of -inf
+  Packed<T>* partial = nullptr;  // (part of the columns, row, k), up to a 0
 
   int64_t m() const { return problem.x.rows; }
   int64_t k() const { return std::min(wanted.k, problem.y.rows); }
   int64_t first_column(int64_t part) const {
     return chunk_start(problem.y.rows, col_parts, part, P::TILE_N);
   }
-  Candidate<T>* part_of(int64_t part, int64_t i) { return partial.data() + (part * m() + i) * k(); }
+  Packed<T>* part_of(int64_t part, int64_t i) { return partial + (part * m() + i) * k(); }
 
   void run(int threads, Parallel parallel) {
     constexpr int64_t kPartialBytes = int64_t(64) << 20, kFew = 4 * P::TILE_M;
-    const int64_t n = problem.y.rows, list = k() * int64_t(sizeof(Candidate<T>));
+    const int64_t n = problem.y.rows, list = k() * int64_t(sizeof(Packed<T>));
     const double work = double(m()) * double(n) * (double(problem.x.cols) + 32) / 4e5;
     const int64_t parts = std::clamp<int64_t>(static_cast<int64_t>(work), 1, threads);
     const bool fits = parts * m() * list <= kPartialBytes && n >= 8 * parts * P::TILE_N;
     (fits && m() < parts * kFew ? col_parts : row_parts) = parts;
     col_parts = std::max(col_parts, (n >> 31) + 1);  // columns are numbered in 32 bits
     if (col_parts == 1) return parallel(row_parts, run_job, this);
-    partial.assign(static_cast<size_t>(col_parts * m() * k()), Candidate<T>{-INFINITY, 0});
+    partial = static_cast<Packed<T>*>(
+        std::calloc(static_cast<size_t>(col_parts * m() * k()), sizeof(Packed<T>)));
+    if (!partial) throw std::bad_alloc();
     parallel(row_parts * col_parts, run_job, this);
     parallel(parts, run_merge, this);
+    std::free(partial);
   }
 
   static void run_job(void* self, int64_t job) {
@@ -219,7 +257,7 @@ struct TopK {
     const int64_t c0 = t.first_column(part), c1 = t.first_column(part + 1);
     if (r0 >= r1) return;
     TopKJob<T, P> work(t.problem, t.wanted, r1 - r0);
-    work.run(r0, r1, c0, c1, [&](int64_t i, const Candidate<T>* list, int64_t count) {
+    work.run(r0, r1, c0, c1, [&](int64_t i, const Packed<T>* list, int64_t count) {
       if (t.col_parts > 1) {
         std::copy(list, list + count, t.part_of(part, i));
       } else {
@@ -235,31 +273,34 @@ struct TopK {
     for (int64_t i = t.m() * job / parts; i < t.m() * (job + 1) / parts; ++i) t.merge(i);
   }
 
-  // The next one of a part's list.
+  // The next one of a part's list; its columns begin at `first`.
   struct Head {
-    const Candidate<T>*at, *end;
-    T key() const { return at == end ? T(-INFINITY) : at->key; }
+    const Packed<T>*at, *end;
+    int64_t first;
+    bool empty() const { return at == end || *at == 0; }
   };
 
   // Of equal keys the earlier part comes first: its columns are smaller.
   void merge(int64_t i) {
     std::vector<Head> heads;
-    for (int64_t p = 0; p < col_parts; ++p) heads.push_back({part_of(p, i), part_of(p, i) + k()});
+    for (int64_t p = 0; p < col_parts; ++p)
+      heads.push_back({part_of(p, i), part_of(p, i) + k(), first_column(p)});
     int64_t found = 0;
     for (; found < k(); ++found) {
-      size_t best = 0;
-      for (size_t p = 1; p < heads.size(); ++p)
-        if (heads[p].key() > heads[best].key()) best = p;
-      if (heads[best].key() == T(-INFINITY)) break;
-      put(i, found, *heads[best].at++, first_column(static_cast<int64_t>(best)));
+      Head* best = nullptr;
+      for (Head& head : heads)
+        if (!head.empty() && (!best || Candidate<T>::key(*head.at) > Candidate<T>::key(*best->at)))
+          best = &head;
+      if (!best) break;
+      put(i, found, *best->at++, best->first);
     }
     pad(i, found);
   }
 
-  void put(int64_t i, int64_t slot, const Candidate<T>& c, int64_t first) const {
+  void put(int64_t i, int64_t slot, Packed<T> c, int64_t first) const {
     const T sign = wanted.sampled() ? T(1) : problem.channels[0].sign;
-    wanted.values[i * wanted.k + slot] = sign * c.key;
-    wanted.indices[i * wanted.k + slot] = first + c.column;
+    wanted.values[i * wanted.k + slot] = sign * Candidate<T>::key(c);
+    wanted.indices[i * wanted.k + slot] = first + Candidate<T>::column(c);
   }
 
   void pad(int64_t i, int64_t from) const {
