@@ -78,8 +78,10 @@ def example(cls: type[PairLoss], n: int, d: int, generator: torch.Generator) -> 
         cosine = min(0.95, 1.7 * cosine)  # every positive counts, not the best one
         z = math.sqrt(cosine) * normal(max(n, 1))[labels] + math.sqrt(1 - cosine) * normal(n)
         return length * z, labels
-    raise TypeError(f"{cls.__name__}: forward takes {names[1:]}, expected (x, y), (x, y, index), "
-                    "(z, labels), (query, key, queue) or a static method example(n, d, generator)")  # fmt: skip
+    raise TypeError(
+        f"{cls.__name__}: forward takes {names[1:]}, expected (x, y), (x, y, index), (z, labels), "
+        "(query, key, queue) or a static method example(n, d, generator)"
+    )
 
 
 def _required(parameter: inspect.Parameter) -> bool:
