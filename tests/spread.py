@@ -12,6 +12,7 @@ from contrastloss import (
     CrossBatchMemory,
     DCLLoss,
     EmbeddingQueue,
+    GISTLoss,
     MoCoLoss,
     SupConLoss,
 )
@@ -71,6 +72,14 @@ def loss_step(group, cls, options, inputs, sizes, uneven=True, dtype=None):
     wanted = [v for v in leaves if v.requires_grad]
     grads = torch.autograd.grad(total, [*wanted, temperature, bias])
     return value.detach(), list(grads), shown
+
+
+def guided_step(group, options, inputs, guide, sizes):
+    """The same of GISTLoss with a guide."""
+    x, y = (mine(group, sizes, v).clone().requires_grad_() for v in inputs)
+    own = tuple(mine(group, sizes, v).clone() for v in guide)
+    value = GISTLoss(group=group, **options)(x, y, guide=own)
+    return value.detach(), list(torch.autograd.grad(value, (x, y))), {}
 
 
 def counted(group, cls, options, n, d):

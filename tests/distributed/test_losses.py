@@ -7,7 +7,7 @@ from inspect import signature
 import pytest
 import torch
 from ranks import FailedError
-from spread import compiled, counted, loss_step, peak, schedules
+from spread import compiled, counted, guided_step, loss_step, peak, schedules
 
 import contrastloss
 from contrastloss.losses import LOSSES, TwoViewLoss
@@ -69,6 +69,23 @@ def test_a_step_is_that_of_one_process(ranks, name, options, strategy, world):
         assert want[0].abs() > 0.05, "a loss of zero would hide everything"
         found = ranks.run(loss_step, world, cls, {**given, "strategy": strategy}, inputs, sizes)
         compare(found, want, world, f"{name} {options} {reduction}")
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_guide_of_all_ranks(ranks, strategy):
+    """Its embeddings go with the columns that they judge."""
+    cls, sizes = LOSSES["gist"], SIZES[3]
+    x, y = Subject(cls).inputs(n=sum(sizes), d=6)
+    guide = torch.randn(2, sum(sizes), 5, dtype=torch.float64)
+    guide[1] = guide[0] + guide[1]
+    options = {"temperature": 0.2, "margin": 0.1}
+    leaves = [v.clone().requires_grad_() for v in (x, y)]
+    value = cls(**options)(*leaves, guide=tuple(guide))
+    assert value < 0.99 * cls(**options)(x, y)  # it drops something
+    want = value.detach(), torch.autograd.grad(value, leaves), {}
+    options["strategy"] = strategy
+    found = ranks.run(guided_step, 3, options, [x, y], list(guide), sizes)
+    compare(found, want, 3, f"gist {strategy}")
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
