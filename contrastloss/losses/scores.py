@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,9 +19,9 @@ __all__ = ["Scores", "wide"]
 class Scores:
     r""":math:`s_{ij} = \text{scale}\; \langle \hat x_i, \hat y_j \rangle / \tau_i + \text{bias}`.
 
-    Low-precision embeddings are widened here, exactly, and only their products are taken in the
-    narrow dtype: norms, scores and the sum of all gradients stay fp32, and each gradient is
-    rounded once, when it leaves for the caller.
+    Of low-precision embeddings only the products are taken in the narrow dtype: norms, scores and
+    the sums that gradients are stay fp32. Statistics take embeddings as they come, so that no copy
+    of them is made; what is computed beside them works on :attr:`x` and :attr:`y`, widened.
     """
 
     def __init__(
@@ -42,12 +43,18 @@ class Scores:
         #: rows of all ranks, known once their statistics are
         self.count = x.shape[-2]
         self.compute_dtype = _compute_dtype(x)
-        self.x = wide(x)
-        self.y = None if y is None else wide(y)
         self.scale, self.row_scale, self.bias = scale, row_scale, bias
         self.normalize, self.backend = normalize, backend
         #: 0-dim, or one per row
         self.inverse_temperature = scale if row_scale is None else row_scale
+
+    @cached_property
+    def x(self) -> Tensor:
+        return wide(self.given[0])
+
+    @cached_property
+    def y(self) -> Tensor | None:
+        return None if self.given[1] is None else wide(self.given[1])
 
     def stats(
         self,
@@ -63,7 +70,10 @@ class Scores:
         if columns is not None:
             return ops.pair_stats(self.x, wide(columns), channels, **options)
         if self.peers is None:
-            return ops.pair_stats(self.x, self.y, channels, **options)
+            x, y = self.given
+            if y is not None and y.dtype != x.dtype:  # under autocast
+                x, y = self.x, self.y
+            return ops.pair_stats(x, y, channels, **options)
         options |= {"group": self.peers, "strategy": self.strategy, "uneven": self.uneven}
         results, layout = pair_stats(*self.given, channels, **options)
         self.count = sum(layout.rows)

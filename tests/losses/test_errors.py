@@ -10,7 +10,7 @@ from contrastloss.losses import LOSSES, TwoViewLoss
 from contrastloss.testing import Subject
 
 #: those of forward, where they are not x and y
-LABELLED = ("supcon", "triplet", "multi_similarity")
+LABELLED = ("circle", "supcon", "triplet", "multi_similarity")
 ARGUMENTS = {
     "moco": ("query", "key"),
     "mochi": ("query", "key"),
