@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 from contrastloss import ops
 from contrastloss.backends import PairCall, triton
 from contrastloss.channel import COL, INDEX, LSE, SUM, Program, differs, same
+from contrastloss.functional import clip
 
 if triton.missing():
     pytest.skip("needs triton", allow_module_level=True)
@@ -91,13 +92,18 @@ def allocated(run):
 
 
 @pytest.mark.skipif(not triton.interpreted(), reason="needs TRITON_INTERPRET=1")
-def test_a_small_call(monkeypatch):
+@pytest.mark.parametrize("what", ["operator", "loss"])
+def test_a_small_call(monkeypatch, what):
     monkeypatch.setattr(backward, "SLAB", 32)
     monkeypatch.setattr(backward, "PANEL", 32 * 64)
     x, y = (torch.randn(384, 256, dtype=torch.float16, requires_grad=True) for _ in range(2))
 
     def run():
-        found = ops.pair_stats(x, y, CLIP.channels, cosine=True, backend="triton")
-        torch.autograd.grad(sum(v.sum() for v in found), (x, y))
+        if what == "loss":
+            total = clip(x, y, backend="triton")
+        else:
+            found = ops.pair_stats(x, y, CLIP.channels, cosine=True, backend="triton")
+            total = sum(v.sum() for v in found)
+        torch.autograd.grad(total, (x, y))
 
     assert allocated(run) <= (1 + LIMIT) * (x.nbytes + y.nbytes)
