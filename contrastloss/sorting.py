@@ -299,7 +299,8 @@ def isotonic(y: Tensor, log_weight: Tensor | None = None) -> Tensor:
 
     half = 1
     while half < width:
-        v, weight = (t.reshape(*y.shape[:-1], -1, 2, half) for t in (v, weight))
+        parts = width // (2 * half), 2, half
+        v, weight = (t.reshape(*y.shape[:-1], *parts) for t in (v, weight))
         (left, right), level = v.unbind(-2), v.flatten(-2)
         lower = torch.searchsorted(left.flip(-1), level)
         higher = half - torch.searchsorted(right.flip(-1), level, right=True)
@@ -310,8 +311,8 @@ def isotonic(y: Tensor, log_weight: Tensor | None = None) -> Tensor:
             sums.append(found[0] + found[1] if squares else torch.logaddexp(*found))
         best = torch.where(pooled(*sums) >= level, level, left[..., -1:]).amax(-1, keepdim=True)
         pool = torch.stack([left <= best, right > best], -2)
-        ends = [torch.where(pool, part, none).flatten(-2) for part in (moment, weight)]
-        mean = pooled(*(t.sum(-1) if squares else t.logsumexp(-1) for t in ends))
+        within = [torch.where(pool, part, none).flatten(-2) for part in (moment, weight)]
+        mean = pooled(*(t.sum(-1) if squares else t.logsumexp(-1) for t in within))
         v = torch.where(pool, mean[..., None, None], v)
         half *= 2
     return v.reshape(*y.shape[:-1], width)[..., :n]

@@ -318,6 +318,11 @@ def test_far_apart_values_stay_finite(function, regularization, device):
 
 
 @every_projection
+def test_no_rows(function, device):
+    assert function(torch.zeros(0, 5, device=device)).shape == (0, 5)
+
+
+@every_projection
 @every_regularization
 def test_low_precision_is_projected_in_fp64(function, regularization, device):
     x = draw(2, 500, device=device).bfloat16()
