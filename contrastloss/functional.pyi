@@ -553,6 +553,17 @@ def triplet(
     positives: int | None = None,
     k: int = 1,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
+def diff_sort(
+    x: Tensor,
+    target: Tensor,
+    *,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    backend: str | None = None,
+    steepness: float | Tensor = 10.0,
+    network: str = "odd_even",
+    distribution: str = "cauchy",
+    art_lambda: float = 0.25,
+) -> Tensor: ...
 def groco(
     views: Tensor | Sequence[Tensor],
     *,
@@ -565,4 +576,26 @@ def groco(
     topk_neg: int = 10,
     stop_grad: bool = True,
     positive_views: int | None = None,
+) -> Tensor: ...
+def spearman(
+    x: Tensor,
+    target: Tensor,
+    *,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    backend: str | None = None,
+    regularization: Literal["l2", "kl"] = "l2",
+    strength: float = 1.0,
+) -> Tensor: ...
+def topk_cross_entropy(
+    x: Tensor,
+    target: Tensor,
+    *,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    backend: str | None = None,
+    steepness: float | Tensor = 10.0,
+    network: str = "odd_even",
+    distribution: str = "cauchy",
+    art_lambda: float = 0.25,
+    weights: Sequence[float] = (0.5, 0.0, 0.0, 0.0, 0.5),
+    candidates: int | None = 16,
 ) -> Tensor: ...

@@ -4,6 +4,7 @@ from .base import LOSSES, CrossLoss, PairLoss, PositiveLoss, TwoViewLoss
 from .circle import CircleLoss
 from .clip import CLIPLoss
 from .dcl import DCLLoss
+from .diff_sort import DiffSortLoss
 from .gist import GISTLoss
 from .groco import GroCoLoss
 from .hard_negative import HardNegativeLoss
@@ -15,8 +16,10 @@ from .nt_xent import NTXentLoss
 from .ordering import ORDERING, OrderingLoss
 from .sampled import SampledContrastiveLoss
 from .siglip import SigLIPLoss
+from .spearman import SpearmanLoss
 from .supcon import SupConLoss
 from .temperature import LearnableTemperature
+from .topk_cross_entropy import TopKCrossEntropyLoss
 from .triplet import TripletLoss
 
 #: every public loss by the name of its function in :mod:`contrastloss.functional`
@@ -30,6 +33,7 @@ __all__ = [
     "CircleLoss",
     "CrossLoss",
     "DCLLoss",
+    "DiffSortLoss",
     "GISTLoss",
     "GroCoLoss",
     "HardNegativeLoss",
@@ -44,7 +48,9 @@ __all__ = [
     "PositiveLoss",
     "SampledContrastiveLoss",
     "SigLIPLoss",
+    "SpearmanLoss",
     "SupConLoss",
+    "TopKCrossEntropyLoss",
     "TripletLoss",
     "TwoViewLoss",
 ]

@@ -15,7 +15,7 @@ from ..channel import INDEX, differs
 from ..ops.check import check_embeddings, shape
 from .check import check_matrix
 from .ordering import NetworkLoss, check_count, log_mass
-from .scores import Scores
+from .scores import Scores, wide
 
 __all__ = ["GroCoLoss"]
 
@@ -65,15 +65,15 @@ class GroCoLoss(NetworkLoss, name="groco"):
             check_count("positive_views", self.positive_views, 2)
 
     def forward(self, views: Tensor | Sequence[Tensor]) -> Tensor:
-        scores = Scores(stacked(views), None, scale=1.0)
-        z = scores.x  # wide, so that the parts of its gradient are
+        z = stacked(views)
+        narrow = Scores(z, None, scale=1.0).compute_dtype
+        z = wide(z)  # here, so that the parts of its gradient are
         large = z.shape[0] if self.positive_views is None else self.positive_views
         if z.shape[0] < large:
             expected = f"at most {z.shape[0]}, the number of views"
             raise ValueError(f"positive_views: got {large}, expected {expected}")
         other = z.detach() if self.stop_grad else z
         turned = [other[:large].roll(k, 0) for k in range(1, large)]
-        narrow = scores.compute_dtype
         losses = [self._rows(z[:large], other[:large], turned, narrow)]
         if large < z.shape[0]:
             small, own = z[large:], other[large:]
@@ -105,7 +105,8 @@ class GroCoLoss(NetworkLoss, name="groco"):
         # a score that is not a number has no rank: its row is NaN, whatever the device
         known = torch.where(x.isfinite().all(-1, keepdim=True), 1.0, torch.nan)
         mass = sorting.rank_mass(x.nan_to_num(), t, **self.sorting(x))
-        return -(log_mass(torch.where(t > 0, mass, 1 - mass)) * known).mean(-1)
+        rest = (1 - mass).clamp_min(torch.finfo(mass.dtype).eps)  # known to the rounding of 1
+        return -(log_mass(torch.where(t > 0, mass, rest)) * known).mean(-1)
 
     @staticmethod
     def reference(

@@ -9,9 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from .. import sorting
+from ..ops.check import check_device, check_embeddings, shape
 from .check import REDUCTIONS
 
-__all__ = ["ORDERING", "NetworkLoss", "OrderingLoss", "check_count", "log_mass"]
+__all__ = [
+    "ORDERING",
+    "NetworkLoss",
+    "OrderingLoss",
+    "check_count",
+    "check_scores",
+    "check_target",
+    "log_mass",
+]
 
 #: those of :data:`contrastloss.losses.BY_NAME` that look at an order
 ORDERING: dict[str, type[OrderingLoss]] = {}
@@ -99,9 +108,8 @@ class NetworkLoss(OrderingLoss):
 
 
 def log_mass(mass: Tensor) -> Tensor:
-    """The logarithm of a sum of rank masses, which are known to the rounding error of 1: below it
-    the gradient is 0."""
-    return mass.clamp_min(torch.finfo(mass.dtype).eps).log()
+    """The logarithm of masses of ranks, finite and without gradient where there is none."""
+    return mass.clamp_min(torch.finfo(mass.dtype).tiny).log()
 
 
 def check_count(name: str, value: Any, least: int = 1) -> None:
@@ -109,3 +117,20 @@ def check_count(name: str, value: Any, least: int = 1) -> None:
         raise TypeError(f"{name}: got {type(value).__name__}, expected an int")
     if value < least:
         raise ValueError(f"{name}: got {value}, expected at least {least}")
+
+
+def check_target(target: Tensor, x: Tensor) -> None:
+    """Numbers of x's shape."""
+    if not isinstance(target, Tensor):
+        raise TypeError(f"target: got {type(target).__name__}, expected a tensor")
+    check_device("target", target, "x", x)
+    if target.is_complex() or target.dtype == torch.bool:
+        raise TypeError(f"target: got dtype {target.dtype}, expected a real one")
+    if target.shape != x.shape:
+        raise ValueError(f"target: got shape {shape(target)}, expected x's {shape(x)}")
+
+
+def check_scores(x: Tensor) -> None:
+    check_embeddings("x", x)
+    if not x.ndim or not x.shape[-1]:
+        raise ValueError(f"x: got shape {shape(x)}, expected (..., n) with n at least 1")

@@ -1,0 +1,69 @@
+"""Rank correlation."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .. import ops, sorting
+from .ordering import OrderingLoss, check_scores, check_target
+from .scores import wide
+
+__all__ = ["SpearmanLoss"]
+
+
+class SpearmanLoss(OrderingLoss, name="spearman"):
+    r"""One minus Spearman's rank correlation between scores and targets.
+
+    .. math:: \ell = 1 - \cos(r - \bar r, t - \bar t), \qquad r = \operatorname{soft\_rank}(x)
+
+    with t the ranks of the targets, of equal ones the mean of theirs. O(n log^2 n). Scores that are
+    all equal, and such targets, have no correlation: 1, without gradient.
+
+    Args:
+        regularization, strength: of :func:`contrastloss.sorting.soft_rank`, ``'l2'`` and 1.
+
+    Shape:
+        x: scores, (..., n). target: numbers of x's shape, in whose order the scores are to be.
+        Loss: (), or (...) for ``reduction='none'``.
+
+    Source: Blondel et al., Fast Differentiable Sorting and Ranking, 2020.
+    """
+
+    regularization: Literal["l2", "kl"] = "l2"
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._soft_rank(torch.zeros(1))  # which finds a wrong option
+
+    def _soft_rank(self, x: Tensor) -> Tensor:
+        return sorting.soft_rank(x, regularization=self.regularization, strength=self.strength)
+
+    def forward(self, x: Tensor, target: Tensor) -> Tensor:
+        check_scores(x)
+        check_target(target, x)
+        r = self._soft_rank(x)
+        a, b = (v - (x.shape[-1] + 1) / 2 for v in (r, _ranks(target).to(r.dtype)))
+        cosine = (a * b).sum(-1) * ops.inverse_norm(a) * ops.inverse_norm(b)
+        return self.reduce(1 - torch.where(r.amax(-1) > r.amin(-1), cosine, 0.0))
+
+    @staticmethod
+    def reference(
+        x: Tensor, target: Tensor, *, regularization: Literal["l2", "kl"], strength: float
+    ) -> Tensor:
+        r = sorting.soft_rank(x, regularization=regularization, strength=strength)
+        lower = (target.unsqueeze(-1) > target.unsqueeze(-2)).sum(-1)
+        t = lower + ((target.unsqueeze(-1) == target.unsqueeze(-2)).sum(-1) + 1) / 2
+        pairs = torch.stack([r, t.to(r.dtype)], -2).flatten(0, -3)
+        return torch.stack([1 - torch.corrcoef(pair)[0, 1] for pair in pairs]).view(x.shape[:-1])
+
+
+def _ranks(target: Tensor) -> Tensor:
+    """1 to n; equal values have the mean of their ranks."""
+    target = wide(target) if target.is_floating_point() else target
+    ordered, target = target.sort(-1).values.contiguous(), target.contiguous()
+    below = torch.searchsorted(ordered, target)
+    return (below + torch.searchsorted(ordered, target, right=True) + 1).double() / 2

@@ -1,0 +1,111 @@
+"""Classification by relaxed top-k."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import KW_ONLY
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import sorting
+from ..ops.check import check_device, shape
+from .ordering import NetworkLoss, check_count, check_scores, log_mass
+from .scores import wide
+
+__all__ = ["TopKCrossEntropyLoss"]
+
+
+class TopKCrossEntropyLoss(NetworkLoss, name="topk_cross_entropy"):
+    r"""The class y of a label is to be the first, or among the k first ones, of several k at once.
+
+    .. math:: \ell = -\log \Bigl( w_1 \operatorname{softmax}(x)_y +
+        \sum_{k > 1} w_k \sum_{r \le k} P_{yr} \Bigr)
+
+    with :math:`P_{yr}` the mass that a relaxed sorting network, descending, brings from the score
+    of y to rank r. All top-k masses together are found in one sweep, without P, in O(n) memory per
+    row. The network sees the score of y and then those of the other classes, the largest first.
+
+    Args:
+        weights: :math:`w_1, w_2, \dots` of top-1, top-2, ...: probabilities of k.
+        candidates: how many scores are compared, that of y and the largest of other classes; None
+            for all, which suits a few dozen classes.
+        steepness, network, distribution, art_lambda: of the network; 10, ``'odd_even'``,
+            ``'cauchy'`` and (for ``'logistic_phi'`` alone) 0.25.
+
+    Shape:
+        x: scores, (..., C). target: classes, (...), int64. Loss: (), or (...) for
+        ``reduction='none'``.
+
+    Source: Petersen et al., Differentiable Top-k Classification Learning, 2022, whose top-1 is a
+    softmax too.
+    """
+
+    weights: Sequence[float] = (0.5, 0.0, 0.0, 0.0, 0.5)
+    _: KW_ONLY
+    candidates: int | None = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.weights, Tensor) or not isinstance(self.weights, Sequence):
+            got = type(self.weights).__name__
+            raise TypeError(f"weights: got {got}, expected a sequence of numbers")
+        self.weights = tuple(float(w) for w in self.weights)
+        if not all(w >= 0 for w in self.weights) or not math.isclose(sum(self.weights), 1.0):
+            raise ValueError(f"weights: got {self.weights}, expected probabilities, of sum 1")
+        if self.candidates is not None:
+            check_count("candidates", self.candidates)
+
+    def forward(self, x: Tensor, target: Tensor) -> Tensor:
+        check_scores(x)
+        _check_classes(target, x)
+        classes = x.shape[-1]
+        count = classes if self.candidates is None else min(self.candidates, classes)
+        x, place = wide(x), target.unsqueeze(-1)
+        others = x.scatter(-1, place, -torch.inf).topk(count - 1).values
+        x = torch.cat([x.gather(-1, place), others], -1)
+        first, *rest = self.weights
+        found = x.log_softmax(-1)[..., 0] + (math.log(first) if first else -math.inf)
+        if any(rest):
+            ranks = torch.arange(x.shape[-1], device=x.device)
+            within = [w * (ranks < k).to(x.dtype) for k, w in enumerate(rest, 2)]
+            t = torch.stack(within).sum(0)
+            mass = sorting.rank_mass(x, t, descending=True, **self.sorting(x))[..., 0]
+            found = torch.logaddexp(found, log_mass(mass))
+        return self.reduce(-found)
+
+    @staticmethod
+    def reference(
+        x: Tensor,
+        target: Tensor,
+        *,
+        weights: Sequence[float],
+        candidates: int | None,
+        **network: Any,
+    ) -> Tensor:
+        rows = []
+        for scores, y in zip(x.flatten(0, -2), target.flatten(), strict=True):
+            others = torch.cat([scores[:y], scores[y + 1 :]]).sort(descending=True).values
+            seen = torch.cat([scores[y : y + 1], others])[:candidates]
+            P = sorting.sort(seen, descending=True, **network).P
+            p = sum(w * P[0, : k + 2].sum() for k, w in enumerate(weights[1:]))
+            rows.append(-(weights[0] * seen.softmax(0)[0] + p).log())
+        return torch.stack(rows).view(target.shape)
+
+
+def _check_classes(target: Tensor, x: Tensor) -> None:
+    if not isinstance(target, Tensor):
+        raise TypeError(f"target: got {type(target).__name__}, expected a tensor")
+    if target.dtype != torch.int64:
+        raise TypeError(f"target: got dtype {target.dtype}, expected int64")
+    check_device("target", target, "x", x)
+    if target.shape != x.shape[:-1]:
+        expected = f"{tuple(x.shape[:-1])} as x {shape(x)}"
+        raise ValueError(f"target: got shape {shape(target)}, expected {expected}")
+    if target.device.type == "cpu" and target.numel() and not torch.compiler.is_compiling():
+        low, high = (int(v) for v in target.aminmax())
+        if low < 0 or high >= x.shape[-1]:
+            worst = low if low < 0 else high
+            raise ValueError(f"target: got {worst}, expected 0 to {x.shape[-1] - 1}, classes of x")

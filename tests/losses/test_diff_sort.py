@@ -1,0 +1,97 @@
+from math import atan, log, pi
+
+import pytest
+import torch
+from order import Case, every_property
+from properties import close, gradients, tensor
+
+from contrastloss import DiffSortLoss
+from contrastloss.functional import diff_sort
+
+
+def scores(n, generator):
+    """Scores that are half in order, and what they should be ordered by."""
+    target = torch.stack([torch.randperm(n, generator=generator) for _ in range(3)])
+    x = torch.randn(3, n, generator=generator).double() + target / n
+    return [x, target]
+
+
+CASES = [
+    Case(DiffSortLoss, scores),
+    Case(
+        DiffSortLoss, scores, {"network": "bitonic", "distribution": "logistic", "steepness": 1.0}
+    ),
+]
+
+
+@pytest.fixture
+def backend(backend, device):
+    try:
+        DiffSortLoss(backend=backend)(torch.ones(2, device=device), torch.ones(2, device=device))
+    except RuntimeError as error:
+        if "cannot serve" not in str(error):
+            raise
+        pytest.skip(str(error))
+    return backend
+
+
+@every_property(CASES)
+def test_properties(check, case, device, backend):
+    check(case, device, backend)
+
+
+def test_by_hand(device, backend):
+    x = tensor([1, 3], [3, 1], device=device)
+    right = 0.5 + atan(2 * 2.0) / pi  # the mass of the right order
+    for target in (tensor([0, 1], [0, 1], device=device), torch.tensor([[-7, 2]] * 2)):
+        rows = diff_sort(x, target.to(device), steepness=2.0, reduction="none", backend=backend)
+        close(rows, [-log(right), -log(1 - right)])
+
+
+def test_equal_targets_share_their_ranks(device, backend):
+    """Of three, the two smaller ones in whichever order; of equal ones, any order costs nothing."""
+    x = tensor(1, 3, 2, device=device)
+    loss = DiffSortLoss(steepness=1e6, distribution="logistic", backend=backend)
+    for target in ([0, 0, 0], [0, 1, 0], [1, 2, 1]):
+        close(loss(x, torch.tensor(target, device=device)), 0.0)
+    assert loss(x, torch.tensor([1, 0, 0], device=device)) > 10
+
+
+def test_a_worse_order_costs_more_and_the_gradient_mends_it(device, backend):
+    x = tensor(0.0, 0.1, 0.2, device=device, grad=True)
+    loss, target = DiffSortLoss(backend=backend), torch.tensor([2, 1, 0], device=device)
+    value = loss(x, target)
+    assert value > loss(x.flip(0), target)
+    (dx,) = gradients(value, x)
+    assert dx[0] < 0 < dx[2]
+
+
+def test_no_mass_costs_a_finite_loss(device, backend):
+    x = torch.tensor([1e4, 0.0], device=device, requires_grad=True)
+    loss = DiffSortLoss(distribution="logistic", backend=backend)
+    value = loss(x, torch.tensor([0, 1], device=device))
+    assert value.item() == pytest.approx(-log(torch.finfo(torch.float32).tiny))
+    assert gradients(value, x)[0].isfinite().all()
+
+
+def test_of_nothing(device, backend):
+    x = torch.zeros(0, 3, device=device, requires_grad=True)
+    assert DiffSortLoss(backend=backend)(x, x.detach()).item() == 0.0
+    close(DiffSortLoss(backend=backend)(tensor([5], device=device), tensor([1], device=device)), 0)
+
+
+ERRORS = [
+    (torch.ones(3, 4), torch.ones(4), ValueError, r"target: got shape \(4,\), expected x's"),
+    (torch.ones(3), [1, 2, 3], TypeError, "target: got list, expected a tensor"),
+    (torch.ones(3), torch.ones(3).bool(), TypeError, "target: got dtype torch.bool, expected"),
+    (torch.ones(3).long(), torch.ones(3), TypeError, "x: got dtype torch.int64, expected"),
+    (torch.tensor(1.0), torch.tensor(1.0), ValueError, r"x: got shape \(\), expected"),
+    (torch.ones(3, 0), torch.ones(3, 0), ValueError, r"x: got shape \(3, 0\), expected"),
+    (torch.tensor([1.0, torch.nan]), torch.ones(2), ValueError, "x: got NaN, expected numbers"),
+]
+
+
+@pytest.mark.parametrize(("x", "target", "kind", "message"), ERRORS)
+def test_errors(x, target, kind, message):
+    with pytest.raises(kind, match=f"^{message}"):
+        DiffSortLoss()(x, target)
