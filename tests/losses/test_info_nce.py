@@ -57,9 +57,14 @@ def test_properties(check, cls, device, backend):
 
 @every_check
 @pytest.mark.parametrize(
-    "options", [{"top_k": 3}, {"hardness": 4.0}, {"top_k": 3, "hardness": 4.0}], ids=str
+    ("cls", "options"),
+    [
+        (InfoNCELoss, {"top_k": 3}),
+        (InfoNCELoss, {"hardness": 4.0}),
+        (Shared, {"hardness": 4.0}),
+        (Own, {"top_k": 3, "hardness": 4.0}),
+    ],
 )
-@pytest.mark.parametrize("cls", [InfoNCELoss, Shared, Own])
 def test_properties_of_hard_negatives(check, cls, options, device, backend):
     if check is check_statistics and cls is InfoNCELoss:
         pytest.skip("the denominator is another one: test_statistics_of_hard_negatives")
