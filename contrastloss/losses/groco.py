@@ -86,8 +86,10 @@ class GroCoLoss(NetworkLoss, name="groco"):
     ) -> Tensor:
         """(V, N), of anchors (V, N, D) among their own views, by products of a narrow dtype, and
         against several others."""
-        aligned = [Scores(anchors, view, scale=1.0).aligned() for view in others]
-        candidates = [torch.stack(aligned, -1).sort(-1).values]
+        products = torch.stack([(anchors * view).sum(-1) for view in others], -1)
+        norms = torch.stack([ops.inverse_norm(view) for view in others], -1)
+        positive = products * norms * ops.inverse_norm(anchors).unsqueeze(-1)
+        candidates = [positive.sort(-1).values]
         count = min(self.topk_neg, anchors.shape[1] - 1)
         if count > 0:
             among = ops.pair_topk(
