@@ -27,6 +27,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from .backends import available
 from .losses import BY_NAME
+from .losses.smooth_rank import SmoothRankLoss
 
 try:
     import resource
@@ -50,9 +51,12 @@ def takes(cls: type[nn.Module], argument: str) -> bool:
     return argument in inspect.signature(cls.forward).parameters
 
 
-#: a queue would outlive the batch, which here is all of the training images
+#: ranks of 200 positives each take minutes, and a queue would outlive the batch, which here
+#: is all of the training images
 CHOICES = [
-    name for name, cls in BY_NAME.items() if not takes(cls, "queue") and not takes(cls, "target")
+    name
+    for name, cls in BY_NAME.items()
+    if not issubclass(cls, SmoothRankLoss) and not takes(cls, "queue") and not takes(cls, "target")
 ]
 
 

@@ -577,6 +577,24 @@ def groco(
     stop_grad: bool = True,
     positive_views: int | None = None,
 ) -> Tensor: ...
+def recall_at_k(
+    z: Tensor,
+    labels: Tensor,
+    *,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    backend: str | None = None,
+    temperature: float = 0.01,
+    ks: Sequence[int] = (1, 2, 4, 8, 16),
+    rank_temperature: float = 1.0,
+) -> Tensor: ...
+def smooth_ap(
+    z: Tensor,
+    labels: Tensor,
+    *,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    backend: str | None = None,
+    temperature: float = 0.01,
+) -> Tensor: ...
 def spearman(
     x: Tensor,
     target: Tensor,

@@ -14,8 +14,10 @@ from .moco import MoCoLoss
 from .multi_similarity import MultiSimilarityLoss
 from .nt_xent import NTXentLoss
 from .ordering import ORDERING, OrderingLoss
+from .recall_at_k import RecallAtKLoss
 from .sampled import SampledContrastiveLoss
 from .siglip import SigLIPLoss
+from .smooth_ap import SmoothAPLoss
 from .spearman import SpearmanLoss
 from .supcon import SupConLoss
 from .temperature import LearnableTemperature
@@ -46,8 +48,10 @@ __all__ = [
     "OrderingLoss",
     "PairLoss",
     "PositiveLoss",
+    "RecallAtKLoss",
     "SampledContrastiveLoss",
     "SigLIPLoss",
+    "SmoothAPLoss",
     "SpearmanLoss",
     "SupConLoss",
     "TopKCrossEntropyLoss",

@@ -1,0 +1,87 @@
+"""Recall at k."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .check import positive
+from .ordering import check_count
+from .smooth_rank import SmoothRankLoss
+
+__all__ = ["RecallAtKLoss"]
+
+
+class RecallAtKLoss(SmoothRankLoss, name="recall_at_k"):
+    r"""One minus the recall of every query among its k best, by smooth ranks, for several k.
+
+    .. math:: \ell_q = 1 - \operatorname{mean}_k \frac{1}{\min(k, |P_q|)}
+        \sum_{p \in P_q} \sigma\bigl((k - R_{qp}) / \tau_k\bigr), \qquad
+        R_{qp} = 1 + \sum_{j \ne q, p} \sigma\bigl((\cos(z_q, z_j) - \cos(z_q, z_p)) / \tau\bigr)
+
+    with :math:`P_q` the other rows of q's label. O(N^2 K) time for K positives; of scores only some
+    rows are held, which the backward pass computes again. The size of the largest class is looked
+    up, which waits for a GPU.
+
+    Args:
+        temperature: tau, of score differences, 0.01.
+        ks: the k, (1, 2, 4, 8, 16).
+        rank_temperature: tau_k, of differences of ranks, 1.
+
+    Shape:
+        z: (N, D). labels: (N,), integers. Loss: (), or (N,) for ``reduction='none'``. A query
+        without a positive costs 0 and does not count in the mean. Positives at rank k count half,
+        so that perfect recall still costs something, and a smooth sum may exceed its bound.
+
+    Source: Patel et al., Recall@k Surrogate Loss with Large Batches and Similarity Mixup, 2022.
+    """
+
+    _: KW_ONLY
+    ks: Sequence[int] = (1, 2, 4, 8, 16)
+    rank_temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive("rank_temperature", self.rank_temperature)
+        if not isinstance(self.ks, Sequence):
+            raise TypeError(f"ks: got {type(self.ks).__name__}, expected a sequence of ints")
+        if not self.ks:
+            raise ValueError("ks: got none, expected at least one")
+        for k in self.ks:
+            check_count("ks", k)
+        self.ks = tuple(self.ks)
+
+    def rows(self, ranks: Tensor, among: Tensor, found: Tensor) -> Tensor:
+        ks = torch.tensor(self.ks, dtype=ranks.dtype, device=ranks.device)
+        hits = ((ks - ranks.unsqueeze(-1)) / self.rank_temperature).sigmoid()
+        hits = torch.where(found.unsqueeze(-1), hits, 0.0).sum(1)
+        possible = torch.minimum(ks, found.sum(-1, keepdim=True).clamp_min(1))
+        return 1 - (hits / possible).mean(-1)
+
+    @staticmethod
+    def reference(
+        z: Tensor,
+        labels: Tensor,
+        *,
+        temperature: float,
+        ks: Sequence[int],
+        rank_temperature: float,
+    ) -> Tensor:
+        s = F.normalize(z) @ F.normalize(z).mT
+        losses = []
+        for q in range(len(z)):
+            other = torch.arange(len(z), device=z.device) != q
+            row, own = s[q, other], (labels == labels[q])[other]
+            steps = ((row[None] - row[:, None]) / temperature).sigmoid()
+            steps = steps - steps.diagonal().diag()
+            ranks = 1 + steps[own].sum(1)
+            recalls = [
+                ((k - ranks) / rank_temperature).sigmoid().sum() / min(k, max(len(ranks), 1))
+                for k in ks
+            ]
+            losses.append(1 - torch.stack(recalls).mean() if own.any() else row.sum() * 0)
+        return torch.stack(losses)

@@ -1,0 +1,49 @@
+"""Smooth average precision."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .smooth_rank import SmoothRankLoss
+
+__all__ = ["SmoothAPLoss"]
+
+
+class SmoothAPLoss(SmoothRankLoss, name="smooth_ap"):
+    r"""One minus the average precision of every query, by smooth ranks.
+
+    .. math:: \ell_q = 1 - \frac{1}{|P_q|} \sum_{p \in P_q} \frac{R^P_{qp}}{R_{qp}}, \qquad
+        R_{qp} = 1 + \sum_{j \ne q, p} \sigma\bigl((\cos(z_q, z_j) - \cos(z_q, z_p)) / \tau\bigr)
+
+    with :math:`P_q` the other rows of q's label and :math:`R^P` the same sum over these alone.
+    O(N^2 K) time for K positives; of scores only some rows are held, which the backward pass
+    computes again. The size of the largest class is looked up, which waits for a GPU.
+
+    Args:
+        temperature: tau, of the sigmoid, 0.01.
+
+    Shape:
+        z: (N, D). labels: (N,), integers. Loss: (), or (N,) for ``reduction='none'``. A query
+        without a positive costs 0 and does not count in the mean.
+
+    Source: Brown et al., Smooth-AP: Smoothing the Path Towards Large-Scale Image Retrieval, 2020.
+    """
+
+    def rows(self, ranks: Tensor, among: Tensor, found: Tensor) -> Tensor:
+        precision = torch.where(found, among / ranks, 0.0).sum(-1)
+        return 1 - precision / found.sum(-1).clamp_min(1)
+
+    @staticmethod
+    def reference(z: Tensor, labels: Tensor, *, temperature: float) -> Tensor:
+        s = F.normalize(z) @ F.normalize(z).mT
+        losses = []
+        for q in range(len(z)):
+            other = torch.arange(len(z), device=z.device) != q
+            row, own = s[q, other], (labels == labels[q])[other]
+            steps = ((row[None] - row[:, None]) / temperature).sigmoid()
+            steps = steps - steps.diagonal().diag()
+            precision = (1 + steps[own][:, own].sum(1)) / (1 + steps[own].sum(1))
+            losses.append(1 - precision.mean() if own.any() else row.sum() * 0)
+        return torch.stack(losses)

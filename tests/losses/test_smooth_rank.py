@@ -1,0 +1,120 @@
+"""Smooth-AP and Recall@k, which share their ranks."""
+
+from math import exp
+
+import pytest
+import torch
+from order import PROPERTIES, Case, compiled, reductions
+from properties import E1, E2, close, gradients, tensor
+
+from contrastloss import RecallAtKLoss, SmoothAPLoss
+from contrastloss.functional import recall_at_k, smooth_ap
+from contrastloss.losses import smooth_rank
+
+
+def classes(n, generator):
+    labels = torch.randint(0, max(n // 4, 1), (n,), generator=generator)
+    labels[-1] = 99  # without a positive
+    return [torch.randn(n, 7, generator=generator).double(), labels]
+
+
+CASES = [
+    Case(SmoothAPLoss, classes, {"temperature": 0.1}),
+    Case(RecallAtKLoss, classes, {"temperature": 0.1, "ks": (1, 3), "rank_temperature": 0.5}),
+    Case(RecallAtKLoss, classes, {"temperature": 1.0}),
+]
+every_loss = pytest.mark.parametrize("cls", [SmoothAPLoss, RecallAtKLoss])
+
+
+@pytest.fixture
+def backend(backend, device):
+    try:
+        SmoothAPLoss(backend=backend)(*CASES[0].inputs(device))
+    except RuntimeError as error:
+        if "cannot serve" not in str(error):
+            raise
+        pytest.skip(str(error))
+    return backend
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c.cls.__name__}-{c.options}")
+@pytest.mark.parametrize(
+    "check", [c for c in PROPERTIES if c not in (compiled, reductions)], ids=lambda c: c.__name__
+)
+def test_properties(check, case, device, backend):
+    check(case, device, backend)
+
+
+def sigmoid(u):
+    return 1 / (1 + exp(-u))
+
+
+def test_by_hand(device, backend):
+    # query e1: its positive scores 0.6, another row 0.8; the query 0 of that one's, and so on
+    z = tensor(E1, [0.6, 0.8], [0.8, 0.6], device=device)
+    labels = torch.tensor([0, 0, 1], device=device)
+    ranks = [1 + sigmoid((0.8 - 0.6) / 0.5), 1 + sigmoid((0.96 - 0.6) / 0.5)]
+    rows = smooth_ap(z, labels, temperature=0.5, reduction="none", backend=backend)
+    want = [1 - 1 / r for r in ranks]
+    close(rows, [*want, 0])
+    close(SmoothAPLoss(0.5, backend=backend)(z, labels), sum(want) / 2)
+    options = {"temperature": 0.5, "ks": (1, 2), "backend": backend}
+    want = [1 - (sigmoid(1 - r) + sigmoid(2 - r)) / 2 for r in ranks]
+    close(recall_at_k(z, labels, reduction="sum", **options), sum(want))
+    close(recall_at_k(z, labels, **options), sum(want) / 2)
+
+
+def test_separated_classes_have_full_precision(device, backend):
+    z = tensor(E1, E1, E1, E2, E2, E2, device=device)
+    labels = torch.tensor([5, 5, 5, 2, 2, 2], device=device)
+    close(SmoothAPLoss(backend=backend)(z, labels), 0.0)
+    assert SmoothAPLoss(backend=backend)(z, labels.roll(1)) > 0.2
+
+
+@every_loss
+def test_parts_are_the_whole(cls, monkeypatch, device, backend):
+    z, labels = CASES[0].inputs(device, 20)
+    results = []
+    for held in (1 << 22, 300, 1):
+        monkeypatch.setattr(smooth_rank, "_HELD", held)
+        leaf = z.clone().requires_grad_()
+        value = cls(backend=backend)(leaf, labels)
+        results.append((value, gradients(value, leaf)[0]))
+    for result in results[1:]:
+        for got, want in zip(result, results[0], strict=True):
+            close(got, want)
+
+
+@every_loss
+@pytest.mark.parametrize("n", [0, 1, 5])
+def test_no_positives(cls, n, device, backend):
+    z = torch.randn(n, 3, device=device, requires_grad=True)
+    value = cls(backend=backend)(z, torch.arange(n, device=device))
+    assert value.item() == 0.0
+    assert not gradients(value, z)[0].any()
+
+
+@pytest.mark.parametrize(
+    ("cls", "options", "kind"),
+    [
+        (SmoothAPLoss, {"temperature": 0.0}, ValueError),
+        (RecallAtKLoss, {"rank_temperature": -1.0}, ValueError),
+        (RecallAtKLoss, {"ks": ()}, ValueError),
+        (RecallAtKLoss, {"ks": (0,)}, ValueError),
+        (RecallAtKLoss, {"ks": 5}, TypeError),
+        (RecallAtKLoss, {"ks": (1.0,)}, TypeError),
+    ],
+    ids=str,
+)
+def test_options(cls, options, kind):
+    (name,) = options
+    with pytest.raises(kind, match=f"^{name}: got .*expected"):
+        cls(**options)
+
+
+@every_loss
+def test_errors(cls):
+    with pytest.raises(ValueError, match=r"^z: got shape \(3,\), expected"):
+        cls()(torch.ones(3), torch.zeros(3).long())
+    with pytest.raises(ValueError, match=r"^labels: got .*expected"):
+        cls()(torch.ones(3, 2), torch.zeros(4).long())
