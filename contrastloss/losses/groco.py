@@ -103,7 +103,7 @@ class GroCoLoss(NetworkLoss, name="groco"):
             )
             candidates.insert(0, among.values.flip(-1))
         x = torch.cat(candidates, -1)
-        t = (torch.arange(x.shape[-1], device=x.device) >= max(count, 0)).to(x.dtype)
+        t = (torch.arange(x.shape[-1], device=x.device) >= count).to(x.dtype)
         # a score that is not a number has no rank: its row is NaN, whatever the device
         known = torch.where(x.isfinite().all(-1, keepdim=True), 1.0, torch.nan)
         mass = sorting.rank_mass(x.nan_to_num(), t, **self.sorting(x))

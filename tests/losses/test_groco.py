@@ -137,6 +137,15 @@ def test_what_is_not_a_number_shows(value, device, backend):
     assert rows[~bad].isfinite().all()
 
 
+def test_too_few_numbers_among_the_negatives_show(device, backend):
+    """Four negatives of five images, one of which has no scores: its view has no row of loss."""
+    (z,) = CASES[0].inputs(device, 5)
+    z[0, 3] = torch.nan
+    rows = GroCoLoss(4, positive_views=2, reduction="none", backend=backend)(z[:2])
+    assert rows[0].isnan().all()
+    assert rows[1].isnan().tolist() == [False, False, False, True, False]
+
+
 def test_saturated_masses_cost_a_finite_loss(device, backend):
     """A positive below its negatives by so much that its mass is zero."""
     x, y = tensor(E1, E1, device=device), tensor([-1, 0], [-1, 0], device=device)
