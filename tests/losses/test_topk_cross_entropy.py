@@ -132,6 +132,7 @@ def test_options(options, kind):
         (torch.ones(2, 3), torch.tensor([0, 3]), ValueError, "target: got 3, expected 0 to 2"),
         (torch.ones(2, 3), torch.tensor([-1, 0]), ValueError, "target: got -1, expected 0 to 2"),
         (torch.ones(2, 3).int(), torch.zeros(2).long(), TypeError, "x: got dtype torch.int32"),
+        (torch.ones(0, 0), torch.zeros(0).long(), ValueError, r"x: got shape \(0, 0\), expected"),
         (torch.tensor(1.0), torch.tensor(0), ValueError, r"x: got shape \(\), expected"),
     ],
 )
