@@ -73,7 +73,7 @@ class MoCHiLoss(MoCoLoss, name="mochi"):
     ) -> Tensor:
         if not self.mixed + self.mixed_with_query or not held.embeddings.shape[0]:
             return negative
-        x, y = scores.x, wide(held.embeddings).detach()
+        x, y = wide(scores.x), wide(held.embeddings).detach()
         options: dict[str, Any] = {
             "cosine": self.normalize,
             "compute_dtype": scores.compute_dtype,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ class Scores:
 
     Of low-precision embeddings only the products are taken in the narrow dtype: norms, scores and
     the sums that gradients are stay fp32. Statistics take embeddings as they come, so that no copy
-    of them is made; what is computed beside them works on :attr:`x` and :attr:`y`, widened.
+    of them is made; whatever else is computed takes them widened, and sums gradients in fp32.
     """
 
     def __init__(
@@ -39,7 +38,7 @@ class Scores:
         uneven: bool = True,
     ) -> None:
         self.peers, self.strategy, self.uneven = peers, strategy, uneven
-        self.given = x, y
+        self.x, self.y = x, y
         #: rows of all ranks, known once their statistics are
         self.count = x.shape[-2]
         self.compute_dtype = _compute_dtype(x)
@@ -47,14 +46,6 @@ class Scores:
         self.normalize, self.backend = normalize, backend
         #: 0-dim, or one per row
         self.inverse_temperature = scale if row_scale is None else row_scale
-
-    @cached_property
-    def x(self) -> Tensor:
-        return wide(self.given[0])
-
-    @cached_property
-    def y(self) -> Tensor | None:
-        return None if self.given[1] is None else wide(self.given[1])
 
     def stats(
         self,
@@ -68,24 +59,28 @@ class Scores:
         ``columns``, of the rows against these, which are the same on every rank."""
         options: dict[str, Any] = {**self._options(), "rows": rows, "cols": cols}
         if columns is not None:
-            return ops.pair_stats(self.x, wide(columns), channels, **options)
+            return ops.pair_stats(wide(self.x), wide(columns), channels, **options)
         if self.peers is None:
-            x, y = self.given
-            if y is not None and y.dtype != x.dtype:  # under autocast
-                x, y = self.x, self.y
+            same = self.y is None or self.y.dtype == self.x.dtype  # not under autocast
+            x, y = (self.x, self.y) if same else self._wide()
             return ops.pair_stats(x, y, channels, **options)
         options |= {"group": self.peers, "strategy": self.strategy, "uneven": self.uneven}
-        results, layout = pair_stats(*self.given, channels, **options)
+        results, layout = pair_stats(self.x, self.y, channels, **options)
         self.count = sum(layout.rows)
         return results
 
     def topk(self, k: int, **candidates: Any) -> ops.TopK:
         """:func:`contrastloss.ops.pair_topk` of these scores, in this process."""
-        return ops.pair_topk(self.x, self.y, k, **candidates, **self._options())
+        x, y = self._wide()
+        return ops.pair_topk(x, y, k, **candidates, **self._options())
 
     def gather(self, index: Tensor) -> Tensor:
         """:func:`contrastloss.ops.gather_scores` of these scores, in this process."""
-        return ops.gather_scores(self.x, self.y, index, **self._options())
+        x, y = self._wide()
+        return ops.gather_scores(x, y, index, **self._options())
+
+    def _wide(self) -> tuple[Tensor, Tensor | None]:
+        return wide(self.x), None if self.y is None else wide(self.y)
 
     def _options(self) -> dict[str, Any]:
         return {
@@ -107,10 +102,11 @@ class Scores:
 
     def aligned(self) -> Tensor:
         """``s_ii``, (N,), for positives that are not among the columns."""
-        columns = self.x if self.y is None else self.y
-        score = (self.x * columns).sum(-1) * self.scale
+        x, y = self._wide()
+        columns = x if y is None else y
+        score = (x * columns).sum(-1) * self.scale
         if self.normalize:
-            score = score * ops.inverse_norm(self.x) * ops.inverse_norm(columns)
+            score = score * ops.inverse_norm(x) * ops.inverse_norm(columns)
         if self.row_scale is not None:
             score = score * self.row_scale
         return score if self.bias is None else score + self.bias

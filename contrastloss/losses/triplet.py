@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..channel import MAX, SUM, Channel, differs, same
 from .labelled import LABEL, LabelLoss
-from .scores import Scores
+from .scores import Scores, wide
 
 __all__ = ["TripletLoss"]
 
@@ -103,7 +103,7 @@ class TripletLoss(LabelLoss, name="triplet"):
             sums = self._all if self.mining == "all" else self._semihard
             total, active = sums(scores, rows, positives)
         # who looks for the best passes over NaN
-        nan = (0.0 * scores.x.detach()).sum(1)
+        nan = (0.0 * wide(scores.x).detach()).sum(1)
         return total + nan, active + nan.isnan(), self.split(values)[1]
 
     def _all(

@@ -103,7 +103,7 @@ def _steepness(value: Tensor | float, x: Tensor) -> Tensor:
         return value
     if not isinstance(value, (int, float)):
         raise TypeError(f"steepness: got {type(value).__name__}, expected a number or a tensor")
-    if not (value > 0 and math.isfinite(value)):
+    if not 0 < value < math.inf:
         raise ValueError(f"steepness: got {value}, expected a positive number")
     return torch.full((), value, dtype=stat_dtype(x), device=x.device)
 
