@@ -19,6 +19,8 @@ __all__ = [
 ]
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+#: a call marks those whose gradient comes back in one signed number
+MOST_VALUES = 63
 _VECTORS = ("scale", "row_scale", "col_scale", "row_bias", "col_bias")
 
 
@@ -59,6 +61,9 @@ def check_channels(channels: Sequence[Channel]) -> tuple[Channel, ...]:
     for channel in found:
         if not isinstance(channel, Channel):
             raise TypeError(f"channels: got {channel!r}, expected channels")
+    values = sum([len(channel.returns) for channel in found])
+    if values > MOST_VALUES:
+        raise ValueError(f"channels: got {values} values, expected at most {MOST_VALUES} in a call")
     return found
 
 

@@ -37,6 +37,7 @@ CASES = [
     case("y batch", ValueError, r"y: got shape \(2, 5, 3\), expected \(1, N, 3\)", X[None],
          Y.expand(2, 5, 3), LSES),
     case("y device", ValueError, "y: got device meta, expected x's cpu", X, Y.to("meta"), LSES),
+    case("channels", ValueError, "channels: got 64 values, expected at most 63", X, Y, LSES * 64),
     # scale, scales and biases
     case("scale shape", ValueError, r"scale: got shape \(4,\), expected a 0-dim", X, Y, LSES,
          scale=torch.ones(4)),
