@@ -51,12 +51,13 @@ def takes(cls: type[nn.Module], argument: str) -> bool:
     return argument in inspect.signature(cls.forward).parameters
 
 
-#: ranks of 200 positives each take minutes, and a queue would outlive the batch, which here
-#: is all of the training images
+#: without those that are given more than views or labels, and without ranks of 200 positives each,
+#: which take minutes
 CHOICES = [
     name
     for name, cls in BY_NAME.items()
-    if not issubclass(cls, SmoothRankLoss) and not takes(cls, "queue") and not takes(cls, "target")
+    if not issubclass(cls, SmoothRankLoss)
+    and not any(takes(cls, argument) for argument in ("queue", "target", "index"))
 ]
 
 
@@ -162,7 +163,7 @@ def train(model: nn.Module, digits: Digits, loss: nn.Module, name: str, steps: A
         views = torch.cat([augment(digits.train), augment(digits.train)])
         x, y = head(model(views)).chunk(2)
         if supervised(name):
-            value = loss(torch.stack([x, y], 1), digits.train_labels)
+            value = loss(torch.cat([x, y]), digits.train_labels.repeat(2))
         elif takes(BY_NAME[name], "views"):
             value = loss([x, y])
         else:
