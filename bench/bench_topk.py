@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import memory
 import pytest
 import torch
 from peers import CHUNKED, FAISS, OURS
@@ -102,9 +101,6 @@ def bench_topk(benchmark: Any, case: Any, device: str, seconds: float) -> None:
             refused[name] = reason(problem_of_theirs)
     product, operations = gemm(x.dtype, device)
     times = interleave(steps | {GEMM: product}, seconds=seconds)
-    before = memory.reset_peak(device)
-    result = steps[OURS]()
-    extra = memory.peak(device) - before - sum(v.nbytes for v in result)
     benchmark.extra_info |= {
         "case": {"problem": f"top {k} of {n:,}", "rows": m, "d": d, "dtype": dtype, "k": k},
         "times": summary(times, OURS),
@@ -112,6 +108,5 @@ def bench_topk(benchmark: Any, case: Any, device: str, seconds: float) -> None:
         "refused": refused,
         "floor": 2.0 * m * n * d,
         "gemm": operations,
-        "memory": {"extra": extra},
     }
     benchmark.pedantic(steps[OURS], rounds=3)

@@ -158,15 +158,14 @@ def topk(results: Results) -> str:
     rows = [
         [title(info["case"]), times(results.seconds(info) or 0), percent(results.efficiency(info))]
         + [factor(info, name) for name in rivals]
-        + [size(info["memory"])]
         for info in results.of("bench_topk")
     ]
-    head = ["queries x D", "ours", "of the GEMM rate", *rivals, "memory"]
+    head = ["queries x D", "ours", "of the GEMM rate", *rivals]
     return f"""## Top-k
 
 The k best columns of every query, unit vectors, forward only. Rivals are a loop over blocks of
 columns, `(x @ block.T).topk(k)` and a merge, and faiss' exact `IndexFlatIP`; results were compared
-with fp64 first. Memory is the peak of ours beyond inputs and results.
+with fp64 first.
 
 {table(head, rows)}
 """
