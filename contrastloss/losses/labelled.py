@@ -13,7 +13,7 @@ from .base import PairLoss
 from .check import check_finite, check_labels, check_matrix, check_scale
 from .scores import Scores
 
-__all__ = ["LABEL", "LabelLoss"]
+__all__ = ["LABEL", "LabelLoss", "largest_class"]
 
 LABEL = "label"
 _POSITIVES = (same(LABEL),)
@@ -54,3 +54,9 @@ class LabelLoss(PairLoss):
         some = count > 0
         mean = torch.where(some, total / count.clamp_min(1), 0.0)
         return loss, self.statistics((hardest, lse), mean, best, some)
+
+
+def largest_class(labels: Tensor) -> int:
+    """How many rows the largest class has; this synchronises a GPU."""
+    sizes = torch.unique(labels, return_counts=True)[1]
+    return int(sizes.max()) if len(sizes) else 0

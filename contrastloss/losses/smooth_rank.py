@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from .. import ops
 from ..channel import same
 from .check import check_labels, check_matrix, positive
+from .labelled import largest_class
 from .ordering import OrderingLoss
 from .scores import wide
 
@@ -60,8 +61,7 @@ class SmoothRankLoss(OrderingLoss):
 
     def _positives(self, z: Tensor, labels: Tensor) -> Tensor:
         """Their columns, (N, K), padded with -1."""
-        sizes = labels.unique(return_counts=True)[1]
-        most = int(sizes.max()) - 1 if len(sizes) else 0
+        most = largest_class(labels) - 1
         if most < 1:
             return labels.new_full((len(labels), 1), -1, dtype=torch.int64)
         with torch.no_grad():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..channel import MAX, SUM, Channel, differs, same
-from .labelled import LABEL, LabelLoss
+from .labelled import LABEL, LabelLoss, largest_class
 from .scores import Scores, wide
 
 __all__ = ["TripletLoss"]
@@ -43,7 +43,7 @@ class TripletLoss(LabelLoss, name="triplet"):
     ``'hard'``
         the least similar p and the most similar n (batch-hard);
     ``'semihard'``
-        every p, and to it the ``negatives`` most similar n with
+        every p, and to it the ``k`` most similar n with
         :math:`s_{ap} - m \le s_{an} < s_{ap}`.
 
     ``'mean'`` is over the triplets whose term is not 0, as in pytorch-metric-learning; without any
@@ -56,7 +56,7 @@ class TripletLoss(LabelLoss, name="triplet"):
         positives: of ``'all'`` and ``'semihard'``, at most so many positives per row, the least
             similar ones. None for all: the size of the largest class is looked up, which
             synchronises a GPU and cannot be compiled.
-        negatives: of ``'semihard'``, at most so many per positive; 1.
+        k: of ``'semihard'``, at most so many negatives per positive; 1.
         temperature: divides the scores; 1.0.
         group: with ``'hard'`` only.
 
@@ -95,7 +95,7 @@ class TripletLoss(LabelLoss, name="triplet"):
             total = (far.value + near.value + self.margin).relu()
             active = total > 0
         else:
-            count = self.positives or max(_largest(rows[LABEL]) - 1, 1)
+            count = self.positives or max(largest_class(rows[LABEL]) - 1, 1)
             found = scores.topk(count, largest=False, pairs=_POSITIVES, rows=rows)
             # where there is no positive, no negative is similar enough
             positives = torch.where(found.indices >= 0, found.values, torch.inf)
@@ -154,9 +154,3 @@ class TripletLoss(LabelLoss, name="triplet"):
             u = torch.where(far < near, u, -torch.inf).sort(2, descending=True).values[..., :k]
         terms = u.relu().flatten(1)
         return terms.sum(1), (terms > 0).sum(1)
-
-
-def _largest(labels: Tensor) -> int:
-    """The size of the largest class."""
-    sizes = torch.unique(labels, return_counts=True)[1]
-    return int(sizes.max()) if len(sizes) else 0

@@ -10,10 +10,9 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from ..call import Gradients, PairCall
+from ..call import Gradients, PairCall, inverse_norm
 from ..selection import Selection
 from . import backward, double_backward, forward, gather, topk
-from .maths import inverse_norm
 from .sort import sort_network_backward, sort_network_forward
 
 __all__ = [

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from ...channel import COL, EXPECT, LSE, MAX, ROW, SUM, Axis
-from ..call import Gradients, PairCall
+from ..call import Gradients, PairCall, unit_gradient
 from .block import Block, blocks, dim_of, rounded, unit
-from .maths import dpsi, finite, unit_gradient, wide
+from .maths import dpsi, finite, wide
 
 #: rows whose radial part is taken out at a time
 CHUNK = 4096

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ...channel import COL, EXPECT, LSE, ROW, SUM, Axis, Channel, Term, Test
-from ..call import PairCall
-from .maths import NEG_INF, inverse_norm
+from ..call import PairCall, inverse_norm
+from .maths import NEG_INF
 
 #: gradients that belong to rows; all others but the scale's belong to columns
 PER_ROW = ("x", "row_scale", "row_bias", f"{ROW} shift ")

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from ...channel import COL, ROW, Axis
-from ..call import Gradients, PairCall
+from ..call import Gradients, PairCall, unit_gradient
 from .backward import block_gradients
 from .block import Block, blocks, rounded, unit
-from .maths import unit_gradient
 
 
 def pair_stats_double_backward(

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ...channel import COL, ROW, Axis
-from ..call import Gradients, PairCall
+from ..call import Gradients, PairCall, unit_gradient
 from .block import block_elements, rounded, unit
-from .maths import NEG_INF, unit_gradient, wide
+from .maths import NEG_INF, wide
 
 
 class _Part:

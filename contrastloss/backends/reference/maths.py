@@ -6,9 +6,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..call import inverse_norm as inverse_norm
-from ..call import unit_gradient as unit_gradient
-
 NEG_INF = float("-inf")
 
 
