@@ -93,8 +93,8 @@ def test_nothing_to_reduce(device, symmetric, m, n):
     )  # fmt: skip
 
 
-#: losses of operators and channels that the backend does not have
-BEYOND = {"circle", "groco", "mochi", "sampled", "triplet"}
+#: losses of operators that the backend does not have
+BEYOND = {"groco", "mochi", "sampled", "triplet"}
 
 
 @pytest.mark.parametrize("name", sorted(BEYOND & contrastloss.losses.LOSSES.keys()))

@@ -16,6 +16,7 @@ from contrastloss.channel import (
     MAX,
     SUM,
     Program,
+    at_most,
     differs,
     form,
     row_weight,
@@ -50,6 +51,7 @@ PROGRAMS = {
     "siglip": (SUM("softplus", pairs=(differs(INDEX),)), SUM(pairs=(same(INDEX),))),
     "mixed": (
         LSE(2.0, weight=(row_weight("weight"), form("form"))),
+        LSE(-1.0, relax=0.25, weight=(at_most("form"),)),
         EXPECT(axis=COL, pairs=(differs("label"),)),
         SUM("focal", shift="shift"),
         MAX(axis=COL, pairs=(same("label"),)),
@@ -57,7 +59,7 @@ PROGRAMS = {
 }
 #: bytes (of AMD: registers) that may go to memory. Of what losses ask, none; of a program with
 #: every kind of channel and a second form, some.
-SPILLS = {"sm_80": 512, "sm_90": 512, "sm_100": 512, "gfx942": 128}
+SPILLS = {"sm_80": 640, "sm_90": 512, "sm_100": 512, "gfx942": 128}
 NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.int64: "i64", torch.int32: "i32"}
 ROWS = {"small": 256, "large": 4096}
 

@@ -16,7 +16,7 @@ __all__ = ["DECLINES", "missing", "pair_stats_backward", "pair_stats_forward", "
 
 
 #: features that this backend does not serve
-DECLINES = frozenset({"LSE relax", "weight at_most"})
+DECLINES: frozenset[str] = frozenset()
 
 
 def interpreted() -> bool:

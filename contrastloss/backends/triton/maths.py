@@ -165,6 +165,8 @@ def term(
         )  # fmt: skip
         if KIND == "form":
             return t
+        elif KIND == "at_most":
+            return tl.where(t <= 0, 0.0, NOTHING)
         else:
             return tl.log(VALUE + t)
 
@@ -195,12 +197,28 @@ def shifted(P: tl.constexpr, c: tl.constexpr, s, rows, cols, i, in_i, j, in_j, R
 
 
 @triton.jit
-def logits(THETA: tl.constexpr, s, w):
-    """z = theta s + w, -inf wherever w is, whatever s is there."""
+def pace(P: tl.constexpr, c: tl.constexpr, s):
+    """[s + m]_+ or, where theta is negative, [1 + m - s]_+; NaN stays NaN."""
+    M: tl.constexpr = words.channel(P, c, "relax")
+    if words.channel(P, c, "theta") < 0:
+        return psi(1.0 - s + M, "relu")
+    else:
+        return psi(s + M, "relu")
+
+
+@triton.jit
+def logits(P: tl.constexpr, c: tl.constexpr, s, w):
+    """z = theta s + w or, paced, theta pace (s - m) + w, of 1 - m where theta is negative; -inf
+    wherever w is, whatever s is there."""
+    THETA: tl.constexpr = words.channel(P, c, "theta")
+    M: tl.constexpr = words.channel(P, c, "relax")
     if THETA == 0:
         return w
-    else:
+    elif M is None:
         return tl.where(w == NOTHING, NOTHING, THETA * s + w)
+    else:
+        MARGIN: tl.constexpr = words.margin(P, c)
+        return tl.where(w == NOTHING, NOTHING, THETA * pace(P, c, s) * (s - MARGIN) + w)
 
 
 @triton.jit
@@ -271,7 +289,7 @@ def reduced(P: tl.constexpr, c: tl.constexpr, s, w, u, places, AXIS: tl.constexp
         at = tl.where(at == 0x7FFFFFFF, -1, at)
         return (tl.where(nan, float("nan"), best), tl.where(nan, -1, at))
     else:
-        z = logits(words.channel(P, c, "theta"), s, w)
+        z = logits(P, c, s, w)
         top = tl.max(z, AXIS)
         e = tl.exp(z - along(finite(top), 1 - AXIS))
         if KIND == "LSE":
@@ -289,7 +307,7 @@ def score_gradient(
 ):
     """One channel's part of G; statistics and gradients come broadcast along the channel's axis.
 
-    LSE     gL theta e^(z - L)            SUM  g e^w sign psi'(u)
+    LSE     gL theta [pace] e^(z - L)     SUM  g e^w sign psi'(u)
     EXPECT  p (g (1 + theta (s - E)) + gL theta)        MAX  g sign [place = at]
     """
     KIND: tl.constexpr = words.channel(P, c, "kind")
@@ -301,9 +319,11 @@ def score_gradient(
     elif KIND == "MAX":
         return tl.where(places == at, SIGN * grad, 0.0)
     else:
-        p = tl.where(lse == NOTHING, 0.0, tl.exp(logits(THETA, s, w) - finite(lse)))
-        if KIND == "LSE":
+        p = tl.where(lse == NOTHING, 0.0, tl.exp(logits(P, c, s, w) - finite(lse)))
+        if KIND == "LSE" and words.channel(P, c, "relax") is None:
             return p * (THETA * grad)
+        elif KIND == "LSE":
+            return tl.where(p == 0.0, 0.0, p * (THETA * grad * pace(P, c, s)))
         else:
             slope = grad * (1.0 + THETA * (s - mean)) + grad_lse * THETA
             return tl.where(p == 0.0, 0.0, p * slope)

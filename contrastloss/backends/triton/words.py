@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import triton
 
-from ...channel import COL, INDEX, ROW, SUM, Axis, Channel, Program, Term
+from ...channel import COL, INDEX, LSE, ROW, SUM, Axis, Channel, Program, Term
 
 __all__ = ["SumWords", "Words", "encode"]
 
@@ -38,7 +38,8 @@ class Words:
 
 
 class ChannelWords(NamedTuple):
-    """``axis`` is 0 for row channels; ``shift`` the number of an operand, -1 for none."""
+    """``axis`` is 0 for row channels; ``shift`` the number of an operand, -1 for none; ``relax`` as
+    in :class:`~contrastloss.channel.LSE`."""
 
     kind: str
     axis: int
@@ -47,6 +48,7 @@ class ChannelWords(NamedTuple):
     sign: float
     psi: str
     shift: int
+    relax: float | None
 
 
 class TestWords(NamedTuple):
@@ -102,6 +104,7 @@ def encode(program: Program, extents: tuple[int, ...]) -> Words:
             float(getattr(c, "sign", 1.0)),
             c.psi if isinstance(c, SUM) else "",
             -1 if shift is None else index(c.axis, shift),
+            c.relax if isinstance(c, LSE) else None,
         )
 
     coded = tuple(
@@ -125,6 +128,14 @@ def channels(words: Words) -> int:
 @triton.constexpr_function
 def channel(words: Words, c: int, field: str) -> Any:
     return words.at(1, c, field)
+
+
+@triton.constexpr_function
+def margin(words: Words, c: int) -> float:
+    """What a paced exponent takes from its scores."""
+    one: ChannelWords = words.at(1, c)
+    assert one.relax is not None
+    return one.relax if one.theta > 0 else 1.0 - one.relax
 
 
 @triton.constexpr_function
