@@ -11,9 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .losses import BY_NAME, OrderingLoss, PairLoss
-
-Loss = PairLoss | OrderingLoss
+from .losses import BY_NAME, Loss
 
 
 @lru_cache(maxsize=256)

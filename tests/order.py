@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from contrastloss import functional
-from contrastloss.losses import ORDERING, OrderingLoss
+from contrastloss.losses import BY_NAME, Loss, RowLoss
 from contrastloss.testing.subject import assert_bounded, assert_same, excess, flat, run, wide
 
 
@@ -18,7 +18,7 @@ from contrastloss.testing.subject import assert_bounded, assert_same, excess, fl
 class Case:
     """A loss, its options, and ``make(n, generator)``, arguments of its forward in fp64."""
 
-    cls: type[OrderingLoss]
+    cls: type[Loss]
     make: Callable
     options: dict = field(default_factory=dict)
 
@@ -30,10 +30,10 @@ class Case:
         return [v.to(device, dtype if v.is_floating_point() else v.dtype) for v in values]
 
     def dense(self, *inputs):
-        common = {f.name for f in fields(OrderingLoss)}
+        common = {f.name for f in fields(RowLoss)}
         loss = self.loss()
         own = {f.name: getattr(loss, f.name) for f in fields(loss) if f.name not in common}
-        return self.cls.reference(*inputs, **own)
+        return loss.loss_scale * self.cls.reference(*inputs, **own)
 
 
 def reference(case, device, backend):
@@ -111,7 +111,7 @@ def copies(case, device, backend):
     file.seek(0)
     for other in (copy.deepcopy(loss), torch.load(file, weights_only=False)):
         assert torch.equal(other(*inputs), loss(*inputs))
-    name = next(name for name, cls in ORDERING.items() if cls is case.cls)
+    name = next(name for name, cls in BY_NAME.items() if cls is case.cls)
     options = case.options | {"backend": backend}
     assert torch.equal(getattr(functional, name)(*inputs, **options), loss(*inputs))
 

@@ -9,11 +9,11 @@ from .gist import GISTLoss
 from .groco import GroCoLoss
 from .hard_negative import HardNegativeLoss
 from .info_nce import InfoNCELoss
+from .loss import BY_NAME, Loss, RowLoss, ScoreLoss
 from .mochi import MoCHiLoss
 from .moco import MoCoLoss
 from .multi_similarity import MultiSimilarityLoss
 from .nt_xent import NTXentLoss
-from .ordering import ORDERING, OrderingLoss
 from .recall_at_k import RecallAtKLoss
 from .sampled import SampledContrastiveLoss
 from .siglip import SigLIPLoss
@@ -24,13 +24,9 @@ from .temperature import LearnableTemperature
 from .topk_cross_entropy import TopKCrossEntropyLoss
 from .triplet import TripletLoss
 
-#: every public loss by the name of its function in :mod:`contrastloss.functional`
-BY_NAME: dict[str, type[PairLoss] | type[OrderingLoss]] = {**LOSSES, **ORDERING}
-
 __all__ = [
     "BY_NAME",
     "LOSSES",
-    "ORDERING",
     "CLIPLoss",
     "CircleLoss",
     "CrossLoss",
@@ -41,15 +37,17 @@ __all__ = [
     "HardNegativeLoss",
     "InfoNCELoss",
     "LearnableTemperature",
+    "Loss",
     "MoCHiLoss",
     "MoCoLoss",
     "MultiSimilarityLoss",
     "NTXentLoss",
-    "OrderingLoss",
     "PairLoss",
     "PositiveLoss",
     "RecallAtKLoss",
+    "RowLoss",
     "SampledContrastiveLoss",
+    "ScoreLoss",
     "SigLIPLoss",
     "SmoothAPLoss",
     "SpearmanLoss",

@@ -1,22 +1,22 @@
-"""What all losses share: options, checks, reductions and statistics, declared once.
+"""What the losses share whose rows may be spread over ranks: reductions and statistics.
 
-A loss is a frozen declaration: annotated fields are its options (a dataclass over ``nn.Module``),
-``channels`` says what it needs of the pair scores, ``combine`` turns those vectors into one loss
-per row, and ``reference`` is its textbook formula on dense scores. See CONTRIBUTING.md.
+``channels`` says what a loss needs of the pair scores, ``combine`` turns those vectors into one
+loss per row, and ``reference`` is its textbook formula on dense scores. See CONTRIBUTING.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, fields
-from typing import Any, ClassVar, Literal, dataclass_transform
+from dataclasses import KW_ONLY
+from typing import Any, ClassVar, dataclass_transform
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..channel import INDEX, LSE, MAX, SUM, Channel, Test, differs, same
 from ..distributed import Peers, Strategy, total
-from .check import check_options, check_pair
+from .check import check_pair, check_strategy
+from .loss import ScoreLoss, softplus
 from .scores import Scores
 
 __all__ = [
@@ -29,28 +29,23 @@ __all__ = [
     "softplus",
 ]
 
-#: every public loss by the name of its function in :mod:`contrastloss.functional`
+#: those of :data:`contrastloss.losses.BY_NAME` that may be spread over ranks
 LOSSES: dict[str, type[PairLoss]] = {}
 
 #: id under which both views of an instance are the same
 INSTANCE = "instance"
 
 
-def softplus(u: Tensor) -> Tensor:
-    """``log(1 + e^u)``, exact in fp64 too (``F.softplus`` by default returns ``u`` beyond 20)."""
-    return nn.functional.softplus(u, threshold=40.0)
-
-
 @dataclass_transform(kw_only_default=False)
-@dataclass(eq=False, repr=False)
-class PairLoss(nn.Module):
-    """Base of all losses; the options below are common to them.
+class PairLoss(ScoreLoss):
+    """Base of the losses whose rows may be spread over ranks; these options are common to them.
 
     Args:
         temperature: divides the scores: a float, a 0-dim tensor or Parameter, or an (N,) tensor
             (one per row). Tensors are never synchronised.
         normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
         reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        loss_scale: multiplies the loss.
         backend: the name of a backend; None chooses.
         group: None for a batch of this process alone. A ProcessGroup or 1-D DeviceMesh spreads the
             batch over its ranks, in any uneven parts: rows meet the columns of all ranks, and every
@@ -66,20 +61,16 @@ class PairLoss(nn.Module):
         validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
 
     ``forward(..., logit_scale=None, logit_bias=None)`` takes an already exponentiated scale, which
-    overrides the temperature, and a bias added to every score. The loss is fp32, fp64 for fp64.
+    overrides the temperature, and a bias added to every score.
     """
 
-    temperature: float | Tensor
     _: KW_ONLY
-    normalize: bool = True
-    reduction: Literal["mean", "sum", "none"] = "mean"
-    backend: str | None = None
     group: Any = None
     strategy: Strategy = "auto"
     uneven: bool = True
     return_stats: bool = False
-    validate: bool = False
 
+    ROW_TEMPERATURES = True
     #: what the loss asks of the pair scores, in the order of ``combine``'s arguments
     channels: ClassVar[tuple[Channel, ...]] = ()
     #: which pairs are negatives, for ``return_stats``
@@ -87,41 +78,18 @@ class PairLoss(nn.Module):
     #: what ``return_stats`` needs besides
     extra: ClassVar[tuple[Channel, ...]] = ()
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> PairLoss:
-        self = super().__new__(cls)
-        nn.Module.__init__(self)  # before the dataclass assigns Parameters
-        return self
-
     def __init_subclass__(cls, name: str | None = None) -> None:
-        super().__init_subclass__()
-        dataclass(eq=False, repr=False)(cls)
-        for field in fields(cls):
-            if field.name in cls.__dict__:  # a class attribute that no Parameter could take over
-                delattr(cls, field.name)
+        super().__init_subclass__(name)
         # here, since a compiled forward cannot make channels
         cls.extra = (MAX(pairs=cls.negatives), LSE())
         if name is not None:
             LOSSES[name] = cls
 
     def __post_init__(self) -> None:
-        check_options(self)
+        super().__post_init__()
+        check_strategy(self.strategy)
         if self.group is not None:
             self.group = Peers.of(self.group)
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
-                delattr(self, field.name)
-                self.register_buffer(field.name, value, persistent=False)
-
-    def extra_repr(self) -> str:
-        shown = []
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, Tensor):
-                shown.append(f"{field.name}=<{tuple(value.shape)} tensor>")
-            elif value != field.default or not field.kw_only:
-                shown.append(f"{field.name}={value!r}")
-        return ", ".join(shown)
 
     # ---- what a forward is made of ----------------------------------------------------------
 
@@ -134,34 +102,13 @@ class PairLoss(nn.Module):
         *,
         copies: int = 1,
         alone: bool = False,
+        **spread: Any,
     ) -> Scores:
         """The scores of checked embeddings; x holds ``copies`` rows per temperature. ``alone``: of
         this process, whatever the group."""
-        row_scale = None
-        if logit_scale is not None:
-            scale = logit_scale
-        elif isinstance(self.temperature, Tensor):
-            scale = self.temperature.reciprocal()
-            if scale.ndim:
-                row_scale, scale = scale.repeat(copies).view(x.shape[:-1]), 1.0
-        else:
-            scale = 1.0 / self.temperature
-        bias = logit_bias
-        if isinstance(bias, (int, float)):
-            dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-            bias = torch.full((), bias, dtype=dtype, device=x.device)
-        return Scores(
-            x,
-            y,
-            scale=scale,
-            row_scale=row_scale,
-            bias=bias,
-            normalize=self.normalize,
-            backend=self.backend,
-            peers=None if alone else self.group,
-            strategy=self.strategy,
-            uneven=self.uneven,
-        )
+        if self.group is not None and not alone:
+            spread = {"peers": self.group, "strategy": self.strategy, "uneven": self.uneven}
+        return super().scores(x, y, logit_scale, logit_bias, copies=copies, **spread)
 
     def split(self, stats: Sequence[Any]) -> tuple[list[Any], list[Tensor]]:
         """The values of the loss's channels, and those of the extra ones (of MAX the value)."""
@@ -169,20 +116,13 @@ class PairLoss(nn.Module):
         return own, [value if isinstance(value, Tensor) else value.value for value in extra]
 
     def reduce(self, losses: Tensor, counted: Tensor | None = None) -> Tensor:
-        """``counted`` marks the rows that take part, or is the number of terms that a row sums;
-        'mean' of none is 0 with zero gradient."""
+        if self.group is None or self.reduction == "none":
+            return super().reduce(losses, counted)
+        losses = self.scaled(losses)
         if counted is not None:
             losses = torch.where(counted > 0, losses, 0.0)
-        if self.reduction == "none":
-            return losses
-        if self.group is not None:
-            (whole,), size = self._over_ranks([losses], counted)
-            return (whole / size if self.reduction == "mean" else whole).to(losses.dtype)
-        if self.reduction == "sum":
-            return losses.sum()
-        if counted is not None:
-            return losses.sum() / counted.sum().clamp_min(1)
-        return losses.mean() if losses.numel() else losses.sum()
+        (whole,), size = self._over_ranks([losses], counted)
+        return (whole / size if self.reduction == "mean" else whole).to(losses.dtype)
 
     def _over_ranks(
         self, rows: Sequence[Tensor], counted: Tensor | None

@@ -13,16 +13,18 @@ from ..memory import EmbeddingQueue, check_integers
 from ..ops.check import check_device, check_embeddings, shape
 
 __all__ = [
+    "REDUCTIONS",
     "check_columns",
     "check_finite",
     "check_labels",
     "check_matrix",
     "check_negatives",
-    "check_options",
     "check_pair",
     "check_queue",
     "check_scale",
     "check_stored",
+    "check_strategy",
+    "check_temperature",
     "positive",
 ]
 
@@ -41,18 +43,16 @@ def positive(name: str, value: Any) -> None:
         raise ValueError(f"{name}: got {value}, expected a positive finite number")
 
 
-def check_options(loss: Any) -> None:
-    positive("temperature", loss.temperature)
-    if isinstance(loss.temperature, Tensor) and loss.temperature.ndim > 1:
-        raise ValueError(f"temperature: got shape {shape(loss.temperature)}, expected () or (N,)")
-    if loss.strategy not in STRATEGIES:
-        raise ValueError(
-            f"strategy: got {loss.strategy!r}, expected one of {', '.join(STRATEGIES)}"
-        )
-    if loss.reduction not in REDUCTIONS:
-        raise ValueError(
-            f"reduction: got {loss.reduction!r}, expected one of {', '.join(REDUCTIONS)}"
-        )
+def check_temperature(value: Any, *, per_row: bool) -> None:
+    positive("temperature", value)
+    if isinstance(value, Tensor) and value.ndim > per_row:
+        expected = "() or (N,)" if per_row else "()"
+        raise ValueError(f"temperature: got shape {shape(value)}, expected {expected}")
+
+
+def check_strategy(value: Any) -> None:
+    if value not in STRATEGIES:
+        raise ValueError(f"strategy: got {value!r}, expected one of {', '.join(STRATEGIES)}")
 
 
 def check_matrix(name: str, value: Tensor) -> None:

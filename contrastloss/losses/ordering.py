@@ -1,79 +1,29 @@
-"""What the losses of an order share: their options, reductions, and masses of ranks."""
+"""What the losses of an order share: networks, and masses of ranks."""
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass, fields
-from typing import Any, Literal, dataclass_transform
+from dataclasses import KW_ONLY
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import sorting
 from ..ops.check import check_device, check_embeddings, shape
-from .check import REDUCTIONS
+from .loss import RowLoss
 
 __all__ = [
-    "ORDERING",
     "NetworkLoss",
-    "OrderingLoss",
     "check_count",
     "check_scores",
     "check_target",
     "log_mass",
 ]
 
-#: those of :data:`contrastloss.losses.BY_NAME` that look at an order
-ORDERING: dict[str, type[OrderingLoss]] = {}
-
 _NETWORK = ("steepness", "network", "distribution", "art_lambda")
 
 
-@dataclass_transform(kw_only_default=False)
-@dataclass(eq=False, repr=False)
-class OrderingLoss(nn.Module):
-    """Base of the losses that look at the order of scores instead of their size.
-
-    Args:
-        reduction: ``'mean'`` | ``'sum'`` | ``'none'``. The mean of nothing is 0.
-        backend: the name of a backend; None chooses.
-
-    The loss is fp32, fp64 for fp64. Nothing is exchanged between processes.
-    """
-
-    _: KW_ONLY
-    reduction: Literal["mean", "sum", "none"] = "mean"
-    backend: str | None = None
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> OrderingLoss:
-        self = super().__new__(cls)
-        nn.Module.__init__(self)  # before the dataclass assigns Parameters
-        return self
-
-    def __init_subclass__(cls, name: str | None = None) -> None:
-        super().__init_subclass__()
-        dataclass(eq=False, repr=False)(cls)
-        for field in fields(cls):
-            if field.name in cls.__dict__:  # a class attribute that no Parameter could take over
-                delattr(cls, field.name)
-        if name is not None:
-            ORDERING[name] = cls
-
-    def __post_init__(self) -> None:
-        if self.reduction not in REDUCTIONS:
-            expected = ", ".join(REDUCTIONS)
-            raise ValueError(f"reduction: got {self.reduction!r}, expected one of {expected}")
-
-    def extra_repr(self) -> str:
-        values = ((field, getattr(self, field.name)) for field in fields(self))
-        return ", ".join(f"{f.name}={v!r}" for f, v in values if v != f.default or not f.kw_only)
-
-    def reduce(self, losses: Tensor) -> Tensor:
-        if self.reduction == "none":
-            return losses
-        return losses.mean() if self.reduction == "mean" and losses.numel() else losses.sum()
-
-
-class NetworkLoss(OrderingLoss):
+class NetworkLoss(RowLoss):
     """Losses of what a relaxed sorting network does to scores.
 
     Args:
@@ -93,10 +43,7 @@ class NetworkLoss(OrderingLoss):
         options = {name: getattr(self, name) for name in _NETWORK}
         if isinstance(self.steepness, Tensor):
             del options["steepness"]
-            if not isinstance(self.steepness, nn.Parameter):
-                value = self.steepness
-                del self.steepness
-                self.register_buffer("steepness", value, persistent=False)
+            self.register_tensors()
         sorting.rank(torch.zeros(1), **options)  # which finds a wrong one
 
     def sorting(self, x: Tensor) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from .. import ops
 from ..channel import same
 from .check import check_labels, check_matrix, positive
 from .labelled import largest_class
-from .ordering import OrderingLoss
+from .loss import RowLoss
 from .scores import wide
 
 __all__ = ["SmoothRankLoss"]
@@ -21,7 +21,7 @@ __all__ = ["SmoothRankLoss"]
 _HELD = 1 << 22
 
 
-class SmoothRankLoss(OrderingLoss):
+class SmoothRankLoss(RowLoss):
     r"""Losses of the ranks of a query's positives, every row being a query against all others:
 
     .. math:: R_{qp} = 1 + \sum_{j \ne q, p} \sigma\bigl((s_{qj} - s_{qp}) / \tau\bigr),

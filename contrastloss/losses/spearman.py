@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from .. import ops, sorting
-from .ordering import OrderingLoss, check_scores, check_target
+from .loss import RowLoss
+from .ordering import check_scores, check_target
 from .scores import wide
 
 __all__ = ["SpearmanLoss"]
 
 
-class SpearmanLoss(OrderingLoss, name="spearman"):
+class SpearmanLoss(RowLoss, name="spearman"):
     r"""One minus Spearman's rank correlation between scores and targets.
 
     .. math:: \ell = 1 - \cos(r - \bar r, t - \bar t), \qquad r = \operatorname{soft\_rank}(x)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..backends import available
-from ..losses import PairLoss
+from ..losses import ScoreLoss
 from .checks import CHECKS
 from .stubs import stubs
 from .subject import TEMPERATURES, Subject, dense, example
@@ -21,7 +21,7 @@ __all__ = ["CHECKS", "TEMPERATURES", "Subject", "check_loss", "dense", "example"
 
 
 def check_loss(
-    cls: type[PairLoss],
+    cls: type[ScoreLoss],
     *,
     device: str | torch.device = "cpu",
     backends: Sequence[str] | None = None,

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from .. import ops
 from ..channel import COL, INDEX, MAX, ROW, differs
-from ..losses import CrossLoss, TwoViewLoss
+from ..losses import CrossLoss, PairLoss, TwoViewLoss
 from .subject import (
     TEMPERATURES,
     Subject,
@@ -31,24 +31,31 @@ from .subject import (
     wide,
 )  # fmt: skip
 
+#: options, what overrides the temperature in ``forward``, and which tensors of both get gradients
+Case = tuple[dict[str, Any], dict[str, Any], list[Tensor]]
+
 # ---- values and gradients -----------------------------------------------------------------------
 
 
 def check_reference(subject: Subject) -> None:
     """Rows and gradients are the reference's in fp64, whatever gives temperature and bias."""
     inputs = subject.inputs(n=37)
-    length = len(dense(subject.loss(), *inputs)[0].flatten())
-    length //= 2 if issubclass(subject.cls, TwoViewLoss) else 1
     scalar = nn.Parameter(inputs[0].new_tensor(0.3))
-    vector = nn.Parameter(inputs[0].new_tensor([0.2 + 0.4 * k / length for k in range(length)]))
-    bias = inputs[0].new_tensor(-0.7).requires_grad_()
-    cases: list[tuple[dict[str, Any], dict[str, Any], list[Tensor]]] = [
+    cases: list[Case] = [
         ({}, {}, []),
-        ({"normalize": False}, {}, []),
+        ({"normalize": False, "loss_scale": 2.5}, {}, []),
         ({"temperature": scalar}, {}, [scalar]),
-        ({"temperature": vector}, {}, [vector]),
-        ({}, {"logit_scale": scalar, "logit_bias": bias}, [scalar, bias]),
     ]
+    if issubclass(subject.cls, PairLoss):
+        length = len(dense(subject.loss(), *inputs)[0].flatten())
+        length //= 2 if issubclass(subject.cls, TwoViewLoss) else 1
+        values = [0.2 + 0.4 * k / length for k in range(length)]
+        vector = nn.Parameter(inputs[0].new_tensor(values))
+        bias = inputs[0].new_tensor(-0.7).requires_grad_()
+        cases += [
+            ({"temperature": vector}, {}, [vector]),
+            ({}, {"logit_scale": scalar, "logit_bias": bias}, [scalar, bias]),
+        ]
     for options, overrides, parameters in cases:
         loss = subject.rows(**options)
         got = run(loss, inputs, parameters, **overrides)
@@ -114,9 +121,9 @@ def check_frozen(subject: Subject) -> None:
 
 def check_compile(subject: Subject) -> None:
     """One graph without breaks, of any size."""
-    for stats in (False, True):
+    for stats in (False, True) if issubclass(subject.cls, PairLoss) else (False,):
         torch.compiler.reset()
-        loss = subject.loss(return_stats=stats)
+        loss = subject.loss(**({"return_stats": True} if stats else {}))
         compiled = torch.compile(loss, fullgraph=True, dynamic=True, backend="aot_eager")
         for n in (9, 14):
             inputs = subject.inputs(n=n, dtype=torch.float32)
@@ -251,6 +258,8 @@ def check_reductions(subject: Subject) -> None:
 
 def check_statistics(subject: Subject) -> None:
     """``return_stats`` changes no loss; its values are those of the dense scores."""
+    if not issubclass(subject.cls, PairLoss):
+        return
     inputs = leaves_of(subject.inputs())
     loss = subject.loss(return_stats=True)
     value, stats = loss(*inputs)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
-from ..losses import BY_NAME, ORDERING
+from ..losses import BY_NAME, LOSSES
 
 
 def stubs() -> str:
@@ -31,7 +31,7 @@ def stubs() -> str:
             _stub(f.name, f.type, f.default) for f in fields(cls) if f.name != "return_stats"
         ]
         first = [*(_stub(p.name, p.annotation, p.default) for p in inputs), "*"]
-        if name in ORDERING:
+        if name not in LOSSES:
             lines += _def(name, first + keywords, "Tensor")
             continue
         for default, result in ((" = False", "Tensor"), ("", "tuple[Tensor, dict[str, Tensor]]")):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..losses import PairLoss, TwoViewLoss
+from ..losses import PairLoss, ScoreLoss, TwoViewLoss
 
 TEMPERATURES = (1.0, 0.1, 0.05, 0.02, 0.01)
 
@@ -25,15 +25,15 @@ TEMPERATURES = (1.0, 0.1, 0.05, 0.02, 0.01)
 class Subject:
     """A loss, its options, and where it runs."""
 
-    cls: type[PairLoss]
+    cls: type[ScoreLoss]
     options: Mapping[str, Any] = field(default_factory=dict)
     device: str | torch.device = "cpu"
     backend: str | None = None
 
-    def loss(self, **more: Any) -> PairLoss:
+    def loss(self, **more: Any) -> ScoreLoss:
         return self.cls(**{**self.options, "backend": self.backend, **more})
 
-    def rows(self, **more: Any) -> PairLoss:
+    def rows(self, **more: Any) -> ScoreLoss:
         return self.loss(reduction="none", **more)
 
     def inputs(
@@ -44,7 +44,7 @@ class Subject:
         return [v.to(self.device, dtype if v.is_floating_point() else v.dtype) for v in values]
 
 
-def example(cls: type[PairLoss], n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+def example(cls: type[ScoreLoss], n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
     """Inputs for ``cls.forward`` in fp64: its static method ``example(n, d, generator)`` or, by the
     names of its required parameters, two views (x, y), also with a queue or with candidates
     (x, y, index), or classes (z, labels).
@@ -89,7 +89,7 @@ def _required(parameter: inspect.Parameter) -> bool:
 
 
 def dense(
-    loss: PairLoss, *inputs: Tensor, logit_scale: Any = None, logit_bias: Any = None
+    loss: ScoreLoss, *inputs: Tensor, logit_scale: Any = None, logit_bias: Any = None
 ) -> tuple[Tensor, Tensor]:
     """Losses per row by ``loss.reference`` in the inputs' dtype, and which rows count."""
     like = inputs[0]
@@ -106,12 +106,13 @@ def dense(
     common = {f.name for f in fields(PairLoss)} | {"temperature", "bias"}
     own = {f.name: getattr(loss, f.name) for f in fields(loss) if f.name not in common}
     result = loss.reference(*inputs, scale=scale, bias=bias, **own)  # type: ignore[operator]
-    return (
-        result if isinstance(result, tuple) else (result, torch.ones_like(result, dtype=torch.bool))
-    )
+    rows, counted = result if isinstance(result, tuple) else (result, None)
+    if counted is None:
+        counted = torch.ones_like(rows, dtype=torch.bool)
+    return loss.loss_scale * rows, counted
 
 
-def dense_rows(loss: PairLoss) -> Callable[..., Tensor]:
+def dense_rows(loss: ScoreLoss) -> Callable[..., Tensor]:
     return lambda *inputs, **overrides: dense(loss, *inputs, **overrides)[0]
 
 

@@ -1,0 +1,171 @@
+"""What a loss is: a frozen declaration whose annotated fields are its options, a dataclass over
+``nn.Module``. :mod:`contrastloss.losses.base` has those that all ranks can share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import KW_ONLY, dataclass, fields
+from typing import Any, ClassVar, Literal, dataclass_transform
+
+import torch
+from torch import Tensor, nn
+
+from .check import REDUCTIONS, check_temperature
+from .scores import Scores
+
+__all__ = ["BY_NAME", "Loss", "RowLoss", "ScoreLoss", "softplus"]
+
+#: every public loss by the name of its function in :mod:`contrastloss.functional`
+BY_NAME: dict[str, type[Loss]] = {}
+
+
+def softplus(u: Tensor) -> Tensor:
+    """``log(1 + e^u)``, exact in fp64 too (``F.softplus`` by default returns ``u`` beyond 20)."""
+    return nn.functional.softplus(u, threshold=40.0)
+
+
+@dataclass_transform(kw_only_default=False)
+@dataclass(eq=False, repr=False)
+class Loss(nn.Module):
+    """Base of all losses; the options below are common to them.
+
+    Args:
+        loss_scale: multiplies the loss: authors' code scales some losses by 2 tau (MoCo v3) or by
+            tau over a base temperature (SupCon).
+        backend: the name of a backend; None chooses.
+
+    The loss is fp32, fp64 for fp64.
+    """
+
+    _: KW_ONLY
+    loss_scale: float = 1.0
+    backend: str | None = None
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Loss:
+        self = super().__new__(cls)
+        nn.Module.__init__(self)  # before the dataclass assigns Parameters
+        return self
+
+    def __init_subclass__(cls, name: str | None = None) -> None:
+        super().__init_subclass__()
+        dataclass(eq=False, repr=False)(cls)
+        for field in fields(cls):
+            if field.name in cls.__dict__:  # a class attribute that no Parameter could take over
+                delattr(cls, field.name)
+        if name is not None:
+            BY_NAME[name] = cls
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.loss_scale, (int, float)) or not math.isfinite(self.loss_scale):
+            raise ValueError(f"loss_scale: got {self.loss_scale!r}, expected a finite number")
+
+    def extra_repr(self) -> str:
+        shown = []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                shown.append(f"{field.name}=<{tuple(value.shape)} tensor>")
+            elif value != field.default or not field.kw_only:
+                shown.append(f"{field.name}={value!r}")
+        return ", ".join(shown)
+
+    def register_tensors(self) -> None:
+        """Options that are tensors, but no Parameters, become buffers."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+                delattr(self, field.name)
+                self.register_buffer(field.name, value, persistent=False)
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        return loss if self.loss_scale == 1.0 else self.loss_scale * loss
+
+
+class RowLoss(Loss):
+    """Losses that are sums over rows.
+
+    Args:
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``. The mean of nothing is 0.
+    """
+
+    _: KW_ONLY
+    reduction: Literal["mean", "sum", "none"] = "mean"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.reduction not in REDUCTIONS:
+            expected = ", ".join(REDUCTIONS)
+            raise ValueError(f"reduction: got {self.reduction!r}, expected one of {expected}")
+
+    def reduce(self, losses: Tensor, counted: Tensor | None = None) -> Tensor:
+        """``counted`` marks the rows that take part, or is the number of terms that a row sums;
+        'mean' of none is 0 with zero gradient."""
+        losses = self.scaled(losses)
+        if counted is not None:
+            losses = torch.where(counted > 0, losses, 0.0)
+        if self.reduction == "none":
+            return losses
+        if self.reduction == "sum":
+            return losses.sum()
+        if counted is not None:
+            return losses.sum() / counted.sum().clamp_min(1)
+        return losses.mean() if losses.numel() else losses.sum()
+
+
+class ScoreLoss(RowLoss):
+    """Losses of pair scores, in this process.
+
+    Args:
+        temperature: divides the scores: a float, a 0-dim tensor or Parameter. Tensors are never
+            synchronised.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+    """
+
+    temperature: float | Tensor
+    _: KW_ONLY
+    normalize: bool = True
+    validate: bool = False
+
+    #: whether a tensor may hold one temperature per row
+    ROW_TEMPERATURES: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_temperature(self.temperature, per_row=self.ROW_TEMPERATURES)
+        self.register_tensors()
+
+    def scores(
+        self,
+        x: Tensor,
+        y: Tensor | None,
+        logit_scale: Tensor | float | None = None,
+        logit_bias: Tensor | float | None = None,
+        *,
+        copies: int = 1,
+        **spread: Any,
+    ) -> Scores:
+        """The scores of checked embeddings; x holds ``copies`` rows per temperature."""
+        row_scale = None
+        if logit_scale is not None:
+            scale = logit_scale
+        elif isinstance(self.temperature, Tensor):
+            scale = self.temperature.reciprocal()
+            if scale.ndim:
+                row_scale, scale = scale.repeat(copies).view(x.shape[:-1]), 1.0
+        else:
+            scale = 1.0 / self.temperature
+        bias = logit_bias
+        if isinstance(bias, (int, float)):
+            dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+            bias = torch.full((), bias, dtype=dtype, device=x.device)
+        return Scores(
+            x,
+            y,
+            scale=scale,
+            row_scale=row_scale,
+            bias=bias,
+            normalize=self.normalize,
+            backend=self.backend,
+            **spread,
+        )
