@@ -1,0 +1,113 @@
+"""Regression of directions: the cosine to a target."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .. import ops
+from ..ops.check import check_device, check_embeddings, shape
+from .loss import RowLoss
+from .scores import wide
+
+__all__ = ["CosineLoss", "cosine"]
+
+
+def cosine(x: Tensor, y: Tensor) -> Tensor:
+    """Cosines of rows, in the dtype of statistics; that of a zero vector is 0."""
+    x, y = wide(x), wide(y)
+    return (x * y).sum(-1) * ops.inverse_norm(x) * ops.inverse_norm(y)
+
+
+class CosineLoss(RowLoss, name="cosine"):
+    r"""Every row against its own target, without negatives.
+
+    .. math:: \ell_i = (1 - \cos(x_i, t_i))^{\text{power}}
+
+    BYOL's ``2 - 2 cos`` is ``loss_scale=2``, SimSiam's ``-cos`` one less than this loss, GraphMAE's
+    scaled cosine error ``power`` 2 or 3. A symmetric loss is the mean of two calls.
+
+    Args:
+        power: 1.0, at least 1.
+        pairs: ``'aligned'``, or ``'all'``: every row against the mean over all targets, which is
+            :math:`\ell_i = 1 - \langle \hat x_i, \tfrac1N \sum_j \hat t_j \rangle` in O(N D), as
+            Point-CMAE's released code has it where the paper has aligned tokens; ``power`` is 1.
+        stop_gradient: whether the target is a constant, True.
+
+    Shape:
+        x, target: (..., N, D). weights: (..., N): bool marks the rows that count; floating ones
+        multiply the losses of rows, without a gradient of their own, and change nothing about what
+        ``'mean'`` divides by. ``'all'`` averages the targets of all rows, counted or not. Loss: (),
+        or (..., N) for ``reduction='none'``. A zero vector has cosine 0.
+
+    Source: Grill et al., Bootstrap Your Own Latent, 2020; Chen and He, Exploring Simple Siamese
+    Representation Learning, 2021; Hou et al., GraphMAE, 2022; Ren et al., Bringing Masked
+    Autoencoders Explicit Contrastive Properties for Point Cloud Self-Supervised Learning, 2024.
+    """
+
+    power: float = 1.0
+    pairs: Literal["aligned", "all"] = "aligned"
+    stop_gradient: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (isinstance(self.power, (int, float)) and 1 <= self.power < math.inf):
+            raise ValueError(f"power: got {self.power!r}, expected a number of at least 1")
+        if self.pairs not in ("aligned", "all"):
+            raise ValueError(f"pairs: got {self.pairs!r}, expected 'aligned' or 'all'")
+        if self.pairs == "all" and self.power != 1:
+            raise ValueError(f"power: got {self.power}, expected 1 with pairs='all'")
+
+    def forward(self, x: Tensor, target: Tensor, *, weights: Tensor | None = None) -> Tensor:
+        check_targets(x, target)
+        if weights is not None:
+            _check_weights(weights, x)
+        if self.stop_gradient:
+            target = target.detach()
+        if self.pairs == "all":
+            unit = wide(target) * ops.inverse_norm(wide(target))[..., None]
+            mean = unit.sum(-2, keepdim=True) / max(x.shape[-2], 1)
+            losses = 1 - (wide(x) * mean).sum(-1) * ops.inverse_norm(wide(x))
+        else:
+            losses = 1 - cosine(x, target)
+        if self.power != 1:
+            losses = losses.clamp_min(0) ** self.power  # round-off has no root
+        if weights is None or weights.dtype == torch.bool:
+            return self.reduce(losses, weights)
+        return self.reduce(losses * weights.detach().to(losses.dtype))
+
+    @staticmethod
+    def reference(
+        x: Tensor, target: Tensor, *, power: float, pairs: str, stop_gradient: bool
+    ) -> Tensor:
+        x, target = (torch.nn.functional.normalize(v, dim=-1) for v in (x, target))
+        if stop_gradient:
+            target = target.detach()
+        scores = x @ target.mT
+        if pairs == "all":
+            return 1 - scores.mean(-1)
+        return (1 - scores.diagonal(dim1=-2, dim2=-1)) ** power
+
+
+def check_targets(x: Tensor, target: Tensor, names: tuple[str, str] = ("x", "target")) -> None:
+    """Embeddings of equal shape and dtype, (..., N, D)."""
+    row, col = names
+    check_embeddings(row, x)
+    if x.ndim < 2 or x.shape[-1] < 1:
+        raise ValueError(f"{row}: got shape {shape(x)}, expected (..., N, D) with D >= 1")
+    check_embeddings(col, target, (row, x))
+    if target.shape != x.shape:
+        raise ValueError(f"{col}: got shape {shape(target)}, expected {row}'s {shape(x)}")
+
+
+def _check_weights(weights: Tensor, x: Tensor) -> None:
+    if not isinstance(weights, Tensor):
+        raise TypeError(f"weights: got {type(weights).__name__}, expected a tensor")
+    if weights.dtype != torch.bool and not weights.is_floating_point():
+        raise TypeError(f"weights: got dtype {weights.dtype}, expected bool or a floating one")
+    if weights.shape != x.shape[:-1]:
+        raise ValueError(f"weights: got shape {shape(weights)}, expected {shape(x[..., 0])}")
+    check_device("weights", weights, "x", x)
