@@ -1,0 +1,107 @@
+"""InfoNCE with weighted rows and columns drawn unevenly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..channel import INDEX, LSE, col_weight, differs
+from ..ops.check import check_device, shape
+from .base import CrossLoss, softplus
+from .check import check_pair
+
+__all__ = ["WeightedInfoNCELoss"]
+
+LOG_Q = "minus log q"
+
+
+class WeightedInfoNCELoss(CrossLoss, name="weighted_info_nce"):
+    r"""InfoNCE whose rows have weights and whose columns were not drawn evenly.
+
+    .. math:: \ell_i = -w_i \log
+        \frac{e^{s_{ii} - \log q_i}}{e^{s_{ii} - \log q_i} + \sum_{j \ne i} e^{s_{ij} - \log q_j}},
+        \qquad s_{ij} = \cos(x_i, y_j) / \tau
+
+    With q the probability that column j is in a batch this is the corrected batch softmax: frequent
+    items are no longer punished for being frequent. With ``correct_positive=False`` only negatives
+    are corrected, which weights them by their inverse propensity. ``'mean'`` divides by the number
+    of rows, whatever they weigh.
+
+    Args:
+        temperature: tau, 0.1.
+        correct_positive: whether the positive, too, loses its log q; True.
+
+    Shape:
+        x, y: (N, D). row_weight: w, (N,), None for 1. log_q: (N,), finite, None for 0; with a
+        group, both are those of this rank's rows. Neither gets a gradient. Loss: (), or (N,) for
+        ``reduction='none'``. No negative: 0. ``return_stats`` speaks of the scores s as they are.
+
+    Source: correction: Yi et al., Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
+    Recommendations, 2019; Yao et al., Self-supervised Learning for Large-scale Item
+    Recommendations, 2021; propensities: Miao et al., DebCSE: Rethinking Unsupervised Contrastive
+    Sentence Embedding Learning in the Debiasing Perspective, 2023; weights: Li et al., GenView:
+    Enhancing View Quality with Pretrained Generative Model for Self-Supervised Learning, 2024.
+    """
+
+    temperature: float | Tensor = 0.1
+    correct_positive: bool = True
+    channels = (LSE(pairs=(differs(INDEX),)),)
+    _CORRECTED = LSE(pairs=(differs(INDEX),), weight=(col_weight(LOG_Q),))
+
+    def forward(
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        row_weight: Tensor | None = None,
+        log_q: Tensor | None = None,
+        logit_scale: Tensor | float | None = None,
+        logit_bias: Tensor | float | None = None,
+    ) -> Any:
+        check_pair(self, x, y, logit_scale, logit_bias)
+        scores = self.scores(x, y, logit_scale, logit_bias)
+        channel, cols = self.channels[0], {}
+        if log_q is not None:
+            log_q = _vector("log_q", log_q, x)
+            channel, cols = self._CORRECTED, {LOG_Q: -log_q}
+        channels = (channel, *(self.extra if self.return_stats else ()))
+        *stats, positive = scores.stats((*channels, self.positive), cols=cols)
+        (negative,), extra = self.split(stats)
+        corrected = positive
+        if log_q is not None and self.correct_positive:
+            corrected = positive - log_q
+        losses = softplus(negative - corrected)
+        if row_weight is not None:
+            losses = _vector("row_weight", row_weight, x) * losses
+        return self.finish(losses, extra, positive)
+
+    @staticmethod
+    def reference(
+        x: Tensor,
+        y: Tensor,
+        *,
+        scale: Tensor,
+        bias: Tensor,
+        correct_positive: bool,
+        row_weight: Tensor | None = None,
+        log_q: Tensor | None = None,
+    ) -> Tensor:
+        s = scale * (x @ y.mT) + bias
+        if log_q is not None:
+            fixed = 0 if correct_positive else torch.diag(log_q)
+            s = s - log_q + fixed
+        losses = s.logsumexp(1) - s.diag()
+        return losses if row_weight is None else row_weight * losses
+
+
+def _vector(name: str, value: Tensor, x: Tensor) -> Tensor:
+    """One constant per row, in the dtype of statistics."""
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        got = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        raise TypeError(f"{name}: got {got}, expected a floating tensor")
+    if value.shape != x.shape[:1]:
+        raise ValueError(f"{name}: got shape {shape(value)}, expected ({x.shape[0]},)")
+    check_device(name, value, "x", x)
+    return value.detach().to(torch.float64 if x.dtype == torch.float64 else torch.float32)
