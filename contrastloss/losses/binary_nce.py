@@ -1,0 +1,47 @@
+"""Binary noise-contrastive estimation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..channel import INDEX, SUM, differs
+from .base import CrossLoss, softplus
+from .scores import Scores
+
+__all__ = ["BinaryNCELoss"]
+
+
+class BinaryNCELoss(CrossLoss, name="binary_nce"):
+    r"""Tells the pair of a row from pairs of independent rows, as many of either kind.
+
+    .. math:: \ell_i = \log\bigl(1 + e^{-s_{ii}}\bigr)
+        + \frac{1}{N - 1} \sum_{j \ne i} \log\bigl(1 + e^{s_{ij}}\bigr),
+        \qquad s_{ij} = \cos(x_i, y_j) / \tau
+
+    With :math:`f = e^s` the terms are :math:`\log(1 + 1/f^+)` and :math:`\log(1 + f^-)`, whose
+    optimum is the density ratio of both kinds of pairs. SigLIP sums over negatives instead.
+
+    Args:
+        temperature: tau, 1.0.
+
+    Shape:
+        x, y: (N, D). Loss: (), or (N,) for ``reduction='none'``. One row alone: the first term.
+
+    Source: Gutmann and Hyvarinen, Noise-Contrastive Estimation, 2010; Qiu et al., Contrastive UCB:
+    Provably Efficient Contrastive Self-Supervised Learning in Online Reinforcement Learning, 2022;
+    Rethmeier and Augenstein, A Primer on Contrastive Pretraining in Language Processing, 2021.
+    """
+
+    temperature: float | Tensor = 1.0
+    channels = (SUM("softplus", pairs=(differs(INDEX),)),)
+
+    def combine(self, negative: Tensor, positive: Tensor, scores: Scores) -> Tensor:
+        return softplus(-positive) + negative / max(scores.count - 1, 1)
+
+    @staticmethod
+    def reference(x: Tensor, y: Tensor, *, scale: Tensor, bias: Tensor) -> Tensor:
+        s, zero = scale * (x @ y.mT) + bias, x.new_zeros(())
+        own = torch.eye(len(x), dtype=torch.bool, device=x.device)
+        negative = torch.logaddexp(s, zero).masked_fill(own, 0.0).sum(1)
+        return torch.logaddexp(-s.diag(), zero) + negative / max(len(x) - 1, 1)
