@@ -1,0 +1,45 @@
+"""The spectral contrastive loss."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..channel import INDEX, SUM, differs
+from .base import CrossLoss
+from .scores import Scores
+
+__all__ = ["SpectralLoss"]
+
+
+class SpectralLoss(CrossLoss, name="spectral"):
+    r"""Draws positives together linearly and makes other pairs orthogonal.
+
+    .. math:: \ell_i = -2 s_{ii} + \frac{1}{N - 1} \sum_{j \ne i} s_{ij}^2,
+        \qquad s_{ij} = \cos(x_i, y_j) / \tau
+
+    Up to a constant this factorises the normalised adjacency of the graph of augmentations, for
+    which the paper takes plain products: ``normalize=False``.
+
+    Args:
+        temperature: tau, 1.0.
+
+    Shape:
+        x, y: (N, D). Loss: (), or (N,) for ``reduction='none'``. One row alone: the first term.
+
+    Source: HaoChen et al., Provable Guarantees for Self-Supervised Deep Learning with Spectral
+    Contrastive Loss, 2021.
+    """
+
+    temperature: float | Tensor = 1.0
+    channels = (SUM("square", pairs=(differs(INDEX),)),)
+
+    def combine(self, negative: Tensor, positive: Tensor, scores: Scores) -> Tensor:
+        return negative / max(scores.count - 1, 1) - 2 * positive
+
+    @staticmethod
+    def reference(x: Tensor, y: Tensor, *, scale: Tensor, bias: Tensor) -> Tensor:
+        s = scale * (x @ y.mT) + bias
+        own = torch.eye(len(x), dtype=torch.bool, device=x.device)
+        negative = s.square().masked_fill(own, 0.0).sum(1)
+        return negative / max(len(x) - 1, 1) - 2 * s.diag()
