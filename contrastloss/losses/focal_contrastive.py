@@ -1,0 +1,83 @@
+"""Supervised contrast that weighs hard positives up."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..channel import LSE, SUM, same
+from .check import check_finite, check_labels, check_matrix
+from .labelled import LABEL
+from .loss import ScoreLoss
+from .scores import wide
+
+__all__ = ["FocalContrastiveLoss"]
+
+ALL = "all"
+
+
+class FocalContrastiveLoss(ScoreLoss, name="focal_contrastive"):
+    r"""Supervised contrast in which a positive counts the more, the less likely it is.
+
+    With :math:`P_i` the other rows of row i's label and :math:`s_{ij} = \cos(z_i, z_j) / \tau`,
+
+    .. math:: \ell_i = -\frac{1}{|P_i|} \sum_{p \in P_i} (1 - p_{ip}) \log p_{ip},
+        \qquad p_{ij} = \frac{e^{s_{ij}}}{\sum_{k \ne i} e^{s_{ik}}}.
+
+    The weight :math:`1 - p_{ip}` is differentiated. ``'mean'`` is over the rows that have a
+    positive; without one a row's loss is 0.
+
+    Args:
+        temperature: tau, 0.07.
+        divisor: ``'positives'`` (the paper) or ``'batch'``: a row's sum is divided by N instead of
+            :math:`|P_i|`, as the authors' code does.
+
+    Shape:
+        z: (N, D). labels: (N,), integers. Loss: (), or (N,) for ``reduction='none'``.
+
+    Source: Zhang et al., Unleashing the Power of Contrastive Self-Supervised Visual Models via
+    Contrast-Regularized Fine-Tuning, 2021 (Core-tuning, whose mixed samples are made outside).
+    """
+
+    temperature: float | Tensor = 0.07
+    _: KW_ONLY
+    divisor: Literal["positives", "batch"] = "positives"
+
+    _EVERYTHING = (LSE(), SUM("one", pairs=(same(LABEL),)))
+    _FOCAL = (SUM("focal", pairs=(same(LABEL),), shift=ALL),)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.divisor not in ("positives", "batch"):
+            raise ValueError(f"divisor: got {self.divisor!r}, expected 'positives' or 'batch'")
+
+    def forward(self, z: Tensor, labels: Tensor) -> Tensor:
+        check_matrix("z", z)
+        check_labels(labels, z.shape[0], z)
+        if self.validate:
+            check_finite(z=z)
+        scores = self.scores(z, None)
+        # the gradients of the two passes nearly cancel: they are added before they are rounded
+        scores.x = wide(scores.x)
+        everything, count = scores.stats(self._EVERYTHING, {LABEL: labels})
+        some = count > 0
+        # a row without any other has -inf, of which no difference may be taken
+        shift = torch.where(some, everything, 0.0)
+        (focal,) = scores.stats(self._FOCAL, {LABEL: labels, ALL: shift}, {LABEL: labels})
+        size = count.clamp_min(1) if self.divisor == "positives" else max(z.shape[0], 1)
+        return self.reduce(-focal / size, some)
+
+    @staticmethod
+    def reference(
+        z: Tensor, labels: Tensor, *, scale: Tensor, bias: Tensor, divisor: str
+    ) -> tuple[Tensor, Tensor]:
+        """Losses, and which rows the mean counts."""
+        s = (scale * (z @ z.mT) + bias).fill_diagonal_(-torch.inf)
+        mask = (labels[:, None] == labels).fill_diagonal_(False)
+        log_p = torch.where(mask, s - s.logsumexp(1, keepdim=True), 0.0)
+        total = (torch.expm1(log_p) * log_p).sum(1)
+        size = mask.sum(1).clamp_min(1) if divisor == "positives" else len(z)
+        return total / size, mask.any(1)
