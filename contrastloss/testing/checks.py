@@ -308,9 +308,11 @@ def _sharded(shards: int) -> Iterator[None]:
             channels = [replace(c, pairs=(*c.pairs, differs(INDEX))) for c in channels]
         if any(INDEX in c.ids for c in channels):
             rows, cols = {INDEX: position[ROW], **rows}, {INDEX: position[COL], **cols}
+        forms = frozenset().union(*[c.forms for c in channels])
         parts, offsets = [], []
         for block in position[COL].tensor_split(shards):
-            own = {name: value[..., block] for name, value in cols.items()}
+            own = {name: value[..., block, :] if name in forms else value[..., block]
+                   for name, value in cols.items()}
             sided = {k: v[..., block] if k.startswith("col") and v is not None else v
                      for k, v in call.items()}  # fmt: skip
             part = columns[..., block, :]

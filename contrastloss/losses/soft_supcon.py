@@ -1,0 +1,133 @@
+"""Contrast towards soft similarities of labels."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .. import ops
+from ..channel import LSE, SUM, form
+from ..ops.check import check_device, shape
+from .check import check_finite, check_matrix
+from .loss import ScoreLoss
+from .scores import wide
+
+__all__ = ["SoftSupConLoss"]
+
+TARGET = "target"
+_WEIGHT = (form(TARGET, log=True),)
+
+
+class SoftSupConLoss(ScoreLoss, name="soft_supcon"):
+    r"""Pairs attract each other as much as their labels have in common.
+
+    With :math:`t_{ij} = \cos(m_i, m_j)` of the rows of ``targets``, :math:`T_i = \sum_{j \ne i}
+    t_{ij}` and :math:`s_{ij} = \cos(z_i, z_j) / \tau`,
+
+    .. math::
+        \text{ce: } \ell_i &= -\frac{1}{T_i} \sum_{j \ne i} t_{ij}
+            \log \frac{e^{s_{ij}}}{\sum_{k \ne i} e^{s_{ik}}}
+
+        \text{bce: } \ell_i &= \frac{1}{N - 1} \sum_{j \ne i}
+            \bigl[\log(1 + e^{s_{ij}}) - t_{ij} s_{ij}\bigr]
+
+    ``'mean'`` is over the rows with :math:`T_i > 0` for ``'ce'``, the others costing 0, and over
+    all rows for ``'bce'``.
+
+    Args:
+        temperature: tau, 0.1.
+        variant: ``'ce'``, a softmax over the others, or ``'bce'``, a sigmoid of every pair.
+        normalize_targets: False takes :math:`t_{ij} = \langle m_i, m_j \rangle`; for ``'bce'`` no
+            product should exceed 1.
+        validate: besides NaN and infinities, raise ValueError on negative targets.
+
+    Shape:
+        z: (N, D). targets: (N, C), several labels per row (multi-hot) or soft ones, at least 0 and
+        of any dtype; they get no gradient, and negative ones are taken for 0. Loss: (), or (N,) for
+        ``reduction='none'``; one row alone: 0.
+
+    Source: Wang et al., Multi-Label Guided Soft Contrastive Learning for Efficient Earth
+    Observation Pretraining, 2024.
+    """
+
+    temperature: float | Tensor = 0.1
+    variant: Literal["ce", "bce"] = "ce"
+    _: KW_ONLY
+    normalize_targets: bool = True
+
+    _CE = (LSE(), SUM("one", weight=_WEIGHT), SUM("id", weight=_WEIGHT))
+    _BCE = (SUM("softplus"), SUM("id", weight=_WEIGHT))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.variant not in ("ce", "bce"):
+            raise ValueError(f"variant: got {self.variant!r}, expected 'ce' or 'bce'")
+
+    def forward(self, z: Tensor, targets: Tensor) -> Tensor:
+        check_matrix("z", z)
+        self._check_targets(targets, z)
+        if self.validate:
+            check_finite(z=z)
+        target = targets.detach().to(wide(z).dtype).clamp_min(0)
+        if self.normalize_targets:
+            target = target * ops.inverse_norm(target).unsqueeze(1)
+        scores, rows = self.scores(z, None), {TARGET: target}
+        if self.variant == "bce":
+            repulsion, attraction = scores.stats(self._BCE, rows)
+            return self.reduce((repulsion - attraction) / max(z.shape[0] - 1, 1))
+        everything, mass, attraction = scores.stats(self._CE, rows)
+        some = mass > 0
+        mean = attraction / torch.where(some, mass, 1.0)
+        return self.reduce(torch.where(some, everything - mean, 0.0), some)
+
+    def _check_targets(self, targets: Tensor, z: Tensor) -> None:
+        if not isinstance(targets, Tensor) or targets.is_complex():
+            got = targets.dtype if isinstance(targets, Tensor) else type(targets).__name__
+            raise TypeError(f"targets: got {got}, expected a real tensor")
+        if targets.ndim != 2 or targets.shape[0] != z.shape[0] or targets.shape[1] < 1:
+            raise ValueError(
+                f"targets: got shape {shape(targets)}, expected ({z.shape[0]}, C) with C >= 1"
+            )
+        check_device("targets", targets, "z", z)
+        if self.validate:
+            check_finite(targets=targets)
+            if bool((targets < 0).any()):
+                raise ValueError(
+                    f"targets: got {targets.min().item()}, expected none below 0 (validate=True)"
+                )
+
+    @staticmethod
+    def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """One to three of some labels per row, which share a direction each."""
+        size = max(n // 4, 2)
+        targets = torch.zeros(n, size, dtype=torch.int64)
+        targets.scatter_(1, torch.randint(size, (n, 3), generator=generator), 1)
+        centre, noise = (torch.randn(k, d, generator=generator).double() for k in (size, n))
+        return targets.double().mm(centre) + 0.7 * noise, targets
+
+    @staticmethod
+    def reference(
+        z: Tensor,
+        targets: Tensor,
+        *,
+        scale: Tensor,
+        bias: Tensor,
+        variant: str,
+        normalize_targets: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Losses, and which rows the mean counts."""
+        m, n = targets.to(z.dtype), len(z)
+        if normalize_targets:
+            m = torch.nn.functional.normalize(m)
+        t = (m @ m.mT).fill_diagonal_(0)
+        s = scale * (z @ z.mT) + bias
+        if variant == "bce":
+            pairs = torch.logaddexp(s, torch.zeros_like(s)).fill_diagonal_(0) - t * s
+            return pairs.sum(1) / max(n - 1, 1), torch.ones_like(t[:, 0], dtype=torch.bool)
+        log_p = s - s.clone().fill_diagonal_(-torch.inf).logsumexp(1, keepdim=True)
+        mass = t.sum(1)
+        losses = -torch.where(t > 0, t * log_p, 0.0).sum(1) / torch.where(mass > 0, mass, 1.0)
+        return losses, mass > 0
