@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from ..channel import LSE
 from .base import TwoViewLoss, softplus
 from .scores import Scores
 
-__all__ = ["HardNegativeLoss"]
+__all__ = ["HardNegativeLoss", "check_reweighting", "reweighted"]
 
 
 class HardNegativeLoss(TwoViewLoss, name="hard_negative"):
@@ -27,12 +28,14 @@ class HardNegativeLoss(TwoViewLoss, name="hard_negative"):
         \ell_i &= -\log \frac{e^{P_i}}{e^{P_i} + N_i}
 
     in logarithms throughout. ``beta=0`` is the debiased contrastive loss, ``beta=0, tau_plus=0``
-    NT-Xent. The weights are differentiated, as in the authors' code.
+    NT-Xent.
 
     Args:
         temperature: tau, 0.5.
         beta: concentration on hard negatives, 1.0; at least 0.
         tau_plus: prior probability that a negative is of the anchor's class, 0.1; in [0, 1).
+        detach_weights: whether the weights :math:`e^{\beta s}` are constants. False, the default,
+            differentiates them, as the authors' code does.
 
     Shape:
         x, y: (N, D). Loss: (), or (2N,) for ``reduction='none'``. One instance alone: 0.
@@ -44,36 +47,28 @@ class HardNegativeLoss(TwoViewLoss, name="hard_negative"):
     temperature: float | Tensor = 0.5
     beta: float = 1.0
     tau_plus: float = 0.1
+    detach_weights: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (self.beta >= 0 and math.isfinite(self.beta)):
-            raise ValueError(f"beta: got {self.beta}, expected a finite number of at least 0")
-        if not 0 <= self.tau_plus < 1:
-            raise ValueError(f"tau_plus: got {self.tau_plus}, expected a number in [0, 1)")
+        check_reweighting(self.beta, self.tau_plus)
         self.channels = tuple(  # type: ignore[misc]
             LSE(theta, pairs=self.negatives) for theta in (1.0 + self.beta, self.beta)
         )
 
     def combine(self, hard: Tensor, weights: Tensor, positive: Tensor, scores: Scores) -> Tensor:
-        count = max(scores.count - 2, 0)
-        if count == 0:
-            return 0.0 * positive
-        # all relative to e^P, which keeps the exponents small: log G = log M + P + excess
-        excess = hard - weights - positive
-        negative = excess
-        if self.tau_plus > 0:
-            # G - tau+ M e^P = G (1 - t); t >= 1 leaves nothing, and the floor holds
-            t = self.tau_plus * torch.exp(-excess)
-            some = t < 1
-            rest = torch.log1p(-torch.where(some, t, 0.0)) - math.log1p(-self.tau_plus)
-            negative = torch.where(some, excess + rest, -torch.inf)
-        floor = -(scores.inverse_temperature + positive)
-        return softplus(math.log(count) + torch.where(negative > floor, negative, floor))
+        return reweighted(self, max(scores.count - 2, 0), hard, weights, positive, scores)
 
     @staticmethod
     def reference(
-        x: Tensor, y: Tensor, *, scale: Tensor, bias: Tensor, beta: float, tau_plus: float
+        x: Tensor,
+        y: Tensor,
+        *,
+        scale: Tensor,
+        bias: Tensor,
+        beta: float,
+        tau_plus: float,
+        detach_weights: bool,
     ) -> Tensor:
         z, n = torch.cat([x, y]), len(x)
         s = scale * (z @ z.mT) + bias
@@ -82,10 +77,49 @@ class HardNegativeLoss(TwoViewLoss, name="hard_negative"):
         if m == 0:
             return 0 * positive
         own = i[:, None] % n == i % n
-        hard, weights = (
-            (theta * s).masked_fill(own, -torch.inf).logsumexp(1) for theta in (1 + beta, beta)
-        )
+        held = beta * (s.detach() if detach_weights else s)
+        hard, weights = (v.masked_fill(own, -torch.inf).logsumexp(1) for v in (s + held, held))
         # everything relative to e^P, to which the loss is invariant
         g = m * torch.exp(hard - weights - positive)
         floor = m * torch.exp(-scale.flatten() - positive)
         return torch.log1p(torch.maximum((g - tau_plus * m) / (1 - tau_plus), floor))
+
+
+def check_reweighting(beta: float, tau_plus: float) -> None:
+    if not (beta >= 0 and math.isfinite(beta)):
+        raise ValueError(f"beta: got {beta}, expected a finite number of at least 0")
+    if not 0 <= tau_plus < 1:
+        raise ValueError(f"tau_plus: got {tau_plus}, expected a number in [0, 1)")
+
+
+class Reweighting(Protocol):
+    """The options of a loss with :func:`reweighted` rows."""
+
+    beta: float
+    tau_plus: float
+    detach_weights: bool
+
+
+def reweighted(
+    loss: Reweighting, count: int, hard: Tensor, weights: Tensor, positive: Tensor, scores: Scores
+) -> Tensor:
+    """Losses of rows with ``count`` negatives each, of the log-sum-exps of (1 + beta) s and of
+    beta s."""
+    if count == 0:
+        return 0.0 * positive
+    if loss.detach_weights:
+        # of constant weights, the gradient by s is the softmax of (1 + beta) s
+        held = hard.detach()
+        hard = held + (hard - held) / (1.0 + loss.beta)
+        weights = weights.detach()
+    # all relative to e^P, which keeps the exponents small: log G = log M + P + excess
+    excess = hard - weights - positive
+    negative = excess
+    if loss.tau_plus > 0:
+        # G - tau+ M e^P = G (1 - t); t >= 1 leaves nothing, and the floor holds
+        t = loss.tau_plus * torch.exp(-excess)
+        some = t < 1
+        rest = torch.log1p(-torch.where(some, t, 0.0)) - math.log1p(-loss.tau_plus)
+        negative = torch.where(some, excess + rest, -torch.inf)
+    floor = -(scores.inverse_temperature + positive)
+    return softplus(math.log(count) + torch.where(negative > floor, negative, floor))

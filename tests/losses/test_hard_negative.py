@@ -7,7 +7,7 @@ from torch.nn.functional import normalize
 
 from contrastloss import HardNegativeLoss, NTXentLoss
 from contrastloss.functional import hard_negative
-from contrastloss.testing import Subject
+from contrastloss.testing import CHECKS, Subject
 
 OPTIONS = [{}, {"beta": 0.0}, {"tau_plus": 0.0}, {"beta": 2.5, "tau_plus": 0.3}]
 
@@ -16,6 +16,24 @@ OPTIONS = [{}, {"beta": 0.0}, {"tau_plus": 0.0}, {"beta": 2.5, "tau_plus": 0.3}]
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_properties(check, options, device, backend):
     check(Subject(HardNegativeLoss, options, device, backend))
+
+
+def test_constant_weights(device, backend):
+    CHECKS[0](Subject(HardNegativeLoss, {"detach_weights": True}, device, backend))
+
+
+def test_gradient_of_constant_weights_by_hand(device, backend):
+    # plain products, beta = 1, row x_0 = e1: P = 0 and negatives of scores log 2 and 0, hence
+    # G = N = 2 (4 + 1) / (2 + 1) and dl/dG = 1 / (1 + G) = 3/13; by s, the derivative of G is
+    # G p^(2) with constant weights, G (2 p^(2) - p^(1)) with others
+    x, y = tensor(E1, [log(2), 0], device=device, grad=True), tensor([0, 0], E2, device=device)
+    for detached, want in ((True, [8 * log(2) / 13, 2 / 13]), (False, [28 * log(2) / 39, 2 / 39])):
+        loss = HardNegativeLoss(
+            1.0, tau_plus=0.0, normalize=False, reduction="none", backend=backend,
+            detach_weights=detached,
+        )  # fmt: skip
+        (dx,) = gradients(loss(x, y)[0], x)
+        close(dx[0], want)
 
 
 def test_by_hand(device, backend):
