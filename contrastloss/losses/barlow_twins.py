@@ -1,0 +1,85 @@
+"""Barlow Twins: the cross-correlation of two views' features is the identity."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import ops
+from ..channel import INDEX, SUM, differs, same
+from .check import positive
+from .cosine import check_targets
+from .loss import Loss
+from .scores import wide
+
+__all__ = ["BarlowTwinsLoss"]
+
+_ONE = "one"
+_CHANNELS = (
+    SUM("square", pairs=(same(INDEX),), shift=_ONE),
+    SUM("square", pairs=(differs(INDEX),)),
+)
+
+
+class BarlowTwinsLoss(Loss, name="barlow_twins"):
+    r"""Every feature agrees with itself over two views, and with no other feature.
+
+    .. math:: \sum_i (1 - c_{ii})^2 + \lambda \sum_i \sum_{j \ne i} c_{ij}^2, \qquad
+        c_{ij} = \frac1N \sum_n \hat x_{ni} \hat y_{nj}
+
+    with features standardised over the batch, as a BatchNorm without affine map does:
+    :math:`\hat x = (x - \text{mean}) / \sqrt{\text{var} + \epsilon}`, the variance biased. The
+    D x D matrix c is not held.
+
+    Args:
+        lambda_: weight of the second sum, 0.005; None for 1 / D (Graph Barlow Twins).
+        eps: added to the variance, 1e-5.
+
+    Shape:
+        x, y: (N, D). Loss: (). No rows: 0. One row has no variance: c = 0.
+
+    Source: Zbontar et al., Barlow Twins: Self-Supervised Learning via Redundancy Reduction, 2021;
+    Bielak et al., Graph Barlow Twins, 2022.
+    """
+
+    lambda_: float | None = 0.005
+    eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.lambda_ is not None:
+            positive("lambda_", self.lambda_)
+        positive("eps", self.eps)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        check_targets(x, y, ("x", "y"))
+        check_features(x)
+        n, d = x.shape
+        if n == 0:
+            return self.scaled(wide(x).sum() + wide(y).sum())
+        a, b = (standardised(wide(v), self.eps).mT for v in (x, y))
+        one = {_ONE: torch.ones(d, dtype=a.dtype, device=a.device)}
+        own, other = ops.pair_stats(
+            a, b, _CHANNELS, scale=1 / n, rows=one, backend=self.backend
+        )  # fmt: skip
+        weight = 1 / d if self.lambda_ is None else self.lambda_
+        return self.scaled(own.sum() + weight * other.sum())
+
+    @staticmethod
+    def reference(x: Tensor, y: Tensor, *, lambda_: float | None, eps: float) -> Tensor:
+        n, d = x.shape
+        x, y = ((v - v.mean(0)) / (v.var(0, unbiased=False) + eps).sqrt() for v in (x, y))
+        c = x.mT @ y / n
+        off = c.square().sum() - c.diag().square().sum()
+        return (1 - c.diag()).square().sum() + (1 / d if lambda_ is None else lambda_) * off
+
+
+def check_features(x: Tensor, name: str = "x") -> None:
+    if x.ndim != 2:
+        raise ValueError(f"{name}: got shape {tuple(x.shape)}, expected (N, D)")
+
+
+def standardised(x: Tensor, eps: float) -> Tensor:
+    """Columns of mean 0 and variance 1."""
+    x = x - x.mean(0)
+    return x * torch.rsqrt(x.square().mean(0) + eps)

@@ -1,0 +1,92 @@
+"""The diversity of a codebook's use."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..ops.check import check_device, check_embeddings, shape
+from .check import positive
+from .loss import Loss
+from .scores import wide
+
+__all__ = ["CodebookDiversityLoss"]
+
+
+class CodebookDiversityLoss(Loss, name="codebook_diversity"):
+    r"""On average, all entries of every codebook are to be used equally.
+
+    With :math:`\bar p_{gv}` the mean over frames of the softmax over codebook g's V entries,
+
+    .. math::
+        \text{entropy: } & \frac{1}{G V} \sum_{g v} \bar p_{gv} \log \bar p_{gv}
+
+        \text{perplexity: } & \frac{1}{G V} \Bigl(G V - \sum_g e^{H(\bar p_g)}\Bigr),
+        \qquad H(p) = -\sum_v p_v \log p_v
+
+    The first is the paper's, :math:`-\log(V) / V` at best; the second, between 0 and 1 - 1/V, that
+    of the released code in fairseq. w2v-BERT adds it with the weight 0.1 (``loss_scale``).
+
+    Args:
+        form: ``'entropy'`` or ``'perplexity'``.
+        eps: probabilities in the logarithm are at least this, so that entries that nobody uses have
+            a finite gradient; 1e-7.
+
+    Shape:
+        probabilities: (..., G, V), which sum to 1 over V; all leading dimensions are frames. mask:
+        bool, (...), the frames that count. Loss: (); of no frames 0.
+
+    Source: Baevski et al., wav2vec 2.0: A Framework for Self-Supervised Learning of Speech
+    Representations, 2020; Chung et al., w2v-BERT, 2021.
+    """
+
+    form: Literal["entropy", "perplexity"] = "entropy"
+    eps: float = 1e-7
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.form not in ("entropy", "perplexity"):
+            raise ValueError(f"form: got {self.form!r}, expected 'entropy' or 'perplexity'")
+        positive("eps", self.eps)
+
+    def forward(self, probabilities: Tensor, *, mask: Tensor | None = None) -> Tensor:
+        name = "probabilities"
+        check_embeddings(name, probabilities)
+        if probabilities.ndim < 3 or not probabilities.shape[-1] * probabilities.shape[-2]:
+            got = shape(probabilities)
+            raise ValueError(f"{name}: got shape {got}, expected (..., G, V) of at least 3 dims")
+        if mask is not None:
+            _check_frames(mask, probabilities)
+        g, v = probabilities.shape[-2:]
+        p = wide(probabilities).reshape(-1, g, v)
+        count = p.new_ones(p.shape[0]).sum()
+        if mask is not None:
+            kept = mask.reshape(-1, 1, 1)
+            p, count = torch.where(kept, p, 0.0), kept.sum()
+        p = p.sum(0) / count.clamp_min(1)
+        entropy = -(p * p.clamp_min(self.eps).log()).sum(-1)
+        if self.form == "entropy":
+            loss = -entropy.sum() / (g * v)
+        else:
+            loss = 1 - entropy.exp().sum() / (g * v)
+        return self.scaled(torch.where(count > 0, loss, 0.0))
+
+    @staticmethod
+    def reference(probabilities: Tensor, *, form: str, eps: float) -> Tensor:
+        p = probabilities.flatten(0, -3).mean(0)
+        entropy = -(p * p.log()).sum(-1)
+        if form == "entropy":
+            return -entropy.sum() / p.numel()
+        return (p.numel() - entropy.exp().sum()) / p.numel()
+
+
+def _check_frames(mask: Tensor, probabilities: Tensor) -> None:
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+        raise TypeError(f"mask: got {got}, expected a bool tensor")
+    if mask.shape != probabilities.shape[:-2]:
+        expected = shape(probabilities[..., 0, 0])
+        raise ValueError(f"mask: got shape {shape(mask)}, expected {expected}")
+    check_device("mask", mask, "probabilities", probabilities)

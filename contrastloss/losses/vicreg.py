@@ -1,0 +1,112 @@
+"""VICReg: variance, invariance and covariance of two views' features."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import ops
+from ..channel import SUM
+from .barlow_twins import check_features
+from .check import positive
+from .cosine import check_targets
+from .loss import Loss
+from .scores import wide
+
+__all__ = ["VICRegLoss", "variance_hinge"]
+
+_SQUARES = (SUM("square"),)
+
+
+def variance_hinge(z: Tensor, gamma: float, eps: float, weights: Tensor | None = None) -> Tensor:
+    r"""The mean over features of :math:`[\gamma - \sqrt{\text{var} + \epsilon}]_+`, (...) of
+    (..., N, D). Variances are unbiased and over the rows that ``weights``, (..., N) of 0 and 1,
+    marks; those of one row are 0, and the result of none is 0."""
+    if weights is None:
+        weights = torch.ones_like(z[..., 0])
+    weights = weights.to(z.dtype).unsqueeze(-1)
+    count = weights.sum(-2)
+    mean = (weights * z).sum(-2) / count.clamp_min(1)
+    squares = (weights * (z - mean.unsqueeze(-2))).square().sum(-2)
+    deviation = torch.sqrt(squares / (count - 1).clamp_min(1) + eps)
+    return torch.where(count > 0, torch.relu(gamma - deviation), 0.0).mean(-1)
+
+
+class VICRegLoss(Loss, name="vicreg"):
+    r"""Views agree, every feature keeps its spread, and no two features are correlated.
+
+    .. math:: \lambda\, \frac{1}{N D} \sum_{n d} (x_{nd} - y_{nd})^2
+        + \mu\, [v(x) + v(y)] + \nu\, [c(x) + c(y)]
+
+        v(z) = \frac1D \sum_d \Bigl[\gamma - \sqrt{\operatorname{Var}(z_d) + \epsilon}\Bigr]_+,
+        \qquad c(z) = \frac1D \sum_{i \ne j} \operatorname{Cov}(z)_{ij}^2
+
+    with unbiased variances and covariances. This is the paper's Algorithm 1; its equation of the
+    invariance does not divide by D (``invariance=25 * D``), and the released code halves the
+    variance terms (``variance=12.5``). The D x D covariance is not held.
+
+    Args:
+        invariance, variance, covariance: lambda, mu and nu; 25, 25 and 1.
+        gamma: the standard deviation that is asked of a feature, 1.
+        eps: added to variances, 1e-4.
+
+    Shape:
+        x, y: (N, D). Loss: (). No rows: 0. One row has variance and covariance 0.
+
+    Source: Bardes et al., VICReg: Variance-Invariance-Covariance Regularization for
+    Self-Supervised Learning, 2022.
+    """
+
+    invariance: float = 25.0
+    variance: float = 25.0
+    covariance: float = 1.0
+    gamma: float = 1.0
+    eps: float = 1e-4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("gamma", "eps"):
+            positive(name, getattr(self, name))
+        for name in ("invariance", "variance", "covariance"):
+            value = getattr(self, name)
+            if value != 0:
+                positive(name, value)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        check_targets(x, y, ("x", "y"))
+        check_features(x)
+        x, y = wide(x), wide(y)
+        if x.shape[0] == 0:
+            return self.scaled(x.sum() + y.sum())
+        loss = self.invariance * (x - y).square().mean()
+        for z in (x, y):
+            loss = loss + self.variance * variance_hinge(z, self.gamma, self.eps)
+            if self.covariance:
+                loss = loss + self.covariance * self._covariance(z)
+        return self.scaled(loss)
+
+    def _covariance(self, z: Tensor) -> Tensor:
+        n, d = z.shape
+        features = (z - z.mean(0)).mT
+        scale = 1 / max(n - 1, 1)
+        (squares,) = ops.pair_stats(features, None, _SQUARES, scale=scale, backend=self.backend)
+        return squares.sum() / d
+
+    @staticmethod
+    def reference(
+        x: Tensor,
+        y: Tensor,
+        *,
+        invariance: float,
+        variance: float,
+        covariance: float,
+        gamma: float,
+        eps: float,
+    ) -> Tensor:
+        loss = invariance * torch.nn.functional.mse_loss(x, y)
+        for z in (x, y):
+            cov = torch.cov(z.mT).reshape(z.shape[1], z.shape[1])
+            loss = loss + variance * torch.relu(gamma - (cov.diag() + eps).sqrt()).mean()
+            off = cov.square().sum() - cov.diag().square().sum()
+            loss = loss + covariance * off / z.shape[1]
+        return loss

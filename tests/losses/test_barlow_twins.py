@@ -1,0 +1,65 @@
+import pytest
+import torch
+from order import PROPERTIES, Case, reductions
+from properties import close, gradients, tensor
+
+from contrastloss import BarlowTwinsLoss
+from contrastloss.functional import barlow_twins
+
+
+def views(n, generator):
+    x, noise = torch.randn(2, n, 9, generator=generator).double()
+    x[:, 1:] += 0.5 * x[:, :-1]  # correlated features
+    return [3.0 * x + 1.0, x + 0.5 * noise]
+
+
+CHECKS = [c for c in PROPERTIES if c is not reductions]
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
+def test_properties(check, device):
+    check(Case(BarlowTwinsLoss, views, {"lambda_": 0.1}), device, None)
+
+
+def test_on_every_backend(device, backend):
+    CHECKS[0](Case(BarlowTwinsLoss, views, {"lambda_": None, "loss_scale": 0.025}), device, backend)
+
+
+def test_by_hand(device, backend):
+    # standardised: x = [(1, 1), (-1, -1)], y = [(1, -1), (-1, 1)]; c = [[1, -1], [1, -1]]
+    x = tensor([3, 5], [1, 1], device=device)
+    y = tensor([2, 0], [1, 4], device=device)
+    options = {"eps": 1e-300, "backend": backend}
+    close(barlow_twins(x, y, **options), 4 + 0.005 * 2)
+    close(barlow_twins(x, y, lambda_=None, **options), 4 + 0.5 * 2)
+    # of variance 1 with eps 3, every standardised value is halved, every c divided by 4
+    close(barlow_twins(x - 2, y, lambda_=1.0, eps=3.0, backend=backend), hand(x, y))
+
+
+def hand(x, y):
+    """Variances of the columns: x 1 and 4, y 1/4 and 4; eps is 3."""
+    x0, x1, y0, y1 = 1 / 2, 2 / 7**0.5, 0.5 / 3.25**0.5, 2 / 7**0.5
+    return (1 - x0 * y0) ** 2 + (1 + x1 * y1) ** 2 + (x0 * y1) ** 2 + (x1 * y0) ** 2
+
+
+def test_constant_features_one_row_and_none(device, backend):
+    x = torch.ones(4, 3, device=device, requires_grad=True)
+    for rows in (x, x[:1]):
+        value = barlow_twins(rows, rows, backend=backend)
+        assert value.item() == 3.0
+        assert gradients(value, x)[0].isfinite().all()
+    value = barlow_twins(x[:0], x[:0], backend=backend)
+    assert value.item() == 0.0
+    assert not gradients(value, x)[0].any()
+
+
+def test_errors(device):
+    x = torch.ones(3, 2, device=device)
+    with pytest.raises(ValueError, match=r"^lambda_: got 0, expected a positive finite number"):
+        BarlowTwinsLoss(0)
+    with pytest.raises(ValueError, match=r"^eps: got -1.0, expected a positive finite number"):
+        BarlowTwinsLoss(eps=-1.0)
+    with pytest.raises(ValueError, match=r"^y: got shape \(2, 2\), expected x's \(3, 2\)"):
+        barlow_twins(x, x[:2])
+    with pytest.raises(ValueError, match=r"^x: got shape \(1, 3, 2\), expected \(N, D\)"):
+        barlow_twins(x[None], x[None])
