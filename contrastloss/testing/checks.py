@@ -310,14 +310,15 @@ def _sharded(shards: int) -> Iterator[None]:
             rows, cols = {INDEX: position[ROW], **rows}, {INDEX: position[COL], **cols}
         forms = frozenset().union(*[c.forms for c in channels])
         parts, offsets = [], []
-        for block in position[COL].tensor_split(shards):
+        blocks = [b for b in position[COL].tensor_split(shards) if len(b)]
+        for block in blocks or [position[COL]]:
             own = {name: value[..., block, :] if name in forms else value[..., block]
                    for name, value in cols.items()}
             sided = {k: v[..., block] if k.startswith("col") and v is not None else v
                      for k, v in call.items()}  # fmt: skip
             part = columns[..., block, :]
             parts.append(whole(x, part, channels, rows=rows, cols=own, **sided))
-            offsets.append(int(block[0]))
+            offsets.append(int(block[0]) if len(block) else 0)
         return [
             ops.merge(c, values, offsets if isinstance(c, MAX) else None)
             if c.axis == ROW else torch.cat(values, -1)

@@ -30,7 +30,11 @@ def stubs() -> str:
         keywords += [
             _stub(f.name, f.type, f.default) for f in fields(cls) if f.name != "return_stats"
         ]
-        first = [*(_stub(p.name, p.annotation, p.default) for p in inputs), "*"]
+        first = [_stub(p.name, p.annotation, p.default) for p in inputs]
+        if inputs[-1].kind is inspect.Parameter.VAR_POSITIONAL:
+            first[-1] = f"*{first[-1]}"
+        else:
+            first.append("*")
         if name not in LOSSES:
             lines += _def(name, first + keywords, "Tensor")
             continue
