@@ -1,0 +1,138 @@
+"""CLIP among several modalities."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import KW_ONLY
+from itertools import combinations
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, normalize
+
+from ..ops.check import check_embeddings, shape
+from .check import check_finite, check_pair
+from .clip import CLIPLoss
+from .loss import ScoreLoss, softplus
+
+__all__ = ["MultiModalLoss"]
+
+#: by row, by column, and the positive
+CHANNELS = (*CLIPLoss.channels, CLIPLoss.positive)
+
+
+class MultiModalLoss(ScoreLoss, name="multi_modal"):
+    r"""The loss of CLIP between every two of several modalities, summed.
+
+    .. math:: \ell_i = \sum_{a < b} w_{ab} \sum_l \text{CLIP}_i(x^a_l, x^b_l)
+
+    over the pairs of modalities, in the order (0, 1), (0, 2), ..., (1, 2), ..., and over layers l
+    where embeddings of several layers are given.
+
+    Args:
+        weights: w, one number per pair of modalities in that order; None for 1. A pair of weight 0
+            is left out.
+        directions: ``'mean'`` of the cross entropies over rows and over columns, as CLIP, or their
+            ``'sum'``, as AstroM3.
+        temperature: tau, 0.07.
+
+    Shape:
+        embeddings: at least two, (N, D) each, or (L, N, D) for L layers. logit_scales: one already
+        exponentiated scale per pair, numbers, 0-dim tensors or a tensor (P,), which override the
+        temperature. Loss: (), or (N,) for ``reduction='none'``; with layers the mean over N is that
+        of the sum over layers.
+
+    Source: Radford et al., Learning Transferable Visual Models From Natural Language Supervision,
+    2021; Rizhko and Bloom, AstroM3, 2024; layers: Sun et al., HiCMAE, 2024.
+    """
+
+    weights: tuple[float, ...] | None = None
+    _: KW_ONLY
+    directions: Literal["mean", "sum"] = "mean"
+    temperature: float | Tensor = 0.07
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.directions not in ("mean", "sum"):
+            raise ValueError(f"directions: got {self.directions!r}, expected 'mean' or 'sum'")
+        if self.weights is not None:
+            for weight in self.weights:
+                if not isinstance(weight, (int, float)) or not math.isfinite(weight):
+                    raise ValueError(f"weights: got {weight!r}, expected finite numbers")
+
+    def forward(
+        self,
+        *embeddings: Tensor,
+        logit_scales: Tensor | Sequence[Tensor | float] | None = None,
+    ) -> Tensor:
+        if len(embeddings) < 2:
+            raise ValueError(f"embeddings: got {len(embeddings)}, expected at least two")
+        for k, value in enumerate(embeddings[1:], 1):
+            self._check(f"embeddings[{k}]", value, embeddings[0])
+        pairs = list(combinations(range(len(embeddings)), 2))
+        weights = self._per_pair("weights", self.weights, len(pairs))
+        scales = self._per_pair("logit_scales", logit_scales, len(pairs))
+        factor = 0.5 if self.directions == "mean" else 1.0
+        terms = []
+        for (a, b), weight, scale in zip(pairs, weights, scales, strict=True):
+            weight = 1.0 if weight is None else weight
+            if weight == 0.0:
+                continue
+            scores = self.scores(embeddings[a], embeddings[b], scale)
+            by_row, by_col, positive = scores.stats(CHANNELS)
+            rows = softplus(by_row - positive) + softplus(by_col - positive)
+            rows = factor * weight * rows
+            terms.append(rows if rows.ndim == 1 else rows.sum(0))
+        if not terms:
+            raise ValueError(f"weights: got {self.weights}, expected one that is not 0")
+        return self.reduce(torch.stack(terms).sum(0))
+
+    def _check(self, name: str, value: Tensor, first: Tensor) -> None:
+        other = "embeddings[0]"
+        check_embeddings(other, first)
+        check_embeddings(name, value)
+        if first.ndim not in (2, 3) or not all(first.shape[:-2]):
+            raise ValueError(f"{other}: got shape {shape(first)}, expected (N, D) or (L, N, D)")
+        if value.shape != first.shape:
+            raise ValueError(f"{name}: got shape {shape(value)}, expected {other}'s {shape(first)}")
+        x, y = (v if v.ndim == 2 else v[0] for v in (first, value))
+        check_pair(self, x, y, None, None, (other, name))
+        if self.validate:
+            check_finite(**{other: first, name: value})
+
+    @staticmethod
+    def _per_pair(name: str, values: Tensor | Sequence[Tensor | float] | None, pairs: int) -> list:
+        if values is None:
+            return [None] * pairs
+        if isinstance(values, Tensor) and values.ndim != 1:
+            raise ValueError(f"{name}: got shape {shape(values)}, expected ({pairs},)")
+        if len(values) != pairs:
+            raise ValueError(f"{name}: got {len(values)}, expected {pairs}, one per pair")
+        return list(values)
+
+    @staticmethod
+    def reference(
+        *embeddings: Tensor,
+        scale: Tensor,
+        bias: Tensor,
+        weights: tuple[float, ...] | None,
+        directions: str,
+    ) -> Tensor:
+        pairs = list(combinations(embeddings, 2))
+        total = torch.zeros_like(embeddings[0][..., 0])
+        for (x, y), weight in zip(pairs, weights or [1.0] * len(pairs), strict=True):
+            s = scale * (x @ y.mT) + bias
+            both = torch.stack([s, s.mT]).flatten(0, -3)
+            target = torch.arange(s.shape[-1], device=s.device).expand(len(both), -1)
+            rows = cross_entropy(both.mT, target, reduction="none").view(2, *s.shape[:-1])
+            total = total + weight * (rows.mean(0) if directions == "mean" else rows.sum(0))
+        return total if total.ndim == 1 else total.sum(0)
+
+    @staticmethod
+    def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Three modalities, each around a common direction per instance."""
+        cosine = min(0.9, math.sqrt(2 * math.log(2 * n + 2) / d))
+        x = normalize(torch.randn(4, n, d, generator=generator, dtype=torch.float64), dim=-1)
+        return tuple(1.5 * (math.sqrt(cosine) * x[0] + math.sqrt(1 - cosine) * x[1:]))
