@@ -1,0 +1,123 @@
+"""The margin ranking loss."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..channel import COL, INDEX, LSE, MAX, SUM, differs
+from ..ops.check import shape
+from .base import CrossLoss
+from .check import check_negatives, check_pair
+
+__all__ = ["MarginRankingLoss"]
+
+BOUND = "bound"
+_OTHERS = (differs(INDEX),)
+BY_COL = SUM("relu", shift=BOUND, pairs=_OTHERS, axis=COL)
+#: the channels for given negatives, every one of which counts
+GIVEN = SUM("relu", shift=BOUND)
+EXTRA = (MAX(), LSE())
+
+
+class MarginRankingLoss(CrossLoss, name="margin_ranking"):
+    r"""Every row's positive is to score higher than its negatives, by a margin.
+
+    .. math:: \ell_i = \frac{1}{N - 1} \sum_{j \ne i} [m - s_{ii} + s_{ij}]_+,
+        \qquad s_{ij} = \cos(x_i, y_j) / \tau
+
+    Args:
+        temperature: tau, 1.0.
+        margin: m, 0.6.
+        symmetric: True takes the mean of this and the same over columns,
+            :math:`[m - s_{ii} + s_{ji}]_+`; False.
+
+    Shape:
+        x, y: (N, D). negatives: (N, K, D), row i's own; with them the other rows of y are no
+        negatives and the mean is over K. Loss: (), or (N,) for ``reduction='none'``. Without a
+        negative: 0.
+
+    Source: Kiros et al., Unifying Visual-Semantic Embeddings with Multimodal Neural Language
+    Models, 2014; Carvalho et al., Self-Supervised Contrastive Learning for Robust Audio-Sheet Music
+    Retrieval Systems, 2023.
+    """
+
+    temperature: float | Tensor = 1.0
+    margin: float = 0.6
+    symmetric: bool = False
+    channels = (SUM("relu", shift=BOUND, pairs=_OTHERS),)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not math.isfinite(self.margin):
+            raise ValueError(f"margin: got {self.margin}, expected a finite number")
+
+    def forward(
+        self,
+        x: Tensor,
+        y: Tensor,
+        negatives: Tensor | None = None,
+        *,
+        logit_scale: Tensor | float | None = None,
+        logit_bias: Tensor | float | None = None,
+    ) -> Any:
+        check_pair(self, x, y, logit_scale, logit_bias)
+        if negatives is not None:
+            self._check(negatives, x)
+        scores = self.scores(x, y, logit_scale, logit_bias)
+        positive = scores.aligned()
+        bound = positive - self.margin
+        if negatives is not None:  # one row against K columns, N times
+            own = self.scores(x[:, None], negatives, logit_scale, logit_bias, alone=True)
+            channels = (GIVEN, *(EXTRA if self.return_stats else ()))
+            (total,), extra = self.split(own.stats(channels, {BOUND: bound[:, None]}))
+            losses = total.squeeze(1) / max(negatives.shape[1], 1)
+            return self.finish(losses, [value.squeeze(1) for value in extra], positive)
+        channels = (*self.channels, *(self.extra if self.return_stats else ()))
+        if self.symmetric:
+            stats = scores.stats((*channels, BY_COL), {BOUND: bound}, {BOUND: bound})
+            (by_row,), (*extra, by_col) = self.split(stats)
+            total = 0.5 * (by_row + by_col)
+        else:
+            (total,), extra = self.split(scores.stats(channels, {BOUND: bound}))
+        return self.finish(total / max(scores.count - 1, 1), extra, positive)
+
+    def _check(self, negatives: Tensor, x: Tensor) -> None:
+        if self.symmetric:
+            raise ValueError("negatives: got some with symmetric=True, expected None")
+        check_negatives(self, negatives, x)
+        if negatives.ndim != 3:
+            n, d = x.shape
+            raise ValueError(f"negatives: got shape {shape(negatives)}, expected ({n}, K, {d})")
+
+    @staticmethod
+    def reference(
+        x: Tensor,
+        y: Tensor,
+        negatives: Tensor | None = None,
+        *,
+        scale: Tensor,
+        bias: Tensor,
+        margin: float,
+        symmetric: bool,
+    ) -> Tensor:
+        s = scale * (x @ y.mT) + bias
+        positive = s.diag()[:, None]
+        if negatives is not None:
+            s = scale * torch.einsum("nd,nkd->nk", x, negatives) + bias
+            return torch.relu(margin - positive + s).sum(1) / max(s.shape[1], 1)
+        others = ~torch.eye(len(x), dtype=torch.bool, device=x.device)
+        count = max(len(x) - 1, 1)
+        losses = (others * torch.relu(margin - positive + s)).sum(1) / count
+        if symmetric:
+            losses = (losses + (others * torch.relu(margin - positive + s.mT)).sum(1) / count) / 2
+        return losses
+
+    @staticmethod
+    def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Positives among the better negatives: no margin is met at every temperature."""
+        x, y = (torch.randn(n, d, generator=generator, dtype=torch.float64) for _ in "xy")
+        return x, 0.1 * x + y
