@@ -1,0 +1,132 @@
+"""CLIP with negatives that are reversed in time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import KW_ONLY
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ..ops.merge import log_sum_exp
+from .check import check_pair
+from .clip import CLIPLoss
+from .info_nce import InfoNCELoss
+from .loss import ScoreLoss, softplus
+from .scores import Scores
+
+__all__ = ["TemporalCLIPLoss"]
+
+BOTH = (*CLIPLoss.channels, CLIPLoss.positive)
+#: the columns of other rows, and the row's own
+APART = (*InfoNCELoss.channels, InfoNCELoss.positive)
+
+
+class TemporalCLIPLoss(ScoreLoss, name="temporal_clip"):
+    r"""CLIP whose negatives are also the other side's embeddings of time-reversed inputs.
+
+    .. math:: \ell_i = \tfrac12\, r(t_i, a, \tilde a) + \tfrac12\, r(a_i, t, \tilde t), \qquad
+        r(q_i, k, \tilde k) = -\log \frac{e^{s(q_i, k_i)}}{\sum_j e^{s(q_i, k_j)} +
+        \text{same}\; e^{s(q_i, \tilde k_i)} +
+        \text{cross} \sum_{j \ne i} e^{s(q_i, \tilde k_j)}}
+
+    of audio a and text t; reversed embeddings that are not given are left out. The term of the
+    reversed pair is the same loss with each side and its reversal exchanged.
+
+    Args:
+        same: weight of a row's own reversal, 1.0; 0 leaves it out.
+        cross: weight of the reversals of other rows, 1.0; 0 leaves them out.
+        temperature: tau, 0.07.
+
+    Shape:
+        audio, text: (N, D). audio_reversed, text_reversed: (N, D), at least one of them: negatives
+        of the texts and of the audio. logit_scale: an already exponentiated scale, which overrides
+        the temperature. Loss: (), or (N,) for ``reduction='none'``.
+
+    Source: Sinha et al., Enhancing Audio-Language Models through Self-Supervised Post-Training with
+    Text-Audio Pairs, 2024; Bagad et al., Test of Time, 2023.
+    """
+
+    same: float = 1.0
+    cross: float = 1.0
+    _: KW_ONLY
+    temperature: float | Tensor = 0.07
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("same", "cross"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+                raise ValueError(f"{name}: got {value!r}, expected a finite number >= 0")
+
+    def forward(
+        self,
+        audio: Tensor,
+        text: Tensor,
+        audio_reversed: Tensor | None = None,
+        text_reversed: Tensor | None = None,
+        *,
+        logit_scale: Tensor | float | None = None,
+    ) -> Tensor:
+        if audio_reversed is None and text_reversed is None:
+            raise ValueError("audio_reversed: got None beside text_reversed=None, expected one")
+        for name, value in (
+            ("text", text),
+            ("audio_reversed", audio_reversed),
+            ("text_reversed", text_reversed),
+        ):
+            if value is not None:
+                check_pair(self, audio, value, logit_scale, None, ("audio", name))
+        *negatives, positive = self.scores(audio, text, logit_scale).stats(BOTH)
+        rows = torch.zeros_like(positive)
+        for query, turned, negative in zip(
+            (audio, text), (text_reversed, audio_reversed), negatives, strict=True
+        ):
+            if turned is not None:
+                negative = self._beside(negative, self.scores(query, turned, logit_scale))
+            rows = rows + softplus(negative - positive)
+        return self.reduce(0.5 * rows)
+
+    def _beside(self, negative: Tensor, scores: Scores) -> Tensor:
+        """The log-sum-exp over negatives with that over reversed columns, weighted."""
+        parts = [negative]
+        if self.cross:
+            others, own = scores.stats(APART)
+            parts.append(others + math.log(self.cross))
+        else:
+            own = scores.aligned()
+        if self.same:
+            parts.append(own + math.log(self.same))
+        return log_sum_exp(torch.stack(parts))
+
+    @staticmethod
+    def reference(
+        audio: Tensor,
+        text: Tensor,
+        audio_reversed: Tensor | None = None,
+        text_reversed: Tensor | None = None,
+        *,
+        scale: Tensor,
+        bias: Tensor,
+        same: float,
+        cross: float,
+    ) -> Tensor:
+        def one_way(query: Tensor, key: Tensor, turned: Tensor | None) -> Tensor:
+            s = scale * (query @ key.mT) + bias
+            logits = s
+            if turned is not None:
+                weight = torch.full_like(s, cross).fill_diagonal_(same)
+                logits = torch.cat([s, scale * (query @ turned.mT) + bias + weight.log()], 1)
+            return logits.logsumexp(1) - s.diagonal()
+
+        both = one_way(text, audio, audio_reversed) + one_way(audio, text, text_reversed)
+        return both / 2
+
+    @staticmethod
+    def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """A common direction per instance in both modalities, another in both reversals."""
+        cosine = min(0.9, math.sqrt(2 * math.log(4 * n + 2) / d))
+        x = normalize(torch.randn(6, n, d, generator=generator, dtype=torch.float64), dim=-1)
+        common, own = x[:2].repeat_interleave(2, 0), x[2:]
+        return tuple(1.5 * (math.sqrt(cosine) * common + math.sqrt(1 - cosine) * own))
