@@ -1,0 +1,101 @@
+"""CLAN: contrast with augmented negatives."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import ops
+from ..channel import SUM, Channel
+from ..ops.check import check_embeddings, shape
+from .check import check_matrix, positive
+from .loss import Loss
+
+__all__ = ["CLANLoss"]
+
+_ONE, _NEAR, _EDGE, _FAR = "one", "near", "edge", "far"
+
+
+class CLANLoss(Loss, name="clan"):
+    r"""Rows attract each other; augmentations that leave their class are pushed away.
+
+    With :math:`d(a, b) = (1 - \cos(a, b)) / 2` and :math:`h_{ij} = [m - d(z_i, z'_j)]_+`,
+
+    .. math:: \alpha \frac{\sum_{i \ne j} d(z_i, z_j)}{\#\{d(z_i, z_j) > \epsilon\}}
+        + (1 - \alpha) \frac{\sum_{ij} h_{ij}}{\#\{h_{ij} > \epsilon\}}
+
+    The counts carry no gradient; a term whose count is 0 is 0.
+
+    Args:
+        alpha: weight of attraction, from 0 to 1; 0.5.
+        margin: m, 1.0, which leaves no pair out; the released training script has 0.5.
+        squared: d and h are squared, before they are counted.
+        eps: 1e-6.
+
+    Shape:
+        z: (N, D), the rows of one class. negatives: (M, D). Both get gradients. Loss: ().
+
+    Source: Wilkie et al., Contrastive Self-Supervised Network Intrusion Detection using Augmented
+    Negative Pairs, 2025.
+    """
+
+    alpha: float = 0.5
+    margin: float = 1.0
+    squared: bool = False
+    eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.alpha <= 1:
+            raise ValueError(f"alpha: got {self.alpha}, expected a number from 0 to 1")
+        for name in ("margin", "eps"):
+            positive(name, getattr(self, name))
+        pull, push = ("square", "relu2") if self.squared else ("id", "relu")
+        # d > eps is cos < 1 - 2 eps, h > eps is cos > 1 - 2 (m - eps)
+        self._pull: tuple[Channel, ...] = (
+            SUM(pull, sign=-1, shift=_ONE),
+            SUM("step", sign=-1, shift=_NEAR),
+        )
+        self._push: tuple[Channel, ...] = (SUM(push, shift=_EDGE), SUM("step", shift=_FAR))
+        least = self.eps**0.5 if self.squared else self.eps
+        self._shifts = {
+            _ONE: 1.0,
+            _NEAR: 1 - 2 * least,
+            _EDGE: 1 - 2 * self.margin,
+            _FAR: 1 - 2 * (self.margin - least),
+        }
+
+    def forward(self, z: Tensor, negatives: Tensor) -> Tensor:
+        check_matrix("z", z)
+        check_embeddings("negatives", negatives, ("z", z))
+        if negatives.ndim != 2 or negatives.shape[1] != z.shape[1]:
+            raise ValueError(f"negatives: got shape {shape(negatives)}, expected (M, {z.shape[1]})")
+        attract = self._mean(z, None, self._pull)
+        repel = self._mean(z, negatives, self._push)
+        return self.scaled(self.alpha * attract + (1 - self.alpha) * repel)
+
+    def _mean(self, z: Tensor, y: Tensor | None, channels: tuple[Channel, ...]) -> Tensor:
+        dtype = torch.float64 if z.dtype == torch.float64 else torch.float32
+        names = [c.shift for c in channels if isinstance(c, SUM) and c.shift]
+        rows = {
+            n: torch.full((z.shape[0],), self._shifts[n], dtype=dtype, device=z.device)
+            for n in names
+        }
+        total, count = ops.pair_stats(
+            z, y, channels, rows=rows, cols={}, cosine=True, backend=self.backend
+        )
+        count = count.sum()
+        mean = total.sum() / count.clamp_min(1) / (4 if self.squared else 2)
+        return torch.where(count > 0, mean, 0.0)
+
+    @staticmethod
+    def reference(
+        z: Tensor, negatives: Tensor, *, alpha: float, margin: float, squared: bool, eps: float
+    ) -> Tensor:
+        z, negatives = (torch.nn.functional.normalize(v, dim=1) for v in (z, negatives))
+        near = ((1 - z @ z.mT) / 2).fill_diagonal_(0)
+        far = torch.relu(margin - (1 - z @ negatives.mT) / 2)
+        if squared:
+            near, far = near.square(), far.square()
+        near, far = (d.sum() / (d > eps).sum().clamp_min(1) for d in (near, far))
+        return alpha * near + (1 - alpha) * far

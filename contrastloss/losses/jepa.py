@@ -1,0 +1,137 @@
+"""The loss of AD-L-JEPA: predicted cells of a map, without collapse."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..ops.check import check_device, check_embeddings, shape
+from .check import positive
+from .cosine import check_targets, cosine
+from .loss import Loss
+from .scores import wide
+from .vicreg import variance_hinge
+
+__all__ = ["JEPALoss"]
+
+
+class JEPALoss(Loss, name="jepa"):
+    r"""Cells of a map, predicted from the cells that the context encoder sees.
+
+    With the hidden cells that are occupied, O, or empty, E, and the visible occupied ones, V,
+
+    .. math:: \alpha \Bigl[w\, \operatorname{mean}_O (1 - \cos(p_c, t_c))
+        + (1 - w) \operatorname{mean}_E (1 - \cos(p_c, t_c))\Bigr]
+        + \beta \bigl[v(\text{context}_V) + v(\text{prediction}_O)\bigr]
+
+        v(z) = \operatorname{mean}_d \Bigl[\gamma -
+            \sqrt{\operatorname{Var}(z_d) + \epsilon}\Bigr]_+
+
+    with unbiased variances over a map's cells, averaged over maps.
+
+    Args:
+        alpha, beta: weights of prediction and of spread, 1.0 and 1.0 (KITTI; Waymo: beta 10).
+        occupied_weight: w, 0.75.
+        gamma: the standard deviation that is asked of a feature, 1/16.
+        eps: added to variances, 1e-4.
+        stop_gradient: whether the target is a constant, True.
+
+    Shape:
+        prediction, target: (P, D) or (B, P, D), P cells of B maps. context: (P, C) or (B, P, C).
+        occupied: bool, (P,) or (B, P). hidden: bool of that shape, the cells that were masked;
+        None: every cell is both predicted and seen. Loss: (). A mean of no cells is 0, and so is v;
+        the variance of one cell is 0.
+
+    Source: Zhu et al., AD-L-JEPA: Self-Supervised Spatial World Models with Joint Embedding
+    Predictive Architecture for Autonomous Driving with LiDAR Data, 2025.
+    """
+
+    alpha: float = 1.0
+    beta: float = 1.0
+    occupied_weight: float = 0.75
+    gamma: float = 1 / 16
+    eps: float = 1e-4
+    stop_gradient: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("alpha", "beta", "gamma", "eps"):
+            positive(name, getattr(self, name))
+        if not 0 <= self.occupied_weight <= 1:
+            got = self.occupied_weight
+            raise ValueError(f"occupied_weight: got {got}, expected a number from 0 to 1")
+
+    def forward(
+        self,
+        prediction: Tensor,
+        target: Tensor,
+        context: Tensor,
+        occupied: Tensor,
+        hidden: Tensor | None = None,
+    ) -> Tensor:
+        check_targets(prediction, target, ("prediction", "target"))
+        check_embeddings("context", context, ("prediction", prediction))
+        cells = prediction.shape[:-1]
+        if context.shape[:-1] != cells or context.shape[-1] < 1:
+            expected = f"({', '.join(map(str, cells))}, C)"
+            raise ValueError(f"context: got shape {shape(context)}, expected {expected}")
+        for name, mask in (("occupied", occupied), ("hidden", hidden)):
+            if mask is not None:
+                _check_mask(name, mask, prediction)
+        if self.stop_gradient:
+            target = target.detach()
+        visible = occupied if hidden is None else occupied & ~hidden
+        full = occupied if hidden is None else occupied & hidden
+        empty = ~occupied if hidden is None else ~occupied & hidden
+        losses = 1 - cosine(prediction, target)
+        share = self.occupied_weight
+        loss = self.alpha * (share * _mean(losses, full) + (1 - share) * _mean(losses, empty))
+        maps = max(losses[..., :1].numel(), 1) if losses.ndim > 1 else 1
+        for z, seen in ((context, visible), (prediction, full)):
+            spread = variance_hinge(wide(z), self.gamma, self.eps, seen)
+            loss = loss + self.beta * spread.sum() / maps
+        return self.scaled(loss)
+
+    @staticmethod
+    def reference(
+        prediction: Tensor,
+        target: Tensor,
+        context: Tensor,
+        occupied: Tensor,
+        hidden: Tensor,
+        *,
+        alpha: float,
+        beta: float,
+        occupied_weight: float,
+        gamma: float,
+        eps: float,
+        stop_gradient: bool,
+    ) -> Tensor:
+        """Of maps (B, P, D)."""
+        if stop_gradient:
+            target = target.detach()
+        losses = 1 - torch.cosine_similarity(prediction, target, dim=-1)
+        terms = [losses[m & hidden] for m in (occupied, ~occupied)]
+        full, empty = (t.mean() if len(t) else t.sum() for t in terms)
+        loss = alpha * (occupied_weight * full + (1 - occupied_weight) * empty)
+        for z, seen in ((context, occupied & ~hidden), (prediction, occupied & hidden)):
+            for one, cells in zip(z, seen, strict=True):
+                rows = one[cells]
+                if len(rows):
+                    variance = rows.var(0, unbiased=len(rows) > 1)
+                    hinge = torch.relu(gamma - (variance + eps).sqrt()).mean()
+                    loss = loss + beta * hinge / len(z)
+        return loss
+
+
+def _mean(losses: Tensor, mask: Tensor) -> Tensor:
+    return torch.where(mask, losses, 0.0).sum() / mask.sum().clamp_min(1)
+
+
+def _check_mask(name: str, mask: Tensor, like: Tensor) -> None:
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+        raise TypeError(f"{name}: got {got}, expected a bool tensor")
+    if mask.shape != like.shape[:-1]:
+        raise ValueError(f"{name}: got shape {shape(mask)}, expected {shape(like[..., 0])}")
+    check_device(name, mask, "prediction", like)

@@ -1,0 +1,70 @@
+import pytest
+import torch
+from order import PROPERTIES, Case, reductions
+from properties import E1, E2, close, gradients, tensor
+
+from contrastloss import CLANLoss
+from contrastloss.functional import clan
+
+
+def classes(n, generator):
+    """Rows around a centre, negatives on all sides."""
+    centre, z, negatives = torch.randn(3, n + 3, 9, generator=generator).double()
+    return [centre[:1] + z[:n], 0.3 * centre[:1] + negatives]
+
+
+CHECKS = [c for c in PROPERTIES if c is not reductions]
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
+def test_properties(check, device):
+    check(Case(CLANLoss, classes, {"margin": 0.5, "loss_scale": 2.0}), device, None)
+
+
+@pytest.mark.parametrize("squared", [False, True])
+def test_on_every_backend(squared, device, backend):
+    CHECKS[0](Case(CLANLoss, classes, {"squared": squared, "alpha": 0.3}), device, backend)
+
+
+@pytest.mark.parametrize("squared", [False, True])
+def test_by_hand(squared, device, backend):
+    # ordered pairs of rows: distances 0 (twice) and 1/2 (four times)
+    z = tensor(E1, E1, E2, device=device)
+    # to the negatives: 1/2 and 1 of e1 (twice), 0 and 1/2 of e2
+    negatives = tensor(E2, [-1, 0], device=device)
+    p = 2 if squared else 1
+    options = {"squared": squared, "backend": backend}
+    attract = 4 * 0.5**p / 4
+    close(clan(z, negatives, alpha=1, **options), attract)
+    # the hinges 1/2 (three times), 1, 0 (twice)
+    repel = (3 * 0.5**p + 1) / 4
+    close(clan(z, negatives, **options), 0.5 * attract + 0.5 * repel)
+    # margin 0.75: 1/4 (three times), 3/4
+    repel = (3 * 0.25**p + 0.75**p) / 4
+    close(clan(z, negatives, margin=0.75, alpha=0.2, **options), 0.2 * attract + 0.8 * repel)
+    # of what is at most eps, 1/4 ** p, the sum but not the count
+    close(clan(z, negatives, margin=0.75, eps=0.3**p, alpha=0, **options), 4 * repel)
+
+
+def test_a_term_without_pairs_is_0(device, backend):
+    z = tensor(E1, E1, device=device, grad=True)
+    far = tensor([-1, 0], device=device, grad=True)
+    for rows, negatives in ((z, far), (z[:1], far[:0]), (z[:0], far), (z, far[:0])):
+        value = clan(rows, negatives, margin=0.5, backend=backend)
+        close(value, 0.0)
+        assert all(
+            g.isfinite().all() for g in gradients(value + 0 * z.sum() + 0 * far.sum(), z, far)
+        )
+
+
+def test_errors(device):
+    z = torch.ones(3, 2, device=device)
+    with pytest.raises(ValueError, match=r"^alpha: got 2, expected a number from 0 to 1"):
+        CLANLoss(2)
+    for name in ("margin", "eps"):
+        with pytest.raises(ValueError, match=rf"^{name}: got 0, expected a positive finite"):
+            CLANLoss(**{name: 0})
+    with pytest.raises(ValueError, match=r"^negatives: got shape \(3, 1\), expected \(M, 2\)"):
+        clan(z, z[:, :1])
+    with pytest.raises(TypeError, match=r"^negatives: got dtype torch.float64, expected z's"):
+        clan(z, z.double())
