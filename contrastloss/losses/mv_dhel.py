@@ -1,0 +1,64 @@
+"""MV-DHEL: the views' negatives decoupled from each other and from the positives."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..channel import INDEX, LSE, precedes
+from ..ops.merge import log_sum_exp
+from .loss import ScoreLoss
+from .mv_info_nce import check_views, views_example
+
+__all__ = ["MVDHELLoss"]
+
+UNIFORM = (LSE(),)
+#: every pair of an instance's views once
+ALIGNED = (LSE(pairs=(precedes(INDEX),)),)
+
+
+class MVDHELLoss(ScoreLoss, name="mv_dhel"):
+    r"""Each view is spread by itself; an instance's views are drawn together in one term.
+
+    With the views :math:`z_{il}` and :math:`s_{il,jm} = \cos(z_{il}, z_{jm}) / \tau`,
+
+    .. math:: \ell_i = \sum_l \log \sum_{j \ne i} e^{s_{il,jl}}
+        - \log \sum_{l < m} e^{s_{il,im}}
+
+    Sums of logarithms, where a product of sums would overflow at a low temperature.
+
+    Args:
+        temperature: tau, 0.1.
+
+    Shape:
+        z: (N, V, D), V >= 2 views of each instance. Loss: (), or (N,) for ``reduction='none'``. One
+        instance alone has no negative: 0.
+
+    Source: Koromilas et al., A Principled Framework for Multi-View Contrastive Learning, 2025.
+    """
+
+    temperature: float | Tensor = 0.1
+
+    def forward(self, z: Tensor) -> Tensor:
+        check_views(self, z)
+        (spread,) = self.scores(z.movedim(1, 0), None).stats(UNIFORM)
+        (near,) = self.scores(z, None).stats(ALIGNED)
+        some = spread > -torch.inf
+        spread = torch.where(some, spread, 0.0).sum(0)
+        rows = spread - log_sum_exp(near.mT)
+        return self.reduce(torch.where(some[0], rows, 0.0))
+
+    @staticmethod
+    def reference(z: Tensor, *, scale: Tensor, bias: Tensor) -> Tensor:
+        n, views = z.shape[:2]
+        if n < 2:
+            return 0.0 * z.sum((1, 2))
+        s = scale * torch.einsum("ild,jld->lij", z, z) + bias
+        own = torch.eye(n, dtype=torch.bool, device=z.device)
+        spread = s.masked_fill(own, -torch.inf).logsumexp(2).sum(0)
+        one, two = torch.triu_indices(views, views, 1, device=z.device)
+        return spread - (scale * (z[:, one] * z[:, two]).sum(-1) + bias).logsumexp(1)
+
+    @staticmethod
+    def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        return views_example(n, d, generator)

@@ -1,0 +1,89 @@
+"""InfoNCE of any number of views."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ..channel import LSE, Channel, differs, same
+from ..ops.check import check_embeddings, shape
+from ..ops.merge import log_sum_exp
+from .base import INSTANCE
+from .check import check_finite
+from .loss import ScoreLoss, softplus
+
+__all__ = ["MVInfoNCELoss", "check_views", "views_example"]
+
+VIEW = "view"
+POSITIVES = LSE(pairs=(same(INSTANCE),))
+NEGATIVES: dict[bool, Channel] = {
+    False: LSE(pairs=(differs(INSTANCE), differs(VIEW))),
+    True: LSE(pairs=(differs(INSTANCE),)),
+}
+
+
+class MVInfoNCELoss(ScoreLoss, name="mv_info_nce"):
+    r"""All views of an instance in one term: a sum of positives over a sum of pairs.
+
+    With the views :math:`z_{il}` and :math:`s_{il,jm} = \cos(z_{il}, z_{jm}) / \tau`,
+
+    .. math:: \ell_i = -\log \frac{\sum_{l \ne m} e^{s_{il,im}}}
+        {\sum_{l \ne m} \sum_j e^{s_{il,jm}}}
+
+    Args:
+        temperature: tau, 0.1.
+        same_view: pairs of other instances in the same view, l = m, are in the denominator too, as
+            in the released code; False, the paper.
+
+    Shape:
+        z: (N, V, D), V >= 2 views of each instance. Loss: (), or (N,) for ``reduction='none'``. One
+        instance alone has no negative: 0.
+
+    Source: Koromilas et al., A Principled Framework for Multi-View Contrastive Learning, 2025.
+    """
+
+    temperature: float | Tensor = 0.1
+    same_view: bool = False
+
+    def forward(self, z: Tensor) -> Tensor:
+        check_views(self, z)
+        n, views = z.shape[:2]
+        scores = self.scores(z.flatten(0, 1), None)
+        rows = {INSTANCE: torch.arange(n, device=z.device).repeat_interleave(views)}
+        if not self.same_view:
+            rows[VIEW] = torch.arange(views, device=z.device).repeat(n)
+        found = scores.stats((POSITIVES, NEGATIVES[self.same_view]), rows)
+        positive, negative = (log_sum_exp(v.view(n, views).mT) for v in found)
+        return self.reduce(softplus(negative - positive))
+
+    @staticmethod
+    def reference(z: Tensor, *, scale: Tensor, bias: Tensor, same_view: bool) -> Tensor:
+        n, views = z.shape[:2]
+        s = scale * torch.einsum("ild,jmd->iljm", z, z) + bias
+        own = torch.eye(n, dtype=torch.bool, device=z.device)[:, None, :, None]
+        alike = torch.eye(views, dtype=torch.bool, device=z.device)[:, None]
+        pairs = ~(own & alike) if same_view else ~alike.expand_as(s)
+        positive = s.masked_fill(~(own & ~alike), -torch.inf).flatten(1).logsumexp(1)
+        return s.masked_fill(~pairs, -torch.inf).flatten(1).logsumexp(1) - positive
+
+    @staticmethod
+    def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        return views_example(n, d, generator)
+
+
+def check_views(loss: ScoreLoss, z: Tensor) -> None:
+    check_embeddings("z", z)
+    if z.ndim != 3 or z.shape[1] < 2 or z.shape[2] < 1:
+        raise ValueError(f"z: got shape {shape(z)}, expected (N, V, D) with V >= 2 views")
+    if loss.validate:
+        check_finite(z=z)
+
+
+def views_example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+    """Three views around a direction per instance, about as similar as the hardest negative."""
+    cosine = min(0.9, math.sqrt(2 * math.log(2 * n + 2) / d))
+    x = normalize(torch.randn(n, 4, d, generator=generator, dtype=torch.float64), dim=-1)
+    return (1.5 * (math.sqrt(cosine) * x[:, :1] + math.sqrt(1 - cosine) * x[:, 1:]),)
