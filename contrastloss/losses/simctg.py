@@ -1,0 +1,96 @@
+"""SimCTG's contrastive loss of a sequence's tokens."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..channel import SUM, same
+from ..ops.check import check_device, check_embeddings, shape
+from .check import check_finite
+from .loss import ScoreLoss
+
+__all__ = ["SimCTGLoss"]
+
+BOUND, VALID = "bound", "valid"
+OTHERS = SUM("relu", shift=BOUND)
+#: valid rows meet valid columns; what the others meet is not counted
+VALID_ONLY = SUM("relu", shift=BOUND, pairs=(same(VALID),))
+
+
+class SimCTGLoss(ScoreLoss, name="simctg"):
+    r"""Keeps the tokens of a sequence apart, by a margin.
+
+    .. math:: \ell_i = \sum_{j \ne i} [\rho - s_{ii} + s_{ij}]_+,
+        \qquad s_{ij} = \cos(h_i, h_j) / \tau
+
+    over the valid tokens of i's sequence. ``'mean'`` divides the sum over all sequences by the
+    number of their ordered pairs of valid tokens.
+
+    Args:
+        temperature: tau, 1.0.
+        margin: rho, 0.5.
+
+    Shape:
+        h: (B, T, D). valid: (B, T), bool, False for padding; None for all. Loss: (), or (B, T) for
+        ``reduction='none'``. Padding, and a token alone: 0, without gradient.
+
+    Source: Su et al., A Contrastive Framework for Neural Text Generation, 2022; Su and Collier,
+    Contrastive Search Is What You Need For Neural Text Generation, 2023.
+    """
+
+    temperature: float | Tensor = 1.0
+    margin: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not math.isfinite(self.margin):
+            raise ValueError(f"margin: got {self.margin}, expected a finite number")
+
+    def forward(self, h: Tensor, valid: Tensor | None = None) -> Tensor:
+        check_embeddings("h", h)
+        if h.ndim != 3 or h.shape[2] < 1:
+            raise ValueError(f"h: got shape {shape(h)}, expected (B, T, D) with D >= 1")
+        if valid is not None:
+            _check_valid(valid, h)
+        if self.validate:
+            check_finite(h=h)
+        scores = self.scores(h, None)
+        rows = {BOUND: scores.aligned() - self.margin}
+        if valid is None:
+            (losses,) = scores.stats((OTHERS,), rows)
+            return self.reduce(losses, torch.full_like(losses, max(h.shape[1] - 1, 0)))
+        rows[VALID] = valid.long()
+        (losses,) = scores.stats((VALID_ONLY,), rows)
+        others = valid.sum(1, keepdim=True) - 1
+        return self.reduce(losses, torch.where(valid, others, 0))
+
+    @staticmethod
+    def reference(
+        h: Tensor, valid: Tensor | None = None, *, scale: Tensor, bias: Tensor, margin: float
+    ) -> tuple[Tensor, Tensor]:
+        """Losses, and how many terms each of them sums."""
+        s = scale * (h @ h.mT) + bias
+        own = s.diagonal(dim1=1, dim2=2).unsqueeze(2)
+        pairs = torch.ones_like(s, dtype=torch.bool)
+        if valid is not None:
+            pairs = valid[:, :, None] & valid[:, None]
+        pairs = pairs & ~torch.eye(h.shape[1], dtype=torch.bool, device=h.device)
+        return (pairs * torch.relu(margin - own + s)).sum(2), pairs.sum(2)
+
+    @staticmethod
+    def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor]:
+        """Two sequences of nearly equal tokens, which a margin separates at no temperature."""
+        h, common = (torch.randn(2, m, d, generator=generator, dtype=torch.float64) for m in (n, 1))
+        return (common + 0.1 * torch.rand(2, n, 1, generator=generator).double() * h,)
+
+
+def _check_valid(valid: Tensor, h: Tensor) -> None:
+    if not isinstance(valid, Tensor) or valid.dtype != torch.bool:
+        got = valid.dtype if isinstance(valid, Tensor) else type(valid).__name__
+        raise TypeError(f"valid: got {got}, expected a tensor of torch.bool")
+    if valid.shape != h.shape[:2]:
+        raise ValueError(f"valid: got shape {shape(valid)}, expected {shape(h[..., 0])}")
+    check_device("valid", valid, "h", h)
