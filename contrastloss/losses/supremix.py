@@ -1,0 +1,126 @@
+"""Supervised contrast for regression."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from ..channel import LSE, SUM, Channel, distance, same
+from ..ops.check import check_device, check_embeddings, shape
+from .check import check_finite
+from .loss import ScoreLoss
+from .scores import wide
+
+__all__ = ["SupReMixLoss"]
+
+#: the label as a number, and as what is compared
+VALUE, LABEL = "value", "label"
+_WEIGHTS = {
+    "distance": (distance(VALUE, 1.0),),
+    "inverse": (distance(VALUE, -1.0),),
+    None: (),
+}
+
+
+class SupReMixLoss(ScoreLoss, name="supremix"):
+    r"""Supervised contrast of real labels, whose negatives count by how far their labels are.
+
+    With :math:`P_i` the other rows of row i's label and :math:`s_{ij} = \cos(z_i, z_j) / \tau`,
+
+    .. math:: \ell_i = -\frac{1}{|P_i|} \sum_{p \in P_i}
+        \log \frac{e^{s_{ip}}}{\sum_{j \ne i} w_{ij} e^{s_{ij}}},
+        \qquad w_{ij} = 1 + |y_i - y_j|,
+
+    so that a negative is pushed the more, the further its label is. ``'mean'`` is over the rows
+    that have a positive; without one a row's loss is 0. Mixtures of rows, which the paper adds, are
+    further rows of z with their mixed labels.
+
+    Args:
+        temperature: tau, 0.07.
+        weighting: ``'distance'`` for the w above, ``'inverse'`` for :math:`1 / (1 + |y_i - y_j|)`
+            (the default of the authors' scripts), None for 1.
+        loss_scale: multiplies the loss, e.g. by tau over a base temperature.
+
+    Shape:
+        z: (N, D), or (N, V, D) for V views of each instance. labels: (N,), numbers of any real
+        dtype, without gradient; positives are rows whose labels are equal as fp32 (fp64 for fp64
+        embeddings) or integers. Loss: (), or (N,), or (N, V), for ``reduction='none'``.
+
+    Source: Wu et al., Mixup Your Own Pairs, 2023.
+    """
+
+    temperature: float | Tensor = 0.07
+    _: KW_ONLY
+    weighting: Literal["distance", "inverse"] | None = "distance"
+
+    _CHANNELS: ClassVar[dict[str | None, tuple[Channel, ...]]] = {
+        name: (LSE(weight=weight), *(SUM(psi, pairs=(same(LABEL),)) for psi in ("one", "id")))
+        for name, weight in _WEIGHTS.items()
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.weighting not in self._CHANNELS:
+            raise ValueError(
+                f"weighting: got {self.weighting!r}, expected 'distance', 'inverse' or None"
+            )
+
+    def forward(self, z: Tensor, labels: Tensor) -> Tensor:
+        check_embeddings("z", z)
+        if z.ndim not in (2, 3) or z.shape[-1] < 1:
+            raise ValueError(f"z: got shape {shape(z)}, expected (N, D) or (N, V, D)")
+        _check_values(labels, z)
+        if self.validate:
+            check_finite(z=z, labels=labels[:, None])
+        views = 1 if z.ndim == 2 else z.shape[1]
+        dtype = wide(z).dtype
+        value = labels.detach().to(dtype).repeat_interleave(views)
+        label = _compared(labels.detach(), dtype).repeat_interleave(views)
+        rows = {LABEL: label} if self.weighting is None else {LABEL: label, VALUE: value}
+        scores = self.scores(z.flatten(0, -2), None)
+        everything, count, positive = scores.stats(self._CHANNELS[self.weighting], rows)
+        some = count > 0
+        losses = torch.where(some, everything - positive / count.clamp_min(1), 0.0)
+        return self.reduce(losses.reshape(z.shape[:-1]), some.reshape(z.shape[:-1]))
+
+    @staticmethod
+    def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        labels = torch.randint(0, max(n // 4, 1), (n,), generator=generator)
+        centre, noise = (torch.randn(n, d, generator=generator).double() for _ in range(2))
+        return centre[labels] + 0.7 * noise, labels
+
+    @staticmethod
+    def reference(
+        z: Tensor, labels: Tensor, *, scale: Tensor, bias: Tensor, weighting: str | None
+    ) -> tuple[Tensor, Tensor]:
+        """Losses, and which rows the mean counts."""
+        views = 1 if z.ndim == 2 else z.shape[1]
+        flat, label = z.flatten(0, -2), labels.repeat_interleave(views)
+        s = (scale * (flat @ flat.mT) + bias).fill_diagonal_(-torch.inf)
+        w = 1 + (label[:, None] - label).abs().to(s.dtype)
+        log_w = torch.log(w) * {"distance": 1.0, "inverse": -1.0, None: 0.0}[weighting]
+        mask = (label[:, None] == label).fill_diagonal_(False)
+        pairs = torch.where(mask, (s + log_w).logsumexp(1, keepdim=True) - s, 0.0)
+        losses = pairs.sum(1) / mask.sum(1).clamp_min(1)
+        return losses.reshape(z.shape[:-1]), mask.any(1).reshape(z.shape[:-1])
+
+
+def _check_values(labels: Tensor, z: Tensor) -> None:
+    if not isinstance(labels, Tensor) or labels.is_complex():
+        got = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+        raise TypeError(f"labels: got {got}, expected a tensor of real numbers")
+    if labels.shape != z.shape[:1]:
+        raise ValueError(f"labels: got shape {shape(labels)}, expected ({z.shape[0]},)")
+    check_device("labels", labels, "z", z)
+
+
+def _compared(labels: Tensor, dtype: torch.dtype) -> Tensor:
+    """Integers that are equal where the labels are: of floating ones their bits."""
+    if not labels.is_floating_point():
+        return labels.long()
+    value = labels.to(dtype)
+    value = torch.where(value == 0, 0.0, value)  # -0 is 0
+    return value.view(torch.int64 if dtype == torch.float64 else torch.int32).long()
