@@ -1,0 +1,119 @@
+"""Self-contrastive learning: a network's own exits are views."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ..channel import LSE, SUM, Channel, same
+from ..ops.check import check_device, check_embeddings, shape
+from .check import check_finite
+from .loss import ScoreLoss
+
+__all__ = ["SelfConLoss"]
+
+#: names of the columns of labels
+_COLUMNS = tuple(f"label{t}" for t in range(8))
+
+
+class SelfConLoss(ScoreLoss, name="selfcon"):
+    r"""Supervised contrast of the exits of one network, over one or several columns of labels.
+
+    The rows are the V outputs of each instance, e.g. of the backbone and of a sub-network. With
+    :math:`P_i^t` the other rows of row i's label in column t and :math:`s_{ij} = \cos(z_i, z_j) /
+    \tau`,
+
+    .. math:: \ell_i^t = -\frac{1}{|P_i^t|} \sum_{p \in P_i^t}
+        \log \frac{e^{s_{ip}}}{\sum_{j \ne i} e^{s_{ij}}}.
+
+    The loss is the sum over the columns of the ``'mean'`` over the rows that have a positive
+    there; without one a row's loss is 0. All columns are had from one pass.
+
+    Args:
+        temperature: tau, 0.07.
+
+    Shape:
+        z: (N, V, D). labels: None, where the positives are the other outputs of the same instance;
+        (N,), or (N, T) for T columns, at most 8, integers. With a negative label a row is neither
+        anchor nor positive in that column; in the denominators it stays. Loss: (), or for
+        ``reduction='none'`` (N, V), or (N, V, T) for T columns.
+
+    Source: Bae et al., Self-Contrastive Learning: Single-viewed Supervised Contrastive Framework
+    using Sub-network, 2023; two columns: Boychev and Cholakov, ImagiNet, 2024.
+    """
+
+    temperature: float | Tensor = 0.07
+
+    _EVERYTHING = LSE()
+    _CHANNELS: ClassVar[tuple[Channel, ...]] = tuple(
+        SUM(psi, pairs=(same(name),)) for name in _COLUMNS for psi in ("one", "id")
+    )
+
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        check_embeddings("z", z)
+        if z.ndim != 3 or z.shape[-1] < 1:
+            raise ValueError(f"z: got shape {shape(z)}, expected (N, V, D)")
+        if labels is not None:
+            _check_columns(labels, z)
+        if self.validate:
+            check_finite(z=z)
+        if labels is None:
+            labels = torch.arange(z.shape[0], device=z.device)
+        columns = labels.long() if labels.ndim == 2 else labels.long().unsqueeze(1)
+        columns = columns.repeat_interleave(z.shape[1], 0)
+        count = columns.shape[1]
+        rows, cols = {}, {}
+        for name, column in zip(_COLUMNS[:count], columns.unbind(1), strict=True):
+            # no label is the same as no label
+            rows[name] = torch.where(column < 0, -1, column)
+            cols[name] = torch.where(column < 0, -2, column)
+        channels = (self._EVERYTHING, *self._CHANNELS[: 2 * count])
+        everything, *sums = self.scores(z.flatten(0, 1), None).stats(channels, rows, cols)
+        sizes, positive = torch.stack(sums[::2], -1), torch.stack(sums[1::2], -1)
+        some = sizes > 0
+        mean = positive / sizes.clamp_min(1)
+        losses = torch.where(some, everything.unsqueeze(1) - mean, 0.0)
+        if self.reduction == "mean":
+            pairs = zip(losses.unbind(1), some.unbind(1), strict=True)
+            return torch.stack([self.reduce(*column) for column in pairs]).sum()
+        return self.reduce(losses.reshape(*z.shape[:-1], *labels.shape[1:]))
+
+    @staticmethod
+    def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Some rows have no label."""
+        labels = torch.randint(-1, max(n // 3, 1), (n,), generator=generator)
+        centre = torch.randn(n + 1, 1, d, generator=generator).double()
+        return centre[labels] + 0.7 * torch.randn(n, 2, d, generator=generator), labels
+
+    @staticmethod
+    def reference(
+        z: Tensor, labels: Tensor, *, scale: Tensor, bias: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Losses, and which rows the mean of a column counts."""
+        n, views = z.shape[:2]
+        flat = z.flatten(0, 1)
+        s = (scale * (flat @ flat.mT) + bias).fill_diagonal_(-torch.inf)
+        losses, counted = [], []
+        for column in labels.view(n, -1).unbind(1):
+            label = column.repeat_interleave(views)
+            mask = ((label[:, None] == label) & (label >= 0)).fill_diagonal_(False)
+            log_p = torch.where(mask, s - s.logsumexp(1, keepdim=True), 0.0)
+            losses.append(-log_p.sum(1) / mask.sum(1).clamp_min(1))
+            counted.append(mask.any(1))
+        size = (n, views, *labels.shape[1:])
+        return torch.stack(losses, 1).view(size), torch.stack(counted, 1).view(size)
+
+
+def _check_columns(labels: Tensor, z: Tensor) -> None:
+    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex():
+        got = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+        raise TypeError(f"labels: got {got}, expected a tensor of integers")
+    n, most = z.shape[0], len(_COLUMNS)
+    fits = labels.ndim == 1 or (labels.ndim == 2 and 1 <= labels.shape[1] <= most)
+    if not fits or labels.shape[0] != n:
+        raise ValueError(
+            f"labels: got shape {shape(labels)}, expected ({n},) or ({n}, T) with T of 1 to {most}"
+        )
+    check_device("labels", labels, "z", z)
