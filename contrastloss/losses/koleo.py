@@ -1,0 +1,81 @@
+"""The Kozachenko-Leonenko regulariser."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY
+
+import torch
+from torch import Tensor
+
+from .. import ops
+from ..channel import MAX
+from .check import check_matrix, positive
+from .loss import RowLoss
+from .scores import wide
+
+__all__ = ["KoLeoLoss"]
+
+_NEAREST = (MAX(),)
+
+
+class KoLeoLoss(RowLoss, name="koleo"):
+    r"""Every row away from its nearest neighbour: an estimate of the negative entropy.
+
+    .. math:: \ell_i = -\log\bigl(\min_{j \ne i} |z_i - z_j| + \varepsilon\bigr)
+
+    The neighbour is the one of the largest score, to that precision; its distance is computed from
+    the two rows, not from the score, which has no digits left for near duplicates.
+
+    Args:
+        eps: what an exact duplicate's distance is taken for, 1e-8. It gets no gradient.
+        normalize: of unit vectors, True; False takes z as it is.
+
+    Shape:
+        z: (N, D). Loss: (), or (N,) for ``reduction='none'``. One row alone: 0. A row's gradient
+        also reaches its neighbour.
+
+    Source: Sablayrolles et al., Spreading Vectors for Similarity Search, 2019; eps: Oquab et al.,
+    DINOv2: Learning Robust Visual Features without Supervision, 2023.
+    """
+
+    eps: float = 1e-8
+    _: KW_ONLY
+    normalize: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive("eps", self.eps)
+
+    def forward(self, z: Tensor) -> Tensor:
+        check_matrix("z", z)
+        index = self._neighbours(z.detach())
+        z = wide(z)
+        if self.normalize:
+            z = z * ops.inverse_norm(z).unsqueeze(-1)
+        difference = z - z.index_select(0, index.clamp_min(0))
+        distance = torch.linalg.vector_norm(difference, dim=-1)  # at 0 its gradient is 0
+        losses = torch.where(index >= 0, -torch.log(distance + self.eps), 0.0)
+        return self.reduce(losses)
+
+    def _neighbours(self, z: Tensor) -> Tensor:
+        """The nearest other row of each, -1 for none."""
+        # |z_i - z_j|^2 is smallest where <z_i, z_j> - |z_j|^2 / 2 is largest
+        bias = None if self.normalize else -0.5 * wide(z).square().sum(-1)
+        (nearest,) = ops.pair_stats(
+            z,
+            None,
+            _NEAREST,
+            col_bias=bias,
+            cosine=self.normalize,
+            compute_dtype=z.dtype,  # under autocast as well: another neighbour is another loss
+            backend=self.backend,
+        )
+        return nearest.index
+
+    @staticmethod
+    def reference(z: Tensor, *, eps: float, normalize: bool) -> Tensor:
+        if normalize:
+            z = torch.nn.functional.normalize(z)
+        own = torch.eye(len(z), dtype=torch.bool, device=z.device)
+        distance = (z[:, None] - z).norm(dim=2).masked_fill(own, torch.inf)
+        return -torch.log(distance.amin(1) + eps)
