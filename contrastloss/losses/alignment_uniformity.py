@@ -1,0 +1,104 @@
+"""Alignment and uniformity."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import KW_ONLY
+
+import torch
+from torch import Tensor
+
+from .. import ops
+from ..channel import LSE
+from ..ops.check import check_embeddings, shape
+from ..ops.merge import log_sum_exp
+from .check import check_matrix, positive
+from .loss import Loss
+from .scores import wide
+
+__all__ = ["AlignmentUniformityLoss"]
+
+_OTHERS = (LSE(),)
+
+
+class AlignmentUniformityLoss(Loss, name="alignment_uniformity"):
+    r"""Positives near each other, and everything spread evenly.
+
+    .. math:: \ell &= \frac1N \sum_i |x_i - y_i|^\alpha + \lambda\, \frac{U(x) + U(y)}{2}
+
+        U(z) &= \log \frac{2}{N (N - 1)} \sum_{i < j} e^{-t |z_i - z_j|^2}
+
+    of unit vectors. BECLR's repulsion, with scores divided by 2, is ``t=0.25`` up to a constant.
+
+    Args:
+        alpha: 2.0, positive. Rows that are equal get no gradient.
+        t: 2.0, positive.
+        weight: lambda, 1.0; 0 for alignment alone.
+        normalize: False takes x and y as they are.
+
+    Shape:
+        x, y: (N, D). Loss: (). The uniformity of fewer than two rows is 0.
+
+    Source: Wang and Isola, Understanding Contrastive Representation Learning through Alignment and
+    Uniformity on the Hypersphere, 2020.
+    """
+
+    alpha: float = 2.0
+    t: float = 2.0
+    weight: float = 1.0
+    _: KW_ONLY
+    normalize: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("alpha", "t"):
+            positive(name, getattr(self, name))
+        if not (isinstance(self.weight, (int, float)) and 0 <= self.weight < math.inf):
+            raise ValueError(f"weight: got {self.weight!r}, expected a finite number >= 0")
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        check_matrix("x", x)
+        check_embeddings("y", y, ("x", x))
+        if y.shape != x.shape:
+            raise ValueError(f"y: got shape {shape(y)}, expected x's {shape(x)}")
+        loss = self._alignment(x, y)
+        if self.weight and x.shape[0] > 1:
+            loss = loss + 0.5 * self.weight * (self._uniformity(x) + self._uniformity(y))
+        return self.scaled(loss)
+
+    def _alignment(self, x: Tensor, y: Tensor) -> Tensor:
+        """By the difference: 2 - 2 cos has no digits left where rows are nearly equal."""
+        x, y = wide(x), wide(y)
+        if self.normalize:
+            x, y = (v * ops.inverse_norm(v).unsqueeze(-1) for v in (x, y))
+        distance = (x - y).square().sum(-1)
+        if self.alpha != 2.0:
+            apart = distance > 0
+            power = torch.where(apart, distance, 1.0).pow(0.5 * self.alpha)
+            distance = torch.where(apart, power, 0.0)
+        return distance.sum() / max(x.shape[0], 1)
+
+    def _uniformity(self, z: Tensor) -> Tensor:
+        n = z.shape[0]
+        if self.normalize:
+            (rows,) = ops.pair_stats(
+                z, None, _OTHERS, scale=2.0 * self.t, cosine=True, backend=self.backend
+            )
+            rows = rows - 2.0 * self.t
+        else:
+            bias = -self.t * wide(z).square().sum(-1)
+            # nothing is rounded under autocast: distances are differences of what is larger
+            (rows,) = ops.pair_stats(
+                z, None, _OTHERS, scale=2.0 * self.t, row_bias=bias, col_bias=bias,
+                compute_dtype=z.dtype, backend=self.backend,
+            )  # fmt: skip
+        return log_sum_exp(rows) - math.log(n) - math.log(n - 1)
+
+    @staticmethod
+    def reference(
+        x: Tensor, y: Tensor, *, alpha: float, t: float, weight: float, normalize: bool
+    ) -> Tensor:
+        if normalize:
+            x, y = (torch.nn.functional.normalize(v) for v in (x, y))
+        spread = [torch.pdist(v).square().mul(-t).exp().mean().log() for v in (x, y)]
+        return (x - y).norm(dim=1).pow(alpha).mean() + weight * (spread[0] + spread[1]) / 2
