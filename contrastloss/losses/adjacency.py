@@ -1,0 +1,164 @@
+"""Neighbours in a graph are positives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..channel import LSE
+from ..ops.check import check_device, shape
+from ..ops.merge import log_sum_exp
+from .check import check_finite, check_matrix, positive
+from .loss import ScoreLoss, softplus
+from .scores import wide
+
+__all__ = ["AdjacencyContrastiveLoss"]
+
+#: so many neighbours are looked up at a time; a row that has more of them has several turns
+_WIDTH = 16
+_CHANNELS = (LSE(),)
+
+
+class AdjacencyContrastiveLoss(ScoreLoss, name="adjacency_contrastive"):
+    r"""The rows that a graph connects attract each other, in proportion to the edges' weights.
+
+    .. math:: \ell_i = -\log\Bigl(\frac{\sum_{j \ne i} A_{ij} e^{s_{ij}}}
+        {\sum_{j \ne i} e^{s_{ij}}} + \epsilon\Bigr), \qquad s_{ij} = \cos(z_i, z_j) / \tau
+
+    A is sparse: memory is O(N D + edges), whatever the degrees. Weights of repeated entries add up;
+    those that are not positive count as no edge. They carry no gradient.
+
+    Args:
+        temperature: tau, 1.0; the paper's multiplies the scores, so it is 1 / tau.
+        self_score: the released code masks the diagonal of the scores with 0, which adds
+            :math:`e^0` to the denominator and :math:`A_{ii} e^0` to the numerator: True does so.
+            With False, self loops are left out.
+        eps: inside the logarithm, 0.0; the released code has 1e-8.
+
+    Shape:
+        z: (N, D). adjacency: a sparse (N, N) tensor, of layout CSR or, which is sorted first, COO;
+        or the tuple (crow, col) or (crow, col, values) of the three tensors of CSR, (N + 1,), (E,)
+        and (E,), with which the loss may be compiled; without values they are 1. Loss: (), or (N,)
+        for ``reduction='none'``. A row without neighbours has loss 0 and does not count.
+
+    Source: Kulatilleke et al., SCGC: Self-Supervised Contrastive Graph Clustering, 2022.
+    """
+
+    temperature: float | Tensor = 1.0
+    self_score: bool = False
+    eps: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.eps != 0:
+            positive("eps", self.eps)
+        self._floor = torch.tensor(float(self.eps), dtype=torch.float64).log().item()
+
+    def forward(self, z: Tensor, adjacency: Tensor | Sequence[Tensor]) -> Tensor:
+        check_matrix("z", z)
+        crow, col, values = _csr(adjacency, z)
+        if self.validate:
+            check_finite(z=z)
+        columns = wide(z)  # gradients of both sums, which mostly cancel, meet in fp32
+        scores = self.scores(columns, None)
+        scores.compute_dtype = self.scores(z, None).compute_dtype
+        (everything,) = scores.stats(_CHANNELS)
+        near = self._neighbours(columns, crow, col, values)
+        some = near > -torch.inf
+        if self.self_score:
+            everything = softplus(everything)
+        ratio = torch.where(some, near, 0.0) - torch.where(some, everything, 0.0)
+        if self.eps:
+            ratio = torch.logaddexp(ratio, torch.full_like(ratio, self._floor))
+        return self.reduce(-ratio, some)
+
+    def _neighbours(self, z: Tensor, crow: Tensor, col: Tensor, values: Tensor | None) -> Tensor:
+        """``log sum_j A_ij e^{s_ij}``, (N,). Rows of any degree are cut into chunks of equal width,
+        of which there are at most N + E / width: no shape depends on the degrees."""
+        n, edges = z.shape[0], col.shape[0]
+        chunks = (crow.diff() + (_WIDTH - 1)).div(_WIDTH, rounding_mode="floor")
+        ends = chunks.cumsum(0)
+        chunk = torch.arange(n + edges // _WIDTH, device=z.device)
+        row = torch.searchsorted(ends, chunk, right=True)
+        used = row < n
+        row = row.clamp_max(n - 1)
+        turn = chunk - (ends - chunks)[row]
+        place = (crow[row] + turn * _WIDTH)[:, None] + torch.arange(_WIDTH, device=z.device)
+        used = used[:, None] & (place < crow[row + 1][:, None])
+        place = torch.where(used, place, edges)  # one more, which nobody has
+        column = torch.nn.functional.pad(col, (0, 1), value=-1)[place]
+        own = column == row[:, None]
+        index = torch.where(own, -1, column)
+        scores = self.scores(z[row], z).gather(index)
+        if values is not None:
+            weight = torch.nn.functional.pad(values.detach().to(z.dtype), (0, 1))[place]
+            weight = torch.where(weight > 0, weight, 0.0).log()
+        else:
+            weight = torch.where(used, 0.0, -torch.inf).to(z.dtype)
+        if self.self_score:
+            scores = torch.where(own, 0.0, scores)
+        mass = log_sum_exp((scores + weight).mT)
+        top = torch.full((n,), -torch.inf, dtype=z.dtype, device=z.device)
+        top = top.scatter_reduce(0, row, mass.detach(), "amax")
+        top = torch.where(top > -torch.inf, top, 0.0)
+        total = torch.zeros_like(top).index_add(0, row, torch.exp(mass - top[row]))
+        some = total > 0
+        return torch.where(some, torch.where(some, total, 1.0).log() + top, -torch.inf)
+
+    @staticmethod
+    def reference(
+        z: Tensor,
+        crow: Tensor,
+        col: Tensor,
+        values: Tensor,
+        *,
+        scale: Tensor,
+        bias: Tensor,
+        self_score: bool,
+        eps: float,
+    ) -> tuple[Tensor, Tensor]:
+        """Losses, and which rows count."""
+        n = len(z)
+        row = torch.arange(n, device=z.device).repeat_interleave(crow.diff())
+        weights = z.new_zeros(n, n).index_put((row, col), values.to(z.dtype), accumulate=True)
+        s = scale * (z @ z.mT) + bias
+        s = s.fill_diagonal_(0.0 if self_score else -torch.inf)
+        if not self_score:
+            weights = weights.fill_diagonal_(0.0)
+        some = (weights > 0).any(1)
+        near = (s + weights.log())[some].logsumexp(1)
+        ratio = near - s[some].logsumexp(1)
+        if eps:
+            ratio = torch.logaddexp(ratio, torch.full_like(ratio, eps).log())
+        return torch.zeros_like(s[:, 0]).masked_scatter(some, -ratio), some
+
+
+def _csr(adjacency: Tensor | Sequence[Tensor], z: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Row pointers, columns and weights, checked."""
+    name, n = "adjacency", z.shape[0]
+    if isinstance(adjacency, Tensor):
+        if adjacency.layout not in (torch.sparse_csr, torch.sparse_coo):
+            raise TypeError(f"{name}: got layout {adjacency.layout}, expected sparse CSR or COO")
+        if adjacency.shape != (n, n):
+            raise ValueError(f"{name}: got shape {shape(adjacency)}, expected ({n}, {n})")
+        matrix = adjacency.detach()
+        matrix = matrix.to_sparse_csr() if matrix.layout == torch.sparse_coo else matrix
+        parts: Sequence[Tensor] = (matrix.crow_indices(), matrix.col_indices(), matrix.values())
+    else:
+        parts = adjacency
+    if not isinstance(parts, (tuple, list)) or len(parts) not in (2, 3):
+        got = type(parts).__name__
+        raise TypeError(f"{name}: got {got}, expected a sparse tensor, (crow, col[, values])")
+    for part, value in zip(("crow", "col", "values"), parts, strict=False):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name}: got {type(value).__name__} as {part}, expected a tensor")
+        if part != "values" and value.dtype not in (torch.int32, torch.int64):
+            raise TypeError(f"{name}: got {value.dtype} as {part}, expected int32 or int64")
+        expected = (n + 1,) if part == "crow" else parts[1].shape
+        if value.shape != expected or value.ndim != 1:
+            fits = f"({n + 1},)" if part == "crow" else "(E,)"
+            raise ValueError(f"{name}: got shape {shape(value)} as {part}, expected {fits}")
+        check_device(name, value, "z", z)
+    return parts[0].long(), parts[1].long(), parts[2] if len(parts) == 3 else None
