@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from .. import ops
 from ..memory import Snapshot
@@ -19,6 +20,8 @@ __all__ = ["MoCHiLoss"]
 
 #: numbers of gathered embeddings that are held at once
 _GATHERED = 1 << 22
+#: scores of mixtures that are held at once
+_HELD = 1 << 20
 
 
 class MoCHiLoss(MoCoLoss, name="mochi"):
@@ -35,7 +38,8 @@ class MoCHiLoss(MoCoLoss, name="mochi"):
     are added to the denominator of :class:`~contrastloss.MoCoLoss`. Embeddings are unit vectors;
     with ``normalize=False`` they are taken as they come. Mixtures are constants: no gradient flows
     through h and h' to q, to the weights, or to what was mixed. No mixture is ever formed, since
-    its score follows from those of its parts; memory is O(N (hardest + mixed + mixed_with_query)).
+    its score follows from those of its parts. Large batches are mixed some rows at a time, and again
+    in the backward pass.
     Choices and weights come from torch's global generator of the device. ``return_stats`` speaks of
     the stored keys.
 
@@ -74,22 +78,51 @@ class MoCHiLoss(MoCoLoss, name="mochi"):
         if not self.mixed + self.mixed_with_query or not held.embeddings.shape[0]:
             return negative
         x, y = wide(scores.x), wide(held.embeddings).detach()
+        n, scale = x.shape[0], scores.inverse_temperature
+        scale = scale if scores.row_scale is None else scores.row_scale[:, None]
+        rows = max(1, _HELD // (2 * self.mixed + self.mixed_with_query))
+
+        def of(x: Tensor, scale: Tensor | float, ids: Tensor | None) -> Tensor:
+            logits = scale * self._logits(x, y, selection(held, ids), scores.compute_dtype)
+            return log_sum_exp((logits if scores.bias is None else logits + scores.bias).mT)
+
+        if n <= rows:
+            mixed = of(x, scale, ids)
+        else:  # of some rows at a time; what is held of them the backward pass finds again
+            parts = [slice(start, start + rows) for start in range(0, n, rows)]
+            own = isinstance(scale, Tensor) and scale.ndim > 0
+            mixed = torch.cat([
+                checkpoint(
+                    of,
+                    x[part],
+                    scale[part] if own else scale,  # type: ignore[index]
+                    None if ids is None else ids[part],
+                    use_reentrant=False,
+                )
+                for part in parts
+            ])  # fmt: skip
+        return log_sum_exp(torch.stack([negative, mixed]))
+
+    def _logits(
+        self,
+        x: Tensor,
+        y: Tensor,
+        stored: tuple[int, dict[str, Tensor], dict[str, Tensor]],
+        compute_dtype: torch.dtype,
+    ) -> Tensor:
+        """The mixtures' scores before the temperature, (N, S); -inf of a query without keys."""
         options: dict[str, Any] = {
             "cosine": self.normalize,
-            "compute_dtype": scores.compute_dtype,
+            "compute_dtype": compute_dtype,
             "backend": self.backend,
         }
         with torch.no_grad():
-            chosen, weights = self._choose(x, y, selection(held, ids), options)
+            chosen, weights = self._choose(x, y, stored, options)
         scored = ops.gather_scores(x, y, chosen, **options)
-        some = chosen[:, :1] >= 0  # a query without keys has no mixtures
+        some = chosen[:, :1] >= 0
         scored = torch.where(some, scored, 0.0)
         logits = self._mix(x, y, chosen, scored, weights.to(scored.dtype))
-        scale = scores.inverse_temperature
-        logits = logits * (scale if scores.row_scale is None else scores.row_scale[:, None])
-        logits = logits if scores.bias is None else logits + scores.bias
-        logits = torch.where(some, logits, -torch.inf)
-        return log_sum_exp(torch.cat([negative[None], logits.mT]))
+        return torch.where(some, logits, -torch.inf)
 
     def _choose(
         self,

@@ -53,11 +53,7 @@ class SmoothRankLoss(RowLoss):
         with torch.autocast(z.device.type, enabled=False):
             unit = z * ops.inverse_norm(z).unsqueeze(-1)
             losses = [checkpoint(self._part, unit, q, index[q], use_reentrant=False) for q in parts]
-        counted = (index >= 0).any(-1)
-        rows = torch.where(counted, torch.cat(losses), 0.0)
-        if self.reduction != "mean":
-            return self.reduce(rows)
-        return rows.sum() / counted.sum().clamp_min(1)
+        return self.reduce(torch.cat(losses), (index >= 0).any(-1))
 
     def _positives(self, z: Tensor, labels: Tensor) -> Tensor:
         """Their columns, (N, K), padded with -1."""

@@ -77,6 +77,12 @@ class TopKCrossEntropyLoss(NetworkLoss, name="topk_cross_entropy"):
         return self.reduce(-found)
 
     @staticmethod
+    def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Inputs for ``forward``, for :mod:`contrastloss.testing`."""
+        x = torch.randn(n, d, generator=generator, dtype=torch.float64)
+        return x, torch.randint(0, d, (n,), generator=generator)
+
+    @staticmethod
     def reference(
         x: Tensor,
         target: Tensor,

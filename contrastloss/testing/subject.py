@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..losses import PairLoss, ScoreLoss, TwoViewLoss
+from ..losses import Loss, PairLoss, ScoreLoss, TwoViewLoss
 
 TEMPERATURES = (1.0, 0.1, 0.05, 0.02, 0.01)
 
@@ -44,10 +44,10 @@ class Subject:
         return [v.to(self.device, dtype if v.is_floating_point() else v.dtype) for v in values]
 
 
-def example(cls: type[ScoreLoss], n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+def example(cls: type[Loss], n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
     """Inputs for ``cls.forward`` in fp64: its static method ``example(n, d, generator)`` or, by the
     names of its required parameters, two views (x, y), also with a queue or with candidates
-    (x, y, index), or classes (z, labels).
+    (x, y, index), classes (z, labels), rows of d scores (x, target), or three views of (N, D).
 
     A positive's cosine is about that of the hardest negative, so that the loss lies between 0.1 and
     log N at every temperature: where it saturates, a test of accuracy tests nothing.
@@ -78,9 +78,15 @@ def example(cls: type[ScoreLoss], n: int, d: int, generator: torch.Generator) ->
         cosine = min(0.95, 1.7 * cosine)  # every positive counts, not the best one
         z = math.sqrt(cosine) * normal(max(n, 1))[labels] + math.sqrt(1 - cosine) * normal(n)
         return length * z, labels
+    if names == ["self", "x", "target"]:
+        order = torch.rand(n, d, generator=generator).argsort(1)
+        return order / d + torch.randn(n, d, generator=generator, dtype=torch.float64), order
+    if names == ["self", "views"]:
+        z = normal(n)
+        return (torch.stack([z + 0.7 * normal(n) for _ in range(3)]),)
     raise TypeError(
         f"{cls.__name__}: forward takes {names[1:]}, expected (x, y), (x, y, index), (z, labels), "
-        "(query, key, queue) or a static method example(n, d, generator)"
+        "(query, key, queue), (x, target), (views) or a static method example(n, d, generator)"
     )
 
 

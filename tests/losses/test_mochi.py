@@ -6,6 +6,7 @@ from properties import close, every_check, gradients, queue_for, rows_of, tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from contrastloss import EmbeddingQueue, MoCHiLoss, MoCoLoss, ops
+from contrastloss.losses import mochi
 from contrastloss.testing import Subject
 from contrastloss.testing.checks import check_gradients, check_low_precision
 
@@ -205,3 +206,20 @@ def test_no_mixture_is_formed(device):
     with Largest() as largest:
         MoCHiLoss(hardest=100, mixed=mixed)(query, query.detach(), queue).backward()
     assert largest.elements <= 1 << 22 < n * d * mixed
+
+
+@pytest.mark.parametrize("per_row", [False, True])
+def test_in_parts_it_is_the_whole(monkeypatch, device, backend, per_row):
+    """Chunks of rows, recomputed in the backward pass, draw the same numbers."""
+    query, key = (torch.randn(9, 6, device=device).double() for _ in range(2))
+    queue = torch.randn(20, 6, device=device).double()
+    temperature = torch.linspace(0.2, 0.5, 9, device=device).double() if per_row else 0.2
+    found = []
+    for held in (mochi._HELD, 40):
+        monkeypatch.setattr(mochi, "_HELD", held)
+        leaf = query.clone().requires_grad_()
+        loss = Drawn(temperature=temperature, reduction="none", backend=backend)
+        rows = loss(leaf, key, queue)
+        found.append((rows, gradients(rows.sum(), leaf)[0]))
+    for whole, parts in zip(*found, strict=True):
+        close(parts, whole)
