@@ -22,6 +22,8 @@ ARROWS = {
     "memory": {"ops", "distributed"},
     "losses": {"memory", "ops", "distributed", "sorting", "channel"},
     "mining": {"ops", "channel"},
+    "mixing": {"ops", "channel"},
+    "decoding": {"ops", "channel"},
     "sorting": {"ops"},
     "functional": {"losses"},
     "demo": {"losses", "functional", "backends"},

@@ -38,10 +38,9 @@ class MoCHiLoss(MoCoLoss, name="mochi"):
     are added to the denominator of :class:`~contrastloss.MoCoLoss`. Embeddings are unit vectors;
     with ``normalize=False`` they are taken as they come. Mixtures are constants: no gradient flows
     through h and h' to q, to the weights, or to what was mixed. No mixture is ever formed, since
-    its score follows from those of its parts. Large batches are mixed some rows at a time, and again
-    in the backward pass.
-    Choices and weights come from torch's global generator of the device. ``return_stats`` speaks of
-    the stored keys.
+    its score follows from those of its parts. Large batches are mixed some rows at a time, and
+    again in the backward pass. Choices and weights come from torch's
+    global generator of the device. ``return_stats`` speaks of the stored keys.
 
     Args:
         temperature: tau, 0.2.
