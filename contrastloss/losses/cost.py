@@ -1,0 +1,131 @@
+"""CoST: trends against a queue, seasons in the frequency domain."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import KW_ONLY
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from .. import ops
+from ..channel import LSE
+from ..memory import EmbeddingQueue
+from .check import check_pair, check_stored
+from .hierarchical import between, check_series, dense_between
+from .loss import ScoreLoss, softplus
+from .moco import MoCoLoss
+from .scores import Scores, wide
+from .stored import held_by, over_stored, stored
+
+__all__ = ["CoSTLoss"]
+
+STORED = stored(LSE())
+
+
+class CoSTLoss(ScoreLoss, name="cost"):
+    r"""MoCo of trend representations, and NT-Xent of the spectra of seasonal ones.
+
+    .. math:: \ell_i = \text{MoCo}_i(q, k) + \tfrac12\, \text{weight}\; \frac1F \sum_f \left(
+        \text{NT-Xent}_i(|X_f|, |Y_f|) + \text{NT-Xent}_i(\arg X_f, \arg Y_f)\right)
+
+    in which :math:`X_f` and :math:`Y_f` are the real Fourier transforms over time of x and y, of
+    unit vectors at every time. Amplitudes and phases meet in plain products without temperature,
+    each frequency among all series. The released code adds 1e-6 to the parts of the spectra; here a
+    vanishing one has amplitude and phase 0, without gradient.
+
+    Args:
+        weight: of the seasonal terms, 0.0005 as in the released code.
+        temperature: tau of the trend term, 0.07.
+        normalize: scores of the trend term are cosines, and x and y unit vectors at every time.
+
+    Shape:
+        query, key: (B, D), the trends of two views at one time. queue: an EmbeddingQueue of earlier
+        keys, which gets no gradient, or a tensor (K, D). x_seasonal, y_seasonal: (B, T, E). Loss:
+        (), or (B,) for ``reduction='none'``.
+
+    Source: Woo et al., CoST: Contrastive Learning of Disentangled Seasonal-Trend Representations
+    for Time Series Forecasting, 2022.
+    """
+
+    weight: float = 0.0005
+    _: KW_ONLY
+    temperature: float | Tensor = 0.07
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.weight, (int, float)) or not self.weight >= 0:
+            raise ValueError(f"weight: got {self.weight!r}, expected a number >= 0")
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        queue: EmbeddingQueue | Tensor,
+        x_seasonal: Tensor,
+        y_seasonal: Tensor,
+    ) -> Tensor:
+        check_pair(self, query, key, None, None, ("query", "key"))
+        check_stored(self, "queue", queue, ("query", query), None)
+        check_series(self, ("x_seasonal", "y_seasonal"), x_seasonal, y_seasonal)
+        if len(x_seasonal) != len(query):
+            got, want = len(x_seasonal), len(query)
+            raise ValueError(f"x_seasonal: got {got} series, expected {want}, as query has rows")
+        scores = self.scores(query, key)
+        (negative,) = over_stored(scores, STORED, held_by(queue))
+        trend = softplus(negative - scores.aligned())
+        x, y = (_spectrum(v, self.normalize) for v in (x_seasonal, y_seasonal))
+        seasonal = between(self._products, x[0], y[0]) + between(self._products, x[1], y[1])
+        return self.reduce(trend + 0.5 * self.weight * seasonal.mean(0))
+
+    def _products(self, x: Tensor, y: Tensor | None) -> Scores:
+        return Scores(x, y, scale=1.0, normalize=False, backend=self.backend)
+
+    @staticmethod
+    def reference(
+        query: Tensor,
+        key: Tensor,
+        queue: Tensor,
+        x_seasonal: Tensor,
+        y_seasonal: Tensor,
+        *,
+        scale: Tensor,
+        bias: Tensor,
+        weight: float,
+    ) -> Tensor:
+        x, y = (torch.fft.rfft(v, dim=1).movedim(1, 0) for v in (x_seasonal, y_seasonal))
+        seasonal = dense_between(x.abs(), y.abs(), 1.0) + dense_between(x.angle(), y.angle(), 1.0)
+        trend = MoCoLoss.reference(query, key, queue, scale=scale, bias=bias)
+        return trend + weight / 2 * seasonal.mean(0)
+
+    @staticmethod
+    def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """A queue, and five times of seasons of four features."""
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+        cosine = min(0.9, math.sqrt(2 * math.log(2 * n + 2) / d))
+        query, other = normalize(normal(2, n, d), dim=-1)
+        key = cosine * query + math.sqrt(1 - cosine**2) * other
+        x = normal(n, 5, 4)
+        return query, 1.5 * key, normal(2 * n + 3, d), x, x + 0.3 * normal(n, 5, 4)
+
+
+def _spectrum(x: Tensor, unit: bool) -> tuple[Tensor, Tensor]:
+    """Amplitudes and phases, (F, B, E), of the Fourier transform over time; both are 0 where there
+    is nothing but rounding."""
+    x = wide(x)
+    if unit:
+        x = x * ops.inverse_norm(x).unsqueeze(-1)
+    if not x.shape[0]:  # which not every transform takes
+        return (empty := x[:, : x.shape[1] // 2 + 1].movedim(1, 0)), empty
+    found = torch.fft.rfft(x, dim=1).movedim(1, 0)
+    real, imaginary = found.real, found.imag + 0.0  # -0 would turn the phase pi into -pi
+    floor = x.shape[1] * torch.finfo(x.dtype).eps * x.detach().abs().amax(1)
+    some = real.detach().square() + imaginary.detach().square() > floor.square()
+    real = torch.where(some, real, 1.0)
+    imaginary = torch.where(some, imaginary, 0.0)
+    amplitude = (real.square() + imaginary.square()).sqrt()
+    return torch.where(some, amplitude, 0.0), torch.atan2(imaginary, real)

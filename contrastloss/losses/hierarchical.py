@@ -1,0 +1,125 @@
+"""The hierarchical contrast of time series of TS2Vec."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import KW_ONLY
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ..channel import LSE, SUM, differs, same
+from ..ops.check import check_device, check_embeddings, shape
+from .base import INSTANCE
+from .check import check_finite
+from .loss import ScoreLoss, softplus
+from .scores import Scores
+
+__all__ = ["HierarchicalContrastiveLoss", "between", "check_series", "dense_between"]
+
+CHANNELS = (LSE(pairs=(differs(INSTANCE),)), SUM("id", pairs=(same(INSTANCE),)))
+
+
+class HierarchicalContrastiveLoss(ScoreLoss, name="hierarchical_contrastive"):
+    r"""NT-Xent between series at each time and between times of each series, at every scale.
+
+    With ``NT-Xent`` over both views of all series at one time (instance), and over both views of
+    one series at all times (temporal),
+
+    .. math:: \ell_i = \frac1L \sum_{k=0}^{L-1} \left(\alpha\, \text{instance}_i(x^k, y^k) +
+        (1 - \alpha)\, \text{temporal}_i(x^k, y^k)\right)
+
+    means over times and both views, where :math:`x^0 = x` and :math:`x^{k+1}` has the largest of
+    every two neighbouring times, an odd last one left out, until one time is left. There the
+    temporal term is 0.
+
+    Args:
+        alpha: weight of the instance term, 0.5.
+        temperature: divides the scores; 1.0.
+        normalize: False: scores are plain products. True: cosines of what was pooled.
+
+    Shape:
+        x, y: (B, T, D), two views of B series. Loss: (), or (B,) for ``reduction='none'``. One
+        series alone has no instance term.
+
+    Source: Yue et al., TS2Vec: Towards Universal Representation of Time Series, 2022.
+    """
+
+    alpha: float = 0.5
+    _: KW_ONLY
+    temperature: float | Tensor = 1.0
+    normalize: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.alpha, (int, float)) or not 0 <= self.alpha <= 1:
+            raise ValueError(f"alpha: got {self.alpha!r}, expected a number between 0 and 1")
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        check_series(self, ("x", "y"), x, y)
+        levels = []
+        while True:
+            level = self.alpha * between(self.scores, x.movedim(1, 0), y.movedim(1, 0)).mean(0)
+            if x.shape[1] > 1 and self.alpha < 1:
+                level = level + (1 - self.alpha) * between(self.scores, x, y).mean(1)
+            levels.append(level)
+            if x.shape[1] == 1:
+                return self.reduce(torch.stack(levels).mean(0))
+            x, y = _halved(x), _halved(y)
+
+    @staticmethod
+    def reference(x: Tensor, y: Tensor, *, scale: Tensor, bias: Tensor, alpha: float) -> Tensor:
+        levels = []
+        while x.shape[1]:
+            rows = alpha * dense_between(x.movedim(1, 0), y.movedim(1, 0), scale).mean(0)
+            levels.append(rows + (1 - alpha) * dense_between(x, y, scale).mean(1))
+            half = x.shape[1] // 2
+            x, y = (torch.maximum(v[:, : 2 * half : 2], v[:, 1 : 2 * half : 2]) for v in (x, y))
+        return torch.stack(levels).mean(0)
+
+    @staticmethod
+    def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Three times, at each a direction per series, in both views."""
+        cosine = min(0.9, math.sqrt(math.log(2 * n + 2) / d))
+        x = normalize(torch.randn(3, n, 3, d, generator=generator, dtype=torch.float64), dim=-1)
+        x, y = math.sqrt(cosine) * x[0] + math.sqrt(1 - cosine) * x[1:]
+        return x, y
+
+
+def between(score: Callable[..., Scores], x: Tensor, y: Tensor) -> Tensor:
+    """NT-Xent of the rows of x and y, (..., N, D), within each leading place: the mean of both
+    views, (..., N). ``score`` makes the scores of rows against themselves."""
+    n = x.shape[-2]
+    instance = torch.arange(2 * n, device=x.device) % max(n, 1)
+    negative, positive = score(torch.cat([x, y], -2), None).stats(CHANNELS, {INSTANCE: instance})
+    return softplus(negative - positive).unflatten(-1, (2, n)).mean(-2)
+
+
+def dense_between(x: Tensor, y: Tensor, scale: Tensor | float) -> Tensor:
+    n, both = x.shape[-2], torch.cat([x, y], -2)
+    own = torch.eye(2 * n, dtype=torch.bool, device=x.device)
+    s = (scale * (both @ both.mT)).masked_fill(own, -torch.inf)
+    positive = (scale * (x * y).sum(-1)).repeat(*[1] * (x.ndim - 2), 2)
+    return (s.logsumexp(-1) - positive).unflatten(-1, (2, n)).mean(-2)
+
+
+def check_series(loss: ScoreLoss, names: tuple[str, str], x: Tensor, y: Tensor) -> None:
+    """Two tensors (B, T, D) of equal shape, with at least one time."""
+    row, col = names
+    check_embeddings(row, x)
+    if x.ndim != 3 or not x.shape[1] or not x.shape[2]:
+        raise ValueError(f"{row}: got shape {shape(x)}, expected (B, T, D) with T, D >= 1")
+    check_embeddings(col, y, (row, x))
+    check_device(col, y, row, x)
+    if y.shape != x.shape:
+        raise ValueError(f"{col}: got shape {shape(y)}, expected {row}'s {shape(x)}")
+    if loss.validate:
+        check_finite(**{row: x, col: y})
+
+
+def _halved(x: Tensor) -> Tensor:
+    """The larger of every two neighbouring times."""
+    times = x.shape[1] // 2 * 2
+    return torch.maximum(x[:, :times:2], x[:, 1:times:2])
