@@ -1,0 +1,96 @@
+"""Supervised contrast of images and texts in one embedding."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import ops
+from ..memory import EmbeddingQueue
+from .check import check_pair
+from .scores import wide
+from .supcon import SupConLoss
+
+__all__ = ["PooledSupConLoss"]
+
+
+class PooledSupConLoss(SupConLoss, name="pooled_supcon"):
+    r"""SupCon on instances whose embedding is a weighted sum of their image's and their text's,
+
+    .. math:: z_i = \operatorname{unit}\bigl(w \operatorname{unit}(\text{image}_i) +
+        (1 - w) \operatorname{unit}(\text{text}_i)\bigr);
+
+    the loss of z is that of :class:`SupConLoss`.
+
+    Args:
+        temperature: tau, 0.1.
+        variant: ``'out'`` or ``'in'``, as of SupCon.
+        image_weight: w, 0.3.
+        normalize: False takes images and texts as they come; the sum is a unit vector always.
+
+    Shape:
+        image, text: (N, D). labels: (N,), integers. memory, ids: as of SupCon; the queue holds z.
+        Loss: (), or (N,) for ``reduction='none'``.
+
+    Source: Arora et al., Linking Representations with Multimodal Contrastive Learning, 2023
+    (CLIPPINGS).
+    """
+
+    _: KW_ONLY
+    image_weight: float = 0.3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        weight = self.image_weight
+        if not isinstance(weight, (int, float)) or not 0 <= weight <= 1:
+            raise ValueError(f"image_weight: got {weight!r}, expected a number from 0 to 1")
+
+    def forward(  # type: ignore[override]
+        self,
+        image: Tensor,
+        text: Tensor,
+        labels: Tensor,
+        *,
+        memory: EmbeddingQueue | None = None,
+        ids: Tensor | None = None,
+        logit_scale: Tensor | float | None = None,
+        logit_bias: Tensor | float | None = None,
+    ) -> Any:
+        check_pair(self, image, text, logit_scale, logit_bias, ("image", "text"))
+        sides = [wide(image), wide(text)]
+        if self.normalize:
+            sides = [v * ops.inverse_norm(v).unsqueeze(1) for v in sides]
+        z = self.image_weight * sides[0] + (1 - self.image_weight) * sides[1]
+        return super().forward(
+            z * ops.inverse_norm(z).unsqueeze(1),
+            labels,
+            memory=memory,
+            ids=ids,
+            logit_scale=logit_scale,
+            logit_bias=logit_bias,
+        )
+
+    @staticmethod
+    def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        labels = torch.randint(0, max(n // 4, 1), (n,), generator=generator)
+        centre, *noise = (torch.randn(n, d, generator=generator).double() for _ in range(3))
+        image, text = (centre[labels] + 0.9 * v for v in noise)
+        return image, 2 * text, labels
+
+    @staticmethod
+    def reference(  # type: ignore[override]
+        image: Tensor,
+        text: Tensor,
+        labels: Tensor,
+        *,
+        scale: Tensor,
+        bias: Tensor,
+        variant: str,
+        image_weight: float,
+    ) -> tuple[Tensor, Tensor]:
+        """Losses, and which rows the mean counts."""
+        z = torch.nn.functional.normalize(image_weight * image + (1 - image_weight) * text)
+        return SupConLoss.reference(z, labels, scale=scale, bias=bias, variant=variant)
