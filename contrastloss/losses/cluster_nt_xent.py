@@ -1,0 +1,128 @@
+"""NT-Xent whose negatives are chosen by clusters."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import KW_ONLY
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from ..channel import LSE, MAX, Test, differs, same
+from ..memory import check_integers
+from .base import INSTANCE, TwoViewLoss, softplus
+from .check import check_pair
+from .scores import Scores
+
+__all__ = ["ClusterNTXentLoss"]
+
+CLUSTER, VIEW = "cluster", "view"
+
+
+class ClusterNTXentLoss(TwoViewLoss, name="cluster_nt_xent"):
+    r"""NT-Xent with negatives of other clusters only, or of the own cluster only.
+
+    .. math:: \ell_i = -\log \frac{e^{s_{ip}}}{e^{s_{ip}} + \sum_{j \in N_i} e^{s_{ij}}},
+        \qquad s_{ij} = \cos(z_i, z_j) / \tau
+
+    for every row i of ``z = [x; y]``, p the other view of its instance. :math:`N_i` holds the rows
+    of other instances whose cluster is another one (``'other'``: G-SimCLR, whose batches are free
+    of false negatives) or the same (``'own'``: MCL, in which what an earlier stage has learned does
+    not tell a pair apart). A row without negatives costs 0 and counts; the mean is over 2N.
+
+    Args:
+        temperature: tau, 0.1.
+        against: ``'other'`` or ``'own'``, the clusters of the negatives.
+        across: negatives are rows of the other view only: x against y and y against x, CLIP's two
+            directions.
+        return_stats: of the rows that have a negative.
+
+    Shape:
+        x, y: (N, D). clusters: (N,), integers; on several ranks, this rank's. Loss: (), or (2N,)
+        for ``reduction='none'``, x's rows first.
+
+    Source: Chakraborty et al., G-SimCLR: Self-Supervised Contrastive Learning with Guided
+    Projection via Pseudo Labelling, 2020; Zhang et al., Learning the Unlearned: Mitigating Feature
+    Suppression in Contrastive Learning, 2024.
+    """
+
+    temperature: float | Tensor = 0.1
+    _: KW_ONLY
+    against: Literal["other", "own"] = "other"
+    across: bool = False
+
+    _TESTS: ClassVar[dict[str, Test]] = {"other": differs(CLUSTER), "own": same(CLUSTER)}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.against not in self._TESTS:
+            raise ValueError(f"against: got {self.against!r}, expected 'other' or 'own'")
+        pairs: tuple[Test, ...] = (differs(INSTANCE), self._TESTS[self.against])
+        pairs += (differs(VIEW),) if self.across else ()
+        self.channels = (LSE(pairs=pairs),)  # type: ignore[misc]
+        self.extra = (MAX(pairs=pairs), LSE())  # type: ignore[misc]
+
+    def forward(  # type: ignore[override]
+        self,
+        x: Tensor,
+        y: Tensor,
+        clusters: Tensor,
+        *,
+        logit_scale: Tensor | float | None = None,
+        logit_bias: Tensor | float | None = None,
+    ) -> Any:
+        check_pair(self, x, y, logit_scale, logit_bias)
+        n = x.shape[0]
+        check_integers("clusters", clusters, n, x)
+        scores = self.scores(torch.cat([x, y]), None, logit_scale, logit_bias, copies=2)
+        position = torch.arange(2 * n, device=x.device)
+        rows = {
+            INSTANCE: scores.distinct(position % max(n, 1)),
+            CLUSTER: clusters.repeat(2),
+        }
+        if self.across:
+            rows[VIEW] = position // max(n, 1)
+        return self.evaluate(scores, rows)
+
+    def combine(self, negative: Tensor, positive: Tensor, scores: Scores) -> Tensor:
+        return softplus(negative - positive)
+
+    def statistics(
+        self,
+        extra: Any,
+        positive: Tensor,
+        best_positive: Tensor | None,
+        counted: Tensor | None,
+    ) -> dict[str, Tensor]:
+        return super().statistics(extra, positive, best_positive, extra[0] > -torch.inf)
+
+    @staticmethod
+    def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """A positive is about as near as the nearest negative."""
+        x, other = torch.randn(2, n, d, generator=generator).double()
+        cosine = min(0.8, math.sqrt(2 * math.log(n + 2) / d))
+        y = cosine * x + math.sqrt(1 - cosine**2) * other
+        return x, 2 * y, torch.randint(0, 3, (n,), generator=generator)
+
+    @staticmethod
+    def reference(
+        x: Tensor,
+        y: Tensor,
+        clusters: Tensor,
+        *,
+        scale: Tensor,
+        bias: Tensor,
+        against: str,
+        across: bool,
+    ) -> Tensor:
+        z, n = torch.cat([x, y]), len(x)
+        s, i = scale * (z @ z.mT) + bias, torch.arange(2 * n, device=x.device)
+        label = clusters.repeat(2)
+        kept = (label[:, None] == label) == (against == "own")
+        kept &= i[:, None] % n != i % n
+        if across:
+            kept &= i[:, None] // n != i // n
+        positive = s[i, i.roll(n)]
+        kept[i, i.roll(n)] = True
+        return s.masked_fill(~kept, -torch.inf).logsumexp(1) - positive
