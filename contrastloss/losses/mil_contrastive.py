@@ -1,0 +1,180 @@
+"""Multiple instances: contrast over two modalities between the snippets that score highest."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..channel import LSE, col_weight
+from ..ops.check import check_device, check_embeddings, shape
+from .check import check_finite
+from .loss import ScoreLoss, softplus
+from .scores import wide
+
+__all__ = ["MILContrastiveLoss"]
+
+_BACKGROUND, _NORMAL = "background", "normal"
+_CHANNELS = tuple(LSE(weight=(col_weight(name),)) for name in (_BACKGROUND, _NORMAL))
+
+
+class MILContrastiveLoss(ScoreLoss, name="mil_contrastive"):
+    r"""What is abnormal in a bag looks alike to two modalities, and unlike everything normal.
+
+    Of bag b, of length :math:`T_b`, every modality selects the :math:`k_b = \lfloor T_b /
+    \text{divisor} \rfloor + 1` snippets that it scores highest and the k_b that it scores lowest.
+    With :math:`\bar x_b`, :math:`\bar y_b` the means of the highest ones, a positive bag has
+
+    .. math:: \ell_b = \sum_{V \in \{\text{background}, \text{normal}\}}
+        -\log \frac{e^{s(\bar x_b, \bar y_b)}}
+        {e^{s(\bar x_b, \bar y_b)} + \sum_{v \in V_y} e^{s(\bar x_b, v)}}
+        -\log \frac{e^{s(\bar y_b, \bar x_b)}}
+        {e^{s(\bar y_b, \bar x_b)} + \sum_{v \in V_x} e^{s(\bar y_b, v)}}
+
+    where the background holds the lowest snippets of all bags, and normal ones are the highest of
+    the bags that are not positive; :math:`s = \cos / \tau`. A denominator without negatives
+    contributes 0. The released code repeats a bag's query k_b times, so that longer bags count
+    more; here every positive bag counts once.
+
+    Args:
+        temperature: tau, 0.1.
+        divisor: 16.
+
+    Shape:
+        x, y: (B, T, D), the two modalities' snippets. scores_x, scores_y: (B, T), each modality's
+        own scores, which get no gradient. labels: (B,), bool or integers, positive bags are not 0.
+        lengths: (B,), integers; None: T, later snippets are padding. Loss: (), or (B,) for
+        ``reduction='none'``. Bags that are not positive, or empty, have loss 0 and do not count.
+
+    Source: Yu et al., Modality-Aware Contrastive Instance Learning with Self-Distillation for
+    Weakly-Supervised Audio-Visual Violence Detection, 2022.
+    """
+
+    temperature: float | Tensor = 0.1
+    divisor: int = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.divisor, int) or self.divisor < 1:
+            raise ValueError(f"divisor: got {self.divisor!r}, expected a positive integer")
+
+    def forward(
+        self,
+        x: Tensor,
+        y: Tensor,
+        scores_x: Tensor,
+        scores_y: Tensor,
+        labels: Tensor,
+        lengths: Tensor | None = None,
+    ) -> Tensor:
+        _check(x, y, scores_x, scores_y, labels, lengths)
+        if self.validate:
+            check_finite(x=x, y=y)
+        bags, steps, d = x.shape
+        if lengths is None:
+            lengths = torch.full((bags,), steps, device=x.device)
+        lengths = lengths.clamp(0, steps)
+        count = torch.minimum(lengths // self.divisor + 1, lengths)[:, None]
+        most = min(steps, steps // self.divisor + 1)
+        used = torch.arange(most, device=x.device) < count
+        padding = torch.arange(steps, device=x.device) >= lengths[:, None]
+        positive = labels != 0
+        kept = {_BACKGROUND: used, _NORMAL: used & ~positive[:, None]}
+        no = torch.zeros_like(used)
+        cols = {
+            name: torch.where(torch.cat(sides).flatten(), 0.0, -torch.inf)
+            for name, sides in (
+                (_BACKGROUND, [kept[_BACKGROUND], no]),
+                (_NORMAL, [no, kept[_NORMAL]]),
+            )
+        }
+        means, negatives = [], []
+        for z, scores in ((x, scores_x), (y, scores_y)):
+            high, low = _extremes(wide(z), scores.detach(), padding, most)
+            high = torch.where(used[..., None], high, 0.0)
+            means.append(high.sum(1) / count.clamp_min(1))
+            negatives.append(torch.cat([low, high]).view(-1, d))
+        losses = torch.zeros_like(means[0][:, 0])
+        for query, key, others in (
+            (means[0], means[1], negatives[1]),
+            (means[1], means[0], negatives[0]),
+        ):
+            own = self.scores(query, key).aligned()
+            for negative in self.scores(query, others).stats(_CHANNELS, cols=cols):
+                losses = losses + softplus(negative - own)
+        return self.reduce(losses, positive & (lengths > 0))
+
+    @staticmethod
+    def reference(
+        x: Tensor,
+        y: Tensor,
+        scores_x: Tensor,
+        scores_y: Tensor,
+        labels: Tensor,
+        lengths: Tensor,
+        *,
+        scale: float,
+        bias: float,
+        divisor: int,
+        normalize: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Losses, and which bags count; of embeddings as they are."""
+        mean, low, normal = ([[], []] for _ in range(3))  # type: ignore[var-annotated]
+        for b, length in enumerate(lengths.tolist()):
+            k = min(length // divisor + 1, length)
+            for side, (z, scores) in enumerate(((x, scores_x), (y, scores_y))):
+                order = scores[b, :length].argsort(descending=True)
+                mean[side].append(z[b, order[:k]].sum(0) / max(k, 1))
+                low[side].append(z[b, order[length - k :]])
+                normal[side].append(z[b, order[: 0 if labels[b] else k]])
+        unit = torch.nn.functional.normalize if normalize else lambda v: v
+        losses = torch.zeros_like(x[:, 0, 0])
+        for a, b in ((0, 1), (1, 0)):
+            query, key = (unit(torch.stack(mean[side])) for side in (a, b))
+            own = scale * (query * key).sum(1, keepdim=True) + bias
+            for columns in (low[b], normal[b]):
+                s = scale * (query @ unit(torch.cat(columns)).mT) + bias
+                losses = losses + (torch.cat([own, s], 1).logsumexp(1) - own[:, 0])
+        counted = (labels != 0) & (lengths > 0)
+        return torch.where(counted, losses, 0.0), counted
+
+
+def _extremes(z: Tensor, scores: Tensor, padding: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The snippets of the k highest and of the k lowest scores, (B, k, D)."""
+    found = []
+    for largest in (True, False):
+        ranked = scores.masked_fill(padding, -torch.inf if largest else torch.inf)
+        index = ranked.topk(k, dim=1, largest=largest).indices
+        found.append(z.gather(1, index[..., None].expand(-1, -1, z.shape[2])))
+    return found[0], found[1]
+
+
+def _check(
+    x: Tensor,
+    y: Tensor,
+    scores_x: Tensor,
+    scores_y: Tensor,
+    labels: Tensor,
+    lengths: Tensor | None,
+) -> None:
+    check_embeddings("x", x)
+    if x.ndim != 3 or not x.shape[1] * x.shape[2]:
+        raise ValueError(f"x: got shape {shape(x)}, expected (B, T, D) with T >= 1 and D >= 1")
+    check_embeddings("y", y, ("x", x))
+    if y.shape != x.shape:
+        raise ValueError(f"y: got shape {shape(y)}, expected x's {shape(x)}")
+    for name, value, wanted in (
+        ("scores_x", scores_x, x.shape[:2]),
+        ("scores_y", scores_y, x.shape[:2]),
+        ("labels", labels, x.shape[:1]),
+        ("lengths", lengths, x.shape[:1]),
+    ):
+        if value is None:
+            continue
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name}: got {type(value).__name__}, expected a tensor")
+        if value.is_floating_point() != name.startswith("scores"):
+            kind = "a floating dtype" if name.startswith("scores") else "bool or integers"
+            raise TypeError(f"{name}: got dtype {value.dtype}, expected {kind}")
+        if value.shape != wanted:
+            raise ValueError(f"{name}: got shape {shape(value)}, expected {tuple(wanted)}")
+        check_device(name, value, "x", x)

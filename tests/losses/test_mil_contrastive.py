@@ -1,0 +1,124 @@
+from math import e, log1p, sqrt
+
+import pytest
+import torch
+from order import PROPERTIES, Case, copies, options, reductions
+from order import reference as reference_check
+from properties import close, gradients, tensor
+
+from contrastloss import MILContrastiveLoss
+from contrastloss.functional import mil_contrastive
+from contrastloss.testing.subject import assert_same
+
+
+class Bags(MILContrastiveLoss):
+    """Scores are ranks, so that they need no gradient."""
+
+    def forward(self, x, y, ranks_x, ranks_y, labels, lengths):
+        return super().forward(x, y, ranks_x.double(), ranks_y.double(), labels, lengths)
+
+
+class BagCase(Case):
+    def dense(self, *inputs):
+        loss = self.loss()
+        rows, _ = loss.reference(
+            *inputs, scale=1 / loss.temperature, bias=0.0, divisor=loss.divisor,
+            normalize=loss.normalize,
+        )  # fmt: skip
+        return loss.loss_scale * rows
+
+
+def bags(n, generator):
+    """Up to 9 snippets of each bag; abnormal ones look alike to both modalities."""
+    shared, *noise = torch.randn(3, n, 9, 5, generator=generator).double()
+    ranks = [torch.rand(n, 9, generator=generator).argsort(1) for _ in range(2)]
+    labels, lengths = torch.arange(n) % 3, torch.randint(0, 10, (n,), generator=generator)
+    return [*(shared + v for v in noise), *ranks, labels, lengths]
+
+
+CASE = BagCase(Bags, bags, {"temperature": 0.3, "divisor": 4})
+
+
+@pytest.mark.parametrize(
+    "check",
+    [c for c in PROPERTIES if c not in (reductions, copies, options)],
+    ids=lambda c: c.__name__,
+)
+def test_properties(check, device):
+    check(CASE, device, None)
+
+
+def test_on_every_backend(device, backend):
+    own = {"temperature": 0.5, "divisor": 1, "normalize": False, "loss_scale": 0.25}
+    reference_check(BagCase(Bags, bags, own), device, backend)
+
+
+def test_reductions(device):
+    """The mean is over positive bags that are not empty."""
+    inputs = CASE.inputs(device)
+    rows = CASE.loss(reduction="none")(*inputs)
+    counted = (inputs[4] != 0) & (inputs[5] > 0)
+    assert (rows[counted] > 0).all()
+    assert not rows[~counted].any()
+    assert_same(CASE.loss()(*inputs), rows.sum() / counted.sum(), "mean")
+    assert_same(CASE.loss(reduction="sum")(*inputs), rows.sum(), "sum")
+
+
+# two snippets per bag, of which one is highest, one lowest, a third is padding
+X = [[[1, 0], [0, 1], [9, 9]], [[0, -1], [1, 0], [9, 9]]]
+Y = [[[0, 1], [1, 1], [9, 9]], [[-1, 0], [0, 1], [9, 9]]]
+
+
+def test_by_hand(device, backend):
+    x, y = tensor(*X, device=device), tensor(*Y, device=device)
+    high, low = [2.0, 1.0, 5.0], [1.0, 2.0, -5.0]
+    scores_x, scores_y = tensor(high, high, device=device), tensor(low, high, device=device)
+    labels, lengths = torch.tensor([1, 0], device=device), torch.tensor([2, 2], device=device)
+    # bag 0: x e1, lowest e2; y (1, 1), lowest e2. Bag 1: x -e2, lowest e1; y -e1, lowest e2
+    own, r = sqrt(0.5), sqrt(0.5)
+    background = log1p((1 + 1) * e**-own) + log1p((e**r + e**r) * e**-own)
+    normal = log1p(e**-1 * e**-own) + log1p(e**-r * e**-own)
+    given = x, y, scores_x, scores_y
+    options = {"temperature": 1.0, "backend": backend}
+    close(
+        mil_contrastive(*given, labels, lengths, reduction="none", **options),
+        [background + normal, 0.0],
+    )
+    close(mil_contrastive(*given, labels > 0, lengths, **options), background + normal)
+    # the means of all snippets, (1, 1) / 2 and (1, 2) / 2: the negatives are all of both bags
+    value = mil_contrastive(*(v[:1] for v in given), labels[:1], lengths[:1], divisor=1, **options)
+    own = 3 / sqrt(10)
+    to_y = log1p((e ** (1 / sqrt(2)) + e**1) * e**-own)
+    to_x = log1p((e ** (1 / sqrt(5)) + e ** (2 / sqrt(5))) * e**-own)
+    close(value, to_y + to_x)
+
+
+def test_without_positive_bags_snippets_or_bags(device, backend):
+    x = torch.randn(3, 4, 2, dtype=torch.float64, device=device, requires_grad=True)
+    scores = torch.randn(3, 4, device=device, requires_grad=True)
+    one, zero = (torch.full((3,), v, device=device) for v in (1, 0))
+    for labels, lengths in ((zero, None), (one, zero)):
+        value = mil_contrastive(x, x, scores, scores, labels, lengths, backend=backend)
+        assert value.item() == 0.0
+        assert not gradients(value, x)[0].any()
+    value = mil_contrastive(x, x, scores, scores, one, backend=backend)
+    assert gradients(value, x)[0].isfinite().all()
+    none = x[:0]
+    assert mil_contrastive(none, none, scores[:0], scores[:0], one[:0]).item() == 0.0
+
+
+def test_errors(device):
+    x, scores = torch.ones(3, 4, 2, device=device), torch.ones(3, 4, device=device)
+    labels = torch.ones(3, dtype=torch.int64, device=device)
+    with pytest.raises(ValueError, match=r"^divisor: got 0, expected a positive integer"):
+        MILContrastiveLoss(divisor=0)
+    with pytest.raises(ValueError, match=r"^x: got shape \(3, 4\), expected \(B, T, D\)"):
+        mil_contrastive(scores, x, scores, scores, labels)
+    with pytest.raises(ValueError, match=r"^y: got shape \(2, 4, 2\), expected x's \(3, 4, 2\)"):
+        mil_contrastive(x, x[:2], scores, scores, labels)
+    with pytest.raises(ValueError, match=r"^scores_y: got shape \(2, 4\), expected \(3, 4\)"):
+        mil_contrastive(x, x, scores, scores[:2], labels)
+    with pytest.raises(TypeError, match=r"^labels: got dtype torch.float32, expected bool or int"):
+        mil_contrastive(x, x, scores, scores, labels.float())
+    with pytest.raises(ValueError, match=r"^lengths: got shape \(2,\), expected \(3,\)"):
+        mil_contrastive(x, x, scores, scores, labels, labels[:2])
