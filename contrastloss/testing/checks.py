@@ -299,7 +299,7 @@ def _sharded(shards: int) -> Iterator[None]:
 
     def pair_stats(x: Tensor, y: Tensor | None, channels: Any, **call: Any) -> list[Any]:
         rows = dict(call.pop("rows", None) or {})
-        cols = rows if call.get("cols") is None and y is None else dict(call["cols"] or {})
+        cols = rows if call.get("cols") is None and y is None else dict(call.get("cols") or {})
         call.pop("cols", None)
         columns = x if y is None else y
         position = {a: torch.arange(v.shape[-2], device=x.device) for a, v in
@@ -312,8 +312,10 @@ def _sharded(shards: int) -> Iterator[None]:
         parts, offsets = [], []
         blocks = [b for b in position[COL].tensor_split(shards) if len(b)]
         for block in blocks or [position[COL]]:
-            own = {name: value[..., block, :] if name in forms else value[..., block]
-                   for name, value in cols.items()}
+            own = {
+                name: value[..., block, :] if name in forms else value[..., block]
+                for name, value in cols.items()
+            }
             sided = {k: v[..., block] if k.startswith("col") and v is not None else v
                      for k, v in call.items()}  # fmt: skip
             part = columns[..., block, :]

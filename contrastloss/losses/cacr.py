@@ -1,0 +1,134 @@
+"""Contrastive attraction and contrastive repulsion."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import ops
+from ..channel import EXPECT, INDEX, differs
+from ..ops.check import check_embeddings, shape
+from .check import check_finite, check_matrix, positive
+from .loss import ScoreLoss
+from .scores import wide
+
+__all__ = ["CACRLoss"]
+
+
+class CACRLoss(ScoreLoss, name="cacr"):
+    r"""Attracts a row's far positives and repels its near negatives the most.
+
+    With the squared distances :math:`D_{ij} = |x_i - y_j|^2 / \tau` of unit vectors,
+
+    .. math:: \ell_i = \alpha \sum_k \frac{e^{t^+ D_{ik}}}{\sum_l e^{t^+ D_{il}}} D_{ik}
+        - \beta \sum_{j \ne i} \frac{e^{-t^- D_{ij}}}{\sum_{l \ne i} e^{-t^- D_{il}}} D_{ij}
+
+    the first sum over row i's own positives, the second over the other rows' first ones.
+
+    Args:
+        temperature: tau, 1.0.
+        alpha, beta: weights of attraction and repulsion, 1.0 each.
+        t_positive, t_negative: how much the farthest positives and the nearest negatives count for
+            more, 1.0 and 2.0.
+        detach_weights: whether both softmaxes are constants, as in the authors' code for ImageNet;
+            False, the default, differentiates them, as their code for small images does.
+
+    Shape:
+        x: (N, D). y: (N, D), or (N, K, D) for K positives of every row. Loss: (), or (N,) for
+        ``reduction='none'``. Without a negative only attraction is left. ``normalize=False`` takes
+        distances of the vectors as they are.
+
+    Source: Zheng et al., Contrastive Attraction and Contrastive Repulsion for Representation
+    Learning, 2023.
+    """
+
+    temperature: float | Tensor = 1.0
+    alpha: float = 1.0
+    beta: float = 1.0
+    t_positive: float = 1.0
+    t_negative: float = 2.0
+    detach_weights: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("alpha", "beta", "t_positive", "t_negative"):
+            positive(name, getattr(self, name))
+        # in scores, -D is 2 s and a constant of the row
+        self._negatives = (EXPECT(2.0 * self.t_negative, pairs=(differs(INDEX),)),)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        check_matrix("x", x)
+        check_embeddings("y", y, ("x", x))
+        n, d = x.shape
+        fits = y.ndim in (2, 3) and (y.shape[0], y.shape[-1]) == (n, d)
+        if not fits or (y.ndim == 3 and y.shape[1] < 1):
+            raise ValueError(f"y: got shape {shape(y)}, expected ({n}, {d}) or ({n}, K, {d})")
+        if self.validate:
+            check_finite(x=x, y=y)
+        scale = self.scores(x, None).scale
+        y = y.unsqueeze(1) if y.ndim == 2 else y
+        loss = self.alpha * self._attraction(x, y, scale)
+        return self.reduce(loss + self.beta * self._repulsion(x, y[:, 0], scale))
+
+    def _attraction(self, x: Tensor, y: Tensor, scale: Tensor | float) -> Tensor:
+        """The mean distance of positives, by the difference: 2 - 2 cos has no digits left of small
+        ones."""
+        x, y = wide(x), wide(y)
+        if self.normalize:
+            x, y = (v * ops.inverse_norm(v).unsqueeze(-1) for v in (x, y))
+        distance = (x.unsqueeze(1) - y).square().sum(-1) * scale
+        weights = (self.t_positive * distance).softmax(1)
+        return ((weights.detach() if self.detach_weights else weights) * distance).sum(1)
+
+    def _repulsion(self, x: Tensor, y: Tensor, scale: Tensor | float) -> Tensor:
+        """Minus the mean distance of negatives."""
+        own: Tensor | float = 2.0
+        bias = rounded = None
+        if not self.normalize:
+            own = wide(x).square().sum(1)
+            bias = -0.5 * scale * wide(y).square().sum(1)
+            rounded = x.dtype  # nothing is, under autocast as well: distances are differences
+        (found,) = ops.pair_stats(
+            x,
+            y,
+            self._negatives,
+            scale=scale,
+            col_bias=bias,
+            cosine=self.normalize,
+            compute_dtype=rounded,
+            backend=self.backend,
+        )
+        some = found.lse > -torch.inf
+        mean = found.value
+        if self.detach_weights:
+            # with constant weights the gradient is that of log-sum-exp over theta
+            lse = torch.where(some, found.lse, 0.0) / self._negatives[0].theta
+            mean = mean.detach() + (lse - lse.detach())
+        return torch.where(some, 2.0 * mean - own * scale, 0.0)
+
+    @staticmethod
+    def reference(
+        x: Tensor,
+        y: Tensor,
+        *,
+        scale: Tensor,
+        bias: Tensor,
+        alpha: float,
+        beta: float,
+        t_positive: float,
+        t_negative: float,
+        detach_weights: bool,
+    ) -> Tensor:
+        def mean(distance: Tensor, t: float, out: Tensor | None = None) -> Tensor:
+            logits = t * distance
+            weights = (logits if out is None else logits.masked_fill(out, -torch.inf)).softmax(1)
+            return ((weights.detach() if detach_weights else weights) * distance).sum(1)
+
+        views = y if y.ndim == 3 else y[:, None]
+        near = scale * (x[:, None] - views).square().sum(2)
+        losses = alpha * mean(near, t_positive)
+        if len(x) > 1:
+            far = scale * (x[:, None] - views[:, 0]).square().sum(2)
+            own = torch.eye(len(x), dtype=torch.bool, device=x.device)
+            losses = losses - beta * mean(far, -t_negative, own)
+        return losses

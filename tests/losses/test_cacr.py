@@ -1,0 +1,85 @@
+from math import exp
+
+import pytest
+import torch
+from properties import E1, E2, close, every_check, gradients, tensor
+
+from contrastloss import CACRLoss
+from contrastloss.functional import cacr
+from contrastloss.testing import CHECKS, Subject, example
+
+
+class Views(CACRLoss):
+    """With three positives per row."""
+
+    @staticmethod
+    def example(n, d, generator):
+        x, y = example(CACRLoss, n, d, generator)
+        noise = torch.randn(n, 3, d, generator=generator, dtype=torch.float64)
+        return x, y[:, None] + 0.1 * noise
+
+
+@every_check
+def test_properties(check, device):
+    check(Subject(Views, {"beta": 1.5}, device))
+
+
+@pytest.mark.parametrize(
+    ("cls", "options"),
+    [(CACRLoss, {}), (Views, {"detach_weights": True, "alpha": 2.0, "t_positive": 3.0})],
+    ids=str,
+)
+def test_on_every_backend(cls, options, device, backend):
+    CHECKS[0](Subject(cls, options, device, backend))
+
+
+def test_by_hand(device, backend):
+    # squared distances of the positives are 0, 2 and 2; those of x_0's negatives 2 and 4
+    x, y = tensor(E1, E1, E2, device=device), tensor(E1, E2, [-1, 0], device=device)
+    rows = cacr(x, y, reduction="none", backend=backend)
+    first = (2 * exp(-4) + 4 * exp(-8)) / (exp(-4) + exp(-8))
+    # of x_1's 0 and 4, and of x_2's 2 and 0
+    second = 4 * exp(-8) / (1 + exp(-8))
+    third = 2 * exp(-4) / (1 + exp(-4))
+    close(rows, [0 - first, 2 - second, 2 - third])
+
+
+def test_positives_by_hand(device, backend):
+    # of distances 0 and 2 the farther counts e^2t times as much; the negative is a first view
+    x, y = tensor(E1, E2, device=device), tensor([E1, E2], [E2, E2], device=device)
+    loss = CACRLoss(0.5, 3.0, 2.0, t_positive=0.5, reduction="none", backend=backend)
+    close(loss(x, y), [3 * 4 * exp(2) / (1 + exp(2)) - 2 * 4, 0 - 2 * 4])
+
+
+@pytest.mark.parametrize("detached", [True, False])
+def test_gradient_of_the_weights_by_hand(detached, device, backend):
+    # plain vectors: row 0 at 0 has its positive there and negatives at distances D = 1 and 4:
+    # dl/dD = -p (1 - t (D - Dbar)) or, of constant weights, -p; dD/dx_0 = -2 y_j
+    x = tensor([0, 0], [0, 0], [0, 0], device=device, grad=True)
+    y = tensor([0, 0], [1, 0], [0, 2], device=device)
+    loss = CACRLoss(
+        t_negative=0.5, detach_weights=detached, normalize=False, reduction="none", backend=backend
+    )(x, y)
+    p = 1 / (1 + exp(-1.5))
+    mean = p + 4 * (1 - p)
+    close(loss[0], -mean)
+    near, far = (1.0, 1.0) if detached else (1 - 0.5 * (1 - mean), 1 - 0.5 * (4 - mean))
+    close(gradients(loss[0], x)[0][0], [2 * p * near, 4 * (1 - p) * far])
+
+
+@pytest.mark.parametrize("detached", [True, False])
+def test_one_row_is_attracted_alone(detached, device, backend):
+    x, y = tensor(E1, device=device, grad=True), tensor(E2, device=device)
+    loss = cacr(x, y, detach_weights=detached, backend=backend)
+    close(loss, 2.0)
+    close(gradients(loss, x)[0], [[0, -2]])
+
+
+def test_errors():
+    x = torch.randn(4, 3)
+    for name in ("alpha", "beta", "t_positive", "t_negative"):
+        with pytest.raises(ValueError, match=f"^{name}: got 0.0, expected a positive"):
+            CACRLoss(**{name: 0.0})
+    for y in (x[:3], x[:, :2], x[:, None][:, :0]):
+        with pytest.raises(ValueError, match=r"^y: got shape .*, expected \(4, 3\) or \(4, K, 3\)"):
+            cacr(x, y)
