@@ -1,0 +1,155 @@
+"""Regions of images against attributes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import KW_ONLY
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ..channel import MAX, same
+from ..ops.check import check_device, check_embeddings, shape
+from ..ops.merge import log_sum_exp
+from .check import check_columns, check_finite, check_matrix
+from .loss import ScoreLoss, softplus
+
+__all__ = ["RegionAttributeLoss"]
+
+VALID = "valid"
+NEAREST = (MAX(),)
+NEAREST_VALID = (MAX(pairs=(same(VALID),)),)
+#: numbers of a batch's attributes that are held at once
+_HELD = 1 << 22
+
+
+class RegionAttributeLoss(ScoreLoss, name="region_attribute"):
+    r"""Images find their attributes in their best region, better than images that lack them.
+
+    With :math:`s_{Ia} = \max_{r \in I} \cos(r, a) / \tau`, for every attribute a of an image I
+
+    .. math:: \ell_{Ia} = -\log \frac{e^{s_{Ia}}}{e^{s_{Ia}} + \sum_{I' \not\ni a} e^{s_{I'a}}}
+
+    ``'mean'`` is over the pairs of an image and an attribute of it; all others have loss 0. Of
+    equally near regions the first gets the gradient.
+
+    Args:
+        own_term: the sum has the term :math:`e^0` for every image that has the attribute, as in the
+            released code; False, the paper.
+        temperature: tau, 0.07.
+
+    Shape:
+        regions: (B, R, D), of B images. attributes: (A, D). labels: (B, A), bool, which image has
+        which attribute. valid: (B, R), bool, which regions there are; None for all. An image
+        without regions takes no part. Loss: (), or (B, A) for ``reduction='none'``.
+
+    Source: Varma et al., ViLLA: Fine-Grained Vision-Language Representation Learning from
+    Real-World Data, 2023 (its first stage).
+    """
+
+    own_term: bool = False
+    _: KW_ONLY
+    temperature: float | Tensor = 0.07
+
+    def forward(
+        self,
+        regions: Tensor,
+        attributes: Tensor,
+        labels: Tensor,
+        *,
+        valid: Tensor | None = None,
+    ) -> Tensor:
+        self._check(regions, attributes, labels, valid)
+        place = self._nearest(regions, attributes, valid)
+        first = regions.shape[1] * torch.arange(regions.shape[0], device=regions.device)
+        place = torch.where(place < 0, -1, place + first)
+        scores = self.scores(attributes, regions.flatten(0, 1)).gather(place).mT  # (B, A)
+        some = scores > -torch.inf
+        counted = labels & some
+        scores = torch.where(some, scores, 0.0)
+        others = torch.where(labels, 0.0 if self.own_term else -torch.inf, scores)
+        negative = log_sum_exp(torch.where(some, others, -torch.inf)) if len(scores) else scores
+        return self.reduce(softplus(negative - scores), counted)
+
+    @torch.no_grad()
+    def _nearest(self, regions: Tensor, attributes: Tensor, valid: Tensor | None) -> Tensor:
+        """Each image's region nearest to each attribute, (A, B), -1 for none."""
+        count = max(1, _HELD // max(attributes.numel(), 1))
+        found = []
+        for start in range(0, regions.shape[0], count):
+            y = regions[start : start + count]
+            options: dict[str, Any] = {}
+            if valid is not None:
+                given = valid[start : start + count].long()
+                options = {"rows": {VALID: given.new_ones(1)}, "cols": {VALID: given}}
+            scores = self.scores(attributes.expand(len(y), *attributes.shape), y)
+            found.append(scores.stats(NEAREST if valid is None else NEAREST_VALID, **options)[0])
+        if not found:
+            return attributes.new_zeros(attributes.shape[0], 0, dtype=torch.int64)
+        return torch.cat([part.index for part in found]).mT
+
+    def _check(
+        self, regions: Tensor, attributes: Tensor, labels: Tensor, valid: Tensor | None
+    ) -> None:
+        check_embeddings("regions", regions)
+        if regions.ndim != 3 or regions.shape[2] < 1:
+            raise ValueError(f"regions: got shape {shape(regions)}, expected (B, R, D)")
+        check_matrix("attributes", attributes)
+        check_columns(self, "attributes", attributes, ("regions", regions))
+        sizes = regions.shape[0], attributes.shape[0]
+        _check_mask("labels", labels, sizes, regions)
+        if valid is not None:
+            _check_mask("valid", valid, tuple(regions.shape[:2]), regions)
+        if self.validate:
+            check_finite(regions=regions)
+
+    @staticmethod
+    def reference(
+        regions: Tensor,
+        attributes: Tensor,
+        labels: Tensor,
+        *,
+        scale: Tensor,
+        bias: Tensor,
+        own_term: bool,
+        valid: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Losses, and which pairs count."""
+        s = scale * torch.einsum("brd,ad->bar", regions, attributes) + bias
+        if valid is not None:
+            s = s.masked_fill(~valid[:, None], -torch.inf)
+        some = torch.ones_like(labels) if valid is None else valid.any(1)[:, None].expand_as(labels)
+        best = s.amax(2).masked_fill(~some, 0.0)
+        weights = ((~labels) & some).to(s.dtype)
+        top = torch.nn.functional.relu(best.detach().amax(0)) if len(best) else best
+        others = (weights * (best - top).exp()).sum(0)
+        if own_term:
+            others = others + (labels & some).sum(0) * (-top).exp()
+        losses = torch.log((best - top).exp() + others) + top - best
+        return torch.where(labels & some, losses, 0.0), labels & some
+
+    @staticmethod
+    def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Four regions of each image and seven attributes; one region is near to each attribute of
+        an image."""
+
+        def normal(*shape: int) -> Tensor:
+            return normalize(torch.randn(*shape, generator=generator, dtype=torch.float64), dim=-1)
+
+        cosine = min(0.9, math.sqrt(2 * math.log(4 * n + 2) / d))
+        attributes, regions = normal(7, d), normal(n, 4, d)
+        labels = torch.rand(n, 7, generator=generator) < 0.4
+        shown = labels.double() * torch.rand(n, 7, generator=generator)
+        near = cosine * attributes[shown.argmax(1)] + math.sqrt(1 - cosine**2) * normal(n, d)
+        return torch.cat([near[:, None], regions[:, 1:]], 1), attributes, labels
+
+
+def _check_mask(name: str, mask: Tensor, sizes: tuple[int, ...], like: Tensor) -> None:
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+        raise TypeError(f"{name}: got {got}, expected a bool tensor")
+    if mask.shape != sizes:
+        raise ValueError(f"{name}: got shape {shape(mask)}, expected {sizes}")
+    check_device(name, mask, "regions", like)

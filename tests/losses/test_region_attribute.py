@@ -1,0 +1,100 @@
+from math import e, log
+
+import pytest
+import torch
+from properties import E1, E2, close, every_check, gradients, tensor
+
+from contrastloss import RegionAttributeLoss
+from contrastloss.functional import region_attribute
+from contrastloss.losses import region_attribute as module
+from contrastloss.testing import CHECKS, Subject
+
+
+class Padded(RegionAttributeLoss):
+    """Some regions are missing, of one image all."""
+
+    @staticmethod
+    def valid(regions):
+        n = len(regions)
+        rows, cols = (torch.arange(size, device=regions.device) for size in (n, 4))
+        return ((rows[:, None] + cols) % 3 > 0) & (rows[:, None] != 2)
+
+    def forward(self, regions, attributes, labels):
+        return super().forward(regions, attributes, labels, valid=self.valid(regions))
+
+    @staticmethod
+    def reference(regions, *inputs, **options):
+        valid = Padded.valid(regions)
+        return RegionAttributeLoss.reference(regions, *inputs, valid=valid, **options)
+
+
+@every_check
+def test_properties(check, device):
+    check(Subject(RegionAttributeLoss, {}, device))
+
+
+@pytest.mark.parametrize("cls", [RegionAttributeLoss, Padded])
+def test_on_every_backend(cls, device, backend):
+    CHECKS[0](Subject(cls, {"own_term": cls is Padded}, device, backend))
+
+
+def images(device, grad=False):
+    """Of two regions each: the first two have e1, the others lack it, all have e2."""
+    both = [E1, E2], [[0.6, 0.8], E2], [[-1.0, 0.0], E2], [E2, [0.0, -1.0]]
+    regions = torch.tensor(both, dtype=torch.float64, device=device, requires_grad=grad)
+    labels = torch.tensor([[1, 1], [1, 1], [0, 1], [0, 1]], device=device).bool()
+    return regions, tensor(E1, E2, device=device), labels
+
+
+def test_by_hand(device):
+    # best scores with e1: 1, 0.6, 0, 0, with e2: 1 of all. Those that lack e1 score 0 and 0; no
+    # image lacks e2
+    rows = region_attribute(*images(device), temperature=1.0, reduction="none")
+    want = tensor([log(e + 2) - 1, 0], [log(e**0.6 + 2) - 0.6, 0], [0, 0], [0, 0], device=device)
+    close(rows, want)
+    value = region_attribute(*images(device), temperature=1.0)
+    close(value, want.sum() / 6)
+    rows = region_attribute(*images(device), temperature=1.0, own_term=True, reduction="none")
+    close(rows[:2, 0], [log(e + 4) - 1, log(e**0.6 + 4) - 0.6])
+    close(rows[:, 1], [log(e + 4) - 1] * 4)
+
+
+def test_invalid_regions(device):
+    """Image 0 loses its best region and scores 0, image 3 loses both and is no negative."""
+    valid = torch.tensor([[0, 1], [1, 1], [1, 1], [0, 0]], device=device).bool()
+    regions, attributes, labels = images(device, grad=True)
+    loss = RegionAttributeLoss(temperature=1.0, reduction="none")
+    rows = loss(regions, attributes, labels, valid=valid)
+    close(rows[:, 0], [log(2), log(e**0.6 + 1) - 0.6, 0.0, 0.0])
+    (grad,) = gradients(rows.sum(), regions)
+    assert grad.isfinite().all()
+    assert not grad[~valid].any()
+
+
+def test_in_blocks_of_images(device, monkeypatch):
+    inputs = Subject(RegionAttributeLoss, device=device).inputs()
+    want = RegionAttributeLoss()(*inputs)
+    monkeypatch.setattr(module, "_HELD", 7 * inputs[1].numel())
+    close(RegionAttributeLoss()(*inputs), want)
+
+
+def test_no_positive_anywhere_is_zero(device):
+    regions, attributes, labels = images(device, grad=True)
+    value = RegionAttributeLoss()(regions, attributes, labels & False)
+    assert value.item() == 0.0
+    assert not gradients(value, regions)[0].any()
+
+
+def test_errors():
+    regions, attributes, labels = images("cpu")
+    loss = RegionAttributeLoss()
+    with pytest.raises(ValueError, match=r"^regions: got shape \(4, 2\), expected \(B, R, D\)"):
+        loss(regions[0].expand(4, 2, 2)[:, 0], attributes, labels)
+    with pytest.raises(ValueError, match=r"^attributes: got shape \(2, 1\), expected \(K, 2\)"):
+        loss(regions, attributes[:, 1:], labels)
+    with pytest.raises(TypeError, match=r"^labels: got torch.int64, expected a bool tensor"):
+        loss(regions, attributes, labels.long())
+    with pytest.raises(ValueError, match=r"^labels: got shape \(3, 2\), expected \(4, 2\)"):
+        loss(regions, attributes, labels[1:])
+    with pytest.raises(ValueError, match=r"^valid: got shape \(4, 1\), expected \(4, 2\)"):
+        loss(regions, attributes, labels, valid=labels[:, 1:])
