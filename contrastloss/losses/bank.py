@@ -1,0 +1,117 @@
+"""Contrast with the part of a memory bank that shares the row's label."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ..channel import LSE, same
+from ..memory import EmbeddingQueue, Snapshot, check_integers
+from .check import check_columns, check_labels, check_matrix, check_pair, check_queue
+from .loss import ScoreLoss, softplus
+from .stored import held_by, over_stored, stored
+
+__all__ = ["BankContrastiveLoss"]
+
+LABEL = "label"
+STORED = stored(LSE(pairs=(same(LABEL),)))
+
+
+class BankContrastiveLoss(ScoreLoss, name="bank_contrastive"):
+    r"""Query against key; the negatives are the stored columns of the query's own label.
+
+    .. math:: \ell_i = -\log \frac{e^{s(q_i, k_i)}}
+        {e^{s(q_i, k_i)} + \sum_{j:\, b_j = c_i} e^{s(q_i, m_j)}}
+
+    with the labels c of the queries and b of what is stored, e.g. languages, each with a bank of
+    its own within the one queue: what tells languages apart is no help.
+
+    Args:
+        temperature: tau, 0.05.
+
+    Shape:
+        query, key: (N, D). bank: an EmbeddingQueue made with ``labels=True``, which gets no
+        gradient, or a tensor (K, D) beside ``bank_labels`` (K,). labels: (N,), integers. ids: (N,),
+        for a queue made with ``ids=True``, leaves out columns of the row's own instance. Loss: (),
+        or (N,) for ``reduction='none'``. A label of which nothing is stored: 0.
+
+    Source: Wu et al., Unsupervised Context Aware Sentence Representation Pretraining for
+    Multi-lingual Dense Retrieval, 2022.
+    """
+
+    temperature: float | Tensor = 0.05
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        bank: EmbeddingQueue | Tensor,
+        labels: Tensor,
+        bank_labels: Tensor | None = None,
+        *,
+        ids: Tensor | None = None,
+        logit_scale: Tensor | float | None = None,
+    ) -> Tensor:
+        check_pair(self, query, key, logit_scale, None, ("query", "key"))
+        check_labels(labels, query.shape[0], query)
+        held = self._held(bank, bank_labels, query, ids)
+        scores = self.scores(query, key, logit_scale)
+        (negative,) = over_stored(scores, STORED, held, ids=ids, labels={LABEL: labels})
+        return self.reduce(softplus(negative - scores.aligned()))
+
+    def _held(
+        self,
+        bank: EmbeddingQueue | Tensor,
+        labels: Tensor | None,
+        query: Tensor,
+        ids: Tensor | None,
+    ) -> Snapshot:
+        like = ("query", query)
+        if not isinstance(bank, Tensor):
+            if labels is not None:
+                raise ValueError("bank_labels: got a value beside a queue, expected its own labels")
+            return held_by(check_queue(self, "bank", bank, like, len(query), ids, labels=True))
+        check_matrix("bank", bank)
+        check_columns(self, "bank", bank, like)
+        if labels is None:
+            raise ValueError(
+                "bank_labels: got None, expected the labels of a bank that is a tensor"
+            )
+        check_integers("bank_labels", labels, bank.shape[0], bank)
+        if ids is not None:
+            raise ValueError("ids: got a value, but bank is a tensor, without ids")
+        return Snapshot(bank, None, labels, None)
+
+    @staticmethod
+    def reference(
+        query: Tensor,
+        key: Tensor,
+        bank: Tensor,
+        labels: Tensor,
+        bank_labels: Tensor,
+        *,
+        scale: Tensor,
+        bias: Tensor,
+    ) -> Tensor:
+        positive = scale * (query * key).sum(1, keepdim=True) + bias
+        s = scale * (query @ bank.mT) + bias
+        s = s.masked_fill(labels[:, None] != bank_labels, -torch.inf)
+        return torch.cat([positive, s], 1).logsumexp(1) - positive.squeeze(1)
+
+    @staticmethod
+    def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Three labels, and a bank of twice as many columns."""
+
+        def normal(count: int) -> Tensor:
+            return normalize(
+                torch.randn(count, d, generator=generator, dtype=torch.float64), dim=-1
+            )
+
+        cosine = min(0.9, math.sqrt(2 * math.log(n + 2) / d))
+        query, size = normal(n), 2 * n + 3
+        key = cosine * query + math.sqrt(1 - cosine**2) * normal(n)
+        labels, stored_labels = (torch.randint(3, (k,), generator=generator) for k in (n, size))
+        return query, 1.5 * key, normal(size), labels, stored_labels
