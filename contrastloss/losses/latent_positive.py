@@ -1,0 +1,142 @@
+"""MoCo with further positives that were made in the latent space."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import KW_ONLY
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ..channel import LSE
+from ..memory import EmbeddingQueue
+from ..ops.check import check_device, check_embeddings, shape
+from .check import check_columns, check_pair, check_stored
+from .loss import ScoreLoss, softplus
+from .stored import held_by, over_stored, stored
+
+__all__ = ["LatentPositiveLoss"]
+
+STORED = stored(LSE())
+
+
+class LatentPositiveLoss(ScoreLoss, name="latent_positive"):
+    r"""MoCo, and a term that draws the query to positives generated from its key.
+
+    With the positives :math:`g \in G_i` of :func:`contrastloss.mixing.latent_positives` or
+    :func:`~contrastloss.mixing.extrapolated_positives`,
+
+    .. math:: \ell_i = \text{MoCo}_i(q, k) + \text{weight}\; \frac{1}{|G_i|} \sum_{g \in G_i}
+        \begin{cases} -s(q_i, g) & \text{alignment} \\
+        \text{MoCo}_i(q, g) & \text{InfoNCE} \end{cases}
+
+    in which MoCo takes its negatives from the queue. Positives made by a generator are constants;
+    a gradient flows to those that need one.
+
+    Args:
+        weight: mu, 1.0; the released script of HaLP has 2.
+        form: ``'alignment'`` (HaLP) or ``'info_nce'`` (Hallucinator), the term of the generated.
+        temperature: tau, 0.07.
+
+    Shape:
+        query, key: (N, D). queue: an EmbeddingQueue, which gets no gradient, or a tensor (K, D).
+        generated: (N, G, D). valid: (N, G), bool, which of them count; None for all. A row without
+        any has MoCo alone. ids: (N,), for a queue made with ``ids=True``, leaves out columns of the
+        row's own instance. Loss: (), or (N,) for ``reduction='none'``.
+
+    Source: Shah et al., HaLP: Hallucinating Latent Positives for Skeleton-based Self-Supervised
+    Learning of Actions, 2023; Wu et al., Hallucination Improves the Performance of Unsupervised
+    Visual Representation Learning, 2023.
+    """
+
+    weight: float = 1.0
+    _: KW_ONLY
+    form: Literal["alignment", "info_nce"] = "alignment"
+    temperature: float | Tensor = 0.07
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.form not in ("alignment", "info_nce"):
+            raise ValueError(f"form: got {self.form!r}, expected 'alignment' or 'info_nce'")
+        if not isinstance(self.weight, (int, float)) or not math.isfinite(self.weight):
+            raise ValueError(f"weight: got {self.weight!r}, expected a finite number")
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        queue: EmbeddingQueue | Tensor,
+        generated: Tensor,
+        valid: Tensor | None = None,
+        *,
+        ids: Tensor | None = None,
+        logit_scale: Tensor | float | None = None,
+    ) -> Tensor:
+        check_pair(self, query, key, logit_scale, None, ("query", "key"))
+        check_stored(self, "queue", queue, ("query", query), ids)
+        self._check(generated, valid, query)
+        scores = self.scores(query, key, logit_scale)
+        (negative,) = over_stored(scores, STORED, held_by(queue), ids=ids)
+        rows = softplus(negative - scores.aligned())
+        n, count = generated.shape[:2]
+        every = torch.arange(count, device=query.device).expand(n, 1, count)
+        found = self.scores(query[:, None], generated, logit_scale).gather(every).squeeze(1)
+        terms = -found if self.form == "alignment" else softplus(negative[:, None] - found)
+        if valid is None:
+            mean = terms.sum(1) / max(count, 1)
+        else:
+            mean = torch.where(valid, terms, 0.0).sum(1) / valid.sum(1).clamp_min(1)
+        return self.reduce(rows + self.weight * mean)
+
+    def _check(self, generated: Tensor, valid: Tensor | None, query: Tensor) -> None:
+        check_embeddings("generated", generated)
+        n, d = query.shape
+        if generated.ndim != 3 or generated.shape[0] != n or generated.shape[2] != d:
+            got = shape(generated)
+            raise ValueError(f"generated: got shape {got}, expected ({n}, G, {d})")
+        check_columns(self, "generated", generated.flatten(0, 1), ("query", query))
+        if valid is None:
+            return
+        if not isinstance(valid, Tensor) or valid.dtype != torch.bool:
+            got = str(valid.dtype) if isinstance(valid, Tensor) else type(valid).__name__
+            raise TypeError(f"valid: got {got}, expected a bool tensor")
+        if valid.shape != generated.shape[:2]:
+            want = shape(generated[..., 0])
+            raise ValueError(f"valid: got shape {shape(valid)}, expected {want}")
+        check_device("valid", valid, "generated", generated)
+
+    @staticmethod
+    def reference(
+        query: Tensor,
+        key: Tensor,
+        queue: Tensor,
+        generated: Tensor,
+        valid: Tensor,
+        *,
+        scale: Tensor,
+        bias: Tensor,
+        weight: float,
+        form: str,
+    ) -> Tensor:
+        positives = torch.cat([key[:, None], generated], 1)
+        s = scale * torch.einsum("nd,ngd->ng", query, positives) + bias
+        negative = (scale * (query @ queue.mT) + bias)[:, None].expand(-1, s.shape[1], -1)
+        entropy = torch.cat([s[..., None], negative], 2).logsumexp(2) - s
+        terms = -s if form == "alignment" else entropy
+        total = torch.where(valid, terms[:, 1:], 0.0).sum(1) / valid.sum(1).clamp_min(1)
+        return entropy[:, 0] + weight * total
+
+    @staticmethod
+    def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Three generated positives per row, a third of which do not count."""
+
+        def normal(*shape: int) -> Tensor:
+            return normalize(torch.randn(*shape, generator=generator, dtype=torch.float64), dim=-1)
+
+        cosine = min(0.9, math.sqrt(2 * math.log(2 * n + 2) / d))
+        query = normal(n, d)
+        near = cosine * query[:, None] + math.sqrt(1 - cosine**2) * normal(n, 4, d)
+        valid = torch.rand(n, 3, generator=generator) < 0.67
+        return query, 1.5 * near[:, 0], normal(2 * n + 3, d), near[:, 1:].contiguous(), valid
