@@ -15,6 +15,7 @@ from contrastloss import (
     GISTLoss,
     MoCoLoss,
     SupConLoss,
+    WeightedInfoNCELoss,
 )
 from contrastloss.distributed import pair_stats
 
@@ -79,6 +80,14 @@ def guided_step(group, options, inputs, guide, sizes):
     x, y = (mine(group, sizes, v).clone().requires_grad_() for v in inputs)
     own = tuple(mine(group, sizes, v).clone() for v in guide)
     value = GISTLoss(group=group, **options)(x, y, guide=own)
+    return value.detach(), list(torch.autograd.grad(value, (x, y))), {}
+
+
+def weighted_step(group, options, inputs, weights, sizes):
+    """The same of WeightedInfoNCELoss with weights."""
+    x, y = (mine(group, sizes, v).clone().requires_grad_() for v in inputs)
+    own = {name: mine(group, sizes, v).clone() for name, v in weights.items()}
+    value = WeightedInfoNCELoss(group=group, **options)(x, y, **own)
     return value.detach(), list(torch.autograd.grad(value, (x, y))), {}
 
 

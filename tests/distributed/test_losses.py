@@ -7,7 +7,7 @@ from inspect import signature
 import pytest
 import torch
 from ranks import FailedError
-from spread import compiled, counted, guided_step, loss_step, peak, schedules
+from spread import compiled, counted, guided_step, loss_step, peak, schedules, weighted_step
 
 import contrastloss
 from contrastloss.losses import LOSSES, TwoViewLoss
@@ -19,6 +19,7 @@ OPTIONS = {
     "dcl": [{}, {"weight": 0.5}, {"weight": 0.5, "detach_weight": False}],
     "supcon": [{}, {"variant": "in"}],
     "info_nce": [{}, {"hardness": 3.0}],
+    "margin_ranking": [{}, {"symmetric": True}],
     "multi_similarity": [{"base": 4.0}],
 }
 #: not all of whose inputs are spread (those with a queue: test_memory.py), or not by default
@@ -86,6 +87,21 @@ def test_a_guide_of_all_ranks(ranks, strategy):
     options["strategy"] = strategy
     found = ranks.run(guided_step, 3, options, [x, y], list(guide), sizes)
     compare(found, want, 3, f"gist {strategy}")
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_weights_of_all_ranks(ranks, strategy):
+    """A column's probability goes with it, a row's weight stays."""
+    cls, sizes = LOSSES["weighted_info_nce"], SIZES[3]
+    inputs = Subject(cls).inputs(n=sum(sizes), d=6)
+    log_q = torch.linspace(-3.0, 0.0, sum(sizes), dtype=torch.float64)
+    weights = {"row_weight": log_q.cos() + 2, "log_q": log_q}
+    leaves = [v.clone().requires_grad_() for v in inputs]
+    value = cls(0.2)(*leaves, **weights)
+    want = value.detach(), torch.autograd.grad(value, leaves), {}
+    options = {"temperature": 0.2, "strategy": strategy}
+    found = ranks.run(weighted_step, 3, options, inputs, weights, sizes)
+    compare(found, want, 3, f"weighted {strategy}")
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
