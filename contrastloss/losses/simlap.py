@@ -1,0 +1,147 @@
+"""Positive pairs of any two classes, compared in the features that a gate leaves them."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .. import ops
+from ..channel import LSE, SUM, differs, same
+from ..memory import check_integers
+from ..ops.check import check_device, check_embeddings, shape
+from .check import check_columns, check_finite, check_matrix
+from .loss import ScoreLoss
+from .scores import wide
+
+__all__ = ["SimLAPLoss"]
+
+FIRST, SECOND, NEGATIVE = "first", "second", "negative"
+_POSITIVES = (same(SECOND),)
+
+
+class SimLAPLoss(ScoreLoss, name="simlap"):
+    r"""Queries of one class against keys of another, under a gate that knows both.
+
+    Row i has the classes :math:`(a_i, b_i)` and a gate :math:`g_i`, and :math:`s_{ij} = \langle
+    \hat z_i \odot g_i^2, \hat k_j \rangle / \tau` with unit vectors :math:`\hat z_i, \hat k_j`.
+    Keys of class :math:`b_i` are its positives :math:`P_i`, those of neither class its negatives
+    :math:`N_i`; those of class :math:`a_i` alone are left out.
+
+    .. math:: \ell_i = -\frac{1}{|P_i|} \sum_{p \in P_i}
+        \log \frac{e^{s_{ip}}}{e^{s_{ip}} + \sum_{j \in N_i} e^{s_{ij}}}
+
+    A row without positives costs 0 and does not count; without negatives it costs 0. Queries, keys
+    and gates get gradients. The gated vectors are not normalised again, as in the authors' code:
+    the length of a gated key would depend on the row, which a product of two vectors cannot say.
+
+    Args:
+        temperature: tau, 0.1.
+        mean_over: ``'rows'``, each the mean of its positives, or ``'pairs'``, where ``'none'`` has
+            a row's sum and ``'mean'`` divides by the number of all positive pairs, as the authors'
+            code does.
+        normalize: False takes queries and keys as they come.
+
+    Shape:
+        z: (N, D). keys: (M, D). gate: (N, D), e.g. sigmoids. labels: (N, 2), integers: the row's
+        class and the one it is paired with, which may be the same. key_labels: (M,), integers.
+        Loss: (), or (N,) for ``reduction='none'``.
+
+    Source: Wu et al., Rethinking Positive Pairs in Contrastive Learning, 2024 (Hydra).
+    """
+
+    temperature: float | Tensor = 0.1
+    _: KW_ONLY
+    mean_over: Literal["rows", "pairs"] = "rows"
+
+    _NEGATIVES = (LSE(pairs=(differs(FIRST), differs(SECOND))), SUM("one", pairs=_POSITIVES))
+    _TERMS = (SUM("softplus", sign=-1.0, shift=NEGATIVE, pairs=_POSITIVES),)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mean_over not in ("rows", "pairs"):
+            raise ValueError(f"mean_over: got {self.mean_over!r}, expected 'rows' or 'pairs'")
+
+    def forward(
+        self, z: Tensor, keys: Tensor, gate: Tensor, labels: Tensor, key_labels: Tensor
+    ) -> Tensor:
+        check_matrix("z", z)
+        check_matrix("keys", keys)
+        check_columns(self, "keys", keys, ("z", z))
+        check_embeddings("gate", gate, ("z", z))
+        if gate.shape != z.shape:
+            raise ValueError(f"gate: got shape {shape(gate)}, expected z's {shape(z)}")
+        _check_classes(labels, z)
+        check_integers("key_labels", key_labels, keys.shape[0], keys)
+        if self.validate:
+            check_finite(z=z, gate=gate)
+        rows, columns = wide(z), wide(keys)
+        if self.normalize:
+            rows, columns = (v * ops.inverse_norm(v).unsqueeze(1) for v in (rows, columns))
+        scores = self.scores(rows * wide(gate).square(), columns)
+        scores.normalize = False  # a gated vector keeps its length
+        ids = {FIRST: labels[:, 0], SECOND: labels[:, 1]}
+        cols = {FIRST: key_labels, SECOND: key_labels}
+        negative, count = scores.stats(self._NEGATIVES, ids, cols)
+        # far below any score where there is no negative, so that no difference is of infinities
+        shift = negative.clamp_min(-1e30)
+        rows_of = {SECOND: labels[:, 1], NEGATIVE: shift}
+        (total,) = scores.stats(self._TERMS, rows_of, {SECOND: key_labels})
+        if self.mean_over == "pairs":
+            return self.reduce(total, count)
+        return self.reduce(total / count.clamp_min(1), count > 0)
+
+    @staticmethod
+    def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Keys of a few classes, and queries between two of them."""
+        size = max(n // 6, 3)
+
+        def normal(rows: int) -> Tensor:
+            return torch.randn(rows, d, generator=generator).double()
+
+        labels = torch.randint(size, (n, 2), generator=generator)
+        key_labels = torch.randint(size, (n + 3,), generator=generator)
+        centre = normal(size)
+        z = 0.4 * centre[labels].sum(1) + normal(n)
+        return (
+            z,
+            centre[key_labels] + normal(n + 3),
+            0.5 + 0.5 * normal(n).sigmoid(),
+            labels,
+            key_labels,
+        )
+
+    @staticmethod
+    def reference(
+        z: Tensor,
+        keys: Tensor,
+        gate: Tensor,
+        labels: Tensor,
+        key_labels: Tensor,
+        *,
+        scale: Tensor,
+        bias: Tensor,
+        mean_over: str,
+    ) -> tuple[Tensor, Tensor]:
+        """Losses, and which rows count or how many terms they sum."""
+        s = scale * ((z * gate**2) @ keys.mT) + bias
+        own, positive = (labels[:, k, None] == key_labels for k in (0, 1))
+        negative = s.masked_fill(own | positive, -torch.inf)
+        # finite for a row without any
+        low = torch.full_like(s[:, :1], -1e30)
+        terms = torch.logaddexp(s, torch.cat([negative, low], 1).logsumexp(1, keepdim=True)) - s
+        total, count = torch.where(positive, terms, 0.0).sum(1), positive.sum(1)
+        if mean_over == "pairs":
+            return total, count
+        return total / count.clamp_min(1), count > 0
+
+
+def _check_classes(labels: Tensor, z: Tensor) -> None:
+    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex():
+        got = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+        raise TypeError(f"labels: got {got}, expected a tensor of integers")
+    if labels.shape != (z.shape[0], 2):
+        raise ValueError(f"labels: got shape {shape(labels)}, expected ({z.shape[0]}, 2)")
+    check_device("labels", labels, "z", z)

@@ -1,0 +1,83 @@
+from math import exp, log1p
+
+import pytest
+import torch
+from properties import E1, E2, close, every_check, gradients, tensor
+from torch.nn.functional import normalize
+
+from contrastloss import SimLAPLoss
+from contrastloss.functional import simlap
+from contrastloss.testing import CHECKS, Subject
+
+
+class Gated(SimLAPLoss):
+    """The gate's rows are as long as those of open gates, wherever embeddings are normalised: the
+    dense formula gets every floating input normalised."""
+
+    def forward(self, z, keys, gate, labels, key_labels):
+        gate = gate.double() if gate.dtype == torch.float64 else gate.float()
+        gate = (normalize(gate) if self.normalize else gate) * gate.shape[1] ** 0.5
+        z, keys = (v.to(gate.dtype) for v in (z, keys))
+        return super().forward(z, keys, gate, labels, key_labels)
+
+    @staticmethod
+    def reference(z, keys, gate, labels, key_labels, **options):
+        gate = gate * gate.shape[1] ** 0.5
+        return SimLAPLoss.reference(z, keys, gate, labels, key_labels, **options)
+
+
+@every_check
+def test_properties(check, device):
+    check(Subject(Gated, {}, device))
+
+
+def test_on_every_backend(device, backend):
+    CHECKS[0](Subject(Gated, {"mean_over": "pairs"}, device, backend))
+
+
+def test_by_hand(device, backend):
+    # a query of class 0, paired with class 1; scores 1/4, 0, 1 and -1 without the first's gate
+    z, gate = tensor([3, 0], E1, device=device), tensor([0.5, 9], [1, 1], device=device)
+    keys = tensor(E1, E2, [-2, 0], E1, device=device)
+    labels = torch.tensor([[0, 1], [2, 2]], device=device)
+    key_labels = torch.tensor([1, 1, 2, 0], device=device)
+    options = {"temperature": 1.0, "backend": backend}
+    # row 0: positives 1/4 and 0, a negative of -1/4. Row 1: a positive of -1; negatives 1, 0, 1
+    first = [log1p(exp(-0.5)), log1p(exp(-0.25))]
+    second = log1p((2 * exp(1) + 1) / exp(-1))
+    inputs = (z, keys, gate, labels, key_labels)
+    close(simlap(*inputs, reduction="none", **options), [sum(first) / 2, second])
+    close(simlap(*inputs, **options), (sum(first) / 2 + second) / 2)
+    close(simlap(*inputs, mean_over="pairs", **options), (sum(first) + second) / 3)
+
+
+def test_without_positives_or_without_negatives(device, backend):
+    z, gate, keys = torch.randn(3, 4, 3, device=device, requires_grad=True)
+    for labels, key_labels in (([0, 1], [0, 2, 3, 4]), ([0, 1], [1, 0, 1, 0])):
+        labels = torch.tensor([labels] * 4, device=device)
+        loss = simlap(z, keys, gate, labels, torch.tensor(key_labels, device=device),
+                      backend=backend)  # fmt: skip
+        assert loss.item() == 0.0
+        assert not any(grad.any() for grad in gradients(loss, z, gate, keys))
+
+
+def test_low_precision(device):
+    """The gated query is not rounded to the embeddings' dtype."""
+    inputs = Subject(SimLAPLoss, {}, device).inputs(n=30, dtype=torch.bfloat16)
+    loss = SimLAPLoss(0.02)
+    wide = [v.double() if v.is_floating_point() else v for v in inputs]
+    torch.testing.assert_close(loss(*inputs).double(), loss(*wide), rtol=1e-5, atol=0)
+
+
+def test_errors(device):
+    with pytest.raises(ValueError, match="mean_over: got 'all', expected 'rows' or 'pairs'"):
+        SimLAPLoss(mean_over="all")
+    z, labels = torch.ones(3, 2, device=device), torch.zeros(3, 2, device=device).long()
+    with pytest.raises(ValueError, match=r"gate: got shape \(2, 2\), expected z's \(3, 2\)"):
+        simlap(z, z, z[:2], labels, labels[:, 0])
+    with pytest.raises(ValueError, match=r"labels: got shape \(3,\), expected \(3, 2\)"):
+        simlap(z, z, z, labels[:, 0], labels[:, 0])
+    with pytest.raises(TypeError, match=r"labels: got torch.float32, expected a tensor of int"):
+        simlap(z, z, z, z, labels[:, 0])
+    with pytest.raises(ValueError, match="key_labels: got shape"):
+        simlap(z, z, z, labels, labels[:2, 0])
