@@ -1,0 +1,92 @@
+"""Negatives that count by how many clusterings tell them apart."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ..channel import LSE, Channel, differing
+from ..ops.check import check_device, shape
+from .base import CrossLoss
+from .check import check_pair
+
+__all__ = ["MEOWLoss"]
+
+#: names of the clusterings
+_NAMES = tuple(f"cluster{t}" for t in range(16))
+
+
+class MEOWLoss(CrossLoss, name="meow"):
+    r"""Rows of x against rows of y, each weighed by the number of clusterings that part the two.
+
+    .. math:: \ell_i = -\log \frac{e^{s_{ii}}}{\sum_j w_{ij} e^{s_{ij}}},
+        \qquad s_{ij} = \cos(x_i, y_j) / \tau, \quad w_{ij} = \#\{t : c_{it} \ne c_{jt}\}
+
+    Since :math:`w_{ii} = 0` the positive is not in the denominator, and the loss may be negative. A
+    row from which no other differs in any clustering costs 0 and counts.
+
+    Args:
+        temperature: tau, 0.5.
+
+    Shape:
+        x, y: (N, D). clusters: (N, T), integers, of T clusterings, at most 16; on several ranks,
+        this rank's. Loss: (), or (N,) for ``reduction='none'``.
+
+    Source: Yu et al., Heterogeneous Graph Contrastive Learning with Meta-path Contexts and
+    Adaptively Weighted Negative Samples, 2022. The paper adds ProtoNCE.
+    """
+
+    temperature: float | Tensor = 0.5
+
+    _BY_COUNT: ClassVar[tuple[Channel, ...]] = tuple(
+        LSE(weight=(differing(*_NAMES[: t + 1]),)) for t in range(len(_NAMES))
+    )
+    channels = _BY_COUNT[:1]
+
+    def forward(  # type: ignore[override]
+        self,
+        x: Tensor,
+        y: Tensor,
+        clusters: Tensor,
+        *,
+        logit_scale: Tensor | float | None = None,
+        logit_bias: Tensor | float | None = None,
+    ) -> Any:
+        check_pair(self, x, y, logit_scale, logit_bias)
+        _check_clusters(clusters, x)
+        count = clusters.shape[1]
+        ids = dict(zip(_NAMES[:count], clusters.unbind(1), strict=True))
+        channels = (self._BY_COUNT[count - 1], *(self.extra if self.return_stats else ()))
+        scores = self.scores(x, y, logit_scale, logit_bias)
+        *stats, positive = scores.stats((*channels, self.positive), ids, ids)
+        (negative,), extra = self.split(stats)
+        losses = torch.where(negative == -torch.inf, 0.0, negative - positive)
+        return self.finish(losses, extra, positive)
+
+    @staticmethod
+    def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        centre, *noise = (torch.randn(n, d, generator=generator).double() for _ in range(3))
+        x, y = (centre + v for v in noise)
+        return x, 2 * y, torch.randint(0, 3, (n, 4), generator=generator)
+
+    @staticmethod
+    def reference(x: Tensor, y: Tensor, clusters: Tensor, *, scale: Tensor, bias: Tensor) -> Tensor:
+        s = scale * (x @ y.mT) + bias
+        w = (clusters[:, None] != clusters).sum(2).to(s.dtype)
+        some = w.any(1)
+        w = w + torch.eye(len(x), device=x.device, dtype=s.dtype) * ~some[:, None]
+        return (s + torch.log(w)).logsumexp(1) - s.diag()
+
+
+def _check_clusters(clusters: Tensor, x: Tensor) -> None:
+    if not isinstance(clusters, Tensor) or clusters.is_floating_point() or clusters.is_complex():
+        got = clusters.dtype if isinstance(clusters, Tensor) else type(clusters).__name__
+        raise TypeError(f"clusters: got {got}, expected a tensor of integers")
+    n, most = x.shape[0], len(_NAMES)
+    if clusters.ndim != 2 or clusters.shape[0] != n or not 1 <= clusters.shape[1] <= most:
+        raise ValueError(
+            f"clusters: got shape {shape(clusters)}, expected ({n}, T) with T of 1 to {most}"
+        )
+    check_device("clusters", clusters, "x", x)
