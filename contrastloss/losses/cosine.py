@@ -68,9 +68,10 @@ class CosineLoss(RowLoss, name="cosine"):
         if self.stop_gradient:
             target = target.detach()
         if self.pairs == "all":
-            unit = wide(target) * ops.inverse_norm(wide(target))[..., None]
+            x, target = wide(x), wide(target)
+            unit = target * ops.inverse_norm(target)[..., None]
             mean = unit.sum(-2, keepdim=True) / max(x.shape[-2], 1)
-            losses = 1 - (wide(x) * mean).sum(-1) * ops.inverse_norm(wide(x))
+            losses = 1 - (x * mean).sum(-1) * ops.inverse_norm(x)
         else:
             losses = 1 - cosine(x, target)
         if self.power != 1:

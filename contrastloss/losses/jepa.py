@@ -83,12 +83,13 @@ class JEPALoss(Loss, name="jepa"):
         visible = occupied if hidden is None else occupied & ~hidden
         full = occupied if hidden is None else occupied & hidden
         empty = ~occupied if hidden is None else ~occupied & hidden
-        losses = 1 - cosine(prediction, target)
+        prediction, context = wide(prediction), wide(context)
+        losses = 1 - cosine(prediction, wide(target))
         share = self.occupied_weight
         loss = self.alpha * (share * _mean(losses, full) + (1 - share) * _mean(losses, empty))
         maps = max(losses[..., :1].numel(), 1) if losses.ndim > 1 else 1
         for z, seen in ((context, visible), (prediction, full)):
-            spread = variance_hinge(wide(z), self.gamma, self.eps, seen)
+            spread = variance_hinge(z, self.gamma, self.eps, seen)
             loss = loss + self.beta * spread.sum() / maps
         return self.scaled(loss)
 

@@ -1,0 +1,236 @@
+"""SepCLR: common and salient patterns in spaces of their own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import ops
+from ..channel import LSE, SUM, Channel, col_weight, form, row_weight
+from ..ops.check import check_device, check_embeddings, shape
+from ..ops.merge import log_sum_exp
+from .check import positive
+from .cosine import check_targets
+from .loss import Loss, softplus
+from .scores import wide
+
+__all__ = ["SepCLRLoss"]
+
+_OWN, _PRODUCT = "own", "product"
+_ALL = (LSE(),)
+# e^{-|a - b|^2 / 2s} = e^{-a^2 / 2s} e^{-b^2 / 2s} e^{ab / s}
+_KERNEL = (SUM("id", weight=(row_weight(_OWN), col_weight(_OWN), form(_PRODUCT))),)
+
+
+class SepCLRLoss(Loss, name="sepclr"):
+    r"""What two sets share is encoded apart from what only the second, the targets, have.
+
+    With c the unit vectors of the common space, s the salient vectors, 0 for rows that are no
+    targets, F the targets, B the other rows, and means over both views, of
+
+    .. math::
+        \text{common} &= \operatorname{mean}_i \frac{|c_i - c'_i|^2}{2 \tau} + \lambda\, U(c)
+
+        \text{salient} &= \operatorname{mean}_{i \in F} \frac{|s_i - s'_i|^2}{2 \tau}
+            + \lambda\, U(s), \qquad
+        U(z) = \log \operatorname{mean}_{i < j} e^{-|z_i - z_j|^2 / 2 \tau}
+
+        \text{background} &= \operatorname{mean}_{i \in B} \frac{|s_i|^2}{2 \tau},
+            \text{ before it is set to } 0
+
+        \text{joint} &= \operatorname{mean}_i \log \operatorname{mean}_j
+            e^{-(|c_i - c_j|^2 + |s_i - s_j|^2) / 2 \tau}
+
+    the loss is their weighted sum. The joint term, the entropy that keeps both spaces independent,
+    is one pass over the scores of the concatenation [c, s].
+
+    With real labels y of the targets, the alignment of s is the supervised one,
+    :math:`\operatorname{mean}_{i < j \in F} e^{-|y_i - y_j|^2 / 2 \sigma} |s_i - s_j|^2`.
+
+    Args:
+        temperature: tau, 0.5.
+        uniformity: lambda, 2.0.
+        common, salient, background, joint: weights of the terms: 1.0, 1.0, 1.0 and 10.0. The
+            released code has 1000 for salient and background with CelebA.
+        label_variance: sigma, 0.025.
+
+    Shape:
+        common_x, common_y: (N, C), two views. salient_x, salient_y: (N, S). targets: (N,), bool;
+        None: all rows. labels: (N,) or (N, E), which get no gradient. Loss: (). A mean of nothing
+        is 0.
+
+    Source: Louiset et al., SepCLR: Separating Common from Salient Patterns with Contrastive
+    Representation Learning, 2024.
+    """
+
+    temperature: float = 0.5
+    uniformity: float = 2.0
+    common: float = 1.0
+    salient: float = 1.0
+    background: float = 1.0
+    joint: float = 10.0
+    label_variance: float = 0.025
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("temperature", "label_variance"):
+            value = getattr(self, name)
+            if isinstance(value, Tensor):
+                raise TypeError(f"{name}: got a tensor, expected a float")
+            positive(name, value)
+
+    def forward(
+        self,
+        common_x: Tensor,
+        common_y: Tensor,
+        salient_x: Tensor,
+        salient_y: Tensor,
+        targets: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        _check(common_x, common_y, salient_x, salient_y, targets, labels)
+        commons = [c * ops.inverse_norm(c)[:, None] for c in (wide(common_x), wide(common_y))]
+        salients = [wide(s) for s in (salient_x, salient_y)]
+        n = common_x.shape[0]
+        if n == 0:
+            return self.scaled(sum([v.sum() for v in (*commons, *salients)], commons[0].sum()))
+        if targets is None:
+            targets = torch.ones(n, dtype=torch.bool, device=common_x.device)
+        scale = 1 / (2 * self.temperature)
+        teachers = [torch.where(targets[:, None], s, 0.0) for s in salients]
+        nothing = [torch.where(targets[:, None], 0.0, s).square().sum(1) for s in salients]
+        common = scale * _square(*commons).mean()
+        if labels is None:
+            salient = scale * _mean(_square(*teachers), targets)
+        else:
+            y = wide(labels) if labels.is_floating_point() else labels.to(salients[0].dtype)
+            y = y.detach().view(n, -1)
+            salient = sum([self._aligned(z, y, targets) for z in salients], 0 * common) / 2
+        background = scale * (_mean(nothing[0], ~targets) + _mean(nothing[1], ~targets)) / 2
+        joint = torch.zeros_like(common)
+        for c, s in zip(commons, teachers, strict=True):
+            common = common + self.uniformity / 2 * self._uniform(c)
+            salient = salient + self.uniformity / 2 * self._uniform(s)
+            # j = i is among those of the mean
+            others = softplus(self._neighbours(torch.cat([c, s], 1)))
+            joint = joint + (others.mean() - torch.full_like(common, n).log()) / 2
+        return self.scaled(
+            self.common * common
+            + self.salient * salient
+            + self.background * background
+            + self.joint * joint
+        )
+
+    def _stats(
+        self, z: Tensor, channels: tuple[Channel, ...], scale: float, **operands: Any
+    ) -> Tensor:
+        """Of the scores ``-scale |z_i - z_j|^2 / 2``, whose terms cancel: no narrow products."""
+        norm = -0.5 * scale * z.square().sum(1)
+        (found,) = ops.pair_stats(
+            z, None, channels, scale=scale, row_bias=norm, col_bias=norm,
+            compute_dtype=z.dtype, backend=self.backend, **operands,
+        )  # fmt: skip
+        return found
+
+    def _neighbours(self, z: Tensor) -> Tensor:
+        return self._stats(z, _ALL, 1 / self.temperature)
+
+    def _uniform(self, z: Tensor) -> Tensor:
+        rows = self._neighbours(z)
+        n = rows.shape[0]
+        total = log_sum_exp(rows)
+        some = total > -torch.inf
+        return torch.where(some, total - torch.full_like(total, max(n * (n - 1), 1)).log(), 0.0)
+
+    def _aligned(self, z: Tensor, y: Tensor, targets: Tensor) -> Tensor:
+        y = y - y.mean(0)  # for the sake of round-off
+        own = -0.5 / self.label_variance * y.square().sum(1)
+        own = torch.where(targets, own, -torch.inf)
+        rows = {_OWN: own, _PRODUCT: y / self.label_variance}
+        sums = self._stats(z, _KERNEL, 1.0, rows=rows, cols={_OWN: own, _PRODUCT: y})
+        count = targets.sum()
+        return -2 * sums.sum() / (count * (count - 1)).clamp_min(1)
+
+    @staticmethod
+    def reference(
+        common_x: Tensor,
+        common_y: Tensor,
+        salient_x: Tensor,
+        salient_y: Tensor,
+        targets: Tensor,
+        labels: Tensor | None = None,
+        *,
+        temperature: float,
+        uniformity: float,
+        common: float,
+        salient: float,
+        background: float,
+        joint: float,
+        label_variance: float,
+    ) -> Tensor:
+        """With at least one target and one other row."""
+        width = 2 * temperature
+        c = [torch.nn.functional.normalize(v, dim=1) for v in (common_x, common_y)]
+        s = [v * targets[:, None] for v in (salient_x, salient_y)]
+        near = (c[0] - c[1]).square().sum(1).mean() / width
+        if labels is None:
+            tied = (s[0] - s[1])[targets].square().sum(1).mean() / width
+        else:
+            y = labels.to(c[0].dtype).view(len(labels), -1)[targets]
+            kernel = torch.exp(-_distances(y) / (2 * label_variance)).fill_diagonal_(0)
+            pairs = max(len(y) * (len(y) - 1), 1)
+            tied = sum([(kernel * _distances(v[targets])).sum() / pairs for v in s], near * 0) / 2
+        empty = sum(v[~targets].square().sum(1).mean() for v in (salient_x, salient_y)) / 2 / width
+        together = near * 0
+        off = ~torch.eye(len(targets), dtype=torch.bool, device=near.device)
+        for a, b in zip(c, s, strict=True):
+            da, db = _distances(a) / width, _distances(b) / width
+            near = near + uniformity / 2 * torch.exp(-da)[off].mean().log()
+            tied = tied + uniformity / 2 * torch.exp(-db)[off].mean().log()
+            together = together + torch.exp(-da - db).mean(1).log().mean() / 2
+        return common * near + salient * tied + background * empty + joint * together
+
+
+def _square(x: Tensor, y: Tensor) -> Tensor:
+    return (x - y).square().sum(1)
+
+
+def _distances(x: Tensor) -> Tensor:
+    return (x[:, None] - x).square().sum(2)
+
+
+def _mean(values: Tensor, mask: Tensor) -> Tensor:
+    return torch.where(mask, values, 0.0).sum() / mask.sum().clamp_min(1)
+
+
+def _check(
+    common_x: Tensor,
+    common_y: Tensor,
+    salient_x: Tensor,
+    salient_y: Tensor,
+    targets: Tensor | None,
+    labels: Tensor | None,
+) -> None:
+    check_targets(common_x, common_y, ("common_x", "common_y"))
+    check_embeddings("salient_x", salient_x, ("common_x", common_x))
+    check_targets(salient_x, salient_y, ("salient_x", "salient_y"))
+    n = common_x.shape[0]
+    if common_x.ndim != 2:
+        raise ValueError(f"common_x: got shape {shape(common_x)}, expected (N, C)")
+    if salient_x.ndim != 2 or salient_x.shape[0] != n:
+        raise ValueError(f"salient_x: got shape {shape(salient_x)}, expected ({n}, S)")
+    if targets is not None:
+        if not isinstance(targets, Tensor) or targets.dtype != torch.bool:
+            got = targets.dtype if isinstance(targets, Tensor) else type(targets).__name__
+            raise TypeError(f"targets: got {got}, expected a bool tensor")
+        if targets.shape != (n,):
+            raise ValueError(f"targets: got shape {shape(targets)}, expected ({n},)")
+        check_device("targets", targets, "common_x", common_x)
+    if labels is not None:
+        if not isinstance(labels, Tensor):
+            raise TypeError(f"labels: got {type(labels).__name__}, expected a tensor")
+        if labels.ndim not in (1, 2) or labels.shape[0] != n:
+            raise ValueError(f"labels: got shape {shape(labels)}, expected ({n},) or ({n}, E)")
+        check_device("labels", labels, "common_x", common_x)
