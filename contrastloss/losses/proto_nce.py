@@ -1,0 +1,158 @@
+"""Rows against prototypes."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .. import ops
+from ..channel import LSE, SUM, same
+from ..memory import check_integers
+from ..ops.check import check_device, check_embeddings, shape
+from .check import check_columns, check_finite, check_matrix, positive
+from .loss import ScoreLoss
+from .scores import wide
+
+__all__ = ["ProtoNCELoss"]
+
+CLUSTER = "cluster"
+
+
+class ProtoNCELoss(ScoreLoss, name="proto_nce"):
+    r"""Every row towards the prototype of its cluster, away from all others.
+
+    .. math:: \ell_i = -\log \frac{e^{s_{i a_i}}}{\sum_k e^{s_{ik}}},
+        \qquad s_{ik} = \cos(z_i, c_k) / \phi_k
+
+    with the row's cluster :math:`a_i` and :math:`\phi_k = \tau`, or what ``density`` has for
+    prototype k. The prototypes may be cluster centres, class weights or the regions of points.
+
+    Args:
+        temperature: tau, 0.1; not used where a density is given.
+
+    Shape:
+        z: (N, D). prototypes: (K, D), which get gradients unless detached. assignment: (N,),
+        integers; a row whose number is not one of 0 to K - 1, such as -1, costs 0 and does not
+        count. density: (K,), positive, a temperature per prototype, without gradient; None: tau.
+        Loss: (), or (N,) for ``reduction='none'``.
+
+    Source: Li et al., Prototypical Contrastive Learning of Unsupervised Representations, 2021. The
+    paper adds InfoNCE and averages over several clusterings.
+    """
+
+    temperature: float | Tensor = 0.1
+
+    _CHANNELS = (LSE(), SUM("id", pairs=(same(CLUSTER),)))
+
+    def forward(
+        self,
+        z: Tensor,
+        prototypes: Tensor,
+        assignment: Tensor,
+        *,
+        density: Tensor | None = None,
+    ) -> Tensor:
+        check_matrix("z", z)
+        check_matrix("prototypes", prototypes)
+        check_columns(self, "prototypes", prototypes, ("z", z))
+        check_integers("assignment", assignment, z.shape[0], z)
+        if self.validate:
+            check_finite(z=z)
+        k = prototypes.shape[0]
+        rows = {CLUSTER: assignment}
+        cols = {CLUSTER: torch.arange(k, device=z.device)}
+        if density is None:
+            stats = self.scores(z, prototypes).stats(self._CHANNELS, rows, cols)
+        else:
+            _check_density(density, prototypes)
+            one = z.dtype == prototypes.dtype  # not under autocast
+            stats = ops.pair_stats(
+                z if one else wide(z),
+                prototypes if one else wide(prototypes),
+                self._CHANNELS,
+                col_scale=density.detach().to(wide(z).dtype).reciprocal(),
+                rows=rows,
+                cols=cols,
+                cosine=self.normalize,
+                backend=self.backend,
+            )
+        everything, own = stats
+        counted = (assignment >= 0) & (assignment < k)
+        return self.reduce(torch.where(counted, everything - own, 0.0), counted)
+
+    @staticmethod
+    @torch.no_grad()
+    def density(
+        z: Tensor,
+        prototypes: Tensor,
+        assignment: Tensor,
+        *,
+        alpha: float = 10.0,
+        temperature: float = 0.1,
+    ) -> Tensor:
+        r"""The paper's temperature per prototype, (K,), for ``density``:
+
+        .. math:: \phi_k \propto \frac{\sum_{i : a_i = k} \lVert z_i - c_k \rVert}
+            {n_k \log(n_k + \alpha)}
+
+        of the vectors as they are, scaled so that their mean is ``temperature``. As in the authors'
+        code, a prototype with fewer than two rows has the largest density of the others.
+        """
+        check_matrix("z", z)
+        check_embeddings("prototypes", prototypes, ("z", z))
+        check_integers("assignment", assignment, z.shape[0], z)
+        positive("alpha", alpha)
+        positive("temperature", temperature)
+        k = prototypes.shape[0]
+        counted = (assignment >= 0) & (assignment < k)
+        index = torch.where(counted, assignment, 0).long()
+        if not k or not z.shape[0]:
+            return wide(prototypes).new_full((k,), temperature)
+        far = (wide(z) - wide(prototypes)[index]).norm(dim=1)
+        found = far.new_zeros(2, k)
+        found.index_add_(1, index, torch.stack([far * counted, counted.to(far.dtype)]))
+        total, size = found
+        phi = total / (size * torch.log(size + alpha)).clamp_min(1e-12)
+        several = size > 1
+        phi = torch.where(several, phi, torch.where(several, phi, 0.0).max())
+        mean = phi.mean()
+        # rows that all are their prototypes say nothing about densities
+        return torch.where(mean > 0, temperature * phi / mean, temperature)
+
+    @staticmethod
+    def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Some rows have no cluster; the own prototype is about as near as the nearest other."""
+        k = n // 3 + 3
+        assignment = torch.randint(-1, k, (n,), generator=generator)
+        prototypes, noise = (torch.randn(m, d, generator=generator).double() for m in (k, n))
+        cosine = min(0.8, math.sqrt(2 * math.log(k) / d))
+        z = cosine * prototypes[assignment] + math.sqrt(1 - cosine**2) * noise
+        return z, 2 * prototypes, assignment
+
+    @staticmethod
+    def reference(
+        z: Tensor,
+        prototypes: Tensor,
+        assignment: Tensor,
+        *,
+        scale: Tensor,
+        bias: Tensor,
+        density: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Losses, and which rows the mean counts."""
+        s = z @ prototypes.mT
+        s = scale * s + bias if density is None else s / density
+        counted = (assignment >= 0) & (assignment < len(prototypes))
+        index = torch.where(counted, assignment, 0)
+        rows = torch.nn.functional.cross_entropy(s, index, reduction="none")
+        return torch.where(counted, rows, 0.0), counted
+
+
+def _check_density(density: Tensor, prototypes: Tensor) -> None:
+    check_embeddings("density", density)
+    check_device("density", density, "prototypes", prototypes)
+    k = prototypes.shape[0]
+    if density.shape != (k,):
+        raise ValueError(f"density: got shape {shape(density)}, expected ({k},)")

@@ -1,0 +1,84 @@
+from math import exp, log, log1p, sqrt
+
+import pytest
+import torch
+from properties import E1, E2, close, every_check, gradients, tensor
+from torch.nn.functional import normalize
+
+from contrastloss import ProtoNCELoss
+from contrastloss.functional import proto_nce
+from contrastloss.testing import CHECKS, Subject
+
+
+@every_check
+def test_properties(check, device):
+    check(Subject(ProtoNCELoss, {}, device))
+
+
+def test_on_every_backend(device, backend):
+    CHECKS[0](Subject(ProtoNCELoss, {}, device, backend))
+
+
+def test_by_hand(device, backend):
+    z, prototypes = tensor(E1, E1, E2, device=device), tensor([5, 0], E2, device=device)
+    assignment = torch.tensor([0, 1, -1], device=device)
+    options = {"temperature": 0.5, "backend": backend}
+    rows = proto_nce(z, prototypes, assignment, reduction="none", **options)
+    want = [log1p(exp(-2)), log1p(exp(2)), 0.0]
+    close(rows, want)
+    close(proto_nce(z, prototypes, assignment, **options), (want[0] + want[1]) / 2)
+    # the first prototype at a temperature of 1/4, the second at 1; row 2 has another cluster
+    density = tensor(0.25, 1, device=device)
+    assignment[2] = 1
+    rows = proto_nce(z, prototypes, assignment, density=density, reduction="none", **options)
+    close(rows, [log1p(exp(-4)), log1p(exp(4)), log1p(exp(-1))])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_densities(dtype, device, backend):
+    z, prototypes, assignment = Subject(ProtoNCELoss, {}, device).inputs(dtype=dtype)
+    z, prototypes = z.requires_grad_(), prototypes.requires_grad_()
+    density = torch.linspace(0.05, 0.3, len(prototypes), device=device, requires_grad=True)
+    loss = proto_nce(z, prototypes, assignment, density=density, backend=backend)
+    wide = [v.detach().double().requires_grad_() for v in (z, prototypes)]
+    rows, counted = ProtoNCELoss.reference(
+        *(normalize(v) for v in wide), assignment, scale=1.0, bias=0.0, density=density.detach()
+    )
+    want = rows.sum() / counted.sum()
+    rtol = max(10 * torch.finfo(dtype).eps, 1e-12)
+    torch.testing.assert_close(loss.double(), want, rtol=min(rtol, 1e-6), atol=0)
+    for got, grad in zip(gradients(loss, z, prototypes), gradients(want, *wide), strict=True):
+        torch.testing.assert_close(got.double(), grad, rtol=rtol, atol=rtol * grad.abs().max())
+
+
+def test_density_by_hand(device):
+    # cluster 0: distances 1 and 3; cluster 1: 2, 2 and 2; cluster 2: one row; cluster 3: none
+    prototypes = torch.zeros(4, 2, device=device, dtype=torch.float64)
+    z = tensor(E1, [0, 3], [2, 0], [0, 2], [-2, 0], [9, 9], [7, 7], device=device)
+    assignment = torch.tensor([0, 0, 1, 1, 1, 2, -1], device=device)
+    phi = [2 / log(12), 2 / log(13)]
+    want = torch.tensor([phi[0], phi[1], phi[0], phi[0]], dtype=torch.float64)
+    got = ProtoNCELoss.density(z, prototypes, assignment, temperature=0.3)
+    close(got, 0.3 * want / want.mean())
+    same = ProtoNCELoss.density(prototypes, prototypes, assignment[:4], temperature=0.3)
+    close(same, [0.3] * 4)
+    close(ProtoNCELoss.density(z[:0], prototypes, assignment[:0]), [0.1] * 4)
+    two = ProtoNCELoss.density(z[:2], prototypes[:1], assignment[:2], alpha=sqrt(2))
+    close(two, [0.1])
+
+
+def test_no_row_has_a_cluster(device, backend):
+    z, prototypes = torch.randn(2, 4, 3, device=device, requires_grad=True)
+    loss = proto_nce(z, prototypes, torch.tensor([-1, 4, -9, 5], device=device), backend=backend)
+    assert loss.item() == 0.0
+    assert not any(grad.any() for grad in gradients(loss, z, prototypes))
+
+
+def test_errors(device):
+    z, assignment = torch.ones(3, 2, device=device), torch.zeros(3, device=device).long()
+    with pytest.raises(ValueError, match=r"prototypes: got shape \(3, 1\), expected \(K, 2\)"):
+        proto_nce(z, z[:, :1], assignment)
+    with pytest.raises(ValueError, match=r"density: got shape \(2,\), expected \(3,\)"):
+        proto_nce(z, z, assignment, density=z[0])
+    with pytest.raises(ValueError, match="assignment: got shape"):
+        proto_nce(z, z, assignment[:2])
