@@ -1,0 +1,103 @@
+"""Swapped assignments to prototypes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .check import check_pair, positive
+from .prototypes import PrototypeLoss
+from .sinkhorn import sinkhorn
+
+__all__ = ["SwAVLoss"]
+
+
+class SwAVLoss(PrototypeLoss, name="swav"):
+    r"""Each view predicts the other one's assignment to prototypes, all of which are used equally.
+
+    With the scores :math:`s^x_{ik} = \cos(x_i, c_k)` of a view and its codes :math:`q^x`, which
+    Sinkhorn's algorithm makes of :math:`e^{s^x / \varepsilon}`,
+
+    .. math:: \ell_i = -\frac12 \sum_k \Bigl[
+        q^y_{ik} \log \frac{e^{s^x_{ik} / \tau}}{\sum_l e^{s^x_{il} / \tau}} +
+        q^x_{ik} \log \frac{e^{s^y_{ik} / \tau}}{\sum_l e^{s^y_{il} / \tau}} \Bigr]
+
+    Every iteration divides the codes of a prototype by their sum over the batch, and then those of
+    a row by theirs, so that a row's sum to 1. The codes are constants; for several crops, sum over
+    pairs of views. They balance the batch of this process.
+
+    Args:
+        temperature: tau, 0.1.
+        eps: the entropy's weight in Sinkhorn's algorithm, 0.05; a smaller one makes sharper codes.
+        iterations: of Sinkhorn's algorithm, 3; at least 1.
+
+    Shape:
+        x, y: (N, D). prototypes: (K, D). All get gradients. Loss: (), or (N,) for
+        ``reduction='none'``.
+
+    Source: Caron et al., Unsupervised Learning of Visual Features by Contrasting Cluster
+    Assignments, 2020.
+    """
+
+    temperature: float | Tensor = 0.1
+    eps: float = 0.05
+    iterations: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.eps, Tensor):
+            raise TypeError("eps: got a tensor, expected a float")
+        positive("eps", self.eps)
+        if isinstance(self.iterations, bool) or not isinstance(self.iterations, int):
+            got = type(self.iterations).__name__
+            raise TypeError(f"iterations: got {got}, expected an integer")
+        if self.iterations < 1:
+            raise ValueError(f"iterations: got {self.iterations}, expected at least 1")
+
+    def forward(self, x: Tensor, y: Tensor, prototypes: Tensor) -> Tensor:
+        check_pair(self, x, y, None, None)
+        self.check_prototypes("prototypes", prototypes, ("x", x))
+        columns = self.constant(prototypes)
+        losses = self._swapped(x, y, prototypes, columns)
+        return self.reduce((losses + self._swapped(y, x, prototypes, columns)) / 2)
+
+    def _swapped(self, x: Tensor, y: Tensor, prototypes: Tensor, columns: Tensor) -> Tensor:
+        """Of x with the codes of y."""
+        teacher = self.constant(y)
+        potential = sinkhorn(
+            teacher, columns, eps=self.eps, iterations=self.iterations, backend=self.backend
+        )
+        return self.cross_entropy(x, prototypes, teacher / self.eps, columns, potential)
+
+    @staticmethod
+    def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        k = n // 3 + 3
+        prototypes, z, *noise = (
+            torch.randn(m, d, generator=generator).double() for m in (k, n, n, n)
+        )
+        x, y = (z + 0.7 * v for v in noise)
+        return x, 2 * y, 1.5 * prototypes
+
+    @staticmethod
+    def reference(
+        x: Tensor,
+        y: Tensor,
+        prototypes: Tensor,
+        *,
+        scale: Tensor,
+        bias: Tensor,
+        eps: float,
+        iterations: int,
+    ) -> Tensor:
+        scores = [v @ prototypes.mT for v in (x, y)]
+        codes = []
+        for s in scores:
+            s = s.detach() / eps
+            q = torch.exp(s - s.amax() if s.numel() else s)
+            for _ in range(iterations):
+                q = q / q.sum(0, keepdim=True)
+                q = q / q.sum(1, keepdim=True)
+            codes.append(q)
+        logits = [scale * s + bias for s in scores]
+        swapped = zip(logits, codes[::-1], strict=True)
+        return -sum((q * s.log_softmax(1)).sum(1) for s, q in swapped) / 2  # type: ignore[return-value]

@@ -1,0 +1,92 @@
+from math import e, exp, log
+
+import pytest
+import torch
+from properties import E1, E2, close, tensor
+from torch.nn.functional import normalize
+
+from contrastloss import SwAVLoss
+from contrastloss.functional import swav
+from contrastloss.losses.sinkhorn import sinkhorn
+from contrastloss.testing import CHECKS, Subject
+
+
+# the codes are constants that depend on the inputs: differences are not the gradient. Gradients are
+# compared with the reference's
+@pytest.mark.parametrize(
+    "check", [c for c in CHECKS if c.__name__ != "check_gradients"], ids=lambda c: c.__name__
+)
+def test_properties(check, device):
+    check(Subject(SwAVLoss, {"iterations": 2}, device))
+
+
+def test_on_every_backend(device, backend):
+    CHECKS[0](Subject(SwAVLoss, {"eps": 0.1}, device, backend))
+
+
+def test_by_hand(device, backend):
+    # all of x the same: balanced, its codes are 1/2; those of y, of e : 1 : e : 1 and 1 : e
+    x, y = tensor(E1, E1, E1, device=device), tensor(E1, E1, E2, device=device)
+    prototypes = tensor([3, 0], E2, device=device)
+    options = {"temperature": 0.5, "eps": 1.0, "iterations": 1, "backend": backend}
+    near, far = e / (2 * e + 1), 1 / (2 + e)  # of the first prototype and the second, rows 0 and 1
+    first = near / (near + far)
+    near, far = 1 / (2 * e + 1), e / (2 + e)
+    last = near / (near + far)
+    own, other = log(1 + exp(-2)), log(1 + exp(2))  # -log p of the prototype that is met or not
+    half = (own + other) / 2
+    want = [(first * own + (1 - first) * other + half) / 2] * 2
+    want += [(last * own + (1 - last) * other + half) / 2]
+    close(swav(x, y, prototypes, reduction="none", **options), want)
+    close(swav(y, x, prototypes, **options), sum(want) / 3)
+
+
+def codes(x, y, v, eps):
+    return (x @ y.mT / eps + v).softmax(1)
+
+
+def test_sinkhorn(device, backend):
+    x, y = (normalize(torch.randn(k, 8, device=device).double()) for k in (30, 7))
+    q = torch.exp(x @ y.mT / 0.05)
+    for _ in range(3):
+        q = q / q.sum(0)
+        q = q / q.sum(1, keepdim=True)
+    close(codes(x, y, sinkhorn(x, y, backend=backend), 0.05), q)
+    even = codes(x, y, sinkhorn(x, y, iterations=12, eps=1.0, backend=backend), 1.0)
+    torch.testing.assert_close(even.sum(0), torch.full_like(even[0], 30 / 7))
+    assert codes(x, y, 0.0, 1.0).sum(0).std() > 0.2  # they were not before
+    # neither large scores nor one row alone
+    assert sinkhorn(1e4 * x, y, backend=backend).isfinite().all()
+    close(codes(x[:1], y, sinkhorn(x[:1], y, backend=backend), 0.05), [[1 / 7] * 7])
+    close(sinkhorn(x[:0], y, backend=backend), [0.0] * 7)
+
+
+def test_many_features(device, backend):
+    """As SwAV has them, in fp32 and of 128 features."""
+    inputs = [v.requires_grad_() for v in Subject(SwAVLoss, {}, device).inputs(n=50, d=128)]
+    found = []
+    for ours in (True, False):
+        leaves = [v.detach().float() if ours else v.detach() for v in inputs]
+        leaves = [v.requires_grad_() for v in leaves]
+        if ours:
+            rows = swav(*leaves, reduction="none", backend=backend)
+        else:
+            unit = [normalize(v) for v in leaves]
+            rows = SwAVLoss.reference(*unit, scale=10.0, bias=0.0, eps=0.05, iterations=3)
+        found.append([rows, *torch.autograd.grad(rows.sum(), leaves)])
+    for got, want in zip(*found, strict=True):
+        torch.testing.assert_close(got.double(), want, rtol=1e-4, atol=1e-5)
+
+
+def test_errors(device):
+    x = torch.ones(3, 2, device=device)
+    with pytest.raises(ValueError, match=r"prototypes: got shape \(3, 1\), expected \(K, 2\)"):
+        swav(x, x, x[:, :1])
+    with pytest.raises(ValueError, match=r"prototypes: got shape \(0, 2\), .* with K >= 1"):
+        swav(x, x, x[:0])
+    with pytest.raises(ValueError, match=r"eps: got 0\.0, expected a positive"):
+        SwAVLoss(eps=0.0)
+    with pytest.raises(ValueError, match="iterations: got 0, expected at least 1"):
+        SwAVLoss(iterations=0)
+    with pytest.raises(TypeError, match="iterations: got float, expected an integer"):
+        SwAVLoss(iterations=3.0)
