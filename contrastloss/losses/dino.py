@@ -1,0 +1,142 @@
+"""Self-distillation through prototypes."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY
+
+import torch
+from torch import Tensor
+
+from .. import ops
+from ..ops.check import check_device, check_embeddings, shape
+from .check import check_columns, check_matrix, check_pair, positive
+from .prototypes import PrototypeLoss
+from .scores import wide
+
+__all__ = ["DINOLoss"]
+
+
+class DINOLoss(PrototypeLoss, name="dino"):
+    r"""A student's softmax over prototypes follows the sharper, centred one of a teacher.
+
+    With the student's rows s and prototypes c, the teacher's t and c', and a centre m,
+
+    .. math:: \ell_i = -\sum_k p_{ik}
+        \log \frac{e^{\cos(s_i, c_k) / \tau}}{\sum_l e^{\cos(s_i, c_l) / \tau}}, \qquad
+        p_{ik} = \frac{e^{(\cos(t_i, c'_k) - m_k) / \tau_t}}
+        {\sum_l e^{(\cos(t_i, c'_l) - m_l) / \tau_t}}
+
+    The teacher's side is constant. The centre, a moving average of :meth:`center` over batches,
+    keeps all rows from choosing the same prototype. For several crops, sum over pairs of views;
+    rows may be patches, as in iBOT.
+
+    Args:
+        temperature: tau, 0.1, the student's.
+        teacher_temperature: tau_t, 0.04, a float or a 0-dim tensor.
+
+    Shape:
+        student, teacher: (N, D). prototypes: (K, D). teacher_prototypes: (K, D); None: the
+        student's, as constants. center: (K,); None: 0. Loss: (), or (N,) for
+        ``reduction='none'``.
+
+    Source: Caron et al., Emerging Properties in Self-Supervised Vision Transformers, 2021.
+    """
+
+    temperature: float | Tensor = 0.1
+    _: KW_ONLY
+    teacher_temperature: float | Tensor = 0.04
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        tau = self.teacher_temperature
+        positive("teacher_temperature", tau)
+        if isinstance(tau, Tensor) and tau.ndim:
+            raise ValueError(f"teacher_temperature: got shape {shape(tau)}, expected ()")
+
+    def forward(
+        self,
+        student: Tensor,
+        teacher: Tensor,
+        prototypes: Tensor,
+        *,
+        teacher_prototypes: Tensor | None = None,
+        center: Tensor | None = None,
+    ) -> Tensor:
+        check_pair(self, student, teacher, None, None, ("student", "teacher"))
+        self.check_prototypes("prototypes", prototypes, ("student", student))
+        if teacher_prototypes is None:
+            teacher_prototypes = prototypes
+        else:
+            self._check_teacher(teacher_prototypes, prototypes)
+        columns = self.constant(teacher_prototypes)
+        tau = self.teacher_temperature
+        tau = tau.detach() if isinstance(tau, Tensor) else tau
+        if center is None:
+            bias = columns.new_zeros(len(columns))
+        else:
+            _check_center(center, prototypes)
+            bias = -center.detach().to(columns.dtype) / tau
+        target = (self.constant(teacher) / tau).to(columns.dtype)
+        return self.reduce(
+            self.cross_entropy(student, prototypes, target, columns, bias.to(columns.dtype))
+        )
+
+    def _check_teacher(self, teacher_prototypes: Tensor, prototypes: Tensor) -> None:
+        name = "teacher_prototypes"
+        check_matrix(name, teacher_prototypes)
+        check_columns(self, name, teacher_prototypes, ("prototypes", prototypes))
+        if teacher_prototypes.shape != prototypes.shape:
+            got, expected = shape(teacher_prototypes), shape(prototypes)
+            raise ValueError(f"{name}: got shape {got}, expected prototypes' {expected}")
+
+    @staticmethod
+    @torch.no_grad()
+    def center(teacher: Tensor, teacher_prototypes: Tensor, *, normalize: bool = True) -> Tensor:
+        """Means of a batch's scores with every prototype, (K,), fp32, in O((N + K) D): what the
+        centre is a moving average of. ``normalize`` as that of the loss. Of no rows 0."""
+        check_matrix("teacher", teacher)
+        check_matrix("teacher_prototypes", teacher_prototypes)
+        check_embeddings("teacher_prototypes", teacher_prototypes, ("teacher", teacher))
+        if teacher_prototypes.shape[1] != teacher.shape[1]:
+            got, d = shape(teacher_prototypes), teacher.shape[1]
+            raise ValueError(f"teacher_prototypes: got shape {got}, expected (K, {d})")
+        t, c = wide(teacher), wide(teacher_prototypes)
+        if normalize:
+            t, c = (v * ops.inverse_norm(v)[:, None] for v in (t, c))
+        return (c * (t.sum(0) / max(len(t), 1))).sum(1)
+
+    @staticmethod
+    def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """The teacher gets no gradient."""
+        k = n // 3 + 3
+        prototypes, z, *noise = (
+            torch.randn(m, d, generator=generator).double() for m in (k, n, n, n)
+        )
+        student, teacher = (z + 0.7 * v for v in noise)
+        return student, 2 * teacher, 1.5 * prototypes
+
+    @staticmethod
+    def reference(
+        student: Tensor,
+        teacher: Tensor,
+        prototypes: Tensor,
+        *,
+        scale: Tensor,
+        bias: Tensor,
+        teacher_temperature: float,
+        teacher_prototypes: Tensor | None = None,
+        center: Tensor | None = None,
+    ) -> Tensor:
+        columns = prototypes if teacher_prototypes is None else teacher_prototypes
+        t = (teacher @ columns.mT).detach()
+        p = ((t if center is None else t - center) / teacher_temperature).softmax(1)
+        s = scale * (student @ prototypes.mT) + bias
+        return -(p * s.log_softmax(1)).sum(1)
+
+
+def _check_center(center: Tensor, prototypes: Tensor) -> None:
+    check_embeddings("center", center)
+    check_device("center", center, "prototypes", prototypes)
+    k = prototypes.shape[0]
+    if center.shape != (k,):
+        raise ValueError(f"center: got shape {shape(center)}, expected ({k},)")
