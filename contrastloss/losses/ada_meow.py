@@ -60,10 +60,11 @@ class AdaMEOWLoss(ScoreLoss, name="ada_meow"):
             weight, bias, v = (p.to(rows.dtype) for p in (weight, bias, v))
             by_row = rows.mm(weight.mT) + bias
             by_col = cols.mm(weight.mT)
-            positions = torch.arange(n, device=x.device)
+            size = max(1, _HELD // max(1, n * hidden))
+            by_part = (torch.arange(n, device=x.device), rows, by_row)
             losses = [
-                checkpoint(_part, q, rows, by_row, cols, by_col, v, scale, use_reentrant=False)
-                for q in positions.split(max(1, _HELD // max(1, n * hidden)))
+                checkpoint(_part, *part, cols, by_col, v, scale, use_reentrant=False)
+                for part in zip(*(u.split(size) for u in by_part), strict=True)
             ]
         return self.reduce(torch.cat(losses))
 
@@ -100,9 +101,9 @@ def _part(
     v: Tensor,
     scale: Tensor | float,
 ) -> Tensor:
-    """The losses of the rows q."""
-    hidden = torch.tanh(by_row[q].unsqueeze(1) + by_col)
-    scores = rows[q].mm(cols.mT) * scale
+    """The losses of the rows q, of which ``rows`` and ``by_row`` are."""
+    hidden = torch.tanh(by_row.unsqueeze(1) + by_col)
+    scores = rows.mm(cols.mT) * scale
     denominator = (scores + logsigmoid(hidden.matmul(v))).logsumexp(1)
     return denominator - scores.gather(1, q.unsqueeze(1)).squeeze(1)
 
