@@ -14,6 +14,7 @@ LABELLED = ("circle", "supcon", "triplet", "multi_similarity")
 ARGUMENTS = {
     "moco": ("query", "key"),
     "mochi": ("query", "key"),
+    "pooled_supcon": ("image", "text"),
     **dict.fromkeys(LABELLED, ("z", "labels")),
 }
 #: those of two tensors of one shape
