@@ -2,7 +2,7 @@ from math import e, exp, log
 
 import pytest
 import torch
-from order import PROPERTIES, Case, options, reductions
+from order import LIGHT, Case, options, reductions
 from properties import close, gradients, tensor
 
 from contrastloss import CodebookDiversityLoss
@@ -18,7 +18,7 @@ def frames(n, generator):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
     "check",
-    [c for c in PROPERTIES if c not in (options, reductions)],
+    [c for c in LIGHT if c not in (options, reductions)],
     ids=lambda c: c.__name__,
 )
 def test_properties(check, form, device):

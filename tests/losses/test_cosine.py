@@ -2,7 +2,7 @@ from math import sqrt
 
 import pytest
 import torch
-from order import PROPERTIES, Case, options
+from order import LIGHT, Case, options
 from properties import E1, E2, close, gradients, tensor
 
 from contrastloss import CosineLoss
@@ -21,9 +21,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: str(c.options))
-@pytest.mark.parametrize(
-    "check", [c for c in PROPERTIES if c is not options], ids=lambda c: c.__name__
-)
+@pytest.mark.parametrize("check", [c for c in LIGHT if c is not options], ids=lambda c: c.__name__)
 def test_properties(check, case, device):
     check(case, device, None)
 

@@ -2,7 +2,7 @@ from math import sqrt
 
 import pytest
 import torch
-from order import PROPERTIES, Case, options, reductions
+from order import LIGHT, Case, options, reductions
 from properties import E1, E2, close, gradients, tensor
 
 from contrastloss import JEPALoss
@@ -22,7 +22,7 @@ OPTIONS = {"gamma": 0.8, "beta": 2.0, "alpha": 3.0, "stop_gradient": False}
 
 @pytest.mark.parametrize(
     "check",
-    [c for c in PROPERTIES if c not in (options, reductions)],
+    [c for c in LIGHT if c not in (options, reductions)],
     ids=lambda c: c.__name__,
 )
 def test_properties(check, device):

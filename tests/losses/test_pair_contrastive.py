@@ -2,7 +2,7 @@ from math import exp, log1p, sqrt
 
 import pytest
 import torch
-from order import PROPERTIES, Case, options, reference
+from order import LIGHT, Case, options, reference
 from properties import E1, close, gradients, tensor
 
 from contrastloss import PairContrastiveLoss
@@ -18,9 +18,7 @@ def pairs(n, generator):
 MARGIN = Case(PairContrastiveLoss, pairs, {"margin": 1.2, "positive_margin": 0.1})
 
 
-@pytest.mark.parametrize(
-    "check", [c for c in PROPERTIES if c is not options], ids=lambda c: c.__name__
-)
+@pytest.mark.parametrize("check", [c for c in LIGHT if c is not options], ids=lambda c: c.__name__)
 def test_properties(check, device):
     check(MARGIN, device, None)
 
