@@ -78,8 +78,8 @@ def test_by_hand(device, backend):
     close(dino(student, rows, prototypes, **options), sum(want) / 2)
     # a centre of 1 for the first prototype: the teacher is even
     center = tensor(1, 0, device=device)
-    value = dino(student, rows, prototypes, center=center, **options)
-    close(value, (own + other) / 2)
+    value = dino(student, rows, prototypes, center=center, reduction="none", **options)
+    close(value, [(own + other) / 2] * 2)
     # the teacher's prototypes are its own: of the first row it likes the second one
     value = dino(
         student[:1], rows[:1], prototypes, teacher_prototypes=prototypes.flip(0), **options
