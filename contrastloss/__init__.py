@@ -6,7 +6,18 @@ Every loss is a module (:class:`CLIPLoss`) and a function (:func:`contrastloss.f
 
 from importlib.metadata import PackageNotFoundError, version
 
-from . import decoding, distributed, functional, losses, memory, mining, mixing, ops, sorting
+from . import (
+    decoding,
+    distributed,
+    functional,
+    losses,
+    memory,
+    mining,
+    mixing,
+    ops,
+    presets,
+    sorting,
+)
 from .losses import (
     AdaMEOWLoss,
     AdjacencyContrastiveLoss,
@@ -27,6 +38,7 @@ from .losses import (
     CrossSupConLoss,
     DCLLoss,
     DiffSortLoss,
+    DINOLoss,
     FocalContrastiveLoss,
     GISTLoss,
     GroCoLoss,
@@ -66,6 +78,7 @@ from .losses import (
     SpectralLoss,
     SupConLoss,
     SupReMixLoss,
+    SwAVLoss,
     TemporalCLIPLoss,
     TopKCrossEntropyLoss,
     TripletLoss,
@@ -99,6 +112,7 @@ __all__ = [
     "CrossBatchMemory",
     "CrossSupConLoss",
     "DCLLoss",
+    "DINOLoss",
     "DiffSortLoss",
     "EmbeddingQueue",
     "FocalContrastiveLoss",
@@ -141,6 +155,7 @@ __all__ = [
     "SpectralLoss",
     "SupConLoss",
     "SupReMixLoss",
+    "SwAVLoss",
     "TemporalCLIPLoss",
     "TopKCrossEntropyLoss",
     "TripletLoss",
@@ -154,5 +169,6 @@ __all__ = [
     "mining",
     "mixing",
     "ops",
+    "presets",
     "sorting",
 ]

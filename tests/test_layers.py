@@ -26,6 +26,7 @@ ARROWS = {
     "decoding": {"ops", "channel"},
     "sorting": {"ops"},
     "functional": {"losses"},
+    "presets": {"losses"},
     "demo": {"losses", "functional", "backends"},
     "testing": {"losses", "ops", "backends", "channel"},
 }

@@ -20,6 +20,7 @@ from .cost import CoSTLoss
 from .cross_supcon import CrossSupConLoss
 from .dcl import DCLLoss
 from .diff_sort import DiffSortLoss
+from .dino import DINOLoss
 from .focal_contrastive import FocalContrastiveLoss
 from .gist import GISTLoss
 from .groco import GroCoLoss
@@ -59,6 +60,7 @@ from .spearman import SpearmanLoss
 from .spectral import SpectralLoss
 from .supcon import SupConLoss
 from .supremix import SupReMixLoss
+from .swav import SwAVLoss
 from .temperature import LearnableTemperature
 from .temporal_clip import TemporalCLIPLoss
 from .topk_cross_entropy import TopKCrossEntropyLoss
@@ -88,6 +90,7 @@ __all__ = [
     "CrossLoss",
     "CrossSupConLoss",
     "DCLLoss",
+    "DINOLoss",
     "DiffSortLoss",
     "FocalContrastiveLoss",
     "GISTLoss",
@@ -133,6 +136,7 @@ __all__ = [
     "SpectralLoss",
     "SupConLoss",
     "SupReMixLoss",
+    "SwAVLoss",
     "TemporalCLIPLoss",
     "TopKCrossEntropyLoss",
     "TripletLoss",

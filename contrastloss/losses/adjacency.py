@@ -108,6 +108,15 @@ class AdjacencyContrastiveLoss(ScoreLoss, name="adjacency_contrastive"):
         return torch.where(some, torch.where(some, total, 1.0).log() + top, -torch.inf)
 
     @staticmethod
+    def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Inputs for ``forward``, for :mod:`contrastloss.testing`: a ring with longer links."""
+        z = torch.randn(n, d, generator=generator, dtype=torch.float64)
+        place = torch.arange(n)
+        near = [(place + step) % max(n, 1) for step in (1, 2, 5, n - 1)]
+        crow = len(near) * torch.arange(n + 1)
+        return z, (crow, torch.stack(near, 1).sort(1).values.flatten())
+
+    @staticmethod
     def reference(
         z: Tensor,
         crow: Tensor,

@@ -89,6 +89,12 @@ class CLANLoss(Loss, name="clan"):
         return torch.where(count > 0, mean, 0.0)
 
     @staticmethod
+    def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Inputs for ``forward``, for :mod:`contrastloss.testing`."""
+        z, noise = torch.randn(2, n, d, generator=generator, dtype=torch.float64)
+        return z, z + noise
+
+    @staticmethod
     def reference(
         z: Tensor, negatives: Tensor, *, alpha: float, margin: float, squared: bool, eps: float
     ) -> Tensor:

@@ -74,6 +74,12 @@ class CodebookDiversityLoss(Loss, name="codebook_diversity"):
         return self.scaled(torch.where(count > 0, loss, 0.0))
 
     @staticmethod
+    def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor]:
+        """Inputs for ``forward``, for :mod:`contrastloss.testing`: two codebooks."""
+        scores = torch.randn(n, 2, d, generator=generator, dtype=torch.float64)
+        return (scores.softmax(-1),)
+
+    @staticmethod
     def reference(probabilities: Tensor, *, form: str, eps: float) -> Tensor:
         p = probabilities.flatten(0, -3).mean(0)
         entropy = -(p * p.log()).sum(-1)

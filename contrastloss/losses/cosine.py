@@ -81,6 +81,12 @@ class CosineLoss(RowLoss, name="cosine"):
         return self.reduce(losses * weights.detach().to(losses.dtype))
 
     @staticmethod
+    def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Inputs for ``forward``, for :mod:`contrastloss.testing`."""
+        x, noise = torch.randn(2, n, d, generator=generator, dtype=torch.float64)
+        return x, x + noise
+
+    @staticmethod
     def reference(
         x: Tensor, target: Tensor, *, power: float, pairs: str, stop_gradient: bool
     ) -> Tensor:

@@ -94,6 +94,13 @@ class JEPALoss(Loss, name="jepa"):
         return self.scaled(loss)
 
     @staticmethod
+    def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Inputs for ``forward``, for :mod:`contrastloss.testing`."""
+        target, noise, context = torch.randn(3, n, d, generator=generator, dtype=torch.float64)
+        occupied = torch.rand(n, generator=generator) < 0.6
+        return target + noise, target, 0.05 * context, occupied
+
+    @staticmethod
     def reference(
         prediction: Tensor,
         target: Tensor,

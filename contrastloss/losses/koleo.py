@@ -73,6 +73,11 @@ class KoLeoLoss(RowLoss, name="koleo"):
         return nearest.index
 
     @staticmethod
+    def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor]:
+        """Inputs for ``forward``, for :mod:`contrastloss.testing`."""
+        return (torch.randn(n, d, generator=generator, dtype=torch.float64),)
+
+    @staticmethod
     def reference(z: Tensor, *, eps: float, normalize: bool) -> Tensor:
         if normalize:
             z = torch.nn.functional.normalize(z)

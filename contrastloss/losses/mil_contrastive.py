@@ -104,6 +104,13 @@ class MILContrastiveLoss(ScoreLoss, name="mil_contrastive"):
         return self.reduce(losses, positive & (lengths > 0))
 
     @staticmethod
+    def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Inputs for ``forward``, for :mod:`contrastloss.testing`: bags of five snippets."""
+        shared, *noise = torch.randn(3, n, 5, d, generator=generator, dtype=torch.float64)
+        scores = torch.rand(2, n, 5, generator=generator, dtype=torch.float64)
+        return *(shared + v for v in noise), *scores, torch.arange(n) % 2
+
+    @staticmethod
     def reference(
         x: Tensor,
         y: Tensor,

@@ -91,6 +91,12 @@ class PairContrastiveLoss(RowLoss, name="pair_contrastive"):
         return self.reduce(losses)
 
     @staticmethod
+    def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Inputs for ``forward``, for :mod:`contrastloss.testing`."""
+        x, noise = torch.randn(2, n, d, generator=generator, dtype=torch.float64)
+        return x, x + noise, torch.arange(n) % 2
+
+    @staticmethod
     def reference(
         x: Tensor,
         y: Tensor,

@@ -154,6 +154,13 @@ class SepCLRLoss(Loss, name="sepclr"):
         return -2 * sums.sum() / (count * (count - 1)).clamp_min(1)
 
     @staticmethod
+    def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Inputs for ``forward``, for :mod:`contrastloss.testing`."""
+        x, noise = torch.randn(2, n, 2 * d, generator=generator, dtype=torch.float64)
+        (common_x, salient_x), (common_y, salient_y) = x.chunk(2, -1), (x + noise).chunk(2, -1)
+        return common_x, common_y, salient_x, salient_y
+
+    @staticmethod
     def reference(
         common_x: Tensor,
         common_y: Tensor,

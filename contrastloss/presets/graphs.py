@@ -1,0 +1,107 @@
+"""Graphs, recommendation, tables and network traffic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from ..losses import (
+    AdaMEOWLoss,
+    AdjacencyContrastiveLoss,
+    BarlowTwinsLoss,
+    BinaryNCELoss,
+    CLANLoss,
+    CLIPLoss,
+    CosineLoss,
+    InfoNCELoss,
+    LearnableTemperature,
+    MEOWLoss,
+    NTXentLoss,
+    PairContrastiveLoss,
+    ProtoNCELoss,
+    WeightedInfoNCELoss,
+)
+from .registry import seed
+
+__all__ = [
+    "ada_meow",
+    "clan",
+    "contrastive_ucb",
+    "dccf",
+    "gaugllm",
+    "graphclip",
+    "meow",
+    "scgc",
+    "ssl_rec",
+    "table_integration",
+    "urlbert",
+]
+
+
+@seed(1, "CLAN", note="augmented views are negatives; 0.5 is the margin of training, 1 of tests")
+def clan(**options: Any) -> CLANLoss:
+    """Contrastive Self-Supervised Network Intrusion Detection using Augmented Negative Pairs."""
+    return CLANLoss(**{"alpha": 0.5, "margin": 0.5, **options})
+
+
+@seed(3, "Contrastive UCB", note="`theory` in the paper; `released` is the code's SPR term")
+def contrastive_ucb() -> nn.ModuleDict:
+    """Provably Efficient Contrastive Self-Supervised Learning in Online Reinforcement Learning."""
+    return nn.ModuleDict({"theory": BinaryNCELoss(), "released": CosineLoss(loss_scale=2.0)})
+
+
+@seed(8, "SCGC", note="the paper's temperature multiplies and is 1")
+def scgc(**options: Any) -> AdjacencyContrastiveLoss:
+    """Self-Supervised Contrastive Graph Clustering."""
+    return AdjacencyContrastiveLoss(**options)
+
+
+@seed(14, "GraphCLIP", "LearnableTemperature", note="`forward(..., logit_scale=temperature())`")
+def graphclip() -> nn.ModuleDict:
+    """Enhancing Transferability in Graph Foundation Models for Text-Attributed Graphs."""
+    return nn.ModuleDict({"loss": CLIPLoss(), "temperature": LearnableTemperature(init=0.07)})
+
+
+@seed(26, "GAugLLM", note="plugs into BGRL (`cosine`) and Barlow Twins, whose lambda is 1 / D")
+def gaugllm(features: int = 512) -> nn.ModuleDict:
+    """Improving Graph Contrastive Learning for Text-Attributed Graphs with LLMs."""
+    return nn.ModuleDict({
+        "bgrl": CosineLoss(loss_scale=2.0),
+        "barlow_twins": BarlowTwinsLoss(1.0 / features),
+    })  # fmt: skip
+
+
+@seed(32, "DCCF", note="beside BPR; one call per layer and side, on unique users or items")
+def dccf(**options: Any) -> InfoNCELoss:
+    """Disentangled Contrastive Collaborative Filtering."""
+    return InfoNCELoss(**{"temperature": 1.0, "loss_scale": 0.1, **options})
+
+
+@seed(34, "SSACL (Robust Table Integration)", note="a classifier's cross entropy is `bce`")
+def table_integration(**options: Any) -> PairContrastiveLoss:
+    """Robust Table Integration in Data Lakes."""
+    return PairContrastiveLoss(**{"variant": "bce", **options})
+
+
+@seed(40, "URLBERT", note="two perturbed passes; beside masked language modelling")
+def urlbert(**options: Any) -> NTXentLoss:
+    """Contrastive and Adversarial Pre-trained Model for URL Classification."""
+    return NTXentLoss(**{"temperature": 0.1, **options})
+
+
+@seed(65, "SSL-Rec", note="batch softmax with logQ correction, and two masked views of an item")
+def ssl_rec() -> nn.ModuleDict:
+    """Self-supervised Learning for Large-scale Item Recommendations."""
+    return nn.ModuleDict({"softmax": WeightedInfoNCELoss(0.1), "views": InfoNCELoss(0.1)})
+
+
+@seed(77, "MEOW, AdaMEOW", "presets.ada_meow", note="AdaMEOW's weights of pairs take O(N^2) time")
+def meow() -> nn.ModuleDict:
+    """Heterogeneous Graph Contrastive Learning."""
+    return nn.ModuleDict({"meow": MEOWLoss(0.5), "prototypes": ProtoNCELoss()})
+
+
+def ada_meow(**options: Any) -> AdaMEOWLoss:
+    """Heterogeneous Graph Contrastive Learning, with weights that are learnt."""
+    return AdaMEOWLoss(**{"temperature": 0.5, **options})

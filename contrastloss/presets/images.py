@@ -1,0 +1,228 @@
+"""Images and point clouds: views of instances, classes, clusters and prototypes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from ..losses import (
+    AlignmentUniformityLoss,
+    CACRLoss,
+    ClusterNTXentLoss,
+    CMIMLoss,
+    CosineLoss,
+    DCLLoss,
+    FocalContrastiveLoss,
+    GroCoLoss,
+    InfoNCELoss,
+    LatentPositiveLoss,
+    MoCHiLoss,
+    MoCoLoss,
+    MVDHELLoss,
+    MVInfoNCELoss,
+    NTXentLoss,
+    SelfConLoss,
+    SepCLRLoss,
+    SimLAPLoss,
+    SoftSupConLoss,
+    SpectralLoss,
+    SupConLoss,
+    SupReMixLoss,
+    WeightedInfoNCELoss,
+)
+from .registry import seed
+
+__all__ = [
+    "beclr",
+    "cacr",
+    "cm_unet",
+    "cmim",
+    "core_tuning",
+    "dcl",
+    "dclw",
+    "floc_3d",
+    "g_simclr",
+    "genview",
+    "groco",
+    "hallucinator",
+    "imaginet",
+    "mcl",
+    "mlvgm",
+    "mochi",
+    "mv_dhel",
+    "mv_info_nce",
+    "point_cmae",
+    "projection_head",
+    "rkhs",
+    "scatsimclr",
+    "sepclr",
+    "simlap",
+    "softcon",
+    "spark_vs_cl",
+    "supremix",
+]
+
+
+@seed(2, "Core-tuning", "mixing.hard_mixtures", note="weight 10; paper: over |P|, code: over N")
+def core_tuning(**options: Any) -> FocalContrastiveLoss:
+    """Unleashing the Power of Contrastive Self-Supervised Visual Models."""
+    return FocalContrastiveLoss(**{"temperature": 0.07, "loss_scale": 10.0, **options})
+
+
+@seed(9, "ScatSimCLR", note="beside a pretext task of weight 0.3")
+def scatsimclr(**options: Any) -> NTXentLoss:
+    """Self-supervised contrastive learning with pretext task regularization."""
+    return NTXentLoss(**{"temperature": 0.5, **options})
+
+
+@seed(15, "MLVGM", note="the navigator's InfoNCE, and the encoders' losses")
+def mlvgm() -> nn.ModuleDict:
+    """A Mutual Information Perspective on Multiple Latent Variable Generative Models."""
+    return nn.ModuleDict({
+        "navigator": InfoNCELoss(0.1),
+        "simclr": SupConLoss(0.1),
+        "byol": CosineLoss(loss_scale=2.0),
+    })  # fmt: skip
+
+
+@seed(16, "Benefits of projection heads", note="the theory's loss; experiments use NT-Xent")
+def projection_head(**options: Any) -> SpectralLoss:
+    """Investigating the Benefits of Projection Head for Representation Learning."""
+    return SpectralLoss(**{"normalize": False, **options})
+
+
+@seed(19, "SparK versus contrastive learning (CT)", note="its MoCo v2; SwAV: row 76")
+def spark_vs_cl(**options: Any) -> MoCoLoss:
+    """Self-supervised Learning with Contrastive and Masked Autoencoder Methods (CT)."""
+    return MoCoLoss(**{"temperature": 0.07, **options})
+
+
+@seed(22, "Point-CMAE", note='paper: the same token; released code: `pairs="all"`')
+def point_cmae(**options: Any) -> CosineLoss:
+    """Bringing Masked Autoencoders Explicit Contrastive Properties for Point Clouds."""
+    return CosineLoss(**options)
+
+
+@seed(29, "SoftCon", note='undecided in the sources: `variant="ce"` or `"bce"`')
+def softcon(**options: Any) -> SoftSupConLoss:
+    """Multi-Label Guided Soft Contrastive Learning for Efficient Earth Observation Pretraining."""
+    return SoftSupConLoss(**options)
+
+
+@seed(33, "Hallucinator", "mixing.extrapolated_positives", note="a second positive of the query")
+def hallucinator(**options: Any) -> LatentPositiveLoss:
+    """Hallucination Improves the Performance of Unsupervised Visual Representation Learning."""
+    return LatentPositiveLoss(**{"form": "info_nce", **options})
+
+
+@seed(38, "G-SimCLR", note="the paper's mean of both views; the sum is `loss_scale=2`")
+def g_simclr(**options: Any) -> ClusterNTXentLoss:
+    """Self-Supervised Contrastive Learning with Guided Projection via Pseudo Labelling."""
+    return ClusterNTXentLoss(**{"temperature": 0.1, "against": "other", **options})
+
+
+@seed(39, "CM-UNet", note="scaled by 2 tau as in MoCo v3; the key is detached")
+def cm_unet(**options: Any) -> InfoNCELoss:
+    """A Self-Supervised Learning-Based Model for Coronary Artery Segmentation."""
+    return InfoNCELoss(**{"temperature": 0.07, "loss_scale": 2 * 0.07, **options})
+
+
+@seed(41, "ImagiNet", note="two columns of labels, -1 where a row has none")
+def imaginet(**options: Any) -> SelfConLoss:
+    """A Multi-Content Dataset for Generalizable Synthetic Image Detection."""
+    return SelfConLoss(**{"temperature": 0.07, **options})
+
+
+@seed(43, "FLoc-3D", note="between views, and between images and surfaces")
+def floc_3d(**options: Any) -> InfoNCELoss:
+    """Can 3D Geometric Priors Help Visual Floorplan Localization?"""
+    return InfoNCELoss(**{"temperature": 0.07, **options})
+
+
+@seed(48, "GenView", note="`row_weight` = N softmax of the views' quality")
+def genview(**options: Any) -> WeightedInfoNCELoss:
+    """Enhancing View Quality with Pretrained Generative Model for Self-Supervised Learning."""
+    return WeightedInfoNCELoss(**{"temperature": 0.2, "loss_scale": 2 * 0.2, **options})
+
+
+@seed(50, "RKHS approximation", "BarlowTwinsLoss", "VICRegLoss", note="its three instances")
+def rkhs(**options: Any) -> SpectralLoss:
+    """Understanding Augmentation-based Self-Supervised Representation Learning."""
+    return SpectralLoss(**{"normalize": False, **options})
+
+
+@seed(59, "SupReMix", "mixing.label_mixtures", note="scaled by tau over the base temperature")
+def supremix(**options: Any) -> SupReMixLoss:
+    """Mixup Your Own Pairs: supervised contrastive regression."""
+    return SupReMixLoss(**{"temperature": 0.07, **options})
+
+
+@seed(60, "CACR", note="weights differentiated; detached as at ImageNet: `detach_weights=True`")
+def cacr(**options: Any) -> CACRLoss:
+    """Contrastive Attraction and Contrastive Repulsion for Representation Learning."""
+    return CACRLoss(**options)
+
+
+@seed(62, "SepCLR", note="alignment, uniformity, and joint entropy by one LSE")
+def sepclr(**options: Any) -> SepCLRLoss:
+    """Separating common from salient patterns with Contrastive Representation Learning."""
+    return SepCLRLoss(**options)
+
+
+@seed(63, "GroCo", "sorting.rank_mass", note="order of positives and hardest negatives")
+def groco(**options: Any) -> GroCoLoss:
+    """Learning by Sorting: Self-supervised Learning with Group Ordering Constraints."""
+    return GroCoLoss(**options)
+
+
+@seed(64, "cMIM", note="beside MIM's own terms; without augmentation")
+def cmim(**options: Any) -> CMIMLoss:
+    """A Contrastive Mutual Information Framework for Unified Representation Learning."""
+    return CMIMLoss(**options)
+
+
+@seed(66, "MCL", note="negatives of the previous stage's cluster only")
+def mcl(**options: Any) -> ClusterNTXentLoss:
+    """Learning the Unlearned: Mitigating Feature Suppression in Contrastive Learning."""
+    return ClusterNTXentLoss(**{"temperature": 0.1, "against": "own", **options})
+
+
+@seed(67, "MV-InfoNCE, MV-DHEL", "presets.mv_dhel", note="the code's pairs: `same_view=True`")
+def mv_info_nce(**options: Any) -> MVInfoNCELoss:
+    """A Principled Framework for Multi-View Contrastive Learning."""
+    return MVInfoNCELoss(**{"temperature": 0.1, **options})
+
+
+def mv_dhel(**options: Any) -> MVDHELLoss:
+    """A Principled Framework for Multi-View Contrastive Learning: alignment decoupled."""
+    return MVDHELLoss(**{"temperature": 0.1, **options})
+
+
+@seed(70, "DCL, DCLW", "presets.dclw", note="both views' negatives; weights detached or not")
+def dcl(**options: Any) -> DCLLoss:
+    """Decoupled Contrastive Learning."""
+    return DCLLoss(**{"temperature": 0.1, **options})
+
+
+def dclw(**options: Any) -> DCLLoss:
+    """Decoupled Contrastive Learning, weighted."""
+    return DCLLoss(**{"temperature": 0.1, "weight": 0.5, **options})
+
+
+@seed(71, "SimLAP (Hydra)", note="products of gated queries with keys, without the gate's norm")
+def simlap(**options: Any) -> SimLAPLoss:
+    """Rethinking Positive Pairs in Contrastive Learning."""
+    return SimLAPLoss(**options)
+
+
+@seed(74, "BECLR", note="its loss up to a constant; without its transported prototypes")
+def beclr(**options: Any) -> AlignmentUniformityLoss:
+    """Batch Enhanced Contrastive Few-Shot Learning: -mean cos + 0.1 log mean e^(cos / 2)."""
+    return AlignmentUniformityLoss(**{"t": 0.25, "weight": 0.2, "loss_scale": 0.5, **options})
+
+
+@seed(75, "MoCHi", "memory.EmbeddingQueue", "memory.MomentumEncoder", note="queue and mixtures")
+def mochi(**options: Any) -> MoCHiLoss:
+    """Hard Negative Mixing for Contrastive Learning."""
+    return MoCHiLoss(**{"temperature": 0.2, **options})

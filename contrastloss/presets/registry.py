@@ -1,0 +1,51 @@
+"""Which published system a preset stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+__all__ = ["NAMELESS", "SEEDS", "Seed", "seed"]
+
+F = TypeVar("F", bound=Callable)
+
+
+@dataclass(frozen=True)
+class Seed:
+    """A system, what it takes from this package (dotted names below it), and what to know."""
+
+    number: int
+    system: str
+    names: tuple[str, ...]
+    note: str
+
+
+#: the systems by their number in docs/seeds.md; those that have a preset add themselves
+SEEDS: dict[int, Seed] = {
+    4: Seed(
+        4,
+        "LVM-Med",
+        ("ops.pair_topk", "ops.gather_scores"),
+        "edges and affinities of its graphs; the matching solver and its gradient are not here",
+    )
+}
+
+#: those without a public name, and why
+NAMELESS = {
+    5: ("BBM (Generate to Ground)", "a diffusion model's noise error: no loss of embeddings"),
+    6: ("PixCell", "a diffusion model's noise error: no loss of embeddings"),
+    23: ("Co-Reward", "a majority vote over discrete answers: no loss of embeddings"),
+    52: ("MFM (Masked Feature Modeling)", "cross entropy of segments: no loss of embeddings"),
+}
+
+
+def seed(number: int, system: str, *names: str, note: str = "") -> Callable[[F], F]:
+    """Registers the preset of a system; ``names`` are what else of this package it uses."""
+
+    def register(function: F) -> F:
+        assert number not in {**SEEDS, **NAMELESS}, number
+        SEEDS[number] = Seed(number, system, (f"presets.{function.__name__}", *names), note)
+        return function
+
+    return register

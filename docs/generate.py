@@ -1,0 +1,304 @@
+"""docs/losses.md and docs/seeds.md, from the losses and presets themselves.
+
+python docs/generate.py            write them
+python docs/generate.py --check    fail where they are not what the code says
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import inspect
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+
+import contrastloss
+from contrastloss import ops, presets
+from contrastloss.channel import EXPECT, LSE, SUM, Channel, Term, Test
+from contrastloss.losses import BY_NAME, LOSSES, Loss
+from contrastloss.testing import example
+
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+#: instances of the batch whose cost is counted, and their features
+ROWS, FEATURES = 64, 8
+TESTS = {"eq": "=", "ne": "!=", "lt": "<", "within": "~"}
+
+
+# ---- what a loss asks for -----------------------------------------------------------------------
+
+
+@dataclass
+class Cost:
+    """Products of N x D by D x N that the scores of a loss take, and what it asks of them."""
+
+    forward: float = 0.0
+    backward: float = 0.0
+    channels: list[str] = field(default_factory=list)
+
+    def add(self, x: Tensor, y: Tensor | None, channels: Sequence[str]) -> None:
+        columns = x if y is None else y
+        size = x[..., 0].numel() * columns.shape[-2] / ROWS**2
+        scores = size / 2 if y is None else size  # a symmetric problem visits half of its tiles
+        self.forward += scores
+        sides = (x.requires_grad,) if y is None else (x.requires_grad, y.requires_grad)
+        if torch.is_grad_enabled() and any(sides):
+            self.backward += scores + size * sum(sides)
+        self.channels += [c for c in channels if c not in self.channels]
+
+
+def words(channel: Channel) -> str:
+    """A channel in a few words."""
+    kind = channel.kind
+    if isinstance(channel, SUM):
+        kind += f" {channel.psi}"
+    elif isinstance(channel, LSE) and channel.relax is not None:
+        kind += " relaxed"
+    if isinstance(channel, (LSE, EXPECT)) and channel.theta != 1.0:
+        kind += " θ"
+    if channel.axis == "col":
+        kind += " of columns"
+    parts = [_test(t) for t in channel.pairs] + [_term(t) for t in channel.weight]
+    return f"{kind} ({', '.join(parts)})" if parts else kind
+
+
+def _test(test: Test) -> str:
+    return f"{test.name} {TESTS[test.op]}"
+
+
+def _term(term: Term) -> str:
+    return f"weight {term.kind.replace('_', ' ')}"
+
+
+@contextlib.contextmanager
+def recorded(cost: Cost) -> Iterator[None]:
+    """Inside, calls of the operators are counted."""
+    whole = {
+        n: getattr(ops, n) for n in ("pair_stats", "pair_topk", "gather_scores", "sort_network")
+    }
+
+    def pair_stats(x: Tensor, y: Tensor | None, channels: Any, **call: Any) -> Any:
+        cost.add(x, y, [words(c) for c in channels])
+        return whole["pair_stats"](x, y, channels, **call)
+
+    def pair_topk(x: Tensor, y: Tensor | None, k: int, **call: Any) -> Any:
+        with torch.no_grad():
+            cost.add(x, y if y is not None else x, ["top k"])
+        return whole["pair_topk"](x, y, k, **call)
+
+    def gather_scores(*args: Any, **call: Any) -> Any:
+        cost.channels += ["scores of given pairs"]
+        return whole["gather_scores"](*args, **call)
+
+    def sort_network(*args: Any, **call: Any) -> Any:
+        cost.channels += ["sorting network"]
+        return whole["sort_network"](*args, **call)
+
+    made = {f.__name__: f for f in (pair_stats, pair_topk, gather_scores, sort_network)}
+    with mock.patch.multiple(ops, **made):
+        yield
+
+
+def cost_of(cls: type[Loss]) -> Cost:
+    cost = Cost()
+    inputs = example(cls, ROWS, FEATURES, torch.Generator().manual_seed(0))
+    floating = [isinstance(v, Tensor) and v.is_floating_point() for v in inputs]
+    leaves = [v.float().requires_grad_() if f else v for v, f in zip(inputs, floating, strict=True)]
+    with recorded(cost):
+        cls()(*leaves)
+    cost.channels = list(dict.fromkeys(cost.channels))
+    return cost
+
+
+# ---- pages --------------------------------------------------------------------------------------
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
+    )
+
+
+def number(value: float) -> str:
+    return f"{round(value, 1):g}"
+
+
+def displayed(text: str) -> list[str]:
+    """What stands under each ``.. math::``: the rest of its line, and the deeper lines below.
+    Blank lines part equations, which are aligned."""
+    found, lines = [], text.splitlines()
+    for k, line in enumerate(lines):
+        if not line.lstrip().startswith(".. math::"):
+            continue
+        indent = len(line) - len(line.lstrip())
+        block = [line.split("::", 1)[1].strip()]
+        for below in lines[k + 1 :]:
+            if below.strip() and len(below) - len(below.lstrip()) <= indent:
+                break
+            block.append(below.strip())
+        equations = re.split(r"\n{2,}", "\n".join(block).strip())
+        if len(equations) > 1 or "&" in equations[0] and "\\begin" not in equations[0]:
+            body = " \\\\\n".join(equations)
+            equations = [f"\\begin{{aligned}}\n{body}\n\\end{{aligned}}"]
+        found += equations
+    return found
+
+
+def source(text: str) -> str:
+    found = re.search(r"Source: (.*?)(?:\n\s*\n|\Z)", text, re.DOTALL)
+    return " ".join(found[1].split()) if found else ""
+
+
+def seeds_of(cls: type[Loss]) -> list[int]:
+    return sorted(n for n, s in presets.SEEDS.items() if f"{cls.__name__}" in classes(s))
+
+
+def classes(seed: presets.Seed) -> list[str]:
+    """The losses behind the names of a row."""
+    found: list[str] = []
+    for name in seed.names:
+        value = resolve(name)
+        if name.startswith("presets."):
+            found += [type(m).__name__ for m in terms(value())]
+        elif inspect.isclass(value):
+            found.append(value.__name__)
+    return list(dict.fromkeys(found))
+
+
+def terms(module: nn.Module) -> list[nn.Module]:
+    return list(module.values()) if isinstance(module, nn.ModuleDict) else [module]
+
+
+def resolve(name: str) -> Any:
+    """What a dotted name below the package stands for."""
+    value: Any = contrastloss
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def test_of(name: str) -> str:
+    """The file that tests it."""
+    value = resolve(name)
+    module = value.__module__.removeprefix("contrastloss.").split(".")
+    if module[0] == "losses":
+        found = [f"tests/losses/test_{module[1]}.py", *_beside(module[1])]
+    else:
+        found = [f"tests/test_{module[0]}.py"]
+    for path in found:
+        if (ROOT / path).exists():
+            return path
+    raise SystemExit(f"{name}: none of {', '.join(found)} exists")
+
+
+def _beside(module: str) -> list[str]:
+    """Losses that share a test file with another one."""
+    return [
+        str(path.relative_to(ROOT))
+        for path in sorted((ROOT / "tests/losses").glob("test_*.py"))
+        if re.search(rf"\b{module}\b", path.read_text())
+    ]
+
+
+def losses() -> str:
+    overview, sections = [], []
+    for name, cls in sorted(BY_NAME.items()):
+        text = inspect.cleandoc(cls.__doc__ or "")
+        cost = cost_of(cls)
+        seeds = ", ".join(map(str, seeds_of(cls)))
+        units = f"{number(cost.forward)} + {number(cost.backward)}" if cost.forward else "none"
+        spread = "yes" if name in LOSSES else ""
+        overview.append(
+            [f"[`{cls.__name__}`](#{cls.__name__.lower()})", f"`{name}`", units, spread, seeds]
+        )
+        blocks = "\n\n".join(f"```math\n{f}\n```" for f in displayed(text))
+        sections.append(
+            f"### {cls.__name__}\n\n{text.splitlines()[0]}\n\n{blocks}\n\n"
+            f"- Channels: {'; '.join(cost.channels) or 'none'}\n"
+            f"- Cost: {units}\n"
+            f"- Source: {source(text)}\n"
+            f"- Systems: {seeds or 'none of docs/seeds.md'}"
+        )
+    head = ["loss", "function", "cost", "ranks", "systems"]
+    return LOSSES_PAGE.format(
+        table=table(head, overview), sections="\n\n".join(sections), rows=ROWS
+    )
+
+
+def seeds() -> str:
+    rows = []
+    for k in range(1, 78):
+        if k in presets.NAMELESS:
+            system, reason = presets.NAMELESS[k]
+            rows.append([str(k), system, "", "", reason])
+            continue
+        seed = presets.SEEDS[k]
+        names = [*seed.names, *classes(seed)]
+        tests = dict.fromkeys(f"[{Path(t).name}](../{t})" for t in map(test_of, names))
+        rows.append([
+            str(k), seed.system, ", ".join(f"`{n}`" for n in dict.fromkeys(names)),
+            ", ".join(tests), seed.note,
+        ])  # fmt: skip
+    return SEEDS_PAGE.format(table=table(["#", "system", "public name(s)", "test", "note"], rows))
+
+
+LOSSES_PAGE = """\
+# Losses
+
+Written by `python docs/generate.py` from the losses themselves; do not edit.
+
+Cost is counted in products of an N x D by a D x N matrix, forward + backward, of the default
+options on N = {rows} instances: two views are 2N rows, three views 3N, a queue has 2N columns, a
+series 5 steps. A symmetric problem computes half of its scores; the backward pass computes them
+again and takes one product for every side that needs a gradient. None: no scores of all pairs.
+"ranks": the batch may be spread over a process group.
+
+{table}
+
+{sections}
+"""
+
+SEEDS_PAGE = """\
+# Published systems
+
+Written by `python docs/generate.py` from `contrastloss.presets`; do not edit.
+
+What 77 published systems that learn by contrast take from this package. Names are below
+`contrastloss`; a preset returns a loss with the system's options or, where it adds up several, a
+`ModuleDict` of them. The tests of a row are those of its names; `tests/test_presets.py` calls all.
+
+{table}
+"""
+
+PAGES = {DOCS / "losses.md": losses, DOCS / "seeds.md": seeds}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing, fail where they differ"
+    )
+    check = parser.parse_args().check
+    torch.manual_seed(0)
+    stale = []
+    for path, page in PAGES.items():
+        text = page()
+        if check and (not path.exists() or path.read_text() != text):
+            stale.append(path.name)
+        elif not check:
+            path.write_text(text)
+    if stale:
+        sys.exit(f"{', '.join(stale)}: not what the code says; run python docs/generate.py")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Every name that docs/seeds.md gives exists, and computes."""
+
+import importlib.util
+from inspect import isclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import contrastloss
+from contrastloss import presets
+from contrastloss.losses import Loss
+from contrastloss.testing import example
+
+ROOT = Path(__file__).parent.parent
+
+
+def documented():
+    """(row, name) of docs/seeds.md."""
+    for line in (ROOT / "docs/seeds.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.split(" | ")]
+        if cells[0].removeprefix("| ").isdigit():
+            names = [name.strip("` ") for name in cells[2].split(",") if name]
+            yield int(cells[0].removeprefix("| ")), names
+
+
+ROWS = dict(documented())
+
+
+def named(name):
+    value = contrastloss
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def z(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def probabilities(*shape):
+    return z(*shape).softmax(-1)
+
+
+#: of names that are neither losses nor presets, a call and what it has to give
+CALLS = {
+    "LearnableTemperature": lambda make: make(init=0.07)() > 14.28,
+    "decoding.contrastive_search": lambda f: f(
+        probabilities(2, 3), z(2, 3, 5), z(2, 4, 5), alpha=0.0
+    ).equal(probabilities(2, 3)),
+    "decoding.isotropy": lambda f: f(torch.ones(1, 4, 5)).abs().max() < 1e-6,
+    "memory.EmbeddingQueue": lambda make: make(4, 3).embeddings.shape == (4, 3),
+    "memory.MomentumEncoder": lambda make: make(nn.Linear(3, 2))(z(5, 3)).shape == (5, 2),
+    "mixing.extrapolated_positives": lambda f: f(z(6, 4), z(6, 4)).shape[-1] == 4,
+    "mixing.hard_mixtures": lambda f: f(z(6, 4), torch.arange(6) // 2)[0].shape[-1] == 4,
+    "mixing.label_mixtures": lambda f: f(z(6, 4), torch.arange(6.0))[0].shape[-1] == 4,
+    "mixing.latent_positives": lambda f: f(z(6, 4), z(3, 4), 7)[0].shape == (6, 7, 4),
+    "ops.gather_scores": lambda f: f(z(3, 4), z(5, 4), torch.zeros(3, 2).long()).shape == (3, 2),
+    "ops.pair_topk": lambda f: f(torch.eye(3), torch.eye(3), 1).indices[:, 0].tolist() == [0, 1, 2],
+    "sorting.rank_mass": lambda f: f(z(2, 5), torch.ones(5)).sub(1).abs().max() < 1e-5,
+}
+
+
+def floating(value):
+    return isinstance(value, torch.Tensor) and value.is_floating_point()
+
+
+def losses_of(value):
+    """The losses that a name stands for: a class, a preset of one, or of several."""
+    made = value()
+    return list(made.values()) if isinstance(made, nn.ModuleDict) else [made]
+
+
+def test_all_77_systems_are_there():
+    assert list(ROWS) == list(range(1, 78))
+    assert {row for row, names in ROWS.items() if not names} == set(presets.NAMELESS)
+
+
+@pytest.mark.parametrize("name", sorted({name for names in ROWS.values() for name in names}))
+def test_every_name_computes(name):
+    value = named(name)
+    if name in CALLS:
+        assert CALLS[name](value)
+        return
+    assert name.startswith("presets.") or (isclass(value) and issubclass(value, Loss)), name
+    for loss in losses_of(value):
+        if isinstance(loss, contrastloss.LearnableTemperature):
+            continue
+        inputs = example(type(loss), 12, 6, torch.Generator().manual_seed(0))
+        leaves = [v.float().requires_grad_() if floating(v) else v for v in inputs]
+        total = loss(*leaves)
+        total.backward()
+        assert total.isfinite()
+        assert total != 0
+        assert any(v.grad is not None and v.grad.any() for v in leaves if floating(v))
+
+
+def test_presets_are_documented_and_overridable():
+    assert {s.names[0] for s in presets.SEEDS.values()} <= {f"presets.{n}" for n in presets.__all__}
+    assert presets.clmr().temperature == 0.5
+    assert presets.clmr(temperature=0.2).temperature == 0.2
+    assert presets.w2v_bert()["diversity"].loss_scale == 0.1
+    for name in presets.__all__:
+        value = getattr(presets, name)
+        if callable(value) and name != "Seed":
+            assert len(value.__doc__) > 20, name
+
+
+def test_the_pages_are_what_the_code_says():
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    for path, page in generate.PAGES.items():
+        assert path.read_text() == page(), f"{path.name}: run python docs/generate.py"
