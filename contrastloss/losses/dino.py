@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import ops
 from ..ops.check import check_device, check_embeddings, shape
-from .check import check_columns, check_matrix, check_pair, positive
+from .check import check_matrix, check_pair, positive
 from .prototypes import PrototypeLoss
 from .scores import wide
 
@@ -67,7 +67,7 @@ class DINOLoss(PrototypeLoss, name="dino"):
         if teacher_prototypes is None:
             teacher_prototypes = prototypes
         else:
-            self._check_teacher(teacher_prototypes, prototypes)
+            self.check_like("teacher_prototypes", teacher_prototypes, prototypes)
         columns = self.constant(teacher_prototypes)
         tau = self.teacher_temperature
         tau = tau.detach() if isinstance(tau, Tensor) else tau
@@ -80,14 +80,6 @@ class DINOLoss(PrototypeLoss, name="dino"):
         return self.reduce(
             self.cross_entropy(student, prototypes, target, columns, bias.to(columns.dtype))
         )
-
-    def _check_teacher(self, teacher_prototypes: Tensor, prototypes: Tensor) -> None:
-        name = "teacher_prototypes"
-        check_matrix(name, teacher_prototypes)
-        check_columns(self, name, teacher_prototypes, ("prototypes", prototypes))
-        if teacher_prototypes.shape != prototypes.shape:
-            got, expected = shape(teacher_prototypes), shape(prototypes)
-            raise ValueError(f"{name}: got shape {got}, expected prototypes' {expected}")
 
     @staticmethod
     @torch.no_grad()

@@ -42,3 +42,11 @@ class PrototypeLoss(ScoreLoss):
         if not prototypes.shape[0]:
             got, d = shape(prototypes), prototypes.shape[1]
             raise ValueError(f"{name}: got shape {got}, expected (K, {d}) with K >= 1")
+
+    def check_like(self, name: str, others: Tensor, prototypes: Tensor) -> None:
+        """Others of the same shape as ``prototypes``."""
+        check_matrix(name, others)
+        check_columns(self, name, others, ("prototypes", prototypes))
+        if others.shape != prototypes.shape:
+            got, expected = shape(others), shape(prototypes)
+            raise ValueError(f"{name}: got shape {got}, expected prototypes' {expected}")

@@ -23,8 +23,9 @@ class SwAVLoss(PrototypeLoss, name="swav"):
         q^x_{ik} \log \frac{e^{s^y_{ik} / \tau}}{\sum_l e^{s^y_{il} / \tau}} \Bigr]
 
     Every iteration divides the codes of a prototype by their sum over the batch, and then those of
-    a row by theirs, so that a row's sum to 1. The codes are constants; for several crops, sum over
-    pairs of views. They balance the batch of this process.
+    a row by theirs, so that a row's sum to 1. The codes are constants, and balance the batch of
+    this process; of several crops, sum over pairs of views. With the rows of another modality as
+    prototypes, of either view its own, this is SwALIP.
 
     Args:
         temperature: tau, 0.1.
@@ -32,11 +33,12 @@ class SwAVLoss(PrototypeLoss, name="swav"):
         iterations: of Sinkhorn's algorithm, 3; at least 1.
 
     Shape:
-        x, y: (N, D). prototypes: (K, D). All get gradients. Loss: (), or (N,) for
-        ``reduction='none'``.
+        x, y: (N, D). prototypes: (K, D). y_prototypes: (K, D), those of y; None: the same. All get
+        gradients. Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Caron et al., Unsupervised Learning of Visual Features by Contrasting Cluster
-    Assignments, 2020.
+    Assignments, 2020; Fini et al., Improved baselines for vision-language pre-training, 2023
+    (SwALIP).
     """
 
     temperature: float | Tensor = 0.1
@@ -54,16 +56,22 @@ class SwAVLoss(PrototypeLoss, name="swav"):
         if self.iterations < 1:
             raise ValueError(f"iterations: got {self.iterations}, expected at least 1")
 
-    def forward(self, x: Tensor, y: Tensor, prototypes: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, y: Tensor, prototypes: Tensor, *, y_prototypes: Tensor | None = None
+    ) -> Tensor:
         check_pair(self, x, y, None, None)
         self.check_prototypes("prototypes", prototypes, ("x", x))
-        columns = self.constant(prototypes)
-        losses = self._swapped(x, y, prototypes, columns)
-        return self.reduce((losses + self._swapped(y, x, prototypes, columns)) / 2)
+        others = prototypes
+        if y_prototypes is not None:
+            self.check_like("y_prototypes", y_prototypes, prototypes)
+            others = y_prototypes
+        losses = self._predicted(x, prototypes, y, others)
+        losses = losses + self._predicted(y, others, x, prototypes)
+        return self.reduce(losses / 2)
 
-    def _swapped(self, x: Tensor, y: Tensor, prototypes: Tensor, columns: Tensor) -> Tensor:
-        """Of x with the codes of y."""
-        teacher = self.constant(y)
+    def _predicted(self, x: Tensor, prototypes: Tensor, y: Tensor, others: Tensor) -> Tensor:
+        """By x, what the codes of y are."""
+        teacher, columns = self.constant(y), self.constant(others)
         potential = sinkhorn(
             teacher, columns, eps=self.eps, iterations=self.iterations, backend=self.backend
         )
@@ -88,8 +96,10 @@ class SwAVLoss(PrototypeLoss, name="swav"):
         bias: Tensor,
         eps: float,
         iterations: int,
+        y_prototypes: Tensor | None = None,
     ) -> Tensor:
-        scores = [v @ prototypes.mT for v in (x, y)]
+        others = prototypes if y_prototypes is None else y_prototypes
+        scores = [x @ prototypes.mT, y @ others.mT]
         codes = []
         for s in scores:
             s = s.detach() / eps

@@ -78,12 +78,31 @@ def test_many_features(device, backend):
         torch.testing.assert_close(got.double(), want, rtol=1e-4, atol=1e-5)
 
 
+def test_prototypes_of_either_view(device, backend):
+    """SwALIP: images of two views against the texts of two views."""
+    inputs = torch.randn(4, 9, 6, device=device).double()
+    found = []
+    for ours in (True, False):
+        leaves = [v.clone().requires_grad_() for v in inputs]
+        if ours:
+            rows = swav(*leaves[:3], y_prototypes=leaves[3], reduction="none", backend=backend)
+        else:
+            x, y, c, others = (normalize(v) for v in leaves)
+            options = {"scale": 10.0, "bias": 0.0, "eps": 0.05, "iterations": 3}
+            rows = SwAVLoss.reference(x, y, c, y_prototypes=others, **options)
+        found.append([rows, *torch.autograd.grad(rows.mean(), leaves)])
+    for got, want in zip(*found, strict=True):
+        close(got, want)
+
+
 def test_errors(device):
     x = torch.ones(3, 2, device=device)
     with pytest.raises(ValueError, match=r"prototypes: got shape \(3, 1\), expected \(K, 2\)"):
         swav(x, x, x[:, :1])
     with pytest.raises(ValueError, match=r"prototypes: got shape \(0, 2\), .* with K >= 1"):
         swav(x, x, x[:0])
+    with pytest.raises(ValueError, match=r"y_prototypes: .*, expected prototypes' \(3, 2\)"):
+        swav(x, x, x, y_prototypes=x[:2])
     with pytest.raises(ValueError, match=r"eps: got 0\.0, expected a positive"):
         SwAVLoss(eps=0.0)
     with pytest.raises(ValueError, match="iterations: got 0, expected at least 1"):
