@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from .backends import available
-from .losses import BY_NAME
+from .losses import BY_NAME, HierarchicalContrastiveLoss, SelfConLoss
 from .losses.smooth_rank import SmoothRankLoss
 
 try:
@@ -51,13 +51,19 @@ def takes(cls: type[nn.Module], argument: str) -> bool:
     return argument in inspect.signature(cls.forward).parameters
 
 
-#: without those that are given more than views or labels, and without ranks of 200 positives each,
-#: which take minutes
+def required(cls: type[nn.Module]) -> tuple[str, ...]:
+    """What a loss has to be given."""
+    found = list(inspect.signature(cls.forward).parameters.values())[1:]
+    return tuple(p.name for p in found if p.default is p.empty and p.kind is not p.VAR_POSITIONAL)
+
+
+#: those of two views or of labels; not of series or of several exits of a network, and without
+#: ranks of 200 positives each, which take minutes
 CHOICES = [
     name
     for name, cls in BY_NAME.items()
-    if not issubclass(cls, SmoothRankLoss)
-    and not any(takes(cls, argument) for argument in ("queue", "target", "index"))
+    if required(cls) in (("x", "y"), ("z", "labels"), ("views",))
+    and not issubclass(cls, (HierarchicalContrastiveLoss, SelfConLoss, SmoothRankLoss))
 ]
 
 
