@@ -19,6 +19,7 @@ from .graphs import (
     urlbert,
 )
 from .images import (
+    alice,
     beclr,
     cacr,
     cm_unet,
@@ -31,7 +32,9 @@ from .images import (
     genview,
     groco,
     hallucinator,
+    image_volume,
     imaginet,
+    less_is_more,
     mcl,
     mlvgm,
     mochi,
@@ -46,6 +49,7 @@ from .images import (
     softcon,
     spark_vs_cl,
     supremix,
+    swav,
 )
 from .multimodal import (
     astrom3,
@@ -85,6 +89,7 @@ __all__ = [
     "Seed",
     "ad_l_jepa",
     "ada_meow",
+    "alice",
     "astrom3",
     "audio_sheet",
     "beclr",
@@ -118,8 +123,10 @@ __all__ = [
     "har_hns",
     "heuristic_pretraining",
     "hicmae",
+    "image_volume",
     "imaginet",
     "instruct_clip",
+    "less_is_more",
     "macil_sd",
     "mcl",
     "meow",
@@ -146,6 +153,7 @@ __all__ = [
     "sscl_tsf",
     "ssl_rec",
     "supremix",
+    "swav",
     "table_integration",
     "teminal",
     "tips",

@@ -13,6 +13,7 @@ from ..losses import (
     CMIMLoss,
     CosineLoss,
     DCLLoss,
+    DINOLoss,
     FocalContrastiveLoss,
     GroCoLoss,
     InfoNCELoss,
@@ -29,11 +30,13 @@ from ..losses import (
     SpectralLoss,
     SupConLoss,
     SupReMixLoss,
+    SwAVLoss,
     WeightedInfoNCELoss,
 )
 from .registry import seed
 
 __all__ = [
+    "alice",
     "beclr",
     "cacr",
     "cm_unet",
@@ -46,7 +49,9 @@ __all__ = [
     "genview",
     "groco",
     "hallucinator",
+    "image_volume",
     "imaginet",
+    "less_is_more",
     "mcl",
     "mlvgm",
     "mochi",
@@ -61,6 +66,7 @@ __all__ = [
     "softcon",
     "spark_vs_cl",
     "supremix",
+    "swav",
 ]
 
 
@@ -92,10 +98,22 @@ def projection_head(**options: Any) -> SpectralLoss:
     return SpectralLoss(**{"normalize": False, **options})
 
 
-@seed(19, "SparK versus contrastive learning (CT)", note="its MoCo v2; SwAV: row 76")
+@seed(17, "Less is More (CT)", note="of thinned-out slices; the thinning compares hashes")
+def less_is_more(**options: Any) -> SwAVLoss:
+    """Selective Reduction of CT Data for Self-Supervised Pre-Training."""
+    return SwAVLoss(**{"temperature": 0.1, "eps": 0.05, **options})
+
+
+@seed(19, "SparK versus contrastive learning (CT)", "SwAVLoss", note="its MoCo v2, and SwAV")
 def spark_vs_cl(**options: Any) -> MoCoLoss:
     """Self-supervised Learning with Contrastive and Masked Autoencoder Methods (CT)."""
     return MoCoLoss(**{"temperature": 0.07, **options})
+
+
+@seed(21, "Joint image-volume (CT)", note="the clusters of slices; without those of volumes")
+def image_volume(**options: Any) -> SwAVLoss:
+    """Joint self-supervised image-volume representation learning by contrastive clustering."""
+    return SwAVLoss(**{"temperature": 0.1, "eps": 0.05, **options})
 
 
 @seed(22, "Point-CMAE", note='paper: the same token; released code: `pairs="all"`')
@@ -138,6 +156,12 @@ def imaginet(**options: Any) -> SelfConLoss:
 def floc_3d(**options: Any) -> InfoNCELoss:
     """Can 3D Geometric Priors Help Visual Floorplan Localization?"""
     return InfoNCELoss(**{"temperature": 0.07, **options})
+
+
+@seed(47, "Alice", "memory.MomentumEncoder", note="the image across views, patches of one view")
+def alice(**options: Any) -> DINOLoss:
+    """Anatomical Invariance Modeling and Semantic Alignment for Medical Image Analysis."""
+    return DINOLoss(**{"temperature": 0.1, **options})
 
 
 @seed(48, "GenView", note="`row_weight` = N softmax of the views' quality")
@@ -226,3 +250,9 @@ def beclr(**options: Any) -> AlignmentUniformityLoss:
 def mochi(**options: Any) -> MoCHiLoss:
     """Hard Negative Mixing for Contrastive Learning."""
     return MoCHiLoss(**{"temperature": 0.2, **options})
+
+
+@seed(76, "SwAV", note="codes of one crop for another; sum over pairs of crops")
+def swav(**options: Any) -> SwAVLoss:
+    """Unsupervised Learning of Visual Features by Contrasting Cluster Assignments."""
+    return SwAVLoss(**{"temperature": 0.1, "eps": 0.05, "iterations": 3, **options})

@@ -11,6 +11,7 @@ from ..losses import (
     CleanCLIPLoss,
     CLIPLoss,
     CosineLoss,
+    DINOLoss,
     HardNegativeCLIPLoss,
     MarginRankingLoss,
     MILContrastiveLoss,
@@ -20,6 +21,7 @@ from ..losses import (
     ProtoNCELoss,
     RegionAttributeLoss,
     SampledContrastiveLoss,
+    SwAVLoss,
     TemporalCLIPLoss,
 )
 from .registry import seed
@@ -87,13 +89,19 @@ def astrom3(**options: Any) -> MultiModalLoss:
 @seed(37, "ViLLA", note="stage 1, and stage 2 with both directions' weight 1/2")
 def villa() -> nn.ModuleDict:
     """Fine-Grained Vision-Language Representation Learning from Real-World Data."""
-    return nn.ModuleDict({"regions": RegionAttributeLoss(temperature=0.07), "pairs": CLIPLoss(0.07)})
+    return nn.ModuleDict(
+        {"regions": RegionAttributeLoss(temperature=0.07), "pairs": CLIPLoss(0.07)}
+    )
 
 
-@seed(44, "TIPS", note="image against both captions; without its self-distillation")
-def tips(**options: Any) -> CLIPLoss:
+@seed(44, "TIPS", note="per caption; crops; masked patches. Distillation's weights: unverified")
+def tips() -> nn.ModuleDict:
     """Text-Image Pretraining with Spatial Awareness."""
-    return CLIPLoss(**{"loss_scale": 0.5, **options})
+    return nn.ModuleDict({
+        "captions": CLIPLoss(loss_scale=0.5),
+        "crops": DINOLoss(),
+        "patches": DINOLoss(loss_scale=2.0),
+    })  # fmt: skip
 
 
 @seed(45, "CALICO", note="points are assigned to regions; the teacher is detached")
@@ -120,11 +128,12 @@ def macil_sd(**options: Any) -> MILContrastiveLoss:
     return MILContrastiveLoss(**{"temperature": 0.1, "loss_scale": 1.5, **options})
 
 
-@seed(61, "CLIP-Rocket", note="its CLIP, BarLIP and SiamLIP terms; SwALIP: row 76's")
+@seed(61, "CLIP-Rocket", note="CLIP beside one of the others; SwALIP's prototypes: the texts")
 def clip_rocket() -> nn.ModuleDict:
     """Improved baselines for vision-language pre-training."""
     return nn.ModuleDict({
         "clip": CLIPLoss(),
         "barlip": BarlowTwinsLoss(0.005, loss_scale=0.025),
         "siamlip": CosineLoss(loss_scale=2.0),
+        "swalip": SwAVLoss(0.07, eps=0.05, iterations=3, loss_scale=0.2),
     })  # fmt: skip

@@ -11,6 +11,7 @@ from ..losses import (
     CodebookDiversityLoss,
     CoSTLoss,
     CrossSupConLoss,
+    DINOLoss,
     HierarchicalContrastiveLoss,
     InfoNCELoss,
     JEPALoss,
@@ -85,10 +86,10 @@ def selfie(**options: Any) -> SampledContrastiveLoss:
     return SampledContrastiveLoss(**{"temperature": 1.0, "normalize": False, **options})
 
 
-@seed(53, "MMC", note="its global contrast; without its distillation of patches")
-def mmc(**options: Any) -> InfoNCELoss:
+@seed(53, "MMC", "memory.MomentumEncoder", note="details unverified; of patches: distillation")
+def mmc() -> nn.ModuleDict:
     """Masked Momentum Contrastive Learning for Zero-shot Semantic Understanding."""
-    return InfoNCELoss(**options)
+    return nn.ModuleDict({"contrast": InfoNCELoss(), "distillation": DINOLoss()})
 
 
 @seed(72, "COCONUT", note="positives of the teacher, denominators of the student")
