@@ -27,6 +27,7 @@ lint: $(VENV)/.lint ## style, types, layout, generated pages; changes nothing
 	find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | sort \
 	  | xargs $(BIN)/clang-format --dry-run --Werror
 	$(BIN)/python bench/report.py --check
+	$(BIN)/python docs/generate.py --check
 
 bench: $(VENV)/.bench $(VENV)/.peers ## speed and memory on this machine; docs and plots of them
 	$(BIN)/pytest bench --ignore=bench/bench_topk.py --ignore=bench/bench_sort.py \

@@ -1329,6 +1329,7 @@ def swav(
     y: Tensor,
     prototypes: Tensor,
     *,
+    y_prototypes: Tensor | None = None,
     loss_scale: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",

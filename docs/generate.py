@@ -44,6 +44,13 @@ class Cost:
     backward: float = 0.0
     channels: list[str] = field(default_factory=list)
 
+    def text(self) -> str:
+        if not self.forward:
+            return "none"
+        if self.forward < 0.05:  # the pairs are those of features
+            return "D x D"
+        return f"{round(self.forward, 1):g} + {round(self.backward, 1):g}"
+
     def add(self, x: Tensor, y: Tensor | None, channels: Sequence[str]) -> None:
         columns = x if y is None else y
         size = x[..., 0].numel() * columns.shape[-2] / ROWS**2
@@ -128,10 +135,6 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def number(value: float) -> str:
-    return f"{round(value, 1):g}"
-
-
 def displayed(text: str) -> list[str]:
     """What stands under each ``.. math::``: the rest of its line, and the deeper lines below.
     Blank lines part equations, which are aligned."""
@@ -146,7 +149,7 @@ def displayed(text: str) -> list[str]:
                 break
             block.append(below.strip())
         equations = re.split(r"\n{2,}", "\n".join(block).strip())
-        if len(equations) > 1 or "&" in equations[0] and "\\begin" not in equations[0]:
+        if len(equations) > 1 or ("&" in equations[0] and "\\begin" not in equations[0]):
             body = " \\\\\n".join(equations)
             equations = [f"\\begin{{aligned}}\n{body}\n\\end{{aligned}}"]
         found += equations
@@ -169,7 +172,7 @@ def classes(seed: presets.Seed) -> list[str]:
         value = resolve(name)
         if name.startswith("presets."):
             found += [type(m).__name__ for m in terms(value())]
-        elif inspect.isclass(value):
+        elif inspect.isclass(value) and issubclass(value, Loss):
             found.append(value.__name__)
     return list(dict.fromkeys(found))
 
@@ -190,8 +193,8 @@ def test_of(name: str) -> str:
     """The file that tests it."""
     value = resolve(name)
     module = value.__module__.removeprefix("contrastloss.").split(".")
-    if module[0] == "losses":
-        found = [f"tests/losses/test_{module[1]}.py", *_beside(module[1])]
+    if module[0] in ("losses", "ops"):
+        found = [f"tests/{module[0]}/test_{module[1]}.py", *_beside(module[1])]
     else:
         found = [f"tests/test_{module[0]}.py"]
     for path in found:
@@ -215,7 +218,7 @@ def losses() -> str:
         text = inspect.cleandoc(cls.__doc__ or "")
         cost = cost_of(cls)
         seeds = ", ".join(map(str, seeds_of(cls)))
-        units = f"{number(cost.forward)} + {number(cost.backward)}" if cost.forward else "none"
+        units = cost.text()
         spread = "yes" if name in LOSSES else ""
         overview.append(
             [f"[`{cls.__name__}`](#{cls.__name__.lower()})", f"`{name}`", units, spread, seeds]
@@ -259,8 +262,8 @@ Written by `python docs/generate.py` from the losses themselves; do not edit.
 Cost is counted in products of an N x D by a D x N matrix, forward + backward, of the default
 options on N = {rows} instances: two views are 2N rows, three views 3N, a queue has 2N columns, a
 series 5 steps. A symmetric problem computes half of its scores; the backward pass computes them
-again and takes one product for every side that needs a gradient. None: no scores of all pairs.
-"ranks": the batch may be spread over a process group.
+again and takes one product for every side that needs a gradient. None: no scores of all pairs;
+D x D: the pairs are those of features. "ranks": the batch may be spread over a process group.
 
 {table}
 

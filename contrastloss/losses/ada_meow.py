@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
-from torch.utils.checkpoint import checkpoint
 
 from .. import ops
 from ..ops.check import check_device, check_embeddings, shape
@@ -60,13 +62,10 @@ class AdaMEOWLoss(ScoreLoss, name="ada_meow"):
             weight, bias, v = (p.to(rows.dtype) for p in (weight, bias, v))
             by_row = rows.mm(weight.mT) + bias
             by_col = cols.mm(weight.mT)
+            scale = torch.as_tensor(scale, dtype=rows.dtype, device=rows.device)
             size = max(1, _HELD // max(1, n * hidden))
-            by_part = (torch.arange(n, device=x.device), rows, by_row)
-            losses = [
-                checkpoint(_part, *part, cols, by_col, v, scale, use_reentrant=False)
-                for part in zip(*(u.split(size) for u in by_part), strict=True)
-            ]
-        return self.reduce(torch.cat(losses))
+            losses = _Losses.apply(rows, by_row, cols, by_col, v, scale, size)
+        return self.reduce(losses)
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
@@ -92,20 +91,65 @@ class AdaMEOWLoss(ScoreLoss, name="ada_meow"):
         return (s + logsigmoid(hidden @ v)).logsumexp(1) - s.diag()
 
 
-def _part(
-    q: Tensor,
-    rows: Tensor,
-    by_row: Tensor,
-    cols: Tensor,
-    by_col: Tensor,
-    v: Tensor,
-    scale: Tensor | float,
-) -> Tensor:
-    """The losses of the rows q, of which ``rows`` and ``by_row`` are."""
-    hidden = torch.tanh(by_row.unsqueeze(1) + by_col)
-    scores = rows.mm(cols.mT) * scale
-    denominator = (scores + logsigmoid(hidden.matmul(v))).logsumexp(1)
-    return denominator - scores.gather(1, q.unsqueeze(1)).squeeze(1)
+class _Losses(torch.autograd.Function):
+    """The losses, ``size`` rows at a time. Results are written to where they stay: what each part
+    would leave behind between the others' large blocks would keep an allocator from using these
+    again."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rows: Tensor,
+        by_row: Tensor,
+        cols: Tensor,
+        by_col: Tensor,
+        v: Tensor,
+        scale: Tensor,
+        size: int,
+    ) -> Tensor:
+        ctx.save_for_backward(rows, by_row, cols, by_col, v, scale)
+        ctx.size = size
+        losses = rows.new_empty(rows.shape[0])
+        for q, a, b, loss in _parts(size, rows, by_row, losses):
+            scores = a.mm(cols.mT) * scale
+            gate = torch.tanh(b.unsqueeze(1) + by_col).matmul(v)
+            positive = scores.gather(1, q).squeeze(1)
+            loss.copy_((scores + logsigmoid(gate)).logsumexp(1) - positive)
+        return losses
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        rows, by_row, cols, by_col, v, scale = ctx.saved_tensors
+        d_rows, d_by_row = torch.empty_like(rows), torch.empty_like(by_row)
+        d_cols, d_by_col = torch.zeros_like(cols), torch.zeros_like(by_col)
+        d_v, d_scale = torch.zeros_like(v), torch.zeros_like(scale)
+        with torch.autocast(rows.device.type, enabled=False):
+            for q, a, b, d_a, d_b, grad in _parts(
+                ctx.size, rows, by_row, d_rows, d_by_row, grads[0]
+            ):
+                cosines = a.mm(cols.mT)
+                hidden = torch.tanh(b.unsqueeze(1) + by_col)
+                gate = hidden.matmul(v)
+                grad = grad.unsqueeze(1)
+                mass = (cosines * scale + logsigmoid(gate)).softmax(1) * grad
+                d_scores = mass.scatter_add(1, q, -grad)
+                d_gate = mass * torch.sigmoid(-gate)
+                d_a.copy_(d_scores.mm(cols) * scale)
+                d_cols += d_scores.mT.mm(a) * scale
+                d_scale += (d_scores * cosines).sum()
+                d_v += hidden.flatten(0, 1).mT.mv(d_gate.flatten())
+                d_sum = d_gate.unsqueeze(2) * v * (1 - hidden.square())
+                d_b.copy_(d_sum.sum(1))
+                d_by_col += d_sum.sum(0)
+        return d_rows, d_by_row, d_cols, d_by_col, d_v, d_scale, None
+
+
+def _parts(size: int, *values: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Some rows of each, behind their numbers (C, 1)."""
+    n = values[0].shape[0]
+    numbers = torch.arange(n, device=values[0].device).unsqueeze(1)
+    for first in range(0, n, size):
+        yield tuple(value[first : first + size] for value in (numbers, *values))
 
 
 def _check_network(weight: Tensor, bias: Tensor, v: Tensor, x: Tensor) -> None:
