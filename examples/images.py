@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import contrastloss as cl
-from contrastloss.demo import LABELS, Digits, accuracies, augment, features, projection
+from contrastloss.demo import LABELS, Digits, accuracies, augment, features
 
 #: A tenth of the other images of a batch show the same digit, which a low temperature would push
 #: apart the hardest.
@@ -46,12 +46,19 @@ def arguments() -> argparse.Namespace:
 
 
 def encoder() -> nn.Sequential:
-    """8 x 8 pixels to 512 features."""
+    """8 x 8 pixels to 256 features."""
 
-    def layer(inputs: int) -> list[nn.Module]:
-        return [nn.Linear(inputs, 512, bias=False), nn.BatchNorm1d(512), nn.ReLU()]
+    def conv(inputs: int, outputs: int) -> list[nn.Module]:
+        layer = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        return [layer, nn.BatchNorm2d(outputs), nn.ReLU()]
 
-    return nn.Sequential(nn.Flatten(), *layer(64), *layer(512))
+    pool = nn.MaxPool2d(2)
+    return nn.Sequential(*conv(1, 16), *conv(16, 32), pool, *conv(32, 64), pool, nn.Flatten())
+
+
+def projection() -> nn.Sequential:
+    """Features to the 64 dimensions in which the loss compares; thrown away after training."""
+    return nn.Sequential(nn.Linear(256, 128), nn.BatchNorm1d(128), nn.ReLU(), nn.Linear(128, 64))
 
 
 def train(digits: Digits, loss: nn.Module, steps: int, batch: int) -> nn.Module:
