@@ -21,7 +21,7 @@ __all__ = ["MoCHiLoss"]
 #: numbers of gathered embeddings that are held at once
 _GATHERED = 1 << 22
 #: scores of mixtures that are held at once
-_HELD = 1 << 20
+_HELD = 1 << 19
 
 
 class MoCHiLoss(MoCoLoss, name="mochi"):

@@ -102,7 +102,7 @@ class SoftSupConLoss(ScoreLoss, name="soft_supcon"):
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """One to three of some labels per row, which share a direction each."""
-        size = max(n // 4, 2)
+        size = min(max(n // 4, 2), 24)
         targets = torch.zeros(n, size, dtype=torch.int64)
         targets.scatter_(1, torch.randint(size, (n, 3), generator=generator), 1)
         centre, noise = (torch.randn(k, d, generator=generator).double() for k in (size, n))

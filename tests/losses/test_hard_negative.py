@@ -9,17 +9,24 @@ from contrastloss import HardNegativeLoss, NTXentLoss
 from contrastloss.functional import hard_negative
 from contrastloss.testing import CHECKS, Subject
 
-OPTIONS = [{}, {"beta": 0.0}, {"tau_plus": 0.0}, {"beta": 2.5, "tau_plus": 0.3}]
+OPTIONS = [
+    {"beta": 0.0},
+    {"tau_plus": 0.0},
+    {"beta": 2.5, "tau_plus": 0.3},
+    {"detach_weights": True},
+]
 
 
 @every_check
+def test_properties(check, device, backend):
+    check(Subject(HardNegativeLoss, {}, device, backend))
+
+
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_properties(check, options, device, backend):
-    check(Subject(HardNegativeLoss, options, device, backend))
-
-
-def test_constant_weights(device, backend):
-    CHECKS[0](Subject(HardNegativeLoss, {"detach_weights": True}, device, backend))
+def test_options(options, device, backend):
+    for name in ("check_reference", "check_accuracy", "check_degenerate", "check_shapes"):
+        check = next(c for c in CHECKS if c.__name__ == name)
+        check(Subject(HardNegativeLoss, options, device, backend))
 
 
 def test_gradient_of_constant_weights_by_hand(device, backend):

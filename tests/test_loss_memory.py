@@ -1,0 +1,69 @@
+"""No loss holds N x N: the peak of forward and backward at N = 16,384, where the scores alone have
+1,024 MB."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from contrastloss.losses import BY_NAME
+
+ROWS = 16_384
+LIMIT = 200
+#: fewer rows of losses whose time, not memory, is the matter: ranks of every positive, a network of
+#: every pair; and of those that have several rows per instance
+FEWER = {
+    "recall_at_k": 2048, "smooth_ap": 2048, "ada_meow": 2048,
+    "hierarchical_contrastive": 8192, "cost": 4096, "mv_info_nce": 8192,
+}  # fmt: skip
+OPTIONS = {"mochi": {"hardest": 128, "mixed": 128, "mixed_with_query": 16}}
+
+MEASURE = """
+import re, sys
+import torch
+from contrastloss.losses import BY_NAME
+from contrastloss.testing import example
+
+def status(key):
+    with open("/proc/self/status") as file:
+        return int(re.search(key + r":\\s*(\\d+)", file.read())[1]) / 1024
+
+def floating(value):
+    return isinstance(value, torch.Tensor) and value.is_floating_point()
+
+def peak(cls, options, n):
+    inputs = example(cls, n, 8, torch.Generator().manual_seed(0))
+    inputs = [v.float().requires_grad_() if floating(v) else v for v in inputs]
+    before = status("VmRSS")
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # the peak so far is forgotten
+    cls(**options)(*inputs).backward()
+    return status("VmHWM") - before
+
+torch.set_num_threads(2)
+for name, (n, options) in eval(sys.argv[1]).items():
+    peak(BY_NAME[name], options, 64)  # what is loaded once
+    print(name, round(peak(BY_NAME[name], options, n)), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def peaks():
+    """In a process of its own, whose heap gives memory back; MB by loss."""
+    if not os.access("/proc/self/clear_refs", os.W_OK):
+        pytest.skip("this system cannot reset the peak of a process")
+    wanted = {name: (FEWER.get(name, ROWS), OPTIONS.get(name, {})) for name in BY_NAME}
+    command = [sys.executable, "-c", MEASURE, repr(wanted)]
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=290)
+    assert done.returncode == 0, done.stderr
+    return {name: int(size) for name, size in map(str.split, done.stdout.splitlines())}
+
+
+def test_no_loss_holds_the_pairs(peaks, device):
+    if device.type != "cpu":
+        pytest.skip("the peak of a process is its CPU memory")
+    assert peaks.keys() == BY_NAME.keys()
+    assert {name: size for name, size in peaks.items() if size > LIMIT} == {}
+    assert max(peaks.values()) > 1  # something was measured
