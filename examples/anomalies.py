@@ -42,7 +42,8 @@ def negatives(rows: Tensor, copies: int = 4) -> Tensor:
     return rows + (1 + 3 * torch.rand(len(rows), 1)) * away + torch.randn_like(rows)
 
 
-def train(rows: Tensor, steps: int, margin: float) -> nn.Module:
+def train(rows: Tensor, steps: int, margin: float, seed: int) -> nn.Module:
+    torch.manual_seed(seed)  # the weights of the untrained one, too
     layers = nn.Linear(rows.shape[1], 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU()
     model = nn.Sequential(*layers, nn.Linear(128, 32))
     loss = CLANLoss(margin=margin)
@@ -70,12 +71,11 @@ def compare(steps: int, margin: float, seed: int) -> dict[str, float]:
     test = np.concatenate([healthy, ill])
     anomalous = [0] * len(healthy) + [1] * len(ill)
 
-    torch.manual_seed(seed)
     rows, held_out = (torch.from_numpy(part).float() for part in (normal, test))
     pca = PCA(10).fit(normal)
     scores = {
-        "CLAN": distance(train(rows, steps, margin), rows, held_out),
-        "untrained": distance(train(rows, 0, margin), rows, held_out),
+        "CLAN": distance(train(rows, steps, margin, seed), rows, held_out),
+        "untrained": distance(train(rows, 0, margin, seed), rows, held_out),
         "PCA reconstruction": ((test - pca.inverse_transform(pca.transform(test))) ** 2).sum(1),
         "isolation forest": -IsolationForest(random_state=seed).fit(normal).score_samples(test),
     }
