@@ -40,15 +40,16 @@ def smoothing(adjacency: Tensor) -> Tensor:
     return step @ step
 
 
-def encoder(n: int) -> nn.Module:
+def encoder(n: int, seed: int) -> nn.Module:
+    torch.manual_seed(seed)  # the weights of the untrained one, too
     return nn.Sequential(nn.Linear(n, 64), nn.ReLU(), nn.Linear(64, 16))
 
 
-def scgc(adjacency: Tensor, steps: int) -> Tensor:
+def scgc(adjacency: Tensor, steps: int, seed: int) -> Tensor:
     features = smoothing(adjacency)
     # of CSR: where the rows begin, and the columns
     edges = F.pad(adjacency.sum(1).cumsum(0), (1, 0)).long(), adjacency.nonzero()[:, 1]
-    model, loss = encoder(len(adjacency)), AdjacencyContrastiveLoss(temperature=0.5)
+    model, loss = encoder(len(adjacency), seed), AdjacencyContrastiveLoss(temperature=0.5)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(steps):
         optimizer.zero_grad()
@@ -57,9 +58,9 @@ def scgc(adjacency: Tensor, steps: int) -> Tensor:
     return model(features).detach()
 
 
-def meow(adjacency: Tensor, steps: int) -> Tensor:
+def meow(adjacency: Tensor, steps: int, seed: int) -> Tensor:
     features = smoothing(adjacency)
-    model, loss = encoder(len(adjacency)), MEOWLoss(temperature=1.0)
+    model, loss = encoder(len(adjacency), seed), MEOWLoss(temperature=1.0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     clusters = torch.stack([clustering(features, k, 0) for k in CLUSTERS], dim=1)
     for _ in range(steps):
@@ -94,10 +95,9 @@ def main() -> None:
     club = torch.tensor([name == "Officer" for _, name in graph.nodes(data="club")]).long()
     spectral = SpectralClustering(2, affinity="precomputed", random_state=args.seed)
     found = {}
-    torch.manual_seed(args.seed)
-    found["SCGC"] = clustering(scgc(adjacency, args.steps), 2, args.seed)
-    found["MEOW"] = clustering(meow(adjacency, args.steps), 2, args.seed)
-    found["untrained"] = clustering(scgc(adjacency, 0), 2, args.seed)
+    found["SCGC"] = clustering(scgc(adjacency, args.steps, args.seed), 2, args.seed)
+    found["MEOW"] = clustering(meow(adjacency, args.steps, args.seed), 2, args.seed)
+    found["untrained"] = clustering(scgc(adjacency, 0, args.seed), 2, args.seed)
     found["k-means"] = clustering(adjacency, 2, args.seed)
     found["spectral"] = torch.from_numpy(spectral.fit_predict(adjacency.numpy())).long()
     results = ", ".join(f"{name} {agreement(labels, club)}" for name, labels in found.items())
