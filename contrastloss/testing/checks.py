@@ -78,8 +78,9 @@ def check_gradients(subject: Subject) -> None:
 
 def check_accuracy(subject: Subject) -> None:
     """fp32: at most twice the error of dense PyTorch in fp32, at temperatures 1.0 to 0.01."""
-    for temperature in TEMPERATURES:
-        draws = [_excess(subject, torch.float32, temperature, seed) for seed in range(5)]
+    for temperature in subject.temperatures:
+        seeds = range(5 if subject.thorough else 3)
+        draws = [_excess(subject, torch.float32, temperature, seed) for seed in seeds]
         assert_bounded(draws, f"temperature {temperature}: (rows, gradients)")
 
 
@@ -87,7 +88,7 @@ def check_low_precision(subject: Subject) -> None:
     """bf16 and fp16: at most twice the error of fp32 dense on the same rounded inputs with its
     result rounded to that dtype. The loss stays fp32."""
     for dtype in (torch.bfloat16, torch.float16):
-        for temperature in TEMPERATURES:
+        for temperature in subject.temperatures:
             draws = [_excess(subject, dtype, temperature, seed) for seed in range(3)]
             assert_bounded(draws, f"{dtype}, temperature {temperature}: (rows, gradients)")
 
@@ -121,10 +122,11 @@ def check_frozen(subject: Subject) -> None:
 
 def check_compile(subject: Subject) -> None:
     """One graph without breaks, of any size."""
+    backend = "aot_eager" if subject.thorough else "eager"
     for stats in (False, True) if issubclass(subject.cls, PairLoss) else (False,):
         torch.compiler.reset()
         loss = subject.loss(**({"return_stats": True} if stats else {}))
-        compiled = torch.compile(loss, fullgraph=True, dynamic=True, backend="aot_eager")
+        compiled = torch.compile(loss, fullgraph=True, dynamic=True, backend=backend)
         for n in (9, 14):
             inputs = subject.inputs(n=n, dtype=torch.float32)
             if stats:

@@ -42,7 +42,7 @@ class Fixed(AdaMEOWLoss):
 @every_check
 def test_properties(check, device):
     network(torch.zeros(1, 19, device=device))  # what is compiled cannot make it
-    check(Subject(Fixed, {}, device))
+    check(Subject(Fixed, {}, device, thorough=False))
 
 
 def test_by_hand(device):

@@ -11,7 +11,7 @@ from contrastloss.testing import CHECKS, Subject
 
 @every_check
 def test_properties(check, device):
-    check(Subject(CleanCLIPLoss, {"inter": 0.5, "intra": 2.0}, device))
+    check(Subject(CleanCLIPLoss, {"inter": 0.5, "intra": 2.0}, device, thorough=False))
 
 
 def test_on_every_backend(device, backend):

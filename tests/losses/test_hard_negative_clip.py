@@ -11,7 +11,7 @@ from contrastloss.testing import CHECKS, Subject
 
 @every_check
 def test_properties(check, device):
-    check(Subject(HardNegativeCLIPLoss, {}, device))
+    check(Subject(HardNegativeCLIPLoss, {}, device, thorough=False))
 
 
 @pytest.mark.parametrize("options", [{}, {"beta": 2.5, "detach_weights": True}], ids=str)

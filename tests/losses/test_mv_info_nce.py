@@ -11,7 +11,7 @@ from contrastloss.testing import CHECKS, Subject
 
 @every_check
 def test_properties(check, device):
-    check(Subject(MVInfoNCELoss, {}, device))
+    check(Subject(MVInfoNCELoss, {}, device, thorough=False))
 
 
 @pytest.mark.parametrize("same_view", [False, True])

@@ -28,7 +28,7 @@ class Gated(SimLAPLoss):
 
 @every_check
 def test_properties(check, device):
-    check(Subject(Gated, {}, device))
+    check(Subject(Gated, {}, device, thorough=False))
 
 
 def test_on_every_backend(device, backend):

@@ -11,7 +11,7 @@ from contrastloss.testing import CHECKS, Subject
 
 @every_check
 def test_properties(check, device):
-    check(Subject(TemporalCLIPLoss, {"same": 2.0, "cross": 0.5}, device))
+    check(Subject(TemporalCLIPLoss, {"same": 2.0, "cross": 0.5}, device, thorough=False))
 
 
 @pytest.mark.parametrize("options", [{}, {"cross": 0.0}])

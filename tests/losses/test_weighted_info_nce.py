@@ -33,7 +33,7 @@ class Weighted(WeightedInfoNCELoss):
 
 @every_check
 def test_properties(check, device):
-    check(Subject(WeightedInfoNCELoss, {}, device))
+    check(Subject(WeightedInfoNCELoss, {}, device, thorough=False))
 
 
 @pytest.mark.parametrize("options", [{}, {"correct_positive": False}], ids=str)
