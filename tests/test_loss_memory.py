@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from contrastloss.losses import BY_NAME
+from contrastloss.losses import BY_NAME, TwoViewLoss
 
+#: of the batch; of two views, both together
 ROWS = 16_384
 LIMIT = 200
 #: fewer rows of losses whose time, not memory, is the matter: ranks of every positive, a network of
@@ -53,7 +54,10 @@ def peaks():
     """In a process of its own, whose heap gives memory back; MB by loss."""
     if not os.access("/proc/self/clear_refs", os.W_OK):
         pytest.skip("this system cannot reset the peak of a process")
-    wanted = {name: (FEWER.get(name, ROWS), OPTIONS.get(name, {})) for name in BY_NAME}
+    wanted = {
+        name: (FEWER.get(name, ROWS // (1 + issubclass(cls, TwoViewLoss))), OPTIONS.get(name, {}))
+        for name, cls in BY_NAME.items()
+    }
     command = [sys.executable, "-c", MEASURE, repr(wanted)]
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=290)
