@@ -66,7 +66,7 @@ def contrastive_search(
         cosine=True,
         backend=backend,
     )
-    penalty = torch.where(nearest.index >= 0, nearest.value, 0.0)
+    penalty = torch.where(nearest.value == -torch.inf, 0.0, nearest.value)
     return (1 - alpha) * probabilities.to(penalty.dtype) - alpha * penalty
 
 

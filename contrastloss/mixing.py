@@ -89,13 +89,15 @@ def latent_positives(
     drawn, share = _uniform((len(key), count, 2), key, generator, numbers).unbind(-1)
     k, p = _unit(key), _unit(prototypes)
     chosen = _pick(drawn, len(p))
-    nearest = _nearest(k, p, backend)[:, None]
-    cosine = k @ p.mT
-    near, far = cosine.gather(1, nearest), cosine.gather(1, chosen)
+    found = _nearest(k, p, backend)[:, None]
+    nearest = found.clamp_min(0)  # of NaN there is none
+    near = (p[nearest] * k[:, None]).sum(-1)
+    far = (p[chosen] * k[:, None]).sum(-1)
     across = p[chosen] - far[..., None] * k[:, None]  # what of p is orthogonal to k
     sine = torch.linalg.vector_norm(across, dim=-1)
     theta = torch.atan2(sine, far)
-    a, b = near - far, (p @ p.mT)[chosen, nearest] - 1
+    a = (near - far).clamp_min(0)
+    b = ((p[chosen] * p[nearest]).sum(-1) - 1).clamp_max(0)
     bound = torch.where(chosen == nearest, theta, torch.atan2(a * sine, a * far - b))
     angle = share * torch.minimum(bound, theta)
     some = sine > 0  # else p is k, or opposite to it, and there is no way
@@ -103,7 +105,7 @@ def latent_positives(
     across = across / torch.where(some, sine, 1.0)[..., None]
     made = angle.cos() * k[:, None] + angle.sin() * across
     same = _nearest(made.flatten(0, 1), p, backend).view(len(k), count) == nearest
-    return Latents(made.to(key.dtype), same)
+    return Latents(made.to(key.dtype), same & (found >= 0))
 
 
 @torch.no_grad()
@@ -294,7 +296,7 @@ def _around(y: Tensor, low: Tensor, high: Tensor, window: float | None) -> tuple
 def _pick(numbers: Tensor, size: Tensor | int) -> Tensor:
     """One of 0 to size - 1, by numbers on [0, 1)."""
     if isinstance(size, int):
-        return (numbers * size).long().clamp_max(size - 1)
+        return (numbers * size).long().clamp(0, size - 1)
     return torch.minimum((numbers * size).long(), size - 1).clamp_min(0)
 
 
@@ -310,7 +312,7 @@ def _mixed(z: Tensor, share: Tensor, one: Tensor, other: Tensor) -> Tensor:
 
 
 def _nearest(x: Tensor, prototypes: Tensor, backend: str | None) -> Tensor:
-    found = ops.pair_stats(x, prototypes, _NEAREST, backend=backend)
+    found = ops.pair_stats(x, prototypes, _NEAREST, compute_dtype=x.dtype, backend=backend)
     return found[0].index
 
 

@@ -30,6 +30,12 @@ DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 #: instances of the batch whose cost is counted, and their features
 ROWS, FEATURES = 64, 8
+#: of losses that take products by themselves, some rows at a time
+PRODUCTS = {
+    "ada_meow": "1 + 3, and N² h tanh",
+    "recall_at_k": "2 + 3, and N² K sigmoids",
+    "smooth_ap": "2 + 3, and N² K sigmoids",
+}
 TESTS = {"eq": "=", "ne": "!=", "lt": "<", "within": "~"}
 
 
@@ -218,7 +224,7 @@ def losses() -> str:
         text = inspect.cleandoc(cls.__doc__ or "")
         cost = cost_of(cls)
         seeds = ", ".join(map(str, seeds_of(cls)))
-        units = cost.text()
+        units = PRODUCTS.get(name) or cost.text()
         spread = "yes" if name in LOSSES else ""
         overview.append(
             [f"[`{cls.__name__}`](#{cls.__name__.lower()})", f"`{name}`", units, spread, seeds]
@@ -247,9 +253,10 @@ def seeds() -> str:
         seed = presets.SEEDS[k]
         names = [*seed.names, *classes(seed)]
         tests = dict.fromkeys(f"[{Path(t).name}](../{t})" for t in map(test_of, names))
+        note = seed.note + ("; options unverified" if k in presets.UNVERIFIED else "")
         rows.append([
             str(k), seed.system, ", ".join(f"`{n}`" for n in dict.fromkeys(names)),
-            ", ".join(tests), seed.note,
+            ", ".join(tests), note,
         ])  # fmt: skip
     return SEEDS_PAGE.format(table=table(["#", "system", "public name(s)", "test", "note"], rows))
 
@@ -261,8 +268,8 @@ Written by `python docs/generate.py` from the losses themselves; do not edit.
 
 Cost is counted in products of an N x D by a D x N matrix, forward + backward, of the default
 options on N = {rows} instances: two views are 2N rows, three views 3N, a queue has 2N columns, a
-series 5 steps. A symmetric problem computes half of its scores; the backward pass computes them
-again and takes one product for every side that needs a gradient. None: no scores of all pairs;
+series 3 or 5 steps. A symmetric problem computes half of its scores; the backward pass computes
+them again and takes one product for every side that needs a gradient. None: no scores of all pairs;
 D x D: the pairs are those of features. "ranks": the batch may be spread over a process group.
 
 {table}
@@ -277,7 +284,8 @@ Written by `python docs/generate.py` from `contrastloss.presets`; do not edit.
 
 What 77 published systems that learn by contrast take from this package. Names are below
 `contrastloss`; a preset returns a loss with the system's options or, where it adds up several, a
-`ModuleDict` of them. The tests of a row are those of its names; `tests/test_presets.py` calls all.
+`ModuleDict` of them. Options that are unverified have not been compared with released code. The
+tests of a row are those of its names; `tests/test_presets.py` calls all.
 
 {table}
 """

@@ -95,14 +95,50 @@ def test_every_name_computes(name):
         assert any(v.grad is not None and v.grad.any() for v in leaves if floating(v))
 
 
+#: options that are no defaults, as the systems have them
+CHOSEN = {
+    "clan": {"alpha": 0.5, "margin": 0.5},
+    "scgc": {"loss_scale": 2.0, "self_score": False},
+    "core_tuning": {"temperature": 0.07, "loss_scale": 10.0, "divisor": "positives"},
+    "point_cmae": {"stop_gradient": False, "pairs": "aligned"},
+    "cm_unet": {"temperature": 0.07, "loss_scale": 0.14},
+    "moe_embed": {"temperature": 0.05},
+    "halp": {"temperature": 0.07, "weight": 2.0, "form": "alignment"},
+    "hallucinator": {"form": "info_nce"},
+    "simlap": {"mean_over": "pairs"},
+    "beclr": {"t": 0.25, "across": True, "weight": 0.2, "loss_scale": 0.5},
+    "hicmae": {"temperature": 0.07, "loss_scale": 0.0025},
+    "astrom3": {"directions": "sum", "temperature": 0.01},
+    "macil_sd": {"loss_scale": 1.5, "temperature": 0.1},
+    "dclw": {"weight": 0.5, "temperature": 0.1},
+    "selfie": {"normalize": False, "temperature": 1.0},
+    "mcl": {"against": "own"},
+    "g_simclr": {"against": "other", "temperature": 0.1},
+    "debcse": {"correct_positive": False},
+    "projection_head": {"normalize": False},
+}
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_options_are_those_of_the_systems(name):
+    loss = getattr(presets, name)()
+    found = {option: getattr(loss, option) for option in CHOSEN[name]}
+    assert found == pytest.approx(CHOSEN[name])
+
+
+def test_a_scale_follows_its_temperature():
+    assert presets.cm_unet(temperature=0.2).loss_scale == 0.4
+    assert presets.gaugllm()["barlow_twins"].lambda_ is None
+
+
 def test_presets_are_documented_and_overridable():
     named = {name for seed in presets.SEEDS.values() for name in seed.names}
-    functions = {f"presets.{n}" for n in presets.__all__ if n not in ("NAMELESS", "SEEDS", "Seed")}
+    functions = {f"presets.{name}" for name in presets.__all__ if name.islower()}
     assert {name for name in named if name.startswith("presets.")} == functions
     assert presets.clmr().temperature == 0.5
     assert presets.clmr(temperature=0.2).temperature == 0.2
     assert presets.w2v_bert()["diversity"].loss_scale == 0.1
     for name in presets.__all__:
         value = getattr(presets, name)
-        if callable(value) and name != "Seed":
+        if name.islower():
             assert len(value.__doc__) > 20, name

@@ -62,7 +62,10 @@ class AdaMEOWLoss(ScoreLoss, name="ada_meow"):
             weight, bias, v = (p.to(rows.dtype) for p in (weight, bias, v))
             by_row = rows.mm(weight.mT) + bias
             by_col = cols.mm(weight.mT)
-            scale = torch.as_tensor(scale, dtype=rows.dtype, device=rows.device)
+            if isinstance(scale, Tensor):
+                scale = scale.to(rows)
+            else:
+                scale = torch.full((), scale, dtype=rows.dtype, device=rows.device)
             size = max(1, _HELD // max(1, n * hidden))
             losses = _Losses.apply(rows, by_row, cols, by_col, v, scale, size)
         return self.reduce(losses)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -27,8 +28,9 @@ class AdjacencyContrastiveLoss(ScoreLoss, name="adjacency_contrastive"):
     .. math:: \ell_i = -\log\Bigl(\frac{\sum_{j \ne i} A_{ij} e^{s_{ij}}}
         {\sum_{j \ne i} e^{s_{ij}}} + \epsilon\Bigr), \qquad s_{ij} = \cos(z_i, z_j) / \tau
 
-    A is sparse: memory is O(N D + edges), whatever the degrees. Weights of repeated entries add up;
-    those that are not positive count as no edge. They carry no gradient.
+    A is sparse: rows are cut into chunks of 16 edges, which takes O((N + edges / 16) D + edges)
+    memory, whatever the degrees. Weights of repeated entries add up; those that are not positive
+    count as no edge. They carry no gradient.
 
     Args:
         temperature: tau, 1.0; the paper's multiplies the scores, so it is 1 / tau.
@@ -54,7 +56,7 @@ class AdjacencyContrastiveLoss(ScoreLoss, name="adjacency_contrastive"):
         super().__post_init__()
         if self.eps != 0:
             positive("eps", self.eps)
-        self._floor = torch.tensor(float(self.eps), dtype=torch.float64).log().item()
+        self._floor = math.log(self.eps) if self.eps else -math.inf
 
     def forward(self, z: Tensor, adjacency: Tensor | Sequence[Tensor]) -> Tensor:
         check_matrix("z", z)
@@ -66,7 +68,7 @@ class AdjacencyContrastiveLoss(ScoreLoss, name="adjacency_contrastive"):
         scores.compute_dtype = self.scores(z, None).compute_dtype
         (everything,) = scores.stats(_CHANNELS)
         near = self._neighbours(columns, crow, col, values)
-        some = near > -torch.inf
+        some = near != -torch.inf
         if self.self_score:
             everything = softplus(everything)
         ratio = torch.where(some, near, 0.0) - torch.where(some, everything, 0.0)
@@ -102,9 +104,9 @@ class AdjacencyContrastiveLoss(ScoreLoss, name="adjacency_contrastive"):
         mass = log_sum_exp((scores + weight).mT)
         top = torch.full((n,), -torch.inf, dtype=z.dtype, device=z.device)
         top = top.scatter_reduce(0, row, mass.detach(), "amax")
-        top = torch.where(top > -torch.inf, top, 0.0)
+        top = torch.where(top == -torch.inf, 0.0, top)
         total = torch.zeros_like(top).index_add(0, row, torch.exp(mass - top[row]))
-        some = total > 0
+        some = total != 0
         return torch.where(some, torch.where(some, total, 1.0).log() + top, -torch.inf)
 
     @staticmethod
@@ -131,7 +133,9 @@ class AdjacencyContrastiveLoss(ScoreLoss, name="adjacency_contrastive"):
         """Losses, and which rows count."""
         n = len(z)
         row = torch.arange(n, device=z.device).repeat_interleave(crow.diff())
-        weights = z.new_zeros(n, n).index_put((row, col), values.to(z.dtype), accumulate=True)
+        weights = z.new_zeros(n, n).index_put(
+            (row, col), values.to(z.dtype).clamp_min(0), accumulate=True
+        )
         s = scale * (z @ z.mT) + bias
         s = s.fill_diagonal_(0.0 if self_score else -torch.inf)
         if not self_score:

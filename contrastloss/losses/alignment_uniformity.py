@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import ops
-from ..channel import LSE
+from ..channel import LSE, differs
 from ..ops.check import check_embeddings, shape
 from ..ops.merge import log_sum_exp
 from .check import check_matrix, positive
@@ -18,7 +18,8 @@ from .scores import wide
 
 __all__ = ["AlignmentUniformityLoss"]
 
-_OTHERS = (LSE(),)
+INSTANCE = "instance"
+_OTHERS, _OTHER_INSTANCES = (LSE(),), (LSE(pairs=(differs(INSTANCE),)),)
 
 
 class AlignmentUniformityLoss(Loss, name="alignment_uniformity"):
@@ -28,12 +29,15 @@ class AlignmentUniformityLoss(Loss, name="alignment_uniformity"):
 
         U(z) &= \log \frac{2}{N (N - 1)} \sum_{i < j} e^{-t |z_i - z_j|^2}
 
-    of unit vectors. BECLR's repulsion, with scores divided by 2, is ``t=0.25`` up to a constant.
+    of unit vectors. With ``across`` one mean over all 2N rows, and pairs of different instances of
+    either view, takes the place of the two: BECLR's repulsion, with scores divided by 2, is that
+    of ``t=0.25`` up to a constant.
 
     Args:
         alpha: 2.0, positive. Rows that are equal get no gradient.
         t: 2.0, positive.
         weight: lambda, 1.0; 0 for alignment alone.
+        across: whether pairs of different views repel each other, too; False.
         normalize: False takes x and y as they are.
 
     Shape:
@@ -46,6 +50,7 @@ class AlignmentUniformityLoss(Loss, name="alignment_uniformity"):
     alpha: float = 2.0
     t: float = 2.0
     weight: float = 1.0
+    across: bool = False
     _: KW_ONLY
     normalize: bool = True
 
@@ -63,7 +68,11 @@ class AlignmentUniformityLoss(Loss, name="alignment_uniformity"):
             raise ValueError(f"y: got shape {shape(y)}, expected x's {shape(x)}")
         loss = self._alignment(x, y)
         if self.weight and x.shape[0] > 1:
-            loss = loss + 0.5 * self.weight * (self._uniformity(x) + self._uniformity(y))
+            if self.across:
+                spread = self._uniformity(torch.cat([x, y]), views=2)
+            else:
+                spread = 0.5 * (self._uniformity(x) + self._uniformity(y))
+            loss = loss + self.weight * spread
         return self.scaled(loss)
 
     def _alignment(self, x: Tensor, y: Tensor) -> Tensor:
@@ -73,32 +82,48 @@ class AlignmentUniformityLoss(Loss, name="alignment_uniformity"):
             x, y = (v * ops.inverse_norm(v).unsqueeze(-1) for v in (x, y))
         distance = (x - y).square().sum(-1)
         if self.alpha != 2.0:
-            apart = distance > 0
+            apart = distance != 0
             power = torch.where(apart, distance, 1.0).pow(0.5 * self.alpha)
             distance = torch.where(apart, power, 0.0)
         return distance.sum() / max(x.shape[0], 1)
 
-    def _uniformity(self, z: Tensor) -> Tensor:
-        n = z.shape[0]
+    def _uniformity(self, z: Tensor, views: int = 1) -> Tensor:
+        n, channels, ids = z.shape[0], _OTHERS, None
+        if views > 1:
+            channels = _OTHER_INSTANCES
+            ids = {INSTANCE: torch.arange(n, device=z.device) % (n // views)}
         if self.normalize:
             (rows,) = ops.pair_stats(
-                z, None, _OTHERS, scale=2.0 * self.t, cosine=True, backend=self.backend
+                z, None, channels, scale=2.0 * self.t, rows=ids, cosine=True, backend=self.backend
             )
             rows = rows - 2.0 * self.t
         else:
             bias = -self.t * wide(z).square().sum(-1)
             # nothing is rounded under autocast: distances are differences of what is larger
             (rows,) = ops.pair_stats(
-                z, None, _OTHERS, scale=2.0 * self.t, row_bias=bias, col_bias=bias,
-                compute_dtype=z.dtype, backend=self.backend,
+                z, None, channels, scale=2.0 * self.t, row_bias=bias, col_bias=bias,
+                rows=ids, compute_dtype=z.dtype, backend=self.backend,
             )  # fmt: skip
-        return log_sum_exp(rows) - math.log(n) - math.log(n - 1)
+        return log_sum_exp(rows) - math.log(n) - math.log(n - views)
 
     @staticmethod
     def reference(
-        x: Tensor, y: Tensor, *, alpha: float, t: float, weight: float, normalize: bool
+        x: Tensor,
+        y: Tensor,
+        *,
+        alpha: float,
+        t: float,
+        weight: float,
+        across: bool,
+        normalize: bool,
     ) -> Tensor:
         if normalize:
             x, y = (torch.nn.functional.normalize(v) for v in (x, y))
-        spread = [torch.pdist(v).square().mul(-t).exp().mean().log() for v in (x, y)]
-        return (x - y).norm(dim=1).pow(alpha).mean() + weight * (spread[0] + spread[1]) / 2
+        if across:
+            z, n = torch.cat([x, y]), len(x)
+            i = torch.arange(2 * n, device=x.device) % n
+            apart = (z[:, None] - z).square().sum(2)[i[:, None] != i]
+            spread = [apart.mul(-t).exp().mean().log()]
+        else:
+            spread = [torch.pdist(v).square().mul(-t).exp().mean().log() for v in (x, y)]
+        return (x - y).norm(dim=1).pow(alpha).mean() + weight * torch.stack(spread).mean()

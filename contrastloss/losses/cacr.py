@@ -98,7 +98,7 @@ class CACRLoss(ScoreLoss, name="cacr"):
             compute_dtype=rounded,
             backend=self.backend,
         )
-        some = found.lse > -torch.inf
+        some = found.lse != -torch.inf
         mean = found.value
         if self.detach_weights:
             # with constant weights the gradient is that of log-sum-exp over theta

@@ -31,9 +31,11 @@ __all__ = [
 REDUCTIONS = ("mean", "sum", "none")
 
 
-def positive(name: str, value: Any) -> None:
+def positive(name: str, value: Any, *, scalar: bool = True) -> None:
     """A positive float; tensors pass, since looking at them would synchronise a device."""
     if isinstance(value, Tensor):
+        if scalar and value.ndim:
+            raise ValueError(f"{name}: got shape {shape(value)}, expected ()")
         if not value.is_floating_point():
             raise TypeError(f"{name}: got a tensor of {value.dtype}, expected a floating dtype")
         return
@@ -44,7 +46,7 @@ def positive(name: str, value: Any) -> None:
 
 
 def check_temperature(value: Any, *, per_row: bool) -> None:
-    positive("temperature", value)
+    positive("temperature", value, scalar=False)
     if isinstance(value, Tensor) and value.ndim > per_row:
         expected = "() or (N,)" if per_row else "()"
         raise ValueError(f"temperature: got shape {shape(value)}, expected {expected}")
@@ -111,8 +113,6 @@ def check_scale(
     tau = loss.temperature
     if logit_scale is not None:
         positive("logit_scale", logit_scale)
-        if isinstance(logit_scale, Tensor) and logit_scale.ndim:
-            raise ValueError(f"logit_scale: got shape {shape(logit_scale)}, expected ()")
     elif isinstance(tau, Tensor) and tau.ndim and tau.shape != (n,):
         raise ValueError(f"temperature: got shape {shape(tau)}, expected () or ({n},)")
     if isinstance(logit_bias, Tensor):

@@ -86,7 +86,7 @@ class CLANLoss(Loss, name="clan"):
         )
         count = count.sum()
         mean = total.sum() / count.clamp_min(1) / (4 if self.squared else 2)
-        return torch.where(count > 0, mean, 0.0)
+        return torch.where(count > 0, mean, 0.0 * total.sum())  # of NaN nothing is counted
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

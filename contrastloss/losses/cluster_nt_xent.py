@@ -95,7 +95,7 @@ class ClusterNTXentLoss(TwoViewLoss, name="cluster_nt_xent"):
         best_positive: Tensor | None,
         counted: Tensor | None,
     ) -> dict[str, Tensor]:
-        return super().statistics(extra, positive, best_positive, extra[0] > -torch.inf)
+        return super().statistics(extra, positive, best_positive, extra[0] != -torch.inf)
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:

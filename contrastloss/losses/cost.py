@@ -124,7 +124,8 @@ def _spectrum(x: Tensor, unit: bool) -> tuple[Tensor, Tensor]:
     found = torch.fft.rfft(x, dim=1).movedim(1, 0)
     real, imaginary = found.real, found.imag + 0.0  # -0 would turn the phase pi into -pi
     floor = x.shape[1] * torch.finfo(x.dtype).eps * x.detach().abs().amax(1)
-    some = real.detach().square() + imaginary.detach().square() > floor.square()
+    power = real.detach().square() + imaginary.detach().square()
+    some = ~(power <= floor.square())  # NaN is no rounding
     real = torch.where(some, real, 1.0)
     imaginary = torch.where(some, imaginary, 0.0)
     amplitude = (real.square() + imaginary.square()).sqrt()

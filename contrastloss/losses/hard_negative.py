@@ -81,7 +81,7 @@ class HardNegativeLoss(TwoViewLoss, name="hard_negative"):
         hard, weights = (v.masked_fill(own, -torch.inf).logsumexp(1) for v in (s + held, held))
         # everything relative to e^P, to which the loss is invariant
         g = m * torch.exp(hard - weights - positive)
-        floor = m * torch.exp(-scale.flatten() - positive)
+        floor = m * torch.exp(bias - scale.flatten() - positive)
         return torch.log1p(torch.maximum((g - tau_plus * m) / (1 - tau_plus), floor))
 
 
@@ -117,9 +117,10 @@ def reweighted(
     negative = excess
     if loss.tau_plus > 0:
         # G - tau+ M e^P = G (1 - t); t >= 1 leaves nothing, and the floor holds
-        t = loss.tau_plus * torch.exp(-excess)
-        some = t < 1
-        rest = torch.log1p(-torch.where(some, t, 0.0)) - math.log1p(-loss.tau_plus)
+        some = ~(excess <= math.log(loss.tau_plus))  # before the exponential, which may overflow
+        t = loss.tau_plus * torch.exp(-torch.where(some, excess, 0.0))
+        rest = torch.log1p(-t) - math.log1p(-loss.tau_plus)
         negative = torch.where(some, excess + rest, -torch.inf)
-    floor = -(scores.inverse_temperature + positive)
+    least = -scores.inverse_temperature
+    floor = (least if scores.bias is None else least + scores.bias) - positive
     return softplus(math.log(count) + torch.where(negative > floor, negative, floor))

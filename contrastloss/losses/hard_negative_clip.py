@@ -91,7 +91,7 @@ class HardNegativeCLIPLoss(CrossLoss, name="hard_negative_clip"):
             held = beta * (s.detach() if detach_weights else s)
             hard, weights = (v.masked_fill(own, -torch.inf).logsumexp(1) for v in (s + held, held))
             g = m * torch.exp(hard - weights - positive)
-            floor = m * torch.exp(-scale.flatten() - positive)
+            floor = m * torch.exp(bias - scale.flatten() - positive)
             n = torch.maximum((g - tau_plus * m) / (1 - tau_plus), floor)
             losses = losses + 0.5 * torch.log1p(n)
         return losses

@@ -48,17 +48,18 @@ class KoLeoLoss(RowLoss, name="koleo"):
 
     def forward(self, z: Tensor) -> Tensor:
         check_matrix("z", z)
-        index = self._neighbours(z.detach())
+        best, index = self._neighbours(z.detach())
         z = wide(z)
         if self.normalize:
             z = z * ops.inverse_norm(z).unsqueeze(-1)
         difference = z - z.index_select(0, index.clamp_min(0))
         distance = torch.linalg.vector_norm(difference, dim=-1)  # at 0 its gradient is 0
-        losses = torch.where(index >= 0, -torch.log(distance + self.eps), 0.0)
+        none = torch.where(best == -torch.inf, 0.0, best)  # NaN has no index, and is no 0
+        losses = torch.where(index >= 0, -torch.log(distance + self.eps), none)
         return self.reduce(losses)
 
-    def _neighbours(self, z: Tensor) -> Tensor:
-        """The nearest other row of each, -1 for none."""
+    def _neighbours(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The nearest other row of each, its score and its index, -inf and -1 for none."""
         # |z_i - z_j|^2 is smallest where <z_i, z_j> - |z_j|^2 / 2 is largest
         bias = None if self.normalize else -0.5 * wide(z).square().sum(-1)
         (nearest,) = ops.pair_stats(
@@ -70,7 +71,7 @@ class KoLeoLoss(RowLoss, name="koleo"):
             compute_dtype=z.dtype,  # under autocast as well: another neighbour is another loss
             backend=self.backend,
         )
-        return nearest.index
+        return nearest.value, nearest.index
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor]:

@@ -28,11 +28,12 @@ class LatentPositiveLoss(ScoreLoss, name="latent_positive"):
     With the positives :math:`g \in G_i` of :func:`contrastloss.mixing.latent_positives` or
     :func:`~contrastloss.mixing.extrapolated_positives`,
 
-    .. math:: \ell_i = \text{MoCo}_i(q, k) + \text{weight}\; \frac{1}{|G_i|} \sum_{g \in G_i}
+    .. math:: \ell_i = \text{MoCo}_i(q, k) + \text{weight}\; \frac{N}{\sum_j |G_j|} \sum_{g \in G_i}
         \begin{cases} -s(q_i, g) & \text{alignment} \\
         \text{MoCo}_i(q, g) & \text{InfoNCE} \end{cases}
 
-    in which MoCo takes its negatives from the queue. Positives made by a generator are constants;
+    in which MoCo takes its negatives from the queue: the ``'mean'`` is that of MoCo and, weighted,
+    that of all generated positives of the batch. Positives made by a generator are constants;
     a gradient flows to those that need one.
 
     Args:
@@ -85,10 +86,10 @@ class LatentPositiveLoss(ScoreLoss, name="latent_positive"):
         found = self.scores(query[:, None], generated, logit_scale).gather(every).squeeze(1)
         terms = -found if self.form == "alignment" else softplus(negative[:, None] - found)
         if valid is None:
-            mean = terms.sum(1) / max(count, 1)
+            part = terms.sum(1) / max(count, 1)
         else:
-            mean = torch.where(valid, terms, 0.0).sum(1) / valid.sum(1).clamp_min(1)
-        return self.reduce(rows + self.weight * mean)
+            part = torch.where(valid, terms, 0.0).sum(1) * n / valid.sum().clamp_min(1)
+        return self.reduce(rows + self.weight * part)
 
     def _check(self, generated: Tensor, valid: Tensor | None, query: Tensor) -> None:
         check_embeddings("generated", generated)
@@ -125,8 +126,8 @@ class LatentPositiveLoss(ScoreLoss, name="latent_positive"):
         negative = (scale * (query @ queue.mT) + bias)[:, None].expand(-1, s.shape[1], -1)
         entropy = torch.cat([s[..., None], negative], 2).logsumexp(2) - s
         terms = -s if form == "alignment" else entropy
-        total = torch.where(valid, terms[:, 1:], 0.0).sum(1) / valid.sum(1).clamp_min(1)
-        return entropy[:, 0] + weight * total
+        total = torch.where(valid, terms[:, 1:], 0.0).sum(1)
+        return entropy[:, 0] + weight * len(query) * total / valid.sum().clamp_min(1)
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:

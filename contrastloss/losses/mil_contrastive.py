@@ -90,7 +90,7 @@ class MILContrastiveLoss(ScoreLoss, name="mil_contrastive"):
         means, negatives = [], []
         for z, scores in ((x, scores_x), (y, scores_y)):
             high, low = _extremes(wide(z), scores.detach(), padding, most)
-            high = torch.where(used[..., None], high, 0.0)
+            high, low = (torch.where(used[..., None], v, 0.0) for v in (high, low))
             means.append(high.sum(1) / count.clamp_min(1))
             negatives.append(torch.cat([low, high]).view(-1, d))
         losses = torch.zeros_like(means[0][:, 0])
@@ -148,7 +148,8 @@ class MILContrastiveLoss(ScoreLoss, name="mil_contrastive"):
 def _extremes(z: Tensor, scores: Tensor, padding: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The snippets of the k highest and of the k lowest scores, (B, k, D)."""
     found = []
-    for largest in (True, False):
+    scores = scores.clamp(torch.finfo(scores.dtype).min, torch.finfo(scores.dtype).max)
+    for largest in (True, False):  # beyond every score is what is padding
         ranked = scores.masked_fill(padding, -torch.inf if largest else torch.inf)
         index = ranked.topk(k, dim=1, largest=largest).indices
         found.append(z.gather(1, index[..., None].expand(-1, -1, z.shape[2])))

@@ -43,7 +43,7 @@ class MVDHELLoss(ScoreLoss, name="mv_dhel"):
         check_views(self, z)
         (spread,) = self.scores(z.movedim(1, 0), None).stats(UNIFORM)
         (near,) = self.scores(z, None).stats(ALIGNED)
-        some = spread > -torch.inf
+        some = spread != -torch.inf
         spread = torch.where(some, spread, 0.0).sum(0)
         rows = spread - log_sum_exp(near.mT)
         return self.reduce(torch.where(some[0], rows, 0.0))

@@ -64,7 +64,7 @@ class NSPTLoss(ScoreLoss, name="nspt"):
         ids = {LABEL: labels}
         count, positive = self._scores(h, teacher.detach()).stats(channels, ids, ids)
         # one row alone has no other row
-        counted = (count > 0) & (everything > -torch.inf)
+        counted = (count > 0) & (everything != -torch.inf)
         if rehearsal is not None:
             counted = counted & rehearsal
         losses = torch.where(counted, everything - positive / count.clamp_min(1), 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -65,6 +66,11 @@ class PairContrastiveLoss(RowLoss, name="pair_contrastive"):
             got = self.positive_margin
             raise ValueError(f"positive_margin: got {got}, expected a number of at least 0")
         check_temperature(self.temperature, per_row=False)
+        if isinstance(self.bias, Tensor):
+            if self.bias.ndim:
+                raise ValueError(f"bias: got shape {shape(self.bias)}, expected ()")
+        elif not isinstance(self.bias, (int, float)) or not math.isfinite(self.bias):
+            raise ValueError(f"bias: got {self.bias!r}, expected a finite number")
         self.register_tensors()
 
     def forward(self, x: Tensor, y: Tensor, target: Tensor) -> Tensor:

@@ -97,11 +97,16 @@ class ProtoNCELoss(ScoreLoss, name="proto_nce"):
         .. math:: \phi_k \propto \frac{\sum_{i : a_i = k} \lVert z_i - c_k \rVert}
             {n_k \log(n_k + \alpha)}
 
-        of the vectors as they are, scaled so that their mean is ``temperature``. As in the authors'
-        code, a prototype with fewer than two rows has the largest density of the others.
+        of the vectors as they are, kept between their 10th and 90th percentile and scaled so
+        that their mean is ``temperature``. A prototype with fewer than two rows has the largest
+        density of the others. None is below a thousandth of the mean: where rows are their
+        prototypes, scores would become infinite.
         """
         check_matrix("z", z)
         check_embeddings("prototypes", prototypes, ("z", z))
+        if prototypes.ndim != 2 or prototypes.shape[1] != z.shape[1]:
+            got = shape(prototypes)
+            raise ValueError(f"prototypes: got shape {got}, expected (K, {z.shape[1]})")
         check_integers("assignment", assignment, z.shape[0], z)
         positive("alpha", alpha)
         positive("temperature", temperature)
@@ -117,6 +122,9 @@ class ProtoNCELoss(ScoreLoss, name="proto_nce"):
         phi = total / (size * torch.log(size + alpha)).clamp_min(1e-12)
         several = size > 1
         phi = torch.where(several, phi, torch.where(several, phi, 0.0).max())
+        low, high = torch.quantile(phi, phi.new_tensor([0.1, 0.9])).unbind()
+        phi = phi.clamp(low, high)
+        phi = phi.clamp_min(1e-3 * phi.mean())
         mean = phi.mean()
         # rows that all are their prototypes say nothing about densities
         return torch.where(mean > 0, temperature * phi / mean, temperature)

@@ -62,11 +62,12 @@ class RegionAttributeLoss(ScoreLoss, name="region_attribute"):
         valid: Tensor | None = None,
     ) -> Tensor:
         self._check(regions, attributes, labels, valid)
-        place = self._nearest(regions, attributes, valid)
+        place, best = self._nearest(regions, attributes, valid)
         first = regions.shape[1] * torch.arange(regions.shape[0], device=regions.device)
         place = torch.where(place < 0, -1, place + first)
         scores = self.scores(attributes, regions.flatten(0, 1)).gather(place).mT  # (B, A)
-        some = scores > -torch.inf
+        scores = torch.where(best.mT.isnan(), best.mT.to(scores.dtype), scores)  # it has no place
+        some = scores != -torch.inf
         counted = labels & some
         scores = torch.where(some, scores, 0.0)
         others = torch.where(labels, 0.0 if self.own_term else -torch.inf, scores)
@@ -74,8 +75,10 @@ class RegionAttributeLoss(ScoreLoss, name="region_attribute"):
         return self.reduce(softplus(negative - scores), counted)
 
     @torch.no_grad()
-    def _nearest(self, regions: Tensor, attributes: Tensor, valid: Tensor | None) -> Tensor:
-        """Each image's region nearest to each attribute, (A, B), -1 for none."""
+    def _nearest(
+        self, regions: Tensor, attributes: Tensor, valid: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Each image's region nearest to each attribute, (A, B), -1 for none, and its score."""
         count = max(1, _HELD // max(attributes.numel(), 1))
         found = []
         for start in range(0, regions.shape[0], count):
@@ -87,8 +90,9 @@ class RegionAttributeLoss(ScoreLoss, name="region_attribute"):
             scores = self.scores(attributes.expand(len(y), *attributes.shape), y)
             found.append(scores.stats(NEAREST if valid is None else NEAREST_VALID, **options)[0])
         if not found:
-            return attributes.new_zeros(attributes.shape[0], 0, dtype=torch.int64)
-        return torch.cat([part.index for part in found]).mT
+            none = attributes.new_zeros(attributes.shape[0], 0)
+            return none.long(), none
+        return torch.cat([p.index for p in found]).mT, torch.cat([p.value for p in found]).mT
 
     def _check(
         self, regions: Tensor, attributes: Tensor, labels: Tensor, valid: Tensor | None

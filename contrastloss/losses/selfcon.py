@@ -26,7 +26,7 @@ class SelfConLoss(ScoreLoss, name="selfcon"):
     \tau`,
 
     .. math:: \ell_i^t = -\frac{1}{|P_i^t|} \sum_{p \in P_i^t}
-        \log \frac{e^{s_{ip}}}{\sum_{j \ne i} e^{s_{ij}}}.
+        \log \frac{e^{s_{ip}}}{\sum_{j \ne i,\; y_j^t \ge 0} e^{s_{ij}}}.
 
     The loss is the sum over the columns of the ``'mean'`` over the rows that have a positive
     there; without one a row's loss is 0. All columns are had from one pass.
@@ -36,9 +36,9 @@ class SelfConLoss(ScoreLoss, name="selfcon"):
 
     Shape:
         z: (N, V, D). labels: None, where the positives are the other outputs of the same instance;
-        (N,), or (N, T) for T columns, at most 8, integers. With a negative label a row is neither
-        anchor nor positive in that column; in the denominators it stays. Loss: (), or for
-        ``reduction='none'`` (N, V), or (N, V, T) for T columns.
+        (N,), or (N, T) for T columns, at most 8, integers. With a negative label a row
+        takes no part in that column, neither as anchor nor in the others' denominators. Loss: (),
+        or for ``reduction='none'`` (N, V), or (N, V, T) for T columns.
 
     Source: Bae et al., Self-Contrastive Learning: Single-viewed Supervised Contrastive Framework
     using Sub-network, 2023; two columns: Boychev and Cholakov, ImagiNet, 2024.
@@ -46,9 +46,13 @@ class SelfConLoss(ScoreLoss, name="selfcon"):
 
     temperature: float | Tensor = 0.07
 
-    _EVERYTHING = LSE()
     _CHANNELS: ClassVar[tuple[Channel, ...]] = tuple(
-        SUM(psi, pairs=(same(name),)) for name in _COLUMNS for psi in ("one", "id")
+        channel
+        for name in _COLUMNS
+        for channel in (
+            LSE(pairs=(same(f"{name} is there"),)),
+            *(SUM(psi, pairs=(same(name),)) for psi in ("one", "id")),
+        )
     )
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -67,14 +71,15 @@ class SelfConLoss(ScoreLoss, name="selfcon"):
         rows, cols = {}, {}
         for name, column in zip(_COLUMNS[:count], columns.unbind(1), strict=True):
             # no label is the same as no label
-            rows[name] = torch.where(column < 0, -1, column)
-            cols[name] = torch.where(column < 0, -2, column)
-        channels = (self._EVERYTHING, *self._CHANNELS[: 2 * count])
-        everything, *sums = self.scores(z.flatten(0, 1), None).stats(channels, rows, cols)
-        sizes, positive = torch.stack(sums[::2], -1), torch.stack(sums[1::2], -1)
+            for key, value in ((name, column), (f"{name} is there", torch.zeros_like(column))):
+                rows[key] = torch.where(column < 0, -1, value)
+                cols[key] = torch.where(column < 0, -2, value)
+        channels = self._CHANNELS[: 3 * count]
+        stats = self.scores(z.flatten(0, 1), None).stats(channels, rows, cols)
+        everything, sizes, positive = (torch.stack(stats[k::3], -1) for k in range(3))
         some = sizes > 0
         mean = positive / sizes.clamp_min(1)
-        losses = torch.where(some, everything.unsqueeze(1) - mean, 0.0)
+        losses = torch.where(some, torch.where(some, everything, 0.0) - mean, 0.0)
         if self.reduction == "mean":
             pairs = zip(losses.unbind(1), some.unbind(1), strict=True)
             return torch.stack([self.reduce(*column) for column in pairs]).sum()
@@ -99,7 +104,9 @@ class SelfConLoss(ScoreLoss, name="selfcon"):
         for column in labels.view(n, -1).unbind(1):
             label = column.repeat_interleave(views)
             mask = ((label[:, None] == label) & (label >= 0)).fill_diagonal_(False)
-            log_p = torch.where(mask, s - s.logsumexp(1, keepdim=True), 0.0)
+            some = mask.any(1, keepdim=True)
+            others = torch.where(some, s.masked_fill(label < 0, -torch.inf), 0.0)
+            log_p = torch.where(mask, s - others.logsumexp(1, keepdim=True), 0.0)
             losses.append(-log_p.sum(1) / mask.sum(1).clamp_min(1))
             counted.append(mask.any(1))
         size = (n, views, *labels.shape[1:])

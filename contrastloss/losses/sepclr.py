@@ -141,11 +141,13 @@ class SepCLRLoss(Loss, name="sepclr"):
         rows = self._neighbours(z)
         n = rows.shape[0]
         total = log_sum_exp(rows)
-        some = total > -torch.inf
+        some = total != -torch.inf
         return torch.where(some, total - torch.full_like(total, max(n * (n - 1), 1)).log(), 0.0)
 
     def _aligned(self, z: Tensor, y: Tensor, targets: Tensor) -> Tensor:
-        y = y - y.mean(0)  # for the sake of round-off
+        y = torch.where(targets[:, None], y, 0.0)
+        # for the sake of round-off; whatever labels other rows have
+        y = torch.where(targets[:, None], y - y.sum(0) / targets.sum().clamp_min(1), 0.0)
         own = -0.5 / self.label_variance * y.square().sum(1)
         own = torch.where(targets, own, -torch.inf)
         rows = {_OWN: own, _PRODUCT: y / self.label_variance}

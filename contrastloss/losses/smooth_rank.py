@@ -53,7 +53,8 @@ class SmoothRankLoss(RowLoss):
         with torch.autocast(z.device.type, enabled=False):
             unit = z * ops.inverse_norm(z).unsqueeze(-1)
             losses = [checkpoint(self._part, unit, q, index[q], use_reentrant=False) for q in parts]
-        return self.reduce(torch.cat(losses), (index >= 0).any(-1))
+        nan = (0.0 * z.detach()).sum(1)  # a row of NaN has no positives, and is no 0
+        return self.reduce(torch.cat(losses) + nan, (index >= 0).any(-1) | nan.isnan())
 
     def _positives(self, z: Tensor, labels: Tensor) -> Tensor:
         """Their columns, (N, K), padded with -1."""

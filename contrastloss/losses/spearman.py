@@ -49,7 +49,7 @@ class SpearmanLoss(RowLoss, name="spearman"):
         r = self._soft_rank(x)
         a, b = (v - (x.shape[-1] + 1) / 2 for v in (r, _ranks(target).to(r.dtype)))
         cosine = (a * b).sum(-1) * ops.inverse_norm(a) * ops.inverse_norm(b)
-        return self.reduce(1 - torch.where(r.amax(-1) > r.amin(-1), cosine, 0.0))
+        return self.reduce(1 - torch.where(r.amax(-1) == r.amin(-1), 0.0, cosine))
 
     @staticmethod
     def reference(

@@ -40,8 +40,8 @@ class SupReMixLoss(ScoreLoss, name="supremix"):
 
     Args:
         temperature: tau, 0.07.
-        weighting: ``'distance'`` for the w above, ``'inverse'`` for :math:`1 / (1 + |y_i - y_j|)`
-            (the default of the authors' scripts), None for 1.
+        weighting: ``'distance'`` for the w above, ``'inverse'`` for
+            :math:`1 / (1 + |y_i - y_j|)`, None for 1.
         loss_scale: multiplies the loss, e.g. by tau over a base temperature.
 
     Shape:

@@ -25,6 +25,7 @@ def variance_hinge(z: Tensor, gamma: float, eps: float, weights: Tensor | None =
     if weights is None:
         weights = torch.ones_like(z[..., 0])
     weights = weights.to(z.dtype).unsqueeze(-1)
+    z = torch.where(weights > 0, z, 0.0)
     count = weights.sum(-2)
     mean = (weights * z).sum(-2) / count.clamp_min(1)
     squares = (weights * (z - mean.unsqueeze(-2))).square().sum(-2)

@@ -67,7 +67,7 @@ from .multimodal import (
     video_qa,
     villa,
 )
-from .registry import NAMELESS, SEEDS, Seed
+from .registry import NAMELESS, SEEDS, UNVERIFIED, Seed
 from .sequences import ad_l_jepa, clmr, coconut, halp, mmc, selfie, sscl_tsf, w2v_bert, wearable
 from .text import (
     biovil,
@@ -86,6 +86,7 @@ from .text import (
 __all__ = [
     "NAMELESS",
     "SEEDS",
+    "UNVERIFIED",
     "Seed",
     "ad_l_jepa",
     "ada_meow",

@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 
-@seed(1, "CLAN", note="augmented views are negatives; 0.5 is the margin of training, 1 of tests")
+@seed(1, "CLAN", note="views are negatives; the margin of its training, the class has 1")
 def clan(**options: Any) -> CLANLoss:
     """Contrastive Self-Supervised Network Intrusion Detection using Augmented Negative Pairs."""
     return CLANLoss(**{"alpha": 0.5, "margin": 0.5, **options})
@@ -51,10 +51,10 @@ def contrastive_ucb() -> nn.ModuleDict:
     return nn.ModuleDict({"theory": BinaryNCELoss(), "released": CosineLoss(loss_scale=2.0)})
 
 
-@seed(8, "SCGC", note="the paper's temperature multiplies and is 1")
+@seed(8, "SCGC", note="weight 2; released code: `self_score=True, eps=1e-8`")
 def scgc(**options: Any) -> AdjacencyContrastiveLoss:
     """Self-Supervised Contrastive Graph Clustering."""
-    return AdjacencyContrastiveLoss(**options)
+    return AdjacencyContrastiveLoss(**{"loss_scale": 2.0, **options})
 
 
 @seed(14, "GraphCLIP", "LearnableTemperature", note="`forward(..., logit_scale=temperature())`")
@@ -64,11 +64,11 @@ def graphclip() -> nn.ModuleDict:
 
 
 @seed(26, "GAugLLM", note="plugs into BGRL (`cosine`) and Barlow Twins, whose lambda is 1 / D")
-def gaugllm(features: int = 512) -> nn.ModuleDict:
+def gaugllm() -> nn.ModuleDict:
     """Improving Graph Contrastive Learning for Text-Attributed Graphs with LLMs."""
     return nn.ModuleDict({
         "bgrl": CosineLoss(loss_scale=2.0),
-        "barlow_twins": BarlowTwinsLoss(1.0 / features),
+        "barlow_twins": BarlowTwinsLoss(None),
     })  # fmt: skip
 
 

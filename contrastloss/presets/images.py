@@ -119,7 +119,7 @@ def image_volume(**options: Any) -> SwAVLoss:
 @seed(22, "Point-CMAE", note='paper: the same token; released code: `pairs="all"`')
 def point_cmae(**options: Any) -> CosineLoss:
     """Bringing Masked Autoencoders Explicit Contrastive Properties for Point Clouds."""
-    return CosineLoss(**options)
+    return CosineLoss(**{"stop_gradient": False, **options})
 
 
 @seed(29, "SoftCon", note='undecided in the sources: `variant="ce"` or `"bce"`')
@@ -141,9 +141,9 @@ def g_simclr(**options: Any) -> ClusterNTXentLoss:
 
 
 @seed(39, "CM-UNet", note="scaled by 2 tau as in MoCo v3; the key is detached")
-def cm_unet(**options: Any) -> InfoNCELoss:
+def cm_unet(temperature: float = 0.07, **options: Any) -> InfoNCELoss:
     """A Self-Supervised Learning-Based Model for Coronary Artery Segmentation."""
-    return InfoNCELoss(**{"temperature": 0.07, "loss_scale": 2 * 0.07, **options})
+    return InfoNCELoss(temperature, **{"loss_scale": 2 * temperature, **options})
 
 
 @seed(41, "ImagiNet", note="two columns of labels, -1 where a row has none")
@@ -165,9 +165,9 @@ def alice(**options: Any) -> DINOLoss:
 
 
 @seed(48, "GenView", note="`row_weight` = N softmax of the views' quality")
-def genview(**options: Any) -> WeightedInfoNCELoss:
+def genview(temperature: float = 0.2, **options: Any) -> WeightedInfoNCELoss:
     """Enhancing View Quality with Pretrained Generative Model for Self-Supervised Learning."""
-    return WeightedInfoNCELoss(**{"temperature": 0.2, "loss_scale": 2 * 0.2, **options})
+    return WeightedInfoNCELoss(temperature, **{"loss_scale": 2 * temperature, **options})
 
 
 @seed(50, "RKHS approximation", "BarlowTwinsLoss", "VICRegLoss", note="its three instances")
@@ -176,7 +176,12 @@ def rkhs(**options: Any) -> SpectralLoss:
     return SpectralLoss(**{"normalize": False, **options})
 
 
-@seed(59, "SupReMix", "mixing.label_mixtures", note="scaled by tau over the base temperature")
+@seed(
+    59,
+    "SupReMix",
+    "mixing.label_mixtures",
+    note="mixtures are further rows; `loss_scale`: tau over a base",
+)
 def supremix(**options: Any) -> SupReMixLoss:
     """Mixup Your Own Pairs: supervised contrastive regression."""
     return SupReMixLoss(**{"temperature": 0.07, **options})
@@ -237,13 +242,14 @@ def dclw(**options: Any) -> DCLLoss:
 @seed(71, "SimLAP (Hydra)", note="products of gated queries with keys, without the gate's norm")
 def simlap(**options: Any) -> SimLAPLoss:
     """Rethinking Positive Pairs in Contrastive Learning."""
-    return SimLAPLoss(**options)
+    return SimLAPLoss(**{"mean_over": "pairs", **options})
 
 
-@seed(74, "BECLR", note="its loss up to a constant; without its transported prototypes")
+@seed(74, "BECLR", note="up to a constant; targets are yours to detach; no transport")
 def beclr(**options: Any) -> AlignmentUniformityLoss:
     """Batch Enhanced Contrastive Few-Shot Learning: -mean cos + 0.1 log mean e^(cos / 2)."""
-    return AlignmentUniformityLoss(**{"t": 0.25, "weight": 0.2, "loss_scale": 0.5, **options})
+    theirs = {"t": 0.25, "weight": 0.2, "across": True, "loss_scale": 0.5}
+    return AlignmentUniformityLoss(**{**theirs, **options})
 
 
 @seed(75, "MoCHi", "memory.EmbeddingQueue", "memory.MomentumEncoder", note="queue and mixtures")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-__all__ = ["NAMELESS", "SEEDS", "Seed", "seed"]
+__all__ = ["NAMELESS", "SEEDS", "UNVERIFIED", "Seed", "seed"]
 
 F = TypeVar("F", bound=Callable)
 
@@ -38,6 +38,13 @@ NAMELESS = {
     23: ("Co-Reward", "a majority vote over discrete answers: no loss of embeddings"),
     52: ("MFM (Masked Feature Modeling)", "cross entropy of segments: no loss of embeddings"),
 }
+
+
+#: those whose options are from the papers as remembered, not checked against released code
+UNVERIFIED = frozenset(
+    {18, 28, 29, 33, 34, 42, 43, 44, 45, 46, 48, 49, 50, 51, 53, 54, 55, 56, 58, 64, 65, 66}
+    | {68, 72, 75}
+)
 
 
 def seed(number: int, system: str, *names: str, note: str = "") -> Callable[[F], F]:

@@ -62,10 +62,10 @@ def w2v_bert() -> nn.ModuleDict:
     })  # fmt: skip
 
 
-@seed(27, "HaLP", "mixing.latent_positives", note="weight 2 in the script")
+@seed(27, "HaLP", "mixing.latent_positives", note="the weight is that of the script")
 def halp(**options: Any) -> LatentPositiveLoss:
     """Hallucinating Latent Positives for Skeleton-based Self-Supervised Learning."""
-    return LatentPositiveLoss(**{"temperature": 0.07, **options})
+    return LatentPositiveLoss(**{"temperature": 0.07, "weight": 2.0, **options})
 
 
 @seed(28, "Wearable biosignals", "memory.MomentumEncoder", note="against an EMA of the encoder")

@@ -27,7 +27,16 @@ def test_properties(check, device):
     check(case(alpha=1.5, loss_scale=2.0), device, None)
 
 
-@pytest.mark.parametrize("chosen", [{}, {"normalize": False, "t": 0.3, "weight": 0.5}], ids=str)
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {},
+        {"across": True, "t": 0.5},
+        {"normalize": False, "t": 0.3, "weight": 0.5},
+        {"normalize": False, "t": 0.1, "across": True},
+    ],
+    ids=str,
+)
 def test_on_every_backend(chosen, device, backend):
     reference(case(**chosen), device, backend)
 
@@ -75,3 +84,11 @@ def test_errors():
             AlignmentUniformityLoss(**{name: bad})
     with pytest.raises(ValueError, match=r"^y: got shape \(3, 3\), expected x's \(4, 3\)"):
         alignment_uniformity(x, x[:3])
+
+
+def test_across_views_by_hand(device):
+    # x_0 = x_1 = e1, y_0 = y_1 = e2: of the eight pairs of different instances, four are equal and
+    # four are orthogonal, at a squared distance of 2
+    x, y = tensor(E1, E1, device=device), tensor(E2, E2, device=device)
+    want = 2 + log((1 + exp(-2 * 0.25)) / 2)
+    close(alignment_uniformity(x, y, t=0.25, across=True), want)

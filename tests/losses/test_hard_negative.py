@@ -115,3 +115,18 @@ def test_one_instance_is_zero(device, backend):
 def test_bad_options(options, name):
     with pytest.raises(ValueError, match=f"^{name}: got .*, expected"):
         HardNegativeLoss(**options)
+
+
+def test_far_negatives_at_a_low_temperature_have_finite_gradients(device, backend):
+    # excess = -100: tau+ e^100 would overflow
+    x = tensor(E1, E2, device=device).float().requires_grad_()
+    loss = HardNegativeLoss(0.01, backend=backend)
+    value = loss(x, x.detach())
+    assert value.isfinite()
+    assert gradients(value, x)[0].isfinite().all()
+
+
+def test_a_bias_of_all_scores_changes_nothing(device, backend):
+    x, y = torch.randn(2, 7, 5, device=device).double()
+    loss = HardNegativeLoss(tau_plus=0.3, backend=backend)
+    close(loss(x, y, logit_bias=-3.0), loss(x, y))

@@ -57,12 +57,17 @@ def test_density_by_hand(device):
     z = tensor(E1, [0, 3], [2, 0], [0, 2], [-2, 0], [9, 9], [7, 7], device=device)
     assignment = torch.tensor([0, 0, 1, 1, 1, 2, -1], device=device)
     phi = [2 / log(12), 2 / log(13)]
-    want = torch.tensor([phi[0], phi[1], phi[0], phi[0]], dtype=torch.float64)
+    # the 10th percentile of one smaller and three equal numbers
+    low = phi[1] + 0.3 * (phi[0] - phi[1])
+    want = torch.tensor([phi[0], low, phi[0], phi[0]], dtype=torch.float64)
     got = ProtoNCELoss.density(z, prototypes, assignment, temperature=0.3)
     close(got, 0.3 * want / want.mean())
     same = ProtoNCELoss.density(prototypes, prototypes, assignment[:4], temperature=0.3)
     close(same, [0.3] * 4)
     close(ProtoNCELoss.density(z[:0], prototypes, assignment[:0]), [0.1] * 4)
+    # rows that are their prototype: density is small, not 0
+    found = ProtoNCELoss.density(z[[0, 0, 2, 3]], z[[0, 1]], assignment[[0, 1, 2, 3]])
+    assert (found > 0).all()
     two = ProtoNCELoss.density(z[:2], prototypes[:1], assignment[:2], alpha=sqrt(2))
     close(two, [0.1])
 

@@ -80,6 +80,15 @@ def test_labels_by_hand(device, backend):
     torch.testing.assert_close(value.item(), kernel * (4 + 16) / 2 / 3, rtol=1e-12, atol=0.0)
 
 
+def test_labels_of_other_rows_do_not_matter(device, backend):
+    *inputs, targets, labels = (v.to(device) for v in labelled(8, torch.Generator().manual_seed(0)))
+    labels = labels.double()
+    want = sepclr(*inputs, targets, labels, backend=backend)
+    for other in (-999.0, torch.nan):
+        given = torch.where(targets[:, None], labels, other)
+        close(sepclr(*inputs, targets, given, backend=backend), want)
+
+
 def test_without_targets_others_pairs_or_rows(device, backend):
     c = torch.randn(3, 2, dtype=torch.float64, device=device, requires_grad=True)
     s = torch.randn(3, 1, dtype=torch.float64, device=device, requires_grad=True)
