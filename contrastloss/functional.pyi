@@ -43,6 +43,7 @@ def alignment_uniformity(
     alpha: float = 2.0,
     t: float = 2.0,
     weight: float = 1.0,
+    across: bool = False,
     normalize: bool = True,
 ) -> Tensor: ...
 def bank_contrastive(

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from .. import ops
 from ..channel import COL, LSE
-from .check import positive
 
 __all__ = ["sinkhorn"]
 
@@ -39,9 +38,6 @@ def sinkhorn(
         iterations: how many, 3; at least 1.
         backend: the name of a backend; None chooses.
     """
-    positive("eps", eps)
-    if not isinstance(iterations, int) or iterations < 1:
-        raise ValueError(f"iterations: got {iterations!r}, expected an int of at least 1")
     u: Tensor | None = None
     for left in range(iterations, 0, -1):
         v = _potential(_OF_COLUMNS, x, y, eps, u, None, backend)
