@@ -68,7 +68,7 @@ def test_properties(check, cls, device, backend):
     if check is check_low_precision and cls is Queued:
         pytest.skip("scores of its few different keys tie in bf16, and ties are ranked by rounding")
     queue_for(torch.zeros(1, 19, device=device))  # what is compiled cannot make it
-    check(Subject(cls, {}, device, backend))
+    check(Subject(cls, {}, device, backend, thorough=cls is Drawn))
 
 
 def test_gradcheck_without_constants_of_the_query(device, backend):
