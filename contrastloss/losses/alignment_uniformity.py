@@ -12,7 +12,7 @@ from .. import ops
 from ..channel import LSE, differs
 from ..ops.check import check_embeddings, shape
 from ..ops.merge import log_sum_exp
-from .check import check_matrix, positive
+from .check import check_matrix, finite, positive
 from .loss import Loss
 from .scores import wide
 
@@ -58,8 +58,7 @@ class AlignmentUniformityLoss(Loss, name="alignment_uniformity"):
         super().__post_init__()
         for name in ("alpha", "t"):
             positive(name, getattr(self, name))
-        if not (isinstance(self.weight, (int, float)) and 0 <= self.weight < math.inf):
-            raise ValueError(f"weight: got {self.weight!r}, expected a finite number >= 0")
+        finite("weight", self.weight, negative=False)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         check_matrix("x", x)

@@ -118,9 +118,7 @@ class PairLoss(ScoreLoss):
     def reduce(self, losses: Tensor, counted: Tensor | None = None) -> Tensor:
         if self.group is None or self.reduction == "none":
             return super().reduce(losses, counted)
-        losses = self.scaled(losses)
-        if counted is not None:
-            losses = torch.where(counted > 0, losses, 0.0)
+        losses = self.taking_part(losses, counted)
         (whole,), size = self._over_ranks([losses], counted)
         return (whole / size if self.reduction == "mean" else whole).to(losses.dtype)
 

@@ -25,6 +25,7 @@ __all__ = [
     "check_stored",
     "check_strategy",
     "check_temperature",
+    "finite",
     "positive",
 ]
 
@@ -43,6 +44,14 @@ def positive(name: str, value: Any, *, scalar: bool = True) -> None:
         raise TypeError(f"{name}: got {type(value).__name__}, expected a float or a tensor")
     if not (value > 0 and math.isfinite(value)):
         raise ValueError(f"{name}: got {value}, expected a positive finite number")
+
+
+def finite(name: str, value: Any, *, negative: bool = True) -> None:
+    """A finite number, a weight of a term, say; with ``negative=False`` of at least 0."""
+    number = isinstance(value, (int, float)) and math.isfinite(value)
+    if not number or (value < 0 and not negative):
+        expected = "a finite number" if negative else "a finite number >= 0"
+        raise ValueError(f"{name}: got {value!r}, expected {expected}")
 
 
 def check_temperature(value: Any, *, per_row: bool) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from .check import check_pair
+from .check import check_pair, finite
 from .clip import CLIPLoss
 from .info_nce import InfoNCELoss
 from .loss import ScoreLoss, softplus
@@ -50,9 +50,7 @@ class CleanCLIPLoss(ScoreLoss, name="clean_clip"):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("inter", "intra"):
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or not math.isfinite(value):
-                raise ValueError(f"{name}: got {value!r}, expected a finite number")
+            finite(name, getattr(self, name))
 
     def forward(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from copy import copy
 from typing import Any
@@ -14,7 +13,7 @@ from ..channel import EXPECT, INDEX, LSE, MAX, Channel, differs
 from ..memory import EmbeddingQueue
 from ..ops.merge import log_sum_exp
 from .base import CrossLoss, softplus
-from .check import check_negatives, check_pair, check_queue
+from .check import check_negatives, check_pair, check_queue, finite
 from .scores import Scores
 from .stored import beside, held_by, over_stored, stored
 
@@ -66,9 +65,7 @@ class InfoNCELoss(CrossLoss, name="info_nce"):
                 raise ValueError(f"top_k: got {self.top_k!r}, expected an integer of at least 1")
             if self.group is not None:
                 raise ValueError(f"top_k: got {self.top_k} with a group, expected None")
-        number = isinstance(self.hardness, (int, float))
-        if not number or not 0 <= self.hardness < math.inf:
-            raise ValueError(f"hardness: got {self.hardness!r}, expected a finite number >= 0")
+        finite("hardness", self.hardness, negative=False)
 
     def forward(
         self,

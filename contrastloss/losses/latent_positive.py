@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from ..channel import LSE
 from ..memory import EmbeddingQueue
 from ..ops.check import check_device, check_embeddings, shape
-from .check import check_columns, check_pair, check_stored
+from .check import check_columns, check_pair, check_stored, finite
 from .loss import ScoreLoss, softplus
 from .stored import held_by, over_stored, stored
 
@@ -61,8 +61,7 @@ class LatentPositiveLoss(ScoreLoss, name="latent_positive"):
         super().__post_init__()
         if self.form not in ("alignment", "info_nce"):
             raise ValueError(f"form: got {self.form!r}, expected 'alignment' or 'info_nce'")
-        if not isinstance(self.weight, (int, float)) or not math.isfinite(self.weight):
-            raise ValueError(f"weight: got {self.weight!r}, expected a finite number")
+        finite("weight", self.weight)
 
     def forward(
         self,

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, ClassVar, Literal, dataclass_transform
 
 import torch
 from torch import Tensor, nn
 
-from .check import REDUCTIONS, check_temperature
+from .check import REDUCTIONS, check_temperature, finite
 from .scores import Scores
 
 __all__ = ["BY_NAME", "Loss", "RowLoss", "ScoreLoss", "softplus"]
@@ -56,8 +55,7 @@ class Loss(nn.Module):
             BY_NAME[name] = cls
 
     def __post_init__(self) -> None:
-        if not isinstance(self.loss_scale, (int, float)) or not math.isfinite(self.loss_scale):
-            raise ValueError(f"loss_scale: got {self.loss_scale!r}, expected a finite number")
+        finite("loss_scale", self.loss_scale)
 
     def extra_repr(self) -> str:
         shown = []
@@ -97,12 +95,15 @@ class RowLoss(Loss):
             expected = ", ".join(REDUCTIONS)
             raise ValueError(f"reduction: got {self.reduction!r}, expected one of {expected}")
 
+    def taking_part(self, losses: Tensor, counted: Tensor | None) -> Tensor:
+        """Scaled, and 0 for the rows that do not count."""
+        losses = self.scaled(losses)
+        return losses if counted is None else torch.where(counted > 0, losses, 0.0)
+
     def reduce(self, losses: Tensor, counted: Tensor | None = None) -> Tensor:
         """``counted`` marks the rows that take part, or is the number of terms that a row sums;
         'mean' of none is 0 with zero gradient."""
-        losses = self.scaled(losses)
-        if counted is not None:
-            losses = torch.where(counted > 0, losses, 0.0)
+        losses = self.taking_part(losses, counted)
         if self.reduction == "none":
             return losses
         if self.reduction == "sum":

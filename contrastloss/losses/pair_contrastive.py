@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
 from ..ops.check import check_device, shape
-from .check import check_temperature, positive
+from .check import check_temperature, finite, positive
 from .cosine import check_targets, cosine
 from .loss import RowLoss
 from .scores import wide
@@ -69,8 +68,8 @@ class PairContrastiveLoss(RowLoss, name="pair_contrastive"):
         if isinstance(self.bias, Tensor):
             if self.bias.ndim:
                 raise ValueError(f"bias: got shape {shape(self.bias)}, expected ()")
-        elif not isinstance(self.bias, (int, float)) or not math.isfinite(self.bias):
-            raise ValueError(f"bias: got {self.bias!r}, expected a finite number")
+        else:
+            finite("bias", self.bias)
         self.register_tensors()
 
     def forward(self, x: Tensor, y: Tensor, target: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..ops.merge import log_sum_exp
-from .check import check_pair
+from .check import check_pair, finite
 from .clip import CLIPLoss
 from .info_nce import InfoNCELoss
 from .loss import ScoreLoss, softplus
@@ -56,9 +56,7 @@ class TemporalCLIPLoss(ScoreLoss, name="temporal_clip"):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("same", "cross"):
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-                raise ValueError(f"{name}: got {value!r}, expected a finite number >= 0")
+            finite(name, getattr(self, name), negative=False)
 
     def forward(
         self,
