@@ -263,8 +263,8 @@ class EXPECT(Channel):
 
 @dataclass(frozen=True, eq=False)
 class MAX(Channel):
-    """``max sign * s`` and its index. ``sign=-1`` gives minus the smallest score. The index is -1 for
-    an empty set, whose value is -inf, and where a score is NaN, whose value is NaN."""
+    """``max sign * s`` and its index. ``sign=-1`` gives minus the smallest score. The index is -1
+    for an empty set, whose value is -inf, and where a score is NaN, whose value is NaN."""
 
     kind = "MAX"
     returns = ("value", "index")
