@@ -4,12 +4,25 @@ import pytest
 import torch
 
 from contrastloss import ops
+from contrastloss.backends import cuda
 from contrastloss.backends.choose import BACKENDS
 from contrastloss.channel import LSE
+
+from cuda_host.build import build
 
 
 def pytest_addoption(parser):
     parser.addoption("--device", default="cpu", help="the device that all tests run on")
+    parser.addoption(
+        "--cuda-host",
+        choices=["plain", "thread", "address"],
+        help="run the CUDA kernels on the CPU (tests/cuda_host), under a sanitizer or none",
+    )
+
+
+def pytest_configure(config):
+    if sanitizer := config.getoption("--cuda-host"):
+        cuda.LIBRARY, cuda.DEVICE = build(sanitizer), "cpu"
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from . import cpu, reference, triton
+from . import cpu, cuda, reference, triton
 from .call import PairCall
 from .network import SortCall
 
@@ -19,6 +19,7 @@ Call = PairCall | SortCall
 #: the next one is measured to be faster) and the operators' forward and backward functions.
 BACKENDS: dict[str, ModuleType] = {
     "cpu": cpu,
+    "cuda": cuda,
     "triton": triton,
     "reference": reference,
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from functools import lru_cache
@@ -11,8 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..channel import COL, EXPECT, INDEX, LSE, MAX, PSI, ROW, SUM, Axis, Channel, Program, Term
+from ..channel import COL, ROW
 from .call import Gradients, PairCall, mask
+from .encode import SCHEMA, arguments
 from .network import DISTRIBUTIONS, SortCall, layers
 from .selection import Selection
 
@@ -38,11 +38,7 @@ ISAS = ("amx", "avx512", "avx2", "generic")
 ISA = os.environ.get("CONTRASTLOSS_ISA")
 
 _LIBRARY = Path(__file__).parent.parent / "_cpu.so"
-_CALL = (
-    "Tensor x, Tensor? y, Tensor? scale, Tensor? row_scale, Tensor? col_scale, Tensor? row_bias, "
-    "Tensor? col_bias, Tensor[] rows, Tensor[] cols, Tensor code, Tensor values, "
-    "bool cosine, ScalarType compute, int isa"
-)
+_CALL = f"{SCHEMA}, ScalarType compute, int isa"
 torch.library.define("contrastloss::cpu_forward", f"({_CALL}) -> Tensor[]")
 torch.library.define(
     "contrastloss::cpu_backward",
@@ -90,86 +86,6 @@ def slow(call: PairCall) -> bool:
     return False
 
 
-# ---- the program as integers --------------------------------------------------------------------
-
-_KINDS = {LSE: 0, SUM: 1, EXPECT: 2, MAX: 3}
-_TESTS = {"eq": 0, "ne": 1, "lt": 2, "within": 3}
-_TERMS = {"row": 0, "col": 1, "distance": 2, "differing": 3, "form": 4, "log_form": 5, "at_most": 6}
-
-
-class _Code:
-    """A program written for ``Reader`` of pair_stats.cpp, and the operands in the order in which
-    it numbers them: (position among the program's operands, whether it is read as ids)."""
-
-    def __init__(self, program: Program) -> None:
-        self.program = program
-        self.code: list[int] = []
-        self.values: list[float] = []
-        self.operands: dict[Axis, list[tuple[int, bool]]] = {ROW: [], COL: []}
-        groups = list(dict.fromkeys((c.pairs, c.weight) for c in program.channels))
-        self.code.append(len(groups))
-        for pairs, weight in groups:
-            self.code.append(len(pairs))
-            for test in pairs:
-                self.code += [_TESTS[test.op], *self._both(test.name, ids=True), test.width]
-            self.code.append(len(weight))
-            for term in weight:
-                self._term(term)
-        self.code.append(len(program.channels))
-        for channel in program.channels:
-            self._channel(channel, groups.index((channel.pairs, channel.weight)))
-        #: as they are passed: a list would be converted number by number, at every call
-        self.tensors = torch.tensor(self.code), torch.tensor(self.values, dtype=torch.float64)
-
-    def _term(self, term: Term) -> None:
-        self.code += [_TERMS[term.kind], self._value(term.value), len(term.names)]
-        if term.kind == "differing":
-            for name in term.names:
-                self.code += self._both(name, ids=True)
-            return
-        name = term.names[0]
-        row = self._operand(ROW, name, False) if term.kind != "col" else -1
-        col = self._operand(COL, name, False) if term.kind != "row" else -1
-        self.code += [row, col]
-
-    def _channel(self, channel: Channel, group: int) -> None:
-        psi = PSI.index(channel.psi) if isinstance(channel, SUM) else 0
-        relax = channel.relax if isinstance(channel, LSE) else None
-        shift = channel.shift if isinstance(channel, SUM) else None
-        self.code += [
-            _KINDS[type(channel)],
-            psi,
-            int(channel.axis == COL),
-            group,
-            self._value(getattr(channel, "theta", 1.0)),
-            self._value(getattr(channel, "sign", 1.0)),
-            self._value(math.nan if relax is None else relax),
-            -1 if shift is None else self._operand(channel.axis, shift, False),
-            -1 if shift is None else self.program.shifts(channel.axis).index(shift),
-        ]
-
-    def _value(self, value: float) -> int:
-        self.values.append(value)
-        return len(self.values) - 1
-
-    def _both(self, name: str, ids: bool) -> list[int]:
-        return [self._operand(ROW, name, ids), self._operand(COL, name, ids)]
-
-    def _operand(self, axis: Axis, name: str, ids: bool) -> int:
-        names = self.program.rows if axis == ROW else self.program.cols
-        if name == INDEX and name not in names:
-            return -1
-        key = (names.index(name), ids)
-        if key not in self.operands[axis]:
-            self.operands[axis].append(key)
-        return self.operands[axis].index(key)
-
-
-@lru_cache(maxsize=1024)
-def _encode(program: Program) -> _Code:
-    return _Code(program)
-
-
 def _level() -> int:
     if ISA is None:
         return -1
@@ -179,31 +95,7 @@ def _level() -> int:
 
 
 def _arguments(call: PairCall) -> tuple:
-    """The call as ``Operands`` of pair_stats.cpp: contiguous, ids int64, floats as statistics."""
-    code = _encode(call.program)
-
-    def operand(value: Tensor, ids: bool) -> Tensor:
-        dtype = torch.int64 if ids else call.stat_dtype
-        return (value if value.dtype == dtype else value.to(dtype)).contiguous()
-
-    def vector(value: Tensor | None) -> Tensor | None:
-        return None if value is None else value.contiguous()
-
-    return (
-        call.x.contiguous(),
-        vector(call.y),
-        vector(call.scale),
-        vector(call.row_scale),
-        vector(call.col_scale),
-        vector(call.row_bias),
-        vector(call.col_bias),
-        [operand(call.rows[k], ids) for k, ids in code.operands[ROW]],
-        [operand(call.cols[k], ids) for k, ids in code.operands[COL]],
-        *code.tensors,
-        call.cosine,
-        call.compute_dtype,
-        _level(),
-    )
+    return (*arguments(call), call.compute_dtype, _level())
 
 
 # ---- the operators ------------------------------------------------------------------------------

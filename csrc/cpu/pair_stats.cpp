@@ -71,7 +71,7 @@ std::vector<Tensor> forward(const Operands& o, const Engine& e) {
   std::vector<Tensor> outputs;
   for (int64_t item = 0; item < std::max<int64_t>(o.batch(), 1); ++item) {
     const bool any = o.batch() > 0;
-    Problem<T> p = read_problem<T>(o, item);
+    Problem<T> p = problem<T>(o, item);
     State<T> state(p);
     if (any) {
       const Norms<T> norms(o, e, p);
@@ -117,7 +117,7 @@ class BackwardPass {
       : o_(o), outputs_(outputs), grads_(grads), live_(live), found_(o, needs) {}
 
   std::vector<Tensor> run_all(const Engine& e) {
-    const Problem<T> p = read_problem<T>(o_, 0);
+    const Problem<T> p = problem<T>(o_, 0);
     for (const Channel<T>& c : p.channels) {
       std::vector<Tensor>& shifts = c.column ? col_shifts_ : row_shifts_;
       while (static_cast<int>(shifts.size()) <= c.slot)
@@ -165,7 +165,7 @@ class BackwardPass {
   }
 
   void run_item(const Engine& e, int64_t item) {
-    Problem<T> p = read_problem<T>(o_, item);
+    Problem<T> p = problem<T>(o_, item);
     const Norms<T> norms(o_, e, p);
     attach(p, item);
     found_.begin(p, item);

@@ -42,7 +42,7 @@ std::vector<Tensor> topk(const Operands& o, const Engine& e, int64_t k, const Op
   std::vector<Tensor> found{empty(o.x, o.shape({m, k}), kScalarType<T>),
                             empty(o.x, o.shape({m, k}), ScalarType::Long)};
   for (int64_t item = 0; item < batch; ++item) {
-    Problem<T> p = read_problem<T>(o, item);
+    Problem<T> p = problem<T>(o, item);
     STD_TORCH_CHECK(p.channels.size() == 1 && p.channels[0].kind == Kind::MAX,
                     "program: expected one MAX channel");
     const Norms<T> norms(o, e, p);
@@ -68,7 +68,7 @@ Tensor gather(const Operands& o, const Engine& e, const Tensor& index) {
   const int64_t m = o.m(), k = index.size(index.dim() - 1);
   Tensor found = empty(o.x, o.shape({m, k}), kScalarType<T>);
   for (int64_t item = 0; item < o.batch(); ++item) {
-    Problem<T> p = read_problem<T>(o, item);
+    Problem<T> p = problem<T>(o, item);
     const Norms<T> norms(o, e, p);
     Places<T> at;
     at.index = part<int64_t>(index, "index", ScalarType::Long, o.batch(), m * k, item);
@@ -85,7 +85,7 @@ std::vector<Tensor> gather_backward(const Operands& o, const Engine& e, const Te
   const int64_t m = o.m(), k = index.size(index.dim() - 1);
   Gradients<T> found(o, needs);
   for (int64_t item = 0; item < o.batch(); ++item) {
-    Problem<T> p = read_problem<T>(o, item);
+    Problem<T> p = problem<T>(o, item);
     const Norms<T> norms(o, e, p);
     found.begin(p, item);
     Places<T> at;

@@ -10,7 +10,19 @@ import torch
 from oracle import VECTORS, differences, evaluate, problem
 
 from contrastloss.backends import cpu
-from contrastloss.channel import COL, EXPECT, INDEX, LSE, MAX, SUM, differs, row_weight, same
+from contrastloss.backends.encode import encode
+from contrastloss.channel import (
+    COL,
+    EXPECT,
+    INDEX,
+    LSE,
+    MAX,
+    SUM,
+    Program,
+    differs,
+    row_weight,
+    same,
+)
 from contrastloss.ops import pair_stats
 
 if cpu.missing() is not None:
@@ -256,7 +268,7 @@ def test_a_malformed_program_is_an_error(code, values, message):
 
 def test_an_operand_of_the_wrong_length_is_an_error():
     x, bias = torch.randn(1, 3, 4), torch.zeros(1, 2)
-    code = cpu._encode(cpu.Program((LSE(),))).tensors
+    code = encode(Program((LSE(),))).tensors
     with pytest.raises(RuntimeError, match="row_bias: got 2 elements, expected 3"):
         torch.ops.contrastloss.cpu_forward(
             x, None, None, None, None, bias, None, [], [], *code, False, torch.float32, -1

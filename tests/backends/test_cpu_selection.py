@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from contrastloss.backends import cpu
+from contrastloss.backends.encode import encode
 from contrastloss.channel import INDEX, LSE, MAX, Program, differs
 from contrastloss.ops import gather_scores, pair_topk
 
@@ -121,7 +122,7 @@ def arguments(program, **changes):
     found = {
         "lower": None, "upper": None, "ignore": [], "row_keys": None, "col_keys": None, **changes
     }  # fmt: skip
-    code = cpu._encode(program).tensors
+    code = encode(program).tensors
     return (x, y, *[None] * 5, [], [], *code, False, torch.float32, -1, 2, *found.values(), 0.0)
 
 

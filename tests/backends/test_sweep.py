@@ -82,6 +82,9 @@ WEIGHTS = {
 }
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 OPERANDS = ((), ("scale",), ("row_bias", "col_bias"), ("row_scale", "col_scale"), VECTORS)
+#: other draws of cases in whose own one a pair's gradient is beyond fp16, but not that of x: backends
+#: that multiply in fp16 need both to be within
+DRAWS = {("shifted focal", ROW, VECTORS, torch.float16): 1}
 
 
 def serves(name, call):
@@ -138,6 +141,12 @@ def variant(channel, axis, pairs=(), weight=()):
     return replace(channel, axis=axis, pairs=pairs, weight=() if channel.kind == "MAX" else weight)
 
 
+def chunks(channels, length=9):
+    """Programs of no more channels than every backend takes."""
+    channels = tuple(channels)
+    return [channels[k : k + length] for k in range(0, len(channels), length)]
+
+
 @pytest.mark.parametrize("symmetric", [False, True], ids=["y", "symmetric"])
 @pytest.mark.parametrize("weight", WEIGHTS)
 def test_channels(backend, device, weight, symmetric):
@@ -162,7 +171,8 @@ def test_operands(backend, device, dtype, symmetric):
     for kind, axis, vectors in itertools.product(KINDS, (ROW, COL), OPERANDS):
         for lead, cosine in (((), False), ((2, 3), True)):
             channel = variant(KINDS[kind], axis, (differs(INDEX),), (row_weight("u"),))
-            options = {"vectors": vectors, "cosine": cosine, "lead": lead, "seed": len(cases)}
+            seed = DRAWS.get((kind, axis, vectors, dtype), len(cases))
+            options = {"vectors": vectors, "cosine": cosine, "lead": lead, "seed": seed}
             size = {"m": 7, "n": 11, "d": 19} if lead else {"m": 37, "n": 53, "d": 19}
             label = f"{kind} {axis} {vectors} batch={lead} cosine={cosine}"
             cases.append((label, (channel,), {**options, **size}))
@@ -326,22 +336,20 @@ def test_nothing_to_reduce(backend, device, dtype, symmetric, m, n, lead):
     options = {"m": m, "n": n, "d": 3, "lead": lead, "vectors": VECTORS}
     cases = []
     for axis in (ROW, COL):
-        cases.append((axis, tuple(variant(kind, axis) for kind in KINDS.values()), options))
+        cases += [(axis, few, options) for few in chunks(variant(k, axis) for k in KINDS.values())]
     disagreements(backend, cases, device=device, dtype=dtype, symmetric=symmetric)
 
 
 def test_weights_that_leave_nothing(backend, device):
     weight = (row_weight("u"),)
-    program = tuple(
-        variant(kind, axis, (), weight) for kind in KINDS.values() for axis in (ROW, COL)
-    )
-    program = tuple(channel for channel in program if channel.kind != "MAX")
-    call = problem(program, device=device)
-    call["rows"]["u"] = torch.full_like(call["rows"]["u"], -torch.inf)
-    assert not differences(function_of(backend), call)
-    values, grads = evaluate(function_of(backend), call)
-    assert all(((value == 0) | (value == -torch.inf)).all() for value in values)
-    assert not any(grad.any() for grad in grads.values())
+    variants = (variant(kind, axis, (), weight) for kind in KINDS.values() for axis in (ROW, COL))
+    for program in chunks(channel for channel in variants if channel.kind != "MAX"):
+        call = problem(program, device=device)
+        call["rows"]["u"] = torch.full_like(call["rows"]["u"], -torch.inf)
+        assert not differences(function_of(backend), call)
+        values, grads = evaluate(function_of(backend), call)
+        assert all(((value == 0) | (value == -torch.inf)).all() for value in values)
+        assert not any(grad.any() for grad in grads.values())
 
 
 # ---- what a backend declines --------------------------------------------------------------------

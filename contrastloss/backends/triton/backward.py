@@ -1,13 +1,5 @@
-"""Gradients. One kernel writes H of a panel of pairs, H_ij = scale a_i b_j G_ij, in the dtype of
-the products, and library products take it to x and y: dx += H y, dy += H^T x, added up in fp32. A
-panel is bounded, so memory does not grow with M N.
-
-A slab of rows meets all columns before the next slab does. Its part of dx is final then and is
-rounded, so that only the columns have fp32 sums of their full length.
-
-Of a symmetric problem only panels above the diagonal are visited. Their H holds both orientations,
-so the two products together are the gradient of x, whose rows are the columns.
-"""
+"""Gradients: the kernel that writes H of a panel of pairs, for :mod:`..panels` to multiply, and the
+sums over G."""
 
 from __future__ import annotations
 
@@ -21,6 +13,7 @@ from torch import Tensor
 
 from ...channel import COL, ROW, Axis
 from ..call import Gradients, PairCall, mask, tangential
+from ..panels import SLAB, Panels, dot_gradients, gain
 from . import words
 from .config import Config, choose, grid, precision
 from .forward import add_slice
@@ -29,12 +22,6 @@ from .program import Operands, strides
 from .tile import item, operands, products, scores
 
 __all__ = ["pair_stats_backward"]
-
-#: elements of H that are held at once
-PANEL = 1 << 27
-#: rows of a slab
-SLAB = 4096
-
 
 @triton.jit
 def own(vector, HAS: tl.constexpr, place, valid, AXIS: tl.constexpr):
@@ -216,7 +203,7 @@ class Pass:
         needs: frozenset[str],
         config: Config,
     ) -> None:
-        self.o, self.needs, self.config = o, needs, config
+        self.o, self.grads, self.needs, self.config = o, grads, needs, config
         self.stats: list[tuple[Tensor, ...]] = []
         self.live = 0
         values, given = iter(outputs), iter(grads)
@@ -257,53 +244,24 @@ class Pass:
                 found.append(words.SumWords("shift", 0 if channel.axis == ROW else 1, k))
         return tuple(found)
 
-    def panel(self) -> tuple[int, int]:
-        """Rows and columns of H that are held at once."""
-        rows, step = max(1, min(SLAB, self.m)), self.config.block_n
-        cols = PANEL // max(1, self.o.x.shape[0] * rows) // step * step
-        return rows, max(1, min(max(cols, step), self.n))
-
     def run(self, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
         """dx and dy in ``dtype``, of a symmetric problem dx alone; sums go to the slices."""
-        o, gain, (rows, cols) = self.o, self._gain(), self.panel()
-        panel = o.x.new_empty(o.x.shape[0], rows, cols)
-        dx = torch.empty_like(o.x, dtype=dtype) if "x" in self.needs else None
-        wanted = ("x" if o.symmetric else "y") in self.needs
-        columns = torch.zeros_like(o.y, dtype=torch.float32) if wanted else None
-        for i in parts(0, self.m, rows):
-            x, slab = o.x[:, i], None
-            if columns is not None and o.symmetric:
-                slab = columns[:, i]
-            elif dx is not None:
-                slab = torch.zeros_like(x, dtype=torch.float32)
-            for j in parts(i.start if o.symmetric else 0, self.n, cols):
-                h = panel[:, : i.stop - i.start, : j.stop - j.start]
-                self._launch(h, gain, i, j)
-                if slab is not None:
-                    add_product(slab, h, o.y[:, j])
-                if columns is not None:
-                    add_product(columns[:, j], h.mT, x)
-            if dx is not None and slab is not None:
-                dx[:, i] = raw(slab / gain, x, o.x_norm, i)
-        if columns is None or o.symmetric:
-            return dx, None
-        dy = columns if columns.dtype == dtype else torch.empty_like(o.y, dtype=dtype)
-        for j in parts(0, self.n, SLAB):
-            dy[:, j] = raw(columns[:, j] / gain, o.y[:, j], o.y_norm, j)
-        return dx, dy
+        o = self.o
+        lift = gain(self.grads, o.x.dtype)
+        one = torch.ones((), dtype=torch.float32, device=o.x.device)
 
-    def _gain(self) -> Tensor:
-        """A power of two that lifts H into the range of fp16; 1 where the range is no matter."""
-        one = torch.ones((), dtype=torch.float32, device=self.o.x.device)
-        if self.o.x.dtype != torch.float16:
-            return one
-        grads = [g for vectors in self.stats for g in vectors[3:]]
-        grads = [g for k, g in enumerate(grads) if self.live >> k & 1 and g.numel()]
-        tops = [g.abs().amax() for g in grads]
-        if not tops:
-            return one
-        top = torch.stack(tops).amax()
-        return torch.where(top > 0, torch.exp2(-torch.log2(top).ceil()), one)
+        def write(h: Tensor, i: slice, j: slice) -> None:
+            self._launch(h, one if lift is None else lift, i, j)
+
+        def finish(sums: Tensor, side: str, part: slice) -> Tensor:
+            x, norms = (o.x, o.x_norm) if side == "x" else (o.y, o.y_norm)
+            grad = sums if lift is None else sums / lift
+            if norms is not None:  # they are part of the scores
+                grad = tangential(x[:, part].float(), grad, norms[:, part, None])
+            return grad.to(dtype)
+
+        panels = Panels(o.x, o.y, o.symmetric, self.config.block_n)
+        return panels.gradients(self.needs, write, finish)
 
     def _launch(self, h: Tensor, gain: Tensor, i: slice, j: slice) -> None:
         o, config = self.o, self.config
@@ -323,18 +281,6 @@ class Pass:
         if self.o.symmetric:
             return self.by_row[k].sum(1) + self.by_col[k].sum(1)
         return (self.by_col if self.sums[k].axis else self.by_row)[k].sum(1)
-
-
-def parts(start: int, stop: int, step: int) -> list[slice]:
-    return [slice(k, min(k + step, stop)) for k in range(start, stop, step)]
-
-
-def add_product(total: Tensor, h: Tensor, v: Tensor) -> None:
-    """total += h @ v, in fp32."""
-    if h.device.type == "cuda" and h.dtype != torch.float32:
-        torch.baddbmm(total, h, v, out_dtype=torch.float32, out=total)
-    else:
-        total.baddbmm_(h.float(), v.float())
 
 
 def pair_stats_backward(
@@ -357,13 +303,10 @@ def pair_stats_backward(
         found.row_bias = totals["bias", 0, -1]
     if "col_bias" in needs:
         found.col_bias = totals["bias", 1, -1]
-    if "scale" in needs:
-        dots = totals["row dot", 0, -1].double()
-        found.scale = (dots * o.a if o.has[0] else dots).sum().to(call.stat_dtype)
-    if "row_scale" in needs:
-        found.row_scale = _scaled(totals["row dot", 0, -1] * o.scale, o.x_norm)
-    if "col_scale" in needs:
-        found.col_scale = _scaled(totals["col dot", 1, -1] * o.scale, o.y_norm)
+    dots = (totals.get(("row dot", 0, -1)), totals.get(("col dot", 1, -1)))
+    a = o.a if o.has[0] else None
+    for name, value in dot_gradients(call, needs, *dots, a, (o.x_norm, o.y_norm)).items():
+        setattr(found, name, value)
     shifts: dict[tuple[Axis, str], Tensor] = {}
     for (what, _, k), value in totals.items():
         if what == "shift":
@@ -373,13 +316,3 @@ def pair_stats_backward(
     found.row_shifts = tuple(shifts[ROW, name] for name in call.program.shifts(ROW))
     found.col_shifts = tuple(shifts[COL, name] for name in call.program.shifts(COL))
     return found.each(call.lower)
-
-
-def _scaled(value: Tensor, norm: Tensor | None) -> Tensor:
-    return value if norm is None else value * norm
-
-
-def raw(grad: Tensor, x: Tensor, norms: Tensor | None, part: slice) -> Tensor:
-    """From the gradient through the products to that of a part of x, whose norm is part of the
-    scores."""
-    return grad if norms is None else tangential(x.float(), grad, norms[:, part, None])

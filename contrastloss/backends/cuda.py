@@ -1,0 +1,160 @@
+"""CUDA C++: ``csrc/cuda``, for NVIDIA GPUs from sm_80 on. A library of its own, which links no CUDA
+and loads beside every torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..channel import COL, ROW, Program
+from .call import Gradients, PairCall, mask
+from .encode import SCHEMA, arguments, encode
+from .panels import Panels, dot_gradients, gain
+
+__all__ = ["DECLINES", "missing", "pair_stats_backward", "pair_stats_forward", "slow", "why_not"]
+
+#: features that this backend does not serve
+DECLINES: frozenset[str] = frozenset()
+#: what fits in a kernel's parameters: kMax... of csrc/cuda/plan.h
+CHANNELS, TESTS, TERMS = 12, 24, 12
+
+#: the library, and the device that it serves: tests put their emulation on the CPU here
+LIBRARY = Path(__file__).parent.parent / "_cuda.so"
+DEVICE = "cuda"
+
+_PASS = (
+    f"{SCHEMA}, Tensor[] outputs, Tensor[] grads, int live, int needs, int panel_rows, "
+    "int panel_cols"
+)
+torch.library.define("contrastloss::cuda_forward", f"({SCHEMA}) -> Tensor[]")
+torch.library.define("contrastloss::cuda_measure", f"({SCHEMA}) -> Tensor[]")
+torch.library.define("contrastloss::cuda_sums", f"({_PASS}) -> Tensor[]")
+torch.library.define(
+    "contrastloss::cuda_panel",
+    f"({_PASS}, Tensor[] measured, Tensor(a!)[] sums, Tensor? gain, Tensor(b!) h, int i, int j)"
+    " -> ()",
+)
+torch.library.define("contrastloss::cuda_totals", f"({_PASS}, Tensor[] sums) -> Tensor[]")
+torch.library.define(
+    "contrastloss::cuda_finish",
+    "(Tensor sums, Tensor x, Tensor? inverse, Tensor? gain, bool narrow) -> Tensor",
+)
+
+
+@lru_cache(maxsize=1)
+def missing() -> str | None:
+    if not LIBRARY.exists():
+        return "the package was built without its CUDA library"
+    try:
+        torch.ops.load_library(str(LIBRARY))
+    except OSError as error:
+        return f"its CUDA library does not load: {error}"
+    return None
+
+
+@lru_cache(maxsize=16)
+def _capability(device: torch.device) -> tuple[int, int]:
+    return torch.cuda.get_device_capability(device)
+
+
+def why_not(call: PairCall) -> str | None:
+    if call.x.device.type != DEVICE:
+        return f"the tensors are on {call.x.device}"
+    if DEVICE == "cuda" and (torch.version.hip or _capability(call.x.device) < (8, 0)):
+        return "it serves NVIDIA GPUs of compute capability 8.0 and later"
+    if (call.x.dtype == torch.float64) != (call.compute_dtype == torch.float64):
+        return f"it does not multiply {call.x.dtype} as {call.compute_dtype}"
+    if declined := call.features & DECLINES:
+        return f"it does not serve {', '.join(sorted(declined))}"
+    return _too_long(call.program, call.y is None)
+
+
+@lru_cache(maxsize=1024)
+def _too_long(program: Program, symmetric: bool) -> str | None:
+    groups = encode(program).groups
+    terms = [term for _, weight in groups for term in weight]
+    tests = sum(len(pairs) + symmetric for pairs, _ in groups)
+    tests += sum(len(term.names) for term in terms if term.kind == "differing")
+    for what, found, most in (
+        ("channels", len(program.channels), CHANNELS),
+        ("tests", tests, TESTS),
+        ("weights", len(terms), TERMS),
+    ):
+        if found > most:
+            return f"it takes at most {most} {what}, not {found}"
+    return None
+
+
+def slow(call: PairCall) -> bool:
+    """By name only, until it has been run, checked and timed on a GPU."""
+    return True
+
+
+def _arguments(call: PairCall) -> tuple:
+    x, y, scale, *rest = arguments(call)
+    if scale is not None:
+        scale = scale.to(x.device)
+    x, y = (v if v is None else v.to(call.compute_dtype) for v in (x, y))
+    return (x, y, scale, *rest)
+
+
+def pair_stats_forward(call: PairCall) -> list[Tensor]:
+    """The values of every channel in order, (B, M) or (B, N) each, or (M,) or (N,)."""
+    return torch.ops.contrastloss.cuda_forward(*_arguments(call))
+
+
+def pair_stats_backward(
+    call: PairCall,
+    outputs: Sequence[Tensor],
+    grads: Sequence[Tensor | None],
+    needs: frozenset[str],
+) -> Gradients:
+    """The gradients named in ``needs`` (of :attr:`Gradients.NAMES`), and those of all shifts."""
+    ops = torch.ops.contrastloss
+    operands = _arguments(call)
+    x, y = (None if v is None else call.lift(v) for v in operands[:2])
+    panels = Panels(x, x if y is None else y, y is None, step=128)
+    given = (
+        *operands,
+        [o.contiguous() for o in outputs],
+        [g.contiguous() for g in grads if g is not None],
+        mask([g is not None for g in grads]),
+        mask([name in needs for name in Gradients.NAMES]),
+        panels.rows,
+        panels.cols,
+    )
+    lift = gain(grads, x.dtype)
+    measured = ops.cuda_measure(*operands)
+    sums = ops.cuda_sums(*given)
+    # (inverse norms, factors with them) of rows and of columns
+    sides = [v.view(2, *x.shape[:1], -1) for v in measured[1:]] or [(None, call.row_scale), (None,)]
+
+    def write(h: Tensor, i: slice, j: slice) -> None:
+        ops.cuda_panel(*given, measured, sums, lift, h, i.start, j.start)
+
+    def finish(total: Tensor, side: str, part: slice) -> Tensor:
+        embeddings, (inverse, *_) = (panels.x, sides[0]) if side == "x" else (panels.y, sides[1])
+        own = None if inverse is None else inverse[:, part].contiguous()
+        narrow = call.x.dtype == x.dtype
+        found = ops.cuda_finish(
+            total.contiguous(), embeddings[:, part].contiguous(), own, lift, narrow
+        )
+        return found.to(call.x.dtype)
+
+    result = Gradients(*panels.gradients(needs, write, finish))
+    totals = iter(map(call.lift, ops.cuda_totals(*given, sums)))
+    for name in ("row_bias", "col_bias"):
+        setattr(result, name, next(totals) if name in needs else None)
+    row_dot = next(totals) if needs & {"scale", "row_scale"} else None
+    col_dot = next(totals) if "col_scale" in needs else None
+    factors = call.lift(sides[0][1])
+    norms = (sides[0][0], sides[1][0])
+    for name, value in dot_gradients(call, needs, row_dot, col_dot, factors, norms).items():
+        setattr(result, name, value)
+    result.row_shifts = tuple(next(totals) for _ in call.program.shifts(ROW))
+    result.col_shifts = tuple(next(totals) for _ in call.program.shifts(COL))
+    return result.each(call.lower)

@@ -1,0 +1,132 @@
+"""A call as the compiled backends' operators take it: contiguous tensors, and the program as
+integers, which ``Reader`` of csrc/operands.h reads."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from ..channel import COL, EXPECT, INDEX, LSE, MAX, PSI, ROW, SUM, Axis, Channel, Program, Term
+from .call import PairCall
+
+__all__ = ["SCHEMA", "Code", "arguments", "encode"]
+
+#: of what :func:`arguments` returns
+SCHEMA = (
+    "Tensor x, Tensor? y, Tensor? scale, Tensor? row_scale, Tensor? col_scale, Tensor? row_bias, "
+    "Tensor? col_bias, Tensor[] rows, Tensor[] cols, Tensor code, Tensor values, bool cosine"
+)
+
+_KINDS = {LSE: 0, SUM: 1, EXPECT: 2, MAX: 3}
+_TESTS = {"eq": 0, "ne": 1, "lt": 2, "within": 3}
+_TERMS = {"row": 0, "col": 1, "distance": 2, "differing": 3, "form": 4, "log_form": 5, "at_most": 6}
+
+
+class Code:
+    """A program written for ``Reader``, and the operands in the order in which it numbers them:
+    (position among the program's operands, whether it is read as ids)."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.code: list[int] = []
+        self.values: list[float] = []
+        self.operands: dict[Axis, list[tuple[int, bool]]] = {ROW: [], COL: []}
+        #: what channels share
+        self.groups = list(dict.fromkeys((c.pairs, c.weight) for c in program.channels))
+        self.code.append(len(self.groups))
+        for pairs, weight in self.groups:
+            self.code.append(len(pairs))
+            for test in pairs:
+                self.code += [_TESTS[test.op], *self._both(test.name, ids=True), test.width]
+            self.code.append(len(weight))
+            for term in weight:
+                self._term(term)
+        self.code.append(len(program.channels))
+        for channel in program.channels:
+            self._channel(channel, self.groups.index((channel.pairs, channel.weight)))
+        #: as they are passed: a list would be converted number by number, at every call
+        self.tensors = torch.tensor(self.code), torch.tensor(self.values, dtype=torch.float64)
+
+    def _term(self, term: Term) -> None:
+        self.code += [_TERMS[term.kind], self._value(term.value), len(term.names)]
+        if term.kind == "differing":
+            for name in term.names:
+                self.code += self._both(name, ids=True)
+            return
+        name = term.names[0]
+        row = self._operand(ROW, name, False) if term.kind != "col" else -1
+        col = self._operand(COL, name, False) if term.kind != "row" else -1
+        self.code += [row, col]
+
+    def _channel(self, channel: Channel, group: int) -> None:
+        psi = PSI.index(channel.psi) if isinstance(channel, SUM) else 0
+        relax = channel.relax if isinstance(channel, LSE) else None
+        shift = channel.shift if isinstance(channel, SUM) else None
+        self.code += [
+            _KINDS[type(channel)],
+            psi,
+            int(channel.axis == COL),
+            group,
+            self._value(getattr(channel, "theta", 1.0)),
+            self._value(getattr(channel, "sign", 1.0)),
+            self._value(math.nan if relax is None else relax),
+            -1 if shift is None else self._operand(channel.axis, shift, False),
+            -1 if shift is None else self.program.shifts(channel.axis).index(shift),
+        ]
+
+    def _value(self, value: float) -> int:
+        self.values.append(value)
+        return len(self.values) - 1
+
+    def _both(self, name: str, ids: bool) -> list[int]:
+        return [self._operand(ROW, name, ids), self._operand(COL, name, ids)]
+
+    def _operand(self, axis: Axis, name: str, ids: bool) -> int:
+        names = self.program.rows if axis == ROW else self.program.cols
+        if name == INDEX and name not in names:
+            return -1
+        key = (names.index(name), ids)
+        if key not in self.operands[axis]:
+            self.operands[axis].append(key)
+        return self.operands[axis].index(key)
+
+
+@lru_cache(maxsize=1024)
+def encode(program: Program) -> Code:
+    return Code(program)
+
+
+def arguments(call: PairCall) -> tuple:
+    """Ids are int64 and floats of the statistics' dtype. What rows and columns share stays one
+    tensor: backends see by its place in memory that it is the same."""
+    code = encode(call.program)
+    made: dict[tuple, Tensor] = {}
+
+    def operand(value: Tensor, ids: bool) -> Tensor:
+        dtype = torch.int64 if ids else call.stat_dtype
+        if value.dtype == dtype and value.is_contiguous():
+            return value
+        key = value.data_ptr(), value.shape, value.stride(), dtype
+        if key not in made:
+            made[key] = value.to(dtype).contiguous()
+        return made[key]
+
+    def vector(value: Tensor | None) -> Tensor | None:
+        return None if value is None else value.contiguous()
+
+    return (
+        call.x.contiguous(),
+        vector(call.y),
+        vector(call.scale),
+        vector(call.row_scale),
+        vector(call.col_scale),
+        vector(call.row_bias),
+        vector(call.col_bias),
+        [operand(call.rows[k], ids) for k, ids in code.operands[ROW]],
+        [operand(call.cols[k], ids) for k, ids in code.operands[COL]],
+        *code.tensors,
+        call.cosine,
+    )

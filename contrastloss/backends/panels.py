@@ -1,0 +1,139 @@
+"""From H to the gradients of x and y, where a kernel writes H and the library multiplies.
+
+A kernel writes H_ij = scale a_i b_j G_ij of a panel of pairs, in the dtype of the products, and
+library products take it to x and y: dx += H y, dy += H^T x, added up in the statistics' dtype. A
+panel is bounded, so memory does not grow with M N.
+
+A slab of rows meets all columns before the next slab does. Its part of dx is final then and is
+rounded, so that only the columns have sums of their full length.
+
+Of a symmetric problem only panels on and above the diagonal are visited. Their H holds both
+orientations, so the two products together are the gradient of x, whose rows are the columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from .call import PairCall, stat_dtype
+
+__all__ = ["Panels", "dot_gradients", "gain"]
+
+#: elements of H that are held at once
+PANEL = 1 << 27
+#: rows of a slab
+SLAB = 4096
+
+
+class Panels:
+    """The panels of x (B, M, D) against y (B, N, D), in the dtype of the products; y is x in a
+    symmetric problem. Widths are multiples of ``step``."""
+
+    def __init__(self, x: Tensor, y: Tensor, symmetric: bool, step: int) -> None:
+        self.x, self.y, self.symmetric = x, y, symmetric
+        self.m, self.n = x.shape[1], y.shape[1]
+        self.rows = max(1, min(SLAB, self.m))
+        cols = PANEL // max(1, x.shape[0] * self.rows) // step * step
+        self.cols = max(1, min(max(cols, step), self.n))
+
+    def gradients(
+        self,
+        needs: frozenset[str],
+        write: Callable[[Tensor, slice, slice], None],
+        finish: Callable[[Tensor, str, slice], Tensor],
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """dx and dy, of a symmetric problem dx alone; None where ``needs`` has no "x" or "y".
+
+        ``write(h, i, j)`` fills h (B, rows, columns) for rows i and columns j. ``finish(sums, side,
+        part)`` turns the sums of H times the other side into the gradient of a part of "x" or "y".
+        """
+        x, y, dtype = self.x, self.y, stat_dtype(self.x)
+        # rows begin at multiples of 16 bytes
+        panel = x.new_empty(x.shape[0], self.rows, -(-self.cols // 8) * 8)
+        columns, dx = None, None
+        if ("x" if self.symmetric else "y") in needs:
+            # of a symmetric problem rows and columns meet in the same sums, in no simple order
+            columns = (torch.zeros_like if self.symmetric else torch.empty_like)(y, dtype=dtype)
+        for i in parts(0, self.m, self.rows):
+            slab = None
+            if columns is not None and self.symmetric:
+                slab = columns[:, i]
+            elif "x" in needs:
+                slab = torch.empty_like(x[:, i], dtype=dtype)
+            start = i.start if self.symmetric else 0
+            for j in parts(start, self.n, self.cols):
+                h = panel[:, : i.stop - i.start, : j.stop - j.start]
+                if h.numel():
+                    write(h, i, j)
+                if slab is not None:
+                    add_product(slab, h, y[:, j], fresh=j.start == 0 and not self.symmetric)
+                if columns is not None:
+                    fresh = i.start == 0 and not self.symmetric
+                    add_product(columns[:, j], h.mT, x[:, i], fresh=fresh)
+            if slab is not None:
+                dx = placed(dx, finish(slab, "x", i), i, self.m)
+        dy = None
+        if columns is not None and not self.symmetric:
+            for j in parts(0, self.n, SLAB):
+                dy = placed(dy, finish(columns[:, j], "y", j), j, self.n)
+        return dx, dy
+
+
+def parts(start: int, stop: int, step: int) -> list[slice]:
+    """[start, stop) in steps; once, empty, where there is nothing."""
+    return [slice(k, min(k + step, stop)) for k in range(start, max(stop, start + 1), step)]
+
+
+def placed(whole: Tensor | None, value: Tensor, part: slice, length: int) -> Tensor:
+    """``whole`` with ``value`` in its place, or ``value`` where that is all there is."""
+    if part.stop - part.start == length:
+        return value
+    if whole is None:
+        whole = value.new_empty(value.shape[0], length, value.shape[2])
+    whole[:, part] = value
+    return whole
+
+
+def add_product(total: Tensor, h: Tensor, v: Tensor, fresh: bool) -> None:
+    """total += h @ v, or total = h @ v, in the dtype of ``total``."""
+    beta = 0 if fresh else 1
+    if h.dtype == total.dtype:
+        total.baddbmm_(h, v, beta=beta)
+    elif h.device.type == "cuda":
+        torch.baddbmm(total, h, v, beta=beta, out_dtype=total.dtype, out=total)
+    else:
+        total.baddbmm_(h.to(total.dtype), v.to(total.dtype), beta=beta)
+
+
+def gain(grads: Iterable[Tensor | None], dtype: torch.dtype) -> Tensor | None:
+    """A power of two that lifts H into the range of fp16, from the gradients of the statistics;
+    None where the range is no matter."""
+    tops = [g.abs().amax() for g in grads if g is not None and g.numel()]
+    if dtype != torch.float16 or not tops:
+        return None
+    top = torch.stack(tops).amax()
+    return torch.where(top > 0, torch.exp2(-torch.log2(top).ceil()), 1.0)
+
+
+def dot_gradients(
+    call: PairCall,
+    needs: frozenset[str],
+    row_dot: Tensor | None,
+    col_dot: Tensor | None,
+    a: Tensor | None,
+    norms: tuple[Tensor | None, Tensor | None],
+) -> dict[str, Tensor]:
+    """The gradients of scale, row_scale and col_scale from sum_j G_ij b_j <x_i, y_j> and
+    sum_i G_ij a_i <x_i, y_j>, where a and b hold the inverse ``norms`` too."""
+    found = {}
+    if "scale" in needs and row_dot is not None:
+        dots = row_dot.double()
+        found["scale"] = (dots if a is None else dots * a).sum().to(call.stat_dtype)
+    for name, dot, norm in (("row_scale", row_dot, norms[0]), ("col_scale", col_dot, norms[1])):
+        if name in needs and dot is not None:
+            value = dot if call.scale is None else dot * call.scale
+            found[name] = value if norm is None else value * norm
+    return found

@@ -1,0 +1,273 @@
+// H of a panel of pairs, H_ij = scale a_i b_j G_ij, for library products that take it to x and y,
+// and the sums over G that other gradients are made of:
+//
+//   G_ij = sum_c  gL theta e^(z_ij - L) (pace_ij if there is one)  +  gE p (1 + theta (s_ij - E))
+//               + gH e^w sign psi'(u_ij)  +  gV sign [j = index]
+//
+// with L, gL, ... of row i for row channels, of column j for column channels; a view of a symmetric
+// problem that serves both orientations has both.
+#pragma once
+
+#include "forward.cuh"
+
+namespace contrastloss::cuda {
+
+// What a view needs of one row or column.
+template <class T>
+struct Slope {
+  T lse, grad, mean, grad_mean;
+  int at;
+};
+
+template <class E, class T, class P>
+class Backward {
+  static constexpr int FN = P::cols;
+  static constexpr bool kGeneric = P::generic;
+
+ public:
+  // Adds to g, from the views of one orientation.
+  __device__ Backward(const BackwardPlan<T>& plan, Tile<T, FN>& tile, Keeper<T, FN>& keeper,
+                      T bound, bool turned, T (&g)[kLaneRows][FN])
+      : plan_(plan), tile_(tile), keeper_(keeper), bound_(bound), turned_(turned), g_(g) {}
+
+  template <int FORMULA>
+  __device__ __forceinline__ void operator()(const View<T>& view) const {
+    if (kGeneric && view.turned != turned_) return;
+    const Cover cover = tile_.covered(view);
+    if (cover == Cover::NONE) return;
+    Seen seen;
+    tile_.template look<kGeneric>(view, cover, seen);
+    if (FORMULA == kLse && view.row_stats >= 0 && view.col_stats >= 0 &&
+        bounded<P>(plan_.plan, view, bound_))
+      return both(view, seen);
+    T by_row[kLaneRows] = {}, by_col[FN] = {};
+    if (view.row_stats >= 0) along<FORMULA, 0>(view, seen, by_row, by_col);
+    if (view.col_stats >= 0) along<FORMULA, 1>(view, seen, by_row, by_col);
+    if (!kGeneric) return;
+    if (view.row_part >= 0) put<0>(view.row_part, by_row);
+    if (view.col_part >= 0) put<1>(view.col_part, by_col);
+  }
+
+  template <int AXIS, int N>
+  __device__ __forceinline__ void put(int part, T (&v)[N]) const {
+    sum_lanes<AXIS>(v);
+    State<T> found[N];
+#pragma unroll
+    for (int k = 0; k < N; ++k) found[k] = {v[k], T(0), T(0)};
+    keeper_.template put<kSum, AXIS>(tile_.lane, part, found, tile_.j(), plan_.j1);
+  }
+
+ private:
+  using Seen = typename Tile<T, FN>::Seen;
+
+  // The statistics of channel c at a place along its own axis.
+  template <int FORMULA>
+  __device__ __forceinline__ Slope<T> slope(int c, bool some, int64_t at) const {
+    const Stats<T>& stats = plan_.stats[c];
+    Slope<T> found{T(-INFINITY), T(0), T(0), T(0), -1};
+    if (!some) return found;
+    if (FORMULA == kLse || FORMULA == kExpect) {
+      found.lse = stats.lse[at];
+      found.grad = stats.grad_lse ? stats.grad_lse[at] : T(0);
+    }
+    if (FORMULA == kExpect) {
+      found.mean = stats.mean[at];
+      found.grad_mean = stats.grad ? stats.grad[at] : T(0);
+    }
+    if (FORMULA == kMax) found.at = static_cast<int>(stats.at[at]);
+    if (FORMULA == kMax || FORMULA >= kSum) found.grad = stats.grad[at];
+    return found;
+  }
+
+  template <int FORMULA, int AXIS, int N>
+  __device__ __forceinline__ void slopes(const View<T>& view, Slope<T> (&own)[N]) const {
+#pragma unroll
+    for (int k = 0; k < N; ++k) {
+      const bool some = AXIS == 0 ? tile_.row_in(k) : tile_.col_in(k);
+      const int64_t at = AXIS == 0 ? tile_.row_place(tile_.row(k)) : tile_.col_place(tile_.col(k));
+      own[k] = slope<FORMULA>(AXIS == 0 ? view.row_stats : view.col_stats, some, at);
+    }
+  }
+
+  // Rows and columns of an LSE by one exponential:
+  // e^(z - L_i) g_i + e^(z - L_j) g_j = e^(z - B) (e^(B - L_i) g_i + e^(B - L_j) g_j)
+  __device__ __forceinline__ void both(const View<T>& view, const Seen& seen) const {
+    const T shift = bound_ * ::std::fabs(view.theta);
+    Slope<T> row[kLaneRows], col[FN];
+    slopes<kLse, 0>(view, row), slopes<kLse, 1>(view, col);
+    const auto weigh = [&](Slope<T>& own) {
+      const bool none = own.lse == T(-INFINITY);
+      own.grad = none ? T(0) : own.grad * view.theta * ::std::exp(shift - own.lse);
+    };
+#pragma unroll
+    for (int r = 0; r < kLaneRows; ++r) weigh(row[r]);
+#pragma unroll
+    for (int c = 0; c < FN; ++c) weigh(col[c]);
+    tile_.template each<kGeneric>(view, seen, [&](int r, int c, bool some, T s, T w) {
+      const T e = some ? ::std::exp(logit<true>(view, s, w) - shift) : T(0);
+      g_[r][c] += e * (row[r].grad + col[c].grad);
+    });
+  }
+
+  // From the statistics of the tile's rows (AXIS 0) or columns (1).
+  template <int FORMULA, int AXIS>
+  __device__ __forceinline__ void along(const View<T>& view, const Seen& seen,
+                                        T (&by_row)[kLaneRows], T (&by_col)[FN]) const {
+    constexpr int N = AXIS == 0 ? kLaneRows : FN;
+    Slope<T> own[N];
+    slopes<FORMULA, AXIS>(view, own);
+    tile_.template each<kGeneric>(view, seen, [&](int r, int c, bool some, T s, T w) {
+      const int other = AXIS == 0 ? tile_.col(c) : tile_.row(r);
+      const T g =
+          some ? part<FORMULA>(view, own[AXIS == 0 ? r : c], r, c, s, w, other) : T(0);
+      g_[r][c] += g;
+      if (kGeneric) by_row[r] -= g, by_col[c] -= g;
+    });
+  }
+
+  template <int FORMULA>
+  __device__ __forceinline__ T part(const View<T>& view, const Slope<T>& own, int r, int c, T s,
+                                    T w, int other) const {
+    if constexpr (FORMULA == kLse || FORMULA == kExpect) {
+      if (own.lse == T(-INFINITY)) return 0;
+      const T p = ::std::exp(logit<!kGeneric>(view, s, w) - own.lse);
+      if (p == T(0)) return 0;
+      T slope = own.grad * view.theta;
+      if (kGeneric && paced(view) && view.theta != T(0)) slope *= pace(view, s);
+      if (FORMULA == kExpect) slope += own.grad_mean * (T(1) + view.theta * (s - own.mean));
+      return p * slope;
+    } else if constexpr (FORMULA == kMax) {
+      return own.at == other ? own.grad * view.sign : T(0);
+    } else {
+      T mu = 0;
+      if (kGeneric && view.shift) {
+        const Pair at = tile_.pair(view.turned, r, c);
+        mu = view.shift[view.column ? at.col : at.row];
+      }
+      const T g = own.grad * view.sign * dpsi_of<FORMULA>(view, view.sign * (s - mu));
+      return kGeneric && w != T(0) ? g * ::std::exp(w) : g;
+    }
+  }
+
+  const BackwardPlan<T>& plan_;
+  Tile<T, FN>& tile_;
+  Keeper<T, FN>& keeper_;
+  const T bound_;
+  const bool turned_;
+  T (&g_)[kLaneRows][FN];
+};
+
+// The sums over G of one orientation that SumParts asks for.
+template <class T, int FN, class Put>
+__device__ __forceinline__ void sum_up(const Tile<T, FN>& tile, bool turned, const SumParts& parts,
+                                       const T (&g)[kLaneRows][FN], const Put& put) {
+  const auto reduce = [&](const Parts& to, const auto& row_of, const auto& col_of) {
+    if (to.row < 0 && to.col < 0) return;
+    T row[kLaneRows] = {}, col[FN] = {};
+#pragma unroll
+    for (int c = 0; c < FN; ++c)
+#pragma unroll
+      for (int r = 0; r < kLaneRows; ++r) row[r] += row_of(r, c), col[c] += col_of(r, c);
+    if (to.row >= 0) put.template put<0>(to.row, row);
+    if (to.col >= 0) put.template put<1>(to.col, col);
+  };
+  const auto own = [&](int r, int c) { return g[r][c]; };
+  reduce(parts.bias, own, own);
+  reduce(
+      parts.dot,
+      [&](int r, int c) { return g[r][c] * tile.acc[r][c] * tile.col_factor(turned, c); },
+      [&](int r, int c) { return g[r][c] * tile.acc[r][c] * tile.row_factor(turned, r); });
+}
+
+template <class E>
+struct alignas(2 * sizeof(E)) Two {
+  E first, second;
+};
+
+// Writes h of the tile. The panel's rows begin at multiples of 16 bytes.
+template <class E, class T, int FN>
+__device__ __forceinline__ void store(const BackwardPlan<T>& f, const Tile<T, FN>& tile,
+                                      const T (&h)[kLaneRows][FN]) {
+  const T gain = f.gain ? *f.gain : T(1);
+  E* panel = static_cast<E*>(f.h) + int64_t(blockIdx.z) * f.h_item;
+#pragma unroll
+  for (int r = 0; r < kLaneRows; ++r) {
+    if (!tile.row_in(r)) continue;
+    E* row = panel + int64_t(tile.row(r) - f.i0) * f.h_row;
+#pragma unroll
+    for (int c = 0; c < FN; c += 2) {
+      const Two<E> two{E(h[r][c] * gain), E(h[r][c + 1] * gain)};
+      E* to = row + tile.col(c) - f.j0;
+      if (tile.col_in(c + 1)) {
+        *reinterpret_cast<Two<E>*>(to) = two;
+      } else if (tile.col_in(c)) {
+        *to = two.first;
+      }
+    }
+  }
+}
+
+// Zeros in the panel's tiles below the diagonal of a symmetric problem, which the walk leaves out.
+template <class E, class T, int FN>
+__device__ void blank(const BackwardPlan<T>& f, Tile<T, FN>& tile) {
+  const T zero[kLaneRows][FN] = {};
+  for (int i = f.i0 + blockIdx.x * kTileRows; i < f.i1; i += gridDim.x * kTileRows)
+    for (int j = f.j0 + blockIdx.y * kTileCols<FN>; j < f.j1 && j + kTileCols<FN> - 1 <= i;
+         j += gridDim.y * kTileCols<FN>) {
+      tile.move(i, j);
+      store<E, T, FN>(f, tile, zero);
+    }
+}
+
+template <class E, class T, class P>
+__global__ void __launch_bounds__(kThreads, 1)
+    panel_kernel(const __grid_constant__ BackwardPlan<T> f) {
+  constexpr int FN = P::cols;
+  const Plan<T>& plan = f.plan;
+  unsigned char* stages = shared_memory;
+  auto* vectors = reinterpret_cast<Vectors<T, FN>*>(stages + 2 * kStageBytes<FN>);
+  const int64_t item = blockIdx.z, batch = gridDim.z, across = gridDim.x, down = gridDim.y;
+  Keeper<T, FN> keeper(reinterpret_cast<T*>(vectors + 1),
+                       f.rows + (item * down + blockIdx.y) * plan.m, batch * down * plan.m,
+                       f.cols + (item * across + blockIdx.x) * plan.n, batch * across * plan.n);
+  Tile<T, FN> tile(plan, *vectors, f.i1, f.j1);
+  if (plan.symmetric) blank<E, T, FN>(f, tile);
+  Walk<E, T, FN> walk(plan, stages, f.i0, f.i1, f.j0, f.j1);
+  const T range = bound(plan);
+  const int k = threadIdx.x;
+  for (bool fresh = true; !walk.done(); walk.advance()) {
+    if (fresh) {
+      tile.set_rows(walk.i);
+      for (int part = 0; k < kTileRows && part < f.row_parts; ++part)
+        *keeper.tile_row(part, k).at = T(0);
+    }
+    tile.set_cols(walk.j);
+    walk.products(tile.lane, tile.acc);  // there is a barrier in it
+    T h[kLaneRows][FN] = {};
+    const auto orientation = [&](bool turned, T(&g)[kLaneRows][FN]) {
+      const Backward<E, T, P> backward(f, tile, keeper, range, turned, g);
+      P::each(plan, backward);
+      sum_up(tile, turned, f.sums[turned], g, backward);
+#pragma unroll
+      for (int c = 0; c < FN; ++c)
+#pragma unroll
+        for (int r = 0; r < kLaneRows; ++r) g[r][c] *= tile.factor(turned, r, c);
+    };
+    orientation(false, h);
+    if (P::generic && plan.symmetric) {
+      T other[kLaneRows][FN] = {};
+      orientation(true, other);
+#pragma unroll
+      for (int c = 0; c < FN; ++c)
+#pragma unroll
+        for (int r = 0; r < kLaneRows; ++r) h[r][c] += other[r][c];
+    }
+    store<E, T, FN>(f, tile, h);
+    fresh = walk.last_of_row();
+    for (int part = 0; fresh && k < kTileRows && walk.i + k < f.i1 && part < f.row_parts; ++part)
+      *keeper.row(part, walk.i + k).at += *keeper.tile_row(part, k).at;
+    __syncthreads();  // before the vectors change
+  }
+}
+
+}  // namespace contrastloss::cuda

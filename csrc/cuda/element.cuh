@@ -1,0 +1,79 @@
+// The kernels of one element type, E, with statistics in T.
+#pragma once
+
+#include "backward.cuh"
+#include "kernels.h"
+#include "launch.h"
+#include "rows.cuh"
+
+namespace contrastloss::cuda {
+
+// f(program) for the program that `special` stands for; fp64 has none but the generic one.
+template <class T, class F>
+void with_program(Special special, const F& f) {
+  if constexpr (sizeof(T) == 4) {
+    switch (special) {
+      case Special::LOG: return f(Program<kLse>());
+      case Special::TWO_LOGS: return f(Program<kLse, kLse>());
+      case Special::LOG_AND_SUM: return f(Program<kLse, kId>());
+      case Special::TWO_SOFTPLUS: return f(Program<kSoftplus, kSoftplus>());
+      case Special::NONE: break;
+    }
+  }
+  f(Program<>());
+}
+
+inline dim3 shape(Grid grid) {
+  return dim3(static_cast<unsigned>(grid.across), static_cast<unsigned>(grid.down),
+              static_cast<unsigned>(grid.batch));
+}
+
+template <class E, class T>
+struct Launches {
+  static void sides(const Sides<T>& call, unsigned blocks, cudaStream_t stream) {
+    launch(sides_kernel<E, T>, dim3(blocks), kThreads, 4 * kThreads / 32 * sizeof(T), stream, call);
+  }
+
+  static void forward(const ForwardPlan<T>& f, Special special, Grid grid, cudaStream_t stream) {
+    with_program<T>(special, [&](auto program) {
+      using P = decltype(program);
+      launch(forward_kernel<E, T, P>, shape(grid), kThreads, shared_bytes<T, P::cols>(f.row_parts),
+             stream, f);
+    });
+    if (f.finished) return;
+    const int length = std::max(f.plan.m, f.plan.n);
+    launch(merge_kernel<T>, dim3(blocks(length, kThreads), 1, shape(grid).z), kThreads, 0, stream,
+           f, grid.across, grid.down, grid.batch);
+  }
+
+  static void panel(const BackwardPlan<T>& f, Special special, Grid grid, cudaStream_t stream) {
+    with_program<T>(special, [&](auto program) {
+      using P = decltype(program);
+      launch(panel_kernel<E, T, P>, shape(grid), kThreads, shared_bytes<T, P::cols>(f.row_parts),
+             stream, f);
+    });
+  }
+
+  static void totals(const Totals<T>& f, cudaStream_t stream) {
+    const dim3 grid(blocks(std::max(f.m, f.n), kThreads), 1, static_cast<unsigned>(f.batch));
+    launch(totals_kernel<T>, grid, kThreads, 0, stream, f);
+  }
+
+  static void finish(const Finish<T>& f, cudaStream_t stream) {
+    const dim3 grid(blocks(f.rows, kThreads / 32));
+    if (f.narrow) return launch(finish_kernel<E, E, T>, grid, kThreads, 0, stream, f);
+    launch(finish_kernel<E, T, T>, grid, kThreads, 0, stream, f);
+  }
+
+  static int tile_cols(Special special) {
+    int cols = 0;
+    with_program<T>(special, [&](auto program) { cols = kTileCols<decltype(program)::cols>; });
+    return cols;
+  }
+
+  static constexpr Kernels<T> all() {
+    return {sides, forward, panel, totals, finish, kTileRows, tile_cols, sizeof(T) == 4};
+  }
+};
+
+}  // namespace contrastloss::cuda

@@ -1,0 +1,309 @@
+// Statistics of all pairs. Block (p, q) visits every gridDim.x-th row of tiles against every
+// gridDim.y-th column of them; what it finds of a row goes to slice q, of a column to slice p, and
+// slices are merged in order, by the last block of a small problem and by a kernel of their own of
+// a large one. No sum depends on timing.
+//
+// One exponential serves rows and columns where the scores are known to be small: with
+// |s_ij| <= B = |scale| max |a_i| |x_i| max |b_j| |y_j| + max |beta| + max |gamma| (Cauchy-Schwarz),
+// exp(s - B) can neither overflow nor vanish. Elsewhere every row and every column of a tile has a
+// shift of its own.
+#pragma once
+
+#include "state.cuh"
+
+namespace contrastloss::cuda {
+
+// Largest range of logits, 2 B, for which one shift serves all.
+template <class T>
+constexpr T kRange = sizeof(T) == 8 ? T(400) : T(40);
+
+template <class T>
+__device__ T bound(const Plan<T>& plan) {
+  T top[4] = {0, 0, 0, 0};
+  for (int k = 0; k < 4; ++k)
+    for (int p = 0; p < plan.bound_parts; ++p) {
+      const T v = plan.bounds[k * plan.bound_parts + p];
+      top[k] = top[k] < v || v != v ? v : top[k];
+    }
+  const T scale = plan.scale ? ::std::fabs(*plan.scale) : T(1);
+  return scale * top[0] * top[1] * T(1.0001) + top[2] + top[3];
+}
+
+// Whether |theta| B may be the shift of all of a view's logits.
+template <class P, class T>
+__device__ bool bounded(const Plan<T>& plan, const View<T>& view, T bound) {
+  const Pairs& pairs = plan.pairs[view.group];
+  return (!P::generic || (!paced(view) && pairs.term == pairs.terms_end)) &&
+         2 * bound * ::std::fabs(view.theta) <= kRange<T>;
+}
+
+template <class E, class T, class P>
+class Forward {
+  static constexpr int FN = P::cols;
+  static constexpr bool kGeneric = P::generic;
+
+ public:
+  __device__ Forward(const ForwardPlan<T>& plan, Tile<T, FN>& tile, Keeper<T, FN>& keeper, T bound)
+      : plan_(plan), tile_(tile), keeper_(keeper), bound_(bound) {}
+
+  template <int FORMULA>
+  __device__ __forceinline__ void operator()(const View<T>& view) const {
+    const Cover cover = tile_.covered(view);
+    if (cover == Cover::NONE) return;
+    Seen seen;
+    tile_.template look<kGeneric>(view, cover, seen);
+    if constexpr (FORMULA >= kSum) {
+      sums<FORMULA>(view, seen);
+    } else if constexpr (FORMULA == kMax) {
+      if (view.row_part >= 0) maxima<0>(view, seen);
+      if (view.col_part >= 0) maxima<1>(view, seen);
+    } else if (bounded<P>(plan_.plan, view, bound_)) {
+      shared_shift<FORMULA>(view, seen);
+    } else {
+      if (view.row_part >= 0) own_shift<FORMULA, 0>(view, seen);
+      if (view.col_part >= 0) own_shift<FORMULA, 1>(view, seen);
+    }
+  }
+
+ private:
+  using Seen = typename Tile<T, FN>::Seen;
+
+  template <int AXIS>
+  static constexpr int kCount = AXIS == 0 ? kLaneRows : FN;
+
+  template <int FORMULA>
+  __device__ __forceinline__ void shared_shift(const View<T>& view, const Seen& seen) const {
+    const T shift = bound_ * ::std::fabs(view.theta);
+    State<T> row[kLaneRows], col[FN];
+    fill(row, shift), fill(col, shift);
+    tile_.template each<kGeneric>(view, seen, [&](int r, int c, bool some, T s, T w) {
+      const T e = some ? ::std::exp(logit<!kGeneric>(view, s, w) - shift) : T(0);
+      row[r].sum += e, col[c].sum += e;
+      if (FORMULA == kExpect && e != T(0)) row[r].moment += e * s, col[c].moment += e * s;
+    });
+    if (view.row_part >= 0) put_sums<FORMULA, 0>(view, row);
+    if (view.col_part >= 0) put_sums<FORMULA, 1>(view, col);
+  }
+
+  template <int N>
+  __device__ __forceinline__ static void fill(State<T> (&v)[N], T top) {
+#pragma unroll
+    for (int k = 0; k < N; ++k) v[k] = {top, T(0), T(0)};
+  }
+
+  template <int FORMULA, int AXIS, int N>
+  __device__ __forceinline__ void put_sums(const View<T>& view, State<T> (&v)[N]) const {
+    T sum[N], moment[N];
+#pragma unroll
+    for (int k = 0; k < N; ++k) sum[k] = v[k].sum, moment[k] = v[k].moment;
+    sum_lanes<AXIS>(sum);
+    if (FORMULA == kExpect) sum_lanes<AXIS>(moment);
+#pragma unroll
+    for (int k = 0; k < N; ++k) v[k].sum = sum[k], v[k].moment = moment[k];
+    put<FORMULA, AXIS>(view, v);
+  }
+
+  template <int FORMULA, int AXIS>
+  __device__ __forceinline__ void own_shift(const View<T>& view, const Seen& seen) const {
+    constexpr int N = kCount<AXIS>;
+    T top[N];
+#pragma unroll
+    for (int k = 0; k < N; ++k) top[k] = -INFINITY;
+    tile_.template each<kGeneric>(view, seen, [&](int r, int c, bool some, T s, T w) {
+      T& most = top[AXIS == 0 ? r : c];
+      const T z = logit<!kGeneric>(view, s, w);
+      most = some && z > most ? z : most;
+    });
+    across_lanes<AXIS>(top, [](T u, T v) { return u > v ? u : v; });
+    State<T> found[N];
+#pragma unroll
+    for (int k = 0; k < N; ++k) found[k] = {top[k], T(0), T(0)};
+    tile_.template each<kGeneric>(view, seen, [&](int r, int c, bool some, T s, T w) {
+      State<T>& own = found[AXIS == 0 ? r : c];
+      const T e =
+          some ? ::std::exp(logit<!kGeneric>(view, s, w) - LogSum<T>::shift(own.top)) : T(0);
+      own.sum += e;
+      if (FORMULA == kExpect && e != T(0)) own.moment += e * s;
+    });
+    put_sums<FORMULA, AXIS>(view, found);
+  }
+
+  template <int FORMULA>
+  __device__ __forceinline__ void sums(const View<T>& view, const Seen& seen) const {
+    T row[kLaneRows] = {}, col[FN] = {};
+    tile_.template each<kGeneric>(view, seen, [&](int r, int c, bool some, T s, T w) {
+      T u = some ? psi_of<FORMULA>(view, view.sign * (s - shift(view, r, c))) : T(0);
+      if (kGeneric && some && w != T(0)) u *= ::std::exp(w);
+      row[r] += u, col[c] += u;
+    });
+    if (view.row_part >= 0) put_numbers<0>(view, row);
+    if (view.col_part >= 0) put_numbers<1>(view, col);
+  }
+  __device__ __forceinline__ T shift(const View<T>& view, int r, int c) const {
+    if (!kGeneric || !view.shift) return T(0);
+    const Pair at = tile_.pair(view.turned, r, c);
+    return view.shift[view.column ? at.col : at.row];
+  }
+  template <int AXIS, int N>
+  __device__ __forceinline__ void put_numbers(const View<T>& view, T (&v)[N]) const {
+    sum_lanes<AXIS>(v);
+    State<T> found[N];
+#pragma unroll
+    for (int k = 0; k < N; ++k) found[k] = {v[k], T(0), T(0)};
+    put<kSum, AXIS>(view, found);
+  }
+
+  template <int AXIS>
+  __device__ __forceinline__ void maxima(const View<T>& view, const Seen& seen) const {
+    constexpr int N = kCount<AXIS>, kFirst = AXIS == 0 ? 1 : 4, kEnd = AXIS == 0 ? 4 : 32;
+    T value[N];
+    int index[N];
+#pragma unroll
+    for (int k = 0; k < N; ++k) value[k] = -INFINITY, index[k] = -1;
+    tile_.template each<kGeneric>(view, seen, [&](int r, int c, bool some, T s, T) {
+      const int k = AXIS == 0 ? r : c;
+      const int other = AXIS == 0 ? tile_.col(c) : tile_.row(r);
+      take_larger(value[k], index[k], some ? view.sign * s : T(-INFINITY), some ? other : -1);
+    });
+    State<T> found[N];
+#pragma unroll
+    for (int k = 0; k < N; ++k) {
+      for (int step = kFirst; step < kEnd; step *= 2)
+        take_larger(value[k], index[k], __shfl_xor_sync(0xffffffffu, value[k], step),
+                    __shfl_xor_sync(0xffffffffu, index[k], step));
+      found[k] = {value[k], as_number(index[k], T()), T(0)};
+    }
+    put<kMax, AXIS>(view, found);
+  }
+
+  template <int FORMULA, int AXIS, int N>
+  __device__ __forceinline__ void put(const View<T>& view, const State<T> (&v)[N]) const {
+    const int part = AXIS == 0 ? view.row_part : view.col_part;
+    keeper_.template put<FORMULA, AXIS>(tile_.lane, part, v, tile_.j(), plan_.plan.n);
+  }
+
+  const ForwardPlan<T>& plan_;
+  Tile<T, FN>& tile_;
+  Keeper<T, FN>& keeper_;
+  const T bound_;
+};
+
+// The value of channel c at place k of batch item z, from all slices.
+template <class T>
+__device__ void settle(const ForwardPlan<T>& f, int c, int k, int across, int down, int batch,
+                       int z) {
+  const Output<T>& out = f.output[c];
+  const int m = f.plan.m, n = f.plan.n, length = out.column ? n : m;
+  State<T> state = empty_state<T>(out.formula);
+  for (int s = 0; out.at.row >= 0 && s < down; ++s) {
+    T* at = f.rows + ((int64_t(out.at.row) * batch + z) * down + s) * m + k;
+    state = merged(out.formula, state,
+                   Components<T>{at, int64_t(batch) * down * m}.load(out.formula));
+  }
+  for (int s = 0; out.at.col >= 0 && s < across; ++s) {
+    T* at = f.cols + ((int64_t(out.at.col) * batch + z) * across + s) * n + k;
+    state = merged(out.formula, state,
+                   Components<T>{at, int64_t(batch) * across * n}.load(out.formula));
+  }
+  const int64_t to = int64_t(z) * length + k;
+  if (out.formula >= kSum) {
+    out.value[to] = state.top;
+    return;
+  }
+  if (out.formula == kMax) {
+    out.value[to] = state.top;
+    static_cast<int64_t*>(out.more)[to] = as_index(state.sum);
+    return;
+  }
+  const bool none = state.sum == T(0);
+  const T lse = none ? T(-INFINITY) : ::std::log(state.sum) + state.top;
+  out.value[to] = out.formula == kLse ? lse : none ? T(0) : state.moment / state.sum;
+  if (out.formula == kExpect) static_cast<T*>(out.more)[to] = lse;
+}
+
+template <class T>
+__global__ void merge_kernel(const __grid_constant__ ForwardPlan<T> f, int across, int down,
+                             int batch) {
+  const int k = blockIdx.x * blockDim.x + threadIdx.x;
+  for (int c = 0; c < f.channels; ++c)
+    if (k < (f.output[c].column ? f.plan.n : f.plan.m))
+      settle(f, c, k, across, down, batch, blockIdx.z);
+}
+
+// Shared memory of a kernel: stages, the tile's vectors, the state.
+template <class T, int FN>
+__host__ __device__ constexpr int64_t shared_bytes(int row_parts) {
+  return 2 * kStageBytes<FN> + sizeof(Vectors<T, FN>) +
+         sizeof(T) * (Keeper<T, FN>::kParts + row_parts * kTileRows);
+}
+
+// Empty state in this block's slices, each place by the thread that will add to it.
+template <class T, int FN>
+__device__ void clear(const ForwardPlan<T>& f, const Keeper<T, FN>& keeper) {
+  const Plan<T>& plan = f.plan;
+  for (int v = 0; v < plan.views; ++v) {
+    const View<T>& view = plan.view[v];
+    const State<T> none = empty_state<T>(view.formula);
+    const int rows = gridDim.x * kTileRows, cols = gridDim.y * kTileCols<FN>, k = threadIdx.x;
+    for (int i = blockIdx.x * kTileRows; view.row_part >= 0 && i < plan.m; i += rows)
+      if (k < kTileRows && i + k < plan.m) keeper.row(view.row_part, i + k).store(view.formula, none);
+    for (int j = blockIdx.y * kTileCols<FN>; view.col_part >= 0 && j < plan.n; j += cols)
+      if (k < kTileCols<FN> && j + k < plan.n)
+        keeper.column(view.col_part, j + k).store(view.formula, none);
+  }
+}
+
+template <class E, class T, class P>
+__global__ void __launch_bounds__(kThreads, 1)
+    forward_kernel(const __grid_constant__ ForwardPlan<T> f) {
+  constexpr int FN = P::cols;
+  const Plan<T>& plan = f.plan;
+  unsigned char* stages = shared_memory;
+  auto* vectors = reinterpret_cast<Vectors<T, FN>*>(stages + 2 * kStageBytes<FN>);
+  const int64_t item = blockIdx.z, batch = gridDim.z, across = gridDim.x, down = gridDim.y;
+  Keeper<T, FN> keeper(reinterpret_cast<T*>(vectors + 1),
+                       f.rows + (item * down + blockIdx.y) * plan.m, batch * down * plan.m,
+                       f.cols + (item * across + blockIdx.x) * plan.n, batch * across * plan.n);
+  clear(f, keeper);
+  Tile<T, FN> tile(plan, *vectors, plan.m, plan.n);
+  Walk<E, T, FN> walk(plan, stages, 0, plan.m, 0, plan.n);
+  const Forward<E, T, P> forward(f, tile, keeper, bound(plan));
+  for (bool fresh = true; !walk.done(); walk.advance()) {
+    const int k = threadIdx.x;
+    if (fresh) {
+      tile.set_rows(walk.i);
+      for (int v = 0; k < kTileRows && v < plan.views; ++v)
+        if (plan.view[v].row_part >= 0)
+          keeper.tile_row(plan.view[v].row_part, k)
+              .store(plan.view[v].formula, empty_state<T>(plan.view[v].formula));
+    }
+    tile.set_cols(walk.j);
+    walk.products(tile.lane, tile.acc);  // there is a barrier in it
+    P::each(plan, forward);
+    fresh = walk.last_of_row();
+    for (int v = 0; fresh && k < kTileRows && walk.i + k < plan.m && v < plan.views; ++v) {
+      const View<T>& view = plan.view[v];
+      if (view.row_part >= 0)
+        keeper.row(view.row_part, walk.i + k)
+            .store(view.formula, keeper.tile_row(view.row_part, k).load(view.formula));
+    }
+    __syncthreads();  // before the vectors change
+  }
+  if (f.finished == nullptr) return;
+  // the last block to get here merges what all have left
+  bool& last = *reinterpret_cast<bool*>(shared_memory);
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0)
+    last = atomicAdd(f.finished, 1) == static_cast<int>(across * down * batch) - 1;
+  __syncthreads();
+  if (!last) return;
+  __threadfence();
+  for (int c = 0; c < f.channels; ++c) {
+    const int length = f.output[c].column ? plan.n : plan.m;
+    for (int64_t k = threadIdx.x; k < batch * length; k += kThreads)
+      settle(f, c, static_cast<int>(k % length), across, down, batch, static_cast<int>(k / length));
+  }
+}
+
+}  // namespace contrastloss::cuda

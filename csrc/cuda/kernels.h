@@ -1,0 +1,27 @@
+// The kernels of one element type as the host sees them; each element_*.cu holds one of these.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "plan.h"
+
+namespace contrastloss::cuda {
+
+template <class T>
+struct Kernels {
+  void (*sides)(const Sides<T>&, unsigned blocks, cudaStream_t);
+  void (*forward)(const ForwardPlan<T>&, Special, Grid, cudaStream_t);
+  void (*panel)(const BackwardPlan<T>&, Special, Grid, cudaStream_t);
+  void (*totals)(const Totals<T>&, cudaStream_t);
+  void (*finish)(const Finish<T>&, cudaStream_t);
+  // of the tiles that a program is computed in
+  int tile_rows;
+  int (*tile_cols)(Special);
+  // whether programs other than NONE have kernels
+  bool special;
+};
+
+extern const Kernels<float> bf16_kernels, f16_kernels, f32_kernels;
+extern const Kernels<double> f64_kernels;
+
+}  // namespace contrastloss::cuda

@@ -1,0 +1,39 @@
+// Launches that are checked.
+#pragma once
+
+#include <algorithm>
+
+#include <cuda/device.h>
+
+namespace contrastloss::cuda {
+
+inline void check(cudaError_t error) {
+  STD_TORCH_CHECK(error == cudaSuccess, "CUDA: ", cudaGetErrorString(error));
+}
+
+inline int attribute(cudaDeviceAttr which) {
+  int device = 0, value = 0;
+  check(cudaGetDevice(&device));
+  check(cudaDeviceGetAttribute(&value, which, device));
+  return value;
+}
+
+template <class... Parameters>
+void launch(void (*kernel)(Parameters...), dim3 grid, int threads, int64_t shared,
+            cudaStream_t stream, const Parameters&... parameters) {
+  if (shared > 48 << 10)  // more has to be asked for
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(shared)));
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.dynamicSmemBytes = static_cast<size_t>(shared);
+  config.stream = stream;
+  check(cudaLaunchKernelEx(&config, kernel, parameters...));
+}
+
+inline unsigned blocks(int64_t items, int64_t per_block) {
+  return static_cast<unsigned>(std::max<int64_t>((items + per_block - 1) / per_block, 1));
+}
+
+}  // namespace contrastloss::cuda

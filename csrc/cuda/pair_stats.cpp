@@ -1,0 +1,424 @@
+// The operators contrastloss::cuda_*: pair_stats on CUDA tensors. Host code: nothing here waits for
+// the device, and all memory is PyTorch's.
+#include <cuda/device.h>
+
+#include "kernels.h"
+#include "launch.h"
+#include "read.h"
+
+namespace contrastloss::cuda {
+namespace {
+
+const Kernels<float>& kernels(ScalarType type, float) {
+  if (type == ScalarType::BFloat16) return bf16_kernels;
+  if (type == ScalarType::Half) return f16_kernels;
+  STD_TORCH_CHECK(type == ScalarType::Float, "x: unsupported dtype");
+  return f32_kernels;
+}
+const Kernels<double>& kernels(ScalarType type, double) {
+  STD_TORCH_CHECK(type == ScalarType::Double, "x: unsupported dtype");
+  return f64_kernels;
+}
+
+// The scales' partial maxima are read by every block: few of them.
+constexpr int kBoundParts = 64;
+// Rows and columns together up to which the last block of a forward pass merges the slices.
+constexpr int64_t kSmall = 4096;
+
+template <class T>
+T* pointer(const Tensor& t) {
+  return static_cast<T*>(t.data_ptr());
+}
+template <class T>
+T* pointer(const OptionalTensor& t) {
+  return t ? pointer<T>(*t) : nullptr;
+}
+
+// As many blocks as run at once, twice over, spread so that neither rows nor columns have many
+// slices.
+template <class T>
+Grid grid(const Kernels<T>& k, Special special, int64_t rows, int64_t cols, int64_t batch) {
+  const int64_t wanted = 2 * attribute(cudaDevAttrMultiProcessorCount);
+  const int64_t row_tiles = blocks(rows, k.tile_rows), col_tiles = blocks(cols, k.tile_cols(special));
+  int64_t across = 1;
+  while (across * across < wanted) ++across;
+  across = std::min(across, row_tiles);
+  const int64_t down = std::min(col_tiles, (wanted + across - 1) / across);
+  across = std::min(row_tiles, (wanted + down - 1) / down);
+  return {static_cast<int>(across), static_cast<int>(down), static_cast<int>(batch)};
+}
+
+// What precedes the tiles: the bounds, (4, parts), and with cosines of either side the inverse norms
+// and their products with the side's own factors, (2, count) each.
+template <class T>
+std::vector<Tensor> measure(const Call<T>& call, const Kernels<T>& k, int* finished,
+                            cudaStream_t stream) {
+  const Operands& o = call.o;
+  const Plan<T>& plan = call.plan;
+  const bool alike = call.symmetric && plan.a == plan.b && plan.beta == plan.gamma;
+  const int64_t m = call.batch() * o.m(), n = call.batch() * o.n();
+  const int64_t parts = std::min<int64_t>(blocks(std::max(m, n), 8), kBoundParts);
+  std::vector<Tensor> found{empty(o.x, {4, parts}, kScalarType<T>)};
+  Sides<T> f{};
+  f.side[0] = {plan.x, m, plan.a, plan.beta, nullptr, nullptr};
+  f.side[1] = {plan.y, n, plan.b, plan.gamma, nullptr, nullptr};
+  f.sides = alike ? 1 : 2, f.d = plan.d, f.finished = finished;
+  f.bounds = pointer<T>(found[0]);
+  for (int s = 0; o.cosine && s < 2; ++s) {
+    if (s < f.sides) {
+      found.push_back(empty(o.x, {2, f.side[s].count}, kScalarType<T>));
+      f.side[s].inverse = pointer<T>(found.back());
+      f.side[s].product = f.side[s].inverse + f.side[s].count;
+    } else {
+      found.push_back(found.back());
+    }
+  }
+  k.sides(f, static_cast<unsigned>(parts), stream);
+  return found;
+}
+
+template <class T>
+void apply(const Call<T>& call, const std::vector<Tensor>& measured, Plan<T>& plan) {
+  plan.bounds = pointer<T>(measured.at(0));
+  plan.bound_parts = static_cast<int>(measured[0].size(1));
+  if (!call.o.cosine) return;
+  const int64_t m = call.batch() * call.o.m(), n = call.batch() * call.o.n();
+  require(measured.at(1), "measured rows", kScalarType<T>, 2 * m);
+  require(measured.at(2), "measured columns", kScalarType<T>, 2 * n);
+  plan.a = pointer<T>(measured[1]) + m;
+  plan.b = pointer<T>(measured[2]) + n;
+}
+
+// ---- forward ------------------------------------------------------------------------------------
+
+// The views of a forward pass, and what becomes of their states.
+template <class T>
+void plan_forward(Call<T>& call, ForwardPlan<T>& f) {
+  const bool mirror = call.mirrors();
+  for (const Channel<T>& c : call.problem.channels) {
+    Output<T>& out = f.output[f.channels++];
+    out.formula = static_cast<short>(formula(c.kind, c.psi));
+    out.column = c.column;
+    const auto along = [&](bool turned, bool column) {
+      View<T>& v = call.view(c, turned, [&](const View<T>& u) {
+        return (column ? u.col_part : u.row_part) < 0;
+      });
+      int& parts = column ? f.col_parts : f.row_parts;
+      (column ? v.col_part : v.row_part) = static_cast<short>(parts);
+      (column ? out.at.col : out.at.row) = parts;
+      parts += components(out.formula);
+    };
+    along(false, c.column);
+    if (call.symmetric) along(!(mirror && !c.shift), !c.column);
+  }
+}
+
+template <class T>
+std::vector<Tensor> forward(const Operands& o) {
+  Call<T> call(o);
+  ForwardPlan<T> f{};
+  plan_forward(call, f);
+  std::vector<Tensor> outputs;
+  const auto output = [&](bool column, ScalarType type) {
+    outputs.push_back(empty(o.x, o.shape({call.length(column)}), type));
+    return outputs.back().data_ptr();
+  };
+  for (int c = 0; c < f.channels; ++c) {
+    Output<T>& out = f.output[c];
+    out.value = static_cast<T*>(output(out.column, kScalarType<T>));
+    if (out.formula == kMax) out.more = output(out.column, ScalarType::Long);
+    if (out.formula == kExpect) out.more = output(out.column, kScalarType<T>);
+  }
+  if (call.batch() == 0 || o.m() + o.n() == 0) return outputs;
+
+  const Device device(o.x);
+  const Kernels<T>& k = kernels(o.x.scalar_type(), T());
+  const Special special = k.special ? call.special() : Special::NONE;
+  const Grid g = grid(k, special, o.m(), o.n(), call.batch());
+  const Tensor rows = empty(o.x, {f.row_parts, g.batch, g.down, o.m()}, kScalarType<T>);
+  const Tensor cols = empty(o.x, {f.col_parts, g.batch, g.across, o.n()}, kScalarType<T>);
+  const Tensor finished = empty(o.x, {1}, ScalarType::Int);
+  f.rows = pointer<T>(rows), f.cols = pointer<T>(cols);
+  if (o.m() + o.n() <= kSmall) f.finished = pointer<int>(finished);
+  apply(call, measure(call, k, pointer<int>(finished), device.stream()), call.plan);
+  f.plan = call.plan;
+  k.forward(f, special, g, device.stream());
+  return outputs;
+}
+
+// ---- backward -----------------------------------------------------------------------------------
+
+// In the order of Gradients.NAMES in contrastloss/backends/call.py.
+enum Need : int64_t { DSCALE = 4, DROW_SCALE = 8, DCOL_SCALE = 16, DROW_BIAS = 32, DCOL_BIAS = 64 };
+
+// The views of a backward pass and the sums that it keeps. What is wanted of them in the end, in
+// this order: row bias, column bias, row dot, column dot, the row shifts, the column shifts.
+template <class T>
+class BackwardCall {
+ public:
+  BackwardCall(const Operands& o, const std::vector<Tensor>& outputs,
+               const std::vector<Tensor>& grads, int64_t live, int64_t needs)
+      : call(o) {
+    const bool sums = needs & (DROW_SCALE | DCOL_SCALE | DROW_BIAS | DCOL_BIAS);
+    mirror_ = call.mirrors() && !sums;
+    want(needs & DROW_BIAS, false, &SumParts::bias);
+    want(needs & DCOL_BIAS, true, &SumParts::bias);
+    want(needs & (DSCALE | DROW_SCALE), false, &SumParts::dot);
+    want(needs & DCOL_SCALE, true, &SumParts::dot);
+    for (bool column : {false, true}) {
+      int shifts = 0;
+      for (const Channel<T>& c : call.problem.channels)
+        if (c.column == column) shifts = std::max(shifts, c.slot + 1);
+      for (int k = 0; k < shifts; ++k) shift_of_[column].push_back(keep(column));
+    }
+    read(outputs, grads, live);
+    f.plan = call.plan;
+  }
+
+  Call<T> call;
+  BackwardPlan<T> f{};
+  struct Total {
+    bool column;
+    Parts at;
+  };
+  std::vector<Total> totals;
+
+ private:
+  // State for a sum along one axis of the problem. Of a symmetric one its other half lies across.
+  Parts keep(bool column) {
+    Parts at;
+    if (call.symmetric || !column) at.row = f.row_parts++;
+    if (call.symmetric || column) at.col = f.col_parts++;
+    totals.push_back({column, at});
+    return at;
+  }
+
+  void want(bool wanted, bool column, Parts SumParts::*what) {
+    if (!wanted) return;
+    const Parts at = keep(column);
+    Parts &direct = f.sums[0].*what, &turned = f.sums[1].*what;
+    (column ? direct.col : direct.row) = column ? at.col : at.row;
+    (column ? turned.row : turned.col) = column ? at.row : at.col;
+  }
+
+  void read(const std::vector<Tensor>& outputs, const std::vector<Tensor>& grads, int64_t live) {
+    const int64_t batch = call.batch();
+    size_t output = 0, grad = 0;
+    const auto statistic = [&](int64_t n, ScalarType type) {
+      require(outputs.at(output), "output", type, batch * n);
+      return outputs[output].data_ptr();
+    };
+    const auto gradient = [&](int64_t n) -> const T* {
+      if (!(live >> output & 1)) return nullptr;
+      require(grads.at(grad), "grad", kScalarType<T>, batch * n);
+      return pointer<T>(grads[grad++]);
+    };
+    short index = 0;
+    for (const Channel<T>& c : call.problem.channels) {
+      const int64_t n = call.length(c.column);
+      Stats<T>& s = f.stats[index];
+      T* first = static_cast<T*>(statistic(n, kScalarType<T>));
+      const T* grad_first = gradient(n);
+      ++output;
+      if (c.kind == Kind::LSE) {
+        s.lse = first, s.grad_lse = grad_first;
+      } else {
+        s.mean = first, s.grad = grad_first;
+      }
+      if (c.kind == Kind::MAX) s.at = static_cast<int64_t*>(statistic(n, ScalarType::Long)), ++output;
+      if (c.kind == Kind::EXPECT) {
+        s.lse = static_cast<T*>(statistic(n, kScalarType<T>)), s.grad_lse = gradient(n);
+        ++output;
+      }
+      if (s.grad || s.grad_lse) look(c, index);
+      ++index;
+    }
+  }
+
+  void look(const Channel<T>& c, short index) {
+    const auto along = [&](bool turned, bool column) {
+      View<T>& v = call.view(c, turned, [&](const View<T>& u) {
+        return (column ? u.col_stats : u.row_stats) < 0;
+      });
+      (column ? v.col_stats : v.row_stats) = index;
+      if (c.slot < 0) return;
+      const Parts& at = shift_of_[c.column][static_cast<size_t>(c.slot)];
+      (column ? v.col_part : v.row_part) = static_cast<short>(column ? at.col : at.row);
+    };
+    along(false, c.column);
+    if (call.symmetric) along(!(mirror_ && !c.shift), !c.column);
+  }
+
+  bool mirror_;
+  std::vector<Parts> shift_of_[2];
+};
+
+template <class T>
+Special special(BackwardCall<T>& b, const Kernels<T>& k) {
+  const Special found = k.special && !b.f.row_parts && !b.f.col_parts ? b.call.special()
+                                                                     : Special::NONE;
+  b.f.plan = b.call.plan;  // views may have changed places
+  return found;
+}
+
+// What all operators of a backward pass are told.
+struct Backward {
+  const std::vector<Tensor>&outputs, &grads;
+  int64_t live, needs;
+  int64_t rows, cols;  // of the largest panel
+
+  template <class T>
+  BackwardCall<T> of(const Operands& o) const {
+    return BackwardCall<T>(o, outputs, grads, live, needs);
+  }
+  template <class T>
+  Grid grid(const Operands& o, const Kernels<T>& k, Special special) const {
+    return cuda::grid(k, special, rows, cols, o.batch());
+  }
+};
+
+template <class T>
+std::vector<Tensor> sums(const Operands& o, const Backward& pass) {
+  BackwardCall<T> b = pass.of<T>(o);
+  const Kernels<T>& k = kernels(o.x.scalar_type(), T());
+  const Grid g = pass.grid(o, k, special(b, k));
+  return {torch::stable::new_zeros(o.x, {b.f.row_parts, g.batch, g.down, o.m()}, kScalarType<T>),
+          torch::stable::new_zeros(o.x, {b.f.col_parts, g.batch, g.across, o.n()}, kScalarType<T>)};
+}
+
+// Rows [i, i + h.size(1)) against columns [j, j + h.size(2)).
+template <class T>
+void panel(const Operands& o, const Backward& pass, const std::vector<Tensor>& measured,
+           const std::vector<Tensor>& sums, const OptionalTensor& gain, const Tensor& h, int64_t i,
+           int64_t j) {
+  BackwardCall<T> b = pass.of<T>(o);
+  const Device device(o.x);
+  const Kernels<T>& k = kernels(o.x.scalar_type(), T());
+  const Special program = special(b, k);
+  const Grid g = pass.grid(o, k, program);
+  BackwardPlan<T>& f = b.f;
+  apply(b.call, measured, f.plan);
+  STD_TORCH_CHECK(h.scalar_type() == o.x.scalar_type() && h.dim() == 3 && h.stride(2) == 1 &&
+                      h.size(0) == o.batch() && h.stride(1) * bytes(element(h.scalar_type())) % 16 == 0,
+                  "h: not a panel");
+  f.i0 = static_cast<int>(i), f.i1 = static_cast<int>(i + h.size(1));
+  f.j0 = static_cast<int>(j), f.j1 = static_cast<int>(j + h.size(2));
+  STD_TORCH_CHECK(i >= 0 && f.i1 <= o.m() && j >= 0 && f.j1 <= o.n(), "h: outside of the pairs");
+  f.h = h.data_ptr(), f.h_row = h.stride(1), f.h_item = h.stride(0);
+  f.gain = data<T>(gain, "gain", 1);
+  require(sums.at(0), "row sums", kScalarType<T>, int64_t(f.row_parts) * g.batch * g.down * o.m());
+  require(sums.at(1), "column sums", kScalarType<T>,
+          int64_t(f.col_parts) * g.batch * g.across * o.n());
+  f.rows = pointer<T>(sums[0]), f.cols = pointer<T>(sums[1]);
+  k.panel(f, program, g, device.stream());
+}
+
+template <class T>
+std::vector<Tensor> totals(const Operands& o, const Backward& pass,
+                           const std::vector<Tensor>& sums) {
+  BackwardCall<T> b = pass.of<T>(o);
+  const Device device(o.x);
+  const Kernels<T>& k = kernels(o.x.scalar_type(), T());
+  const Grid g = pass.grid(o, k, special(b, k));
+  Totals<T> f{};
+  f.batch = g.batch, f.down = g.down, f.across = g.across;
+  f.m = b.call.plan.m, f.n = b.call.plan.n;
+  f.rows = pointer<T>(sums.at(0)), f.cols = pointer<T>(sums.at(1));
+  std::vector<Tensor> found;
+  for (const auto& total : b.totals) {
+    found.push_back(empty(o.x, o.shape({b.call.length(total.column)}), kScalarType<T>));
+    auto& one = f.total[f.count++];
+    one.column = total.column, one.at = total.at, one.to = pointer<T>(found.back());
+  }
+  if (f.count && f.batch) k.totals(f, device.stream());
+  return found;
+}
+
+// The gradient of x from the (..., D) sums over H times the other side, in x's dtype where `narrow`.
+template <class T>
+Tensor finish(const Tensor& sums, const Tensor& x, const OptionalTensor& inverse,
+              const OptionalTensor& gain, bool narrow) {
+  const Device device(x);
+  const int64_t d = x.size(x.dim() - 1), rows = d ? x.numel() / d : 0;
+  require(x, "x", x.scalar_type(), rows * d);
+  require(sums, "sums", kScalarType<T>, rows * d);
+  Finish<T> f{};
+  f.sums = pointer<T>(sums), f.x = x.data_ptr(), f.rows = rows, f.d = static_cast<int>(d);
+  f.inverse = data<T>(inverse, "inverse", rows), f.gain = data<T>(gain, "gain", 1);
+  std::vector<int64_t> shape;
+  for (int64_t k = 0; k < x.dim(); ++k) shape.push_back(x.size(k));
+  Tensor to = empty(x, shape, narrow ? x.scalar_type() : kScalarType<T>);
+  f.to = to.data_ptr(), f.narrow = narrow;
+  if (rows) kernels(x.scalar_type(), T()).finish(f, device.stream());
+  return to;
+}
+
+// ---- operators ----------------------------------------------------------------------------------
+
+#define CL_CALL                                                                                  \
+  Tensor x, OptionalTensor y, OptionalTensor scale, OptionalTensor row_scale,                    \
+      OptionalTensor col_scale, OptionalTensor row_bias, OptionalTensor col_bias,                \
+      std::vector<Tensor> rows, std::vector<Tensor> cols, Tensor code, Tensor values, bool cosine
+#define CL_OPERANDS                                                                       \
+  {x,    y,    scale,  row_scale, col_scale, row_bias,       col_bias, rows, cols, code, \
+   values, cosine, x.scalar_type()}
+#define CL_PASS \
+  std::vector<Tensor> outputs, std::vector<Tensor> grads, int64_t live, int64_t needs, \
+      int64_t panel_rows, int64_t panel_cols
+#define CL_BACKWARD {outputs, grads, live, needs, panel_rows, panel_cols}
+
+// f of the statistics' type
+template <class F>
+auto by_type(const Tensor& x, const F& f) {
+  return x.scalar_type() == ScalarType::Double ? f(double()) : f(float());
+}
+
+std::vector<Tensor> cuda_forward(CL_CALL) {
+  const Operands o CL_OPERANDS;
+  return by_type(x, [&](auto t) { return forward<decltype(t)>(o); });
+}
+
+std::vector<Tensor> cuda_measure(CL_CALL) {
+  const Operands o CL_OPERANDS;
+  return by_type(x, [&](auto t) {
+    using T = decltype(t);
+    const Device device(x);
+    return measure(Call<T>(o), kernels(x.scalar_type(), t), nullptr, device.stream());
+  });
+}
+
+std::vector<Tensor> cuda_sums(CL_CALL, CL_PASS) {
+  const Operands o CL_OPERANDS;
+  const Backward pass CL_BACKWARD;
+  return by_type(x, [&](auto t) { return sums<decltype(t)>(o, pass); });
+}
+
+void cuda_panel(CL_CALL, CL_PASS, std::vector<Tensor> measured, std::vector<Tensor> sums,
+                OptionalTensor gain, Tensor h, int64_t i, int64_t j) {
+  const Operands o CL_OPERANDS;
+  const Backward pass CL_BACKWARD;
+  by_type(x, [&](auto t) { panel<decltype(t)>(o, pass, measured, sums, gain, h, i, j); });
+}
+
+std::vector<Tensor> cuda_totals(CL_CALL, CL_PASS, std::vector<Tensor> sums) {
+  const Operands o CL_OPERANDS;
+  const Backward pass CL_BACKWARD;
+  return by_type(x, [&](auto t) { return totals<decltype(t)>(o, pass, sums); });
+}
+
+Tensor cuda_finish(Tensor sums, Tensor x, OptionalTensor inverse, OptionalTensor gain,
+                   bool narrow) {
+  return by_type(x, [&](auto t) { return finish<decltype(t)>(sums, x, inverse, gain, narrow); });
+}
+
+}  // namespace
+}  // namespace contrastloss::cuda
+
+STABLE_TORCH_LIBRARY_IMPL(contrastloss, CL_DISPATCH_KEY, m) {
+  m.impl("cuda_forward", TORCH_BOX(&contrastloss::cuda::cuda_forward));
+  m.impl("cuda_measure", TORCH_BOX(&contrastloss::cuda::cuda_measure));
+  m.impl("cuda_sums", TORCH_BOX(&contrastloss::cuda::cuda_sums));
+  m.impl("cuda_panel", TORCH_BOX(&contrastloss::cuda::cuda_panel));
+  m.impl("cuda_totals", TORCH_BOX(&contrastloss::cuda::cuda_totals));
+  m.impl("cuda_finish", TORCH_BOX(&contrastloss::cuda::cuda_finish));
+}

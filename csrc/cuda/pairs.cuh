@@ -1,0 +1,335 @@
+// Scores of a tile, and which of its pairs a view sees with what log-weight.
+#pragma once
+
+#include "../channel.h"
+#include "tile.cuh"
+
+namespace contrastloss::cuda {
+
+// A pair as the problem counts it: positions within the batch item, and places in memory.
+struct Pair {
+  int i, j;
+  int64_t row, col;
+};
+
+__device__ inline bool passes(const Test& test, const Pair& at) {
+  const int64_t u = test.row ? test.row[at.row] : at.i, v = test.col ? test.col[at.col] : at.j;
+  switch (test.op) {
+    case Compare::EQ: return u == v;
+    case Compare::NE: return u != v;
+    case Compare::LT: return u < v;
+    case Compare::WITHIN: {
+      // the difference of two int64 may need 65 bits
+      const uint64_t a = static_cast<uint64_t>(u), b = static_cast<uint64_t>(v);
+      return test.width >= 0 && (u > v ? a - b : b - a) <= static_cast<uint64_t>(test.width);
+    }
+  }
+  return false;
+}
+
+template <class T>
+__device__ T log_weight(const Plan<T>& plan, const Weight<T>& term, const Pair& at) {
+  switch (term.kind) {
+    case TermKind::ROW: return term.row[at.row];
+    case TermKind::COL: return term.col[at.col];
+    case TermKind::DISTANCE:
+      return term.value * ::std::log1p(::std::fabs(term.row[at.row] - term.col[at.col]));
+    case TermKind::DIFFERING: {
+      int count = 0;
+      for (int k = 0; k < term.extent; ++k) count += passes(plan.test[term.first + k], at);
+      return ::std::log(T(count));
+    }
+    default: break;
+  }
+  const T* left = term.row + at.row * term.extent;
+  const T* right = term.col + at.col * term.extent;
+  T t = 0;
+  for (int k = 0; k < term.extent; ++k) t += left[k] * right[k];
+  if (term.kind == TermKind::FORM) return t;
+  if (term.kind == TermKind::LOG_FORM) return ::std::log(term.value + t);
+  return t <= T(0) ? T(0) : T(-INFINITY);
+}
+
+// Out of line, as the terms: one copy serves all numbers of a lane.
+__device__ __noinline__ inline bool passes_all(const Test* tests, int first, int end,
+                                               const Pair& at) {
+  for (int k = first; k < end; ++k)
+    if (!passes(tests[k], at)) return false;
+  return true;
+}
+template <class T>
+__device__ __noinline__ T log_weights(const Plan<T>& plan, const Pairs& pairs, const Pair& at) {
+  T w = 0;
+  for (int k = pairs.term; k < pairs.terms_end; ++k) w += log_weight(plan, plan.term[k], at);
+  return w;
+}
+
+enum class Cover { NONE, SOME, ALL };
+
+// What tests on positions alone say of rows [i, i_end) and columns [j, j_end).
+__device__ inline Cover cover(const Test& test, int i, int i_end, int j, int j_end) {
+  if (test.row || test.col) return Cover::SOME;
+  const bool apart = i_end <= j || j_end <= i;
+  switch (test.op) {
+    case Compare::EQ: return apart ? Cover::NONE : Cover::SOME;
+    case Compare::NE: return apart ? Cover::ALL : Cover::SOME;
+    case Compare::LT:
+      return i_end <= j ? Cover::ALL : i >= j_end - 1 ? Cover::NONE : Cover::SOME;
+    default: return Cover::SOME;
+  }
+}
+
+// The vectors of a tile in shared memory, of pairs seen direct and turned:
+// s = scale * product * factor_i * factor_j + add_i + add_j.
+template <class T, int FN>
+struct Vectors {
+  T row_factor[2][kTileRows], row_add[2][kTileRows];
+  T col_factor[2][kTileCols<FN>], col_add[2][kTileCols<FN>];
+};
+
+template <class T, int FN>
+class Tile {
+ public:
+  __device__ Tile(const Plan<T>& plan, Vectors<T, FN>& vectors, int i_end, int j_end)
+      : plan_(plan), vectors_(vectors), scale_(plan.scale ? *plan.scale : T(1)), i_end_(i_end),
+        j_end_(j_end) {}
+
+  const Lane lane;
+  T acc[kLaneRows][FN];
+
+  __device__ int row(int r) const { return i_ + lane.row(r); }
+  __device__ int col(int c) const { return j_ + lane.template col<FN>(c); }
+  __device__ bool row_in(int r) const { return row(r) < i_end_; }
+  __device__ bool col_in(int c) const { return col(c) < j_end_; }
+  __device__ int64_t row_place(int i) const { return int64_t(blockIdx.z) * plan_.m + i; }
+  __device__ int64_t col_place(int j) const { return int64_t(blockIdx.z) * plan_.n + j; }
+  __device__ int i() const { return i_; }
+  __device__ int j() const { return j_; }
+
+  __device__ void move(int i, int j) { i_ = i, j_ = j; }
+
+  // Both are followed by a barrier before the first score.
+  __device__ void set_rows(int i) {
+    i_ = i;
+    for (int k = threadIdx.x; k < kTileRows; k += kThreads) {
+      const bool some = i + k < i_end_;
+      const int64_t at = row_place(i + k);
+      vectors_.row_factor[0][k] = some ? or_one(plan_.a, at) : T(0);
+      vectors_.row_add[0][k] = some ? or_zero(plan_.beta, at) : T(0);
+      if (!plan_.symmetric) continue;
+      vectors_.row_factor[1][k] = some ? or_one(plan_.b, at) : T(0);
+      vectors_.row_add[1][k] = some ? or_zero(plan_.gamma, at) : T(0);
+    }
+  }
+  __device__ void set_cols(int j) {
+    j_ = j;
+    for (int k = threadIdx.x; k < kTileCols<FN>; k += kThreads) {
+      const bool some = j + k < j_end_;
+      const int64_t at = col_place(j + k);
+      vectors_.col_factor[0][k] = some ? or_one(plan_.b, at) : T(0);
+      vectors_.col_add[0][k] = some ? or_zero(plan_.gamma, at) : T(0);
+      if (!plan_.symmetric) continue;
+      vectors_.col_factor[1][k] = some ? or_one(plan_.a, at) : T(0);
+      vectors_.col_add[1][k] = some ? or_zero(plan_.beta, at) : T(0);
+    }
+  }
+
+  __device__ __forceinline__ T row_factor(bool turned, int r) const {
+    return vectors_.row_factor[turned][lane.row(r)];
+  }
+  __device__ __forceinline__ T col_factor(bool turned, int c) const {
+    return vectors_.col_factor[turned][lane.template col<FN>(c)];
+  }
+  __device__ __forceinline__ T factor(bool turned, int r, int c) const {
+    return scale_ * row_factor(turned, r) * col_factor(turned, c);
+  }
+  __device__ __forceinline__ T score(bool turned, int r, int c) const {
+    const T product = acc[r][c] * factor(turned, r, c);
+    return product + vectors_.row_add[turned][lane.row(r)] +
+           vectors_.col_add[turned][lane.template col<FN>(c)];
+  }
+
+  __device__ Pair pair(bool turned, int r, int c) const {
+    const int i = row(r), j = col(c);
+    if (turned) return {j, i, row_place(j), col_place(i)};
+    return {i, j, row_place(i), col_place(j)};
+  }
+  // Whether the tile's pair exists at all.
+  __device__ bool counts(int r, int c) const {
+    return row_in(r) && col_in(c) && (!plan_.symmetric || row(r) < col(c));
+  }
+  __device__ bool whole() const {
+    const int i_last = i_ + kTileRows;
+    return i_last <= i_end_ && j_ + kTileCols<FN> <= j_end_ && !(plan_.symmetric && i_last > j_);
+  }
+  __device__ Cover covered(const View<T>& view) const {
+    const Pairs& pairs = plan_.pairs[view.group];
+    const int i_last = min(i_ + kTileRows, i_end_), j_last = min(j_ + kTileCols<FN>, j_end_);
+    Cover all = whole() && pairs.term == pairs.terms_end ? Cover::ALL : Cover::SOME;
+    for (int k = pairs.test; k < pairs.tests_end; ++k) {
+      const Test& test = plan_.test[k];
+      const Cover one = view.turned ? cover(test, j_, j_last, i_, i_last)
+                                    : cover(test, i_, i_last, j_, j_last);
+      if (one == Cover::NONE) return one;
+      if (one == Cover::SOME) all = one;
+    }
+    return all;
+  }
+
+  // Which of the lane's pairs the view sees, with what log-weights.
+  struct Seen {
+    bool all;
+    unsigned long long mask;  // bit FN r + c
+    T weight[kLaneRows][FN];  // of programs with terms
+  };
+
+  template <bool TERMS>
+  __device__ __forceinline__ void look(const View<T>& view, Cover cover, Seen& seen) const {
+    const Pairs& pairs = plan_.pairs[view.group];
+    seen.all = cover == Cover::ALL;
+    seen.mask = ~0ull;
+    if (!seen.all) {
+      seen.mask = 0;
+      // not unrolled: nothing here is held in registers by its number
+#pragma unroll 1
+      for (int k = 0; k < kLaneRows * FN; ++k) {
+        const int r = k / FN, c = k % FN;
+        if (counts(r, c) &&
+            passes_all(plan_.test, pairs.test, pairs.tests_end, pair(view.turned, r, c)))
+          seen.mask |= 1ull << k;
+      }
+    }
+    if constexpr (TERMS) {
+#pragma unroll
+      for (int c = 0; c < FN; ++c)
+#pragma unroll
+        for (int r = 0; r < kLaneRows; ++r) {
+          T& w = seen.weight[r][c];
+          w = 0;
+          if (pairs.term_count() && (seen.mask >> (FN * r + c) & 1)) {
+            w = log_weights(plan_, pairs, pair(view.turned, r, c));
+            if (w == T(-INFINITY)) seen.mask &= ~(1ull << (FN * r + c));
+          }
+        }
+    }
+  }
+
+  // f(r, c, seen, s, w) for all of the lane's pairs, unrolled; s and w say nothing of one that is
+  // not seen.
+  template <bool TERMS, class F>
+  __device__ __forceinline__ void each(const View<T>& view, const Seen& seen, const F& f) const {
+    if (!TERMS && seen.all) {
+#pragma unroll
+      for (int c = 0; c < FN; ++c)
+#pragma unroll
+        for (int r = 0; r < kLaneRows; ++r) f(r, c, true, score(view.turned, r, c), T(0));
+      return;
+    }
+#pragma unroll
+    for (int c = 0; c < FN; ++c)
+#pragma unroll
+      for (int r = 0; r < kLaneRows; ++r)
+        f(r, c, (seen.mask >> (FN * r + c) & 1) != 0, score(view.turned, r, c),
+          TERMS ? seen.weight[r][c] : T(0));
+  }
+
+ private:
+  __device__ static T or_one(const T* v, int64_t at) { return v ? v[at] : T(1); }
+  __device__ static T or_zero(const T* v, int64_t at) { return v ? v[at] : T(0); }
+
+  const Plan<T>& plan_;
+  Vectors<T, FN>& vectors_;
+  const T scale_;
+  const int i_end_, j_end_;
+  int i_ = 0, j_ = 0;
+};
+
+// theta s + w or, paced, theta [s + m]_+ (s - m) + w, of 1 - s and 1 - m where theta is negative.
+template <class T>
+__device__ __forceinline__ T pace(const View<T>& view, T s) {
+  return relu((view.theta < T(0) ? T(1) - s : s) + view.relax);
+}
+template <class T>
+__device__ __forceinline__ bool paced(const View<T>& view) {
+  return view.relax == view.relax;
+}
+template <bool PLAIN, class T>
+__device__ __forceinline__ T logit(const View<T>& view, T s, T w) {
+  if (view.theta == T(0)) return w;
+  if (PLAIN || !paced(view)) return view.theta * s + w;
+  const T margin = view.theta < T(0) ? T(1) - view.relax : view.relax;
+  return view.theta * pace(view, s) * (s - margin) + w;
+}
+
+// psi and psi' of a sum: of a formula that is a constant, or of the view's.
+constexpr int kAnySum = kSum + 100;
+
+template <class T>
+__device__ __noinline__ T psi_of(int formula, T u) {
+  switch (static_cast<Psi>(formula - kSum)) {
+    case Psi::One: return psi<Psi::One>(u);
+    case Psi::Id: return psi<Psi::Id>(u);
+    case Psi::Square: return psi<Psi::Square>(u);
+    case Psi::Relu: return psi<Psi::Relu>(u);
+    case Psi::Relu2: return psi<Psi::Relu2>(u);
+    case Psi::Softplus: return psi<Psi::Softplus>(u);
+    case Psi::Focal: return psi<Psi::Focal>(u);
+    case Psi::Step: return psi<Psi::Step>(u);
+  }
+  return u;
+}
+template <class T>
+__device__ __noinline__ T dpsi_of(int formula, T u) {
+  switch (static_cast<Psi>(formula - kSum)) {
+    case Psi::Id: return dpsi<Psi::Id>(u);
+    case Psi::Square: return dpsi<Psi::Square>(u);
+    case Psi::Relu: return dpsi<Psi::Relu>(u);
+    case Psi::Relu2: return dpsi<Psi::Relu2>(u);
+    case Psi::Softplus: return dpsi<Psi::Softplus>(u);
+    case Psi::Focal: return dpsi<Psi::Focal>(u);
+    default: return T(0);
+  }
+}
+template <int FORMULA, class T>
+__device__ __forceinline__ T psi_of(const View<T>& view, T u) {
+  if constexpr (FORMULA == kAnySum) return psi_of(view.formula, u);
+  else return psi<static_cast<Psi>(FORMULA - kSum)>(u);
+}
+template <int FORMULA, class T>
+__device__ __forceinline__ T dpsi_of(const View<T>& view, T u) {
+  if constexpr (FORMULA == kAnySum) return dpsi_of(view.formula, u);
+  else return dpsi<static_cast<Psi>(FORMULA - kSum)>(u);
+}
+
+// The programs that losses ask for most have kernels of their own, in which formulas are constants
+// and which know no terms, paces and shifts. No formula at all: those of the plan.
+template <int... FORMULAS>
+struct Program {
+  static constexpr bool generic = sizeof...(FORMULAS) == 0;
+  // FN: few numbers per lane where the code for each of them is long
+  static constexpr int cols = generic ? 4 : 16;
+
+  // f.template operator()<FORMULA>(view) for every view in order
+  template <class T, class F>
+  __device__ __forceinline__ static void each(const Plan<T>& plan, const F& f) {
+    if constexpr (generic) {
+      for (int k = 0; k < plan.views; ++k) pick(plan.view[k], f);
+    } else {
+      int k = 0;
+      (f.template operator()<FORMULAS>(plan.view[k++]), ...);
+    }
+  }
+
+ private:
+  template <class T, class F>
+  __device__ __forceinline__ static void pick(const View<T>& view, const F& f) {
+    switch (view.formula) {
+      case kLse: return f.template operator()<kLse>(view);
+      case kExpect: return f.template operator()<kExpect>(view);
+      case kMax: return f.template operator()<kMax>(view);
+      default: return f.template operator()<kAnySum>(view);
+    }
+  }
+};
+
+}  // namespace contrastloss::cuda

@@ -1,0 +1,126 @@
+// From a call's program to a kernel's plan.
+#pragma once
+
+#include <algorithm>
+#include <initializer_list>
+
+#include "../operands.h"
+#include "plan.h"
+
+namespace contrastloss::cuda {
+
+// A call on one device: its operands, its channels with the pointers of the first batch item, and
+// the plan without views.
+template <class T>
+struct Call {
+  const Operands& o;
+  const Problem<T> problem;
+  const bool symmetric;
+  Plan<T> plan{};
+
+  explicit Call(const Operands& operands)
+      : o(operands), problem(read_problem<T>(o, 0)), symmetric(!o.y.has_value()) {
+    const int64_t m = o.m(), n = o.n(), d = o.d();
+    STD_TORCH_CHECK(m < kMost && n < kMost && d < kMost && o.batch() < 1 << 16,
+                    "x: more rows, columns or batch items than a kernel counts");
+    STD_TORCH_CHECK(problem.channels.size() <= kMaxChannels && problem.groups.size() <= kMaxGroups,
+                    "program: more channels than a kernel takes");
+    plan.x = problem.x.data, plan.y = problem.y.data;
+    plan.m = static_cast<int>(m), plan.n = static_cast<int>(n), plan.d = static_cast<int>(d);
+    plan.symmetric = symmetric;
+    const auto aligned = [](const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; };
+    plan.wide = aligned(plan.x) && aligned(plan.y) && d * bytes(problem.x.element) % 16 == 0;
+    plan.scale = data<T>(o.scale, "scale", 1);
+    plan.a = problem.a, plan.b = problem.b, plan.beta = problem.beta, plan.gamma = problem.gamma;
+    for (const Group<T>& group : problem.groups) add(group);
+  }
+
+  int64_t batch() const { return o.batch(); }
+  int64_t length(bool column) const { return column ? o.n() : o.m(); }
+
+  // Whether (i, j) and (j, i) have the same score, tests and weight, as far as the operands' places
+  // in memory tell: values are on the device.
+  bool mirrors() const {
+    if (!symmetric || problem.a != problem.b || problem.beta != problem.gamma) return false;
+    for (const Group<T>& g : problem.groups) {
+      for (const Test& t : g.tests)
+        if (t.op == Compare::LT || t.row != t.col) return false;
+      for (const Term<T>& t : g.terms) {
+        if (t.kind == TermKind::ROW || t.kind == TermKind::COL || t.row != t.col) return false;
+        if (t.row_ids != t.col_ids) return false;
+      }
+    }
+    return true;
+  }
+
+  // A view of channel c, not yet of any axis; one that is there already, with the same numbers and
+  // `free` of this axis, is shared.
+  template <class Free>
+  View<T>& view(const Channel<T>& c, bool turned, const Free& free) {
+    View<T> made{};
+    made.formula = static_cast<short>(formula(c.kind, c.psi));
+    made.group = static_cast<short>(c.group);
+    made.column = c.column;
+    made.turned = turned;
+    made.row_part = made.col_part = made.row_stats = made.col_stats = -1;
+    made.theta = c.theta, made.sign = c.sign, made.relax = c.relax;
+    made.shift = c.shift;
+    for (int k = 0; k < plan.views && !c.shift; ++k)
+      if (alike(plan.view[k], made) && free(plan.view[k])) return plan.view[k];
+    return plan.view[plan.views++] = made;
+  }
+
+  // The kernels that serve the views, which are brought into their order.
+  Special special() {
+    std::vector<View<T>> views(plan.view, plan.view + plan.views);
+    for (const View<T>& v : views)
+      if (v.turned || v.shift || v.relax == v.relax || plan.pairs[v.group].term_count())
+        return Special::NONE;
+    std::stable_sort(views.begin(), views.end(), [](const View<T>& u, const View<T>& v) {
+      return u.formula < v.formula;
+    });
+    const auto are = [&](std::initializer_list<int> formulas) {
+      return std::equal(views.begin(), views.end(), formulas.begin(), formulas.end(),
+                        [](const View<T>& v, int f) { return v.formula == f; });
+    };
+    const Special found = are({kLse})                   ? Special::LOG
+                          : are({kLse, kLse})           ? Special::TWO_LOGS
+                          : are({kLse, kId})            ? Special::LOG_AND_SUM
+                          : are({kSoftplus, kSoftplus}) ? Special::TWO_SOFTPLUS
+                                                        : Special::NONE;
+    if (found != Special::NONE) std::copy(views.begin(), views.end(), plan.view);
+    return found;
+  }
+
+ private:
+  static constexpr int64_t kMost = (int64_t(1) << 31) - 512;  // a tile beyond it still counts
+
+  static bool alike(const View<T>& u, const View<T>& v) {
+    const bool same_relax = u.relax == v.relax || (u.relax != u.relax && v.relax != v.relax);
+    return u.formula == v.formula && u.group == v.group && u.turned == v.turned &&
+           u.theta == v.theta && u.sign == v.sign && same_relax && !u.shift;
+  }
+
+  void add(const Group<T>& group) {
+    Pairs& pairs = plan.pairs[plan.groups++];
+    pairs.test = plan.tests;
+    for (const Test& test : group.tests) add(test);
+    pairs.tests_end = plan.tests;
+    pairs.term = plan.terms;
+    for (const Term<T>& term : group.terms) {
+      STD_TORCH_CHECK(plan.terms < kMaxTerms, "program: more weights than a kernel takes");
+      Weight<T>& weight = plan.term[plan.terms++];
+      weight = {term.kind, static_cast<int>(term.extent), plan.tests, term.value, term.row,
+                term.col};
+      for (size_t k = 0; k < term.row_ids.size(); ++k)
+        add(Test{Compare::NE, term.row_ids[k], term.col_ids[k], 0});
+    }
+    pairs.terms_end = plan.terms;
+  }
+  void add(const Test& test) {
+    STD_TORCH_CHECK(plan.tests < kMaxTests, "program: more tests than a kernel takes");
+    plan.test[plan.tests++] = test;
+  }
+};
+
+}  // namespace contrastloss::cuda

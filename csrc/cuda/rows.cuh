@@ -1,0 +1,97 @@
+// What is done row by row, a warp to each: before the tiles their norms and bounds, after the
+// products the gradients of x and y.
+#pragma once
+
+#include "pairs.cuh"
+
+namespace contrastloss::cuda {
+
+__device__ __forceinline__ double warp_sum(double total) {
+  for (int step = 16; step > 0; step /= 2) total += __shfl_xor_sync(0xffffffffu, total, step);
+  return total;
+}
+
+template <class T>
+__device__ __forceinline__ T larger(T u, T v) {
+  return v > u || v != v ? v : u;
+}
+
+template <class E, class T>
+__global__ void __launch_bounds__(kThreads) sides_kernel(const __grid_constant__ Sides<T> f) {
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = kThreads / 32;
+  T* tops = reinterpret_cast<T*>(shared_memory);  // (4, warps)
+  for (int s = 0; s < f.sides; ++s) {
+    const Side<T>& side = f.side[s];
+    T top = 0, bias = 0;
+    for (int64_t i = int64_t(blockIdx.x) * warps + warp; i < side.count;
+         i += int64_t(gridDim.x) * warps) {
+      const E* row = static_cast<const E*>(side.rows) + i * f.d;
+      double part = 0;
+      for (int k = lane; k < f.d; k += 32) {
+        const double v = static_cast<T>(row[k]);
+        part += v * v;
+      }
+      const double norm = ::std::sqrt(warp_sum(part));
+      const T factor = side.factor ? side.factor[i] : T(1);
+      T length = static_cast<T>(norm);
+      if (side.inverse) {
+        const T inverse = norm > 0 ? static_cast<T>(1 / (norm > 1e-12 ? norm : 1e-12))
+                                   : norm == 0 ? T(0) : static_cast<T>(norm);
+        length = norm == norm ? T(1) : length;
+        if (lane == 0) side.inverse[i] = inverse, side.product[i] = factor * inverse;
+      }
+      top = larger(top, ::std::fabs(factor) * length);
+      if (side.bias) bias = larger(bias, ::std::fabs(side.bias[i]));
+    }
+    if (lane == 0) tops[s * warps + warp] = top, tops[(2 + s) * warps + warp] = bias;
+  }
+  __syncthreads();
+  if (threadIdx.x < 4) {
+    const int k = threadIdx.x, s = k % 2 < f.sides ? k : k - 1;  // x stands for y
+    T most = 0;
+    for (int w = 0; w < warps; ++w) most = larger(most, tops[s * warps + w]);
+    f.bounds[threadIdx.x * gridDim.x + blockIdx.x] = most;
+  }
+  if (f.finished && blockIdx.x == 0 && threadIdx.x == 0) *f.finished = 0;
+}
+
+// Without the gain and, with cosines, without its radial part: g - u <u, g> with u = x r, where the
+// norm is not clamped.
+template <class E, class O, class T>
+__global__ void __launch_bounds__(kThreads) finish_kernel(const __grid_constant__ Finish<T> f) {
+  const int lane = threadIdx.x % 32;
+  const int64_t i = (int64_t(blockIdx.x) * kThreads + threadIdx.x) / 32;
+  if (i >= f.rows) return;
+  const T* sums = f.sums + i * f.d;
+  const E* x = static_cast<const E*>(f.x) + i * f.d;
+  O* to = static_cast<O*>(f.to) + i * f.d;
+  const T inverse = f.inverse ? f.inverse[i] : T(0), gain = f.gain ? *f.gain : T(1);
+  T radial = 0;
+  if (f.inverse && inverse < T(1e12)) {
+    double part = 0;
+    for (int k = lane; k < f.d; k += 32)
+      part += static_cast<double>(sums[k]) * static_cast<double>(static_cast<T>(x[k]));
+    radial = static_cast<T>(warp_sum(part)) * inverse * inverse;
+  }
+  for (int k = lane; k < f.d; k += 32)
+    to[k] = static_cast<O>((sums[k] - static_cast<T>(x[k]) * radial) / gain);
+}
+
+// The sums of all slices, in their order.
+template <class T>
+__global__ void __launch_bounds__(kThreads) totals_kernel(const __grid_constant__ Totals<T> f) {
+  const int k = blockIdx.x * kThreads + threadIdx.x;
+  const int64_t z = blockIdx.z;
+  for (int t = 0; t < f.count; ++t) {
+    const auto& total = f.total[t];
+    if (k >= (total.column ? f.n : f.m)) continue;
+    T sum = 0;
+    for (int64_t s = 0; total.at.row >= 0 && s < f.down; ++s)
+      sum += f.rows[((int64_t(total.at.row) * f.batch + z) * f.down + s) * f.m + k];
+    for (int64_t s = 0; total.at.col >= 0 && s < f.across; ++s)
+      sum += f.cols[((int64_t(total.at.col) * f.batch + z) * f.across + s) * f.n + k];
+    total.to[z * (total.column ? f.n : f.m) + k] = sum;
+  }
+}
+
+}  // namespace contrastloss::cuda

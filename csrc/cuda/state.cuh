@@ -1,0 +1,161 @@
+// What is kept per tile row and per tile column while a block walks over its tiles, and how the lanes
+// and warps that hold a row or a column bring their parts of it together.
+//
+// Rows are kept in shared memory until a row of tiles is done, columns in this block's own slice of
+// device memory. Every place belongs to one thread, so nothing is added up in an order that depends
+// on timing.
+#pragma once
+
+#include "pairs.cuh"
+
+namespace contrastloss::cuda {
+
+// A statistic on its way: LSE (top, sum), EXPECT (top, sum, moment) with sum exp(z) = sum exp(top),
+// SUM (top), MAX (top, index).
+template <class T>
+struct State {
+  T top, sum, moment;
+};
+
+// An index in the place of a number: exactly, whatever the number's width.
+__device__ __forceinline__ float as_number(int index, float) {
+  float number;
+  memcpy(&number, &index, sizeof number);
+  return number;
+}
+__device__ __forceinline__ double as_number(int index, double) { return index; }
+__device__ __forceinline__ int as_index(float number) {
+  int index;
+  memcpy(&index, &number, sizeof index);
+  return index;
+}
+__device__ __forceinline__ int as_index(double number) { return static_cast<int>(number); }
+
+template <class T>
+__device__ __forceinline__ State<T> empty_state(int formula) {
+  if (formula >= kSum) return {T(0), T(0), T(0)};
+  if (formula == kMax) return {T(-INFINITY), as_number(-1, T()), T(0)};
+  return {T(-INFINITY), T(0), T(0)};
+}
+
+// The larger one, of equals that of the smaller index, of NaN and anything NaN and -1.
+template <class T>
+__device__ __forceinline__ void take_larger(T& value, int& index, T other, int other_index) {
+  const bool odd = value != value || other != other;
+  const bool take = other > value || (other == value && other_index >= 0 &&
+                                      (index < 0 || other_index < index));
+  if (odd) {
+    value = value + other, index = -1;
+  } else if (take) {
+    value = other, index = other_index;
+  }
+}
+
+template <class T>
+__device__ State<T> merged(int formula, State<T> u, const State<T>& v) {
+  if (formula >= kSum) {
+    u.top += v.top;
+  } else if (formula == kMax) {
+    int index = as_index(u.sum);
+    take_larger(u.top, index, v.top, as_index(v.sum));
+    u.sum = as_number(index, T());
+  } else {
+    const T top = v.top > u.top ? v.top : u.top, shift = LogSum<T>::shift(top);
+    const T old = ::std::exp(u.top - shift), now = ::std::exp(v.top - shift);
+    u.sum = u.sum * old + v.sum * now;
+    u.moment = u.moment * old + v.moment * now;
+    u.top = top;
+  }
+  return u;
+}
+
+template <class T>
+struct Components {
+  T* at;
+  int64_t stride;  // from one component to the next
+
+  __device__ State<T> load(int formula) const {
+    const int n = components(formula);
+    return {at[0], n > 1 ? at[stride] : T(0), n > 2 ? at[2 * stride] : T(0)};
+  }
+  __device__ void store(int formula, const State<T>& s) const {
+    const int n = components(formula);
+    at[0] = s.top;
+    if (n > 1) at[stride] = s.sum;
+    if (n > 2) at[2 * stride] = s.moment;
+  }
+  __device__ void add(int formula, const State<T>& s) const {
+    store(formula, merged(formula, load(formula), s));
+  }
+};
+
+// Over the lanes that hold the same row (AXIS 0) or the same column (1).
+template <int AXIS, class T, int N, class F>
+__device__ __forceinline__ void across_lanes(T (&v)[N], const F& f) {
+  constexpr int kFirst = AXIS == 0 ? 1 : 4, kEnd = AXIS == 0 ? 4 : 32;
+#pragma unroll
+  for (int step = kFirst; step < kEnd; step *= 2)
+#pragma unroll
+    for (int k = 0; k < N; ++k) v[k] = f(v[k], __shfl_xor_sync(0xffffffffu, v[k], step));
+}
+
+template <int AXIS, class T, int N>
+__device__ __forceinline__ void sum_lanes(T (&v)[N]) {
+  across_lanes<AXIS>(v, [](T u, T w) { return u + w; });
+}
+
+template <class T, int FN>
+class Keeper {
+ public:
+  static constexpr int kParts = 3 * (kWarpCols * kTileRows + kWarpRows * kTileCols<FN>);
+
+  // `rows` and `cols` are this block's slices.
+  __device__ Keeper(T* shared, T* rows, int64_t row_stride, T* cols, int64_t col_stride)
+      : shared_(shared), rows_(rows), cols_(cols), row_stride_(row_stride),
+        col_stride_(col_stride) {}
+
+  // The state of a tile row in shared memory, of a tile column and of a row in device memory.
+  __device__ Components<T> tile_row(int part, int k) const {
+    return {shared_ + kParts + part * kTileRows + k, kTileRows};
+  }
+  __device__ Components<T> column(int part, int j) const {
+    return {cols_ + part * col_stride_ + j, col_stride_};
+  }
+  __device__ Components<T> row(int part, int i) const {
+    return {rows_ + part * row_stride_ + i, row_stride_};
+  }
+
+  // What the lanes found of the tile at (i, j): v[r] or v[c], the same in all lanes that share it.
+  template <int FORMULA, int AXIS, int N>
+  __device__ void put(const Lane& lane, int part, const State<T> (&v)[N], int j, int j_end) {
+    constexpr int kWarps = AXIS == 0 ? kWarpCols : kWarpRows;
+    constexpr int kLength = AXIS == 0 ? kTileRows : kTileCols<FN>;
+    T* parts = shared_ + (AXIS == 0 ? 0 : 3 * kWarpCols * kTileRows);
+    __syncthreads();  // the last ones have been read
+    const bool first = AXIS == 0 ? lane.t == 0 : lane.g == 0;
+    const int warp = AXIS == 0 ? lane.warp_col : lane.warp_row;
+    if (first) {
+#pragma unroll
+      for (int k = 0; k < N; ++k) {
+        const int at = AXIS == 0 ? lane.row(k) : lane.template col<FN>(k);
+        Components<T>{parts + warp * kLength + at, kWarps * kLength}.store(FORMULA, v[k]);
+      }
+    }
+    __syncthreads();
+    const int k = threadIdx.x;
+    if (k >= kLength || (AXIS == 1 && j + k >= j_end)) return;
+    State<T> found = empty_state<T>(FORMULA);
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w)
+      found = merged(FORMULA, found,
+                     Components<T>{parts + w * kLength + k, kWarps * kLength}.load(FORMULA));
+    (AXIS == 0 ? tile_row(part, k) : column(part, j + k)).add(FORMULA, found);
+  }
+
+ private:
+  T* shared_;
+  T *rows_, *cols_;
+  const int64_t row_stride_, col_stride_;
+};
+
+}  // namespace contrastloss::cuda

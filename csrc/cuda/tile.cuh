@@ -1,0 +1,215 @@
+// A tile of products <x_i, y_j>: how it comes from device memory through shared memory into the
+// registers of a block, and which thread holds which of its numbers.
+//
+// Warps stand 4 x 2 over a tile. A warp has 32 rows and 4 FN columns, of which a lane holds 4 x FN:
+// the layout of the sm_80 matrix instruction's results, which fp32 and fp64 share, multiplied
+// without it.
+#pragma once
+
+#include <cuda/instructions.h>
+#include <cuda_runtime.h>
+
+#include "plan.h"
+
+namespace contrastloss::cuda {
+
+extern __shared__ __align__(128) unsigned char shared_memory[];
+
+constexpr int kWarpRows = 4, kWarpCols = 2, kThreads = 32 * kWarpRows * kWarpCols;
+constexpr int kTileRows = 32 * kWarpRows;
+// what a lane holds of a tile
+constexpr int kLaneRows = 4;
+
+constexpr int kChunk = 16;                   // bytes of one copy
+constexpr int kDepthBytes = 128;             // of a row in a stage
+constexpr int kStride = kDepthBytes + kChunk;  // apart enough that eight rows meet no bank twice
+
+template <int FN>
+constexpr int kTileCols = 4 * FN * kWarpCols;
+
+template <int FN>
+constexpr int kStageBytes = (kTileRows + kTileCols<FN>)*kStride;
+
+struct Lane {
+  int warp_row, warp_col, g, t;
+  __device__ Lane() {
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    warp_row = warp % kWarpRows, warp_col = warp / kWarpRows;
+    g = lane / 4, t = lane % 4;
+  }
+  // within the tile
+  __device__ __forceinline__ int row(int r) const {
+    return warp_row * 32 + (r >> 1) * 16 + (r & 1) * 8 + g;
+  }
+  template <int FN>
+  __device__ __forceinline__ int col(int c) const {
+    return warp_col * 4 * FN + (c >> 1) * 8 + 2 * t + (c & 1);
+  }
+};
+
+template <class E>
+constexpr bool kHalf = sizeof(E) == 2;
+
+template <class E>
+struct alignas(kChunk) Chunk {
+  E value[kChunk / sizeof(E)];
+};
+
+// One side of a stage: rows [first, end) of a (rows, d) matrix, columns from k0 on. Zeros beyond.
+template <class E, int ROWS>
+__device__ void fetch(unsigned char* stage, const E* matrix, int64_t origin, int first, int end,
+                      int d, int k0, bool wide) {
+  constexpr int kPerRow = kDepthBytes / kChunk, kElements = kChunk / sizeof(E);
+  for (int k = threadIdx.x; k < ROWS * kPerRow; k += kThreads) {
+    const int row = k / kPerRow, at = k0 + k % kPerRow * kElements;
+    unsigned char* to = stage + row * kStride + k % kPerRow * kChunk;
+    const bool some = first + row < end && at < d;
+    const E* from = matrix + (origin + first + row) * d + at;
+    if (wide) {
+      copy_16(to, some ? from : matrix, some);
+    } else {
+      Chunk<E> chunk;
+#pragma unroll
+      for (int e = 0; e < kElements; ++e) chunk.value[e] = some && at + e < d ? from[e] : E(0.0f);
+      *reinterpret_cast<Chunk<E>*>(to) = chunk;
+    }
+  }
+}
+
+// acc += the products over one stage's depth.
+template <class E, class T, int FN>
+__device__ __forceinline__ void multiply(const unsigned char* stage, const Lane& lane,
+                                         T (&acc)[kLaneRows][FN]) {
+  const unsigned char *xs = stage, *ys = stage + kTileRows * kStride;
+  if constexpr (kHalf<E>) {
+    const int id = threadIdx.x % 32;
+    const unsigned char* left = xs + (lane.warp_row * 32 + id % 16) * kStride + id / 16 * 16;
+    const unsigned char* right =
+        ys + (lane.warp_col * 4 * FN + id % 8 + id / 16 * 8) * kStride + id / 8 % 2 * 16;
+#pragma unroll
+    for (int k = 0; k < kDepthBytes; k += 32) {
+      uint32_t a[2][4], b[4];
+      load_matrices(a[0], left + k);
+      load_matrices(a[1], left + 16 * kStride + k);
+#pragma unroll
+      for (int c = 0; c < FN; c += 4) {
+        load_matrices(b, right + c * 4 * kStride + k);
+#pragma unroll
+        for (int r = 0; r < kLaneRows; r += 2) {
+          multiply_add(acc[r][c], acc[r][c + 1], acc[r + 1][c], acc[r + 1][c + 1], a[r / 2], b[0],
+                       b[1], static_cast<const E*>(nullptr));
+          multiply_add(acc[r][c + 2], acc[r][c + 3], acc[r + 1][c + 2], acc[r + 1][c + 3], a[r / 2],
+                       b[2], b[3], static_cast<const E*>(nullptr));
+        }
+      }
+    }
+  } else {
+#pragma unroll 2
+    for (int k = 0; k < kDepthBytes; k += kChunk) {
+      Chunk<E> x[kLaneRows];
+#pragma unroll
+      for (int r = 0; r < kLaneRows; ++r)
+        x[r] = *reinterpret_cast<const Chunk<E>*>(xs + lane.row(r) * kStride + k);
+#pragma unroll
+      for (int c = 0; c < FN; ++c) {
+        const Chunk<E> y =
+            *reinterpret_cast<const Chunk<E>*>(ys + lane.template col<FN>(c) * kStride + k);
+#pragma unroll
+        for (int r = 0; r < kLaneRows; ++r)
+#pragma unroll
+          for (int e = 0; e < kChunk / static_cast<int>(sizeof(E)); ++e)
+            acc[r][c] += x[r].value[e] * y.value[e];
+      }
+    }
+  }
+}
+
+// Walks over the tiles of rows [i0, i1) and columns [j0, j1) that fall to this block, in which the
+// next stage is on its way while one is multiplied, across the borders of tiles too.
+template <class E, class T, int FN>
+class Walk {
+ public:
+  __device__ Walk(const Plan<T>& plan, unsigned char* stages, int i0, int i1, int j0, int j1)
+      : plan_(plan),
+        stages_(stages),
+        i0_(i0),
+        i1_(i1),
+        j0_(j0),
+        j1_(j1),
+        steps_((plan.d + kDepth - 1) / kDepth),
+        i(i0 + static_cast<int>(blockIdx.x) * kTileRows),
+        j(first(i)) {
+    next_i_ = i, next_j_ = j;
+    settle(next_i_, next_j_);
+    i = next_i_, j = next_j_;
+    if (!done()) load();
+  }
+
+  __device__ bool done() const { return i >= i1_; }
+
+  // The products of the tile at (i, j); the walk then stands at the next one's stages, until
+  // `advance` moves i and j there.
+  __device__ __forceinline__ void products(const Lane& lane, T (&acc)[kLaneRows][FN]) {
+#pragma unroll
+    for (int r = 0; r < kLaneRows; ++r)
+#pragma unroll
+      for (int c = 0; c < FN; ++c) acc[r][c] = T(0);
+    for (int step = 0; step < steps_; ++step) {
+      copies_arrive();
+      __syncthreads();  // all have this stage, and are done with the one that is filled next
+      const unsigned char* stage = stages_ + turn_ * kStageBytes<FN>;
+      turn_ ^= 1;
+      if (++next_step_ == steps_) {
+        next_step_ = 0;
+        move(next_i_, next_j_);
+      }
+      if (next_i_ < i1_) load();
+      multiply<E, T, FN>(stage, lane, acc);
+    }
+  }
+
+  __device__ bool last_of_row() const { return next_i_ != i; }
+  __device__ void advance() { i = next_i_, j = next_j_; }
+
+ private:
+  static constexpr int kDepth = kDepthBytes / sizeof(E);
+
+  // Of a symmetric problem nothing lies to the left of the diagonal.
+  __device__ int first(int row) const {
+    const int stride = static_cast<int>(gridDim.y) * kTileCols<FN>;
+    int column = j0_ + static_cast<int>(blockIdx.y) * kTileCols<FN>;
+    if (plan_.symmetric)
+      while (column + kTileCols<FN> - 1 <= row) column += stride;
+    return column;
+  }
+  __device__ void settle(int& row, int& column) const {
+    while (row < i1_ && column >= j1_) {
+      row += static_cast<int>(gridDim.x) * kTileRows;
+      column = first(row);
+    }
+  }
+  __device__ void move(int& row, int& column) const {
+    column += static_cast<int>(gridDim.y) * kTileCols<FN>;
+    settle(row, column);
+  }
+
+  __device__ void load() {
+    unsigned char* stage = stages_ + turn_ * kStageBytes<FN>;
+    const int k0 = next_step_ * kDepth;
+    const int64_t item = blockIdx.z;
+    fetch<E, kTileRows>(stage, static_cast<const E*>(plan_.x), item * plan_.m, next_i_, i1_,
+                        plan_.d, k0, plan_.wide);
+    fetch<E, kTileCols<FN>>(stage + kTileRows * kStride, static_cast<const E*>(plan_.y),
+                            item * plan_.n, next_j_, j1_, plan_.d, k0, plan_.wide);
+  }
+
+  const Plan<T>& plan_;
+  unsigned char* stages_;
+  const int i0_, i1_, j0_, j1_, steps_;
+  int next_i_, next_j_, next_step_ = 0, turn_ = 0;
+
+ public:
+  int i, j;  // where the current tile begins
+};
+
+}  // namespace contrastloss::cuda

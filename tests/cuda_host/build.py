@@ -1,0 +1,61 @@
+"""Builds the CUDA backend for the host: csrc/cuda, unchanged, against the headers of this folder.
+
+python tests/cuda_host/build.py [plain | thread | address] prints the library's path.
+"""
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from ninja import Writer
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+CXX = shlex.split(os.environ.get("CXX", "")) or ["c++"]
+FLAGS = ["-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"]
+FLAGS += ["-Wno-unknown-pragmas", "-DTORCH_TARGET_VERSION=0x020a000000000000"]
+SANITIZERS = {
+    "plain": [],
+    "thread": ["-g", "-fsanitize=thread"],
+    "address": ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
+}
+
+
+def build(sanitizer: str = "plain") -> Path:
+    """The library, whose operators serve CPU tensors; built where it is stale."""
+    folder = ROOT / "build" / "cuda_host" / sanitizer
+    folder.mkdir(parents=True, exist_ok=True)
+    library = folder / "_cuda_host.so"
+    torch_folder = Path(torch.__file__).parent
+    extra = SANITIZERS[sanitizer]
+    includes = [f"-I{HERE}", f"-I{ROOT / 'csrc'}", "-isystem", str(torch_folder / "include")]
+    # fibers are told to the thread sanitizer by hand, in code that it does not see
+    own = ["-DCUDA_HOST_TSAN", "-g"] if sanitizer == "thread" else extra
+    with (folder / "build.ninja").open("w") as stream:
+        ninja = Writer(stream)
+        for name, flags in (("kernels", extra), ("host", own)):
+            command = [*CXX, *FLAGS, *flags, *includes, "-MMD", "-MF", "$out.d", "-c", "-o", "$out"]
+            ninja.rule(
+                name, " ".join([*command, "-x", "c++", "$in"]), depfile="$out.d", deps="gcc"
+            )
+        link = [*CXX, "-shared", "-o", "$out", "$in", *extra]
+        ninja.rule("link", " ".join([*link, f"-L{torch_folder / 'lib'}", "-ltorch_cpu"]))
+        objects = []
+        for source in [*sorted((ROOT / "csrc" / "cuda").glob("*.c*")), HERE / "host.cpp"]:
+            if source.suffix == ".cuh":
+                continue
+            objects.append(f"{source.stem}.o")
+            ninja.build(objects[-1], "host" if source.stem == "host" else "kernels", str(source))
+        ninja.build(library.name, "link", objects)
+    ninja_command = [sys.executable, "-m", "ninja", "-C", str(folder), "--quiet"]
+    done = subprocess.run(ninja_command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"the CUDA backend does not compile for the host:\n{done.stdout}")
+    return library
+
+
+if __name__ == "__main__":
+    print(build(*sys.argv[1:]))
