@@ -4,7 +4,8 @@ A target is a shared library with its own sources and flags. One ninja file buil
 rebuilds what changed, headers included. Without native code the package still works and
 ``contrastloss/_build.py``, written here, says why it is missing.
 
-Environment: CONTRASTLOSS_NATIVE, CXX, CXXFLAGS, MAX_JOBS; see docs/environment.md.
+Environment: CONTRASTLOSS_NATIVE, CXX, CXXFLAGS, MAX_JOBS; CONTRASTLOSS_CUDA, CUDA_HOME,
+TORCH_CUDA_ARCH_LIST; see docs/environment.md.
 """
 
 from __future__ import annotations
@@ -30,15 +31,23 @@ from setuptools.command.build_py import build_py
 #: "0": no native code; "1": all of it or an error (an exit: setuptools lets no exception through
 #: from the commands of an editable install); unset: what this machine can build
 NATIVE = os.environ.get("CONTRASTLOSS_NATIVE", "")
+#: the same for the CUDA library; unset: where CUDA_HOME is set. Hardware is not looked at.
+CUDA = os.environ.get("CONTRASTLOSS_CUDA", "")
+CUDA_HOME = os.environ.get("CUDA_HOME", "")
+ARCHITECTURES = re.split(
+    r"[;\s]+", os.environ.get("TORCH_CUDA_ARCH_LIST", "").strip() or "8.0+PTX;9.0a;10.0a"
+)
 CXX = shlex.split(os.environ.get("CXX", "")) or ["c++"]
 CXXFLAGS = shlex.split(os.environ.get("CXXFLAGS", ""))
 FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fopenmp-simd"]
 FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-Wall", "-Wextra"]
+NVCC_FLAGS = ["-std=c++17", "-O3", "-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-Wextra"]
 #: the oldest torch that the operator libraries run with; one build serves every later one
 TORCH_TARGET = "0x020a000000000000"
 
 BUILD = Path("build", "native", sysconfig.get_config_var("SOABI") or sys.implementation.cache_tag)
 CPU_SOURCES = sorted(path.as_posix() for path in Path("csrc/cpu").glob("*.cpp"))
+CUDA_SOURCES = sorted(p.as_posix() for s in ("cpp", "cu") for p in Path("csrc/cuda").glob(f"*.{s}"))
 
 #: why a target is missing, or None where it is built; ends up in contrastloss/_build.py
 missing: dict[str, str | None] = {}
@@ -51,7 +60,8 @@ class Target:
     module: str
     suffix: str
     sources: list[str]
-    compile_flags: list[str]
+    compiler: list[str]
+    linker: list[str]
     link_flags: list[str]
 
 
@@ -81,18 +91,33 @@ def system_include(*folders: str | Path) -> list[str]:
     return [f for d in folders for f in ("-isystem", str(d), f"-ffile-prefix-map={d}=include")]
 
 
+def cxx_target(
+    module: str, suffix: str, sources: list[str], flags: list[str], link_flags: list[str]
+) -> Target:
+    compiler = [*CXX, *FLAGS, "-Icsrc", *flags, *CXXFLAGS]
+    return Target(module, suffix, sources, compiler, [*CXX, "-shared", *CXXFLAGS], link_flags)
+
+
+def usable_torch() -> Path | str:
+    """Where the headers of the stable ABI are; or why there are none."""
+    torch = torch_folder()
+    if torch is None:
+        return "no headers of torch 2.10 or later where it was built"
+    if torch_version(torch) < (2, 10):
+        return "the headers of torch where it was built are older than 2.10"
+    return torch
+
+
 def cpu_library() -> Target | str:
     """The operators on CPU tensors, against torch's stable ABI; or why they cannot be built."""
     if not CPU_SOURCES:
         return "the source tree has no csrc/cpu"
     if platform.machine() != "x86_64":
         return f"it is written for x86-64 only, not for {platform.machine()}"
-    torch = torch_folder()
-    if torch is None:
-        return "no headers of torch 2.10 or later where it was built"
-    if torch_version(torch) < (2, 10):
-        return "the headers of torch where it was built are older than 2.10"
-    return Target(
+    torch = usable_torch()
+    if isinstance(torch, str):
+        return torch
+    return cxx_target(
         "_cpu",
         ".so",
         CPU_SOURCES,
@@ -101,15 +126,57 @@ def cpu_library() -> Target | str:
     )
 
 
-def python_module(isas: list[str]) -> Target | str:
+def gencode(architecture: str) -> list[str]:
+    """nvcc's flags for one word of TORCH_CUDA_ARCH_LIST."""
+    found = re.fullmatch(r"(\d+)\.(\d[af]?)(\+PTX)?", architecture)
+    if not found or int(found[1]) < 8:
+        sys.exit(
+            f"TORCH_CUDA_ARCH_LIST: got {architecture!r}, expected words such as 8.0, 9.0a or 8.0+PTX,"
+            " from 8.0 on"
+        )
+    name = found[1] + found[2]
+    flags = [f"-gencode=arch=compute_{name},code=sm_{name}"]
+    return flags + [f"-gencode=arch=compute_{name},code=compute_{name}"] * bool(found[3])
+
+
+def cuda_library() -> Target | str:
+    """The operators on CUDA tensors, linked with neither torch's CUDA libraries nor a shared CUDA
+    runtime, so that it loads beside every torch; or why it cannot be built."""
+    if CUDA == "0":
+        return "built with CONTRASTLOSS_CUDA=0"
+    if not CUDA and not CUDA_HOME:
+        return "built without CUDA_HOME and CONTRASTLOSS_CUDA"
+    nvcc = os.path.join(CUDA_HOME, "bin", "nvcc") if CUDA_HOME else shutil.which("nvcc")
+    if nvcc is None or shutil.which(nvcc) is None:
+        return f"no CUDA compiler ({nvcc or 'nvcc'}) where it was built"
+    torch = usable_torch()
+    if isinstance(torch, str):
+        return torch
+    flags = [flag for architecture in ARCHITECTURES for flag in gencode(architecture)]
+    defines = ["-DUSE_CUDA", f"-DTORCH_TARGET_VERSION={TORCH_TARGET}"]
+    return Target(
+        "_cuda",
+        ".so",
+        CUDA_SOURCES,
+        [nvcc, *NVCC_FLAGS, "-Icsrc", "-isystem", str(torch / "include"), *defines, *flags],
+        [nvcc, "-shared", "-cudart=static", "-Xlinker=--exclude-libs,ALL", *flags],
+        [f"-L{torch / 'lib'}", "-ltorch_cpu"],
+    )
+
+
+def python_module(isas: list[str], architectures: list[str]) -> Target | str:
     """``contrastloss._C``: what was built and what the CPU can do; or why it cannot be built."""
     if importlib.util.find_spec("pybind11") is None:
         return "no pybind11 where it was built"
     import pybind11
 
-    facts = {"CL_BUILD_FLAGS": shlex.join(FLAGS + CXXFLAGS), "CL_CPU_ISAS": " ".join(isas)}
+    facts = {
+        "CL_BUILD_FLAGS": shlex.join(FLAGS + CXXFLAGS),
+        "CL_CPU_ISAS": " ".join(isas),
+        "CL_CUDA_ARCHITECTURES": " ".join(architectures),
+    }
     headers = {pybind11.get_include(), *(sysconfig.get_path(p) for p in ("include", "platinclude"))}
-    return Target(
+    return cxx_target(
         "_C",
         sysconfig.get_config_var("EXT_SUFFIX"),
         ["csrc/module.cpp"],
@@ -119,7 +186,7 @@ def python_module(isas: list[str]) -> Target | str:
 
 
 def targets() -> list[Target]:
-    """What can be built here; fills `missing`. CUDA kernels will be one more target."""
+    """What can be built here; fills `missing`."""
     if NATIVE == "0":
         reason = "built with CONTRASTLOSS_NATIVE=0"
     elif sys.platform != "linux":
@@ -129,13 +196,23 @@ def targets() -> list[Target]:
     elif importlib.util.find_spec("ninja") is None:
         reason = "no ninja where it was built"
     else:
-        cpu = cpu_library()
+        cpu, cuda = cpu_library(), cuda_library()
         isas = [Path(s).stem[4:] for s in CPU_SOURCES if Path(s).stem.startswith("isa_")]
-        wanted = {"_C": python_module([] if isinstance(cpu, str) else isas), "_cpu": cpu}
+        module = python_module(
+            [] if isinstance(cpu, str) else isas, [] if isinstance(cuda, str) else ARCHITECTURES
+        )
+        wanted = {"_C": module, "_cpu": cpu, "_cuda": cuda}
         missing.update((k, t if isinstance(t, str) else None) for k, t in wanted.items())
         return [target for target in wanted.values() if isinstance(target, Target)]
-    missing.update(dict.fromkeys(("_C", "_cpu"), reason))
+    missing.update(dict.fromkeys(("_C", "_cpu", "_cuda"), reason))
     return []
+
+
+def required(module: str) -> bool:
+    """Whether it is an error that this part is missing."""
+    if module == "_cuda":
+        return CUDA == "1" or (NATIVE == "1" and bool(CUDA_HOME) and CUDA != "0")
+    return NATIVE == "1"
 
 
 TARGETS = {f"contrastloss.{target.module}": target for target in targets()}
@@ -154,17 +231,17 @@ def write_ninja(file: Path) -> None:
         ninja = Writer(stream, width=100)
         ninja.variable("builddir", BUILD.as_posix())
         for target in TARGETS.values():
-            compiler = [*CXX, *FLAGS, "-Icsrc", *target.compile_flags, *CXXFLAGS]
-            linker = [*CXX, "-shared", "-o", "$out", "$in", *CXXFLAGS, *target.link_flags]
+            compiler, linker = target.compiler, target.linker
             ninja.newline()
             ninja.rule(
                 f"compile{target.module}",
                 command(*compiler, "-MMD", "-MF", "$out.d", "-c", "-o", "$out", "$in"),
-                description="C++ $in",
+                description="compile $in",
                 depfile="$out.d",
                 deps="gcc",
             )
-            ninja.rule(f"link{target.module}", command(*linker), description="link $out")
+            link = command(*linker, "-o", "$out", "$in", *target.link_flags)
+            ninja.rule(f"link{target.module}", link, description="link $out")
             objects = []
             for source in target.sources:
                 objects.append((BUILD / target.module / source).with_suffix(".o").as_posix())
@@ -188,16 +265,27 @@ class BuildNative(build_ext):
         file = BUILD / "build.ninja"
         write_ninja(file)
         jobs = [f"-j{n}" for n in [os.environ.get("MAX_JOBS")] if n]
+        ninja = [sys.executable, "-m", "ninja", "-f", str(file)]
         sys.stdout.flush()
-        if subprocess.run([sys.executable, "-m", "ninja", "-f", str(file), *jobs]).returncode:
-            if NATIVE == "1":
-                sys.exit("CONTRASTLOSS_NATIVE=1 and the native code does not compile")
-            missing.update(dict.fromkeys(missing, "it did not compile where it was built"))
-            self.extensions = self.distribution.ext_modules = []
+        if subprocess.run([*ninja, "-k0", *jobs]).returncode:
+            self._leave_out(ninja)
         for extension in self.extensions:
             destination = self.get_ext_fullpath(extension.name)
             self.mkpath(os.path.dirname(destination))
             self.copy_file(output(TARGETS[extension.name]).as_posix(), destination)
+
+
+    def _leave_out(self, ninja: list[str]) -> None:
+        """The parts that did not compile."""
+        for name, target in TARGETS.items():
+            asked = [*ninja, "-n", output(target).as_posix()]
+            if "no work to do" in subprocess.run(asked, capture_output=True, text=True).stdout:
+                continue
+            if required(target.module):
+                sys.exit(f"the native part {target.module} does not compile, and was asked for")
+            missing[target.module] = "it did not compile where it was built"
+            kept = [e for e in self.extensions if e.name != name]
+            self.extensions = self.distribution.ext_modules = kept
 
 
 class BuildPython(build_py):
@@ -207,8 +295,8 @@ class BuildPython(build_py):
         if self.distribution.has_ext_modules():
             self.run_command("build_ext")
         reasons = {module: reason for module, reason in missing.items() if reason}
-        if reasons and NATIVE == "1":
-            sys.exit(f"CONTRASTLOSS_NATIVE=1 and native parts are missing: {reasons}")
+        if lacking := {module: why for module, why in reasons.items() if required(module)}:
+            sys.exit(f"native parts that were asked for are missing: {lacking}")
         super().run()
         folder = (
             Path("contrastloss") if self.editable_mode else Path(self.build_lib, "contrastloss")

@@ -35,7 +35,7 @@ py::dict build_info() {
   info["cxx_standard"] = static_cast<long>(__cplusplus);
   info["flags"] = CL_BUILD_FLAGS;
   info["cpu_isas"] = py::tuple(py::cast(words(CL_CPU_ISAS)));
-  info["cuda_architectures"] = py::tuple();
+  info["cuda_architectures"] = py::tuple(py::cast(words(CL_CUDA_ARCHITECTURES)));
   return info;
 }
 

@@ -14,9 +14,11 @@ void with_program(Special special, const F& f) {
   if constexpr (sizeof(T) == 4) {
     switch (special) {
       case Special::LOG: return f(Program<kLse>());
-      case Special::TWO_LOGS: return f(Program<kLse, kLse>());
       case Special::LOG_AND_SUM: return f(Program<kLse, kId>());
-      case Special::TWO_SOFTPLUS: return f(Program<kSoftplus, kSoftplus>());
+      case Special::LOG_AND_SUMS: return f(Program<kLse, kOne, kId>());
+      case Special::TWO_LOGS: return f(Program<kLse, kLse>());
+      case Special::TWO_LOGS_AND_SUM: return f(Program<kLse, kLse, kId>());
+      case Special::SUM_AND_SOFTPLUS: return f(Program<kId, kSoftplus>());
       case Special::NONE: break;
     }
   }

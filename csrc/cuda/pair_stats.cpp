@@ -140,7 +140,8 @@ std::vector<Tensor> forward(const Operands& o) {
   const Tensor finished = empty(o.x, {1}, ScalarType::Int);
   f.rows = pointer<T>(rows), f.cols = pointer<T>(cols);
   if (o.m() + o.n() <= kSmall) f.finished = pointer<int>(finished);
-  apply(call, measure(call, k, pointer<int>(finished), device.stream()), call.plan);
+  const std::vector<Tensor> measured = measure(call, k, pointer<int>(finished), device.stream());
+  apply(call, measured, call.plan);
   f.plan = call.plan;
   k.forward(f, special, g, device.stream());
   return outputs;

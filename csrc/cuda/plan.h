@@ -21,7 +21,8 @@ CL_HD constexpr int formula(Kind kind, int psi = 0) {
   return kind == Kind::SUM ? 4 + psi : static_cast<int>(kind);
 }
 constexpr int kLse = formula(Kind::LSE), kExpect = formula(Kind::EXPECT), kMax = formula(Kind::MAX);
-constexpr int kSum = formula(Kind::SUM), kId = formula(Kind::SUM, static_cast<int>(Psi::Id));
+constexpr int kSum = formula(Kind::SUM), kOne = formula(Kind::SUM, static_cast<int>(Psi::One));
+constexpr int kId = formula(Kind::SUM, static_cast<int>(Psi::Id));
 constexpr int kSoftplus = formula(Kind::SUM, static_cast<int>(Psi::Softplus));
 
 // How many numbers the state of a formula is: see State.
@@ -180,8 +181,17 @@ struct Finish {
   int d;
 };
 
-// Programs that have kernels of their own: see Program in pairs.cuh.
-enum class Special { NONE, LOG, TWO_LOGS, LOG_AND_SUM, TWO_SOFTPLUS };
+// Programs that have kernels of their own, with their formulas in ascending order: of MoCo, CLIP and
+// NT-Xent, SupCon, multi-similarity, hard negatives, SigLIP. See Program in pairs.cuh.
+enum class Special {
+  NONE,
+  LOG,               // kLse
+  LOG_AND_SUM,       // kLse, kId
+  LOG_AND_SUMS,      // kLse, kOne, kId
+  TWO_LOGS,          // kLse, kLse
+  TWO_LOGS_AND_SUM,  // kLse, kLse, kId
+  SUM_AND_SOFTPLUS,  // kId, kSoftplus
+};
 
 // Over how many blocks rows and columns of tiles are spread.
 struct Grid {

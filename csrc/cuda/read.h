@@ -83,11 +83,13 @@ struct Call {
       return std::equal(views.begin(), views.end(), formulas.begin(), formulas.end(),
                         [](const View<T>& v, int f) { return v.formula == f; });
     };
-    const Special found = are({kLse})                   ? Special::LOG
-                          : are({kLse, kLse})           ? Special::TWO_LOGS
-                          : are({kLse, kId})            ? Special::LOG_AND_SUM
-                          : are({kSoftplus, kSoftplus}) ? Special::TWO_SOFTPLUS
-                                                        : Special::NONE;
+    const Special found = are({kLse})               ? Special::LOG
+                          : are({kLse, kId})        ? Special::LOG_AND_SUM
+                          : are({kLse, kOne, kId})  ? Special::LOG_AND_SUMS
+                          : are({kLse, kLse})       ? Special::TWO_LOGS
+                          : are({kLse, kLse, kId})  ? Special::TWO_LOGS_AND_SUM
+                          : are({kId, kSoftplus})   ? Special::SUM_AND_SOFTPLUS
+                                                    : Special::NONE;
     if (found != Special::NONE) std::copy(views.begin(), views.end(), plan.view);
     return found;
   }

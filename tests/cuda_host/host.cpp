@@ -126,12 +126,17 @@ void start() {
   std::abort();  // nobody comes back here
 }
 
+unsigned char* map(void* at, size_t bytes) {
+  const int flags = MAP_PRIVATE | MAP_ANONYMOUS | (at ? MAP_FIXED : 0);
+  return static_cast<unsigned char*>(mmap(at, bytes, PROT_READ | PROT_WRITE, flags, -1, 0));
+}
+
 void run_block(size_t shared) {
   using contrastloss::cuda::kSharedBytes;
   using contrastloss::cuda::shared_memory;
-#if defined(CUDA_HOST_TSAN)  // blocks that take turns here do not share this memory
-  mmap(shared_memory, kSharedBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
-       -1, 0);
+#if defined(CUDA_HOST_TSAN)  // blocks that take turns with this memory do not share it
+  map(shared_memory, kSharedBytes);
+  for (Fiber& fiber : fibers) map(fiber.memory, kStack);
 #endif
   std::memset(shared_memory, 0xff, shared);  // NaN
 #if defined(__SANITIZE_ADDRESS__)
@@ -203,8 +208,7 @@ cudaError_t run(const cudaLaunchConfig_t& config, const std::function<void()>& f
   const size_t there = fibers.size();
   fibers.resize(threads);
   for (size_t k = there; k < threads; ++k)
-    fibers[k].memory = static_cast<unsigned char*>(mmap(nullptr, kStack, PROT_READ | PROT_WRITE,
-                                                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    fibers[k].memory = map(nullptr, kStack);
 #if defined(CUDA_HOST_TSAN)
   scheduler.sanitizer = __tsan_get_current_fiber();
 #endif

@@ -1,0 +1,206 @@
+"""The CUDA backend, on a GPU or, with --cuda-host, on the CPU: beside the sweep, the kernels that
+programs of losses have, both ways to shift an exponential, and what it declines."""
+
+import pytest
+import torch
+from backends.test_sweep import disagreements
+from oracle import VECTORS
+
+import contrastloss
+import contrastloss.testing
+from contrastloss import ops
+from contrastloss.backends import cuda
+from contrastloss.channel import COL, EXPECT, INDEX, LSE, MAX, SUM, differs, form, same
+
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+SYMMETRIC = pytest.mark.parametrize("symmetric", [False, True], ids=["y", "symmetric"])
+
+NEGATIVES, POSITIVES = (differs(INDEX),), (same(INDEX),)
+LABELS, OTHERS = (same("label"),), (differs("label"),)
+PROGRAMS = {
+    "log": (LSE(pairs=NEGATIVES),),
+    "log of columns": (LSE(pairs=NEGATIVES, axis=COL),),
+    "log and sum": (LSE(pairs=NEGATIVES), LSE(pairs=NEGATIVES, axis=COL), SUM(pairs=POSITIVES)),
+    "log and sums": (LSE(pairs=OTHERS), SUM("one", pairs=LABELS), SUM(pairs=LABELS)),
+    "two logs": (LSE(2.0, pairs=OTHERS), LSE(-1.0, pairs=LABELS)),
+    "two logs and sum": (LSE(1.0), LSE(2.0), SUM(pairs=LABELS)),
+    "sum and softplus": (SUM("softplus", pairs=NEGATIVES), SUM(pairs=POSITIVES)),
+    "any": (
+        EXPECT(2.0, axis=COL, pairs=OTHERS),
+        SUM("relu2", sign=-1.0, shift="margin", weight=(form("soft"),)),
+        MAX(pairs=LABELS),
+        MAX(axis=COL),
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def cuda_backend(device):
+    """Its kernels run here."""
+    reason = cuda.missing()
+    if reason is None and device.type != cuda.DEVICE:
+        reason = f"it serves tensors on {cuda.DEVICE}: --device cuda, or --cuda-host"
+    if reason is not None:
+        pytest.skip(f"cuda: {reason}")
+
+
+@SYMMETRIC
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.gpu_smoke
+def test_programs(device, name, dtype, symmetric):
+    """Several blocks and tiles, neither of which the sizes divide; rows that can be read 16 bytes
+    at a time and rows that cannot."""
+    cases = [
+        (f"{size} {cosine}", PROGRAMS[name], {**size, "vectors": vectors, "cosine": cosine})
+        for size, vectors, cosine in (
+            ({"m": 130, "n": 150, "d": 24}, (), True),
+            ({"m": 150, "n": 270, "d": 17}, VECTORS, False),
+            ({"m": 9, "n": 14, "d": 70, "lead": (2,)}, VECTORS, True),
+        )
+    ]
+    disagreements("cuda", cases, device=device, dtype=dtype, symmetric=symmetric)
+
+
+@SYMMETRIC
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("scale", [1.0, 30.0, 100.0, -100.0])
+def test_shifts(device, dtype, scale, symmetric):
+    """Scores within the range of one shift, and far beyond it: by the rows themselves, since the
+    bound is theirs."""
+    stat = torch.float64 if dtype == torch.float64 else torch.float32
+    channels = (LSE(), LSE(axis=COL), EXPECT())
+    x = torch.randn(70, 24, device=device).to(dtype)
+    y = None if symmetric else torch.randn(90, 24, device=device).to(dtype)
+    options = {"scale": torch.tensor(scale, dtype=stat, device=device), "cosine": True}
+    got = ops.pair_stats(x, y, channels, backend="cuda", **options)
+    wide = {**options, "scale": options["scale"].double()}
+    want = ops.pair_stats(
+        x.double(), None if y is None else y.double(), channels, backend="reference", **wide
+    )
+    eps = torch.finfo(stat).eps
+    for g, w in zip((*got[:2], *got[2]), (*want[:2], *want[2]), strict=True):
+        assert ((g - w).abs() <= 30 * eps * max(1.0, abs(scale))).all()
+
+
+def test_rows_without_pairs_and_values_that_are_none(device):
+    """-inf and zero gradients; NaN in the rows and columns that it is in, and nowhere else."""
+    x, y = torch.randn(2, 140, 8, device=device).unbind()
+    x[3], y[5] = torch.nan, torch.nan
+    labels = torch.zeros(140, dtype=torch.int64, device=device)
+    labels[7] = 1
+    program = (LSE(pairs=LABELS), LSE(pairs=LABELS, axis=COL), MAX(pairs=LABELS))
+    ids = {"label": labels}
+    for leaf in (x, y):
+        leaf.requires_grad_()
+    row, col, best = ops.pair_stats(
+        x, y, program, rows=ids, cols={"label": 2 * labels}, backend="cuda"
+    )
+    assert row[7] == col[7] == best.value[7] == -torch.inf
+    assert best.index[7] == -1
+    assert row.isnan().nonzero().ravel().tolist() == [k for k in range(140) if k != 7]
+    keep = torch.arange(140, device=device) != 5
+    (clean,) = ops.pair_stats(x, y[keep], program[:1], rows=ids,
+                              cols={"label": 2 * labels[keep]}, backend="cuda")  # fmt: skip
+    assert clean.isnan().nonzero().ravel().tolist() == [3]
+    (grad,) = torch.autograd.grad(clean[[0, 7]].sum(), x)
+    own = torch.zeros(140, dtype=torch.bool, device=device)
+    own[[0, 3]] = True  # row 3 is NaN
+    assert not grad[~own].any()
+    assert grad[0].isfinite().all()
+
+
+@pytest.mark.parametrize("cls", [contrastloss.CLIPLoss, contrastloss.NTXentLoss])
+def test_repeats_its_bits(device, cls):
+    x, y = torch.randn(2, 300, 40, device=device).unbind()
+    found = []
+    for _ in range(3):
+        leaves = [v.clone().requires_grad_() for v in (x, y)]
+        value = cls(backend="cuda")(*leaves)
+        value.backward()
+        found.append([value.detach(), *(v.grad for v in leaves)])
+    for other in found[1:]:
+        assert all(map(torch.equal, found[0], other))
+
+
+#: losses of operators that the backend does not have
+BEYOND = {"groco", "mochi", "sampled", "triplet"}
+
+
+@pytest.mark.parametrize("name", sorted(contrastloss.losses.LOSSES.keys() - BEYOND))
+def test_losses(device, name):
+    cls = contrastloss.losses.LOSSES[name]
+    inputs = contrastloss.testing.Subject(cls, device=device).inputs(n=40, dtype=torch.float32)
+    found = []
+    for backend in ("cuda", "reference"):
+        leaves = [v.clone().requires_grad_(v.is_floating_point()) for v in inputs]
+        value = cls(backend=backend)(*leaves)
+        value.backward()
+        found.append([value.detach(), *(v.grad for v in leaves if v.requires_grad)])
+    for got, want in zip(*found, strict=True):
+        assert (got - want).norm() <= 1e-5 * want.norm()
+
+
+@pytest.mark.parametrize("name", sorted(BEYOND & contrastloss.losses.LOSSES.keys()))
+def test_declines_losses_that_it_cannot_compute(device, name):
+    cls = contrastloss.losses.LOSSES[name]
+    inputs = contrastloss.testing.Subject(cls, device=device).inputs(n=40, dtype=torch.float32)
+    with pytest.raises(RuntimeError, match="'cuda' cannot serve this call: it (does not|takes at)"):
+        cls(backend="cuda")(*inputs)
+
+
+def test_a_compiled_loss(device):
+    loss = contrastloss.NTXentLoss(backend="cuda")
+    x, y = (torch.randn(23, 9, device=device, requires_grad=True) for _ in range(2))
+    found = []
+    for function in (loss, torch.compile(loss, backend="aot_eager", fullgraph=True)):
+        value = function(x, y)
+        found.append((value, *torch.autograd.grad(value, (x, y))))
+    torch.testing.assert_close(*found, rtol=1e-6, atol=1e-7)
+
+
+def test_autocast(device):
+    """Embeddings are rounded for the products, and for nothing else."""
+    loss, exact = (
+        contrastloss.CLIPLoss(backend=name, reduction="none") for name in ("cuda", "reference")
+    )
+    x, y = (torch.randn(33, 20, device=device, requires_grad=True) for _ in range(2))
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        values = loss(x, y)
+    grads = torch.autograd.grad(values.sum(), (x, y))
+    rounded = [v.detach().bfloat16().double().requires_grad_() for v in (x, y)]
+    want = exact(*rounded)
+    torch.testing.assert_close(values, want.float(), rtol=1e-5, atol=1e-5)
+    for got, wanted in zip(grads, torch.autograd.grad(want.sum(), rounded), strict=True):
+        assert got.dtype == torch.float32
+        assert (got - wanted).norm() <= torch.finfo(torch.bfloat16).eps * wanted.norm()
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        (tuple(LSE(k + 1.0) for k in range(13)), "at most 12 channels, not 13"),
+        (tuple(LSE(pairs=LABELS * k) for k in range(1, 8)), "at most 24 tests, not 28"),
+        (tuple(LSE(weight=(form("soft"),) * k) for k in range(1, 6)), "at most 12 weights, not 15"),
+    ],
+    ids=["channels", "tests", "weights"],
+)
+def test_programs_that_are_too_long(device, program, message):
+    x = torch.randn(4, 3, device=device)
+    ids, soft = torch.arange(4, device=device), torch.rand(4, 2, device=device)
+    given = {
+        n: {"label": ids, "soft": soft}[n] for n in set().union(*(c.called["row"] for c in program))
+    }
+    with pytest.raises(RuntimeError, match=f"backend: 'cuda' cannot serve .* {message}"):
+        ops.pair_stats(x, x, program, rows=given, cols=given, backend="cuda")
+
+
+def test_the_programs_limits_are_those_of_the_kernels(device):
+    """One more than Python lets through is refused by the library itself."""
+    x = torch.randn(4, 3, device=device)
+    call = contrastloss.backends.PairCall(
+        x, x, *[None] * 5, (), (), contrastloss.channel.Program((LSE(),) * (cuda.CHANNELS + 1)),
+        False, x.dtype,
+    )  # fmt: skip
+    with pytest.raises(RuntimeError, match="more channels than a kernel takes"):
+        cuda.pair_stats_forward(call)
