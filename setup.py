@@ -131,8 +131,8 @@ def gencode(architecture: str) -> list[str]:
     found = re.fullmatch(r"(\d+)\.(\d[af]?)(\+PTX)?", architecture)
     if not found or int(found[1]) < 8:
         sys.exit(
-            f"TORCH_CUDA_ARCH_LIST: got {architecture!r}, expected words such as 8.0, 9.0a or 8.0+PTX,"
-            " from 8.0 on"
+            f"TORCH_CUDA_ARCH_LIST: got {architecture!r}, expected words such as 8.0, 9.0a or "
+            "8.0+PTX, from 8.0 on"
         )
     name = found[1] + found[2]
     flags = [f"-gencode=arch=compute_{name},code=sm_{name}"]
@@ -273,7 +273,6 @@ class BuildNative(build_ext):
             destination = self.get_ext_fullpath(extension.name)
             self.mkpath(os.path.dirname(destination))
             self.copy_file(output(TARGETS[extension.name]).as_posix(), destination)
-
 
     def _leave_out(self, ninja: list[str]) -> None:
         """The parts that did not compile."""

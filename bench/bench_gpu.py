@@ -8,7 +8,7 @@ import memory
 import pytest
 import torch
 from bench_losses import compare
-from peers import COMPILED, CUT_CROSS_ENTROPY, DENSE, INF_CL, PROBLEMS, REFERENCE, TRITON
+from peers import COMPILED, CUDA, CUT_CROSS_ENTROPY, DENSE, INF_CL, PROBLEMS, REFERENCE, TRITON
 from timing import PRODUCTS, products, step
 
 #: the largest last: who runs out of time loses these
@@ -18,7 +18,7 @@ LARGE = [
     for d in (512, 1024)
     for problem in ("clip", "nt_xent")
 ]
-#: where the Triton backend overtakes the reference, and compiled code with it
+#: where Triton and CUDA C++ overtake the reference, and compiled code with it
 SMALL = [
     (problem, rows, 128, dtype)
     for problem in ("clip", "nt_xent")
@@ -36,7 +36,7 @@ def gpu(device: str) -> None:
 @pytest.mark.parametrize("case", LARGE, ids=lambda case: "-".join(map(str, case)))
 def bench_kernels(benchmark: Any, case: Any, device: str, seconds: float) -> None:
     problem, rows, d, dtype = case
-    names = [TRITON, REFERENCE, COMPILED]
+    names = [TRITON, CUDA, REFERENCE, COMPILED]
     names += [name for name in (INF_CL, CUT_CROSS_ENTROPY) if name in PROBLEMS[problem].libraries]
     beside = {PRODUCTS: products(rows, d, getattr(torch, dtype), device)}
     compare(benchmark, case, names, device, seconds, beside)
@@ -59,5 +59,5 @@ def bench_million(benchmark: Any, device: str) -> None:
 @pytest.mark.quick
 @pytest.mark.parametrize("case", SMALL, ids=lambda case: "-".join(map(str, case)))
 def bench_backends(benchmark: Any, case: Any, device: str, seconds: float) -> None:
-    names = [TRITON, REFERENCE, DENSE, COMPILED]
+    names = [TRITON, CUDA, REFERENCE, DENSE, COMPILED]
     compare(benchmark, case, names, device, seconds / 4)

@@ -1,4 +1,5 @@
-"""Where the Triton backend is faster than the reference, from results of bench/bench_gpu.py.
+"""Where the Triton and CUDA backends are faster than the reference, and than each other, from
+results of bench/bench_gpu.py.
 
 python bench/crossover.py bench/results/cuda-kernels.json
 """
@@ -9,21 +10,22 @@ import sys
 from pathlib import Path
 
 from report import factor, title
-from results import REFERENCE, Results
+from results import CUDA, REFERENCE, Results
 
 ADVICE = """
-`slow` in contrastloss/backends/triton/__init__.py passes on every call that does not ask for Triton
-by name. With these figures it can pass on those alone that are below 1 here: it sees the call's
-dtypes (`call.x.dtype`, `call.compute_dtype`), its lengths (`call.length(ROW)`, `call.length(COL)`),
-its depth and whether it is symmetric (`call.y is None`). Then docs/support.md, which says that
-Triton is not chosen by itself, changes too."""
+`slow` in contrastloss/backends/cuda.py and in contrastloss/backends/triton/__init__.py passes on
+every call that does not ask for them by name. With these figures it can pass on those alone where
+another backend wins: it sees the call's dtypes (`call.x.dtype`, `call.compute_dtype`), its lengths
+(`call.length(ROW)`, `call.length(COL)`), its depth and whether it is symmetric (`call.y is None`).
+`choose.BACKENDS` asks cuda first. Then docs/support.md, which says that neither is chosen by
+itself, changes too."""
 
 
 def main(file: str) -> None:
     results = Results(Path(file))
-    print("reference's time over Triton's")
+    print("time over Triton's: reference, CUDA C++")
     for info in results.of("bench_backends", "bench_kernels"):
-        print(f"  {title(info['case'])}: {factor(info, REFERENCE)}")
+        print(f"  {title(info['case'])}: {factor(info, REFERENCE)}, {factor(info, CUDA)}")
     print(ADVICE)
 
 

@@ -5,13 +5,15 @@
 #   bench/on_gpu.sh [FOLDER] [STAGE...]
 #
 # FOLDER (bench/results) gets cuda.json, cuda-kernels.json and a log per stage. Stages: build check
-# bench, which are the default, and three that want a call each, as in bench/on_gpu.sh FOLDER build
+# bench, which are the default, and five that want a call each, as in bench/on_gpu.sh FOLDER build
 # suite:
 #
-#   suite    all tests
-#   triton   those of the Triton backend, its kernels compiled for other chips too
-#   kernels  the Triton backend against products alone, compiled code and other kernels, and what
-#            the figures mean for the choice of a backend
+#   suite      all tests
+#   cuda       those of the CUDA backend
+#   sanitizer  some of them under compute-sanitizer, for memory and for races in shared memory
+#   triton     those of the Triton backend, its kernels compiled for other chips too
+#   kernels    both backends against products alone, compiled code and other kernels, and what the
+#              figures mean for the choice of a backend
 #
 #   PYTHON   the interpreter, python3
 #   WHEELS   a folder with wheels of what the machine lacks, .wheels; filled elsewhere with
@@ -42,6 +44,8 @@ build() {
   for peer in "${peers[@]}"; do
     install "$peer" || echo "no $peer" # the report lists it as refused
   done
+  export TORCH_CUDA_ARCH_LIST CONTRASTLOSS_CUDA=1
+  TORCH_CUDA_ARCH_LIST=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1)
   install --no-build-isolation -e .
   "$python" -m contrastloss info
 }
@@ -56,8 +60,24 @@ bench() {
     --device cuda --seconds 2 --benchmark-json "$folder/cuda.json"
 }
 
+cuda() {
+  timeout 380 "$python" -m pytest -q -n 4 tests/backends/test_cuda.py \
+    tests/backends/test_cuda_library.py tests/backends/test_gpu.py tests/backends/test_sweep.py \
+    --device cuda -k "not triton and not reference"
+}
+
+# one of each program, since a sanitizer takes minutes for what takes seconds
+sanitizer() {
+  local tool
+  for tool in memcheck racecheck; do
+    timeout 240 compute-sanitizer --tool "$tool" --error-exitcode 3 "$python" -m pytest -q \
+      tests/backends/test_cuda.py --device cuda -k "test_programs and (float32 or bfloat16)"
+  done
+}
+
 triton() {
-  timeout 380 "$python" -m pytest -q -n 8 tests/backends/test_triton*.py --device cuda
+  timeout 380 "$python" -m pytest -q -n 8 tests/backends/test_triton*.py tests/backends/test_gpu.py \
+    --device cuda -k "not cuda-"
 }
 
 kernels() {
@@ -75,7 +95,7 @@ suite() {
 for stage in "${stages[@]}"; do
   printf '\n=== %s (%d s)\n' "$stage" "$SECONDS"
   case $stage in
-    build | check | bench | suite | triton | kernels) "$stage" 2>&1 | tee "$folder/$stage.log" ;;
+    build | check | bench | suite | cuda | sanitizer | triton | kernels) "$stage" 2>&1 | tee "$folder/$stage.log" ;;
     *) echo "no such stage: $stage" >&2 && exit 2 ;;
   esac
 done

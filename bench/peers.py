@@ -20,12 +20,13 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 import contrastloss
+from contrastloss import backends
 from contrastloss.losses import PairLoss
 from contrastloss.testing import example
 
 OURS, DENSE, COMPILED, CHECKPOINTED = "contrastloss", "dense", "compiled", "checkpointed"
 #: ours with a backend of that name
-TRITON, REFERENCE = "triton", "reference"
+TRITON, CUDA, REFERENCE = "triton", "cuda", "reference"
 INF_CL, CUT_CROSS_ENTROPY = "inf-cl", "cut-cross-entropy"
 #: of top-k
 CHUNKED, FAISS = "matmul and topk", "faiss"
@@ -85,7 +86,9 @@ class Problem:
             return torch.compile(plain, dynamic=False)
         if name == CHECKPOINTED:
             return partial(plain, block=BLOCK)
-        if name in (TRITON, REFERENCE):
+        if name in (TRITON, CUDA, REFERENCE):
+            if lacks := backends.available()[name]:
+                raise ValueError(lacks)
             ours = copy.copy(self.ours)
             ours.backend = name
             return ours

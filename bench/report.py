@@ -15,7 +15,17 @@ from typing import Any
 
 import targets
 from peers import CHUNKED, CUT_CROSS_ENTROPY, DIFFSORT, FAISS, INF_CL, MASSES, NT_XENT
-from results import CHECKPOINTED, COMPILED, DENSE, OURS, REFERENCE, TRITON, Results, exponent
+from results import (
+    CHECKPOINTED,
+    COMPILED,
+    CUDA,
+    DENSE,
+    OURS,
+    REFERENCE,
+    TRITON,
+    Results,
+    exponent,
+)
 
 ROOT = Path(__file__).parent.parent
 #: of bench/ddp.py; the other results are those of pytest-benchmark
@@ -117,7 +127,7 @@ Dense PyTorch's time over ours, and ours; D = {runs[0]["case"]["d"]}. Above 1, o
 
 
 def kernels(results: Results) -> str:
-    rivals = [REFERENCE, COMPILED, INF_CL, CUT_CROSS_ENTROPY]
+    rivals = [CUDA, REFERENCE, COMPILED, INF_CL, CUT_CROSS_ENTROPY]
     rows = []
     for info in results.of("bench_kernels"):
         cells = [times(results.seconds(info, TRITON) or 0), f"{results.over_products(info):.2f}"]
@@ -129,11 +139,12 @@ def kernels(results: Results) -> str:
         for info in results.of("bench_million")
     ]
     head = ["loss, rows x D", "Triton", "over the products alone", *rivals]
-    return f"""## Triton
+    return f"""## Triton and CUDA C++
 
-Forward and backward of the Triton backend. The products alone are the library's, of matrices that
-hold all scores: scores twice, and one product for each gradient; half of them where a batch is
-compared with itself. Under a rival stands its time over Triton's.
+Forward and backward of the Triton backend, and of that in CUDA C++ beside it. The products alone
+are the library's, of matrices that hold all scores: scores twice, and one product for each
+gradient; half of them where a batch is compared with itself. Under a rival stands its time over
+Triton's.
 
 {table(head, rows)}
 
@@ -141,13 +152,13 @@ compared with itself. Under a rival stands its time over Triton's.
 
 
 def backends(results: Results) -> str:
-    rivals = [REFERENCE, DENSE, COMPILED]
+    rivals = [CUDA, REFERENCE, DENSE, COMPILED]
     rows = [
         [title(info["case"]), times(results.seconds(info, TRITON) or 0)]
         + [factor(info, name) for name in rivals]
         for info in results.of("bench_backends")
     ]
-    return f"""## Triton in small batches
+    return f"""## Triton and CUDA C++ in small batches
 
 {table(["loss, rows x D", "Triton", *rivals], rows)}
 """

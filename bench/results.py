@@ -8,10 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from peers import CHECKPOINTED, COMPILED, DENSE, OURS, PROBLEMS, REFERENCE, TRITON
+from peers import CHECKPOINTED, COMPILED, CUDA, DENSE, OURS, PROBLEMS, REFERENCE, TRITON
 from timing import PRODUCTS
 
-__all__ = ["CHECKPOINTED", "COMPILED", "DENSE", "OURS", "REFERENCE", "TRITON", "Results"]
+__all__ = [
+    "CHECKPOINTED",
+    "COMPILED",
+    "CUDA",
+    "DENSE",
+    "OURS",
+    "REFERENCE",
+    "TRITON",
+    "Results",
+]
 
 
 class Results:
@@ -51,6 +60,11 @@ class Results:
             return math.nan
         rate = info["gemm"] / info["times"]["gemm"]["seconds"]
         return info["floor"] / rate / (self.seconds(info, name) or math.nan)
+
+    @staticmethod
+    def best(info: dict[str, Any]) -> float:
+        """The time of the faster of Triton and CUDA C++ over Triton's."""
+        return min(1.0, info["times"].get(CUDA, {}).get("ratio", 1.0))
 
     @staticmethod
     def over_products(info: dict[str, Any]) -> float:

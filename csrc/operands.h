@@ -1,6 +1,6 @@
-// A call as tensors, read into a Problem. Operands arrive as contrastloss/backends/encode.py prepares
-// them: contiguous, one batch dimension or none, the statistics' dtype, int64 ids, and the program as
-// integers.
+// A call as tensors, read into a Problem. Operands arrive as contrastloss/backends/encode.py
+// prepares them: contiguous, one batch dimension or none, the statistics' dtype, int64 ids, and the
+// program as integers.
 #pragma once
 
 #include <initializer_list>
@@ -51,8 +51,8 @@ struct Operands {
   }
 };
 
-// Reads the program, which contrastloss/backends/encode.py writes. Program and values are on the CPU
-// whatever the device of the rest.
+// Reads the program, which contrastloss/backends/encode.py writes. Program and values are on the
+// CPU whatever the device of the rest.
 class Reader {
  public:
   explicit Reader(const Operands& o) : o_(o), size_(o.code.numel()), values_(o.values.numel()) {

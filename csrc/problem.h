@@ -1,6 +1,6 @@
-// What a call asks for: plain data, no torch, its pointers on whatever device the call is. Built once
-// per batch item by operands.h, read by the engines of csrc/cpu and turned into kernels' parameters
-// by csrc/cuda.
+// What a call asks for: plain data, no torch, its pointers on whatever device the call is. Built
+// once per batch item by operands.h, read by the engines of csrc/cpu and turned into kernels'
+// parameters by csrc/cuda.
 //
 //   s_ij = scale a_i b_j <x_i, y_j> + beta_i + gamma_j
 #pragma once

@@ -8,8 +8,6 @@ from contrastloss.backends import cuda
 from contrastloss.backends.choose import BACKENDS
 from contrastloss.channel import LSE
 
-from cuda_host.build import build
-
 
 def pytest_addoption(parser):
     parser.addoption("--device", default="cpu", help="the device that all tests run on")
@@ -22,6 +20,8 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     if sanitizer := config.getoption("--cuda-host"):
+        from cuda_host.build import build
+
         cuda.LIBRARY, cuda.DEVICE = build(sanitizer), "cpu"
 
 

@@ -116,8 +116,10 @@ def pair_stats_backward(
     """The gradients named in ``needs`` (of :attr:`Gradients.NAMES`), and those of all shifts."""
     ops = torch.ops.contrastloss
     operands = _arguments(call)
-    x, y = (None if v is None else call.lift(v) for v in operands[:2])
-    panels = Panels(x, x if y is None else y, y is None, step=128)
+    x: Tensor = call.lift(operands[0])
+    y: Tensor = x if call.y is None else call.lift(operands[1])
+    panels = Panels(x, y, call.y is None, step=128)
+    lift = gain(grads, x.dtype)
     given = (
         *operands,
         [o.contiguous() for o in outputs],
@@ -127,23 +129,20 @@ def pair_stats_backward(
         panels.rows,
         panels.cols,
     )
-    lift = gain(grads, x.dtype)
-    measured = ops.cuda_measure(*operands)
-    sums = ops.cuda_sums(*given)
-    # (inverse norms, factors with them) of rows and of columns
-    sides = [v.view(2, *x.shape[:1], -1) for v in measured[1:]] or [(None, call.row_scale), (None,)]
+    measured, sums = ops.cuda_measure(*operands), ops.cuda_sums(*given)
+    # (B, M) and (B, N) inverse norms, and the factors of rows with them
+    norms = [v.view(2, len(x), -1)[0] for v in measured[1:]] or [None, None]
+    factors = measured[1].view(2, len(x), -1)[1] if call.cosine else call.lift(call.row_scale)
 
     def write(h: Tensor, i: slice, j: slice) -> None:
         ops.cuda_panel(*given, measured, sums, lift, h, i.start, j.start)
 
     def finish(total: Tensor, side: str, part: slice) -> Tensor:
-        embeddings, (inverse, *_) = (panels.x, sides[0]) if side == "x" else (panels.y, sides[1])
-        own = None if inverse is None else inverse[:, part].contiguous()
+        own, norm = (x, norms[0]) if side == "x" else (y, norms[1])
+        norm = None if norm is None else norm[:, part].contiguous()
+        total, own = total.contiguous(), own[:, part].contiguous()
         narrow = call.x.dtype == x.dtype
-        found = ops.cuda_finish(
-            total.contiguous(), embeddings[:, part].contiguous(), own, lift, narrow
-        )
-        return found.to(call.x.dtype)
+        return ops.cuda_finish(total, own, norm, lift, narrow).to(call.x.dtype)
 
     result = Gradients(*panels.gradients(needs, write, finish))
     totals = iter(map(call.lift, ops.cuda_totals(*given, sums)))
@@ -151,9 +150,8 @@ def pair_stats_backward(
         setattr(result, name, next(totals) if name in needs else None)
     row_dot = next(totals) if needs & {"scale", "row_scale"} else None
     col_dot = next(totals) if "col_scale" in needs else None
-    factors = call.lift(sides[0][1])
-    norms = (sides[0][0], sides[1][0])
-    for name, value in dot_gradients(call, needs, row_dot, col_dot, factors, norms).items():
+    dots = dot_gradients(call, needs, row_dot, col_dot, factors, (norms[0], norms[1]))
+    for name, value in dots.items():
         setattr(result, name, value)
     result.row_shifts = tuple(next(totals) for _ in call.program.shifts(ROW))
     result.col_shifts = tuple(next(totals) for _ in call.program.shifts(COL))

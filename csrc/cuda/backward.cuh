@@ -118,8 +118,7 @@ class Backward {
     slopes<FORMULA, AXIS>(view, own);
     tile_.template each<kGeneric>(view, seen, [&](int r, int c, bool some, T s, T w) {
       const int other = AXIS == 0 ? tile_.col(c) : tile_.row(r);
-      const T g =
-          some ? part<FORMULA>(view, own[AXIS == 0 ? r : c], r, c, s, w, other) : T(0);
+      const T g = some ? part<FORMULA>(view, own[AXIS == 0 ? r : c], r, c, s, w, other) : T(0);
       g_[r][c] += g;
       if (kGeneric) by_row[r] -= g, by_col[c] -= g;
     });

@@ -19,8 +19,8 @@ class Device {
   explicit Device(const Tensor& t) : guard_(t.get_device_index()) {
     // looked up, so that this library loads beside a torch that has no CUDA
     using Lookup = AOTITorchError (*)(int32_t, void**);
-    static const auto current = reinterpret_cast<Lookup>(
-        dlsym(RTLD_DEFAULT, "aoti_torch_get_current_cuda_stream"));
+    static const auto current =
+        reinterpret_cast<Lookup>(dlsym(RTLD_DEFAULT, "aoti_torch_get_current_cuda_stream"));
     STD_TORCH_CHECK(current != nullptr, "this torch has no CUDA");
     void* stream = nullptr;
     TORCH_ERROR_CODE_CHECK(current(t.get_device_index(), &stream));

@@ -4,9 +4,9 @@
 // a large one. No sum depends on timing.
 //
 // One exponential serves rows and columns where the scores are known to be small: with
-// |s_ij| <= B = |scale| max |a_i| |x_i| max |b_j| |y_j| + max |beta| + max |gamma| (Cauchy-Schwarz),
-// exp(s - B) can neither overflow nor vanish. Elsewhere every row and every column of a tile has a
-// shift of its own.
+// |s_ij| <= B = |scale| max |a_i| |x_i| max |b_j| |y_j| + max |beta| + max |gamma|
+// (Cauchy-Schwarz), exp(s - B) can neither overflow nor vanish. Elsewhere every row and every
+// column of a tile has a shift of its own.
 #pragma once
 
 #include "state.cuh"
@@ -197,8 +197,8 @@ __device__ void settle(const ForwardPlan<T>& f, int c, int k, int across, int do
   State<T> state = empty_state<T>(out.formula);
   for (int s = 0; out.at.row >= 0 && s < down; ++s) {
     T* at = f.rows + ((int64_t(out.at.row) * batch + z) * down + s) * m + k;
-    state = merged(out.formula, state,
-                   Components<T>{at, int64_t(batch) * down * m}.load(out.formula));
+    state =
+        merged(out.formula, state, Components<T>{at, int64_t(batch) * down * m}.load(out.formula));
   }
   for (int s = 0; out.at.col >= 0 && s < across; ++s) {
     T* at = f.cols + ((int64_t(out.at.col) * batch + z) * across + s) * n + k;
@@ -246,7 +246,8 @@ __device__ void clear(const ForwardPlan<T>& f, const Keeper<T, FN>& keeper) {
     const State<T> none = empty_state<T>(view.formula);
     const int rows = gridDim.x * kTileRows, cols = gridDim.y * kTileCols<FN>, k = threadIdx.x;
     for (int i = blockIdx.x * kTileRows; view.row_part >= 0 && i < plan.m; i += rows)
-      if (k < kTileRows && i + k < plan.m) keeper.row(view.row_part, i + k).store(view.formula, none);
+      if (k < kTileRows && i + k < plan.m)
+        keeper.row(view.row_part, i + k).store(view.formula, none);
     for (int j = blockIdx.y * kTileCols<FN>; view.col_part >= 0 && j < plan.n; j += cols)
       if (k < kTileCols<FN> && j + k < plan.n)
         keeper.column(view.col_part, j + k).store(view.formula, none);

@@ -1,5 +1,5 @@
-// What only inline assembly can say: matrix instructions of sm_80 and copies past the registers. The
-// host emulation (tests/cuda_host) puts a header of its own in the place of this one.
+// What only inline assembly can say: matrix instructions of sm_80 and copies past the registers.
+// The host emulation (tests/cuda_host) puts a header of its own in the place of this one.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -23,14 +23,14 @@ __device__ __forceinline__ void load_matrices(uint32_t (&to)[4], const void* row
 }
 
 // c += a b, 16 x 16 times 16 x 8, added up in fp32.
-#define CL_MMA(ELEMENT, NAME)                                                                   \
-  __device__ __forceinline__ void multiply_add(float& c0, float& c1, float& c2, float& c3,      \
+#define CL_MMA(ELEMENT, NAME)                                                                    \
+  __device__ __forceinline__ void multiply_add(float& c0, float& c1, float& c2, float& c3,       \
                                                const uint32_t (&a)[4], uint32_t b0, uint32_t b1, \
-                                               const ELEMENT*) {                                \
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." NAME "." NAME                         \
-                 ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"         \
-                 : "+f"(c0), "+f"(c1), "+f"(c2), "+f"(c3)                                       \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));               \
+                                               const ELEMENT*) {                                 \
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." NAME "." NAME                          \
+                 ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"          \
+                 : "+f"(c0), "+f"(c1), "+f"(c2), "+f"(c3)                                        \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));                \
   }
 CL_MMA(__nv_bfloat16, "bf16")
 CL_MMA(__half, "f16")
@@ -43,8 +43,6 @@ __device__ __forceinline__ void copy_16(void* to, const void* from, bool some) {
                "r"(some ? 16 : 0)
                : "memory");
 }
-__device__ __forceinline__ void copies_arrive() {
-  asm volatile("cp.async.wait_all;" ::: "memory");
-}
+__device__ __forceinline__ void copies_arrive() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
 }  // namespace contrastloss::cuda

@@ -39,7 +39,8 @@ T* pointer(const OptionalTensor& t) {
 template <class T>
 Grid grid(const Kernels<T>& k, Special special, int64_t rows, int64_t cols, int64_t batch) {
   const int64_t wanted = 2 * attribute(cudaDevAttrMultiProcessorCount);
-  const int64_t row_tiles = blocks(rows, k.tile_rows), col_tiles = blocks(cols, k.tile_cols(special));
+  const int64_t row_tiles = blocks(rows, k.tile_rows),
+                col_tiles = blocks(cols, k.tile_cols(special));
   int64_t across = 1;
   while (across * across < wanted) ++across;
   across = std::min(across, row_tiles);
@@ -48,8 +49,8 @@ Grid grid(const Kernels<T>& k, Special special, int64_t rows, int64_t cols, int6
   return {static_cast<int>(across), static_cast<int>(down), static_cast<int>(batch)};
 }
 
-// What precedes the tiles: the bounds, (4, parts), and with cosines of either side the inverse norms
-// and their products with the side's own factors, (2, count) each.
+// What precedes the tiles: the bounds, (4, parts), and with cosines of either side the inverse
+// norms and their products with the side's own factors, (2, count) each.
 template <class T>
 std::vector<Tensor> measure(const Call<T>& call, const Kernels<T>& k, int* finished,
                             cudaStream_t stream) {
@@ -100,9 +101,8 @@ void plan_forward(Call<T>& call, ForwardPlan<T>& f) {
     out.formula = static_cast<short>(formula(c.kind, c.psi));
     out.column = c.column;
     const auto along = [&](bool turned, bool column) {
-      View<T>& v = call.view(c, turned, [&](const View<T>& u) {
-        return (column ? u.col_part : u.row_part) < 0;
-      });
+      View<T>& v = call.view(
+          c, turned, [&](const View<T>& u) { return (column ? u.col_part : u.row_part) < 0; });
       int& parts = column ? f.col_parts : f.row_parts;
       (column ? v.col_part : v.row_part) = static_cast<short>(parts);
       (column ? out.at.col : out.at.row) = parts;
@@ -194,7 +194,7 @@ class BackwardCall {
     return at;
   }
 
-  void want(bool wanted, bool column, Parts SumParts::*what) {
+  void want(bool wanted, bool column, Parts SumParts::* what) {
     if (!wanted) return;
     const Parts at = keep(column);
     Parts &direct = f.sums[0].*what, &turned = f.sums[1].*what;
@@ -226,7 +226,8 @@ class BackwardCall {
       } else {
         s.mean = first, s.grad = grad_first;
       }
-      if (c.kind == Kind::MAX) s.at = static_cast<int64_t*>(statistic(n, ScalarType::Long)), ++output;
+      if (c.kind == Kind::MAX)
+        s.at = static_cast<int64_t*>(statistic(n, ScalarType::Long)), ++output;
       if (c.kind == Kind::EXPECT) {
         s.lse = static_cast<T*>(statistic(n, kScalarType<T>)), s.grad_lse = gradient(n);
         ++output;
@@ -238,9 +239,8 @@ class BackwardCall {
 
   void look(const Channel<T>& c, short index) {
     const auto along = [&](bool turned, bool column) {
-      View<T>& v = call.view(c, turned, [&](const View<T>& u) {
-        return (column ? u.col_stats : u.row_stats) < 0;
-      });
+      View<T>& v = call.view(
+          c, turned, [&](const View<T>& u) { return (column ? u.col_stats : u.row_stats) < 0; });
       (column ? v.col_stats : v.row_stats) = index;
       if (c.slot < 0) return;
       const Parts& at = shift_of_[c.column][static_cast<size_t>(c.slot)];
@@ -256,8 +256,8 @@ class BackwardCall {
 
 template <class T>
 Special special(BackwardCall<T>& b, const Kernels<T>& k) {
-  const Special found = k.special && !b.f.row_parts && !b.f.col_parts ? b.call.special()
-                                                                     : Special::NONE;
+  const Special found =
+      k.special && !b.f.row_parts && !b.f.col_parts ? b.call.special() : Special::NONE;
   b.f.plan = b.call.plan;  // views may have changed places
   return found;
 }
@@ -300,7 +300,8 @@ void panel(const Operands& o, const Backward& pass, const std::vector<Tensor>& m
   BackwardPlan<T>& f = b.f;
   apply(b.call, measured, f.plan);
   STD_TORCH_CHECK(h.scalar_type() == o.x.scalar_type() && h.dim() == 3 && h.stride(2) == 1 &&
-                      h.size(0) == o.batch() && h.stride(1) * bytes(element(h.scalar_type())) % 16 == 0,
+                      h.size(0) == o.batch() &&
+                      h.stride(1) * bytes(element(h.scalar_type())) % 16 == 0,
                   "h: not a panel");
   f.i0 = static_cast<int>(i), f.i1 = static_cast<int>(i + h.size(1));
   f.j0 = static_cast<int>(j), f.j1 = static_cast<int>(j + h.size(2));
@@ -335,7 +336,8 @@ std::vector<Tensor> totals(const Operands& o, const Backward& pass,
   return found;
 }
 
-// The gradient of x from the (..., D) sums over H times the other side, in x's dtype where `narrow`.
+// The gradient of x from the (..., D) sums over H times the other side, in x's dtype where
+// `narrow`.
 template <class T>
 Tensor finish(const Tensor& sums, const Tensor& x, const OptionalTensor& inverse,
               const OptionalTensor& gain, bool narrow) {
@@ -356,14 +358,14 @@ Tensor finish(const Tensor& sums, const Tensor& x, const OptionalTensor& inverse
 
 // ---- operators ----------------------------------------------------------------------------------
 
-#define CL_CALL                                                                                  \
-  Tensor x, OptionalTensor y, OptionalTensor scale, OptionalTensor row_scale,                    \
-      OptionalTensor col_scale, OptionalTensor row_bias, OptionalTensor col_bias,                \
+#define CL_CALL                                                                   \
+  Tensor x, OptionalTensor y, OptionalTensor scale, OptionalTensor row_scale,     \
+      OptionalTensor col_scale, OptionalTensor row_bias, OptionalTensor col_bias, \
       std::vector<Tensor> rows, std::vector<Tensor> cols, Tensor code, Tensor values, bool cosine
-#define CL_OPERANDS                                                                       \
-  {x,    y,    scale,  row_scale, col_scale, row_bias,       col_bias, rows, cols, code, \
-   values, cosine, x.scalar_type()}
-#define CL_PASS \
+#define CL_OPERANDS                                                   \
+  {x,    y,    scale, row_scale, col_scale, row_bias,       col_bias, \
+   rows, cols, code,  values,    cosine,    x.scalar_type()}
+#define CL_PASS                                                                        \
   std::vector<Tensor> outputs, std::vector<Tensor> grads, int64_t live, int64_t needs, \
       int64_t panel_rows, int64_t panel_cols
 #define CL_BACKWARD {outputs, grads, live, needs, panel_rows, panel_cols}

@@ -73,8 +73,7 @@ __device__ inline Cover cover(const Test& test, int i, int i_end, int j, int j_e
   switch (test.op) {
     case Compare::EQ: return apart ? Cover::NONE : Cover::SOME;
     case Compare::NE: return apart ? Cover::ALL : Cover::SOME;
-    case Compare::LT:
-      return i_end <= j ? Cover::ALL : i >= j_end - 1 ? Cover::NONE : Cover::SOME;
+    case Compare::LT: return i_end <= j ? Cover::ALL : i >= j_end - 1 ? Cover::NONE : Cover::SOME;
     default: return Cover::SOME;
   }
 }
@@ -91,7 +90,10 @@ template <class T, int FN>
 class Tile {
  public:
   __device__ Tile(const Plan<T>& plan, Vectors<T, FN>& vectors, int i_end, int j_end)
-      : plan_(plan), vectors_(vectors), scale_(plan.scale ? *plan.scale : T(1)), i_end_(i_end),
+      : plan_(plan),
+        vectors_(vectors),
+        scale_(plan.scale ? *plan.scale : T(1)),
+        i_end_(i_end),
         j_end_(j_end) {}
 
   const Lane lane;
@@ -168,8 +170,8 @@ class Tile {
     Cover all = whole() && pairs.term == pairs.terms_end ? Cover::ALL : Cover::SOME;
     for (int k = pairs.test; k < pairs.tests_end; ++k) {
       const Test& test = plan_.test[k];
-      const Cover one = view.turned ? cover(test, j_, j_last, i_, i_last)
-                                    : cover(test, i_, i_last, j_, j_last);
+      const Cover one =
+          view.turned ? cover(test, j_, j_last, i_, i_last) : cover(test, i_, i_last, j_, j_last);
       if (one == Cover::NONE) return one;
       if (one == Cover::SOME) all = one;
     }
@@ -292,13 +294,17 @@ __device__ __noinline__ T dpsi_of(int formula, T u) {
 }
 template <int FORMULA, class T>
 __device__ __forceinline__ T psi_of(const View<T>& view, T u) {
-  if constexpr (FORMULA == kAnySum) return psi_of(view.formula, u);
-  else return psi<static_cast<Psi>(FORMULA - kSum)>(u);
+  if constexpr (FORMULA == kAnySum)
+    return psi_of(view.formula, u);
+  else
+    return psi<static_cast<Psi>(FORMULA - kSum)>(u);
 }
 template <int FORMULA, class T>
 __device__ __forceinline__ T dpsi_of(const View<T>& view, T u) {
-  if constexpr (FORMULA == kAnySum) return dpsi_of(view.formula, u);
-  else return dpsi<static_cast<Psi>(FORMULA - kSum)>(u);
+  if constexpr (FORMULA == kAnySum)
+    return dpsi_of(view.formula, u);
+  else
+    return dpsi<static_cast<Psi>(FORMULA - kSum)>(u);
 }
 
 // The programs that losses ask for most have kernels of their own, in which formulas are constants

@@ -1,9 +1,10 @@
 // What kernels are told: plain data, small enough to be a kernel's parameter.
 //
 // A tile holds pairs of tile rows and tile columns. Of a symmetric problem only pairs above the
-// diagonal are visited, each seen twice: direct, as (row i, column j), and turned, as (j, i). A View
-// is one way to look at all pairs: a channel's formula, seen direct or turned, and what is reduced
-// of it along the tile's rows and columns. Where both ways give the same numbers, one view serves.
+// diagonal are visited, each seen twice: direct, as (row i, column j), and turned, as (j, i). A
+// View is one way to look at all pairs: a channel's formula, seen direct or turned, and what is
+// reduced of it along the tile's rows and columns. Where both ways give the same numbers, one view
+// serves.
 #pragma once
 
 #include <cstdint>
@@ -77,9 +78,9 @@ struct Plan {
   const void* y;
   int m, n, d;
   bool symmetric;
-  bool wide;        // rows can be read 16 bytes at a time
-  const T* scale;   // null: 1
-  const T* a;       // with cosines these hold the inverse norms too
+  bool wide;       // rows can be read 16 bytes at a time
+  const T* scale;  // null: 1
+  const T* a;      // with cosines these hold the inverse norms too
   const T* b;
   const T* beta;
   const T* gamma;
@@ -181,8 +182,8 @@ struct Finish {
   int d;
 };
 
-// Programs that have kernels of their own, with their formulas in ascending order: of MoCo, CLIP and
-// NT-Xent, SupCon, multi-similarity, hard negatives, SigLIP. See Program in pairs.cuh.
+// Programs that have kernels of their own, with their formulas in ascending order: of MoCo, CLIP
+// and NT-Xent, SupCon, multi-similarity, hard negatives, SigLIP. See Program in pairs.cuh.
 enum class Special {
   NONE,
   LOG,               // kLse

@@ -76,20 +76,19 @@ struct Call {
     for (const View<T>& v : views)
       if (v.turned || v.shift || v.relax == v.relax || plan.pairs[v.group].term_count())
         return Special::NONE;
-    std::stable_sort(views.begin(), views.end(), [](const View<T>& u, const View<T>& v) {
-      return u.formula < v.formula;
-    });
+    std::stable_sort(views.begin(), views.end(),
+                     [](const View<T>& u, const View<T>& v) { return u.formula < v.formula; });
     const auto are = [&](std::initializer_list<int> formulas) {
       return std::equal(views.begin(), views.end(), formulas.begin(), formulas.end(),
                         [](const View<T>& v, int f) { return v.formula == f; });
     };
-    const Special found = are({kLse})               ? Special::LOG
-                          : are({kLse, kId})        ? Special::LOG_AND_SUM
-                          : are({kLse, kOne, kId})  ? Special::LOG_AND_SUMS
-                          : are({kLse, kLse})       ? Special::TWO_LOGS
-                          : are({kLse, kLse, kId})  ? Special::TWO_LOGS_AND_SUM
-                          : are({kId, kSoftplus})   ? Special::SUM_AND_SOFTPLUS
-                                                    : Special::NONE;
+    const Special found = are({kLse})              ? Special::LOG
+                          : are({kLse, kId})       ? Special::LOG_AND_SUM
+                          : are({kLse, kOne, kId}) ? Special::LOG_AND_SUMS
+                          : are({kLse, kLse})      ? Special::TWO_LOGS
+                          : are({kLse, kLse, kId}) ? Special::TWO_LOGS_AND_SUM
+                          : are({kId, kSoftplus})  ? Special::SUM_AND_SOFTPLUS
+                                                   : Special::NONE;
     if (found != Special::NONE) std::copy(views.begin(), views.end(), plan.view);
     return found;
   }

@@ -35,8 +35,9 @@ __global__ void __launch_bounds__(kThreads) sides_kernel(const __grid_constant__
       const T factor = side.factor ? side.factor[i] : T(1);
       T length = static_cast<T>(norm);
       if (side.inverse) {
-        const T inverse = norm > 0 ? static_cast<T>(1 / (norm > 1e-12 ? norm : 1e-12))
-                                   : norm == 0 ? T(0) : static_cast<T>(norm);
+        const T inverse = norm > 0    ? static_cast<T>(1 / (norm > 1e-12 ? norm : 1e-12))
+                          : norm == 0 ? T(0)
+                                      : static_cast<T>(norm);
         length = norm == norm ? T(1) : length;
         if (lane == 0) side.inverse[i] = inverse, side.product[i] = factor * inverse;
       }

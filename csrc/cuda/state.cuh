@@ -1,5 +1,5 @@
-// What is kept per tile row and per tile column while a block walks over its tiles, and how the lanes
-// and warps that hold a row or a column bring their parts of it together.
+// What is kept per tile row and per tile column while a block walks over its tiles, and how the
+// lanes and warps that hold a row or a column bring their parts of it together.
 //
 // Rows are kept in shared memory until a row of tiles is done, columns in this block's own slice of
 // device memory. Every place belongs to one thread, so nothing is added up in an order that depends
@@ -42,8 +42,8 @@ __device__ __forceinline__ State<T> empty_state(int formula) {
 template <class T>
 __device__ __forceinline__ void take_larger(T& value, int& index, T other, int other_index) {
   const bool odd = value != value || other != other;
-  const bool take = other > value || (other == value && other_index >= 0 &&
-                                      (index < 0 || other_index < index));
+  const bool take =
+      other > value || (other == value && other_index >= 0 && (index < 0 || other_index < index));
   if (odd) {
     value = value + other, index = -1;
   } else if (take) {
@@ -111,7 +111,10 @@ class Keeper {
 
   // `rows` and `cols` are this block's slices.
   __device__ Keeper(T* shared, T* rows, int64_t row_stride, T* cols, int64_t col_stride)
-      : shared_(shared), rows_(rows), cols_(cols), row_stride_(row_stride),
+      : shared_(shared),
+        rows_(rows),
+        cols_(cols),
+        row_stride_(row_stride),
         col_stride_(col_stride) {}
 
   // The state of a tile row in shared memory, of a tile column and of a row in device memory.

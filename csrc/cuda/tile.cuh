@@ -20,8 +20,8 @@ constexpr int kTileRows = 32 * kWarpRows;
 // what a lane holds of a tile
 constexpr int kLaneRows = 4;
 
-constexpr int kChunk = 16;                   // bytes of one copy
-constexpr int kDepthBytes = 128;             // of a row in a stage
+constexpr int kChunk = 16;                     // bytes of one copy
+constexpr int kDepthBytes = 128;               // of a row in a stage
 constexpr int kStride = kDepthBytes + kChunk;  // apart enough that eight rows meet no bank twice
 
 template <int FN>

@@ -145,7 +145,7 @@ def test_losses(device, name):
 def test_declines_losses_that_it_cannot_compute(device, name):
     cls = contrastloss.losses.LOSSES[name]
     inputs = contrastloss.testing.Subject(cls, device=device).inputs(n=40, dtype=torch.float32)
-    with pytest.raises(RuntimeError, match="'cuda' cannot serve this call: it (does not|takes at)"):
+    with pytest.raises(RuntimeError, match="cannot serve this call: it "):
         cls(backend="cuda")(*inputs)
 
 

@@ -82,8 +82,8 @@ WEIGHTS = {
 }
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 OPERANDS = ((), ("scale",), ("row_bias", "col_bias"), ("row_scale", "col_scale"), VECTORS)
-#: other draws of cases in whose own one a pair's gradient is beyond fp16, but not that of x: backends
-#: that multiply in fp16 need both to be within
+#: other draws of cases in whose own one a pair's gradient is beyond fp16, but not that of x:
+#: backends that multiply in fp16 need both to be within
 DRAWS = {("shifted focal", ROW, VECTORS, torch.float16): 1}
 
 

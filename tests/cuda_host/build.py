@@ -38,9 +38,7 @@ def build(sanitizer: str = "plain") -> Path:
         ninja = Writer(stream)
         for name, flags in (("kernels", extra), ("host", own)):
             command = [*CXX, *FLAGS, *flags, *includes, "-MMD", "-MF", "$out.d", "-c", "-o", "$out"]
-            ninja.rule(
-                name, " ".join([*command, "-x", "c++", "$in"]), depfile="$out.d", deps="gcc"
-            )
+            ninja.rule(name, " ".join([*command, "-x", "c++", "$in"]), depfile="$out.d", deps="gcc")
         link = [*CXX, "-shared", "-o", "$out", "$in", *extra]
         ninja.rule("link", " ".join([*link, f"-L{torch_folder / 'lib'}", "-ltorch_cpu"]))
         objects = []

@@ -1,9 +1,10 @@
-// CUDA on the host, for tests: what the kernels of csrc/cuda use of the language and of the runtime.
+// CUDA on the host, for tests: what the kernels of csrc/cuda use of the language and of the
+// runtime.
 //
 // The threads of a block are fibers on one operating system thread, which change at barriers and
 // where lanes of a warp talk to each other; blocks run one after the other. To ThreadSanitizer each
-// fiber is a thread of its own that only barriers, shuffles and atomics order, so it finds a missing
-// barrier, and blocks that meet at one place, whatever the order they ran in.
+// fiber is a thread of its own that only barriers, shuffles and atomics order, so it finds a
+// missing barrier, and blocks that meet at one place, whatever the order they ran in.
 #pragma once
 
 #include <cmath>
@@ -17,7 +18,7 @@
 #define __host__
 #define __shared__
 #define __forceinline__ inline __attribute__((__always_inline__))
-#define __noinline__ // gcc spells an attribute of its own this way; inlining changes nothing here
+#define __noinline__  // gcc spells an attribute of its own this way; inlining changes nothing here
 #define __grid_constant__
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))

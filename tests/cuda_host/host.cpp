@@ -207,8 +207,7 @@ cudaError_t run(const cudaLaunchConfig_t& config, const std::function<void()>& f
   for (size_t k = threads; k < fibers.size(); ++k) munmap(fibers[k].memory, kStack);
   const size_t there = fibers.size();
   fibers.resize(threads);
-  for (size_t k = there; k < threads; ++k)
-    fibers[k].memory = map(nullptr, kStack);
+  for (size_t k = there; k < threads; ++k) fibers[k].memory = map(nullptr, kStack);
 #if defined(CUDA_HOST_TSAN)
   scheduler.sanitizer = __tsan_get_current_fiber();
 #endif

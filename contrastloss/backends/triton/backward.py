@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...channel import COL, ROW, Axis
 from ..call import Gradients, PairCall, mask, tangential
-from ..panels import SLAB, Panels, dot_gradients, gain
+from ..panels import Panels, dot_gradients, gain
 from . import words
 from .config import Config, choose, grid, precision
 from .forward import add_slice
@@ -22,6 +22,7 @@ from .program import Operands, strides
 from .tile import item, operands, products, scores
 
 __all__ = ["pair_stats_backward"]
+
 
 @triton.jit
 def own(vector, HAS: tl.constexpr, place, valid, AXIS: tl.constexpr):
@@ -220,11 +221,11 @@ class Pass:
             vectors = (mean, lse, at, grad, grad_lse)
             self.stats.append(tuple(o.x if v is None else v.contiguous() for v in vectors))
         self.sums = self._sums()
-        batch, m, _ = o.x.shape
-        self.m, self.n = m, o.y.shape[1]
-        self.p, self.q = grid(min(m, SLAB), self.n, config, o.x.device)
-        self.by_row = tuple(self._slices(s, 0, (batch, self.q, m)) for s in self.sums)
-        self.by_col = tuple(self._slices(s, 1, (batch, self.p, self.n)) for s in self.sums)
+        self.panels = Panels(o.x, o.y, o.symmetric, config.block_n)
+        self.m, self.n = self.panels.m, self.panels.n
+        self.p, self.q = grid(self.panels.rows, self.n, config, o.x.device)
+        self.by_row = tuple(self._slices(s, 0, (len(o.x), self.q, self.m)) for s in self.sums)
+        self.by_col = tuple(self._slices(s, 1, (len(o.x), self.p, self.n)) for s in self.sums)
 
     def _slices(self, what: words.SumWords, axis: int, shape: tuple[int, ...]) -> Tensor:
         """Zeros; of a problem that is not symmetric only along the axis of the sum."""
@@ -260,8 +261,7 @@ class Pass:
                 grad = tangential(x[:, part].float(), grad, norms[:, part, None])
             return grad.to(dtype)
 
-        panels = Panels(o.x, o.y, o.symmetric, self.config.block_n)
-        return panels.gradients(self.needs, write, finish)
+        return self.panels.gradients(self.needs, write, finish)
 
     def _launch(self, h: Tensor, gain: Tensor, i: slice, j: slice) -> None:
         o, config = self.o, self.config

@@ -12,8 +12,8 @@ inline void load_matrices(uint32_t (&to)[4], const void* row) {
   const unsigned lane = threadIdx.x % 32;
   const cuda_host::Values<const void*> rows(row);
   for (unsigned matrix = 0; matrix < 4; ++matrix)
-    std::memcpy(&to[matrix],
-                static_cast<const char*>(rows[8 * matrix + lane / 4]) + 4 * (lane % 4), 4);
+    std::memcpy(&to[matrix], static_cast<const char*>(rows[8 * matrix + lane / 4]) + 4 * (lane % 4),
+                4);
 }
 
 // A (16, 16): lane 4 g + t holds, of rows g and g + 8, columns 2 t and 2 t + 8 with the next ones.

@@ -1,4 +1,4 @@
-"""The Triton backend where only a GPU can show it: captured steps, streams, large tensors."""
+"""The backends for GPUs where only a GPU can show it: captured steps, streams, large tensors."""
 
 import copy
 
@@ -7,15 +7,19 @@ import torch
 
 import contrastloss
 from contrastloss import ops
+from contrastloss.backends.choose import BACKENDS
 from contrastloss.channel import COL, LSE, ROW
 
 N, D = 3000, 192
 
 
-@pytest.fixture(autouse=True)
-def gpu(device):
+@pytest.fixture(params=["cuda", "triton"])
+def backend(request, device):
     if device.type != "cuda":
         pytest.skip("needs a GPU, and --device cuda")
+    if reason := BACKENDS[request.param].missing():
+        pytest.skip(f"{request.param}: {reason}")
+    return request.param
 
 
 def embeddings(device):
@@ -30,18 +34,18 @@ def step(loss, x, y):
 
 @pytest.mark.gpu_smoke
 @pytest.mark.parametrize("cls", [contrastloss.CLIPLoss, contrastloss.NTXentLoss])
-def test_repeats_its_bits(device, cls):
+def test_repeats_its_bits(device, backend, cls):
     x, y = embeddings(device)
-    loss = cls(backend="triton")
+    loss = cls(backend=backend)
     first = step(loss, x, y)
     for _ in range(10):
         assert all(map(torch.equal, step(loss, x, y), first))
 
 
 @pytest.mark.gpu_smoke
-def test_two_streams(device):
+def test_two_streams(device, backend):
     """Calls that overlap share no scratch."""
-    loss = contrastloss.CLIPLoss(backend="triton")
+    loss = contrastloss.CLIPLoss(backend=backend)
     x, y = embeddings(device)
     want = step(loss, x, y)
     streams = [torch.cuda.Stream() for _ in range(2)]
@@ -58,11 +62,11 @@ def test_two_streams(device):
 
 
 @pytest.mark.gpu_smoke
-def test_a_captured_training_step(device):
+def test_a_captured_training_step(device, backend):
     """Replayed on new batches it goes where the eager steps go."""
     eager = torch.nn.Linear(48, D, device=device, dtype=torch.bfloat16)
     captured = copy.deepcopy(eager)
-    loss = contrastloss.CLIPLoss(backend="triton")
+    loss = contrastloss.CLIPLoss(backend=backend)
     batches = torch.randn(6, 2, N, 48, device=device, dtype=torch.bfloat16)
     given = batches[0].clone()
 
@@ -96,7 +100,7 @@ def test_a_captured_training_step(device):
     assert torch.equal(captured.weight, eager.weight)
 
 
-def test_memory_of_a_million_rows(device):
+def test_memory_of_a_million_rows(device, backend):
     if torch.cuda.mem_get_info()[0] < 16 << 30:
         pytest.skip("needs 16 GiB of free GPU memory")
     x, y = (
@@ -106,14 +110,14 @@ def test_memory_of_a_million_rows(device):
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     channels = (LSE(), LSE(axis=COL))
-    by_row, by_col = ops.pair_stats(x, y, channels, cosine=True, backend="triton")
+    by_row, by_col = ops.pair_stats(x, y, channels, cosine=True, backend=backend)
     grads = torch.autograd.grad(by_row.sum() + by_col.sum(), (x, y))
     extra = torch.cuda.max_memory_allocated() - before - sum(grad.nbytes for grad in grads)
     assert extra <= 1.5 * (x.nbytes + y.nbytes)
 
 
 @pytest.mark.parametrize("axis", [ROW, COL])
-def test_more_elements_than_int32_counts(device, axis):
+def test_more_elements_than_int32_counts(device, backend, axis):
     """The last rows of a tensor of 2^31 elements, and their gradient, are those of a small one."""
     if torch.cuda.mem_get_info()[0] < 32 << 30:
         pytest.skip("needs 32 GiB of free GPU memory")
@@ -124,7 +128,7 @@ def test_more_elements_than_int32_counts(device, axis):
     def run(leaf):
         leaf.requires_grad_()
         x, y = (leaf, few) if axis == ROW else (few, leaf)
-        (value,) = ops.pair_stats(x, y, (LSE(axis=axis),), scale=0.05, backend="triton")
+        (value,) = ops.pair_stats(x, y, (LSE(axis=axis),), scale=0.05, backend=backend)
         (grad,) = torch.autograd.grad(value[last].sum(), leaf)
         return value[last], grad[last]
 
