@@ -42,6 +42,7 @@ CXXFLAGS = shlex.split(os.environ.get("CXXFLAGS", ""))
 FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fopenmp-simd"]
 FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-Wall", "-Wextra"]
 NVCC_FLAGS = ["-std=c++17", "-O3", "-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-Wextra"]
+NVCC_FLAGS += ["-Xfatbin=-compress-all"]  # to a fifth
 #: the oldest torch that the operator libraries run with; one build serves every later one
 TORCH_TARGET = "0x020a000000000000"
 

@@ -63,6 +63,16 @@ def test_programs(device, name, dtype, symmetric):
 
 
 @SYMMETRIC
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", ["log and sum", "any"])
+def test_races(device, name, dtype, symmetric):
+    """What a sanitizer that takes its time is to see: several blocks, tiles and stages."""
+    size = {"m": 130, "n": 140, "d": 70, "vectors": VECTORS}
+    cases = [("", PROGRAMS[name], size)]
+    disagreements("cuda", cases, device=device, dtype=dtype, symmetric=symmetric)
+
+
+@SYMMETRIC
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("scale", [1.0, 30.0, 100.0, -100.0])
 def test_shifts(device, dtype, scale, symmetric):
