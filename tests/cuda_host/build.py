@@ -49,7 +49,9 @@ def build(sanitizer: str = "plain") -> Path:
             ninja.build(objects[-1], "host" if source.stem == "host" else "kernels", str(source))
         ninja.build(library.name, "link", objects)
     ninja_command = [sys.executable, "-m", "ninja", "-C", str(folder), "--quiet"]
-    done = subprocess.run(ninja_command, capture_output=True, text=True)
+    # a sanitizer that is preloaded here is none of the compiler's
+    clean = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    done = subprocess.run(ninja_command, capture_output=True, text=True, env=clean)
     if done.returncode:
         raise RuntimeError(f"the CUDA backend does not compile for the host:\n{done.stdout}")
     return library

@@ -145,6 +145,9 @@ void run_block(size_t shared) {
   live = static_cast<unsigned>(fibers.size()), idle = 0, current = 0;
   everyone.arrived = 0;
   warps.assign((fibers.size() + 31) / 32, Warp());
+#if defined(__SANITIZE_ADDRESS__)  // who ran there last has not returned from all it had called
+  for (Fiber& fiber : fibers) ASAN_UNPOISON_MEMORY_REGION(fiber.memory, kStack);
+#endif
   for (Fiber& fiber : fibers) {
     // as if `start` had been called with six registers saved, on a stack that is aligned for calls
     void** top = reinterpret_cast<void**>(fiber.memory + kStack) - 1;
