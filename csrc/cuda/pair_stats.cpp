@@ -1,38 +1,12 @@
-// The operators contrastloss::cuda_*: pair_stats on CUDA tensors. Host code: nothing here waits for
-// the device, and all memory is PyTorch's.
-#include <cuda/device.h>
-
-#include "kernels.h"
-#include "launch.h"
-#include "read.h"
+// The operators contrastloss::cuda_forward and those of a backward pass: pair_stats on CUDA
+// tensors.
+#include "call.h"
 
 namespace contrastloss::cuda {
 namespace {
 
-const Kernels<float>& kernels(ScalarType type, float) {
-  if (type == ScalarType::BFloat16) return bf16_kernels;
-  if (type == ScalarType::Half) return f16_kernels;
-  STD_TORCH_CHECK(type == ScalarType::Float, "x: unsupported dtype");
-  return f32_kernels;
-}
-const Kernels<double>& kernels(ScalarType type, double) {
-  STD_TORCH_CHECK(type == ScalarType::Double, "x: unsupported dtype");
-  return f64_kernels;
-}
-
-// The scales' partial maxima are read by every block: few of them.
-constexpr int kBoundParts = 64;
 // Rows and columns together up to which the last block of a forward pass merges the slices.
 constexpr int64_t kSmall = 4096;
-
-template <class T>
-T* pointer(const Tensor& t) {
-  return static_cast<T*>(t.data_ptr());
-}
-template <class T>
-T* pointer(const OptionalTensor& t) {
-  return t ? pointer<T>(*t) : nullptr;
-}
 
 // As many blocks as run at once, twice over, spread so that neither rows nor columns have many
 // slices.
@@ -47,47 +21,6 @@ Grid grid(const Kernels<T>& k, Special special, int64_t rows, int64_t cols, int6
   const int64_t down = std::min(col_tiles, (wanted + across - 1) / across);
   across = std::min(row_tiles, (wanted + down - 1) / down);
   return {static_cast<int>(across), static_cast<int>(down), static_cast<int>(batch)};
-}
-
-// What precedes the tiles: the bounds, (4, parts), and with cosines of either side the inverse
-// norms and their products with the side's own factors, (2, count) each.
-template <class T>
-std::vector<Tensor> measure(const Call<T>& call, const Kernels<T>& k, int* finished,
-                            cudaStream_t stream) {
-  const Operands& o = call.o;
-  const Plan<T>& plan = call.plan;
-  const bool alike = call.symmetric && plan.a == plan.b && plan.beta == plan.gamma;
-  const int64_t m = call.batch() * o.m(), n = call.batch() * o.n();
-  const int64_t parts = std::min<int64_t>(blocks(std::max(m, n), 8), kBoundParts);
-  std::vector<Tensor> found{empty(o.x, {4, parts}, kScalarType<T>)};
-  Sides<T> f{};
-  f.side[0] = {plan.x, m, plan.a, plan.beta, nullptr, nullptr};
-  f.side[1] = {plan.y, n, plan.b, plan.gamma, nullptr, nullptr};
-  f.sides = alike ? 1 : 2, f.d = plan.d, f.finished = finished;
-  f.bounds = pointer<T>(found[0]);
-  for (int s = 0; o.cosine && s < 2; ++s) {
-    if (s < f.sides) {
-      found.push_back(empty(o.x, {2, f.side[s].count}, kScalarType<T>));
-      f.side[s].inverse = pointer<T>(found.back());
-      f.side[s].product = f.side[s].inverse + f.side[s].count;
-    } else {
-      found.push_back(found.back());
-    }
-  }
-  k.sides(f, static_cast<unsigned>(parts), stream);
-  return found;
-}
-
-template <class T>
-void apply(const Call<T>& call, const std::vector<Tensor>& measured, Plan<T>& plan) {
-  plan.bounds = pointer<T>(measured.at(0));
-  plan.bound_parts = static_cast<int>(measured[0].size(1));
-  if (!call.o.cosine) return;
-  const int64_t m = call.batch() * call.o.m(), n = call.batch() * call.o.n();
-  require(measured.at(1), "measured rows", kScalarType<T>, 2 * m);
-  require(measured.at(2), "measured columns", kScalarType<T>, 2 * n);
-  plan.a = pointer<T>(measured[1]) + m;
-  plan.b = pointer<T>(measured[2]) + n;
 }
 
 // ---- forward ------------------------------------------------------------------------------------
@@ -358,23 +291,10 @@ Tensor finish(const Tensor& sums, const Tensor& x, const OptionalTensor& inverse
 
 // ---- operators ----------------------------------------------------------------------------------
 
-#define CL_CALL                                                                   \
-  Tensor x, OptionalTensor y, OptionalTensor scale, OptionalTensor row_scale,     \
-      OptionalTensor col_scale, OptionalTensor row_bias, OptionalTensor col_bias, \
-      std::vector<Tensor> rows, std::vector<Tensor> cols, Tensor code, Tensor values, bool cosine
-#define CL_OPERANDS                                                   \
-  {x,    y,    scale, row_scale, col_scale, row_bias,       col_bias, \
-   rows, cols, code,  values,    cosine,    x.scalar_type()}
 #define CL_PASS                                                                        \
   std::vector<Tensor> outputs, std::vector<Tensor> grads, int64_t live, int64_t needs, \
       int64_t panel_rows, int64_t panel_cols
 #define CL_BACKWARD {outputs, grads, live, needs, panel_rows, panel_cols}
-
-// f of the statistics' type
-template <class F>
-auto by_type(const Tensor& x, const F& f) {
-  return x.scalar_type() == ScalarType::Double ? f(double()) : f(float());
-}
 
 std::vector<Tensor> cuda_forward(CL_CALL) {
   const Operands o CL_OPERANDS;
