@@ -245,7 +245,7 @@ def write_ninja(file: Path) -> None:
             ninja.rule(f"link{target.module}", link, description="link $out")
             objects = []
             for source in target.sources:
-                objects.append((BUILD / target.module / source).with_suffix(".o").as_posix())
+                objects.append((BUILD / target.module / f"{source}.o").as_posix())
                 ninja.build(objects[-1], f"compile{target.module}", source)
             ninja.build(output(target).as_posix(), f"link{target.module}", objects)
 

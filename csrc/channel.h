@@ -28,6 +28,10 @@ struct StdMath {
   static CL_HD T expm1(T u) {
     return ::std::expm1(u);
   }
+  template <class T>
+  static CL_HD T atan(T u) {
+    return ::std::atan(u);
+  }
   // log(1 + t) for t in [0, 1]
   template <class T>
   static CL_HD T log1p(T t) {

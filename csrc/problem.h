@@ -15,6 +15,8 @@ enum class Kind : int { LSE, SUM, EXPECT, MAX };
 enum class Compare : int { EQ, NE, LT, WITHIN };
 enum class TermKind : int { ROW, COL, DISTANCE, DIFFERING, FORM, LOG_FORM, AT_MOST };
 enum class Element : int { F64, F32, BF16, F16 };
+// In the order of DISTRIBUTIONS in contrastloss/backends/network.py.
+enum class Swap : int { CAUCHY, LOGISTIC, LOGISTIC_PHI, GAUSSIAN, RECIPROCAL, OPTIMAL };
 
 // A contiguous rows x cols matrix whose values are rounded to `rounded` before they are used.
 struct Matrix {

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -13,14 +14,26 @@ from torch import Tensor
 from ..channel import COL, ROW, Program
 from .call import Gradients, PairCall, mask
 from .encode import SCHEMA, arguments, encode
+from .network import DISTRIBUTIONS, SortCall, layers
 from .panels import Panels, dot_gradients, gain
 
-__all__ = ["DECLINES", "missing", "pair_stats_backward", "pair_stats_forward", "slow", "why_not"]
+__all__ = [
+    "DECLINES",
+    "missing",
+    "pair_stats_backward",
+    "pair_stats_forward",
+    "slow",
+    "sort_network_backward",
+    "sort_network_forward",
+    "why_not",
+]
 
 #: features that this backend does not serve
 DECLINES: frozenset[str] = frozenset()
 #: what fits in a kernel's parameters: kMax... of csrc/cuda/plan.h
 CHANNELS, TESTS, TERMS = 12, 24, 12
+#: of a sorting network: what fits in a block's shared memory
+WIRES = 1024
 
 #: the library, and the device that it serves: tests put their emulation on the CPU here
 LIBRARY = Path(__file__).parent.parent / "_cuda.so"
@@ -43,6 +56,15 @@ torch.library.define(
     "contrastloss::cuda_finish",
     "(Tensor sums, Tensor x, Tensor? inverse, Tensor? gain, bool narrow) -> Tensor",
 )
+_SORT = (
+    "Tensor x, Tensor t, Tensor steepness, Tensor ends, Tensor starts, float art_lambda, "
+    "int distribution"
+)
+torch.library.define("contrastloss::cuda_sort", f"({_SORT}) -> Tensor[]")
+torch.library.define(
+    "contrastloss::cuda_sort_backward",
+    f"({_SORT}, Tensor grad_sorted, Tensor grad_mass, int needs) -> Tensor[]",
+)
 
 
 @lru_cache(maxsize=1)
@@ -61,11 +83,14 @@ def _capability(device: torch.device) -> tuple[int, int]:
     return torch.cuda.get_device_capability(device)
 
 
-def why_not(call: PairCall) -> str | None:
+def why_not(call: PairCall | SortCall) -> str | None:
     if call.x.device.type != DEVICE:
         return f"the tensors are on {call.x.device}"
     if DEVICE == "cuda" and (torch.version.hip or _capability(call.x.device) < (8, 0)):
         return "it serves NVIDIA GPUs of compute capability 8.0 and later"
+    if isinstance(call, SortCall):
+        n = call.x.shape[1]
+        return None if n <= WIRES else f"it sorts at most {WIRES} numbers, not {n}"
     if (call.x.dtype == torch.float64) != (call.compute_dtype == torch.float64):
         return f"it does not multiply {call.x.dtype} as {call.compute_dtype}"
     if declined := call.features & DECLINES:
@@ -89,7 +114,7 @@ def _too_long(program: Program, symmetric: bool) -> str | None:
     return None
 
 
-def slow(call: PairCall) -> bool:
+def slow(call: PairCall | SortCall) -> bool:
     """By name only, until it has been run, checked and timed on a GPU."""
     return True
 
@@ -156,3 +181,37 @@ def pair_stats_backward(
     result.row_shifts = tuple(next(totals) for _ in call.program.shifts(ROW))
     result.col_shifts = tuple(next(totals) for _ in call.program.shifts(COL))
     return result.each(call.lower)
+
+
+@lru_cache(maxsize=64)
+def _comparators(network: str, n: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(a, b) of all comparators, and where each layer's begin."""
+    found = layers(network, n)
+    starts = [0, *accumulate(map(len, found))]
+    ends = torch.tensor([pair for layer in found for pair in layer], dtype=torch.int32)
+    start = torch.tensor(starts, dtype=torch.int32)
+    return ends.reshape(-1, 2).to(device), start.to(device)
+
+
+def _sort_arguments(call: SortCall) -> tuple:
+    tensors = (v.contiguous() for v in (call.x, call.t, call.steepness))
+    network = _comparators(call.network, call.x.shape[1], call.x.device)
+    return (*tensors, *network, call.art_lambda, DISTRIBUTIONS.index(call.distribution))
+
+
+def sort_network_forward(call: SortCall) -> tuple[Tensor, Tensor]:
+    """Sorted rows (R, n) and masses P t (R, T, n)."""
+    values, mass = torch.ops.contrastloss.cuda_sort(*_sort_arguments(call))
+    return values, mass
+
+
+def sort_network_backward(
+    call: SortCall, grad_sorted: Tensor, grad_mass: Tensor, needs: Sequence[bool]
+) -> tuple[Tensor | None, ...]:
+    """Gradients of x, t and steepness; None where ``needs`` has no flag."""
+    found = iter(
+        torch.ops.contrastloss.cuda_sort_backward(
+            *_sort_arguments(call), grad_sorted.contiguous(), grad_mass.contiguous(), mask(needs)
+        )
+    )
+    return tuple(next(found) if need else None for need in needs)

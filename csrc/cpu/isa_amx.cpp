@@ -20,6 +20,7 @@
 #endif
 
 #include "../channel.h"
+#include "../relaxed.h"
 
 namespace contrastloss::cpu {
 namespace {

@@ -9,6 +9,7 @@
 #endif
 
 #include "../channel.h"
+#include "../relaxed.h"
 
 namespace contrastloss::cpu {
 namespace {

@@ -11,6 +11,7 @@
 #endif
 
 #include "../channel.h"
+#include "../relaxed.h"
 
 namespace contrastloss::cpu {
 namespace {

@@ -2,6 +2,7 @@
 #include "isa_begin.h"
 
 #include "../channel.h"
+#include "../relaxed.h"
 
 namespace contrastloss::cpu {
 namespace {

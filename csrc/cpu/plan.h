@@ -37,9 +37,6 @@ struct Places {
   const T* grad = nullptr;  // the backward pass's input
 };
 
-// In the order of DISTRIBUTIONS in contrastloss/backends/network.py.
-enum class Swap : int { CAUCHY, LOGISTIC, LOGISTIC_PHI, GAUSSIAN, RECIPROCAL, OPTIMAL };
-
 // Rows through a relaxed sorting network.
 template <class T>
 struct SortProblem {

@@ -68,11 +68,6 @@ struct VecMath {
     e = vanishes(x) ? T(-1) : e;
     return overflows(x) ? T(__builtin_inff()) : e;
   }
-  template <class T>
-  static CL_INLINE T sigmoid(T x) {
-    const T e = exp(x < T(0) ? x : -x);  // never overflows
-    return (x < T(0) ? e : T(1)) / (T(1) + e);
-  }
   // Beyond tan(pi / 8) by a quarter turn, beyond tan(3 pi / 8) by another; within, a polynomial fit
   // to (atan(t) / t - 1) / t^2 at Chebyshev points, relative error below 3e-9.
   static CL_INLINE float atan(float x) {

@@ -1,10 +1,7 @@
 // Relaxed sorting networks. Included once per instruction set.
 //
-// A comparator (a, b) with delta = x_b - x_a and w = F(beta delta) applies the symmetric matrix W
-//
-//   x_a' = x_b - w delta,   x_b' = x_a + w delta
-//
-// to what its two wires carry. All together are P: sorted = x P, and P t = W_1 (W_2 ... (W_C t)).
+// The comparators' matrices W are those of relaxed.h. All together are P: sorted = x P, and
+// P t = W_1 (W_2 ... (W_C t)).
 // A block of rows is handled at once, a row per lane: wire i of all of them is one vector.
 //
 // Backward, from gradients r of the sorted row and g of P t:
@@ -16,48 +13,6 @@
 template <class T, int W>
 struct Lanes {
   T at[W];
-};
-
-// w = F(beta delta), and its derivatives by delta and by beta.
-template <class T, Swap S>
-struct Relaxed {
-  T beta, art_lambda;
-
-  CL_INLINE T weight(T delta) const {
-    const T v = beta * delta;
-    if (S == Swap::CAUCHY) return VecMath::atan(v) * T(0.31830988618379067) + T(0.5);
-    if (S == Swap::LOGISTIC) return VecMath::sigmoid(v);
-    if (S == Swap::LOGISTIC_PHI) return VecMath::sigmoid(v * damping(delta));
-    if (S == Swap::GAUSSIAN) return T(0.5) * std::erfc(v * T(-0.70710678118654752));
-    if (S == Swap::RECIPROCAL) return T(0.5) * (v / (T(2) + std::fabs(v)) + T(1));
-    const T far = std::fabs(v) < T(0.25) ? T(0.25) : std::fabs(v), rest = T(1) / (T(16) * far);
-    return std::fabs(v) <= T(0.25) ? v + T(0.5) : v > T(0) ? T(1) - rest : rest;
-  }
-
-  // F'(v), of LOGISTIC_PHI that by its damped argument
-  CL_INLINE T density(T delta, T w) const {
-    const T v = beta * delta;
-    if (S == Swap::CAUCHY) return T(0.31830988618379067) / (T(1) + v * v);
-    if (S == Swap::LOGISTIC || S == Swap::LOGISTIC_PHI) return w * (T(1) - w);
-    if (S == Swap::GAUSSIAN) return T(0.39894228040143268) * VecMath::exp(v * v * T(-0.5));
-    const T far = T(2) + std::fabs(v);
-    if (S == Swap::RECIPROCAL) return T(1) / (far * far);
-    return std::fabs(v) <= T(0.25) ? T(1) : T(1) / (T(16) * v * v);
-  }
-
-  CL_INLINE void slopes(T delta, T w, T& by_delta, T& by_beta) const {
-    const T f = density(delta, w);
-    by_delta = f * beta;
-    by_beta = f * delta;
-    if (S != Swap::LOGISTIC_PHI) return;
-    const T damped = damping(delta), size = std::fabs(delta);
-    by_delta *= damped * (T(1) - art_lambda * size / (size + kEps));
-    by_beta *= damped;
-  }
-
- private:
-  static constexpr T kEps = T(1e-10);
-  T damping(T delta) const { return std::pow(std::fabs(delta) + kEps, -art_lambda); }
 };
 
 template <class T, int W, Swap S>
@@ -114,7 +69,7 @@ struct SortBlock {
 #pragma omp simd
       for (int l = 0; l < W; ++l) {
         const T d = high.at[l] - low.at[l];
-        const T f = Relaxed<T, S>{beta.at[l], p.art_lambda}.weight(d);
+        const T f = Relaxed<T, S, VecMath>{beta.at[l], p.art_lambda}.weight(d);
         weight.at[l] = f;
         const T moved = f * d, up = low.at[l] + moved;
         low.at[l] = high.at[l] - moved;
@@ -179,8 +134,8 @@ struct SortBlock {
       for (int l = 0; l < W; ++l) {
         const T total = dw[c].at[l] + difference.at[l] * delta[c].at[l];
         T by_delta, by_beta;
-        Relaxed<T, S>{beta.at[l], p.art_lambda}.slopes(delta[c].at[l], w[c].at[l], by_delta,
-                                                       by_beta);
+        Relaxed<T, S, VecMath>{beta.at[l], p.art_lambda}.slopes(delta[c].at[l], w[c].at[l],
+                                                                by_delta, by_beta);
         low.at[l] -= by_delta * total;
         high.at[l] += by_delta * total;
         dbeta.at[l] += by_beta * total;

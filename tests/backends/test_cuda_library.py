@@ -20,7 +20,7 @@ from contrastloss import _C
 
 #: bytes of a thread that may lie in memory instead of registers, spilled ones among them: of the
 #: programs of losses what is passed to functions, of the generic one a little more, of fp64 more
-STACK = {"program": 32, "generic": 96, "fp64": 512}
+STACK = {"program": 64, "generic": 96, "fp64": 512}
 MEGABYTES = 60
 OPERATORS = ("forward", "measure", "sums", "panel", "totals", "finish")
 

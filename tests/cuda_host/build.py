@@ -45,7 +45,7 @@ def build(sanitizer: str = "plain") -> Path:
         for source in [*sorted((ROOT / "csrc" / "cuda").glob("*.c*")), HERE / "host.cpp"]:
             if source.suffix == ".cuh":
                 continue
-            objects.append(f"{source.stem}.o")
+            objects.append(f"{source.name}.o")
             ninja.build(objects[-1], "host" if source.stem == "host" else "kernels", str(source))
         ninja.build(library.name, "link", objects)
     ninja_command = [sys.executable, "-m", "ninja", "-C", str(folder), "--quiet"]
@@ -53,7 +53,9 @@ def build(sanitizer: str = "plain") -> Path:
     clean = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     done = subprocess.run(ninja_command, capture_output=True, text=True, env=clean)
     if done.returncode:
-        raise RuntimeError(f"the CUDA backend does not compile for the host:\n{done.stdout}")
+        raise RuntimeError(
+            f"the CUDA backend does not compile for the host:\n{done.stdout}{done.stderr}"
+        )
     return library
 
 
