@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..channel import COL, ROW
 from .call import Gradients, PairCall, mask
-from .encode import SCHEMA, arguments
+from .encode import SCHEMA, SELECTION, arguments, selection_arguments
 from .network import DISTRIBUTIONS, SortCall, layers
 from .selection import Selection
 
@@ -44,11 +44,7 @@ torch.library.define(
     "contrastloss::cpu_backward",
     f"({_CALL}, Tensor[] outputs, Tensor[] grads, int live, int needs) -> Tensor[]",
 )
-torch.library.define(
-    "contrastloss::cpu_topk",
-    f"({_CALL}, int k, Tensor? lower, Tensor? upper, Tensor[] ignore, Tensor? row_keys, "
-    "Tensor? col_keys, float beta) -> Tensor[]",
-)
+torch.library.define("contrastloss::cpu_topk", f"({_CALL}, {SELECTION}) -> Tensor[]")
 _SORT = (
     "Tensor x, Tensor t, Tensor steepness, Tensor ends, float art_lambda, int distribution, int isa"
 )
@@ -129,22 +125,8 @@ def pair_stats_backward(
 
 def pair_topk(call: PairCall, selection: Selection) -> tuple[Tensor, Tensor]:
     """Scores, or the keys of a sample, and columns of the k best of every row, (B, M, k)."""
-
-    def words(keys: Tensor | None) -> Tensor | None:
-        return None if keys is None else keys.to(torch.int32).contiguous()
-
-    def bound(value: Tensor | None) -> Tensor | None:
-        return None if value is None else value.contiguous()
-
     values, index = torch.ops.contrastloss.cpu_topk(
-        *_arguments(call),
-        selection.k,
-        bound(selection.lower),
-        bound(selection.upper),
-        list(selection.ignore or ()),
-        words(selection.row_keys),
-        words(selection.col_keys),
-        selection.sample or 0.0,
+        *_arguments(call), *selection_arguments(selection)
     )
     return values, index
 

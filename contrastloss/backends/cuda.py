@@ -13,15 +13,17 @@ from torch import Tensor
 
 from ..channel import COL, ROW, Program
 from .call import Gradients, PairCall, mask
-from .encode import SCHEMA, arguments, encode
+from .encode import SCHEMA, SELECTION, arguments, encode, selection_arguments
 from .network import DISTRIBUTIONS, SortCall, layers
 from .panels import Panels, dot_gradients, gain
+from .selection import Selection
 
 __all__ = [
     "DECLINES",
     "missing",
     "pair_stats_backward",
     "pair_stats_forward",
+    "pair_topk",
     "slow",
     "sort_network_backward",
     "sort_network_forward",
@@ -34,6 +36,8 @@ DECLINES: frozenset[str] = frozenset()
 CHANNELS, TESTS, TERMS = 12, 24, 12
 #: of a sorting network: what fits in a block's shared memory
 WIRES = 1024
+#: of a top-k's candidates, at a time
+LIST_BYTES = 128 << 20
 
 #: the library, and the device that it serves: tests put their emulation on the CPU here
 LIBRARY = Path(__file__).parent.parent / "_cuda.so"
@@ -55,6 +59,9 @@ torch.library.define("contrastloss::cuda_totals", f"({_PASS}, Tensor[] sums) -> 
 torch.library.define(
     "contrastloss::cuda_finish",
     "(Tensor sums, Tensor x, Tensor? inverse, Tensor? gain, bool narrow) -> Tensor",
+)
+torch.library.define(
+    "contrastloss::cuda_topk", f"({SCHEMA}, {SELECTION}, int list_bytes) -> Tensor[]"
 )
 _SORT = (
     "Tensor x, Tensor t, Tensor steepness, Tensor ends, Tensor starts, float art_lambda, "
@@ -181,6 +188,14 @@ def pair_stats_backward(
     result.row_shifts = tuple(next(totals) for _ in call.program.shifts(ROW))
     result.col_shifts = tuple(next(totals) for _ in call.program.shifts(COL))
     return result.each(call.lower)
+
+
+def pair_topk(call: PairCall, selection: Selection) -> tuple[Tensor, Tensor]:
+    """Scores, or the keys of a sample, and columns of the k best of every row, (B, M, k)."""
+    values, index = torch.ops.contrastloss.cuda_topk(
+        *_arguments(call), *selection_arguments(selection), LIST_BYTES
+    )
+    return values, index
 
 
 @lru_cache(maxsize=64)

@@ -11,13 +11,20 @@ from torch import Tensor
 
 from ..channel import COL, EXPECT, INDEX, LSE, MAX, PSI, ROW, SUM, Axis, Channel, Program, Term
 from .call import PairCall
+from .selection import Selection
 
-__all__ = ["SCHEMA", "Code", "arguments", "encode"]
+__all__ = ["SCHEMA", "SELECTION", "Code", "arguments", "encode", "selection_arguments"]
 
 #: of what :func:`arguments` returns
 SCHEMA = (
     "Tensor x, Tensor? y, Tensor? scale, Tensor? row_scale, Tensor? col_scale, Tensor? row_bias, "
     "Tensor? col_bias, Tensor[] rows, Tensor[] cols, Tensor code, Tensor values, bool cosine"
+)
+
+#: of what :func:`selection_arguments` returns
+SELECTION = (
+    "int k, Tensor? lower, Tensor? upper, Tensor[] ignore, Tensor? row_keys, Tensor? col_keys, "
+    "float beta"
 )
 
 _KINDS = {LSE: 0, SUM: 1, EXPECT: 2, MAX: 3}
@@ -129,4 +136,24 @@ def arguments(call: PairCall) -> tuple:
         [operand(call.cols[k], ids) for k, ids in code.operands[COL]],
         *code.tensors,
         call.cosine,
+    )
+
+
+def selection_arguments(selection: Selection) -> tuple:
+    """Keys are int32, of the same bits."""
+
+    def words(keys: Tensor | None) -> Tensor | None:
+        return None if keys is None else keys.to(torch.int32).contiguous()
+
+    def bound(value: Tensor | None) -> Tensor | None:
+        return None if value is None else value.contiguous()
+
+    return (
+        selection.k,
+        bound(selection.lower),
+        bound(selection.upper),
+        list(selection.ignore or ()),
+        words(selection.row_keys),
+        words(selection.col_keys),
+        selection.sample or 0.0,
     )

@@ -105,6 +105,13 @@ T atomicAdd(T* place, T value) {
   cuda_host::after_atomic(place);
   return old;
 }
+inline int __popc(unsigned word) { return __builtin_popcount(word); }
+// rounded by themselves: nothing here is compiled for a chip that fuses
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fdiv_rn(float a, float b) { return a / b; }
+inline double __dadd_rn(double a, double b) { return a + b; }
+inline double __dmul_rn(double a, double b) { return a * b; }
 inline int min(int a, int b) { return a < b ? a : b; }
 inline int max(int a, int b) { return a > b ? a : b; }
 

@@ -1,0 +1,168 @@
+// The operator contrastloss::cuda_topk: the k best columns of every row on CUDA tensors.
+#include "topk.h"
+
+#include "call.h"
+
+namespace contrastloss::cuda {
+namespace {
+
+// Columns of a chunk: the first is small, so that the lists soon have floors and the later ones,
+// each twice as wide, add little. Few rows have room for wide ones.
+constexpr int64_t kFirst = 1024, kWide = 1 << 16;
+template <class T>
+constexpr int64_t kLeast = sizeof(T) == 8 ? 2048 : 4096;
+
+// What a call asks for beside the scores: contrastloss/backends/selection.py.
+struct Selected {
+  int64_t k;
+  const OptionalTensor &lower, &upper;
+  const std::vector<Tensor>& ignore;
+  const OptionalTensor &row_keys, &col_keys;
+  double beta;
+  int64_t list_bytes;
+};
+
+// How rows and columns are cut, so that lists take `bytes` or, where less than that is no use, as
+// little as there can be: slabs of some batch items with all of their rows, or of some rows of one.
+struct Cut {
+  int64_t items, rows, widest, capacity;
+
+  template <class T>
+  static Cut of(T, int64_t batch, int64_t m, int64_t n, int64_t k, int64_t bytes) {
+    constexpr int64_t kTile = 128;  // rows
+    const int64_t fit = bytes / int64_t(sizeof(Packed<T>));
+    int64_t rows = std::max<int64_t>(fit / std::max<int64_t>(std::min(k + kLeast<T>, n), 1), 1);
+    Cut cut{};
+    cut.items = std::min(std::max<int64_t>(rows / m, 1), batch);
+    if (rows < m) {  // slabs alike, of whole tiles
+      if (rows > kTile) rows = rows / kTile * kTile;
+      const int64_t even = blocks(m, blocks(m, rows));
+      rows = rows < kTile ? even : std::min<int64_t>(blocks(even, kTile) * kTile, rows);
+    }
+    cut.rows = std::min(rows, m);
+    const int64_t room = fit / (cut.items * cut.rows) - k;
+    cut.widest = std::min(std::max(room, kLeast<T>), kWide);
+    cut.capacity = std::max<int64_t>(std::min(k + cut.widest, n), 1);
+    return cut;
+  }
+};
+
+uint32_t* keys(const OptionalTensor& t, const char* name, int64_t numel) {
+  if (!t) return nullptr;
+  require(*t, name, ScalarType::Int, numel);
+  return pointer<uint32_t>(*t);
+}
+
+template <class T>
+TopkPlan<T> plan(Call<T>& call, const Selected& s) {
+  const int64_t batch = call.batch(), m = call.o.m(), n = call.o.n();
+  STD_TORCH_CHECK(s.k >= 1 && s.k < int64_t(1) << 31, "k: got ", s.k, ", expected at least 1");
+  STD_TORCH_CHECK(s.row_keys.has_value() == s.col_keys.has_value(),
+                  "keys: of rows or of columns only");
+  const auto& channels = call.problem.channels;
+  STD_TORCH_CHECK(channels.size() == 1 && channels[0].kind == Kind::MAX && !call.plan.terms,
+                  "program: expected one MAX channel without weights");
+  call.view(channels[0], false, [](const View<T>&) { return false; });
+  TopkPlan<T> f{};
+  f.plan = call.plan;
+  f.plan.symmetric = false;  // as for the walk; a test leaves (i, i) out
+  f.sampled = s.row_keys.has_value();
+  f.beta = static_cast<T>(s.beta);
+  f.lower = data<T>(s.lower, "lower", batch * m), f.upper = data<T>(s.upper, "upper", batch * m);
+  f.row_keys = keys(s.row_keys, "row_keys", 2 * batch * m);
+  f.col_keys = keys(s.col_keys, "col_keys", 2 * batch * n);
+  if (!s.ignore.empty()) {
+    STD_TORCH_CHECK(s.ignore.size() == 2, "ignore: expected offsets and columns");
+    f.listed = s.ignore[1].numel();
+    require(s.ignore[0], "ignore offsets", ScalarType::Long, batch * m + 1);
+    require(s.ignore[1], "ignore columns", ScalarType::Long, f.listed);
+    f.offsets = pointer<int64_t>(s.ignore[0]), f.columns = pointer<int64_t>(s.ignore[1]);
+  }
+  f.lists.k = static_cast<int>(std::min(s.k, n));
+  f.lists.m = f.plan.m, f.lists.wanted = static_cast<int>(s.k);
+  f.lists.sign = f.sampled ? T(1) : channels[0].sign;
+  return f;
+}
+
+// The plan with pointers of another first batch item.
+template <class T>
+TopkPlan<T> at_item(TopkPlan<T> f, int64_t item, int64_t element_bytes) {
+  Plan<T>& p = f.plan;
+  const int64_t rows = item * p.m, cols = item * p.n;
+  const auto move = [](auto*& v, int64_t by) { v = v ? v + by : v; };
+  p.x = static_cast<const char*>(p.x) + rows * p.d * element_bytes;
+  p.y = static_cast<const char*>(p.y) + cols * p.d * element_bytes;
+  move(p.a, rows), move(p.beta, rows), move(p.b, cols), move(p.gamma, cols);
+  for (int k = 0; k < p.tests; ++k) move(p.test[k].row, rows), move(p.test[k].col, cols);
+  move(f.lower, rows), move(f.upper, rows), move(f.offsets, rows);
+  move(f.row_keys, 2 * rows), move(f.col_keys, 2 * cols);
+  move(f.lists.values, rows * f.lists.wanted), move(f.lists.indices, rows * f.lists.wanted);
+  return f;
+}
+
+// All columns against one slab of rows.
+template <class T>
+void run(TopkPlan<T> f, int64_t widest, Element element, cudaStream_t stream) {
+  launch_begin(f.lists, stream);
+  int64_t width = std::min(kFirst, widest);
+  for (int64_t j = 0; j < f.plan.n; j += width, width = std::min(2 * width, widest)) {
+    f.j0 = static_cast<int>(j);
+    f.j1 = static_cast<int>(std::min<int64_t>(j + width, f.plan.n));
+    launch_candidates(f, element, stream);
+    if (f.j1 < f.plan.n) launch_select(f.lists, false, stream);
+  }
+  launch_select(f.lists, true, stream);
+}
+
+template <class T>
+std::vector<Tensor> topk(const Operands& o, const Selected& s) {
+  Call<T> call(o);
+  TopkPlan<T> f = plan(call, s);
+  const int64_t batch = call.batch(), m = o.m(), n = o.n();
+  std::vector<Tensor> found{empty(o.x, o.shape({m, s.k}), kScalarType<T>),
+                            empty(o.x, o.shape({m, s.k}), ScalarType::Long)};
+  if (batch * m == 0) return found;
+  f.lists.values = pointer<T>(found[0]), f.lists.indices = pointer<int64_t>(found[1]);
+
+  const Device device(o.x);
+  std::vector<Tensor> measured;
+  if (o.cosine) {
+    measured = measure(call, kernels(o.x.scalar_type(), T()), nullptr, device.stream());
+    apply(call, measured, f.plan);
+  }
+  const Cut cut = Cut::of(T(), batch, m, n, f.lists.k, s.list_bytes);
+  const int64_t slots = cut.items * cut.rows;
+  constexpr int64_t kWords = sizeof(Packed<T>) / 8;
+  const Tensor all = empty(o.x, {slots, cut.capacity, kWords}, ScalarType::Long);
+  const Tensor counts = empty(o.x, {slots}, ScalarType::Int);
+  const Tensor floors = empty(o.x, {slots}, kScalarType<T>);
+  f.lists.all = pointer<Packed<T>>(all), f.lists.counts = pointer<int>(counts);
+  f.lists.floors = pointer<T>(floors);
+  f.lists.capacity = static_cast<int>(cut.capacity);
+  const Element type = element(o.x.scalar_type());
+  for (int64_t item = 0; item < batch; item += cut.items) {
+    TopkPlan<T> slab = at_item(f, item, bytes(type));
+    slab.lists.items = static_cast<int>(std::min(cut.items, batch - item));
+    for (int64_t i = 0; i < m; i += cut.rows) {
+      slab.lists.i0 = static_cast<int>(i);
+      slab.lists.rows = static_cast<int>(std::min(cut.rows, m - i));
+      run(slab, cut.widest, type, device.stream());
+    }
+  }
+  return found;
+}
+
+std::vector<Tensor> cuda_topk(CL_CALL, int64_t k, OptionalTensor lower, OptionalTensor upper,
+                              std::vector<Tensor> ignore, OptionalTensor row_keys,
+                              OptionalTensor col_keys, double beta, int64_t list_bytes) {
+  const Operands o CL_OPERANDS;
+  const Selected s{k, lower, upper, ignore, row_keys, col_keys, beta, list_bytes};
+  return by_type(x, [&](auto t) { return topk<decltype(t)>(o, s); });
+}
+
+}  // namespace
+}  // namespace contrastloss::cuda
+
+STABLE_TORCH_LIBRARY_IMPL(contrastloss, CL_DISPATCH_KEY, m) {
+  m.impl("cuda_topk", TORCH_BOX(&contrastloss::cuda::cuda_topk));
+}

@@ -1,0 +1,60 @@
+// The kernels of top-k, by element type.
+#include "topk.cuh"
+
+#include "launch.h"
+
+namespace contrastloss::cuda {
+
+template <class T>
+void launch_begin(const Lists<T>& lists, cudaStream_t stream) {
+  launch(begin_kernel<T>, dim3(blocks(lists.slots(), kThreads)), kThreads, 0, stream, lists);
+}
+
+template <class E, class T, bool SAMPLED>
+void launch_by(const TopkPlan<T>& f, cudaStream_t stream) {
+  constexpr int FN = kTopkCols<T, SAMPLED>;
+  // as many blocks as run at once, twice over
+  const auto items = static_cast<unsigned>(f.lists.items);
+  const unsigned wanted =
+      blocks(2 * attribute(cudaDevAttrMultiProcessorCount), std::max(items, 1u));
+  const int rows = std::min(f.lists.rows, f.plan.m - f.lists.i0);
+  const unsigned across = std::min(blocks(rows, kTileRows), wanted);
+  const unsigned down = std::min(blocks(f.j1 - f.j0, kTileCols<FN>), blocks(wanted, across));
+  launch(candidates_kernel<E, T, SAMPLED>, dim3(across, down, items), kThreads,
+         2 * kStageBytes<FN> + int64_t(sizeof(Vectors<T, FN>)), stream, f);
+}
+
+template <class E, class T>
+void launch_by(const TopkPlan<T>& f, cudaStream_t stream) {
+  f.sampled ? launch_by<E, T, true>(f, stream) : launch_by<E, T, false>(f, stream);
+}
+
+template <>
+void launch_candidates(const TopkPlan<double>& f, Element, cudaStream_t stream) {
+  launch_by<double>(f, stream);
+}
+template <>
+void launch_candidates(const TopkPlan<float>& f, Element element, cudaStream_t stream) {
+  switch (element) {
+    case Element::BF16: return launch_by<__nv_bfloat16>(f, stream);
+    case Element::F16: return launch_by<__half>(f, stream);
+    default: return launch_by<float>(f, stream);
+  }
+}
+
+template <class T>
+void launch_select(const Lists<T>& lists, bool last, cudaStream_t stream) {
+  const int most = std::min(lists.capacity, kSortable<T>);
+  int threads = 32;
+  while (threads < 256 && 4 * threads < most) threads *= 2;
+  const bool shared = 2 * int64_t(lists.k) <= kSortable<T>;
+  launch(select_kernel<T>, dim3(static_cast<unsigned>(lists.slots())), threads,
+         shared ? most * int64_t(sizeof(Packed<T>)) : 0, stream, lists, last);
+}
+
+template void launch_begin(const Lists<float>&, cudaStream_t);
+template void launch_begin(const Lists<double>&, cudaStream_t);
+template void launch_select(const Lists<float>&, bool, cudaStream_t);
+template void launch_select(const Lists<double>&, bool, cudaStream_t);
+
+}  // namespace contrastloss::cuda
