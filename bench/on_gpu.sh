@@ -61,9 +61,8 @@ bench() {
 }
 
 cuda() {
-  timeout 380 "$python" -m pytest -q -n 4 tests/backends/test_cuda.py \
-    tests/backends/test_cuda_library.py tests/backends/test_gpu.py tests/backends/test_sweep.py \
-    --device cuda -k "not triton and not reference"
+  timeout 380 "$python" -m pytest -q -n 4 tests/backends/test_cuda*.py tests/backends/test_gpu.py \
+    tests/backends/test_sweep.py tests/ops --device cuda -k cuda
 }
 
 # one of each program, since a sanitizer takes minutes for what takes seconds
@@ -71,7 +70,7 @@ sanitizer() {
   local tool
   for tool in memcheck racecheck; do
     timeout 240 compute-sanitizer --tool "$tool" --error-exitcode 3 "$python" -m pytest -q \
-      tests/backends/test_cuda.py --device cuda -k test_races
+      tests/backends --device cuda -k test_races
   done
 }
 

@@ -47,6 +47,12 @@ def test_networks(device, n, network, dtype):
     compare(device, 37 if n < 65 else 5, n, 2, dtype, network=network)
 
 
+@pytest.mark.parametrize("n", [33, 130])
+def test_races(device, n):
+    """What a sanitizer that takes its time is to see."""
+    compare(device, 5, n, 2, torch.float32)
+
+
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 def test_distributions_in_segments(device, distribution):
     compare(device, 3, 100, 1, torch.float64, distribution=distribution)
