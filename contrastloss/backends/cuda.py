@@ -20,6 +20,8 @@ from .selection import Selection
 
 __all__ = [
     "DECLINES",
+    "gather_scores_backward",
+    "gather_scores_forward",
     "missing",
     "pair_stats_backward",
     "pair_stats_forward",
@@ -71,6 +73,12 @@ torch.library.define("contrastloss::cuda_sort", f"({_SORT}) -> Tensor[]")
 torch.library.define(
     "contrastloss::cuda_sort_backward",
     f"({_SORT}, Tensor grad_sorted, Tensor grad_mass, int needs) -> Tensor[]",
+)
+torch.library.define("contrastloss::cuda_gather", f"({SCHEMA}, Tensor index) -> Tensor")
+torch.library.define(
+    "contrastloss::cuda_gather_backward",
+    f"({SCHEMA}, Tensor index, Tensor grad, Tensor? order, Tensor? starts, Tensor[] measured, "
+    "int needs) -> Tensor[]",
 )
 
 
@@ -230,3 +238,62 @@ def sort_network_backward(
         )
     )
     return tuple(next(found) if need else None for need in needs)
+
+
+def gather_scores_forward(call: PairCall, index: Tensor) -> Tensor:
+    """The scores of every row with the columns in its row of ``index``, (B, M, K)."""
+    return torch.ops.contrastloss.cuda_gather(*_arguments(call), index.contiguous())
+
+
+def gather_scores_backward(
+    call: PairCall, index: Tensor, grad: Tensor, needs: frozenset[str]
+) -> Gradients:
+    """The gradients named in ``needs`` (of :attr:`Gradients.NAMES`)."""
+    ops = torch.ops.contrastloss
+    operands = _arguments(call)
+    x: Tensor = call.lift(operands[0])
+    y: Tensor = x if call.y is None else call.lift(operands[1])
+    columns = needs & {"y", "col_scale", "col_bias"} or (call.y is None and "x" in needs)
+    order, starts = _by_column(call.lift(index), y.shape[1]) if columns else (None, None)
+    measured = ops.cuda_measure(*operands) if call.cosine else []
+    wanted = mask([name in needs for name in Gradients.NAMES])
+    index, grad = index.contiguous(), grad.contiguous()
+    found = ops.cuda_gather_backward(*operands, index, grad, order, starts, measured, wanted)
+    sums = iter(map(call.lift, found))
+
+    # inverse norms, and the factors of rows with them
+    norms: tuple[Tensor | None, Tensor | None] = None, None
+    factors = call.lift(call.row_scale)
+    if call.cosine:
+        left, factors = measured[1].view(2, *x.shape[:2])
+        norms = left, measured[2].view(2, *y.shape[:2])[0]
+    result = Gradients()
+    for name, own, norm in (("x", x, norms[0]), ("y", y, norms[1])):
+        if name not in needs or (name == "y" and call.y is None):
+            continue
+        total = next(sums)
+        if norm is not None:
+            total = ops.cuda_finish(total, own, norm, None, call.x.dtype == own.dtype)
+        setattr(result, name, total.to(call.x.dtype))
+    for name in ("row_bias", "col_bias"):
+        setattr(result, name, next(sums) if name in needs else None)
+    row_dot = next(sums) if needs & {"scale", "row_scale"} else None
+    col_dot = next(sums) if "col_scale" in needs else None
+    dots = dot_gradients(call, needs, row_dot, col_dot, factors, norms)
+    for name, value in dots.items():
+        setattr(result, name, value)
+    return result.each(call.lower)
+
+
+def _by_column(index: Tensor, columns: int) -> tuple[Tensor, Tensor]:
+    """The entries of ``index``, (B, M, K), by the columns that they name, (B M K,), and where in
+    that order the entries of each column begin and end, (B columns + 1,). Entries that name none
+    are the last; those of one column keep their order."""
+    every = len(index) * columns
+    dtype = torch.int32 if every < 2**31 - 1 else torch.int64  # half the digits, half the work
+    first = torch.arange(len(index), device=index.device).view(-1, 1, 1) * columns
+    exists = (index >= 0) & (index < columns)
+    column = torch.where(exists, index + first, every).to(dtype)
+    ranked, order = column.flatten().sort(stable=True)
+    ends = torch.arange(every + 1, device=index.device, dtype=dtype)
+    return order, torch.searchsorted(ranked, ends)
