@@ -133,30 +133,19 @@ def test_repeats_its_bits(device, cls):
         assert all(map(torch.equal, found[0], other))
 
 
-#: losses of operators that the backend does not have
-BEYOND = {"groco", "mochi", "sampled", "triplet"}
-
-
-@pytest.mark.parametrize("name", sorted(contrastloss.losses.LOSSES.keys() - BEYOND))
+@pytest.mark.parametrize("name", sorted(contrastloss.losses.LOSSES))
 def test_losses(device, name):
     cls = contrastloss.losses.LOSSES[name]
     inputs = contrastloss.testing.Subject(cls, device=device).inputs(n=40, dtype=torch.float32)
     found = []
     for backend in ("cuda", "reference"):
+        torch.manual_seed(1)  # some losses draw
         leaves = [v.clone().requires_grad_(v.is_floating_point()) for v in inputs]
         value = cls(backend=backend)(*leaves)
         value.backward()
         found.append([value.detach(), *(v.grad for v in leaves if v.requires_grad)])
     for got, want in zip(*found, strict=True):
         assert (got - want).norm() <= 1e-5 * want.norm()
-
-
-@pytest.mark.parametrize("name", sorted(BEYOND & contrastloss.losses.LOSSES.keys()))
-def test_declines_losses_that_it_cannot_compute(device, name):
-    cls = contrastloss.losses.LOSSES[name]
-    inputs = contrastloss.testing.Subject(cls, device=device).inputs(n=40, dtype=torch.float32)
-    with pytest.raises(RuntimeError, match="cannot serve this call: it "):
-        cls(backend="cuda")(*inputs)
 
 
 def test_a_compiled_loss(device):
