@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import ops
 from ..channel import SUM, Channel
 from ..ops.check import check_embeddings, shape
 from .check import check_matrix, positive
 from .loss import Loss
+from .scores import Scores, wide
 
 __all__ = ["CLANLoss"]
 
@@ -44,6 +44,9 @@ class CLANLoss(Loss, name="clan"):
     squared: bool = False
     eps: float = 1e-6
 
+    #: a row's pull towards its class and the push away from negatives near it mostly cancel
+    WIDE_PRODUCTS = True
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.alpha <= 1:
@@ -70,20 +73,19 @@ class CLANLoss(Loss, name="clan"):
         check_embeddings("negatives", negatives, ("z", z))
         if negatives.ndim != 2 or negatives.shape[1] != z.shape[1]:
             raise ValueError(f"negatives: got shape {shape(negatives)}, expected (M, {z.shape[1]})")
+        z = wide(z)  # gradients of both terms meet in fp32
         attract = self._mean(z, None, self._pull)
         repel = self._mean(z, negatives, self._push)
         return self.scaled(self.alpha * attract + (1 - self.alpha) * repel)
 
     def _mean(self, z: Tensor, y: Tensor | None, channels: tuple[Channel, ...]) -> Tensor:
-        dtype = torch.float64 if z.dtype == torch.float64 else torch.float32
         names = [c.shift for c in channels if isinstance(c, SUM) and c.shift]
         rows = {
-            n: torch.full((z.shape[0],), self._shifts[n], dtype=dtype, device=z.device)
+            n: torch.full((z.shape[0],), self._shifts[n], dtype=z.dtype, device=z.device)
             for n in names
         }
-        total, count = ops.pair_stats(
-            z, y, channels, rows=rows, cols={}, cosine=True, backend=self.backend
-        )
+        scores = Scores(z, y, scale=1.0, wide_products=self.WIDE_PRODUCTS, backend=self.backend)
+        total, count = scores.stats(channels, rows, {})
         count = count.sum()
         mean = total.sum() / count.clamp_min(1) / (4 if self.squared else 2)
         return torch.where(count > 0, mean, 0.0 * total.sum())  # of NaN nothing is counted

@@ -8,15 +8,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..channel import LSE, SUM, same
+from ..channel import EXPECT, LSE, SUM, differs, same
 from .check import check_finite, check_labels, check_matrix
 from .labelled import LABEL
-from .loss import ScoreLoss
-from .scores import wide
+from .loss import ScoreLoss, softplus
 
 __all__ = ["FocalContrastiveLoss"]
-
-ALL = "all"
 
 
 class FocalContrastiveLoss(ScoreLoss, name="focal_contrastive"):
@@ -46,8 +43,13 @@ class FocalContrastiveLoss(ScoreLoss, name="focal_contrastive"):
     _: KW_ONLY
     divisor: Literal["positives", "batch"] = "positives"
 
-    _EVERYTHING = (LSE(), SUM("one", pairs=(same(LABEL),)))
-    _FOCAL = (SUM("focal", pairs=(same(LABEL),), shift=ALL),)
+    _POSITIVES = (same(LABEL),)
+    _CHANNELS = (
+        LSE(pairs=(differs(LABEL),)),
+        EXPECT(1.0, pairs=_POSITIVES),
+        SUM("id", pairs=_POSITIVES),
+        SUM("one", pairs=_POSITIVES),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,16 +61,21 @@ class FocalContrastiveLoss(ScoreLoss, name="focal_contrastive"):
         check_labels(labels, z.shape[0], z)
         if self.validate:
             check_finite(z=z)
-        scores = self.scores(z, None)
-        # the gradients of the two passes nearly cancel: they are added before they are rounded
-        scores.x = wide(scores.x)
-        everything, count = scores.stats(self._EVERYTHING, {LABEL: labels})
-        some = count > 0
-        # a row without any other has -inf, of which no difference may be taken
-        shift = torch.where(some, everything, 0.0)
-        (focal,) = scores.stats(self._FOCAL, {LABEL: labels, ALL: shift}, {LABEL: labels})
+        stats = self.scores(z, None).stats(self._CHANNELS, {LABEL: labels})
+        negative, expected, total, count = stats
+        some, several = count > 0, count > 1
+        # with q the softmax over positives, p = e^-gap q and -log p = gap - log q, so that one pass
+        # knows all sums of (1 - p) log p. With the normaliser as the shift of a second one, a pair
+        # would get from each a gradient that mostly cancels the other's, and both would be rounded
+        inside = torch.where(some, expected.lse, 0.0)
+        gap = torch.where(some, softplus(negative - inside), 0.0)
+        rest = -torch.expm1(-gap)  # the negatives' mass
+        # of one positive, log q is 0
+        surprise = torch.where(several, count * inside - total, 0.0)
+        entropy = torch.where(several, inside - expected.value, 0.0)
+        losses = (count - 1 + rest) * gap + surprise - (1 - rest) * entropy
         size = count.clamp_min(1) if self.divisor == "positives" else max(z.shape[0], 1)
-        return self.reduce(-focal / size, some)
+        return self.reduce(torch.where(some, losses / size, 0.0), some)
 
     @staticmethod
     def reference(

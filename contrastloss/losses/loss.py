@@ -40,6 +40,10 @@ class Loss(nn.Module):
     loss_scale: float = 1.0
     backend: str | None = None
 
+    #: fp32 products of low-precision embeddings: where a gradient is a small difference of what
+    #: several passes give, rounding the gradients of their scores costs more than rounding it
+    WIDE_PRODUCTS: ClassVar[bool] = False
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Loss:
         self = super().__new__(cls)
         nn.Module.__init__(self)  # before the dataclass assigns Parameters
@@ -168,5 +172,6 @@ class ScoreLoss(RowLoss):
             bias=bias,
             normalize=self.normalize,
             backend=self.backend,
+            wide_products=self.WIDE_PRODUCTS,
             **spread,
         )

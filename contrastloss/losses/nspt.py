@@ -12,7 +12,7 @@ from ..ops.check import check_device, shape
 from .check import check_finite, check_labels, check_pair
 from .labelled import LABEL
 from .loss import ScoreLoss
-from .scores import Scores, wide
+from .scores import wide
 
 __all__ = ["NSPTLoss"]
 
@@ -46,6 +46,9 @@ class NSPTLoss(ScoreLoss, name="nspt"):
     _: KW_ONLY
     include_own: bool = False
 
+    #: a row is pushed from its class' students in one pass and pulled to their teachers in another:
+    #: the better students follow, the more of this cancels
+    WIDE_PRODUCTS = True
     _STUDENT = (LSE(),)
     _OTHERS = tuple(SUM(psi, pairs=(same(LABEL), differs(INDEX))) for psi in ("one", "id"))
     _OWN = tuple(SUM(psi, pairs=(same(LABEL),)) for psi in ("one", "id"))
@@ -59,22 +62,17 @@ class NSPTLoss(ScoreLoss, name="nspt"):
             _check_marks(rehearsal, h)
         if self.validate:
             check_finite(h=h, teacher=teacher)
-        (everything,) = self._scores(h, None).stats(self._STUDENT)
+        h = wide(h)  # gradients of both passes meet in fp32
+        (everything,) = self.scores(h, None).stats(self._STUDENT)
         channels = self._OWN if self.include_own else self._OTHERS
         ids = {LABEL: labels}
-        count, positive = self._scores(h, teacher.detach()).stats(channels, ids, ids)
+        count, positive = self.scores(h, teacher.detach()).stats(channels, ids, ids)
         # one row alone has no other row
         counted = (count > 0) & (everything != -torch.inf)
         if rehearsal is not None:
             counted = counted & rehearsal
         losses = torch.where(counted, everything - positive / count.clamp_min(1), 0.0)
         return self.reduce(losses, counted)
-
-    def _scores(self, h: Tensor, columns: Tensor | None) -> Scores:
-        scores = self.scores(h, columns)
-        # the gradients of the two passes nearly cancel: they are added before they are rounded
-        scores.x = wide(scores.x)
-        return scores
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:

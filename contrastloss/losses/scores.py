@@ -33,6 +33,7 @@ class Scores:
         bias: Tensor | None = None,
         normalize: bool = True,
         backend: str | None = None,
+        wide_products: bool = False,
         peers: Peers | None = None,
         strategy: Strategy = "auto",
         uneven: bool = True,
@@ -41,7 +42,7 @@ class Scores:
         self.x, self.y = x, y
         #: rows of all ranks, known once their statistics are
         self.count = x.shape[-2]
-        self.compute_dtype = _compute_dtype(x)
+        self.compute_dtype = _wide_dtype(x) if wide_products else _compute_dtype(x)
         self.scale, self.row_scale, self.bias = scale, row_scale, bias
         self.normalize, self.backend = normalize, backend
         #: 0-dim, or one per row
@@ -125,4 +126,8 @@ def _compute_dtype(x: Tensor) -> torch.dtype:
 
 def wide(x: Tensor) -> Tensor:
     """Embeddings in the dtype of their statistics."""
-    return x if x.dtype == torch.float64 else x.float()
+    return x.to(_wide_dtype(x))
+
+
+def _wide_dtype(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32

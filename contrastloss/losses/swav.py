@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .check import check_pair, positive
 from .prototypes import PrototypeLoss
+from .scores import wide
 from .sinkhorn import sinkhorn
 
 __all__ = ["SwAVLoss"]
@@ -61,6 +62,7 @@ class SwAVLoss(PrototypeLoss, name="swav"):
     ) -> Tensor:
         check_pair(self, x, y, None, None)
         self.check_prototypes("prototypes", prototypes, ("x", x))
+        prototypes = wide(prototypes)  # gradients of both predictions meet in fp32
         others = prototypes
         if y_prototypes is not None:
             self.check_like("y_prototypes", y_prototypes, prototypes)

@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from order import PROPERTIES, Case, reductions
@@ -5,6 +7,7 @@ from properties import E1, E2, close, gradients, tensor
 
 from contrastloss import CLANLoss
 from contrastloss.functional import clan
+from contrastloss.testing.subject import assert_bounded, excess, flat, run, wide
 
 
 def classes(n, generator):
@@ -44,6 +47,22 @@ def test_by_hand(squared, device, backend):
     close(clan(z, negatives, margin=0.75, alpha=0.2, **options), 0.2 * attract + 0.8 * repel)
     # of what is at most eps, 1/4 ** p, the sum but not the count
     close(clan(z, negatives, margin=0.75, eps=0.3**p, alpha=0, **options), 4 * repel)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision(dtype, device, backend):
+    """The rule of check_low_precision, where negatives are near their rows."""
+    options = {"alpha": 0.2, "margin": 1.0, "squared": False, "eps": 1e-6}
+    loss, draws = CLANLoss(**options, backend=backend), []
+    dense = partial(CLANLoss.reference, **options)
+    for seed in range(3):
+        inputs = CLANLoss.example(129, 64, torch.Generator().manual_seed(seed))
+        inputs = [v.to(device, dtype) for v in inputs]
+        exact = run(dense, [wide(v) for v in inputs])
+        plain = [v.to(dtype) for v in flat(run(dense, [wide(v, torch.float32) for v in inputs]))]
+        ours = flat(run(loss, inputs))
+        draws.append(excess(ours, plain, flat(exact), torch.finfo(torch.float32).eps))
+    assert_bounded(draws, f"{dtype}: (loss, gradients)")
 
 
 def test_a_term_without_pairs_is_0(device, backend):
