@@ -22,7 +22,8 @@ from contrastloss import _C
 #: programs of losses what is passed to functions, of the generic one a little more, of fp64 more
 STACK = {"program": 64, "generic": 96, "fp64": 512}
 MEGABYTES = 60
-OPERATORS = ("forward", "measure", "sums", "panel", "totals", "finish")
+OPERATORS = ("forward", "measure", "sums", "panel", "totals", "finish", "topk", "gather")
+OPERATORS += ("gather_backward", "sort", "sort_backward")
 
 
 @pytest.fixture(scope="module")
