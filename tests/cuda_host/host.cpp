@@ -56,6 +56,7 @@ struct Warp {
 struct Fiber {
   void* stack = nullptr;  // where it goes on
   unsigned char* memory = nullptr;
+  size_t bytes = kStack;
   bool done = false;
   std::vector<Copy> copies;
   void* sanitizer = nullptr;
@@ -74,7 +75,7 @@ void go_to(Fiber& from, Fiber& to) {
 #endif
 #if defined(__SANITIZE_ADDRESS__)
   void* fake = nullptr;
-  __sanitizer_start_switch_fiber(from.done ? nullptr : &fake, to.memory, kStack);
+  __sanitizer_start_switch_fiber(from.done ? nullptr : &fake, to.memory, to.bytes);
 #endif
   cuda_host_switch(&from.stack, to.stack);
 #if defined(__SANITIZE_ADDRESS__)
@@ -113,7 +114,13 @@ void wait(Barrier& barrier, unsigned expected) {
 
 void start() {
 #if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
+  const void* memory;
+  size_t bytes;
+  __sanitizer_finish_switch_fiber(nullptr, &memory, &bytes);
+  // the first one comes from the scheduler, whose stack has to be known for the way back
+  if (current == 0)
+    scheduler.memory = static_cast<unsigned char*>(const_cast<void*>(memory)),
+    scheduler.bytes = bytes;
 #endif
   (*kernel)();
 #if defined(CUDA_HOST_TSAN)
@@ -207,7 +214,12 @@ cudaError_t run(const cudaLaunchConfig_t& config, const std::function<void()>& f
       config.dynamicSmemBytes > 227 << 10)
     return cudaErrorInvalidValue;
   kernel = &function;
-  for (size_t k = threads; k < fibers.size(); ++k) munmap(fibers[k].memory, kStack);
+  for (size_t k = threads; k < fibers.size(); ++k) {
+#if defined(__SANITIZE_ADDRESS__)  // who gets these addresses next
+    ASAN_UNPOISON_MEMORY_REGION(fibers[k].memory, kStack);
+#endif
+    munmap(fibers[k].memory, kStack);
+  }
   const size_t there = fibers.size();
   fibers.resize(threads);
   for (size_t k = there; k < threads; ++k) fibers[k].memory = map(nullptr, kStack);
