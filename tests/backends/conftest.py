@@ -1,9 +1,9 @@
-"""Fixtures of the C++ backend's tests."""
+"""Fixtures of the C++ and CUDA backends' tests."""
 
 import pytest
 import torch
 
-from contrastloss.backends import cpu
+from contrastloss.backends import cpu, cuda
 from contrastloss.channel import LSE
 from contrastloss.ops import pair_stats
 
@@ -25,3 +25,13 @@ def threads():
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def cuda_backend(device):
+    """Its kernels run here."""
+    reason = cuda.missing()
+    if reason is None and device.type != cuda.DEVICE:
+        reason = f"it serves tensors on {cuda.DEVICE}: --device cuda, or --cuda-host"
+    if reason is not None:
+        pytest.skip(f"cuda: {reason}")

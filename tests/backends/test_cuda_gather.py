@@ -14,14 +14,7 @@ NAMES = ("x", "y", "scale", "row_scale", "col_scale", "row_bias", "col_bias")
 SYMMETRIC = pytest.mark.parametrize("symmetric", [False, True], ids=["y", "symmetric"])
 
 
-@pytest.fixture(autouse=True)
-def cuda_backend(device):
-    """Its kernels run here."""
-    reason = cuda.missing()
-    if reason is None and device.type != cuda.DEVICE:
-        reason = f"it serves tensors on {cuda.DEVICE}: --device cuda, or --cuda-host"
-    if reason is not None:
-        pytest.skip(f"cuda: {reason}")
+pytestmark = pytest.mark.usefixtures("cuda_backend")
 
 
 def problem(device, dtype, m, n, d, k, lead=(), symmetric=False):

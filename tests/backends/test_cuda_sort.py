@@ -7,15 +7,7 @@ import torch
 from contrastloss.backends import DISTRIBUTIONS, NETWORKS, cuda
 from contrastloss.ops import sort_network
 
-
-@pytest.fixture(autouse=True)
-def cuda_backend(device):
-    """Its kernels run here."""
-    reason = cuda.missing()
-    if reason is None and device.type != cuda.DEVICE:
-        reason = f"it serves tensors on {cuda.DEVICE}: --device cuda, or --cuda-host"
-    if reason is not None:
-        pytest.skip(f"cuda: {reason}")
+pytestmark = pytest.mark.usefixtures("cuda_backend")
 
 
 def run(backend, inputs, **options):

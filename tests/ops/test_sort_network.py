@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from served import skip_unless_served
 
 from contrastloss.backends import DISTRIBUTIONS, NETWORKS
 from contrastloss.backends.choose import BACKENDS
@@ -17,12 +18,7 @@ from contrastloss.ops import SortNetwork, sort_network
 @pytest.fixture(params=[name for name, b in BACKENDS.items() if hasattr(b, "sort_network_forward")])
 def backend(request, device):
     x = torch.ones(1, 2, device=device)
-    try:
-        sort_network(x, backend=request.param)
-    except RuntimeError as error:
-        if "cannot serve" not in str(error):
-            raise
-        pytest.skip(str(error))
+    skip_unless_served(lambda: sort_network(x, backend=request.param))
     return request.param
 
 
