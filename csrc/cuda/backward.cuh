@@ -50,11 +50,7 @@ class Backward {
 
   template <int AXIS, int N>
   __device__ __forceinline__ void put(int part, T (&v)[N]) const {
-    sum_lanes<AXIS>(v);
-    State<T> found[N];
-#pragma unroll
-    for (int k = 0; k < N; ++k) found[k] = {v[k], T(0), T(0)};
-    keeper_.template put<kSum, AXIS>(tile_.lane, part, found, tile_.j(), plan_.j1);
+    keeper_.template put_sums<AXIS>(tile_.lane, part, v, tile_.j(), plan_.j1);
   }
 
  private:
@@ -138,11 +134,7 @@ class Backward {
     } else if constexpr (FORMULA == kMax) {
       return own.at == other ? own.grad * view.sign : T(0);
     } else {
-      T mu = 0;
-      if (kGeneric && view.shift) {
-        const Pair at = tile_.pair(view.turned, r, c);
-        mu = view.shift[view.column ? at.col : at.row];
-      }
+      const T mu = tile_.template shift<kGeneric>(view, r, c);
       const T g = own.grad * view.sign * dpsi_of<FORMULA>(view, view.sign * (s - mu));
       return kGeneric && w != T(0) ? g * ::std::exp(w) : g;
     }

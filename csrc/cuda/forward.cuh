@@ -132,25 +132,15 @@ class Forward {
   __device__ __forceinline__ void sums(const View<T>& view, const Seen& seen) const {
     T row[kLaneRows] = {}, col[FN] = {};
     tile_.template each<kGeneric>(view, seen, [&](int r, int c, bool some, T s, T w) {
-      T u = some ? psi_of<FORMULA>(view, view.sign * (s - shift(view, r, c))) : T(0);
+      T u =
+          some ? psi_of<FORMULA>(view, view.sign * (s - tile_.template shift<kGeneric>(view, r, c)))
+               : T(0);
       if (kGeneric && some && w != T(0)) u *= ::std::exp(w);
       row[r] += u, col[c] += u;
     });
-    if (view.row_part >= 0) put_numbers<0>(view, row);
-    if (view.col_part >= 0) put_numbers<1>(view, col);
-  }
-  __device__ __forceinline__ T shift(const View<T>& view, int r, int c) const {
-    if (!kGeneric || !view.shift) return T(0);
-    const Pair at = tile_.pair(view.turned, r, c);
-    return view.shift[view.column ? at.col : at.row];
-  }
-  template <int AXIS, int N>
-  __device__ __forceinline__ void put_numbers(const View<T>& view, T (&v)[N]) const {
-    sum_lanes<AXIS>(v);
-    State<T> found[N];
-#pragma unroll
-    for (int k = 0; k < N; ++k) found[k] = {v[k], T(0), T(0)};
-    put<kSum, AXIS>(view, found);
+    const int j = tile_.j(), n = plan_.plan.n;
+    if (view.row_part >= 0) keeper_.template put_sums<0>(tile_.lane, view.row_part, row, j, n);
+    if (view.col_part >= 0) keeper_.template put_sums<1>(tile_.lane, view.col_part, col, j, n);
   }
 
   template <int AXIS>

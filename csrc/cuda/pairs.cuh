@@ -156,6 +156,13 @@ class Tile {
     if (turned) return {j, i, row_place(j), col_place(i)};
     return {i, j, row_place(i), col_place(j)};
   }
+  // What a sum of the view subtracts from the pair's score; only generic programs have any.
+  template <bool GENERIC>
+  __device__ __forceinline__ T shift(const View<T>& view, int r, int c) const {
+    if (!GENERIC || !view.shift) return T(0);
+    const Pair at = pair(view.turned, r, c);
+    return view.shift[view.column ? at.col : at.row];
+  }
   // Whether the tile's pair exists at all.
   __device__ bool counts(int r, int c) const {
     return row_in(r) && col_in(c) && (!plan_.symmetric || row(r) < col(c));

@@ -155,6 +155,17 @@ class Keeper {
     (AXIS == 0 ? tile_row(part, k) : column(part, j + k)).add(FORMULA, found);
   }
 
+  // Adds up what each lane has of a row or column.
+  template <int AXIS, int N>
+  __device__ __forceinline__ void put_sums(const Lane& lane, int part, T (&v)[N], int j,
+                                           int j_end) {
+    sum_lanes<AXIS>(v);
+    State<T> found[N];
+#pragma unroll
+    for (int k = 0; k < N; ++k) found[k] = {v[k], T(0), T(0)};
+    put<kSum, AXIS>(lane, part, found, j, j_end);
+  }
+
  private:
   T* shared_;
   T *rows_, *cols_;
