@@ -19,6 +19,7 @@
 #pragma GCC target("prefer-vector-width=512")
 #endif
 
+#include "../candidate.h"
 #include "../channel.h"
 #include "../relaxed.h"
 

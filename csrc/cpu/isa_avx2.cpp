@@ -8,6 +8,7 @@
 #pragma GCC target("avx2,fma")
 #endif
 
+#include "../candidate.h"
 #include "../channel.h"
 #include "../relaxed.h"
 

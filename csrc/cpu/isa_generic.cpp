@@ -1,6 +1,7 @@
 // The engine for generic.
 #include "isa_begin.h"
 
+#include "../candidate.h"
 #include "../channel.h"
 #include "../relaxed.h"
 

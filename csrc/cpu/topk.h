@@ -4,31 +4,6 @@
 // vector compare rejects nearly all of a tile's row. Columns come in ascending order, so that of
 // equal keys the first one stays.
 
-// A key and a column as one integer, a type that the standard library's algorithms, which are not
-// compiled for this instruction set, compare without a call. Larger is better, and of equal keys
-// the smaller column is. 0 is none.
-template <class T>
-struct Candidate {
-  using Bits = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
-  using Packed = std::conditional_t<sizeof(T) == 8, unsigned __int128, uint64_t>;
-  static constexpr Bits kSign = Bits(1) << (8 * sizeof(T) - 1);
-
-  // `column` counts from the first one of the job on.
-  static CL_INLINE Packed pack(T key, uint32_t column) {
-    const Bits bits = __builtin_bit_cast(Bits, key + T(0));  // -0 is 0
-    const Bits ordered = bits & kSign ? ~bits : bits | kSign;
-    return Packed(ordered) << (8 * sizeof(T)) | (0xffffffffu - column);
-  }
-  static T key(Packed packed) {
-    const Bits ordered = static_cast<Bits>(packed >> (8 * sizeof(T)));
-    return __builtin_bit_cast(T, ordered & kSign ? ordered & ~kSign : ~ordered);
-  }
-  static uint32_t column(Packed packed) { return 0xffffffffu - static_cast<uint32_t>(packed); }
-};
-
-template <class T>
-using Packed = typename Candidate<T>::Packed;
-
 // The lists of some rows. Short ones are kept in order; what is beyond kSorted is collected in up
 // to twice the room and then cut to the k best, which raises the floor.
 template <class T>

@@ -111,7 +111,8 @@ class Offer {
       list += atomicAdd(&f_.lists.counts[slot(r)], __popc(own));
 #pragma unroll
       for (int c = 0; c < FN; ++c)
-        if (own >> c & 1) *list++ = Candidate<T>::pack(tile_.acc[r][c], tile_.col(c));
+        if (own >> c & 1)
+          *list++ = Candidate<T>::pack(tile_.acc[r][c], static_cast<uint32_t>(tile_.col(c)));
     }
   }
 
@@ -197,7 +198,7 @@ __global__ void select_kernel(const __grid_constant__ Lists<T> f, bool last) {
   for (int c = threadIdx.x; c < f.wanted; c += blockDim.x) {
     const bool some = c < kept;
     f.values[to + c] = some ? f.sign * Candidate<T>::key(best[c]) : T(-INFINITY);
-    f.indices[to + c] = some ? Candidate<T>::column(best[c]) : -1;
+    f.indices[to + c] = some ? int64_t(Candidate<T>::column(best[c])) : -1;
   }
 }
 
