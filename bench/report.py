@@ -184,14 +184,15 @@ with fp64 first.
 
 def sort(results: Results) -> str:
     rows = []
+    rivals = [MASSES, DIFFSORT] + [TRITON, CUDA] * (results.machine["device"] == "cuda")
     for info in results.of("bench_sort"):
         case, found = info["case"], info["memory"]
         rows.append(
             [f"{case['problem']}, {case['rows']:,} rows of {case['d']}"]
-            + [times(results.seconds(info) or 0), factor(info, MASSES), factor(info, DIFFSORT)]
+            + [times(results.seconds(info) or 0), *(factor(info, name) for name in rivals)]
             + [f"{found[name] / 1e6:,.0f} MB" if name in found else "" for name in (OURS, DIFFSORT)]
         )
-    head = ["network", "ours, all of P", "one mass", "diffsort", "memory, ours", "diffsort"]
+    head = ["network", "ours, all of P", *rivals, "memory, ours", "diffsort"]
     groco = [
         f"GroCo on two views of {info['case']['rows']:,} x {info['case']['d']}, ten negatives, "
         f"takes {times(results.seconds(info) or 0)}: {1 / info['times'][NT_XENT]['ratio']:.2f} "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from peers import CHUNKED, CUT_CROSS_ENTROPY, DIFFSORT, FAISS, INF_CL, NT_XENT
-from results import COMPILED, DENSE, OURS, Results
+from results import COMPILED, CUDA, DENSE, OURS, TRITON, Results
 
 #: problem, rows, D, dtype: at least this many times the speed of a rival
 SPEED = {
@@ -33,6 +33,8 @@ COMPILED_ON_GPU, DEEPEST = 1.3, 512
 #: up to so many rows at most this share of dense PyTorch's time
 SMALL_ON_GPU, SMALL_TIME = 1024, 0.6
 MILLION = 1.5
+#: rows of up to so many numbers at least so many times the speed of diffsort
+SHORT, SORT_ON_GPU = 16, 30.0
 
 Line = tuple[str, float, float, bool]  # what, wanted, measured, reached
 
@@ -89,6 +91,13 @@ def gpu_lines(results: Results) -> Iterator[Line]:
             found = results.best(info) / times[DENSE]["ratio"]
             what = f"{case['problem']} {case['rows']} {case['dtype']}: over {DENSE}"
             yield what, SMALL_TIME, found, found <= SMALL_TIME
+    for info in results.of("bench_sort"):
+        case, times = info["case"], info["times"]
+        ours = [times[name]["ratio"] for name in (OURS, TRITON, CUDA) if name in times]
+        if case["d"] <= SHORT and DIFFSORT in times:
+            what = f"{case['problem']} {case['rows']} x {case['d']}: {DIFFSORT}"
+            found = times[DIFFSORT]["ratio"] / min(ours)
+            yield what, SORT_ON_GPU, found, found >= SORT_ON_GPU
     for info in results.of("bench_million"):
         found = info["memory"]["extra"] / info["inputs"]
         yield "a million rows: memory over that of the inputs", MILLION, found, found <= MILLION

@@ -43,6 +43,34 @@ def test_repeats_its_bits(device, backend, cls):
 
 
 @pytest.mark.gpu_smoke
+@pytest.mark.parametrize("n", [16, 33, 200])
+def test_sorting(device, backend, n):
+    """Beside the reference in fp64, and with the same bits every time."""
+    x, t = torch.randn(500, n, device=device), torch.rand(500, 2, n, device=device)
+    weights = torch.randn_like(x), torch.randn_like(t)
+
+    def run(dtype, name):
+        leaves = [v.to(dtype).requires_grad_() for v in (x, t)]
+        found = ops.sort_network(*leaves, backend=name)
+        return *found, *torch.autograd.grad(found, leaves, [w.to(dtype) for w in weights])
+
+    first = run(torch.float32, backend)
+    for got, want in zip(first, run(torch.float64, "reference"), strict=True):
+        assert (got - want).norm() <= 1e-4 * want.norm()
+    for _ in range(5):
+        assert all(map(torch.equal, run(torch.float32, backend), first))
+
+
+def test_a_device_that_is_not_the_current_one(backend):
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two GPUs")
+    x = torch.randn(2, 64, 32, device="cuda:1")
+    with torch.cuda.device(0):
+        found = ops.pair_stats(*x, (LSE(),), backend=backend)[0]
+    torch.testing.assert_close(found, ops.pair_stats(*x, (LSE(),), backend="reference")[0])
+
+
+@pytest.mark.gpu_smoke
 def test_two_streams(device, backend):
     """Calls that overlap share no scratch."""
     loss = contrastloss.CLIPLoss(backend=backend)

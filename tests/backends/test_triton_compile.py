@@ -7,7 +7,7 @@ import subprocess
 import pytest
 import torch
 
-from contrastloss.backends import PairCall, triton
+from contrastloss.backends import PairCall, SortCall, triton
 from contrastloss.channel import (
     COL,
     EXPECT,
@@ -31,7 +31,7 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
-from contrastloss.backends.triton import backward, config, forward
+from contrastloss.backends.triton import backward, config, forward, sort
 
 ARCHITECTURES = {
     "sm_80": GPUTarget("cuda", 80, 32),
@@ -165,3 +165,21 @@ def test_kernels_fit(monkeypatch, tmp_path, architecture, name, dtype, size):
         products = kernel.__name__ != "merge_kernel"
         if products and architecture == "sm_90" and dtype == torch.bfloat16 and size == "large":
             assert "wgmma.mma_async" in binary.asm["ptx"], label
+
+
+@pytest.mark.parametrize("n", [16, 256])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_sorting_fits(monkeypatch, tmp_path, architecture, n):
+    found = [Launches(getattr(sort, name)) for name in ("forward_kernel", "backward_kernel")]
+    for one in found:
+        monkeypatch.setattr(sort, one.kernel.__name__, one)
+    x, masses, beta = torch.zeros(4096, n), torch.zeros(4096, 2, n), torch.ones(4096)
+    given = SortCall(x, masses, beta, 0.25, "odd_even", "cauchy")
+    sort.sort_network_forward(given)
+    sort.sort_network_backward(given, x, masses, [True, True, True])
+    for one in found:
+        args, options = one.kept[0]
+        binary = compiled(one.kernel, args, options, ARCHITECTURES[architecture])
+        assert binary.metadata.shared <= 16 << 10
+        spill = spilled(binary, architecture, tmp_path)
+        assert spill <= 32, f"{one.kernel.__name__} spills {spill}"  # predicates, mostly

@@ -12,14 +12,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from contrastloss import ops
-from contrastloss.backends import PairCall, panels, triton
+from contrastloss.backends import PairCall, SortCall, panels, triton
 from contrastloss.channel import COL, INDEX, LSE, SUM, Program, differs, same
 from contrastloss.functional import clip
 
 if triton.missing():
     pytest.skip("needs triton", allow_module_level=True)
 
-from contrastloss.backends.triton import backward, config, forward
+from contrastloss.backends.triton import backward, config, forward, sort
 
 CLIP = Program(
     (
@@ -80,6 +80,24 @@ def test_a_million_rows(monkeypatch):
         found = triton.pair_stats_backward(call, outputs, outputs, {"x", "y", "scale"})
         assert (found.x.dtype, found.y.shape) == (x.dtype, y.shape)
         assert live.peak - found.x.nbytes - found.y.nbytes <= (1 + LIMIT) * inputs
+
+
+@pytest.mark.parametrize("n", [16, 128, 512])
+def test_a_million_rows_sorted(monkeypatch, n):
+    """What comparators did is kept for the blocks at work, not for all rows."""
+    monkeypatch.setattr(sort, "processors", lambda device: 132)
+    for name in ("forward_kernel", "backward_kernel"):
+        monkeypatch.setattr(sort, name, Unlaunched())
+    sort.partners("odd_even", n, torch.device("cpu"))
+    with FakeTensorMode(allow_non_fake_inputs=True), Live() as live:
+        x, t = torch.empty(1 << 20, n), torch.empty(1, 1, n)
+        call = SortCall(x, t, torch.empty(1 << 20), 0.25, "odd_even", "cauchy")
+        inputs = live.peak
+        values, mass = triton.sort_network_forward(call)
+        assert live.peak <= inputs + values.nbytes + mass.nbytes + sort.SCRATCH
+        before = sum(live.sizes.values())
+        (dx, *_) = triton.sort_network_backward(call, values, mass, [True, False, False])
+        assert live.peak <= before + dx.nbytes + sort.SCRATCH
 
 
 def allocated(run):

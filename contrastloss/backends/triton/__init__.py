@@ -11,12 +11,23 @@ import torch
 from torch import Tensor
 
 from ..call import Gradients, PairCall
+from ..network import SortCall
 
-__all__ = ["DECLINES", "missing", "pair_stats_backward", "pair_stats_forward", "slow", "why_not"]
-
+__all__ = [
+    "DECLINES",
+    "missing",
+    "pair_stats_backward",
+    "pair_stats_forward",
+    "slow",
+    "sort_network_backward",
+    "sort_network_forward",
+    "why_not",
+]
 
 #: features that this backend does not serve
 DECLINES: frozenset[str] = frozenset()
+#: numbers that ``sort_network`` sorts at most
+WIRES = 1024
 
 
 def interpreted() -> bool:
@@ -32,10 +43,13 @@ def missing() -> str | None:
     return "triton is not installed" if found is None else None
 
 
-def why_not(call: PairCall) -> str | None:
+def why_not(call: PairCall | SortCall) -> str | None:
     device = call.x.device.type
     if device != "cuda" and not (device == "cpu" and interpreted()):
         return f"the tensors are on {call.x.device}"
+    if isinstance(call, SortCall):
+        n = call.x.shape[1]
+        return None if n <= WIRES else f"it sorts at most {WIRES} numbers, not {n}"
     if torch.float64 in (call.x.dtype, call.compute_dtype):
         return "it does not serve float64"
     if device == "cpu" and torch.bfloat16 in (call.x.dtype, call.compute_dtype):
@@ -45,7 +59,7 @@ def why_not(call: PairCall) -> str | None:
     return None
 
 
-def slow(call: PairCall) -> bool:
+def slow(call: PairCall | SortCall) -> bool:
     """By name only, until it has been run, checked and timed on a GPU."""
     return True
 
@@ -54,7 +68,8 @@ def pair_stats_forward(call: PairCall) -> list[Tensor]:
     """The values of every channel in order, (B, M) or (B, N) each, or (M,) or (N,)."""
     from .forward import pair_stats_forward as run
 
-    return run(call)
+    with torch.cuda.device_of(call.x):
+        return run(call)
 
 
 def pair_stats_backward(
@@ -66,4 +81,23 @@ def pair_stats_backward(
     """The gradients named in ``needs`` (of :attr:`Gradients.NAMES`), and those of all shifts."""
     from .backward import pair_stats_backward as run
 
-    return run(call, outputs, grads, needs)
+    with torch.cuda.device_of(call.x):
+        return run(call, outputs, grads, needs)
+
+
+def sort_network_forward(call: SortCall) -> tuple[Tensor, Tensor]:
+    """Sorted rows (R, n) and masses P t (R, T, n)."""
+    from .sort import sort_network_forward as run
+
+    with torch.cuda.device_of(call.x):
+        return run(call)
+
+
+def sort_network_backward(
+    call: SortCall, grad_sorted: Tensor, grad_mass: Tensor, needs: Sequence[bool]
+) -> tuple[Tensor | None, ...]:
+    """Gradients of x, t and steepness; None where ``needs`` has no flag."""
+    from .sort import sort_network_backward as run
+
+    with torch.cuda.device_of(call.x):
+        return run(call, grad_sorted, grad_mass, needs)
