@@ -110,6 +110,14 @@ def test_command_says_that_supcon_sees_the_labels(tmp_path, capsys):
     assert "supervised" in capsys.readouterr().out
 
 
+def test_command_prints_nt_xent_beside_another_loss(tmp_path, capsys):
+    demo.main(parse("--loss", "groco", "--epochs", "2", "--output", str(tmp_path / "p.png")))
+    printed = capsys.readouterr().out
+    (line,) = (line for line in printed.splitlines() if "trained by nt_xent" in line)
+    accuracy = demo.run(epochs=2).accuracy["trained encoder"]
+    assert line.split()[3::2] == [f"{100 * value:.1f}" for value in accuracy]
+
+
 @pytest.mark.parametrize("words", [["--epochs", "0"], ["--loss", "none"], ["--backend", "none"]])
 def test_wrong_arguments_are_refused(words, capsys):
     with pytest.raises(SystemExit):
