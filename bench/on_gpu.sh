@@ -61,7 +61,7 @@ bench() {
 }
 
 cuda() {
-  timeout 380 "$python" -m pytest -q -n 4 tests/backends/test_cuda*.py tests/backends/test_gpu.py \
+  timeout 380 "$python" -m pytest -q -n 4 tests/backends/test_cuda*.py tests/backends/test_gpu*.py \
     tests/backends/test_sweep.py tests/ops --device cuda -k cuda
 }
 
@@ -75,7 +75,7 @@ sanitizer() {
 }
 
 triton() {
-  timeout 380 "$python" -m pytest -q -n 8 tests/backends/test_triton*.py tests/backends/test_gpu.py \
+  timeout 380 "$python" -m pytest -q -n 8 tests/backends/test_triton*.py tests/backends/test_gpu*.py \
     --device cuda -k "not cuda-"
 }
 

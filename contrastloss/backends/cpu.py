@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ..channel import COL, ROW
 from .call import Gradients, PairCall, mask
-from .encode import SCHEMA, SELECTION, arguments, selection_arguments
-from .network import DISTRIBUTIONS, SortCall, layers
+from .encode import SCHEMA, SELECTION, SORT, arguments, selection_arguments, sort_arguments
+from .network import SortCall
 from .selection import Selection
 
 __all__ = [
@@ -45,9 +45,7 @@ torch.library.define(
     f"({_CALL}, Tensor[] outputs, Tensor[] grads, int live, int needs) -> Tensor[]",
 )
 torch.library.define("contrastloss::cpu_topk", f"({_CALL}, {SELECTION}) -> Tensor[]")
-_SORT = (
-    "Tensor x, Tensor t, Tensor steepness, Tensor ends, float art_lambda, int distribution, int isa"
-)
+_SORT = f"{SORT}, int isa"
 torch.library.define("contrastloss::cpu_sort", f"({_SORT}) -> Tensor[]")
 torch.library.define(
     "contrastloss::cpu_sort_backward",
@@ -147,17 +145,8 @@ def gather_scores_backward(
     return _named(call, found, needs)
 
 
-@lru_cache(maxsize=64)
-def _comparators(network: str, n: int) -> Tensor:
-    pairs = [pair for layer in layers(network, n) for pair in layer]
-    return torch.tensor(pairs, dtype=torch.int32).reshape(-1, 2)
-
-
 def _sort_arguments(call: SortCall) -> tuple:
-    ends = _comparators(call.network, call.x.shape[1])
-    distribution = DISTRIBUTIONS.index(call.distribution)
-    tensors = (v.contiguous() for v in (call.x, call.t, call.steepness))
-    return (*tensors, ends, call.art_lambda, distribution, _level())
+    return (*sort_arguments(call), _level())
 
 
 def sort_network_forward(call: SortCall) -> tuple[Tensor, Tensor]:

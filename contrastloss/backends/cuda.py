@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -13,8 +12,16 @@ from torch import Tensor
 
 from ..channel import COL, ROW, Program
 from .call import Gradients, PairCall, mask
-from .encode import SCHEMA, SELECTION, arguments, encode, selection_arguments
-from .network import DISTRIBUTIONS, SortCall, layers
+from .encode import (
+    SCHEMA,
+    SELECTION,
+    SORT,
+    arguments,
+    encode,
+    selection_arguments,
+    sort_arguments,
+)
+from .network import SortCall, comparators
 from .panels import Panels, dot_gradients, gain
 from .selection import Selection
 
@@ -65,10 +72,7 @@ torch.library.define(
 torch.library.define(
     "contrastloss::cuda_topk", f"({SCHEMA}, {SELECTION}, int list_bytes) -> Tensor[]"
 )
-_SORT = (
-    "Tensor x, Tensor t, Tensor steepness, Tensor ends, Tensor starts, float art_lambda, "
-    "int distribution"
-)
+_SORT = f"{SORT}, Tensor starts"
 torch.library.define("contrastloss::cuda_sort", f"({_SORT}) -> Tensor[]")
 torch.library.define(
     "contrastloss::cuda_sort_backward",
@@ -206,20 +210,9 @@ def pair_topk(call: PairCall, selection: Selection) -> tuple[Tensor, Tensor]:
     return values, index
 
 
-@lru_cache(maxsize=64)
-def _comparators(network: str, n: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(a, b) of all comparators, and where each layer's begin."""
-    found = layers(network, n)
-    starts = [0, *accumulate(map(len, found))]
-    ends = torch.tensor([pair for layer in found for pair in layer], dtype=torch.int32)
-    start = torch.tensor(starts, dtype=torch.int32)
-    return ends.reshape(-1, 2).to(device), start.to(device)
-
-
 def _sort_arguments(call: SortCall) -> tuple:
-    tensors = (v.contiguous() for v in (call.x, call.t, call.steepness))
-    network = _comparators(call.network, call.x.shape[1], call.x.device)
-    return (*tensors, *network, call.art_lambda, DISTRIBUTIONS.index(call.distribution))
+    _, starts = comparators(call.network, call.x.shape[1], call.x.device)
+    return (*sort_arguments(call), starts)
 
 
 def sort_network_forward(call: SortCall) -> tuple[Tensor, Tensor]:

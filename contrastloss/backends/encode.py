@@ -11,9 +11,19 @@ from torch import Tensor
 
 from ..channel import COL, EXPECT, INDEX, LSE, MAX, PSI, ROW, SUM, Axis, Channel, Program, Term
 from .call import PairCall
+from .network import DISTRIBUTIONS, SortCall, comparators
 from .selection import Selection
 
-__all__ = ["SCHEMA", "SELECTION", "Code", "arguments", "encode", "selection_arguments"]
+__all__ = [
+    "SCHEMA",
+    "SELECTION",
+    "SORT",
+    "Code",
+    "arguments",
+    "encode",
+    "selection_arguments",
+    "sort_arguments",
+]
 
 #: of what :func:`arguments` returns
 SCHEMA = (
@@ -26,6 +36,9 @@ SELECTION = (
     "int k, Tensor? lower, Tensor? upper, Tensor[] ignore, Tensor? row_keys, Tensor? col_keys, "
     "float beta"
 )
+
+#: of what :func:`sort_arguments` returns
+SORT = "Tensor x, Tensor t, Tensor steepness, Tensor ends, float art_lambda, int distribution"
 
 _KINDS = {LSE: 0, SUM: 1, EXPECT: 2, MAX: 3}
 _TESTS = {"eq": 0, "ne": 1, "lt": 2, "within": 3}
@@ -157,3 +170,9 @@ def selection_arguments(selection: Selection) -> tuple:
         words(selection.col_keys),
         selection.sample or 0.0,
     )
+
+
+def sort_arguments(call: SortCall) -> tuple:
+    ends, _ = comparators(call.network, call.x.shape[1], call.x.device)
+    tensors = (v.contiguous() for v in (call.x, call.t, call.steepness))
+    return (*tensors, ends, call.art_lambda, DISTRIBUTIONS.index(call.distribution))

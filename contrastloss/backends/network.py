@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 
+import torch
 from torch import Tensor
 
-__all__ = ["DISTRIBUTIONS", "NETWORKS", "SortCall", "layers"]
+__all__ = ["DISTRIBUTIONS", "NETWORKS", "SortCall", "comparators", "layers"]
 
 Comparator = tuple[int, int]
 
@@ -43,6 +45,15 @@ def _bitonic(n: int) -> tuple[tuple[Comparator, ...], ...]:
             ]
             found.append(tuple((a - missing, b - missing) for a, b in pairs))
     return tuple(found)
+
+
+@lru_cache(maxsize=128)
+def comparators(network: str, n: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(a, b) of all comparators, layer after layer, and where each layer's begin, and the end."""
+    found = layers(network, n)
+    ends = torch.tensor([pair for layer in found for pair in layer], dtype=torch.int32)
+    starts = torch.tensor([0, *accumulate(map(len, found))], dtype=torch.int32)
+    return ends.reshape(-1, 2).to(device), starts.to(device)
 
 
 @dataclass(eq=False)

@@ -217,10 +217,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   const Plan<T>& plan = f.plan;
   unsigned char* stages = shared_memory;
   auto* vectors = reinterpret_cast<Vectors<T, FN>*>(stages + 2 * kStageBytes<FN>);
-  const int64_t item = blockIdx.z, batch = gridDim.z, across = gridDim.x, down = gridDim.y;
-  Keeper<T, FN> keeper(reinterpret_cast<T*>(vectors + 1),
-                       f.rows + (item * down + blockIdx.y) * plan.m, batch * down * plan.m,
-                       f.cols + (item * across + blockIdx.x) * plan.n, batch * across * plan.n);
+  Keeper<T, FN> keeper(plan, reinterpret_cast<T*>(vectors + 1), f.rows, f.cols);
   Tile<T, FN> tile(plan, *vectors, f.i1, f.j1);
   if (plan.symmetric) blank<E, T, FN>(f, tile);
   Walk<E, T, FN> walk(plan, stages, f.i0, f.i1, f.j0, f.j1);

@@ -244,6 +244,26 @@ __device__ void clear(const ForwardPlan<T>& f, const Keeper<T, FN>& keeper) {
   }
 }
 
+// The last block to get here merges what all have left.
+template <class T>
+__device__ void finish(const ForwardPlan<T>& f) {
+  const int across = gridDim.x, down = gridDim.y;
+  const int64_t batch = gridDim.z;
+  bool& last = *reinterpret_cast<bool*>(shared_memory);
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0)
+    last = atomicAdd(f.finished, 1) == static_cast<int>(across * down * batch) - 1;
+  __syncthreads();
+  if (!last) return;
+  __threadfence();
+  for (int c = 0; c < f.channels; ++c) {
+    const int length = f.output[c].column ? f.plan.n : f.plan.m;
+    for (int64_t k = threadIdx.x; k < batch * length; k += kThreads)
+      settle(f, c, static_cast<int>(k % length), across, down, batch, static_cast<int>(k / length));
+  }
+}
+
 template <class E, class T, class P>
 __global__ void __launch_bounds__(kThreads, 1)
     forward_kernel(const __grid_constant__ ForwardPlan<T> f) {
@@ -251,10 +271,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   const Plan<T>& plan = f.plan;
   unsigned char* stages = shared_memory;
   auto* vectors = reinterpret_cast<Vectors<T, FN>*>(stages + 2 * kStageBytes<FN>);
-  const int64_t item = blockIdx.z, batch = gridDim.z, across = gridDim.x, down = gridDim.y;
-  Keeper<T, FN> keeper(reinterpret_cast<T*>(vectors + 1),
-                       f.rows + (item * down + blockIdx.y) * plan.m, batch * down * plan.m,
-                       f.cols + (item * across + blockIdx.x) * plan.n, batch * across * plan.n);
+  Keeper<T, FN> keeper(plan, reinterpret_cast<T*>(vectors + 1), f.rows, f.cols);
   clear(f, keeper);
   Tile<T, FN> tile(plan, *vectors, plan.m, plan.n);
   Walk<E, T, FN> walk(plan, stages, 0, plan.m, 0, plan.n);
@@ -280,21 +297,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
     __syncthreads();  // before the vectors change
   }
-  if (f.finished == nullptr) return;
-  // the last block to get here merges what all have left
-  bool& last = *reinterpret_cast<bool*>(shared_memory);
-  __threadfence();
-  __syncthreads();
-  if (threadIdx.x == 0)
-    last = atomicAdd(f.finished, 1) == static_cast<int>(across * down * batch) - 1;
-  __syncthreads();
-  if (!last) return;
-  __threadfence();
-  for (int c = 0; c < f.channels; ++c) {
-    const int length = f.output[c].column ? plan.n : plan.m;
-    for (int64_t k = threadIdx.x; k < batch * length; k += kThreads)
-      settle(f, c, static_cast<int>(k % length), across, down, batch, static_cast<int>(k / length));
-  }
+  if (f.finished != nullptr) finish(f);
 }
 
 }  // namespace contrastloss::cuda

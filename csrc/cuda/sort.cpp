@@ -123,15 +123,15 @@ std::vector<Tensor> sort_backward(const Network& network, const Tensor& grad_sor
   return found;
 }
 
-std::vector<Tensor> cuda_sort(Tensor x, Tensor t, Tensor steepness, Tensor ends, Tensor starts,
-                              double art_lambda, int64_t swap) {
+std::vector<Tensor> cuda_sort(Tensor x, Tensor t, Tensor steepness, Tensor ends, double art_lambda,
+                              int64_t swap, Tensor starts) {
   const Network network{x, t, steepness, ends, starts, art_lambda, swap};
   if (x.scalar_type() == ScalarType::Double) return sort<double>(network);
   return sort<float>(network);
 }
 
 std::vector<Tensor> cuda_sort_backward(Tensor x, Tensor t, Tensor steepness, Tensor ends,
-                                       Tensor starts, double art_lambda, int64_t swap,
+                                       double art_lambda, int64_t swap, Tensor starts,
                                        Tensor grad_sorted, Tensor grad_mass, int64_t needs) {
   const Network network{x, t, steepness, ends, starts, art_lambda, swap};
   if (x.scalar_type() == ScalarType::Double)

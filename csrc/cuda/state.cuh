@@ -109,13 +109,14 @@ class Keeper {
  public:
   static constexpr int kParts = 3 * (kWarpCols * kTileRows + kWarpRows * kTileCols<FN>);
 
-  // `rows` and `cols` are this block's slices.
-  __device__ Keeper(T* shared, T* rows, int64_t row_stride, T* cols, int64_t col_stride)
+  // Of the slices of all blocks, this block's: every part has one of rows per batch item and block
+  // downwards, and one of columns per batch item and block across.
+  __device__ Keeper(const Plan<T>& plan, T* shared, T* rows, T* cols)
       : shared_(shared),
-        rows_(rows),
-        cols_(cols),
-        row_stride_(row_stride),
-        col_stride_(col_stride) {}
+        rows_(rows + (int64_t(blockIdx.z) * gridDim.y + blockIdx.y) * plan.m),
+        cols_(cols + (int64_t(blockIdx.z) * gridDim.x + blockIdx.x) * plan.n),
+        row_stride_(int64_t(gridDim.z) * gridDim.y * plan.m),
+        col_stride_(int64_t(gridDim.z) * gridDim.x * plan.n) {}
 
   // The state of a tile row in shared memory, of a tile column and of a row in device memory.
   __device__ Components<T> tile_row(int part, int k) const {

@@ -127,48 +127,6 @@ def test_repeats_its_bits(device, cls):
         assert all(map(torch.equal, found[0], other))
 
 
-@pytest.mark.parametrize("name", sorted(contrastloss.losses.LOSSES))
-def test_losses(device, name):
-    cls = contrastloss.losses.LOSSES[name]
-    inputs = contrastloss.testing.Subject(cls, device=device).inputs(n=40, dtype=torch.float32)
-    found = []
-    for backend in ("cuda", "reference"):
-        torch.manual_seed(1)  # some losses draw
-        leaves = [v.clone().requires_grad_(v.is_floating_point()) for v in inputs]
-        value = cls(backend=backend)(*leaves)
-        value.backward()
-        found.append([value.detach(), *(v.grad for v in leaves if v.requires_grad)])
-    for got, want in zip(*found, strict=True):
-        assert (got - want).norm() <= 1e-5 * want.norm()
-
-
-def test_a_compiled_loss(device):
-    loss = contrastloss.NTXentLoss(backend="cuda")
-    x, y = (torch.randn(23, 9, device=device, requires_grad=True) for _ in range(2))
-    found = []
-    for function in (loss, torch.compile(loss, backend="aot_eager", fullgraph=True)):
-        value = function(x, y)
-        found.append((value, *torch.autograd.grad(value, (x, y))))
-    torch.testing.assert_close(*found, rtol=1e-6, atol=1e-7)
-
-
-def test_autocast(device):
-    """Embeddings are rounded for the products, and for nothing else."""
-    loss, exact = (
-        contrastloss.CLIPLoss(backend=name, reduction="none") for name in ("cuda", "reference")
-    )
-    x, y = (torch.randn(33, 20, device=device, requires_grad=True) for _ in range(2))
-    with torch.autocast(device.type, dtype=torch.bfloat16):
-        values = loss(x, y)
-    grads = torch.autograd.grad(values.sum(), (x, y))
-    rounded = [v.detach().bfloat16().double().requires_grad_() for v in (x, y)]
-    want = exact(*rounded)
-    torch.testing.assert_close(values, want.float(), rtol=1e-5, atol=1e-5)
-    for got, wanted in zip(grads, torch.autograd.grad(want.sum(), rounded), strict=True):
-        assert got.dtype == torch.float32
-        assert (got - wanted).norm() <= torch.finfo(torch.bfloat16).eps * wanted.norm()
-
-
 @pytest.mark.parametrize(
     ("program", "message"),
     [

@@ -10,7 +10,6 @@ from backends.test_sweep import KINDS, MIXED, OPERANDS, PAIRS, WEIGHTS, disagree
 from oracle import VECTORS
 
 import contrastloss
-import contrastloss.testing
 from contrastloss.backends import triton
 from contrastloss.channel import COL, INDEX, ROW, differs
 
@@ -100,60 +99,6 @@ def test_nothing_to_reduce(device, symmetric, m, n):
         "triton", [("all", program, options)], device=device, symmetric=symmetric,
         dtype=torch.float32,
     )  # fmt: skip
-
-
-#: losses of operators that the backend does not have
-BEYOND = {"groco", "mochi", "sampled", "triplet"}
-
-
-@pytest.mark.parametrize("name", sorted(BEYOND & contrastloss.losses.LOSSES.keys()))
-def test_declines_losses_that_it_cannot_compute(device, name):
-    cls = contrastloss.losses.LOSSES[name]
-    inputs = contrastloss.testing.Subject(cls, device=device).inputs(n=40, dtype=torch.float32)
-    with pytest.raises(RuntimeError, match="'triton' cannot serve this call: it does not"):
-        cls(backend="triton")(*inputs)
-
-
-@pytest.mark.parametrize("name", sorted(contrastloss.losses.LOSSES.keys() - BEYOND))
-def test_losses(device, name):
-    cls = contrastloss.losses.LOSSES[name]
-    inputs = contrastloss.testing.Subject(cls, device=device).inputs(n=40, dtype=torch.float32)
-    found = []
-    for backend in ("triton", "reference"):
-        leaves = [v.clone().requires_grad_(v.is_floating_point()) for v in inputs]
-        value = cls(backend=backend)(*leaves)
-        value.backward()
-        found.append([value.detach(), *(v.grad for v in leaves if v.requires_grad)])
-    for got, want in zip(*found, strict=True):
-        assert (got - want).norm() <= 1e-5 * want.norm()
-
-
-def test_a_compiled_loss(device):
-    loss = contrastloss.NTXentLoss(backend="triton")
-    x, y = (torch.randn(23, 9, device=device, requires_grad=True) for _ in range(2))
-    found = []
-    for function in (loss, torch.compile(loss, backend="aot_eager", fullgraph=True)):
-        value = function(x, y)
-        found.append((value, *torch.autograd.grad(value, (x, y))))
-    torch.testing.assert_close(*found, rtol=1e-6, atol=1e-7)
-
-
-def test_autocast(device):
-    """Embeddings are rounded for the products, and for nothing else."""
-    dtype = torch.float16 if device.type == "cpu" else torch.bfloat16
-    triton_loss, exact_loss = (
-        contrastloss.CLIPLoss(backend=name, reduction="none") for name in ("triton", "reference")
-    )
-    x, y = (torch.randn(33, 20, device=device, requires_grad=True) for _ in range(2))
-    with torch.autocast(device.type, dtype=dtype):
-        values = triton_loss(x, y)
-    grads = torch.autograd.grad(values.sum(), (x, y))
-    rounded = [v.detach().to(dtype).double().requires_grad_() for v in (x, y)]
-    want = exact_loss(*rounded)
-    torch.testing.assert_close(values, want.float(), rtol=1e-5, atol=1e-5)
-    for got, exact in zip(grads, torch.autograd.grad(want.sum(), rounded), strict=True):
-        assert got.dtype == torch.float32
-        assert (got - exact).norm() <= torch.finfo(dtype).eps * exact.norm()
 
 
 def test_what_it_declines():

@@ -1,0 +1,70 @@
+"""Losses on the backends for GPUs, also in their stand-ins on the CPU: Triton's interpreter
+(TRITON_INTERPRET=1) and the emulation (--cuda-host)."""
+
+import pytest
+import torch
+from served import skip_unless_served
+
+import contrastloss
+import contrastloss.testing
+from contrastloss import ops
+from contrastloss.channel import LSE
+from contrastloss.losses import LOSSES
+
+#: losses of operators that Triton does not have
+BEYOND = {"groco", "mochi", "sampled", "triplet"}
+
+
+@pytest.fixture(params=["cuda", "triton"])
+def backend(request, device):
+    x = torch.ones(2, 2, device=device)
+    skip_unless_served(lambda: ops.pair_stats(x, x, (LSE(),), backend=request.param))
+    return request.param
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_losses(device, backend, name):
+    cls = LOSSES[name]
+    inputs = contrastloss.testing.Subject(cls, device=device).inputs(n=40, dtype=torch.float32)
+    if backend == "triton" and name in BEYOND:
+        with pytest.raises(RuntimeError, match="'triton' cannot serve this call: it does not"):
+            cls(backend=backend)(*inputs)
+        return
+    found = []
+    for chosen in (backend, "reference"):
+        torch.manual_seed(1)  # some losses draw
+        leaves = [v.clone().requires_grad_(v.is_floating_point()) for v in inputs]
+        value = cls(backend=chosen)(*leaves)
+        value.backward()
+        found.append([value.detach(), *(v.grad for v in leaves if v.requires_grad)])
+    for got, want in zip(*found, strict=True):
+        assert (got - want).norm() <= 1e-5 * want.norm()
+
+
+def test_a_compiled_loss(device, backend):
+    loss = contrastloss.NTXentLoss(backend=backend)
+    x, y = (torch.randn(23, 9, device=device, requires_grad=True) for _ in range(2))
+    found = []
+    for function in (loss, torch.compile(loss, backend="aot_eager", fullgraph=True)):
+        value = function(x, y)
+        found.append((value, *torch.autograd.grad(value, (x, y))))
+    torch.testing.assert_close(*found, rtol=1e-6, atol=1e-7)
+
+
+def test_autocast(device, backend):
+    """Embeddings are rounded for the products, and for nothing else."""
+    # Triton's interpreter does not multiply bfloat16
+    dtype = torch.float16 if (backend, device.type) == ("triton", "cpu") else torch.bfloat16
+    loss, exact = (
+        contrastloss.CLIPLoss(backend=name, reduction="none") for name in (backend, "reference")
+    )
+    x, y = (torch.randn(33, 20, device=device, requires_grad=True) for _ in range(2))
+    with torch.autocast(device.type, dtype=dtype):
+        values = loss(x, y)
+    grads = torch.autograd.grad(values.sum(), (x, y))
+    rounded = [v.detach().to(dtype).double().requires_grad_() for v in (x, y)]
+    want = exact(*rounded)
+    torch.testing.assert_close(values, want.float(), rtol=1e-5, atol=1e-5)
+    for got, wanted in zip(grads, torch.autograd.grad(want.sum(), rounded), strict=True):
+        assert got.dtype == torch.float32
+        assert (got - wanted).norm() <= torch.finfo(dtype).eps * wanted.norm()
