@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -15,6 +16,7 @@ __all__ = [
     "check_device",
     "check_embeddings",
     "check_operands",
+    "checks_values",
     "shape",
 ]
 
@@ -48,6 +50,14 @@ def check_embeddings(name: str, value: Tensor, like: tuple[str, Tensor] | None =
 def check_device(name: str, value: Tensor, other: str, tensor: Tensor) -> None:
     if value.device != tensor.device:
         raise ValueError(f"{name}: got device {value.device}, expected {other}'s {tensor.device}")
+
+
+def checks_values(of: Tensor) -> bool:
+    """Whether an error may depend on the numbers in a tensor. On other devices than a CPU the
+    stream would have to stop for them: only with ``CONTRASTLOSS_DEBUG=1``."""
+    if torch.compiler.is_compiling():
+        return False
+    return of.device.type == "cpu" or os.environ.get("CONTRASTLOSS_DEBUG") == "1"
 
 
 def _names(dtypes: Sequence[torch.dtype]) -> str:

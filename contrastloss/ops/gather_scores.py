@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..backends import Gradients, choose, mask, stat_dtype
 from ..channel import Program
-from .check import check_device, check_operands, shape
+from .check import check_device, check_operands, checks_values, shape
 from .form import (
     INPUTS,
     OPERANDS,
@@ -62,7 +62,8 @@ def gather_scores(
     Raises:
         TypeError, ValueError: an operand's dtype, shape or device is wrong; the message names it.
         ValueError: on a CPU, an index is out of range. On other devices, where looking would stop
-            the stream, such an index gives -inf and no gradient, as -1 does.
+            the stream, such an index gives -inf and no gradient, as -1 does; with
+            ``CONTRASTLOSS_DEBUG=1`` it is an error there too.
         RuntimeError: ``backend`` was named and cannot serve; with the reason.
     """
     no_transforms("gather_scores")
@@ -89,7 +90,7 @@ def _check_index(index: Tensor, x: Tensor) -> None:
 
 
 def _check_range(index: Tensor, columns: int) -> None:
-    if index.device.type == "cpu" and index.numel():
+    if checks_values(index) and index.numel():
         low, high = (int(v) for v in index.aminmax())
         if low < -1 or high >= columns:
             worst = low if low < -1 else high

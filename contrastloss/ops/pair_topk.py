@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..backends import PairCall, Selection, choose, position_keys, stat_dtype
 from ..channel import COL, INDEX, MAX, ROW, Axis, Program, Test
-from .check import check_broadcast, check_device, check_operands, shape
+from .check import check_broadcast, check_device, check_operands, checks_values, shape
 from .form import INPUTS, OPERANDS, Form, no_transforms, plain, product_dtype, without_autocast
 from .gather_scores import gradients, save
 from .results import TopK
@@ -221,7 +221,7 @@ def _selection(
 
 def _sorted_lists(offsets: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
     """Columns ascending within every row."""
-    if offsets.device.type == "cpu":
+    if checks_values(offsets):
         steps = offsets.diff()
         if offsets[0] != 0 or offsets[-1] != len(columns) or (steps < 0).any():
             raise ValueError(

@@ -8,6 +8,7 @@ from served import skip_unless_served
 
 from contrastloss.backends.choose import BACKENDS
 from contrastloss.ops import GatherScores, gather_scores
+from contrastloss.ops.check import checks_values
 
 VECTORS = ("scale", "row_scale", "col_scale", "row_bias", "col_bias")
 
@@ -202,6 +203,27 @@ X, Y, INDEX = torch.randn(4, 3), torch.randn(5, 3), torch.zeros(4, 2, dtype=torc
 def test_bad_arguments(options, kind, message):
     with pytest.raises(kind, match=message):
         gather_scores(**{"x": X, "y": Y, "index": INDEX, **options})
+
+
+def test_where_values_are_checked(monkeypatch):
+    """Elsewhere than on a CPU, on request alone."""
+    tensors = [torch.empty(2, device=name) for name in ("cpu", "meta")]
+    for debug, expected in ((None, [True, False]), ("0", [True, False]), ("1", [True, True])):
+        if debug is None:
+            monkeypatch.delenv("CONTRASTLOSS_DEBUG", raising=False)
+        else:
+            monkeypatch.setenv("CONTRASTLOSS_DEBUG", debug)
+        assert [checks_values(v) for v in tensors] == expected
+
+
+def test_a_wrong_index_on_a_gpu(monkeypatch, device):
+    if device.type != "cuda":
+        pytest.skip("needs a GPU, and --device cuda")
+    x, y, wrong = X.to(device), Y.to(device), (INDEX + 5).to(device)
+    assert (gather_scores(x, y, wrong) == -math.inf).all()
+    monkeypatch.setenv("CONTRASTLOSS_DEBUG", "1")
+    with pytest.raises(ValueError, match="index: got 5, expected -1 to 4"):
+        gather_scores(x, y, wrong)
 
 
 @pytest.mark.parametrize("name", ["reference", "cpu"])
