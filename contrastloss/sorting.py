@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import ops
-from .ops.check import checks_values, shape
+from .ops.check import check_order, shape
 
 __all__ = ["Sorted", "rank", "rank_mass", "soft_rank", "soft_sort", "sort"]
 
@@ -225,8 +225,7 @@ def _projectable(x: Tensor, regularization: str, strength: float, dim: int) -> t
         raise TypeError(f"strength: got {type(strength).__name__}, expected a number")
     if not 0 < strength < math.inf:
         raise ValueError(f"strength: got {strength}, expected a positive number")
-    if checks_values(x) and x.isnan().any():
-        raise ValueError("x: got NaN, expected numbers, which have an order")
+    check_order(x)
     return rows.double(), regularization == "kl"
 
 

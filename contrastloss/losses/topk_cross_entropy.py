@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .. import sorting
-from ..ops.check import check_device, checks_values, shape
+from ..ops.check import check_device, check_range, shape
 from .ordering import NetworkLoss, check_count, check_scores, log_mass
 from .scores import wide
 
@@ -110,8 +110,4 @@ def _check_classes(target: Tensor, x: Tensor) -> None:
     if target.shape != x.shape[:-1]:
         expected = f"{tuple(x.shape[:-1])} as x {shape(x)}"
         raise ValueError(f"target: got shape {shape(target)}, expected {expected}")
-    if checks_values(target) and target.numel():
-        low, high = (int(v) for v in target.aminmax())
-        if low < 0 or high >= x.shape[-1]:
-            worst = low if low < 0 else high
-            raise ValueError(f"target: got {worst}, expected 0 to {x.shape[-1] - 1}, classes of x")
+    check_range("target", target, 0, x.shape[-1] - 1, "classes of x")

@@ -16,6 +16,8 @@ __all__ = [
     "check_device",
     "check_embeddings",
     "check_operands",
+    "check_order",
+    "check_range",
     "checks_values",
     "shape",
 ]
@@ -58,6 +60,22 @@ def checks_values(of: Tensor) -> bool:
     if torch.compiler.is_compiling():
         return False
     return of.device.type == "cpu" or os.environ.get("CONTRASTLOSS_DEBUG") == "1"
+
+
+def check_range(name: str, value: Tensor, least: int, most: int, what: str) -> None:
+    """Integers between two bounds, where values are checked."""
+    if not checks_values(value) or not value.numel():
+        return
+    low, high = (int(v) for v in value.aminmax())
+    if low < least or high > most:
+        worst = low if low < least else high
+        raise ValueError(f"{name}: got {worst}, expected {least} to {most}, {what}")
+
+
+def check_order(x: Tensor) -> None:
+    """No NaN, where values are checked."""
+    if checks_values(x) and x.isnan().any():
+        raise ValueError("x: got NaN, expected numbers, which have an order")
 
 
 def _names(dtypes: Sequence[torch.dtype]) -> str:

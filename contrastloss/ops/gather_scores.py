@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..backends import Gradients, choose, mask, stat_dtype
 from ..channel import Program
-from .check import check_device, check_operands, checks_values, shape
+from .check import check_device, check_operands, check_range, shape
 from .form import (
     INPUTS,
     OPERANDS,
@@ -89,21 +89,13 @@ def _check_index(index: Tensor, x: Tensor) -> None:
         raise ValueError(f"index: got shape {shape(index)}, expected {expected} as x {shape(x)}")
 
 
-def _check_range(index: Tensor, columns: int) -> None:
-    if checks_values(index) and index.numel():
-        low, high = (int(v) for v in index.aminmax())
-        if low < -1 or high >= columns:
-            worst = low if low < -1 else high
-            raise ValueError(f"index: got {worst}, expected -1 to {columns - 1}, columns of y")
-
-
 # ---- between the schema and the backends ---------------------------------------------------------
 
 
 def forward(*args: Any) -> Tensor:
     form, index = Form(*args[:INPUTS]), args[INPUTS]
     call = form.call()
-    _check_range(index, call.columns.shape[-2])
+    check_range("index", index, -1, call.columns.shape[-2] - 1, "columns of y")
     run = choose(call, "gather_scores_forward", form.backend)
     found = without_autocast(index.device.type, run, call, form.flat(index))
     return found.reshape(index.shape)

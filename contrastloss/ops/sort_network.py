@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..backends import DISTRIBUTIONS, NETWORKS, SortCall, choose, mask, stat_dtype
-from .check import check_device, checks_values, shape
+from .check import check_device, check_order, shape
 from .form import no_transforms, plain, without_autocast
 
 __all__ = ["SortNetwork", "sort_network"]
@@ -130,8 +130,7 @@ def _call(
 
 def forward(*args: Any) -> tuple[Tensor, Tensor]:
     call = _call(*args[:6])
-    if checks_values(call.x) and call.x.isnan().any():
-        raise ValueError("x: got NaN, expected numbers, which have an order")
+    check_order(call.x)
     run = choose(call, "sort_network_forward", args[6])
     return without_autocast(call.x.device.type, run, call)
 
