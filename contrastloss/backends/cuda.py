@@ -108,8 +108,7 @@ def why_not(call: PairCall | SortCall) -> str | None:
     if DEVICE == "cuda" and (torch.version.hip or _capability(call.x.device) < (8, 0)):
         return "it serves NVIDIA GPUs of compute capability 8.0 and later"
     if isinstance(call, SortCall):
-        n = call.x.shape[1]
-        return None if n <= WIRES else f"it sorts at most {WIRES} numbers, not {n}"
+        return call.beyond(WIRES)
     if (call.x.dtype == torch.float64) != (call.compute_dtype == torch.float64):
         return f"it does not multiply {call.x.dtype} as {call.compute_dtype}"
     if declined := call.features & DECLINES:

@@ -77,3 +77,8 @@ class SortCall:
     distribution: str
 
     features = frozenset({"sort"})
+
+    def beyond(self, most: int) -> str | None:
+        """Why a backend that sorts so many numbers at most cannot serve this."""
+        n = self.x.shape[1]
+        return None if n <= most else f"it sorts at most {most} numbers, not {n}"

@@ -48,8 +48,7 @@ def why_not(call: PairCall | SortCall) -> str | None:
     if device != "cuda" and not (device == "cpu" and interpreted()):
         return f"the tensors are on {call.x.device}"
     if isinstance(call, SortCall):
-        n = call.x.shape[1]
-        return None if n <= WIRES else f"it sorts at most {WIRES} numbers, not {n}"
+        return call.beyond(WIRES)
     if torch.float64 in (call.x.dtype, call.compute_dtype):
         return "it does not serve float64"
     if device == "cpu" and torch.bfloat16 in (call.x.dtype, call.compute_dtype):
