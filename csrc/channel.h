@@ -63,7 +63,7 @@ CL_HD T psi(T u) {
   if (P == Psi::Softplus) return relu(u) + Math::log1p(Math::exp(u < T(0) ? u : -u));
   // (1 - e^u) u
   if (P == Psi::Focal) return -Math::expm1(u) * u;
-  return u > T(0) ? T(1) : T(0);
+  return u > T(0) ? T(1) : u <= T(0) ? T(0) : u;
 }
 
 template <Psi P, class T, class Math = StdMath>

@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <cstdint>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -100,6 +101,29 @@ const NamedPsi& find_psi(const std::string& name) {
   throw py::value_error("psi: got '" + name + "', expected one of " + known);
 }
 
+// What a signal's handler raised while an operator ran, until the operator has returned.
+struct Raised {
+  PyObject *type = nullptr, *value = nullptr, *traceback = nullptr;
+} raised;
+
+// Runs the handlers of pending signals, on Python's main thread; whether one of them raised. Native
+// code without Python calls it by its address.
+int run_signal_handlers() {
+  if (!Py_IsInitialized()) return 0;
+  const PyGILState_STATE state = PyGILState_Ensure();
+  const int stop = PyErr_CheckSignals() != 0;
+  if (stop) PyErr_Fetch(&raised.type, &raised.value, &raised.traceback);
+  PyGILState_Release(state);
+  return stop;
+}
+
+void raise_from_handler() {
+  if (!raised.type) return;
+  PyErr_Restore(raised.type, raised.value, raised.traceback);
+  raised = {};
+  throw py::error_already_set();
+}
+
 double log_sum(const std::vector<double>& values) {
   LogSum<double> total;
   for (const double value : values) total.add(value);
@@ -114,6 +138,10 @@ PYBIND11_MODULE(_C, m) {
   m.doc() = "What was built, what this CPU can do, and the channel maths for tests.";
   m.def("build_info", &build_info, "Compiler, flags, instruction sets and CUDA architectures.");
   m.def("cpu_capability", &cpu_capability, "Instruction sets of this CPU that matter here.");
+  m.def(
+      "signal_handlers", [] { return reinterpret_cast<uintptr_t>(&run_signal_handlers); },
+      "The address of a function that runs pending signal handlers; 1 where one of them raised.");
+  m.def("raise_from_handler", &raise_from_handler, "Raises what such a handler raised, if any.");
 
   py::module_ channel = m.def_submodule("channel", "csrc/channel.h on one double.");
   channel.def(

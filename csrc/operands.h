@@ -1,6 +1,6 @@
 // A call as tensors, read into a Problem. Operands arrive as contrastloss/backends/encode.py
 // prepares them: contiguous, one batch dimension or none, the statistics' dtype, int64 ids, and the
-// program as integers.
+// program as integers. All of that is checked here: anybody may call a registered operator.
 #pragma once
 
 #include <initializer_list>
@@ -20,7 +20,7 @@ inline Element element(ScalarType type) {
     case ScalarType::Float: return Element::F32;
     case ScalarType::BFloat16: return Element::BF16;
     case ScalarType::Half: return Element::F16;
-    default: STD_TORCH_CHECK(false, "x: unsupported dtype");
+    default: STD_TORCH_CHECK(false, "dtype: expected float64, float32, bfloat16 or float16");
   }
   return Element::F32;
 }
@@ -35,6 +35,26 @@ struct Operands {
   const Tensor &code, &values;
   bool cosine;
   ScalarType compute;
+
+  // What reads no pointer: the readers below check a tensor's dtype and size where they take it.
+  void check() const {
+    STD_TORCH_CHECK(x.dim() == 2 || x.dim() == 3, "x: got ", x.dim(), " dimensions, expected 2, 3");
+    STD_TORCH_CHECK(d() >= 1, "x: got no features, expected at least one");
+    require(x, "x", x, x.scalar_type(), x.numel());
+    if (y) {
+      require(*y, "y", x, x.scalar_type(), y->numel());
+      STD_TORCH_CHECK(y->dim() == x.dim(), "y: got ", y->dim(), " dimensions, expected ", x.dim());
+      STD_TORCH_CHECK(!batched() || y->size(0) == x.size(0), "y: expected the batch of x");
+      const int64_t features = y->size(y->dim() - 1);
+      STD_TORCH_CHECK(features == d(), "y: got ", features, " features, expected ", d());
+    }
+    element(x.scalar_type()), element(compute);
+    for (const OptionalTensor* t : {&scale, &row_scale, &col_scale, &row_bias, &col_bias})
+      if (*t) require_device(**t, "scale or bias", x);
+    for (const std::vector<Tensor>* side : {&rows, &cols})
+      for (const Tensor& t : *side) require_device(t, "operand", x);
+    STD_TORCH_CHECK(code.is_cpu() && values.is_cpu(), "program: expected it on the CPU");
+  }
 
   bool batched() const { return x.dim() == 3; }
   int64_t batch() const { return batched() ? x.size(0) : 1; }
@@ -56,6 +76,7 @@ struct Operands {
 class Reader {
  public:
   explicit Reader(const Operands& o) : o_(o), size_(o.code.numel()), values_(o.values.numel()) {
+    o.check();
     require(o.code, "code", ScalarType::Long, size_);
     require(o.values, "values", ScalarType::Double, values_);
     code_ = static_cast<const int64_t*>(o.code.data_ptr());
@@ -66,6 +87,13 @@ class Reader {
     STD_TORCH_CHECK(at_ < size_, "program: truncated");
     return code_[at_++];
   }
+  // A number below `count`, of what is called `what`.
+  template <class Number = int>
+  Number below(int64_t count, const char* what) {
+    const int64_t k = next();
+    STD_TORCH_CHECK(k >= 0 && k < count, "program: no such ", what, ": ", k);
+    return static_cast<Number>(k);
+  }
   double value() {
     const int64_t k = next();
     STD_TORCH_CHECK(k >= 0 && k < values_, "program: no such value");
@@ -74,30 +102,42 @@ class Reader {
 
   // The vector that a code names for this batch item: -1 is none, or the position itself.
   const int64_t* ids(bool row, int64_t item) {
-    const int64_t k = next();
-    if (k < 0) return nullptr;
-    const Tensor& t = (row ? o_.rows : o_.cols).at(static_cast<size_t>(k));
+    const Tensor* t = operand(row);
+    if (!t) return nullptr;
     const int64_t n = row ? o_.m() : o_.n();
-    require(t, "ids", ScalarType::Long, o_.batch() * n);
-    return static_cast<const int64_t*>(t.data_ptr()) + item * n;
+    require(*t, "ids", ScalarType::Long, o_.batch() * n);
+    return static_cast<const int64_t*>(t->data_ptr()) + item * n;
   }
+  // Whether what is read next is an operand's number.
+  bool names_operand() const { return at_ < size_ && code_[at_] != -1; }
   // E of the form whose row operand is read next
-  int64_t extent() const {
-    STD_TORCH_CHECK(at_ < size_, "program: truncated");
-    const Tensor& t = o_.rows.at(static_cast<size_t>(code_[at_]));
-    return t.size(t.dim() - 1);
+  int64_t extent() {
+    const Tensor* t = operand(true);
+    STD_TORCH_CHECK(t && t->dim() >= 1, "program: a form without an operand");
+    --at_;
+    return t->size(t->dim() - 1);
   }
+  // Null also where there is an operand, of no numbers.
   template <class T>
-  const T* floats(bool row, int64_t item, int64_t extent = 1) {
-    const int64_t k = next();
-    if (k < 0) return nullptr;
-    const Tensor& t = (row ? o_.rows : o_.cols).at(static_cast<size_t>(k));
+  const T* floats(bool row, int64_t item, int64_t extent = 1, bool needed = false) {
+    const Tensor* t = operand(row);
+    STD_TORCH_CHECK(t || !needed, "program: a weight without its operand");
+    if (!t) return nullptr;
     const int64_t n = (row ? o_.m() : o_.n()) * extent;
-    require(t, "operand", kScalarType<T>, o_.batch() * n);
-    return static_cast<const T*>(t.data_ptr()) + item * n;
+    require(*t, "operand", kScalarType<T>, o_.batch() * n);
+    return static_cast<const T*>(t->data_ptr()) + item * n;
   }
 
  private:
+  // null: none
+  const Tensor* operand(bool row) {
+    const int64_t k = next();
+    if (k == -1) return nullptr;
+    const std::vector<Tensor>& all = row ? o_.rows : o_.cols;
+    STD_TORCH_CHECK(k >= 0 && k < int64_t(all.size()), "program: no such operand: ", k);
+    return &all[static_cast<size_t>(k)];
+  }
+
   const Operands& o_;
   const int64_t* code_;
   const double* value_;
@@ -110,7 +150,7 @@ Group<T> read_group(Reader& in, int64_t item, bool symmetric) {
   Group<T> group;
   for (int64_t k = in.next(); k > 0; --k) {
     Test test;
-    test.op = static_cast<Compare>(in.next());
+    test.op = in.below<Compare>(4, "test");
     test.row = in.ids(true, item);
     test.col = in.ids(false, item);
     test.width = in.next();
@@ -119,7 +159,7 @@ Group<T> read_group(Reader& in, int64_t item, bool symmetric) {
   if (symmetric) group.tests.push_back({Compare::NE, nullptr, nullptr, 0});
   for (int64_t k = in.next(); k > 0; --k) {
     Term<T> term;
-    term.kind = static_cast<TermKind>(in.next());
+    term.kind = in.below<TermKind>(7, "weight");
     term.value = static_cast<T>(in.value());
     term.extent = in.next();
     if (term.kind == TermKind::DIFFERING) {
@@ -129,8 +169,8 @@ Group<T> read_group(Reader& in, int64_t item, bool symmetric) {
       }
     } else {
       if (term.kind >= TermKind::FORM) term.extent = in.extent();
-      term.row = in.floats<T>(true, item, term.extent);
-      term.col = in.floats<T>(false, item, term.extent);
+      term.row = in.floats<T>(true, item, term.extent, term.kind != TermKind::COL);
+      term.col = in.floats<T>(false, item, term.extent, term.kind != TermKind::ROW);
     }
     group.terms.push_back(term);
   }
@@ -162,15 +202,17 @@ Problem<T> read_problem(const Operands& o, int64_t item) {
     p.groups.push_back(read_group<T>(read, item, p.symmetric));
   for (int64_t k = read.next(); k > 0; --k) {
     Channel<T> c;
-    c.kind = static_cast<Kind>(read.next());
-    c.psi = static_cast<int>(read.next());
+    c.kind = read.below<Kind>(4, "kind");
+    c.psi = read.below(8, "psi");
     c.column = read.next() != 0;
-    c.group = static_cast<int>(read.next());
+    c.group = read.below(int64_t(p.groups.size()), "group");
     c.theta = static_cast<T>(read.value());
     c.sign = static_cast<T>(read.value());
     c.relax = static_cast<T>(read.value());
+    const bool shifted = read.names_operand();
     c.shift = read.floats<T>(!c.column, item);
-    c.slot = static_cast<int>(read.next());
+    c.slot = shifted ? read.below(64, "shift") : static_cast<int>(read.next());
+    STD_TORCH_CHECK(shifted || c.slot == -1, "program: a slot without a shift");
     p.channels.push_back(c);
   }
   return p;

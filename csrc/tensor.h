@@ -19,11 +19,22 @@ using OptionalTensor = std::optional<Tensor>;
 template <class T>
 constexpr ScalarType kScalarType = sizeof(T) == 8 ? ScalarType::Double : ScalarType::Float;
 
-// What Python prepares is checked once more where a mistake would read foreign memory.
+inline void require_device(const Tensor& t, const char* name, const Tensor& x) {
+  const bool same = t.device() == x.device();
+  STD_TORCH_CHECK(same, name, ": expected it on the device of x");
+}
+
+// Whoever calls an operator: no mistake may read foreign memory.
 inline void require(const Tensor& t, const char* name, ScalarType dtype, int64_t numel) {
   STD_TORCH_CHECK(t.scalar_type() == dtype, name, ": wrong dtype");
   STD_TORCH_CHECK(t.is_contiguous(), name, ": not contiguous");
   STD_TORCH_CHECK(t.numel() == numel, name, ": got ", t.numel(), " elements, expected ", numel);
+}
+
+inline void require(const Tensor& t, const char* name, const Tensor& x, ScalarType dtype,
+                    int64_t numel) {
+  require_device(t, name, x);
+  require(t, name, dtype, numel);
 }
 
 template <class T>

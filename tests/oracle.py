@@ -12,9 +12,9 @@ PSI = {
     "one": torch.ones_like,
     "id": lambda u: u,
     "square": lambda u: u * u,
-    "relu": lambda u: u.clamp_min(0),
-    "relu2": lambda u: u.clamp_min(0) ** 2,
-    "softplus": lambda u: torch.where(u > 0, u, 0 * u) + torch.log1p(torch.exp(-u.abs())),
+    "relu": torch.relu,  # its slope at 0 is 0
+    "relu2": lambda u: torch.relu(u) ** 2,
+    "softplus": lambda u: torch.nn.functional.softplus(u, threshold=700.0),
     "focal": lambda u: (1 - torch.exp(u)) * u,
     "step": lambda u: (u > 0).to(u.dtype),
 }

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,6 +40,12 @@ DECLINES: frozenset[str] = frozenset()
 ISAS = ("amx", "avx512", "avx2", "generic")
 ISA = os.environ.get("CONTRASTLOSS_ISA")
 
+_PYTHON: Any
+try:
+    _PYTHON = importlib.import_module("contrastloss._C")
+except ImportError:  # a signal then waits until an operator has returned
+    _PYTHON = None
+
 _LIBRARY = Path(__file__).parent.parent / "_cpu.so"
 _CALL = f"{SCHEMA}, ScalarType compute, int isa"
 torch.library.define("contrastloss::cpu_forward", f"({_CALL}) -> Tensor[]")
@@ -66,7 +75,21 @@ def missing() -> str | None:
         torch.ops.load_library(str(_LIBRARY))
     except OSError as error:
         return f"its native library does not load: {error}"
+    if _PYTHON is not None:
+        handlers = ctypes.c_void_p(_PYTHON.signal_handlers())
+        ctypes.CDLL(str(_LIBRARY)).contrastloss_cpu_signals(handlers)
     return None
+
+
+def _run(operator: Callable[..., Any], *operands: Any) -> Any:
+    """An operator's result. A signal whose handler raises, such as Ctrl-C's, ends it between two
+    tiles; then that exception is raised, and not the operator's."""
+    try:
+        return operator(*operands)
+    except RuntimeError:
+        if _PYTHON is not None:
+            _PYTHON.raise_from_handler()
+        raise
 
 
 def why_not(call: PairCall) -> str | None:
@@ -97,7 +120,7 @@ def _arguments(call: PairCall) -> tuple:
 
 def pair_stats_forward(call: PairCall) -> list[Tensor]:
     """The values of every channel in order, (B, M) or (B, N) each."""
-    return torch.ops.contrastloss.cpu_forward(*_arguments(call))
+    return _run(torch.ops.contrastloss.cpu_forward, *_arguments(call))
 
 
 def pair_stats_backward(
@@ -108,7 +131,8 @@ def pair_stats_backward(
 ) -> Gradients:
     """The gradients named in ``needs`` (of :attr:`Gradients.NAMES`), and those of all shifts."""
     wanted = mask([name in needs for name in Gradients.NAMES])
-    found = torch.ops.contrastloss.cpu_backward(
+    found = _run(
+        torch.ops.contrastloss.cpu_backward,
         *_arguments(call),
         [o.contiguous() for o in outputs],
         [g.contiguous() for g in grads if g is not None],
@@ -123,15 +147,15 @@ def pair_stats_backward(
 
 def pair_topk(call: PairCall, selection: Selection) -> tuple[Tensor, Tensor]:
     """Scores, or the keys of a sample, and columns of the k best of every row, (B, M, k)."""
-    values, index = torch.ops.contrastloss.cpu_topk(
-        *_arguments(call), *selection_arguments(selection)
+    values, index = _run(
+        torch.ops.contrastloss.cpu_topk, *_arguments(call), *selection_arguments(selection)
     )
     return values, index
 
 
 def gather_scores_forward(call: PairCall, index: Tensor) -> Tensor:
     """The scores of every row with the columns in its row of ``index``, (B, M, K)."""
-    return torch.ops.contrastloss.cpu_gather(*_arguments(call), index.contiguous())
+    return _run(torch.ops.contrastloss.cpu_gather, *_arguments(call), index.contiguous())
 
 
 def gather_scores_backward(
@@ -139,8 +163,12 @@ def gather_scores_backward(
 ) -> Gradients:
     """The gradients named in ``needs`` (of :attr:`Gradients.NAMES`)."""
     wanted = mask([name in needs for name in Gradients.NAMES])
-    found = torch.ops.contrastloss.cpu_gather_backward(
-        *_arguments(call), index.contiguous(), grad.contiguous(), wanted
+    found = _run(
+        torch.ops.contrastloss.cpu_gather_backward,
+        *_arguments(call),
+        index.contiguous(),
+        grad.contiguous(),
+        wanted,
     )
     return _named(call, found, needs)
 
@@ -151,7 +179,7 @@ def _sort_arguments(call: SortCall) -> tuple:
 
 def sort_network_forward(call: SortCall) -> tuple[Tensor, Tensor]:
     """Sorted rows (R, n) and masses P t (R, T, n)."""
-    values, mass = torch.ops.contrastloss.cpu_sort(*_sort_arguments(call))
+    values, mass = _run(torch.ops.contrastloss.cpu_sort, *_sort_arguments(call))
     return values, mass
 
 
@@ -159,12 +187,15 @@ def sort_network_backward(
     call: SortCall, grad_sorted: Tensor, grad_mass: Tensor, needs: Sequence[bool]
 ) -> tuple[Tensor | None, ...]:
     """Gradients of x, t and steepness; None where ``needs`` has no flag."""
-    found = iter(
-        torch.ops.contrastloss.cpu_sort_backward(
-            *_sort_arguments(call), grad_sorted.contiguous(), grad_mass.contiguous(), mask(needs)
-        )
+    found = _run(
+        torch.ops.contrastloss.cpu_sort_backward,
+        *_sort_arguments(call),
+        grad_sorted.contiguous(),
+        grad_mass.contiguous(),
+        mask(needs),
     )
-    return tuple(next(found) if need else None for need in needs)
+    rest = iter(found)
+    return tuple(next(rest) if need else None for need in needs)
 
 
 def _named(call: PairCall, found: Sequence[Tensor], needs: frozenset[str]) -> Gradients:

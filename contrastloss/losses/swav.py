@@ -104,12 +104,11 @@ class SwAVLoss(PrototypeLoss, name="swav"):
         scores = [x @ prototypes.mT, y @ others.mT]
         codes = []
         for s in scores:
-            s = s.detach() / eps
-            q = torch.exp(s - s.amax() if s.numel() else s)
+            log_q = s.detach() / eps  # a column's mass may be below what a number holds
             for _ in range(iterations):
-                q = q / q.sum(0, keepdim=True)
-                q = q / q.sum(1, keepdim=True)
-            codes.append(q)
+                log_q = log_q - log_q.logsumexp(0, keepdim=True)
+                log_q = log_q - log_q.logsumexp(1, keepdim=True)
+            codes.append(log_q.exp())
         logits = [scale * s + bias for s in scores]
         swapped = zip(logits, codes[::-1], strict=True)
         return -sum((q * s.log_softmax(1)).sum(1) for s, q in swapped) / 2  # type: ignore[return-value]

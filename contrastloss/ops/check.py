@@ -190,7 +190,8 @@ def _check_names(program: Program, extra: frozenset[str]) -> None:
     """Every name that a channel calls is an operand of the axes on which it is needed."""
     for axis, given in ((ROW, program.rows), (COL, program.cols)):
         for name in program.called[axis]:
-            if name not in given and name != INDEX:
+            position = name == INDEX and name not in program.forms and name in program.ids
+            if name not in given and not position:
                 raise ValueError(f"{axis}s: got {sorted(given)}, expected {name!r} among them")
         for name in given:
             if name not in program.called[ROW] | program.called[COL] | extra:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..backends import Gradients, PairCall, choose, reference, stat_dtype
 from ..channel import COL, ROW, Axis, Program
+from .check import check_device
 
 __all__ = [
     "INPUTS",
@@ -65,6 +66,16 @@ class Form:
         self.rows, self.cols, self.program = rows, cols, program
         self.cosine, self.compute_dtype, self.backend = cosine, compute_dtype, backend
         self.lead = x.shape[:-2]
+
+    def check_devices(self, **others: Tensor | None) -> None:
+        """All operands are on x's device. A kernel's own dispatch sees to it; fake ones, which
+        return uninitialised memory, have to ask."""
+        operands = {name: getattr(self, name) for name in Gradients.NAMES if name != "scale"}
+        operands |= {f"rows[{k}]": v for k, v in enumerate(self.rows)}
+        operands |= {f"cols[{k}]": v for k, v in enumerate(self.cols)}
+        for name, value in {**operands, **others}.items():
+            if value is not None:
+                check_device(name, value, "x", self.x)
 
     def length(self, axis: Axis) -> int:
         return (self.x if axis == ROW or self.y is None else self.y).shape[-2]
@@ -190,6 +201,7 @@ def backward(*args: Any) -> list[Tensor]:
 
 def fake_forward(*inputs: Any) -> list[Tensor]:
     form = Form(*inputs)
+    form.check_devices()
     stat = stat_dtype(form.x)
     outputs = []
     for channel in Program.decode(form.program).channels:

@@ -116,6 +116,7 @@ def backward(*args: Any) -> list[Tensor]:
 
 def _fake_forward(*args: Any) -> Tensor:
     x, index = args[0], args[INPUTS]
+    Form(*args[:INPUTS]).check_devices(index=index)
     return x.new_empty(index.shape, dtype=stat_dtype(x))
 
 

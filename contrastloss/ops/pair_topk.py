@@ -235,7 +235,8 @@ def _sorted_lists(offsets: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _fake_forward(*args: Any) -> tuple[Tensor, Tensor]:
-    x, k = args[0], args[INPUTS]
+    x, k, lower, upper = args[0], *args[INPUTS : INPUTS + 3]
+    Form(*args[:INPUTS]).check_devices(lower=lower, upper=upper)
     shape = (*x.shape[:-1], k)
     return x.new_empty(shape, dtype=stat_dtype(x)), x.new_empty(shape, dtype=torch.int64)
 

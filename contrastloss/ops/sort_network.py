@@ -144,7 +144,9 @@ def backward(*args: Any) -> list[Tensor]:
     return [grad for grad in found if grad is not None]
 
 
-def _fake_forward(x: Tensor, t: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+def _fake_forward(x: Tensor, t: Tensor, beta: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    check_device("t", t, "x", x)
+    check_device("steepness", beta, "x", x)
     return torch.empty_like(x), x.new_empty(x.shape[0], t.shape[1], x.shape[1])
 
 

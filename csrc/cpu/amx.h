@@ -52,9 +52,13 @@ class AmxPanels {
   static constexpr int64_t kUnit = 32;
   static_assert(TILE_M % 32 == 0, "tiles are whole pairs of tile registers");
 
+  // Rows and columns of a tile that the products read or write: whole pairs of tile registers.
+  static int64_t whole_rows(int64_t m) { return round_up(m, 32); }
+  static int64_t whole_cols(int64_t n) { return round_up(n, 32); }
+
   AmxPanels(const Problem<float>& p, Carver& memory, int64_t block_rows, int64_t tile_cols)
       : p_(p), words_(round_up(p.x.cols, 32) / 2) {
-    const int64_t rows = round_up(block_rows, 32), cols = round_up(tile_cols, 32);
+    const int64_t rows = whole_rows(block_rows), cols = whole_cols(tile_cols);
     x_ = {memory.take<uint32_t>(rows * words_), words_ / 16};
     x_pairs_ = {memory.take<uint32_t>(rows * words_), words_ / 8};
     y_t_ = {memory.take<uint32_t>(cols * words_), cols / 16};
@@ -68,7 +72,7 @@ class AmxPanels {
   }
 
   void pack_rows(int64_t first, int64_t n) {
-    for (int64_t i = 0; i < round_up(n, 32); i += 2) {
+    for (int64_t i = 0; i < whole_rows(n); i += 2) {
       load_pair(p_.x, first, i, n);
       for (int64_t row = 0; row < 2; ++row)
         for (int64_t k = 0; k < words_; k += 16)
@@ -78,7 +82,7 @@ class AmxPanels {
   }
 
   void pack_columns(int64_t first, int64_t n) {
-    for (int64_t j = 0; j < round_up(n, 32); j += 16) {
+    for (int64_t j = 0; j < whole_cols(n); j += 16) {
       for (int64_t i = j; i < j + 16; i += 2) {
         load_pair(p_.y, first, i, n);
         for (int64_t row = 0; row < 2; ++row)
@@ -158,7 +162,7 @@ class AmxPanels {
 
   // H to bf16, paired along n and, transposed, along m; zero beyond both.
   void round(int64_t m, int64_t n, float* h, int64_t ld) {
-    const int64_t rows = round_up(m, 32), cols = round_up(n, 32);
+    const int64_t rows = whole_rows(m), cols = whole_cols(n);
     for (int64_t i = 0; i < m; ++i)
       for (int64_t j = n; j < cols; ++j) h[i * ld + j] = 0;
     for (int64_t i = m; i < rows; ++i)

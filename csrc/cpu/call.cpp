@@ -1,8 +1,13 @@
 // Engines, threads and scratch: what every operator on CPU tensors runs on.
 #include "call.h"
 
+#include <atomic>
+#include <chrono>
 #include <cstdlib>
+#include <exception>
+#include <mutex>
 #include <new>
+#include <stdexcept>
 
 #include <pthread.h>
 
@@ -36,11 +41,65 @@ class Scratch {
 bool forked = false;
 const int fork_noted = pthread_atfork(nullptr, nullptr, [] { forked = true; });
 
+// Whether a signal's handler wants the operator to end; nobody set it: no signals are looked for.
+std::atomic<int (*)()> signals{nullptr};
+
+using Clock = std::chrono::steady_clock;
+constexpr auto kPause = std::chrono::milliseconds(100);
+
+// Jobs that run at once. What any of them throws is kept, since it may not leave a worker thread,
+// and ends the others.
+class Jobs {
+ public:
+  // f(context, k) for k in [begin, end), on one of the threads
+  void run(int64_t begin, int64_t end, void (*f)(void*, int64_t), void* context) {
+    Jobs* const outer = of_this_thread;
+    of_this_thread = this;
+    try {
+      for (int64_t k = begin; k < end; ++k) poll(), f(context, k);
+    } catch (...) {
+      const std::lock_guard<std::mutex> hold(mutex_);
+      if (!thrown_) thrown_ = std::current_exception();
+      ended_ = true;
+    }
+    of_this_thread = outer;
+  }
+
+  void rethrow() const {
+    if (thrown_) std::rethrow_exception(thrown_);
+  }
+
+  // Signals are the caller's, now and then.
+  void poll() {
+    if (!ended_.load(std::memory_order_relaxed) && pthread_equal(pthread_self(), caller_)) {
+      const Clock::time_point now = Clock::now();
+      if (now - asked_ < kPause) return;
+      asked_ = now;
+      const auto ask = signals.load();
+      if (ask && ask()) ended_ = true;
+    }
+    if (ended_.load(std::memory_order_relaxed))
+      throw std::runtime_error("interrupted: a signal's handler ended this call");
+  }
+
+  static thread_local Jobs* of_this_thread;
+
+ private:
+  const pthread_t caller_ = pthread_self();
+  Clock::time_point asked_ = Clock::now();
+  std::atomic<bool> ended_{false};
+  std::mutex mutex_;
+  std::exception_ptr thrown_;
+};
+
+thread_local Jobs* Jobs::of_this_thread = nullptr;
+
 }  // namespace
 
 const Engine& engine(int64_t level) {
-  if (level >= 0) {
-    STD_TORCH_CHECK(level < 4 && kEngines[level]->supported(), "isa: not supported here");
+  if (level != -1) {
+    STD_TORCH_CHECK(level >= 0 && level < 4 && kEngines[level]->supported(),
+                    "isa: not supported here");
     return *kEngines[level];
   }
   for (const Engine* e : kEngines)
@@ -51,10 +110,18 @@ const Engine& engine(int64_t level) {
 int threads() { return forked ? 1 : static_cast<int>(torch::stable::get_num_threads()); }
 
 void run_parallel(int64_t n, void (*f)(void*, int64_t), void* context) {
-  if (n == 1) return f(context, 0);
-  torch::stable::parallel_for(0, n, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t k = begin; k < end; ++k) f(context, k);
-  });
+  Jobs jobs;
+  if (n == 1) {
+    jobs.run(0, 1, f, context);
+  } else {
+    torch::stable::parallel_for(
+        0, n, 1, [&](int64_t begin, int64_t end) { jobs.run(begin, end, f, context); });
+  }
+  jobs.rethrow();
+}
+
+void poll() {
+  if (Jobs::of_this_thread) Jobs::of_this_thread->poll();
 }
 
 void* scratch(int64_t bytes) {
@@ -63,3 +130,8 @@ void* scratch(int64_t bytes) {
 }
 
 }  // namespace contrastloss::cpu
+
+// For contrastloss/backends/cpu.py: this library holds no Python.
+extern "C" __attribute__((visibility("default"))) void contrastloss_cpu_signals(int (*ask)()) {
+  contrastloss::cpu::signals = ask;
+}

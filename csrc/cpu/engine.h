@@ -14,22 +14,20 @@ struct Workspace {
   T *tile = nullptr, *transposed = nullptr;
   TileScratch<T> tile_scratch{};
   std::optional<P> products;
+  Carver carver;
 
-  Workspace(const Problem<T>& p) {
-    const int64_t bytes = layout(p, Carver());
-    layout(p, Carver(scratch(bytes)));
-  }
+  Workspace(const Problem<T>& p) : carver([&](Carver& memory) { layout(p, memory); }) {}
 
  private:
-  int64_t layout(const Problem<T>& p, Carver memory) {
+  void layout(const Problem<T>& p, Carver& memory) {
     const int64_t m = p.x.rows, n = p.y.rows;
     const int64_t budget = (int64_t(1) << 20) / p.x.cols / P::TILE_N * P::TILE_N;
     block_rows = std::min(std::clamp(budget, P::TILE_N, 6 * P::TILE_N), m);
-    const int64_t cols = std::min(P::TILE_N, n);
-    // a turned tile has up to TILE_M columns that were rows
+    // a turned tile has up to TILE_M columns that were rows, no more than there are columns
+    const int64_t rows = std::min(P::TILE_M, m), cols = std::min(P::TILE_N, n);
     const bool turned = p.symmetric && !p.mirror;
-    const int64_t high = round_up(std::min(P::TILE_M, p.symmetric ? std::max(m, n) : m), 32);
-    ld = round_up(turned ? std::max(cols, std::min(P::TILE_M, m)) : cols, 64) + 16;
+    const int64_t high = P::whole_rows(rows);
+    ld = round_up(P::whole_cols(cols), 64) + 16;
     const bool general = p.general();
     tile = memory.take<T>(high * ld);
     transposed = turned ? memory.take<T>(high * ld) : nullptr;
@@ -38,7 +36,6 @@ struct Workspace {
     tile_scratch.columns = memory.take<T>(3 * ld);
     tile_scratch.row = memory.take<T>(4 * ld);
     products.emplace(p, memory, block_rows, cols);
-    return memory.used();
   }
 };
 
@@ -60,6 +57,7 @@ struct Job {
         const int64_t n = std::min(P::TILE_N, c1 - j0);
         work.products->pack_columns(j0, n);
         for (int64_t i0 = b0; i0 < b0 + rows; i0 += P::TILE_M) {
+          poll();
           const int64_t m = std::min(P::TILE_M, b0 + rows - i0);
           if (!triangle || i0 + m <= j0) {
             tile(b0, i0, m, j0, j0, n, problem.symmetric && !strip);

@@ -166,7 +166,7 @@ struct Forward {
       const T* z = logits(t, w, all[k]);
       T low = INFINITY, high = -INFINITY;
       spread(z, t, low, high);
-      if (high == T(-INFINITY)) continue;
+      if (low > high) continue;
       for (size_t e = k; e < all.size(); ++e) {
         if (!takes(e) || !all[e].same_logits(all[k]) || all[e].kind != Kind::EXPECT) continue;
         if (!all[e].column || mirrored) own_rows(all[e], t, z);
@@ -195,20 +195,24 @@ struct Forward {
     return scratch.z;
   }
 
+  // The range of a tile's logits but for those that are -inf: low > high, where there are no
+  // others. With a NaN it is everything, so that rows and columns find it by themselves.
   static void spread(const T* z, const Tile<T>& t, T& low, T& high) {
     const T none = -INFINITY;
+    int nan = 0;
     for (int64_t r = 0; r < t.m; ++r) {
       const T* v = z + r * t.ld;
       T lo = low, hi = high;
-#pragma omp simd reduction(min : lo) reduction(max : hi)
+#pragma omp simd reduction(min : lo) reduction(max : hi) reduction(| : nan)
       for (int64_t j = 0; j < t.n; ++j) {
         hi = v[j] > hi ? v[j] : hi;
         const T x = v[j] == none ? T(INFINITY) : v[j];
         lo = x < lo ? x : lo;
+        nan |= v[j] != v[j];
       }
       low = lo, high = hi;
-      if (!(v[0] == v[0])) low = none;  // NaN: let rows and columns find it by themselves
     }
+    if (nan) low = none, high = INFINITY;
   }
 
   void shared(const std::vector<Ref<T>>& rows, const std::vector<Ref<T>>& columns, const Tile<T>& t,

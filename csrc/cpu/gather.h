@@ -29,6 +29,7 @@ template <class T>
 struct Gather {
   const Problem<T>& problem;
   const Places<T>& places;
+  static constexpr int64_t kPolled = 256;  // entries between two looks for signals
   int64_t parts = 1;
   // entries of `index` by column: those of column j are order[starts[j]] ... order[starts[j + 1]]
   int64_t *starts = nullptr, *order = nullptr;
@@ -45,9 +46,11 @@ struct Gather {
   // f(part's rows of x, part's rows of y, first, last) for a part of `length` rows or columns
   template <class F>
   void over(int64_t part, int64_t length, const F& f) const {
-    const int64_t d = round_up(problem.x.cols, 16);
-    T* buffers = static_cast<T*>(scratch(2 * d * static_cast<int64_t>(sizeof(T))));
-    const Rows<T> x(problem.x, problem.x_norm, buffers), y(problem.y, problem.y_norm, buffers + d);
+    T *xi = nullptr, *yj = nullptr;
+    const Carver carver([&](Carver& memory) {
+      for (T** row : {&xi, &yj}) *row = memory.take<T>(problem.x.cols);
+    });
+    const Rows<T> x(problem.x, problem.x_norm, xi), y(problem.y, problem.y_norm, yj);
     f(x, y, length * part / parts, length * (part + 1) / parts);
   }
 
@@ -66,6 +69,7 @@ struct Gather {
         const T* xi = x.raw(i);
         const T left = row_factor(p, i), beta = p.beta ? p.beta[i] : T(0);
         for (int64_t e = i * g.places.k; e < (i + 1) * g.places.k; ++e) {
+          if (e % kPolled == 0) poll();
           const int64_t j = g.places.index[e];
           if (!g.exists(j)) {
             g.places.scores[e] = -INFINITY;
@@ -87,6 +91,7 @@ struct Gather {
       for (int64_t i = first; i < last; ++i) {
         const T* xi = x.raw(i);
         for (int64_t e = i * g.places.k; e < (i + 1) * g.places.k; ++e) {
+          if (e % kPolled == 0) poll();
           const int64_t j = g.places.index[e];
           if (!g.exists(j)) continue;
           const T grad = g.places.grad[e], b = g.right(j);
@@ -109,6 +114,7 @@ struct Gather {
         if (g.starts[j] == g.starts[j + 1]) continue;
         const T* yj = y.raw(j);
         for (int64_t at = g.starts[j]; at < g.starts[j + 1]; ++at) {
+          if (at % kPolled == 0) poll();
           const int64_t e = g.order[at], i = e / g.places.k;
           const T grad = g.places.grad[e], a = p.a ? p.a[i] : T(1);
           const T* xi = x.raw(i);
@@ -147,13 +153,10 @@ struct Gather {
     const Sums<T>& s = problem.sums;
     if (s.dx || s.row_bias || s.row_dot) parallel(parts, gradients_of_rows, this);
     if (!columns_wanted()) return;
-    const size_t length = static_cast<size_t>(n() + 1 + m() * places.k);
-    starts = static_cast<int64_t*>(std::calloc(length, sizeof(int64_t)));
-    if (!starts) throw std::bad_alloc();
-    order = starts + n() + 1;
+    const Zeros<int64_t> sorted(n() + 1 + m() * places.k);
+    starts = sorted.data(), order = starts + n() + 1;
     sort_by_column();
     parallel(parts, gradients_of_columns, this);
-    std::free(starts);
   }
 };
 

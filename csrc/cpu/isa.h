@@ -3,6 +3,7 @@
 // with external linkage is defined here, so no other translation unit can pick one of them up.
 // clang-format off: each part needs those before it
 #include "simd_math.h"
+#include "carver.h"
 #include "packing.h"
 #include "gemm.h"
 #include "panels.h"

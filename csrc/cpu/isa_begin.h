@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
@@ -14,6 +15,19 @@
 #include <vector>
 
 #include "plan.h"
+
+#ifdef __has_feature
+#if __has_feature(address_sanitizer)
+#define CL_ASAN
+#endif
+#endif
+#ifdef __SANITIZE_ADDRESS__
+#define CL_ASAN
+#endif
+#ifdef CL_ASAN
+#define CL_CHECKED
+#include <sanitizer/asan_interface.h>
+#endif
 
 #define CL_INLINE inline __attribute__((always_inline))
 #define CL_NOINLINE __attribute__((noinline))

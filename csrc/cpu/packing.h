@@ -49,6 +49,8 @@ inline void load_row(const Matrix& x, int64_t i, T* out) {
       break;
   }
   if (x.rounded == x.element) return;
+  if (x.rounded == Element::F32)  // of F64; the narrower ones are exact in it
+    for (int64_t k = 0; k < d; ++k) out[k] = T(float(out[k]));
   if (x.rounded == Element::BF16)
     for (int64_t k = 0; k < d; ++k)
       out[k] = T(from_bf16(static_cast<uint16_t>(to_bf16(float(out[k])))));
@@ -71,23 +73,3 @@ inline void load_unit(const Matrix& x, const T* inverse_norm, int64_t i, T* out)
   const T r = inverse_norm[i];
   for (int64_t k = 0; k < x.cols; ++k) out[k] *= r;
 }
-
-inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
-
-// Hands out arrays of one buffer, each on a cache line of its own; without a buffer it only counts.
-class Carver {
- public:
-  explicit Carver(void* buffer = nullptr) : base_(static_cast<char*>(buffer)) {}
-
-  template <class U>
-  U* take(int64_t n) {
-    U* array = base_ ? reinterpret_cast<U*>(base_ + used_) : nullptr;
-    used_ += round_up(n * static_cast<int64_t>(sizeof(U)), 64);
-    return array;
-  }
-  int64_t used() const { return used_; }
-
- private:
-  char* base_;
-  int64_t used_ = 0;
-};

@@ -118,6 +118,7 @@ class BackwardPass {
 
   std::vector<Tensor> run_all(const Engine& e) {
     const Problem<T> p = problem<T>(o_, 0);
+    check(p);
     for (const Channel<T>& c : p.channels) {
       std::vector<Tensor>& shifts = c.column ? col_shifts_ : row_shifts_;
       while (static_cast<int>(shifts.size()) <= c.slot)
@@ -131,6 +132,18 @@ class BackwardPass {
   }
 
  private:
+  // As many statistics as the channels return, and a gradient for each that is live.
+  void check(const Problem<T>& p) const {
+    size_t expected = 0, live = 0;
+    for (const Channel<T>& c : p.channels)
+      expected += c.kind == Kind::MAX || c.kind == Kind::EXPECT ? 2 : 1;
+    STD_TORCH_CHECK(outputs_.size() == expected && expected < 64, "outputs: got ", outputs_.size(),
+                    " tensors, expected ", expected);
+    for (size_t k = 0; k < expected; ++k) live += live_ >> k & 1;
+    STD_TORCH_CHECK(live_ >= 0 && live_ >> expected == 0, "live: got ", live_);
+    STD_TORCH_CHECK(grads_.size() == live, "grads: got ", grads_.size(), ", expected ", live);
+  }
+
   // The statistics of the forward pass and their gradients, for one batch item.
   void attach(Problem<T>& p, int64_t item) {
     size_t output = 0, grad = 0;

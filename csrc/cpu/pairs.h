@@ -56,14 +56,22 @@ Cover cover(const Group<T>& group, const Tile<T>& t, bool with_terms) {
   return with_terms && !group.terms.empty() ? Cover::SOME : all;
 }
 
+CL_INLINE int64_t id_at(const int64_t* ids, int64_t k) { return ids ? ids[k] : k; }
+
+// Whether ids are at most `width` apart; their difference may need 65 bits.
+CL_INLINE bool within(int64_t a, int64_t b, int64_t width) {
+  const uint64_t u = static_cast<uint64_t>(a), v = static_cast<uint64_t>(b);
+  return width >= 0 && (a > b ? u - v : v - u) <= static_cast<uint64_t>(width);
+}
+
 // w of row i: 0 for a pair that passes every test, -inf for one that does not.
 template <class T>
 void test_row(const Test& test, int64_t i, int64_t j0, int64_t n, T* w) {
   const int64_t id = test.row ? test.row[i] : i, width = test.width;
   const T no = -INFINITY;
   if (test.col == nullptr && (test.op == Compare::NE || test.op == Compare::EQ)) {
-    const int64_t here = id - j0;
-    const bool inside = here >= 0 && here < n;
+    const bool inside = id >= j0 && id < j0 + n;
+    const int64_t here = inside ? id - j0 : 0;
     if (test.op == Compare::NE) {
       if (inside) w[here] = no;
       return;
@@ -75,8 +83,8 @@ void test_row(const Test& test, int64_t i, int64_t j0, int64_t n, T* w) {
   }
   if (test.col == nullptr) {
     for (int64_t j = 0; j < n; ++j) {
-      const int64_t c = j0 + j, d = id > c ? id - c : c - id;
-      w[j] = (test.op == Compare::LT ? id < c : d <= width) ? w[j] : no;
+      const int64_t c = j0 + j;
+      w[j] = (test.op == Compare::LT ? id < c : within(id, c, width)) ? w[j] : no;
     }
     return;
   }
@@ -95,12 +103,7 @@ void test_row(const Test& test, int64_t i, int64_t j0, int64_t n, T* w) {
       for (int64_t j = 0; j < n; ++j) w[j] = id < ids[j] ? w[j] : no;
       break;
     case Compare::WITHIN:
-      // the difference of two int64 may need 65 bits: compare without it
-      for (int64_t j = 0; j < n; ++j) {
-        const uint64_t a = static_cast<uint64_t>(id), b = static_cast<uint64_t>(ids[j]);
-        const uint64_t d = id > ids[j] ? a - b : b - a;
-        w[j] = width >= 0 && d <= static_cast<uint64_t>(width) ? w[j] : no;
-      }
+      for (int64_t j = 0; j < n; ++j) w[j] = within(id, ids[j], width) ? w[j] : no;
       break;
   }
 }
@@ -126,7 +129,7 @@ void term_row(const Term<T>& term, int64_t i, int64_t j0, int64_t n, T* w) {
       for (int64_t j = 0; j < n; ++j) {
         int count = 0;
         for (size_t t = 0; t < term.row_ids.size(); ++t)
-          count += term.row_ids[t][i] != term.col_ids[t][j0 + j];
+          count += id_at(term.row_ids[t], i) != id_at(term.col_ids[t], j0 + j);
         w[j] += std::log(T(count));
       }
       break;
@@ -140,7 +143,7 @@ void term_row(const Term<T>& term, int64_t i, int64_t j0, int64_t n, T* w) {
 #pragma omp simd reduction(+ : t)
         for (int64_t e = 0; e < term.extent; ++e) t += left[e] * right[e];
         if (term.kind == TermKind::AT_MOST) {
-          w[j] = t <= T(0) ? w[j] : T(-INFINITY);
+          w[j] += t <= T(0) ? T(0) : t > T(0) ? T(-INFINITY) : t;
         } else {
           w[j] += term.kind == TermKind::FORM ? t : std::log(term.value + t);
         }

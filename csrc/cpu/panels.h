@@ -12,16 +12,21 @@ class Panels {
   // chunks of rows and of columns begin at its multiples
   static constexpr int64_t kUnit = 32;
 
+  // Rows and columns of a tile that the products read or write: whole micro-tiles. All room for
+  // tiles and for packed rows and columns is of these sizes.
+  static int64_t whole_rows(int64_t m) { return round_up(m, MR); }
+  static int64_t whole_cols(int64_t n) { return std::max(round_up(n, NR), round_up(n, MR)); }
+
   Panels(const Problem<T>& p, Carver& memory, int64_t block_rows, int64_t tile_cols) : p_(p) {
-    const int64_t depth = round_up(p.x.cols, NR);
-    x_ = memory.take<T>(round_up(block_rows, MR) * depth + MR * NR);
-    y_ = memory.take<T>(round_up(tile_cols, NR) * depth);
-    y_t_ = memory.take<T>(round_up(tile_cols, NR) * depth);
+    const int64_t depth = round_up(p.x.cols, NR), cols = whole_cols(tile_cols);
+    x_ = memory.take<T>(whole_rows(block_rows) * depth);
+    y_ = memory.take<T>(cols * depth);
+    y_t_ = memory.take<T>(cols * depth);
     row_ = memory.take<T>(depth);
   }
 
   void pack_rows(int64_t first, int64_t n) {
-    stride_x_ = round_up(n, MR);
+    stride_x_ = whole_rows(n);
     pack(p_.x, p_.x_norm, first, n, stride_x_, x_);
   }
 
@@ -41,10 +46,10 @@ class Panels {
   // From H of the same rows and columns. dx and dy begin at them; null: not wanted.
   void gradients(int64_t r, int64_t m, int64_t c, int64_t n, T* h, int64_t ld, T* dx, T* dy) const {
     const int64_t d = p_.x.cols;
-    // whole micro-tiles are read; what nobody wrote may be denormal, and slow
+    // what nobody wrote may be denormal, and slow
     for (int64_t i = 0; i < m; ++i)
-      for (int64_t j = n; j < round_up(n, MR); ++j) h[i * ld + j] = 0;
-    for (int64_t i = m; i < round_up(m, MR); ++i)
+      for (int64_t j = n; j < whole_cols(n); ++j) h[i * ld + j] = 0;
+    for (int64_t i = m; i < whole_rows(m); ++i)
       for (int64_t j = 0; j < n; ++j) h[i * ld + j] = 0;
     if (dx) Gemm<T>::run(m, d, n, h, Walk{ld, 1, n, 0}, y_ + c * NR, stride_y_ * NR, dx, d, true);
     if (dy) Gemm<T>::run(n, d, m, h, Walk{1, ld, m, 0}, x_ + r * NR, stride_x_ * NR, dy, d, true);

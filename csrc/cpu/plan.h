@@ -79,6 +79,9 @@ struct Routines {
                         Parallel);
 };
 
+// Every job calls it between its tiles. Throws where a signal ended the operator, on all threads.
+void poll();
+
 // At least so many bytes of this thread's scratch, aligned to cache lines, until its next call.
 void* scratch(int64_t bytes);
 

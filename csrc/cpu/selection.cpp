@@ -27,6 +27,9 @@ struct Lists {
     STD_TORCH_CHECK(offsets[0] == 0 && offsets[rows] == listed, "ignore offsets: wrong ends");
     for (int64_t i = 0; i < rows; ++i)
       STD_TORCH_CHECK(offsets[i] <= offsets[i + 1], "ignore offsets: not ascending");
+    for (int64_t i = 0; i < rows; ++i)
+      STD_TORCH_CHECK(std::is_sorted(columns + offsets[i], columns + offsets[i + 1]),
+                      "ignore columns: not ascending");
   }
 };
 

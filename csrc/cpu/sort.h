@@ -23,23 +23,21 @@ struct SortBlock {
   Vec *x, *v, *g, *r, *delta, *w, *e, *dw;
   Vec beta, dbeta;
   int64_t first = 0, rows = 0;
+  Carver carver;
 
-  SortBlock(const SortProblem<T>& problem, bool backward) : p(problem) {
-    const int64_t bytes = layout(Carver(), backward);
-    layout(Carver(scratch(bytes)), backward);
-  }
+  SortBlock(const SortProblem<T>& problem, bool backward)
+      : p(problem), carver([&](Carver& memory) { layout(memory, backward); }) {}
 
   static int64_t bytes(const SortProblem<T>& p, bool backward) {
     const int64_t kept = backward ? 4 * p.comparators : p.comparators;
     return (4 * p.wires + kept) * int64_t(sizeof(Vec));
   }
 
-  int64_t layout(Carver memory, bool backward) {
+  void layout(Carver& memory, bool backward) {
     for (Vec** wires : {&x, &v, &g, &r}) *wires = memory.take<Vec>(n);
     w = memory.take<Vec>(comparators);
     if (backward)
       for (Vec** kept : {&delta, &e, &dw}) *kept = memory.take<Vec>(comparators);
-    return memory.used();
   }
 
   int a(int64_t c) const { return p.ends[2 * c]; }
@@ -160,7 +158,7 @@ void sort_rows(const SortProblem<T>& problem, int threads, Parallel parallel) {
     const Context& c = *static_cast<Context*>(self);
     SortBlock<T, W, S> block(c.problem, BACKWARD);
     for (int64_t i = c.blocks * k / c.parts; i < c.blocks * (k + 1) / c.parts; ++i)
-      BACKWARD ? block.backward(i * W) : block.forward(i * W);
+      poll(), BACKWARD ? block.backward(i * W) : block.forward(i * W);
   };
   parallel(context.parts, part, &context);
 }

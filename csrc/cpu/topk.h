@@ -97,29 +97,29 @@ struct TopKJob {
   Shortlists<T> lists;
   std::optional<P> products;
   typename P::Session session{};
+  Carver carver;
 
   TopKJob(const Problem<T>& p, const Selection<T>& s, int64_t rows)
-      : problem(p), wanted(s), lists(std::min(s.k, p.y.rows)) {
-    const int64_t bytes = layout(Carver(), rows);
-    layout(Carver(scratch(bytes)), rows);
-  }
+      : problem(p),
+        wanted(s),
+        lists(std::min(s.k, p.y.rows)),
+        carver([&](Carver& memory) { layout(memory, rows); }) {}
 
-  int64_t layout(Carver memory, int64_t rows) {
+  void layout(Carver& memory, int64_t rows) {
     constexpr int64_t kListBytes = int64_t(32) << 20;
     const int64_t listed = kListBytes / (lists.capacity * int64_t(sizeof(Packed<T>)));
     const int64_t packed = (int64_t(1) << 20) / problem.x.cols / P::TILE_M * P::TILE_M;
     block_rows = std::min({std::clamp(packed, P::TILE_M, 12 * P::TILE_M),
                            std::max<int64_t>(listed / P::kUnit * P::kUnit, P::kUnit), rows});
     const int64_t cols = std::min(P::TILE_N, problem.y.rows);
-    ld = round_up(cols, 64) + 16;
-    tile = memory.take<T>(round_up(std::min(P::TILE_M, block_rows), 32) * ld);
+    ld = round_up(P::whole_cols(cols), 64) + 16;
+    tile = memory.take<T>(P::whole_rows(std::min(P::TILE_M, block_rows)) * ld);
     weights = memory.take<T>(ld);
     noise = memory.take<float>(ld);
     lists.floors = memory.take<T>(block_rows);
     lists.sizes = memory.take<int64_t>(block_rows);
     lists.all = memory.take<Packed<T>>(block_rows * lists.capacity);
     products.emplace(problem, memory, block_rows, cols);
-    return memory.used();
   }
 
   // `emit(i, candidates, count)` takes every row's result.
@@ -138,6 +138,7 @@ struct TopKJob {
           const Tile<T> t{tile, ld, i0, std::min(P::TILE_M, b0 + rows - i0), j0, n};
           const Cover covered = cover(group, t, true);
           if (covered == Cover::NONE) continue;
+          poll();
           products->scores(i0 - b0, t.m, 0, n, t.s, t.ld);
           for (int64_t r = 0; r < t.m; ++r) {
             keys(covered == Cover::SOME ? &group : nullptr, t, r);
@@ -174,7 +175,7 @@ struct TopKJob {
       Noise::row(wanted.row_keys, i, wanted.col_keys, t.j0, n, noise);
 #pragma omp simd
       for (int64_t j = 0; j < n; ++j) {
-        const bool in = s[j] >= low && s[j] <= high && weights[j] == T(0);
+        const bool in = s[j] > T(-INFINITY) && s[j] >= low && s[j] <= high && weights[j] == T(0);
         s[j] = in ? wanted.beta * s[j] + T(noise[j]) : T(-INFINITY);
       }
     } else {
@@ -217,12 +218,10 @@ struct TopK {
     (fits && m() < parts * kFew ? col_parts : row_parts) = parts;
     col_parts = std::max(col_parts, (n >> 31) + 1);  // columns are numbered in 32 bits
     if (col_parts == 1) return parallel(row_parts, run_job, this);
-    partial = static_cast<Packed<T>*>(
-        std::calloc(static_cast<size_t>(col_parts * m() * k()), sizeof(Packed<T>)));
-    if (!partial) throw std::bad_alloc();
+    const Zeros<Packed<T>> lists(col_parts * m() * k());
+    partial = lists.data();
     parallel(row_parts * col_parts, run_job, this);
     parallel(parts, run_merge, this);
-    std::free(partial);
   }
 
   static void run_job(void* self, int64_t job) {

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import VECTORS, differences, evaluate, leaves, problem
+from programs import DTYPES, KINDS, OPERANDS, PAIRS, WEIGHTS, channels, variant
 
 from contrastloss.backends import PairCall
 from contrastloss.backends.choose import BACKENDS
@@ -26,62 +27,14 @@ from contrastloss.channel import (
     ROW,
     SUM,
     Program,
-    at_most,
     col_weight,
-    differing,
     differs,
-    distance,
-    form,
     precedes,
     row_weight,
     same,
-    within,
 )
 from contrastloss.ops import pair_stats
 
-KINDS = {
-    "lse": LSE(),
-    "lse 2.5": LSE(2.5),
-    "lse -1": LSE(-1.0),
-    "lse 0": LSE(0.0),
-    **{psi: SUM(psi) for psi in PSI},
-    "minus softplus": SUM("softplus", sign=-1.0),
-    "minus step": SUM("step", sign=-1.0),
-    **{f"shifted {psi}": SUM(psi, sign=-1.0, shift="margin") for psi in PSI},
-    "expect": EXPECT(),
-    "expect -2": EXPECT(-2.0),
-    "expect 0": EXPECT(0.0),
-    "max": MAX(),
-    "min": MAX(sign=-1.0),
-    "lse relax": LSE(3.0, relax=0.25),
-    "lse -relax": LSE(-3.0, relax=0.4),
-}
-PAIRS = {
-    "all": (),
-    "eq": (same("a"),),
-    "ne": (differs("a"),),
-    "lt": (precedes("a"),),
-    "within": (within("a", 1),),
-    "diagonal": (same(INDEX),),
-    "off diagonal": (differs(INDEX),),
-    "upper triangle": (precedes(INDEX),),
-    "band": (within(INDEX, 3),),
-    "both": (differs(INDEX), same("a"), precedes("b")),
-}
-WEIGHTS = {
-    "none": (),
-    "row": (row_weight("u"),),
-    "col": (col_weight("v"),),
-    "distance": (distance("age", -0.7),),
-    "differing": (differing("a", "b", "c"),),
-    "form": (form("soft"),),
-    "log form": (form("soft", log=True),),
-    "log form eps": (form("soft", log=True, eps=0.1),),
-    "sum": (row_weight("u"), col_weight("v"), distance("age", 0.4)),
-    "at most": (at_most("near"),),
-}
-DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-OPERANDS = ((), ("scale",), ("row_bias", "col_bias"), ("row_scale", "col_scale"), VECTORS)
 #: other draws of cases in whose own one a pair's gradient is beyond fp16, but not that of x:
 #: backends that multiply in fp16 need both to be within
 DRAWS = {("shifted focal", ROW, VECTORS, torch.float16): 1}
@@ -127,18 +80,14 @@ def disagreements(backend, cases, **options):
     """Every case in which the backend serves and differs from the oracle; none may be left."""
 
     found, served = [], 0
-    for label, channels, settings_ in cases:
-        call = problem(channels, **{**options, **settings_})
+    for label, program, settings_ in cases:
+        call = problem(program, **{**options, **settings_})
         if not serves(backend, call):
             continue
         served += 1
         found += [f"{label}: {line}" for line in differences(function_of(backend), call)]
     assert served, f"{backend} served none of these cases"
     assert not found, f"{len(found)} differences\n" + "\n".join(found[:40])
-
-
-def variant(channel, axis, pairs=(), weight=()):
-    return replace(channel, axis=axis, pairs=pairs, weight=() if channel.kind == "MAX" else weight)
 
 
 def chunks(channels, length=9):
@@ -177,17 +126,6 @@ def test_operands(backend, device, dtype, symmetric):
             label = f"{kind} {axis} {vectors} batch={lead} cosine={cosine}"
             cases.append((label, (channel,), {**options, **size}))
     disagreements(backend, cases, device=device, dtype=dtype, symmetric=symmetric)
-
-
-@st.composite
-def channels(draw):
-    kind = draw(st.sampled_from(sorted(KINDS)))
-    return variant(
-        KINDS[kind],
-        draw(st.sampled_from([ROW, COL])),
-        draw(st.sampled_from(list(PAIRS.values()))),
-        draw(st.sampled_from(list(WEIGHTS.values()))),
-    )
 
 
 @st.composite

@@ -1,0 +1,85 @@
+// Arrays of one thread's scratch. Included once per instruction set.
+//
+// In a checked build (CL_CHECKED, which every sanitizer brings) a guard follows each array. It
+// holds a pattern, and under AddressSanitizer it is poisoned: the first finds what instrumentation
+// does not see, such as stores of tile registers, the second finds reads and names their place.
+
+inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+// Zeros that all threads share. Not a std::vector, whose code is no instruction set's own.
+template <class U>
+class Zeros {
+ public:
+  explicit Zeros(int64_t n) : data_(static_cast<U*>(std::calloc(size_t(n) + 1, sizeof(U)))) {
+    if (!data_) throw std::bad_alloc();
+  }
+  Zeros(const Zeros&) = delete;
+  ~Zeros() { std::free(data_); }
+  U* data() const { return data_; }
+
+ private:
+  U* data_;
+};
+
+// Hands out the arrays that `layout(carver)` takes, each on a cache line of its own. The layout
+// runs twice: it is counted first.
+class Carver {
+ public:
+  template <class Layout>
+  explicit Carver(const Layout& layout) {
+    layout(*this);
+    base_ = static_cast<char*>(scratch(used_));
+    used_ = 0;
+    layout(*this);
+  }
+  Carver(const Carver&) = delete;
+  ~Carver() { check(); }
+
+  template <class U>
+  U* take(int64_t n) {
+    U* array = base_ ? reinterpret_cast<U*>(base_ + used_) : nullptr;
+    const int64_t end = used_ + n * static_cast<int64_t>(sizeof(U));
+    used_ = round_up(end + kGuard, 64);
+    guard(end);
+    return array;
+  }
+
+ private:
+#ifdef CL_CHECKED
+  static constexpr int64_t kGuard = 64, kMost = 32;
+  static constexpr unsigned char kPattern = 0xa5;
+
+  // Bytes [end, used_) belong to nobody.
+  void guard(int64_t end) {
+    if (!base_) return;
+    if (guards_ == kMost) std::abort();
+    begins_[guards_] = end, ends_[guards_++] = used_;
+    std::memset(base_ + end, kPattern, static_cast<size_t>(used_ - end));
+#ifdef CL_ASAN
+    __asan_poison_memory_region(base_ + end, static_cast<size_t>(used_ - end));
+#endif
+  }
+
+  void check() {
+    for (int64_t g = 0; g < guards_; ++g) {
+#ifdef CL_ASAN
+      __asan_unpoison_memory_region(base_ + begins_[g], static_cast<size_t>(ends_[g] - begins_[g]));
+#endif
+      for (int64_t k = begins_[g]; k < ends_[g]; ++k) {
+        if (static_cast<unsigned char>(base_[k]) == kPattern) continue;
+        std::fprintf(stderr, "contrastloss: array %d of a job's scratch was overrun\n", int(g));
+        std::abort();
+      }
+    }
+  }
+
+  int64_t begins_[kMost], ends_[kMost], guards_ = 0;
+#else
+  static constexpr int64_t kGuard = 0;
+  void guard(int64_t) {}
+  void check() {}
+#endif
+
+  char* base_ = nullptr;
+  int64_t used_ = 0;
+};

@@ -1,0 +1,100 @@
+"""What every target draws: sizes around borders, where and how a call runs, and memory layouts."""
+
+import contextlib
+
+import torch
+from hypothesis import strategies as st
+
+from contrastloss.backends import cpu, reference
+from contrastloss.backends.choose import BACKENDS
+from contrastloss.channel import LSE
+from contrastloss.ops import pair_stats
+
+#: rows of micro-tiles, lanes of vectors, tile registers, tiles and blocks of rows
+UNITS = (2, 3, 4, 6, 8, 12, 16, 32, 64, 192, 384)
+
+
+def present():
+    """The instruction sets of this machine, best first; none without the native library."""
+    found = []
+    for name in cpu.ISAS if cpu.missing() is None else ():
+        with contextlib.suppress(RuntimeError), running(name, 1):
+            pair_stats(torch.ones(1, 1), None, (LSE(),), backend="cpu")
+            found.append(name)
+    return found
+
+
+@contextlib.contextmanager
+def running(isa, threads):
+    """Inside, the C++ backend uses this instruction set and so many threads."""
+    before, cpu.ISA = cpu.ISA, isa
+    had = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        cpu.ISA = before
+        torch.set_num_threads(had)
+
+
+def sizes(most, least=0):
+    """Small numbers, and those around every border."""
+    near = {k * u + e for u in UNITS for k in range(1, most // u + 1) for e in (-1, 0, 1)}
+    few = st.integers(least, min(most, 40))
+    return few | st.sampled_from(sorted(k for k in near if least <= k <= most))
+
+
+@st.composite
+def places(draw, operator):
+    """A backend that has the operator, an instruction set and a number of threads."""
+    names = [
+        name
+        for name in ("cpu", "cpu", "cpu", "reference")
+        if hasattr(BACKENDS[name], operator) and BACKENDS[name].missing() is None
+    ]
+    name = draw(st.sampled_from(names))
+    isa = draw(st.sampled_from(present_here())) if name == "cpu" else None
+    return name, isa, draw(st.sampled_from([1, 2, 3]))
+
+
+_found = []
+
+
+def present_here():
+    if not _found:
+        _found.extend(present())
+    return _found
+
+
+@contextlib.contextmanager
+def at(place, block=None):
+    """Inside, calls run at a place, the reference in blocks of so many scores."""
+    _, isa, threads = place
+    whole = reference.block.block_elements
+    if block is not None:
+        reference.block.block_elements = lambda device: block
+    try:
+        with running(isa, threads):
+            yield
+    finally:
+        reference.block.block_elements = whole
+
+
+LAYOUTS = {
+    "contiguous": lambda v: v,
+    "transposed": lambda v: v.mT.contiguous().mT if v.ndim > 1 else v,
+    "every other": lambda v: v.repeat_interleave(2, -1)[..., ::2],
+    "part of a row": lambda v: torch.cat([v, v, v], -1)[..., v.shape[-1] : 2 * v.shape[-1]],
+    "off its alignment": lambda v: torch.cat([v.flatten()[:0].new_zeros(1), v.flatten()])[1:].view(
+        v.shape
+    ),
+}
+layouts = st.sampled_from(sorted(LAYOUTS))
+
+
+def on_a_grid(value):
+    """The nearest multiples of 1/8: products and sums of few of them are exact in every dtype, so
+    that ties, kinks and bounds fall alike in fp32 and in fp64."""
+    if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+        return value
+    return (value.double() * 8).round().div(8).to(value.dtype)
