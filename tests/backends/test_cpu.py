@@ -9,6 +9,7 @@ import pytest
 import torch
 from oracle import VECTORS, differences, evaluate, problem
 
+from contrastloss import CLIPLoss
 from contrastloss.backends import cpu
 from contrastloss.backends.encode import encode
 from contrastloss.channel import (
@@ -252,7 +253,15 @@ def test_memory_does_not_grow_with_threads_times_columns():
     ("code", "values", "message"),
     [
         ([], [], "truncated"),
-        ([1, 1, 0, 7, 7, 0], [], "range"),  # an id operand that does not exist
+        ([1, 1, 0, 7, 7, 0], [], "no such operand: 7"),
+        ([1, 1, 9, -1, -1, 0], [], "no such test: 9"),
+        ([1, 0, 1, 9, 0, 1, -1, -1], [0.0], "no such weight: 9"),
+        ([1, 0, 1, 0, 0, 1, -1, -1], [0.0], "a weight without its operand"),
+        ([1, 0, 1, 4, 0, 1, -1, -1], [0.0], "a form without an operand"),
+        ([1, 0, 0, 1, 4, 0, 0, 0], [], "no such kind: 4"),
+        ([1, 0, 0, 1, 1, 8, 0, 0], [], "no such psi: 8"),
+        ([1, 0, 0, 1, 0, 0, 0, 1], [], "no such group: 1"),
+        ([1, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, -1, 5], [1.0], "a slot without a shift"),
         ([1, 0, 0, 1, 0, 0, 0, 0, 5, 0, -1, -1], [1.0], "no such value"),
     ],
 )
@@ -260,9 +269,81 @@ def test_a_malformed_program_is_an_error(code, values, message):
     """Nothing that reaches the operator past the Python layer reads foreign memory."""
     x = torch.randn(1, 3, 4)
     program = torch.tensor(code, dtype=torch.int64), torch.tensor(values, dtype=torch.float64)
-    with pytest.raises((RuntimeError, IndexError), match=message):
+    with pytest.raises(RuntimeError, match=message):
         torch.ops.contrastloss.cpu_forward(
             x, None, None, None, None, None, None, [], [], *program, False, torch.float32, -1
+        )
+
+
+def raw_call(**changes):
+    """A valid call of the registered operator, some of its operands replaced."""
+    found = {"x": torch.randn(2, 3, 4), "y": torch.randn(2, 5, 4), "isa": -1, **changes}
+    code = encode(Program((LSE(),))).tensors
+    return torch.ops.contrastloss.cpu_forward(
+        found["x"], found["y"], *[None] * 5, [], [], *code, False, torch.float32, found["isa"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"y": torch.randn(2, 5, 4).double()}, "y: wrong dtype"),
+        ({"y": torch.randn(2, 5, 4).half()}, "y: wrong dtype"),
+        ({"y": torch.randn(5, 4)}, "y: got 2 dimensions, expected 3"),
+        ({"y": torch.randn(3, 5, 4)}, "y: expected the batch of x"),
+        ({"y": torch.randn(2, 5, 3)}, "y: got 3 features, expected 4"),
+        ({"y": torch.randn(2, 4, 5).mT}, "y: not contiguous"),
+        ({"x": torch.randn(2, 4, 3).mT}, "x: not contiguous"),
+        ({"x": torch.randn(4)}, "x: got 1 dimensions"),
+        ({"x": torch.randn(2, 3, 0), "y": None}, "x: got no features"),
+        ({"x": torch.zeros(2, 3, 4, dtype=torch.int64), "y": None}, "dtype: expected float64"),
+        ({"isa": 4}, "isa: not supported"),
+        ({"isa": -2}, "isa: not supported"),
+    ],
+)
+def test_malformed_embeddings_are_errors(changes, message):
+    with pytest.raises(RuntimeError, match=message):
+        raw_call(**changes)
+
+
+def test_operands_on_another_device_are_errors():
+    """Of operators that fake kernels serve for them too, which return uninitialised memory."""
+    with pytest.raises((RuntimeError, NotImplementedError), match="Meta"):
+        raw_call(y=torch.randn(2, 5, 4, device="meta"))
+    program = Program((LSE(),)).text
+    settings = ([], [], program, False, torch.float32, None)
+    x, y = torch.randn(3, 4), torch.randn(5, 4, device="meta")
+    with pytest.raises(ValueError, match="y: got device meta, expected x's cpu"):
+        torch.ops.contrastloss.pair_stats(x, y, *[None] * 5, *settings)
+    index = torch.zeros(3, 2, dtype=torch.int64, device="meta")
+    with pytest.raises(ValueError, match="index: got device meta, expected x's cpu"):
+        torch.ops.contrastloss.gather_scores(x, x, *[None] * 5, *settings, index)
+
+
+def test_an_exported_loss_checks_what_it_is_given():
+    """The dtype of y is no part of an exported program's signature."""
+    example = torch.randn(6, 8), torch.randn(6, 8)
+    exported = torch.export.export(CLIPLoss(), example).module()
+    torch.testing.assert_close(exported(*example), CLIPLoss()(*example))
+    with pytest.raises(RuntimeError, match="y: wrong dtype"):
+        exported(example[0], example[1].double())
+
+
+@pytest.mark.parametrize(
+    ("outputs", "grads", "live", "message"),
+    [
+        ([], [], 0, "outputs: got 0 tensors, expected 1"),
+        ([torch.zeros(2, 3)], [], 1, "grads: got 0, expected 1"),
+        ([torch.zeros(2, 3)], [torch.zeros(2, 3)], 2, "live: got 2"),
+        ([torch.zeros(2, 3)], [torch.zeros(2, 2)], 1, "grad: got 4 elements, expected 6"),
+        ([torch.zeros(2, 2)], [torch.zeros(2, 3)], 1, "output: got 4 elements, expected 6"),
+    ],
+)
+def test_malformed_gradients_are_errors(outputs, grads, live, message):
+    x, code = torch.randn(2, 3, 4), encode(Program((LSE(),))).tensors
+    with pytest.raises(RuntimeError, match=message):
+        torch.ops.contrastloss.cpu_backward(
+            x, None, *[None] * 5, [], [], *code, False, torch.float32, -1, outputs, grads, live, 1
         )
 
 

@@ -1,0 +1,120 @@
+"""Ctrl-C, and other signals whose handlers raise, end a long call of the C++ backend."""
+
+import _thread
+import signal
+import threading
+import time
+
+import pytest
+import torch
+
+from contrastloss import ops
+from contrastloss.backends import cpu
+from contrastloss.channel import COL, LSE
+from contrastloss.ops.form import Form
+
+if cpu.missing() is not None:
+    pytest.skip(f"cpu: {cpu.missing()}", allow_module_level=True)
+
+N = 150_000
+
+
+def long_forward():
+    x = torch.zeros(N, 64)
+    ops.pair_stats(x, x, (LSE(), LSE(axis=COL)), backend="cpu")
+
+
+def long_topk():
+    x = torch.zeros(N, 64)
+    ops.pair_topk(x, x, 3, backend="cpu")
+
+
+def long_gather():
+    x, index = torch.zeros(100_000, 512), torch.zeros(100_000, 2000, dtype=torch.int64)
+    ops.gather_scores(x, x, index, backend="cpu")
+
+
+def long_sort():
+    ops.sort_network(torch.zeros(60_000, 600), backend="cpu")
+
+
+def long_backward():
+    x = torch.zeros(N, 64, requires_grad=True)
+    statistics = torch.zeros(N)  # as the forward pass would find them
+    call = Form(
+        x, x, None, None, None, None, None, [], [], '[[{"kind": "LSE", "axis": "row", "pairs": [], '
+        '"weight": [], "theta": 1.0, "relax": null}],[],[]]', False, x.dtype, None,
+    ).call()  # fmt: skip
+    cpu.pair_stats_backward(call, [statistics], [statistics], frozenset({"x"}))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [long_forward, long_backward, long_topk, long_gather, long_sort],
+    ids=lambda f: f.__name__,
+)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_interrupt_is_answered_within_two_seconds(call, threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    timer = threading.Timer(0.5, _thread.interrupt_main)
+    timer.start()
+    begin = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            call()
+    finally:
+        torch.set_num_threads(before)
+        timer.join()
+    assert time.monotonic() - begin < 2.5
+
+
+def test_what_the_handler_raises_is_raised():
+    class AlarmError(Exception):
+        pass
+
+    def alarm(*args):
+        raise AlarmError("time is up")
+
+    before = signal.signal(signal.SIGUSR1, alarm)
+    timer = threading.Timer(0.3, signal.raise_signal, (signal.SIGUSR1,))
+    timer.start()
+    try:
+        with pytest.raises(AlarmError, match="time is up"):
+            long_forward()
+    finally:
+        timer.join()
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_handler_that_returns_changes_nothing():
+    seen = []
+    before = signal.signal(signal.SIGUSR1, lambda *args: seen.append(1))
+    x = torch.randn(12_000, 64)
+    want = ops.pair_stats(x, x, (LSE(),), backend="cpu")[0]
+    timer = threading.Timer(0.05, signal.raise_signal, (signal.SIGUSR1,))
+    timer.start()
+    try:
+        got = ops.pair_stats(x, x, (LSE(),), backend="cpu")[0]
+    finally:
+        timer.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert torch.equal(got, want)
+    assert seen == [1]
+
+
+def test_the_next_call_is_as_good_as_before():
+    with pytest.raises(KeyboardInterrupt):
+        _interrupted()
+    x = torch.randn(200, 16, dtype=torch.float64)
+    got = ops.pair_stats(x, x, (LSE(),), backend="cpu")[0]
+    torch.testing.assert_close(got, (x @ x.T).logsumexp(1))
+
+
+def _interrupted():
+    timer = threading.Timer(0.2, _thread.interrupt_main)
+    timer.start()
+    try:
+        long_forward()
+    finally:
+        timer.join()
