@@ -48,11 +48,10 @@ def long_backward():
     cpu.pair_stats_backward(call, [statistics], [statistics], frozenset({"x"}))
 
 
-@pytest.mark.parametrize(
-    "call",
-    [long_forward, long_backward, long_topk, long_gather, long_sort],
-    ids=lambda f: f.__name__,
-)
+CALLS = [long_forward, long_backward, long_topk, long_gather, long_sort]
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__name__)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_an_interrupt_is_answered_within_two_seconds(call, threads):
     before = torch.get_num_threads()

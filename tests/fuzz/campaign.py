@@ -93,8 +93,7 @@ class Worker:
         command = [sys.executable, "-m", "fuzz", "--work", self.folder.name]
         command += ["--seed", str(seed), "--seconds", str(seconds)]
         command += ["--only", *only] if only else []
-        here = pathlib.Path(__file__).parent.parent
-        paths = [str(here), str(here.parent), os.environ.get("PYTHONPATH", "")]
+        paths = [str(pathlib.Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
         self.process = subprocess.Popen(
             command, stdout=self.output, stderr=subprocess.STDOUT, env=environment
