@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <initializer_list>
 
 #include "../operands.h"
@@ -122,7 +121,7 @@ class Gradients {
 
   Tensor zeros(std::vector<int64_t> shape) const {
     Tensor t = empty(o_.x, shape, kScalarType<T>);
-    std::memset(t.data_ptr(), 0, static_cast<size_t>(t.numel()) * sizeof(T));
+    std::fill_n(static_cast<T*>(t.data_ptr()), t.numel(), T(0));
     return t;
   }
 

@@ -39,66 +39,88 @@ def around(units, least, most):
     return sorted(k for k in near if k >= least)
 
 
-def embeddings(m, n, d, dtype, seed, symmetric):
-    """Scores of a few units, so that no row is won by one column."""
+def operands(m, n, d, dtype, seed, symmetric, vectors):
+    """Embeddings whose scores are a few units, so that no row is won by one column; and, where they
+    are wanted, the scale, scales and biases of rows and columns."""
     g = torch.Generator().manual_seed(seed)
-    x, y = (torch.randn(k, d, generator=g).div(d**0.25).to(dtype).requires_grad_() for k in (m, n))
-    return (x, None) if symmetric else (x, y)
+    x, y = (torch.randn(k, d, generator=g).div(d**0.25).to(dtype) for k in (m, n))
+    found = {"x": x} if symmetric else {"x": x, "y": y}
+    stat = torch.float64 if dtype == torch.float64 else torch.float32
+    lengths = {
+        "scale": (),
+        "row_scale": (m,),
+        "col_scale": (n,),
+        "row_bias": (m,),
+        "col_bias": (n,),
+    }
+    for name, shape in lengths.items() if vectors else ():
+        found[name] = (0.6 + 0.8 * torch.rand(shape, generator=g)).to(stat)
+    return {name: value.requires_grad_() for name, value in found.items()}
 
 
-def dense(x, y, channels, upstream):
-    """Values and the gradients of x and y, in closed form, in fp64."""
-    left = x.detach().double()
-    right = left if y is None else y.detach().double()
-    s = left @ right.mT
-    off = torch.ones_like(s, dtype=torch.bool)
+def dense(call, channels, upstream):
+    """Values, and the gradients of all operands, in closed form, in fp64."""
+    wide = {name: value.detach().double() for name, value in call.items()}
+    x = wide["x"]
+    y = wide.get("y", x)
+    one = x.new_ones(())
+    scale = wide.get("scale", one)
+    a, b = wide.get("row_scale", one)[..., None], wide.get("col_scale", one)
+    dot = x @ y.mT
+    s = scale * a * b * dot + wide.get("row_bias", 0 * one)[..., None] + wide.get("col_bias", 0)
+    values, slope = statistics(s, channels, upstream, symmetric="y" not in call)
+    h = scale * a * b * slope
+    dx, dy = h @ y, h.mT @ x
+    return values, {
+        "x": dx if "y" in call else dx + dy,
+        "y": dy,
+        "scale": (slope * a * b * dot).sum(),
+        "row_scale": (slope * scale * b * dot).sum(1),
+        "col_scale": (slope * scale * a * dot).sum(0),
+        "row_bias": slope.sum(1),
+        "col_bias": slope.sum(0),
+    }
+
+
+def statistics(s, channels, upstream, symmetric):
+    """Values of every channel, and the gradient of the scores."""
     diagonal = torch.eye(*s.shape, dtype=torch.bool)
-    if y is None:
-        off &= ~diagonal
+    every = ~diagonal if symmetric else torch.ones_like(diagonal)
     values, slope = [], torch.zeros_like(s)
     for channel, grad in zip(channels, upstream, strict=True):
         dim = 0 if channel.axis == COL else 1
-        mask = off & ~diagonal if channel.pairs else off
-        g = grad.double().unsqueeze(dim)
+        mask = ~diagonal if channel.pairs else every
+        g, masked = grad.double().unsqueeze(dim), s.masked_fill(~mask, -torch.inf)
         if channel.kind == "SUM":
             values.append(torch.where(mask, torch.logaddexp(s, 0 * s), 0.0).sum(dim))
             slope += torch.where(mask, g * s.sigmoid(), 0.0)
-            continue
-        masked = s.masked_fill(~mask, -torch.inf)
-        if channel.kind == "MAX":
+        elif channel.kind == "MAX":
             values.append(masked.amax(dim))
-            hit = torch.zeros_like(s).scatter_(dim, masked.argmax(dim, keepdim=True), 1.0)
-            slope += torch.where(mask, g * hit, 0.0)
-            continue
-        theta = channel.theta
-        lse = (theta * masked).logsumexp(dim, keepdim=True)
-        p = torch.where(mask, (theta * masked - lse).exp(), 0.0)
-        if channel.kind == "LSE":
-            values.append(lse.squeeze(dim))
-            slope += g * theta * p
+            slope += g * torch.zeros_like(s).scatter_(dim, masked.argmax(dim, keepdim=True), 1.0)
         else:
+            theta = channel.theta
+            lse = (theta * masked).logsumexp(dim, keepdim=True)
+            p = torch.where(mask, (theta * masked - lse).exp(), 0.0)
             mean = (p * s).sum(dim, keepdim=True)
-            values.append(mean.squeeze(dim))
-            slope += g * p * (1 + theta * (s - mean))
-    if y is None:
-        return values, [(slope + slope.mT) @ left]
-    return values, [slope @ right, slope.mT @ left]
+            expected = channel.kind == "EXPECT"
+            values.append((mean if expected else lse).squeeze(dim))
+            slope += g * p * (1 + theta * (s - mean) if expected else theta)
+    return values, slope
 
 
-def wrong(m, n, d, dtype, channels=LOGS, symmetric=False, seed=0):
+def wrong(m, n, d, dtype, channels=LOGS, symmetric=False, vectors=False, seed=0):
     """What differs from the dense formula at these sizes, in words; None where nothing does."""
-    n = m if symmetric else n
-    x, y = embeddings(m, n, d, dtype, seed, symmetric)
-    results = pair_stats(x, y, channels, backend="cpu")
+    call = operands(m, m if symmetric else n, d, dtype, seed, symmetric, vectors)
+    results = pair_stats(**{"y": None, **call}, channels=channels, backend="cpu")
     values = [v if isinstance(v, torch.Tensor) else v.value for v in results]
     g = torch.Generator().manual_seed(seed + 1)
     upstream = [torch.rand(v.shape, generator=g).to(v.dtype) + 0.5 for v in values]
-    grads = torch.autograd.grad(values, [x] if symmetric else [x, y], upstream)
-    expected, slopes = dense(x, y, channels, upstream)
-    found = zip(("values",) * len(values) + ("dx", "dy"), (*values, *grads), (*expected, *slopes),
-                strict=False)  # fmt: skip
+    grads = torch.autograd.grad(values, list(call.values()), upstream)
+    expected, slopes = dense(call, channels, upstream)
+    found = [(f"value {k}", *pair) for k, pair in enumerate(zip(values, expected, strict=True))]
+    found += [(f"d {k}", v, slopes[k]) for k, v in zip(call, grads, strict=True)]
     for name, got, want in found:
-        limit = ERRORS[dtype if name != "values" else got.dtype] * max(want.abs().max().item(), 1.0)
+        limit = ERRORS[got.dtype] * max(want.abs().max().item(), 1.0)
         error = (got.detach().double() - want).abs().max().item()
         if not error <= limit:
             return f"{name} at {m} x {n} x {d}: off by {error:.1e}, allowed {limit:.1e}"
@@ -119,16 +141,20 @@ def sizes(seed):
         yield border + draw.randint(-1, 1), draw.choice(borders), draw.choice(features)
 
 
-@pytest.mark.parametrize("channels", [LOGS, MIXED], ids=["logs", "mixed"])
+@pytest.mark.parametrize(
+    ("channels", "vectors"),
+    [(LOGS, False), (LOGS, True), (MIXED, True)],
+    ids=["logs", "scaled", "mixed"],
+)
 @pytest.mark.parametrize("dtype", ERRORS, ids=str)
-def test_every_size_up_to_300(isa, threads, dtype, channels):
+def test_every_size_up_to_300(isa, threads, dtype, channels, vectors):
     threads(1)
     seed = random.randrange(1 << 30)
-    cases = [(case, k % 3 == 2) for k, case in enumerate(sizes(seed))]
+    cases = [case for case in enumerate(sizes(seed)) if not vectors or case[0] % 4 == seed % 4]
     found = [
         line
-        for k, (case, symmetric) in enumerate(cases)
-        if (line := wrong(*case, dtype, channels, symmetric, seed + k))
+        for k, (m, n, d) in cases
+        if (line := wrong(m, n, d, dtype, channels, k % 3 == 2, vectors, seed + k))
     ]
     assert not found, f"seed {seed}: {len(found)} of {len(cases)} sizes\n" + "\n".join(found[:20])
 

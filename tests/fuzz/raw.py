@@ -128,7 +128,7 @@ def _with(value, k, numbers):
     """One number of a tensor is another one."""
     if not value.numel():
         return value
-    value = value.clone()
+    value = value.clone(memory_format=torch.contiguous_format)
     number = numbers[k % len(numbers)]
     if value.is_floating_point():
         number = (float(number), torch.nan, torch.inf)[k % 3]
