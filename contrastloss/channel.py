@@ -14,7 +14,9 @@ test), a row channel returns for every row i
     ``MAX(sign)``           ``max_j sign s_ij`` and its index, the smallest one among equals
     ======================  ====================================================================
 
-and a column channel the same for every column j. No pair left: -inf, 0, 0, and (-inf, -1).
+and a column channel the same for every column j. No pair left: -inf, 0, 0, and (-inf, -1). A score
+that is NaN makes NaN of all of them but for what counts: ``LSE(0)``, ``SUM("one")``, and
+``SUM("step")``, whose threshold NaN does not exceed.
 """
 
 from __future__ import annotations

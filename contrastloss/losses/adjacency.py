@@ -12,7 +12,7 @@ from ..channel import LSE
 from ..ops.check import check_device, shape
 from ..ops.merge import log_sum_exp
 from .check import check_finite, check_matrix, positive
-from .loss import ScoreLoss, softplus
+from .loss import ScoreLoss, nan_rows, softplus
 from .scores import wide
 
 __all__ = ["AdjacencyContrastiveLoss"]
@@ -76,7 +76,7 @@ class AdjacencyContrastiveLoss(ScoreLoss, name="adjacency_contrastive"):
         ratio = torch.where(some, near, 0.0) - torch.where(some, everything, 0.0)
         if self.eps:
             ratio = torch.logaddexp(ratio, torch.full_like(ratio, self._floor))
-        return self.reduce(-ratio, some)
+        return self.reduce(-ratio, some, nan_rows(z))
 
     def _neighbours(self, z: Tensor, crow: Tensor, col: Tensor, values: Tensor | None) -> Tensor:
         """``log sum_j A_ij e^{s_ij}``, (N,). Rows of any degree are cut into chunks of equal width,

@@ -115,10 +115,12 @@ class PairLoss(ScoreLoss):
         own, extra = list(stats[: len(self.channels)]), stats[len(self.channels) :]
         return own, [value if isinstance(value, Tensor) else value.value for value in extra]
 
-    def reduce(self, losses: Tensor, counted: Tensor | None = None) -> Tensor:
+    def reduce(
+        self, losses: Tensor, counted: Tensor | None = None, nan: Tensor | None = None
+    ) -> Tensor:
         if self.group is None or self.reduction == "none":
-            return super().reduce(losses, counted)
-        losses = self.taking_part(losses, counted)
+            return super().reduce(losses, counted, nan)
+        losses = self.taking_part(losses, counted, nan)
         (whole,), size = self._over_ranks([losses], counted)
         return (whole / size if self.reduction == "mean" else whole).to(losses.dtype)
 
@@ -142,9 +144,10 @@ class PairLoss(ScoreLoss):
         *,
         best_positive: Tensor | None = None,
         counted: Tensor | None = None,
+        nan: Tensor | None = None,
     ) -> Any:
         """The reduced loss, with its statistics where they were asked for."""
-        loss = self.reduce(losses, counted)
+        loss = self.reduce(losses, counted, nan)
         if not self.return_stats:
             return loss
         return loss, self.statistics(extra, positive, best_positive, counted)

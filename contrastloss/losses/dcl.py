@@ -50,7 +50,8 @@ class DCLLoss(TwoViewLoss, name="dcl"):
             share = scores.softmax(cosine / self.weight)
             weight = (2.0 - scores.count / 2 * share).flatten()
             weighted = (weight.detach() if self.detach_weight else weight) * positive
-        return torch.where(negative == -torch.inf, 0.0, negative - weighted)
+        alone = (negative == -torch.inf) & ~positive.isnan()
+        return torch.where(alone, 0.0, negative - weighted)
 
     @staticmethod
     def reference(

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..channel import EXPECT, LSE, SUM, differs, same
 from .check import check_finite, check_labels, check_matrix
 from .labelled import LABEL
-from .loss import ScoreLoss, softplus
+from .loss import ScoreLoss, nan_rows, softplus
 
 __all__ = ["FocalContrastiveLoss"]
 
@@ -75,7 +75,7 @@ class FocalContrastiveLoss(ScoreLoss, name="focal_contrastive"):
         entropy = torch.where(several, inside - expected.value, 0.0)
         losses = (count - 1 + rest) * gap + surprise - (1 - rest) * entropy
         size = count.clamp_min(1) if self.divisor == "positives" else max(z.shape[0], 1)
-        return self.reduce(torch.where(some, losses / size, 0.0), some)
+        return self.reduce(torch.where(some, losses / size, 0.0), some, nan_rows(z))
 
     @staticmethod
     def reference(

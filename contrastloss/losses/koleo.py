@@ -10,7 +10,7 @@ from torch import Tensor
 from .. import ops
 from ..channel import MAX
 from .check import check_matrix, positive
-from .loss import RowLoss
+from .loss import RowLoss, nan_rows
 from .scores import wide
 
 __all__ = ["KoLeoLoss"]
@@ -56,7 +56,7 @@ class KoLeoLoss(RowLoss, name="koleo"):
         distance = torch.linalg.vector_norm(difference, dim=-1)  # at 0 its gradient is 0
         none = torch.where(best == -torch.inf, 0.0, best)  # NaN has no index, and is no 0
         losses = torch.where(index >= 0, -torch.log(distance + self.eps), none)
-        return self.reduce(losses)
+        return self.reduce(losses, None, nan_rows(z))
 
     def _neighbours(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The nearest other row of each, its score and its index, -inf and -1 for none."""

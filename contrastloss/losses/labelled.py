@@ -11,6 +11,7 @@ from torch import Tensor
 from ..channel import MAX, SUM, Channel, differs, same
 from .base import PairLoss
 from .check import check_finite, check_labels, check_matrix, check_scale
+from .loss import nan_rows
 from .scores import Scores
 
 __all__ = ["LABEL", "LabelLoss", "largest_class"]
@@ -47,7 +48,7 @@ class LabelLoss(PairLoss):
         scores = self.scores(z, None, logit_scale, logit_bias)
         extra = (*self.extra, *_STATISTICS) if self.return_stats else ()
         losses, counted, values = self.evaluate(scores, {LABEL: labels}, extra)
-        loss = self.reduce(losses, counted)
+        loss = self.reduce(losses, counted, nan_rows(z))
         if not self.return_stats:
             return loss
         hardest, lse, best, total, count = values

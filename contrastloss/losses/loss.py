@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .check import REDUCTIONS, check_temperature, finite
 from .scores import Scores
 
-__all__ = ["BY_NAME", "Loss", "RowLoss", "ScoreLoss", "softplus"]
+__all__ = ["BY_NAME", "Loss", "RowLoss", "ScoreLoss", "nan_rows", "softplus"]
 
 #: every public loss by the name of its function in :mod:`contrastloss.functional`
 BY_NAME: dict[str, type[Loss]] = {}
@@ -21,6 +21,12 @@ BY_NAME: dict[str, type[Loss]] = {}
 def softplus(u: Tensor) -> Tensor:
     """``log(1 + e^u)``, exact in fp64 too (``F.softplus`` by default returns ``u`` beyond 20)."""
     return nn.functional.softplus(u, threshold=40.0)
+
+
+def nan_rows(*rows: Tensor) -> Tensor:
+    """Which of the rows (..., D) hold NaN, in any of the arguments."""
+    found = torch.stack([value.detach().amax(-1).isnan() for value in rows])
+    return found[0] if len(rows) == 1 else found.any(0)
 
 
 @dataclass_transform(kw_only_default=False)
@@ -99,15 +105,21 @@ class RowLoss(Loss):
             expected = ", ".join(REDUCTIONS)
             raise ValueError(f"reduction: got {self.reduction!r}, expected one of {expected}")
 
-    def taking_part(self, losses: Tensor, counted: Tensor | None) -> Tensor:
+    def taking_part(
+        self, losses: Tensor, counted: Tensor | None, nan: Tensor | None = None
+    ) -> Tensor:
         """Scaled, and 0 for the rows that do not count."""
         losses = self.scaled(losses)
-        return losses if counted is None else torch.where(counted > 0, losses, 0.0)
+        losses = losses if counted is None else torch.where(counted > 0, losses, 0.0)
+        return losses if nan is None else torch.where(nan, torch.nan, losses)
 
-    def reduce(self, losses: Tensor, counted: Tensor | None = None) -> Tensor:
+    def reduce(
+        self, losses: Tensor, counted: Tensor | None = None, nan: Tensor | None = None
+    ) -> Tensor:
         """``counted`` marks the rows that take part, or is the number of terms that a row sums;
-        'mean' of none is 0 with zero gradient."""
-        losses = self.taking_part(losses, counted)
+        'mean' of none is 0 with zero gradient. ``nan`` marks rows that hold NaN: nothing else shows
+        it of a row that has no pairs, or is not counted for want of them."""
+        losses = self.taking_part(losses, counted, nan)
         if self.reduction == "none":
             return losses
         if self.reduction == "sum":

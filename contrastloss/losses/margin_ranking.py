@@ -75,7 +75,8 @@ class MarginRankingLoss(CrossLoss, name="margin_ranking"):
             channels = (GIVEN, *(EXTRA if self.return_stats else ()))
             (total,), extra = self.split(own.stats(channels, {BOUND: bound[:, None]}))
             losses = total.squeeze(1) / max(negatives.shape[1], 1)
-            return self.finish(losses, [value.squeeze(1) for value in extra], positive)
+            extra = [value.squeeze(1) for value in extra]
+            return self.finish(losses, extra, positive, nan=positive.isnan())
         channels = (*self.channels, *(self.extra if self.return_stats else ()))
         if self.symmetric:
             stats = scores.stats((*channels, BY_COL), {BOUND: bound}, {BOUND: bound})
@@ -83,7 +84,8 @@ class MarginRankingLoss(CrossLoss, name="margin_ranking"):
             total = 0.5 * (by_row + by_col)
         else:
             (total,), extra = self.split(scores.stats(channels, {BOUND: bound}))
-        return self.finish(total / max(scores.count - 1, 1), extra, positive)
+        losses = total / max(scores.count - 1, 1)
+        return self.finish(losses, extra, positive, nan=positive.isnan())
 
     def _check(self, negatives: Tensor, x: Tensor) -> None:
         if self.symmetric:

@@ -62,7 +62,8 @@ class MEOWLoss(CrossLoss, name="meow"):
         scores = self.scores(x, y, logit_scale, logit_bias)
         *stats, positive = scores.stats((*channels, self.positive), ids, ids)
         (negative,), extra = self.split(stats)
-        losses = torch.where(negative == -torch.inf, 0.0, negative - positive)
+        alike = (negative == -torch.inf) & ~positive.isnan()
+        losses = torch.where(alike, 0.0, negative - positive)
         return self.finish(losses, extra, positive)
 
     @staticmethod

@@ -146,13 +146,16 @@ class MILContrastiveLoss(ScoreLoss, name="mil_contrastive"):
 
 
 def _extremes(z: Tensor, scores: Tensor, padding: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The snippets of the k highest and of the k lowest scores, (B, k, D)."""
+    """The snippets of the k highest and of the k lowest scores, (B, k, D); NaN, if one of a bag's
+    scores is: then nobody knows which they are."""
     found = []
+    unknown = (scores.isnan() & ~padding).any(1)[:, None, None]
     scores = scores.clamp(torch.finfo(scores.dtype).min, torch.finfo(scores.dtype).max)
     for largest in (True, False):  # beyond every score is what is padding
         ranked = scores.masked_fill(padding, -torch.inf if largest else torch.inf)
         index = ranked.topk(k, dim=1, largest=largest).indices
-        found.append(z.gather(1, index[..., None].expand(-1, -1, z.shape[2])))
+        chosen = z.gather(1, index[..., None].expand(-1, -1, z.shape[2]))
+        found.append(torch.where(unknown, torch.nan, chosen))
     return found[0], found[1]
 
 

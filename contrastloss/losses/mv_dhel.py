@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..channel import INDEX, LSE, precedes
 from ..ops.merge import log_sum_exp
-from .loss import ScoreLoss
+from .loss import ScoreLoss, nan_rows
 from .mv_info_nce import check_views, views_example
 
 __all__ = ["MVDHELLoss"]
@@ -46,7 +46,7 @@ class MVDHELLoss(ScoreLoss, name="mv_dhel"):
         some = spread != -torch.inf
         spread = torch.where(some, spread, 0.0).sum(0)
         rows = spread - log_sum_exp(near.mT)
-        return self.reduce(torch.where(some[0], rows, 0.0))
+        return self.reduce(torch.where(some[0], rows, 0.0), None, nan_rows(z).any(1))
 
     @staticmethod
     def reference(z: Tensor, *, scale: Tensor, bias: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from ..channel import INDEX, LSE, SUM, differs, same
 from ..ops.check import check_device, shape
 from .check import check_finite, check_labels, check_pair
 from .labelled import LABEL
-from .loss import ScoreLoss
+from .loss import ScoreLoss, nan_rows
 from .scores import wide
 
 __all__ = ["NSPTLoss"]
@@ -69,10 +69,11 @@ class NSPTLoss(ScoreLoss, name="nspt"):
         count, positive = self.scores(h, teacher.detach()).stats(channels, ids, ids)
         # one row alone has no other row
         counted = (count > 0) & (everything != -torch.inf)
+        nan = nan_rows(h, teacher)
         if rehearsal is not None:
-            counted = counted & rehearsal
+            counted, nan = counted & rehearsal, nan & rehearsal
         losses = torch.where(counted, everything - positive / count.clamp_min(1), 0.0)
-        return self.reduce(losses, counted)
+        return self.reduce(losses, counted, nan)
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:

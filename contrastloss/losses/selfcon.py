@@ -10,7 +10,7 @@ from torch import Tensor
 from ..channel import LSE, SUM, Channel, same
 from ..ops.check import check_device, check_embeddings, shape
 from .check import check_finite
-from .loss import ScoreLoss
+from .loss import ScoreLoss, nan_rows
 
 __all__ = ["SelfConLoss"]
 
@@ -80,10 +80,12 @@ class SelfConLoss(ScoreLoss, name="selfcon"):
         some = sizes > 0
         mean = positive / sizes.clamp_min(1)
         losses = torch.where(some, torch.where(some, everything, 0.0) - mean, 0.0)
+        nan = nan_rows(z.flatten(0, 1)).unsqueeze(1) & (columns >= 0)
         if self.reduction == "mean":
-            pairs = zip(losses.unbind(1), some.unbind(1), strict=True)
-            return torch.stack([self.reduce(*column) for column in pairs]).sum()
-        return self.reduce(losses.reshape(*z.shape[:-1], *labels.shape[1:]))
+            parts = zip(losses.unbind(1), some.unbind(1), nan.unbind(1), strict=True)
+            return torch.stack([self.reduce(*column) for column in parts]).sum()
+        size = (*z.shape[:-1], *labels.shape[1:])
+        return self.reduce(losses.reshape(size), None, nan.reshape(size))
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -58,14 +58,15 @@ class SimCTGLoss(ScoreLoss, name="simctg"):
         if self.validate:
             check_finite(h=h)
         scores = self.scores(h, None)
-        rows = {BOUND: scores.aligned() - self.margin}
+        own = scores.aligned()
+        rows, nan = {BOUND: own - self.margin}, own.isnan()
         if valid is None:
             (losses,) = scores.stats((OTHERS,), rows)
-            return self.reduce(losses, torch.full_like(losses, max(h.shape[1] - 1, 0)))
+            return self.reduce(losses, torch.full_like(losses, max(h.shape[1] - 1, 0)), nan)
         rows[VALID] = valid.long()
         (losses,) = scores.stats((VALID_ONLY,), rows)
         others = valid.sum(1, keepdim=True) - 1
-        return self.reduce(losses, torch.where(valid, others, 0))
+        return self.reduce(losses, torch.where(valid, others, 0), nan & valid)
 
     @staticmethod
     def reference(

@@ -13,7 +13,7 @@ from ..channel import LSE, SUM, differs, same
 from ..memory import check_integers
 from ..ops.check import check_device, check_embeddings, shape
 from .check import check_columns, check_finite, check_matrix
-from .loss import ScoreLoss
+from .loss import ScoreLoss, nan_rows
 from .scores import wide
 
 __all__ = ["SimLAPLoss"]
@@ -89,9 +89,10 @@ class SimLAPLoss(ScoreLoss, name="simlap"):
         shift = negative.clamp_min(-1e30)
         rows_of = {SECOND: labels[:, 1], NEGATIVE: shift}
         (total,) = scores.stats(self._TERMS, rows_of, {SECOND: key_labels})
+        nan = nan_rows(z, gate)
         if self.mean_over == "pairs":
-            return self.reduce(total, count)
-        return self.reduce(total / count.clamp_min(1), count > 0)
+            return self.reduce(total, count, nan)
+        return self.reduce(total / count.clamp_min(1), count > 0, nan)
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:

@@ -12,7 +12,7 @@ from .. import ops
 from ..channel import same
 from .check import check_labels, check_matrix, positive
 from .labelled import largest_class
-from .loss import RowLoss
+from .loss import RowLoss, nan_rows
 from .scores import wide
 
 __all__ = ["SmoothRankLoss"]
@@ -53,8 +53,7 @@ class SmoothRankLoss(RowLoss):
         with torch.autocast(z.device.type, enabled=False):
             unit = z * ops.inverse_norm(z).unsqueeze(-1)
             losses = [checkpoint(self._part, unit, q, index[q], use_reentrant=False) for q in parts]
-        nan = (0.0 * z.detach()).sum(1)  # a row of NaN has no positives, and is no 0
-        return self.reduce(torch.cat(losses) + nan, (index >= 0).any(-1) | nan.isnan())
+        return self.reduce(torch.cat(losses), (index >= 0).any(-1), nan_rows(z))
 
     def _positives(self, z: Tensor, labels: Tensor) -> Tensor:
         """Their columns, (N, K), padded with -1."""

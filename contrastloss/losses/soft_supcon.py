@@ -12,7 +12,7 @@ from .. import ops
 from ..channel import LSE, SUM, form
 from ..ops.check import check_device, shape
 from .check import check_finite, check_matrix
-from .loss import ScoreLoss
+from .loss import ScoreLoss, nan_rows
 from .scores import wide
 
 __all__ = ["SoftSupConLoss"]
@@ -74,14 +74,14 @@ class SoftSupConLoss(ScoreLoss, name="soft_supcon"):
         target = targets.detach().to(wide(z).dtype).clamp_min(0)
         if self.normalize_targets:
             target = target * ops.inverse_norm(target).unsqueeze(1)
-        scores, rows = self.scores(z, None), {TARGET: target}
+        scores, rows, nan = self.scores(z, None), {TARGET: target}, nan_rows(z)
         if self.variant == "bce":
             repulsion, attraction = scores.stats(self._BCE, rows)
-            return self.reduce((repulsion - attraction) / max(z.shape[0] - 1, 1))
+            return self.reduce((repulsion - attraction) / max(z.shape[0] - 1, 1), None, nan)
         everything, mass, attraction = scores.stats(self._CE, rows)
         some = mass > 0
         mean = attraction / torch.where(some, mass, 1.0)
-        return self.reduce(torch.where(some, everything - mean, 0.0), some)
+        return self.reduce(torch.where(some, everything - mean, 0.0), some, nan)
 
     def _check_targets(self, targets: Tensor, z: Tensor) -> None:
         if not isinstance(targets, Tensor) or targets.is_complex():

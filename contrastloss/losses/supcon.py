@@ -12,6 +12,7 @@ from ..memory import EmbeddingQueue
 from ..ops.check import check_embeddings, shape
 from .base import PairLoss
 from .check import check_finite, check_labels, check_queue, check_scale
+from .loss import nan_rows
 from .stored import beside, held_by, over_stored, stored
 
 __all__ = ["SupConLoss"]
@@ -107,6 +108,7 @@ class SupConLoss(PairLoss, name="supcon"):
             mean_positive,
             best_positive=extra_values[2] if extra else None,
             counted=counted.reshape(loss_shape),
+            nan=nan_rows(z),
         )
 
     def _combine(

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..channel import LSE, SUM, Channel, distance, same
 from ..ops.check import check_device, check_embeddings, shape
 from .check import check_finite
-from .loss import ScoreLoss
+from .loss import ScoreLoss, nan_rows
 from .scores import wide
 
 __all__ = ["SupReMixLoss"]
@@ -84,7 +84,7 @@ class SupReMixLoss(ScoreLoss, name="supremix"):
         everything, count, positive = scores.stats(self._CHANNELS[self.weighting], rows)
         some = count > 0
         losses = torch.where(some, everything - positive / count.clamp_min(1), 0.0)
-        return self.reduce(losses.reshape(z.shape[:-1]), some.reshape(z.shape[:-1]))
+        return self.reduce(losses.reshape(z.shape[:-1]), some.reshape(z.shape[:-1]), nan_rows(z))
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

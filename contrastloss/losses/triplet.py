@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..channel import MAX, SUM, Channel, differs, same
 from .labelled import LABEL, LabelLoss, largest_class
-from .scores import Scores, wide
+from .scores import Scores
 
 __all__ = ["TripletLoss"]
 
@@ -102,9 +102,7 @@ class TripletLoss(LabelLoss, name="triplet"):
             values = scores.stats(extra, rows) if extra else []
             sums = self._all if self.mining == "all" else self._semihard
             total, active = sums(scores, rows, positives)
-        # who looks for the best passes over NaN
-        nan = (0.0 * wide(scores.x).detach()).sum(1)
-        return total + nan, active + nan.isnan(), self.split(values)[1]
+        return total, active, self.split(values)[1]
 
     def _all(
         self, scores: Scores, rows: Mapping[str, Tensor], positives: Tensor

@@ -406,28 +406,57 @@ def test_ties_give_the_gradient_to_one(backend, device):
     assert torch.autograd.grad(best.value.sum(), y)[0].tolist() == [[1, 1], [0, 0], [0, 0], [0, 0]]
 
 
-KINDS = (LSE(), LSE(0.5), EXPECT(), MAX(), SUM("id"), SUM("square"), SUM("softplus"), SUM("relu2"))
+KINDS = (
+    *(LSE(), LSE(0.5), LSE(-1.0), LSE(3.0, relax=0.25), LSE(-3.0, relax=0.25)),
+    *(EXPECT(), EXPECT(-2.0), MAX(), MAX(-1.0)),
+    *(SUM(psi) for psi in ("id", "square", "relu", "relu2", "softplus", "focal")),
+)
+
+every_kind = pytest.mark.parametrize(
+    "channel", KINDS, ids=lambda c: " ".join(str(v) for v in (c.kind, *map(vars(c).get, c.fields)))
+)
 
 
-@pytest.mark.parametrize("channel", KINDS, ids=lambda c: f"{c.kind} {getattr(c, 'psi', '')}")
-@pytest.mark.parametrize("where", ["first", "last"])
-@pytest.mark.parametrize("n", [3, 400])
-def test_nan_stays_nan(backend, device, channel, where, n):
-    """A NaN in one row of x shows in that row's statistics and in every column's, nowhere else."""
-    bad = 0 if where == "first" else n - 1
-    x, y = torch.randn(2, n, 4, device=device)
-    x[bad, 2] = torch.nan
+@every_kind
+@pytest.mark.parametrize("side", ["x", "y"])
+@pytest.mark.parametrize("n", [1, 3, 400])
+def test_nan_stays_nan(backend, device, channel, side, n):
+    """A NaN in a row of x shows in that row's statistics and in every column's, nowhere else, and
+    one of y the other way round; so do NaN rows that fill whole tiles, or all there are."""
     both = (channel, replace(channel, axis=COL))
-    rows, cols = (flat([r])[0] for r in pair_stats(x, y, both, backend=backend))
-    expected = torch.arange(n, device=device) == bad
-    assert torch.equal(rows.isnan(), expected)
-    assert cols.isnan().all()
+    for bad in ([0], [n - 1], range(n // 4, n - n // 4), range(n)):
+        x, y = torch.randn(2, n, 4, device=device)
+        spoiled = torch.zeros(n, dtype=torch.bool, device=device)
+        spoiled[list(bad)] = True
+        (x if side == "x" else y)[spoiled, 2] = torch.nan
+        rows, cols = (flat([r])[0] for r in pair_stats(x, y, both, backend=backend))
+        own, others = (rows, cols) if side == "x" else (cols, rows)
+        assert torch.equal(own.isnan(), spoiled)
+        assert others.isnan().all()
+
+
+@every_kind
+@pytest.mark.parametrize("bad", [0, 399])
+def test_the_gradient_of_nan_is_that_rows_own(backend, device, channel, bad):
+    x, y = torch.randn(2, 400, 4, device=device)
+    x[bad, 2] = torch.nan
     x.requires_grad_()
     result = flat(pair_stats(x, y, (channel,), backend=backend))[0]
     (dx,) = torch.autograd.grad(result.sum(), x)
-    if channel.kind != "MAX" and getattr(channel, "psi", "") != "id":  # their slopes see no NaN
-        assert dx[bad].isnan().all()
-    assert dx[expected.logical_not()].isfinite().all()
+    if channel.kind != "MAX" and getattr(channel, "psi", "") not in ("id", "relu"):
+        assert dx[bad].isnan().all()  # slopes of the others see no NaN
+    assert dx[torch.arange(400, device=device) != bad].isfinite().all()
+
+
+def test_nan_is_counted(backend, device):
+    """What only counts pairs sees no score, and a threshold is exceeded by numbers alone."""
+    x, y = torch.ones(3, 2, device=device), torch.ones(4, 2, device=device)
+    y[1:3] = torch.nan
+    channels = (SUM("one"), SUM("step"), LSE(0.0))
+    one, step, log = pair_stats(x, y, channels, backend=backend)
+    assert one.tolist() == [4, 4, 4]
+    assert step.tolist() == [2, 2, 2]
+    torch.testing.assert_close(log.exp(), one)
 
 
 def test_a_pair_that_is_not_tested_cannot_spoil_the_rest(backend, device):

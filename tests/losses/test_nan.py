@@ -1,0 +1,146 @@
+"""NaN in, NaN out: of every loss, whichever rows hold it, for every backend."""
+
+import inspect
+import math
+
+import pytest
+import torch
+
+from contrastloss.losses import BY_NAME, RowLoss
+from contrastloss.testing import example
+
+#: of scores that are to be put in order, NaN is an error
+REFUSED = ("diff_sort", "spearman", "topk_cross_entropy")
+#: which rows of an input; "number" is one component of one row
+ROWS = {
+    "one": lambda n: slice(n // 2, n // 2 + 1),
+    "number": lambda n: slice(n // 2, n // 2 + 1),
+    "block": lambda n: slice(n // 3, n - n // 6),
+    "all": lambda n: slice(None),
+}
+#: instances, and which of them; 60 of 120 are whole tiles
+CASES = ((1, "all"), (1, "number"), (8, "one"), (8, "number"), (8, "all"), (120, "block"))
+
+
+def everything_takes_part(name, values):
+    """Example inputs in which no row is left out: not by a label, a mask, an index or a choice."""
+    values = list(values)
+    if name in ("proto_nce", "selfcon"):  # -1 is no cluster and no label
+        values[-1] = values[-1].clamp_min(0)
+    elif name == "bank_contrastive":
+        values[3:] = [torch.zeros_like(v) for v in values[3:]]
+    elif name in ("jepa", "latent_positive", "region_attribute"):
+        values[-1] = torch.ones_like(values[-1])
+    elif name == "sampled":
+        n, size = len(values[0]), len(values[1])
+        everyone = torch.arange(size).expand(n, size)
+        values[2] = torch.cat([torch.arange(n)[:, None], everyone], 1)
+    elif name == "mil_contrastive":  # bags of one snippet, all of them positive
+        values = [*(v[:, :1] for v in values[:4]), torch.ones_like(values[4])]
+    return values
+
+
+def inputs_of(name, n, partners=True):
+    cls = BY_NAME[name]
+    values = example(cls, n, 5, torch.Generator().manual_seed(0))
+    values = everything_takes_part(name, values)
+    names = list(inspect.signature(cls.forward).parameters)[1:]
+    if not partners and "labels" in names[: len(values)]:
+        place = names.index("labels")
+        if not values[place].is_floating_point() and values[place].ndim == 1:
+            values[place] = torch.arange(len(values[place]))
+    return values
+
+
+def spoiled(values, place, where):
+    """The inputs with NaN in some rows of one of them."""
+    value = values[place].clone()
+    rows = value[ROWS[where](len(value))]
+    (rows.flatten()[-1:] if where == "number" else rows).fill_(math.nan)
+    return [*values[:place], value, *values[place + 1 :]]
+
+
+def hidden(name, values, where, options):
+    """Every input whose NaN does not show in a reduced loss or in the loss of its own row."""
+    cls, found = BY_NAME[name], []
+    for place, value in enumerate(values):
+        if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+            continue
+        bad = spoiled(values, place, where)
+        for reduction in ("mean", "sum", "none") if issubclass(cls, RowLoss) else ("whole",):
+            if reduction == "sum" and where != "one":
+                continue
+            more = {} if reduction == "whole" else {"reduction": reduction}
+            shown = cls(**options, **more)(*bad).isnan()
+            if reduction == "none":
+                shown = of_rows(shown, where, len(value))
+            if not shown.all():
+                found.append(f"input {place}, {reduction}")
+    return found
+
+
+def of_rows(shown, where, n):
+    """What of the rows' losses belongs to the spoiled rows, of two views too; else whether any."""
+    if len(shown) not in (n, 2 * n):
+        return shown.any()
+    shown = shown.view(-1, n, *shown.shape[1:]).transpose(0, 1)[ROWS[where](n)]
+    return shown.flatten(1).any(1)
+
+
+def options_of(name, backend):
+    cosines = "normalize" in BY_NAME[name].__dataclass_fields__
+    return [{"backend": backend}, *[{"backend": backend, "normalize": False}] * cosines]
+
+
+@pytest.mark.parametrize("name", sorted(BY_NAME.keys() - {*REFUSED}))
+def test_nan_is_not_hidden(name, backend, device):
+    found = []
+    for n, where in CASES:
+        values = [v.to(device) if hasattr(v, "to") else v for v in inputs_of(name, n)]
+        for options in options_of(name, backend)[: 2 if where == "all" else 1]:
+            assert not BY_NAME[name](**options)(*values).isnan().any()
+            lines = hidden(name, values, where, options)
+            found += [f"{where} of {n}, {options}: {line}" for line in lines]
+    assert not found, "\n".join(found)
+
+
+LABELLED = sorted(
+    name
+    for name in BY_NAME.keys() - {*REFUSED}
+    if "labels" in inspect.signature(BY_NAME[name].forward).parameters
+    and name not in ("bank_contrastive", "mil_contrastive", "region_attribute", "sepclr", "simlap")
+)
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_nan_of_a_row_without_a_partner(name, backend, device):
+    """It does not count, and shows."""
+    values = [v.to(device) for v in inputs_of(name, 8, partners=False)]
+    assert not hidden(name, values, "one", {"backend": backend})
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_nan_has_no_order(name):
+    values = spoiled(inputs_of(name, 8), 0, "one")
+    with pytest.raises(ValueError, match="^x: got NaN, expected numbers, which have an order"):
+        BY_NAME[name]()(*values)
+
+
+def test_what_a_call_leaves_out_may_be_nan(backend, device):
+    """By a mask, a label or an index of its own."""
+    x, y = torch.randn(2, 6, 4, device=device)
+    ids = torch.tensor([0, 1, -1, 0, 1, 0], device=device)
+    x[2] = math.nan
+    there = ids >= 0
+    index = torch.where(there[:, None], torch.tensor([0, 3, 5], device=device), -1)
+    calls = {
+        "proto_nce": (x, y, ids),
+        "sampled": (x, y, index),
+        "selfcon": (x[:, None], ids),
+        "jepa": (x, y, x, there, torch.zeros_like(there)),
+        "region_attribute": (x.view(2, 3, 4), y, torch.ones(2, 6, dtype=torch.bool, device=device)),
+        "simctg": (x[None],),
+    }
+    masks = {"region_attribute": {"valid": there.view(2, 3)}, "simctg": {"valid": there[None]}}
+    for name, values in calls.items():
+        assert BY_NAME[name](backend=backend)(*values, **masks.get(name, {})).isfinite(), name
