@@ -86,7 +86,9 @@ def precedes(name: str) -> Test:
 
 
 def within(name: str, width: int) -> Test:
-    """Pairs whose ids are at most ``width`` apart."""
+    """Pairs whose ids are at most ``width`` apart, an int64."""
+    if not isinstance(width, int) or not -(1 << 63) <= width < 1 << 63:
+        raise ValueError(f"width: got {width!r}, expected an integer that int64 holds")
     return Test("within", name, width)
 
 

@@ -72,7 +72,7 @@ class MILContrastiveLoss(ScoreLoss, name="mil_contrastive"):
         bags, steps, d = x.shape
         if lengths is None:
             lengths = torch.full((bags,), steps, device=x.device)
-        lengths = lengths.clamp(0, steps)
+        lengths = lengths.long().clamp(0, steps)
         count = torch.minimum(lengths // self.divisor + 1, lengths)[:, None]
         most = min(steps, steps // self.divisor + 1)
         used = torch.arange(most, device=x.device) < count

@@ -60,7 +60,7 @@ class ProtoNCELoss(ScoreLoss, name="proto_nce"):
         check_integers("assignment", assignment, z.shape[0], z)
         if self.validate:
             check_finite(z=z)
-        k = prototypes.shape[0]
+        k, assignment = prototypes.shape[0], assignment.long()  # k may be no number of its dtype
         rows = {CLUSTER: assignment}
         cols = {CLUSTER: torch.arange(k, device=z.device)}
         if density is None:
@@ -110,9 +110,9 @@ class ProtoNCELoss(ScoreLoss, name="proto_nce"):
         check_integers("assignment", assignment, z.shape[0], z)
         positive("alpha", alpha)
         positive("temperature", temperature)
-        k = prototypes.shape[0]
+        k, assignment = prototypes.shape[0], assignment.long()
         counted = (assignment >= 0) & (assignment < k)
-        index = torch.where(counted, assignment, 0).long()
+        index = torch.where(counted, assignment, 0)
         if not k or not z.shape[0]:
             return wide(prototypes).new_full((k,), temperature)
         far = (wide(z) - wide(prototypes)[index]).norm(dim=1)

@@ -179,6 +179,8 @@ def _check_operand(
         check_broadcast(label, value, (*x.shape[:-2], length))
     if name in program.ids and (value.is_floating_point() or value.is_complex()):
         raise TypeError(f"{label}: got dtype {value.dtype}, expected an integer one: tests compare")
+    if name in program.ids and value.dtype == torch.uint64:
+        raise TypeError(f"{label}: got dtype {value.dtype}, expected one whose numbers int64 holds")
     if value.requires_grad and name in program.fixed[axis]:
         raise ValueError(
             f"{label}: got a tensor that requires grad, expected a detached one: "

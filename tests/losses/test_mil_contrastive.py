@@ -107,6 +107,14 @@ def test_without_positive_bags_snippets_or_bags(device, backend):
     assert mil_contrastive(none, none, scores[:0], scores[:0], one[:0]).item() == 0.0
 
 
+def test_longer_bags_than_the_lengths_dtype_counts(device):
+    x, y = torch.randn(2, 2, 300, 3, device=device)
+    scores, labels = torch.rand(2, 2, 300, device=device), torch.ones(2, dtype=torch.int64)
+    lengths, labels = torch.tensor([200, 255], device=device), labels.to(device)
+    want = mil_contrastive(x, y, *scores, labels, lengths)
+    assert torch.equal(mil_contrastive(x, y, *scores, labels, lengths.to(torch.uint8)), want)
+
+
 def test_errors(device):
     x, scores = torch.ones(3, 4, 2, device=device), torch.ones(3, 4, device=device)
     labels = torch.ones(3, dtype=torch.int64, device=device)

@@ -79,6 +79,18 @@ def test_no_row_has_a_cluster(device, backend):
     assert not any(grad.any() for grad in gradients(loss, z, prototypes))
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8], ids=str)
+def test_more_prototypes_than_the_assignments_dtype_counts(dtype, device, backend):
+    generator = torch.Generator().manual_seed(0)
+    z, prototypes = (torch.randn(n, 4, generator=generator).to(device) for n in (5, 300))
+    assignment = torch.tensor([0, 50, 100, 120, 127], device=device)
+    want = proto_nce(z, prototypes, assignment, backend=backend)
+    assert torch.equal(proto_nce(z, prototypes, assignment.to(dtype), backend=backend), want)
+    kinds = [assignment, assignment.to(dtype)]
+    one, other = (ProtoNCELoss.density(z, prototypes, kind) for kind in kinds)
+    assert torch.equal(one, other)
+
+
 def test_errors(device):
     z, assignment = torch.ones(3, 2, device=device), torch.zeros(3, device=device).long()
     with pytest.raises(ValueError, match=r"prototypes: got shape \(3, 1\), expected \(K, 2\)"):
