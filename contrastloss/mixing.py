@@ -318,7 +318,7 @@ def _nearest(x: Tensor, prototypes: Tensor, backend: str | None) -> Tensor:
 
 def _unit(x: Tensor) -> Tensor:
     x = _wide(x)
-    return x * ops.inverse_norm(x)[..., None]
+    return ops.unit(x)
 
 
 def _wide(x: Tensor) -> Tensor:

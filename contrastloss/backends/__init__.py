@@ -1,6 +1,6 @@
 """The backends, side by side. :mod:`.choose` picks one for a call."""
 
-from .call import Gradients, PairCall, mask, stat_dtype
+from .call import Gradients, PairCall, inverse_norm, mask, stat_dtype, unit
 from .choose import available, choose
 from .network import DISTRIBUTIONS, NETWORKS, SortCall
 from .reference.noise import gumbel
@@ -16,7 +16,9 @@ __all__ = [
     "available",
     "choose",
     "gumbel",
+    "inverse_norm",
     "mask",
     "position_keys",
     "stat_dtype",
+    "unit",
 ]

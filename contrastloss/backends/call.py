@@ -19,6 +19,7 @@ __all__ = [
     "mask",
     "stat_dtype",
     "tangential",
+    "unit",
     "unit_gradient",
 ]
 
@@ -122,13 +123,30 @@ EPS = 1e-12
 def inverse_norm(x: Tensor) -> Tensor:
     """``1 / max(|x|, eps)`` over the last dimension, of the statistics' dtype; 0 for a zero vector,
     whose cosines are then 0 with zero gradient (``F.normalize`` gives 0 with a gradient of order
-    1e12)."""
-    norm = torch.linalg.vector_norm(x, dim=-1, dtype=stat_dtype(x))
-    return torch.where(norm > 0, norm.clamp_min(EPS).reciprocal(), 0.0)
+    1e12). The largest entry's power of two is taken out first: squares have half the range of
+    their dtype."""
+    x = x.to(stat_dtype(x))
+    top = torch.maximum(x.detach().amax(-1), -x.detach().amin(-1))
+    size = _power_of_two(top.clamp_min(EPS))
+    norm = torch.linalg.vector_norm(x / size.unsqueeze(-1), dim=-1)
+    inverse = torch.maximum(norm, EPS / size).reciprocal() / size
+    return torch.where(top == 0, 0.0, inverse)
+
+
+def _power_of_two(x: Tensor) -> Tensor:
+    """The largest one that positive normal numbers hold, by their bits; infinite for NaN."""
+    if x.dtype == torch.float64:
+        return (x.view(torch.int64) & 0x7FF0000000000000).view(x.dtype)
+    return (x.view(torch.int32) & 0x7F800000).view(x.dtype)
+
+
+def unit(x: Tensor) -> Tensor:
+    """``x / max(|x|, eps)``, of the statistics' dtype."""
+    return x * inverse_norm(x).unsqueeze(-1)
 
 
 def unit_gradient(x: Tensor, grad: Tensor) -> Tensor:
-    """The gradient of x from that of ``u = x r``, ``r = inverse_norm(x)``."""
+    """The gradient of x from that of its unit vector."""
     r = inverse_norm(x).unsqueeze(-1)
     return tangential(x, r * grad, r)
 
@@ -136,8 +154,9 @@ def unit_gradient(x: Tensor, grad: Tensor) -> Tensor:
 def tangential(x: Tensor, grad: Tensor, r: Tensor) -> Tensor:
     """``g - u <u, g>``, with ``u = x r``: turns what reaches x through u while r stands still into
     the gradient of x. Where the norm is below eps, r is a constant, and this is g."""
-    radial = torch.where(r < 1.0 / EPS, (x * grad).sum(-1, keepdim=True) * r * r, 0.0)
-    return grad - x * radial
+    u = x * r
+    radial = torch.where(r < 1.0 / EPS, (u * grad).sum(-1, keepdim=True), 0.0)
+    return grad - u * radial
 
 
 def mask(flags: Iterable[bool]) -> int:

@@ -58,7 +58,7 @@ class AdaMEOWLoss(ScoreLoss, name="ada_meow"):
         rows, cols, scale = wide(x), wide(y), self.scores(x, y).scale
         with torch.autocast(x.device.type, enabled=False):
             if self.normalize:
-                rows, cols = (u * ops.inverse_norm(u).unsqueeze(1) for u in (rows, cols))
+                rows, cols = (ops.unit(u) for u in (rows, cols))
             weight, bias, v = (p.to(rows.dtype) for p in (weight, bias, v))
             by_row = rows.mm(weight.mT) + bias
             by_col = cols.mm(weight.mT)

@@ -14,7 +14,7 @@ from ..ops.check import check_embeddings, shape
 from ..ops.merge import log_sum_exp
 from .check import check_matrix, finite, positive
 from .loss import Loss
-from .scores import wide
+from .scores import lacking, wide
 
 __all__ = ["AlignmentUniformityLoss"]
 
@@ -38,7 +38,7 @@ class AlignmentUniformityLoss(Loss, name="alignment_uniformity"):
         t: 2.0, positive.
         weight: lambda, 1.0; 0 for alignment alone.
         across: whether pairs of different views repel each other, too; False.
-        normalize: False takes x and y as they are.
+        normalize: False takes x and y as they are; True, a zero vector is orthogonal to all others.
 
     Shape:
         x, y: (N, D). Loss: (). The uniformity of fewer than two rows is 0.
@@ -78,8 +78,10 @@ class AlignmentUniformityLoss(Loss, name="alignment_uniformity"):
         """By the difference: 2 - 2 cos has no digits left where rows are nearly equal."""
         x, y = wide(x), wide(y)
         if self.normalize:
-            x, y = (v * ops.inverse_norm(v).unsqueeze(-1) for v in (x, y))
+            x, y = (ops.unit(v) for v in (x, y))
         distance = (x - y).square().sum(-1)
+        if self.normalize:
+            distance = distance + lacking(x) + lacking(y)
         if self.alpha != 2.0:
             apart = distance != 0
             power = torch.where(apart, distance, 1.0).pow(0.5 * self.alpha)
@@ -116,13 +118,17 @@ class AlignmentUniformityLoss(Loss, name="alignment_uniformity"):
         across: bool,
         normalize: bool,
     ) -> Tensor:
+        def rest(z: Tensor) -> Tensor:
+            """The cosines of a zero vector are 0."""
+            return ((z == 0).all(1) & normalize).to(z.dtype)
+
         if normalize:
             x, y = (torch.nn.functional.normalize(v) for v in (x, y))
-        if across:
-            z, n = torch.cat([x, y]), len(x)
-            i = torch.arange(2 * n, device=x.device) % n
-            apart = (z[:, None] - z).square().sum(2)[i[:, None] != i]
-            spread = [apart.mul(-t).exp().mean().log()]
-        else:
-            spread = [torch.pdist(v).square().mul(-t).exp().mean().log() for v in (x, y)]
-        return (x - y).norm(dim=1).pow(alpha).mean() + weight * torch.stack(spread).mean()
+        i = torch.arange(len(x), device=x.device).repeat(2 if across else 1)
+        spread = []
+        for z in [torch.cat([x, y])] if across else [x, y]:
+            apart = (z[:, None] - z).square().sum(2) + rest(z)[:, None] + rest(z)
+            spread.append(apart[i[:, None] != i].mul(-t).exp().mean().log())
+        far, gap = (x - y).norm(dim=1), rest(x) + rest(y)
+        far = torch.where(gap > 0, (far.square() + gap.clamp_min(1)).sqrt(), far)
+        return far.pow(alpha).mean() + weight * torch.stack(spread).mean()

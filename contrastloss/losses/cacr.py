@@ -10,7 +10,7 @@ from ..channel import EXPECT, INDEX, differs
 from ..ops.check import check_embeddings, shape
 from .check import check_finite, check_matrix, positive
 from .loss import ScoreLoss
-from .scores import wide
+from .scores import lacking, wide
 
 __all__ = ["CACRLoss"]
 
@@ -36,7 +36,7 @@ class CACRLoss(ScoreLoss, name="cacr"):
     Shape:
         x: (N, D). y: (N, D), or (N, K, D) for K positives of every row. Loss: (), or (N,) for
         ``reduction='none'``. Without a negative only attraction is left. ``normalize=False`` takes
-        distances of the vectors as they are.
+        distances of the vectors as they are; otherwise a zero vector is orthogonal to all others.
 
     Source: Zheng et al., Contrastive Attraction and Contrastive Repulsion for Representation
     Learning, 2023.
@@ -75,8 +75,11 @@ class CACRLoss(ScoreLoss, name="cacr"):
         ones."""
         x, y = wide(x), wide(y)
         if self.normalize:
-            x, y = (v * ops.inverse_norm(v).unsqueeze(-1) for v in (x, y))
-        distance = (x.unsqueeze(1) - y).square().sum(-1) * scale
+            x, y = (ops.unit(v) for v in (x, y))
+        distance = (x.unsqueeze(1) - y).square().sum(-1)
+        if self.normalize:
+            distance = distance + lacking(x).unsqueeze(1) + lacking(y)
+        distance = distance * scale
         weights = (self.t_positive * distance).softmax(1)
         return ((weights.detach() if self.detach_weights else weights) * distance).sum(1)
 
@@ -118,17 +121,23 @@ class CACRLoss(ScoreLoss, name="cacr"):
         t_positive: float,
         t_negative: float,
         detach_weights: bool,
+        normalize: bool,
     ) -> Tensor:
         def mean(distance: Tensor, t: float, out: Tensor | None = None) -> Tensor:
             logits = t * distance
             weights = (logits if out is None else logits.masked_fill(out, -torch.inf)).softmax(1)
             return ((weights.detach() if detach_weights else weights) * distance).sum(1)
 
+        def distances(views: Tensor) -> Tensor:
+            """The cosines of a zero vector are 0."""
+            rest = [((v == 0).all(-1) & normalize).to(v.dtype) for v in (x[:, None], views)]
+            return scale * ((x[:, None] - views).square().sum(2) + rest[0] + rest[1])
+
         views = y if y.ndim == 3 else y[:, None]
-        near = scale * (x[:, None] - views).square().sum(2)
+        near = distances(views)
         losses = alpha * mean(near, t_positive)
         if len(x) > 1:
-            far = scale * (x[:, None] - views[:, 0]).square().sum(2)
+            far = distances(views[None, :, 0])
             own = torch.eye(len(x), dtype=torch.bool, device=x.device)
             losses = losses - beta * mean(far, -t_negative, own)
         return losses

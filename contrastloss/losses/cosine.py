@@ -19,7 +19,7 @@ __all__ = ["CosineLoss", "cosine"]
 def cosine(x: Tensor, y: Tensor) -> Tensor:
     """Cosines of rows, in the dtype of statistics; that of a zero vector is 0."""
     x, y = wide(x), wide(y)
-    return (x * y).sum(-1) * ops.inverse_norm(x) * ops.inverse_norm(y)
+    return (ops.unit(x) * ops.unit(y)).sum(-1)
 
 
 class CosineLoss(RowLoss, name="cosine"):
@@ -69,9 +69,8 @@ class CosineLoss(RowLoss, name="cosine"):
             target = target.detach()
         if self.pairs == "all":
             x, target = wide(x), wide(target)
-            unit = target * ops.inverse_norm(target)[..., None]
-            mean = unit.sum(-2, keepdim=True) / max(x.shape[-2], 1)
-            losses = 1 - (x * mean).sum(-1) * ops.inverse_norm(x)
+            mean = ops.unit(target).sum(-2, keepdim=True) / max(x.shape[-2], 1)
+            losses = 1 - (ops.unit(x) * mean).sum(-1)
         else:
             losses = 1 - cosine(x, target)
         if self.power != 1:

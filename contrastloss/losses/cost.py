@@ -118,7 +118,7 @@ def _spectrum(x: Tensor, unit: bool) -> tuple[Tensor, Tensor]:
     is nothing but rounding."""
     x = wide(x)
     if unit:
-        x = x * ops.inverse_norm(x).unsqueeze(-1)
+        x = ops.unit(x)
     if not x.shape[0]:  # which not every transform takes
         return (empty := x[:, : x.shape[1] // 2 + 1].movedim(1, 0)), empty
     found = torch.fft.rfft(x, dim=1).movedim(1, 0)

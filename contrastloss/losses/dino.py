@@ -94,7 +94,7 @@ class DINOLoss(PrototypeLoss, name="dino"):
             raise ValueError(f"teacher_prototypes: got shape {got}, expected (K, {d})")
         t, c = wide(teacher), wide(teacher_prototypes)
         if normalize:
-            t, c = (v * ops.inverse_norm(v)[:, None] for v in (t, c))
+            t, c = (ops.unit(v) for v in (t, c))
         return (c * (t.sum(0) / max(len(t), 1))).sum(1)
 
     @staticmethod

@@ -96,7 +96,7 @@ class GISTLoss(CrossLoss, name="gist"):
     def _bounded(self, x: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor]]:
         """The guide's unit vectors of x and of y as row and as column operands of ``at_most``: the
         bound of a row is one more feature."""
-        x, y = (v * ops.inverse_norm(v)[:, None] for v in (x, y))
+        x, y = (ops.unit(v) for v in (x, y))
         cosine = (x * y).sum(1, keepdim=True)
         if self.margin_strategy == "absolute":
             bound = cosine - self.margin

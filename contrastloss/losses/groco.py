@@ -86,9 +86,8 @@ class GroCoLoss(NetworkLoss, name="groco"):
     ) -> Tensor:
         """(V, N), of anchors (V, N, D) among their own views, by products of a narrow dtype, and
         against several others."""
-        products = torch.stack([(anchors * view).sum(-1) for view in others], -1)
-        norms = torch.stack([ops.inverse_norm(view) for view in others], -1)
-        positive = products * norms * ops.inverse_norm(anchors).unsqueeze(-1)
+        units = ops.unit(anchors)
+        positive = torch.stack([(units * ops.unit(view)).sum(-1) for view in others], -1)
         candidates = [positive.sort(-1).values]
         count = min(self.topk_neg, anchors.shape[1] - 1)
         if count > 0:

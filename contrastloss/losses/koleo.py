@@ -11,7 +11,7 @@ from .. import ops
 from ..channel import MAX
 from .check import check_matrix, positive
 from .loss import RowLoss, nan_rows
-from .scores import wide
+from .scores import lacking, wide
 
 __all__ = ["KoLeoLoss"]
 
@@ -28,7 +28,8 @@ class KoLeoLoss(RowLoss, name="koleo"):
 
     Args:
         eps: what an exact duplicate's distance is taken for, 1e-8. It gets no gradient.
-        normalize: of unit vectors, True; False takes z as it is.
+        normalize: of unit vectors, True, a zero vector being orthogonal to all others; False takes
+            z as it is.
 
     Shape:
         z: (N, D). Loss: (), or (N,) for ``reduction='none'``. One row alone: 0. A row's gradient
@@ -51,9 +52,15 @@ class KoLeoLoss(RowLoss, name="koleo"):
         best, index = self._neighbours(z.detach())
         z = wide(z)
         if self.normalize:
-            z = z * ops.inverse_norm(z).unsqueeze(-1)
-        difference = z - z.index_select(0, index.clamp_min(0))
+            z = ops.unit(z)
+        place = index.clamp_min(0)
+        difference = z - z.index_select(0, place)
         distance = torch.linalg.vector_norm(difference, dim=-1)  # at 0 its gradient is 0
+        if self.normalize:
+            rest = lacking(z)
+            rest = rest + rest.index_select(0, place)
+            longer = (distance.square() + torch.where(rest > 0, rest, 1.0)).sqrt()
+            distance = torch.where(rest > 0, longer, distance)
         none = torch.where(best == -torch.inf, 0.0, best)  # NaN has no index, and is no 0
         losses = torch.where(index >= 0, -torch.log(distance + self.eps), none)
         return self.reduce(losses, None, nan_rows(z))
@@ -80,8 +87,11 @@ class KoLeoLoss(RowLoss, name="koleo"):
 
     @staticmethod
     def reference(z: Tensor, *, eps: float, normalize: bool) -> Tensor:
+        zero = (z == 0).all(1) & normalize
         if normalize:
             z = torch.nn.functional.normalize(z)
         own = torch.eye(len(z), dtype=torch.bool, device=z.device)
-        distance = (z[:, None] - z).norm(dim=2).masked_fill(own, torch.inf)
+        # the cosines of a zero vector are 0
+        distance = (z[:, None] - z).norm(dim=2).masked_fill(zero[:, None] | zero, 2**0.5)
+        distance = distance.masked_fill(own, torch.inf)
         return -torch.log(distance.amin(1) + eps)

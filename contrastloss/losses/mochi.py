@@ -147,15 +147,13 @@ class MoCHiLoss(MoCoLoss, name="mochi"):
         (i, j, k), (one, two, single) = (v.split(sizes, -1) for v in (chosen, scored))
         alpha, beta = weights.split(sizes[1:], -1)
         beta = beta / 2
-        factor = ops.inverse_norm(y) if self.normalize else y.new_ones(y.shape[0])
-        squares = (y * y).sum(-1) * factor**2
-        between = _products(y, i, j) * factor[i] * factor[j]
+        y = ops.unit(y) if self.normalize else y
+        squares, between = (y * y).sum(-1), _products(y, i, j)
         norm = _inverse_norm(alpha, squares[i], squares[j], between)
         pairs = (alpha * one + (1 - alpha) * two) * norm
         # <q, q'>, q' being the constant that was mixed: without gradient where q is a unit vector
+        x = ops.unit(x.detach()) if self.normalize else x
         own = (x * x.detach()).sum(-1, keepdim=True)
-        if self.normalize:
-            own = own.detach() * ops.inverse_norm(x.detach())[:, None] ** 2
         norm = _inverse_norm(beta, own.detach(), squares[k], single.detach())
         return torch.cat([pairs, (beta * own + (1 - beta) * single) * norm], -1)
 

@@ -62,10 +62,10 @@ class PooledSupConLoss(SupConLoss, name="pooled_supcon"):
         check_pair(self, image, text, logit_scale, logit_bias, ("image", "text"))
         sides = [wide(image), wide(text)]
         if self.normalize:
-            sides = [v * ops.inverse_norm(v).unsqueeze(1) for v in sides]
+            sides = [ops.unit(v) for v in sides]
         z = self.image_weight * sides[0] + (1 - self.image_weight) * sides[1]
         return super().forward(
-            z * ops.inverse_norm(z).unsqueeze(1),
+            ops.unit(z),
             labels,
             memory=memory,
             ids=ids,

@@ -34,7 +34,7 @@ class PrototypeLoss(ScoreLoss):
     def constant(self, x: Tensor) -> Tensor:
         """As the teacher sees it: fp32, without gradient and, for cosines, of unit length."""
         x = wide(x.detach())
-        return x * ops.inverse_norm(x)[:, None] if self.normalize else x
+        return ops.unit(x) if self.normalize else x
 
     def check_prototypes(self, name: str, prototypes: Tensor, like: tuple[str, Tensor]) -> None:
         check_matrix(name, prototypes)

@@ -12,7 +12,7 @@ from .. import ops
 from ..channel import Channel
 from ..distributed import Peers, Strategy, pair_stats, softmax
 
-__all__ = ["Scores", "wide"]
+__all__ = ["Scores", "lacking", "wide"]
 
 
 class Scores:
@@ -105,9 +105,9 @@ class Scores:
         """``s_ii``, (N,), for positives that are not among the columns."""
         x, y = self._wide()
         columns = x if y is None else y
+        if self.normalize:  # first: products have half the range of their dtype
+            x, columns = ops.unit(x), ops.unit(columns)
         score = (x * columns).sum(-1) * self.scale
-        if self.normalize:
-            score = score * ops.inverse_norm(x) * ops.inverse_norm(columns)
         if self.row_scale is not None:
             score = score * self.row_scale
         return score if self.bias is None else score + self.bias
@@ -122,6 +122,14 @@ def _compute_dtype(x: Tensor) -> torch.dtype:
     if torch.is_autocast_enabled(kind) and x.dtype != torch.float64:
         return torch.get_autocast_dtype(kind)
     return x.dtype
+
+
+def lacking(unit: Tensor) -> Tensor:
+    """What the squared lengths of unit vectors lack of 1, but for rounding: 1 of a zero vector. Its
+    cosines are 0, and so its squared distance to whatever else is 2, though the difference's is 1.
+    """
+    rest = 1.0 - unit.square().sum(-1)
+    return torch.where(rest > torch.finfo(rest.dtype).eps ** 0.5, rest, 0.0)
 
 
 def wide(x: Tensor) -> Tensor:

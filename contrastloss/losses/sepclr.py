@@ -91,7 +91,7 @@ class SepCLRLoss(Loss, name="sepclr"):
         labels: Tensor | None = None,
     ) -> Tensor:
         _check(common_x, common_y, salient_x, salient_y, targets, labels)
-        commons = [c * ops.inverse_norm(c)[:, None] for c in (wide(common_x), wide(common_y))]
+        commons = [ops.unit(c) for c in (wide(common_x), wide(common_y))]
         salients = [wide(s) for s in (salient_x, salient_y)]
         n = common_x.shape[0]
         if n == 0:

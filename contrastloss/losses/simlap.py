@@ -79,7 +79,7 @@ class SimLAPLoss(ScoreLoss, name="simlap"):
             check_finite(z=z, gate=gate)
         rows, columns = wide(z), wide(keys)
         if self.normalize:
-            rows, columns = (v * ops.inverse_norm(v).unsqueeze(1) for v in (rows, columns))
+            rows, columns = (ops.unit(v) for v in (rows, columns))
         scores = self.scores(rows * wide(gate).square(), columns)
         scores.normalize = False  # a gated vector keeps its length
         ids = {FIRST: labels[:, 0], SECOND: labels[:, 1]}

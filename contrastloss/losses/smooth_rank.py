@@ -51,7 +51,7 @@ class SmoothRankLoss(RowLoss):
         n, size = index.shape
         parts = torch.arange(n, device=z.device).split(max(1, _HELD // max(1, n * size)))
         with torch.autocast(z.device.type, enabled=False):
-            unit = z * ops.inverse_norm(z).unsqueeze(-1)
+            unit = ops.unit(z)
             losses = [checkpoint(self._part, unit, q, index[q], use_reentrant=False) for q in parts]
         return self.reduce(torch.cat(losses), (index >= 0).any(-1), nan_rows(z))
 

@@ -73,7 +73,7 @@ class SoftSupConLoss(ScoreLoss, name="soft_supcon"):
             check_finite(z=z)
         target = targets.detach().to(wide(z).dtype).clamp_min(0)
         if self.normalize_targets:
-            target = target * ops.inverse_norm(target).unsqueeze(1)
+            target = ops.unit(target)
         scores, rows, nan = self.scores(z, None), {TARGET: target}, nan_rows(z)
         if self.variant == "bce":
             repulsion, attraction = scores.stats(self._BCE, rows)

@@ -117,6 +117,8 @@ def dense(
     bias = tensor(getattr(loss, "bias", 0.0) if logit_bias is None else logit_bias)
     common = {f.name for f in fields(PairLoss)} | {"temperature", "bias"}
     own = {f.name: getattr(loss, f.name) for f in fields(loss) if f.name not in common}
+    if "normalize" in inspect.signature(loss.reference).parameters:  # type: ignore[arg-type]
+        own["normalize"] = loss.normalize
     result = loss.reference(*inputs, scale=scale, bias=bias, **own)  # type: ignore[operator]
     rows, counted = result if isinstance(result, tuple) else (result, None)
     if counted is None:

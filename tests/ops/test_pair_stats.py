@@ -528,6 +528,39 @@ def test_a_zero_vector_has_cosine_zero_and_no_gradient(backend, device):
     assert dy.isfinite().all()
 
 
-def test_inverse_norm(device):
-    x = torch.tensor([[3.0, 4.0], [0.0, 0.0]], device=device)
-    torch.testing.assert_close(ops.inverse_norm(x).tolist(), [0.2, 0.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_inverse_norm(device, dtype):
+    """Of lengths whose squares the dtype does not hold, and of those that eps takes the place of;
+    the gradient is that of the unit vectors."""
+    few = {torch.float32: (1e30, 1e-30, 6e37), torch.float64: (1e200, 1e-200, 1e307)}[dtype]
+    norms = [5.0, 0.0, 5e-10, 5e-13, *(5 * v for v in few)]
+    x = torch.tensor([[0.6 * v, -0.8 * v] for v in norms], dtype=dtype, device=device)
+    want = [0.0 if v == 0 else 1 / max(v, 1e-12) for v in norms]
+    got = ops.inverse_norm(x)
+    torch.testing.assert_close(got.tolist(), want, rtol=1e-6, atol=0)
+    x.requires_grad_()
+    (dx,) = torch.autograd.grad((ops.unit(x) * ops.unit(x).new_tensor([1.0, 0.0])).sum(), x)
+    for norm, r, grad in zip(norms, want, dx.tolist(), strict=True):
+        slope = [0.64, 0.48] if norm > 1e-12 else [1.0, 0.0]  # (1 - 0.36, 0.6 * 0.8), or eps is all
+        torch.testing.assert_close(grad, [v * r for v in slope], rtol=1e-5, atol=0)
+    odd = torch.tensor([[1.0, torch.nan], [torch.inf, 1.0], [0.0, -torch.inf]], device=device)
+    assert ops.unit(odd.to(dtype)).isnan().any(1).all()
+    assert ops.inverse_norm(x[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_cosines_of_any_length(backend, device, dtype):
+    """Rows times powers of two: the same statistics, and gradients divided by these."""
+    big = 120 if dtype == torch.float32 else 1000
+    x, y = (torch.randn(7, 5, dtype=dtype, device=device) for _ in "xy")
+    powers = torch.tensor([-30, 0, 10, big // 2 + 4, big - 5, 1, big], device=device)
+    factor = torch.ones(7, dtype=dtype, device=device).ldexp(powers)[:, None]
+
+    def at(scale):
+        leaves = [(v * scale).requires_grad_() for v in (x, y)]
+        program = (LSE(pairs=(differs(INDEX),)), SUM("square"), MAX(axis=COL))
+        found = flat(pair_stats(*leaves, program, cosine=True, backend=backend))
+        total = sum(value.sum() for value in found if value.is_floating_point())
+        return found, [g * scale for g in torch.autograd.grad(total, leaves)]
+
+    torch.testing.assert_close(at(factor), at(torch.ones_like(factor)))

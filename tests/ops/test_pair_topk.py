@@ -263,6 +263,18 @@ def test_draws_without_replacement_by_the_softmax(backend, device):
             assert abs(got - q) <= 5 * math.sqrt(q * (1 - q) / m), (a, b)
 
 
+@pytest.mark.parametrize("beta", [2.0, 0.5, -1.0])
+def test_what_scores_minus_infinity_is_never_drawn(beta, backend, device):
+    """A negative beta prefers small scores; this one is none."""
+    x, y = torch.ones(50, 1, device=device), torch.randn(9, 1, device=device)
+    bias = torch.zeros(9, device=device)
+    bias[::2] = -torch.inf
+    found = pair_topk(x, y, 9, sample=beta, seed=3, col_bias=bias, backend=backend)
+    assert (found.indices[:, :4].sort(1).values == torch.tensor([1, 3, 5, 7], device=device)).all()
+    assert (found.indices[:, 4:] == -1).all()
+    assert (found.values[:, 4:] == -torch.inf).all()
+
+
 def test_seeds_and_rows_draw_apart(backend, device):
     x, y = torch.ones(4, 1, device=device), torch.ones(500, 1, device=device)
     draws = [pair_topk(x, y, 500, sample=1.0, seed=s, backend=backend).indices for s in (0, 1, 0)]

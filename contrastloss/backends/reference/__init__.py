@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from ..call import Gradients, PairCall, inverse_norm
+from ..call import Gradients, PairCall
 from ..selection import Selection
 from . import backward, double_backward, forward, gather, topk
 from .sort import sort_network_backward, sort_network_forward
@@ -18,7 +18,6 @@ from .sort import sort_network_backward, sort_network_forward
 __all__ = [
     "gather_scores_backward",
     "gather_scores_forward",
-    "inverse_norm",
     "missing",
     "pair_stats_backward",
     "pair_stats_double_backward",

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ...channel import COL, EXPECT, LSE, ROW, SUM, Axis, Channel, Term, Test
-from ..call import PairCall, inverse_norm
+from ..call import PairCall
+from ..call import unit as unit_vectors
 from .maths import NEG_INF
 
 #: gradients that belong to rows; all others but the scale's belong to columns
@@ -66,6 +67,12 @@ class Block:
         here = torch.arange(span.start, span.stop, device=self.s.device)
         return here[None, :, None] if axis == ROW else here[None, None, :]
 
+    def ids(self, name: str) -> tuple[Tensor, Tensor]:
+        """The ids of both sides in int64, whatever they came in: narrow ones would wrap, and those
+        of two dtypes be compared in one that may not hold both."""
+        row, col = self.operands(name)
+        return row.to(torch.int64), col.to(torch.int64)
+
     def operands(self, name: str) -> tuple[Tensor, Tensor]:
         """The ids or labels of both sides, positions where INDEX has no operand."""
         vectors = {axis: self.call.operand(axis, name) for axis in (ROW, COL)}
@@ -81,7 +88,7 @@ class Block:
         if self.call.y is None:
             mask = self.positions(ROW) != self.positions(COL)
         for test in channel.pairs:
-            passed = _passes(test, *self.operands(test.name))
+            passed = _passes(test, *self.ids(test.name))
             mask = passed if mask is None else mask & passed
         return mask
 
@@ -103,7 +110,7 @@ class Block:
             a, b = (v.to(dtype) for v in self.operands(name))
             return term.value * torch.log1p((a - b).abs())
         if term.kind == "differing":
-            count = [(a != b).to(dtype) for a, b in map(self.operands, term.names)]
+            count = [(a != b).to(dtype) for a, b in map(self.ids, term.names)]
             return torch.log(torch.stack(torch.broadcast_tensors(*count)).sum(0))
         m = call.named(ROW, name)[:, self.rows].to(dtype)
         n = call.named(COL, name)[:, self.cols].to(dtype)
@@ -155,7 +162,14 @@ def _passes(test: Test, a: Tensor, b: Tensor) -> Tensor:
         return a != b
     if test.op == "lt":
         return a < b
-    return (a - b).abs() <= test.width
+    if test.width < 0:
+        return torch.zeros_like(a == b)
+    return (a <= _raised(b, test.width)) & (b <= _raised(a, test.width))
+
+
+def _raised(ids: Tensor, width: int) -> Tensor:
+    """``ids + width``, at most the largest int64: the difference of two ids may be none."""
+    return ids.clamp_max(torch.iinfo(torch.int64).max - width) + width
 
 
 def times(scale: Tensor | None, vector: Tensor | None) -> Tensor | None:
@@ -179,10 +193,8 @@ def unit(call: PairCall) -> PairCall:
     if not call.cosine:
         return call
 
-    def operand(tensor: Tensor) -> Tensor:
-        return tensor * inverse_norm(tensor).unsqueeze(-1)
-
-    return replace(call, x=operand(call.x), y=None if call.y is None else operand(call.y))
+    y = None if call.y is None else unit_vectors(call.y)
+    return replace(call, x=unit_vectors(call.x), y=y)
 
 
 def block_elements(device: torch.device) -> int:

@@ -49,7 +49,8 @@ def _keys(block: Block, selection: Selection) -> Tensor:
         assert selection.col_keys is not None
         row, col = selection.row_keys[:, block.rows], selection.col_keys[:, block.cols]
         keys = selection.sample * s + gumbel(row[:, :, None], col[:, None]).to(s.dtype)
-    out = s.isnan() | keys.isnan()
+    # a negative factor would make the best of a score of -inf
+    out = s.isnan() | keys.isnan() | (_sign(block.call) * s == NEG_INF)
     mask = block.allowed(channel)
     if mask is not None:
         out = out | ~mask
