@@ -15,8 +15,8 @@ test), a row channel returns for every row i
     ======================  ====================================================================
 
 and a column channel the same for every column j. No pair left: -inf, 0, 0, and (-inf, -1). A score
-that is NaN makes NaN of all of them but for what counts: ``LSE(0)``, ``SUM("one")``, and
-``SUM("step")``, whose threshold NaN does not exceed.
+that is NaN makes NaN of all of them but for those that look at no score: ``LSE(0)`` and
+``SUM("one")``.
 """
 
 from __future__ import annotations
@@ -127,8 +127,8 @@ def form(name: str, *, log: bool = False, eps: float = 0.0) -> Term:
 
 
 def at_most(name: str) -> Term:
-    """0 where ``<m_i, n_j> <= 0`` and -inf elsewhere, of a form's operands ``name``. A row's own
-    bound t_i is one more feature: -t_i beside m_i, 1 beside n_j."""
+    """0 where ``<m_i, n_j> <= 0`` and -inf where it is more, of a form's operands ``name``; NaN
+    stays NaN. A row's own bound t_i is one more feature: -t_i beside m_i, 1 beside n_j."""
     return Term("at_most", (name,))
 
 

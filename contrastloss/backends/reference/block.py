@@ -116,7 +116,7 @@ class Block:
         n = call.named(COL, name)[:, self.cols].to(dtype)
         t = m @ n.mT
         if term.kind == "at_most":
-            return torch.where(t <= 0, 0.0, NEG_INF).to(dtype)
+            return torch.where(t <= 0, 0.0, torch.where(t > 0, NEG_INF, t)).to(dtype)
         return torch.log(term.value + t) if term.kind == "log_form" else t
 
     def logits(self, channel: LSE | EXPECT) -> Tensor:

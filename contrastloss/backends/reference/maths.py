@@ -24,7 +24,7 @@ def psi(name: str, u: Tensor) -> Tensor:
         return torch.logaddexp(u, torch.zeros_like(u))
     if name == "focal":
         return -torch.expm1(u) * u
-    return (u > 0).to(u.dtype)
+    return torch.where(u.isnan(), u, (u > 0).to(u.dtype))
 
 
 def dpsi(name: str, u: Tensor) -> Tensor:
