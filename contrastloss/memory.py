@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from .distributed import Layout, Peers
 from .distributed.collectives import gather
 from .ops.check import check_device, check_embeddings, shape
+from .ops.copies import check_forward, copies, settled
 
 __all__ = ["CrossBatchMemory", "EmbeddingQueue", "MomentumEncoder", "Snapshot"]
 
@@ -46,7 +48,9 @@ class EmbeddingQueue(nn.Module):
     divide the size; of one that is larger, the last ``size`` rows stay.
 
     Losses take the queue itself and leave empty slots out. They work on a copy of it wherever a
-    gradient will be needed, so an enqueue may stand between the loss and its backward pass.
+    gradient will be needed, so an enqueue may stand between the loss and its backward pass, in one
+    compiled region too. What ``torch.utils.checkpoint`` computes anew would find another queue than
+    the forward pass did: in a backward pass, reading with gradients and writing raise.
 
     Args:
         size: number of slots, K.
@@ -54,8 +58,9 @@ class EmbeddingQueue(nn.Module):
         labels: keep an integer label beside every embedding.
         ids: keep an integer id, of the instance that an embedding comes from, so that losses can
             leave out the instance of the row itself.
-        dtype: of the stored embeddings, float32: that of the embeddings that will meet them.
-        device: of the buffers; default: torch's.
+        dtype: of the stored embeddings: that of the embeddings that will meet them; None: torch's
+            default dtype.
+        device: of the buffers; None: torch's default device.
 
     Buffers: ``embeddings`` (K, D); ``steps`` (K,), the number of the enqueue that wrote a slot, -1
     in an empty one; ``labels`` and ``ids`` (K,), int64, or None; ``written``, the number of rows
@@ -78,7 +83,7 @@ class EmbeddingQueue(nn.Module):
         *,
         labels: bool = False,
         ids: bool = False,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
@@ -100,29 +105,36 @@ class EmbeddingQueue(nn.Module):
     @torch.no_grad()
     def reset(self) -> None:
         """Empty the queue."""
-        for value in (self.embeddings, self.written, self.step):
-            value.zero_()
-        for numbers in (self.steps, self.labels, self.ids):
+        for numbers in (self.steps, self.labels, self.ids):  # steps first: no slot is filled then
             if numbers is not None:
                 numbers.fill_(-1)
+        for value in (self.embeddings, self.written, self.step):
+            value.zero_()
+
+    #: the name by which others have a module made again after ``to_empty()``
+    reset_parameters = reset
 
     @property
     def count(self) -> Tensor:
         """The number of slots that are filled, 0-dim."""
-        return self.written.clamp(max=self.size)
+        return settled(self.written.clamp(max=self.size))
 
     @property
     def ages(self) -> Tensor:
         """How many enqueues ago each slot was written, (K,): 0 for the last one, -1 for never."""
-        return torch.where(self.steps < 0, -1, self.step - 1 - self.steps)
+        return settled(torch.where(self.steps < 0, -1, self.step - 1 - self.steps))
 
     def snapshot(self) -> Snapshot:
         """The slots as they are now. With gradients enabled these are copies: a backward pass needs
-        the columns of its forward pass, whatever was enqueued in between."""
-        held = (self.embeddings, self.steps, self.labels, self.ids)
-        if not torch.is_grad_enabled():
-            return Snapshot(*held)
-        return Snapshot(*(None if value is None else value.clone() for value in held))  # type: ignore[arg-type]
+        the columns of its forward pass, whatever was enqueued in between.
+
+        Raises:
+            RuntimeError: with gradients enabled in a backward pass.
+        """
+        held = {n: v for n in Snapshot._fields if (v := getattr(self, n)) is not None}
+        if torch.is_grad_enabled():
+            held = dict(zip(held, copies([*held.values()]), strict=True))
+        return Snapshot(held["embeddings"], *(held.get(n) for n in Snapshot._fields[1:]))
 
     @torch.no_grad()
     def enqueue(
@@ -134,7 +146,8 @@ class EmbeddingQueue(nn.Module):
         group: Any = None,
         uneven: bool = True,
     ) -> None:
-        """Write rows in their order, over the oldest ones.
+        """Write rows in their order, over the oldest ones. Where this fails or is interrupted, the
+        queue stays as it was.
 
         Args:
             keys: (N, D); no gradient flows back to them.
@@ -147,7 +160,9 @@ class EmbeddingQueue(nn.Module):
 
         Raises:
             TypeError, ValueError: an argument does not fit, or the ranks of the group disagree.
+            RuntimeError: in a backward pass.
         """
+        check_forward("queue: got an enqueue")
         columns = {"embeddings": keys, **self._integers(keys, labels, ids)}
         if group is not None:
             columns = self._of_all_ranks(columns, Peers.of(group), uneven)
@@ -155,12 +170,21 @@ class EmbeddingQueue(nn.Module):
         kept = min(count, self.size)
         newest = torch.arange(count - kept, count, device=self.written.device)
         slots = (self.written + newest) % self.size
-        for name, value in columns.items():
-            buffer = getattr(self, name)
-            buffer.index_copy_(0, slots, value[count - kept :].to(buffer.dtype))
-        self.steps.index_copy_(0, slots, self.step.expand(kept))
-        self.written += count
-        self.step += 1
+        rows = {n: v[count - kept :].to(getattr(self, n).dtype) for n, v in columns.items()}
+        rows["steps"] = self.step.expand(kept)
+        after = rows, self.written + count, self.step + 1
+        before = {n: getattr(self, n)[slots] for n in rows}, self.written.clone(), self.step.clone()
+        try:
+            self._write(slots, *after)
+        except BaseException:  # such as Ctrl-C
+            self._write(slots, *before)
+            raise
+
+    def _write(self, slots: Tensor, rows: dict[str, Tensor], written: Tensor, step: Tensor) -> None:
+        for name, value in rows.items():
+            getattr(self, name).index_copy_(0, slots, value)
+        self.written.copy_(written)
+        self.step.copy_(step)
 
     def _integers(
         self, keys: Tensor, labels: Tensor | None, ids: Tensor | None
@@ -198,9 +222,49 @@ class EmbeddingQueue(nn.Module):
             layout = peers.meet(header, keys.device)
         return {n: gather(v, peers, layout, v.dtype) for n, v in columns.items()}
 
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool, *messages: list[str]
+    ) -> None:
+        """Raises, by what torch makes of messages, where a checkpoint's numbers belong to no queue:
+        a slot that is taken for filled, or for a newer one, would be wrong without a sign."""
+        names = [n for n in ("steps", "labels", "ids", "written", "step") if hasattr(self, n)]
+        found = {n: state_dict.get(prefix + n, getattr(self, n)) for n in names}
+        damage = _damage({n: v for n, v in found.items() if v is not None}, self.size)
+        if damage is None:
+            super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *messages)
+        else:
+            messages[-1].append(prefix + damage)
+
     def extra_repr(self) -> str:
         kept = "".join(f", {n}=True" for n in ("labels", "ids") if getattr(self, n) is not None)
         return f"{self.size}, {self.dim}{kept}, dtype={self.embeddings.dtype}"
+
+
+def _damage(numbers: dict[str, Tensor], size: int) -> str | None:
+    """What no queue of that size has in its integer buffers. Wrong shapes torch will find."""
+    for name, value in numbers.items():
+        if value.is_floating_point() or value.is_complex():
+            return f"{name}: got dtype {value.dtype}, expected an integer one"
+    kept = [numbers[n] for n in ("steps", "written", "step")]
+    if any(type(v) is not Tensor or v.is_meta for v in kept):  # no numbers to look at
+        return None
+    if [v.shape for v in kept] != [(size,), (), ()]:
+        return None
+    steps, (written, step) = kept[0].cpu(), (int(v) for v in kept[1:])
+    for name, count in (("written", written), ("step", step)):
+        if count < 0:
+            return f"{name}: got {count}, expected at least 0"
+    low, high = (int(v) for v in steps.aminmax())
+    if low < -1 or high >= step:
+        worst = low if low < -1 else high
+        return f"steps: got {worst}, expected -1 to {step - 1}, as step is {step}"
+    filled = steps >= 0
+    if not torch.equal(filled, torch.arange(size) < written):
+        got, want = int(filled.sum()), min(written, size)
+        return f"steps: got {got} filled slots, expected the first {want}, as written is {written}"
+    if (steps[filled].roll(-(written % size) if written > size else 0).diff() < 0).any():
+        return f"steps: got a newer slot before an older one, from slot {written % size} on"
+    return None
 
 
 class MomentumEncoder(nn.Module):
@@ -210,7 +274,9 @@ class MomentumEncoder(nn.Module):
 
     at every :meth:`update`; buffers are copied. It runs without gradients, and its parameters
     require none. They keep the dtype of the module's, and in bf16 or fp16 most steps of size
-    1 - m round to nothing: keep parameters in fp32, under autocast.
+    1 - m round to nothing: keep parameters in fp32, under autocast. In a
+    backward pass it raises, since ``torch.utils.checkpoint`` computes anew what an update may have
+    changed: call it outside of such regions.
 
     Args:
         module: what to copy and follow. No reference to it is kept. Make the copy before DDP or
@@ -228,8 +294,14 @@ class MomentumEncoder(nn.Module):
         self.momentum = momentum
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        if torch.is_grad_enabled():
+            check_forward("momentum encoder: got a call")
         with torch.no_grad():
-            return self.module(*args, **kwargs)
+            found = self.module(*args, **kwargs)
+        if torch.compiler.is_compiling() and torch.is_grad_enabled():
+            # an update in the same graph must not change what the backward pass needs
+            found = tree_map_only(Tensor, settled, found)
+        return found
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
@@ -237,28 +309,41 @@ class MomentumEncoder(nn.Module):
 
         Raises:
             ValueError: its parameters or buffers are not those of the copied module.
+            RuntimeError: in a backward pass.
         """
-        own, given = (list(m.parameters()) for m in (self.module, module))
-        _check_alike("parameters", own, given)
-        moving = [k for k, p in enumerate(own) if p.is_floating_point() or p.is_complex()]
+        check_forward("momentum encoder: got an update")
+        parameters, buffers = self._beside(module)
+        moving = [(p, v) for p, v in parameters if p.is_floating_point() or p.is_complex()]
         if moving:
-            ends = [given[k].to(own[k].dtype) for k in moving]
-            torch._foreach_lerp_([own[k] for k in moving], ends, 1 - self.momentum)
-        rest = sorted({*range(len(own))} - {*moving})
-        copies: list[tuple[Tensor, Tensor]] = [(own[k], given[k]) for k in rest]
-        held, buffers = (list(m.buffers()) for m in (self.module, module))
-        _check_alike("buffers", held, buffers)
-        for mine, value in (*copies, *zip(held, buffers, strict=True)):
-            mine.copy_(value)
+            own, ends = zip(*((p, v.to(p.dtype)) for p, v in moving), strict=True)
+            torch._foreach_lerp_(own, ends, 1 - self.momentum)
+        _copy([(p, v) for p, v in parameters if not (p.is_floating_point() or p.is_complex())])
+        _copy(buffers)
+
+    @torch.no_grad()
+    def reset(self, module: nn.Module) -> None:
+        """A copy of ``module`` again: after ``to_empty()``, say. Errors as of :meth:`update`."""
+        for pairs in self._beside(module):
+            _copy(pairs)
+
+    def _beside(self, module: nn.Module) -> list[list[tuple[Tensor, Tensor]]]:
+        """Parameters, and buffers: own ones with those of ``module``."""
+        found = []
+        for kind in ("parameters", "buffers"):
+            own, given = (list(getattr(m, kind)()) for m in (self.module, module))
+            shapes, expected = ([tuple(v.shape) for v in values] for values in (given, own))
+            if shapes != expected:
+                raise ValueError(f"module: got {kind} of shapes {shapes}, expected {expected}")
+            found.append([*zip(own, given, strict=True)])
+        return found
 
     def extra_repr(self) -> str:
         return f"momentum={self.momentum}"
 
 
-def _check_alike(kind: str, own: Iterable[Tensor], given: Iterable[Tensor]) -> None:
-    found, expected = ([tuple(v.shape) for v in values] for values in (given, own))
-    if found != expected:
-        raise ValueError(f"module: got {kind} of shapes {found}, expected {expected}")
+def _copy(pairs: Iterable[tuple[Tensor, Tensor]]) -> None:
+    for own, value in pairs:
+        own.copy_(value)
 
 
 class CrossBatchMemory(nn.Module):
@@ -272,7 +357,8 @@ class CrossBatchMemory(nn.Module):
     Any loss serves whose ``forward`` takes ``memory=``, an :class:`EmbeddingQueue`, and ``ids=``:
     :class:`~contrastloss.SupConLoss` (stored rows of the label are positives, all others negatives)
     and :class:`~contrastloss.InfoNCELoss` (all are negatives). If it takes ``labels``, so does the
-    memory. With the loss's ``group``, the memory is of all ranks.
+    memory. With the loss's ``group``, the memory is of all ranks. It raises where
+    ``torch.utils.checkpoint`` computes it anew, since the batch is stored by then: call it outside.
 
     Args:
         loss: the loss.
@@ -280,8 +366,8 @@ class CrossBatchMemory(nn.Module):
         dim: their length, D.
         ids: ``forward`` takes ``ids=`` (N,), numbers of the instances; a stored embedding of the
             row's own instance, from an earlier epoch, is neither positive nor negative.
-        dtype: of the stored embeddings, float32: that of the embeddings of a batch.
-        device: of the memory.
+        dtype: of the stored embeddings: that of the embeddings of a batch; None: torch's default.
+        device: of the memory; None: torch's default.
 
     Source: Wang et al., Cross-Batch Memory for Embedding Learning, 2020.
     """
@@ -293,7 +379,7 @@ class CrossBatchMemory(nn.Module):
         dim: int,
         *,
         ids: bool = False,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()

@@ -39,7 +39,8 @@ class Loss(nn.Module):
             tau over a base temperature (SupCon).
         backend: the name of a backend; None chooses.
 
-    The loss is fp32, fp64 for fp64.
+    The loss is fp32, fp64 for fp64. An option that is a tensor is state: a Parameter, or a buffer
+    of the ``state_dict``.
     """
 
     _: KW_ONLY
@@ -66,6 +67,30 @@ class Loss(nn.Module):
 
     def __post_init__(self) -> None:
         finite("loss_scale", self.loss_scale)
+        #: options that are tensors, as they were given
+        self._given: dict[str, Tensor] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                self._given[field.name] = value.detach().clone()
+                if not isinstance(value, nn.Parameter):
+                    delattr(self, field.name)
+                    self.register_buffer(field.name, value)
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Options that are tensors, Parameters or buffers, are again what they were when the loss
+        was made: after ``to_empty()``, say.
+
+        Raises:
+            RuntimeError: it was made with a tensor on the meta device, which has no value. A
+                checkpoint's is loaded nevertheless, and numbers are no tensors.
+        """
+        for name, value in self._given.items():
+            own = getattr(self, name)
+            if value.is_meta and not own.is_meta:
+                raise RuntimeError(f"{name}: got a tensor on meta, expected one with a value")
+            own.copy_(value)
 
     def extra_repr(self) -> str:
         shown = []
@@ -76,14 +101,6 @@ class Loss(nn.Module):
             elif value != field.default or not field.kw_only:
                 shown.append(f"{field.name}={value!r}")
         return ", ".join(shown)
-
-    def register_tensors(self) -> None:
-        """Options that are tensors, but no Parameters, become buffers."""
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
-                delattr(self, field.name)
-                self.register_buffer(field.name, value, persistent=False)
 
     def scaled(self, loss: Tensor) -> Tensor:
         return loss if self.loss_scale == 1.0 else self.loss_scale * loss
@@ -150,7 +167,6 @@ class ScoreLoss(RowLoss):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_temperature(self.temperature, per_row=self.ROW_TEMPERATURES)
-        self.register_tensors()
 
     def scores(
         self,

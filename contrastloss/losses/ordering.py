@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import sorting
 from ..ops.check import check_device, check_embeddings, shape
+from ..ops.sort_network import check_network
 from .loss import RowLoss
 
 __all__ = [
@@ -40,11 +40,7 @@ class NetworkLoss(RowLoss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        options = {name: getattr(self, name) for name in _NETWORK}
-        if isinstance(self.steepness, Tensor):
-            del options["steepness"]
-            self.register_tensors()
-        sorting.rank(torch.zeros(1), **options)  # which finds a wrong one
+        check_network(self.network, self.distribution, self.art_lambda, self.steepness)
 
     def sorting(self, x: Tensor) -> dict[str, Any]:
         """Options for the functions of :mod:`contrastloss.sorting` of x."""

@@ -70,7 +70,6 @@ class PairContrastiveLoss(RowLoss, name="pair_contrastive"):
                 raise ValueError(f"bias: got shape {shape(self.bias)}, expected ()")
         else:
             finite("bias", self.bias)
-        self.register_tensors()
 
     def forward(self, x: Tensor, y: Tensor, target: Tensor) -> Tensor:
         check_targets(x, y, ("x", "y"))

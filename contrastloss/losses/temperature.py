@@ -27,9 +27,14 @@ class LearnableTemperature(nn.Module):
         for name, value in (("init", init), ("max_scale", max_scale)):
             if not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"{name}: got {value}, expected a positive finite number")
-        self.max_scale = max_scale
+        self.init, self.max_scale = init, max_scale
         # of one element, since FSDP shards no parameter without dimensions
-        self.log_scale = nn.Parameter(torch.tensor([-math.log(init)]))
+        self.log_scale = nn.Parameter(torch.empty(1))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Back to ``init``."""
+        nn.init.constant_(self.log_scale, -math.log(self.init))
 
     def forward(self) -> Tensor:
         with torch.no_grad():

@@ -13,7 +13,7 @@ from ..backends import DISTRIBUTIONS, NETWORKS, SortCall, choose, mask, stat_dty
 from .check import check_device, check_order, shape
 from .form import no_transforms, plain, without_autocast
 
-__all__ = ["SortNetwork", "sort_network"]
+__all__ = ["SortNetwork", "check_network", "sort_network"]
 
 
 def sort_network(
@@ -59,7 +59,8 @@ def sort_network(
     Source: Petersen et al., Monotonic Differentiable Sorting Networks, 2022.
     """
     no_transforms("sort_network")
-    _check(x, network, distribution, art_lambda)
+    _check(x)
+    check_network(network, distribution, art_lambda, steepness)
     stat, lead, n = stat_dtype(x), x.shape[:-1], x.shape[-1]
     rows = lead.numel()
     flat = x.to(stat).reshape(rows, n)
@@ -79,13 +80,10 @@ def sort_network(
     return found[0].reshape(x.shape), found[1].reshape(*lead, masses.shape[1], n)
 
 
-def _check(x: Tensor, network: str, distribution: str, art_lambda: float) -> None:
-    if not isinstance(x, Tensor):
-        raise TypeError(f"x: got {type(x).__name__}, expected a tensor")
-    if not x.is_floating_point():
-        raise TypeError(f"x: got dtype {x.dtype}, expected a floating one")
-    if x.ndim < 1 or x.shape[-1] < 1:
-        raise ValueError(f"x: got shape {shape(x)}, expected (..., n) with n at least 1")
+def check_network(
+    network: str, distribution: str, art_lambda: float, steepness: Tensor | float
+) -> None:
+    """The options; of a steepness that is a tensor only what it is."""
     if network not in NETWORKS:
         raise ValueError(f"network: got {network!r}, expected one of {', '.join(NETWORKS)}")
     if distribution not in DISTRIBUTIONS:
@@ -93,18 +91,30 @@ def _check(x: Tensor, network: str, distribution: str, art_lambda: float) -> Non
         raise ValueError(f"distribution: got {distribution!r}, expected one of {expected}")
     if not 0.0 <= art_lambda < 1.0:
         raise ValueError(f"art_lambda: got {art_lambda}, expected a number in [0, 1)")
+    if isinstance(steepness, Tensor):
+        if not steepness.is_floating_point():
+            raise TypeError(f"steepness: got dtype {steepness.dtype}, expected a floating one")
+        return
+    if not isinstance(steepness, (int, float)):
+        got = type(steepness).__name__
+        raise TypeError(f"steepness: got {got}, expected a number or a tensor")
+    if not 0 < steepness < math.inf:
+        raise ValueError(f"steepness: got {steepness}, expected a positive number")
+
+
+def _check(x: Tensor) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x: got {type(x).__name__}, expected a tensor")
+    if not x.is_floating_point():
+        raise TypeError(f"x: got dtype {x.dtype}, expected a floating one")
+    if x.ndim < 1 or x.shape[-1] < 1:
+        raise ValueError(f"x: got shape {shape(x)}, expected (..., n) with n at least 1")
 
 
 def _steepness(value: Tensor | float, x: Tensor) -> Tensor:
     if isinstance(value, Tensor):
-        if not value.is_floating_point():
-            raise TypeError(f"steepness: got dtype {value.dtype}, expected a floating one")
         check_device("steepness", value, "x", x)
         return value
-    if not isinstance(value, (int, float)):
-        raise TypeError(f"steepness: got {type(value).__name__}, expected a number or a tensor")
-    if not 0 < value < math.inf:
-        raise ValueError(f"steepness: got {value}, expected a positive number")
     return torch.full((), value, dtype=stat_dtype(x), device=x.device)
 
 
