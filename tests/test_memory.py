@@ -187,6 +187,75 @@ def test_queue_errors():
         queue.enqueue(keys, labels, group=1)
 
 
+class Interrupted(TorchDispatchMode):
+    """Ctrl-C in place of the k-th write."""
+
+    def __init__(self, k):
+        super().__init__()
+        self.left = k
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.name().partition("::")[2].partition(".")[0]
+        if name in ("index_copy_", "copy_"):
+            self.left -= 1
+            if not self.left:
+                raise KeyboardInterrupt
+        return function(*args, **(kwargs or {}))
+
+
+def test_an_interrupted_enqueue_leaves_the_queue_as_it_was(device):
+    queue = EmbeddingQueue(5, 2, labels=True, ids=True, device=device)
+    rows = torch.arange(4, device=device)
+    queue.enqueue(torch.randn(4, 2, device=device), rows, rows)
+    before, keys = copy.deepcopy(queue.state_dict()), torch.randn(3, 2, device=device)
+    for write in range(1, 7):
+        with pytest.raises(KeyboardInterrupt), Interrupted(write):
+            queue.enqueue(keys, rows[:3], rows[:3])
+        for name, value in before.items():
+            assert torch.equal(value, queue.state_dict()[name]), (write, name)
+    with Interrupted(7):  # there are six
+        queue.enqueue(keys, rows[:3], rows[:3])
+    assert queue.written == 7
+
+
+def test_a_damaged_checkpoint_is_not_loaded():
+    queue = EmbeddingQueue(5, 2, labels=True)
+    for n in (3, 0, 4):
+        queue.enqueue(torch.randn(n, 2), torch.arange(n))  # 5 and 6 lie in the slots 0 and 1
+    good, other = queue.state_dict(), nn.Sequential(EmbeddingQueue(5, 2, labels=True))
+    for name, value, message in (
+        ("written", -3, "written: got -3, expected at least 0"),
+        ("step", -1, "step: got -1, expected at least 0"),
+        ("steps", [2, 2, 0, 2, 3], "steps: got 3, expected -1 to 2, as step is 3"),
+        ("steps", [2, 2, -2, 2, 2], "steps: got -2, expected -1 to 2, as step is 3"),
+        ("steps", [2, 2, -1, 2, 2], "steps: got 4 filled slots, expected the first 5, as written"),
+        ("written", 4, "steps: got 5 filled slots, expected the first 4, as written is 4"),
+        ("steps", [0, 2, 2, 2, 2], "steps: got a newer slot before an older one, from slot 2 on"),
+        ("written", 8, "steps: got a newer slot before an older one, from slot 3 on"),
+        ("steps", [2.0, 2.0, 0.0, 2.0, 2.0], "steps: got dtype torch.float32, expected an integer"),
+        ("labels", [1.0] * 5, "labels: got dtype torch.float32, expected an integer one"),
+        ("labels", [1] * 4, r"size mismatch for 0.labels"),
+    ):
+        damaged = {f"0.{n}": v for n, v in {**good, name: torch.tensor(value)}.items()}
+        expected = message if message.startswith("size") else f"0.{message}"
+        with pytest.raises(RuntimeError, match=expected):
+            other.load_state_dict(damaged)
+    other[0].load_state_dict(good)
+    assert contents_of(other[0]) == contents_of(queue)
+
+
+def test_the_dtype_is_the_default_one(device):
+    for dtype in (torch.float64, torch.float32):
+        torch.set_default_dtype(dtype)
+        try:
+            memory = CrossBatchMemory(SupConLoss(), 4, 3, device=device)
+            z = torch.randn(4, 3, device=device)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        memory(z, torch.arange(4, device=device) % 2)
+        assert torch.equal(memory.queue.embeddings, z)
+
+
 # ---- MomentumEncoder -----------------------------------------------------------------------------
 
 
@@ -286,8 +355,14 @@ def test_encoder_errors():
     encoder = MomentumEncoder(nn.Linear(3, 2))
     with pytest.raises(ValueError, match=r"^module: got parameters of shapes \[\(3, 2\), \(3,\)\]"):
         encoder.update(nn.Linear(2, 3))
+    encoder, other = (
+        MomentumEncoder(nn.BatchNorm1d(2)),
+        nn.BatchNorm1d(2, track_running_stats=False),
+    )
+    nn.init.zeros_(other.weight)
     with pytest.raises(ValueError, match=r"^module: got buffers of shapes"):
-        MomentumEncoder(nn.BatchNorm1d(2)).update(nn.BatchNorm1d(2, track_running_stats=False))
+        encoder.update(other)
+    assert encoder.module.weight.eq(1).all(), "a step was taken nevertheless"
 
 
 # ---- CrossBatchMemory ----------------------------------------------------------------------------

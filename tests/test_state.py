@@ -2,12 +2,16 @@
 
 import copy
 
+import pytest
 import torch
 from properties import gradients
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from contrastloss import (
+    CLIPLoss,
     CrossBatchMemory,
+    DiffSortLoss,
     DINOLoss,
     EmbeddingQueue,
     InfoNCELoss,
@@ -15,8 +19,13 @@ from contrastloss import (
     MoCHiLoss,
     MoCoLoss,
     MomentumEncoder,
+    NTXentLoss,
+    PairContrastiveLoss,
+    SigLIPLoss,
     SupConLoss,
 )
+from contrastloss.losses import BY_NAME
+from contrastloss.ops.copies import copies
 
 # ---- torch.compile -------------------------------------------------------------------------------
 
@@ -79,7 +88,8 @@ class Labelled(nn.Module):
         self.memory = memory
 
     def forward(self, x, ids):
-        return self.memory(x, ids % 3, **({} if self.memory.queue.ids is None else {"ids": ids}))
+        given = {} if self.memory.queue.ids is None else {"ids": ids}
+        return self.memory(x, ids % 3, **given)
 
 
 class Paired(Labelled):
@@ -102,12 +112,13 @@ PARTS = {
 
 
 class Together(nn.ModuleDict):
-    """All in one graph, since every graph is compiled for half a minute; each has rows of its own."""
+    """All in one graph, since each takes half a minute to compile; every part has its own rows."""
 
     def forward(self, x, ids):
         return torch.stack([part(rows, ids) for part, rows in zip(self.values(), x, strict=True)])
 
 
+@pytest.mark.timeout(900)  # a minute of g++
 def test_state_under_the_default_compiler(device):
     module = Together({name: part() for name, part in PARTS.items()}).to(device)
     twin = copy.deepcopy(module)
@@ -124,3 +135,139 @@ def test_state_under_the_default_compiler(device):
             found.append([dict(zip(PARTS, v, strict=True)) for v in (value, grads[0])])
             found[-1] += [dict(zip(learned, grads[1:], strict=True)), of.state_dict()]
         torch.testing.assert_close(*found)
+
+
+def test_copies_are_an_operator(device):
+    values = [torch.randn(3, 2, device=device), torch.arange(3, device=device)]
+    torch.library.opcheck(torch.ops.contrastloss.copies, (values,))
+    found = copies(values)
+    values[0].zero_()
+    assert found[0].all()
+    assert torch.equal(found[1], values[1])
+
+
+# ---- torch.utils.checkpoint ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_what_is_computed_anew_finds_no_other_state(reentrant, device):
+    """It raises: the numbers, and what is stored, would not be those of the forward pass."""
+    x, labels = torch.randn(N, D, device=device, requires_grad=True), torch.arange(N) % 2
+    memory = CrossBatchMemory(SupConLoss(), SLOTS, D, device=device)
+    queue = EmbeddingQueue(SLOTS, D, device=device)
+    linear = nn.Linear(D, D, device=device)
+    encoder = MomentumEncoder(linear, 0.5)
+
+    def stepping(x):
+        loss = (linear(x) * encoder(x)).exp().sum()
+        encoder.update(linear)
+        return loss
+
+    def enqueueing(x):
+        queue.enqueue(x)
+        return x.exp().sum()
+
+    for run, message in (
+        (lambda x: memory(x, labels.to(device)), "state: got a read"),
+        (lambda x: MoCoLoss()(x, x + 1, queue), "state: got a read"),
+        (enqueueing, "queue: got an enqueue"),
+        (stepping, "momentum encoder: got a call"),
+        (lambda x: (encoder.update(linear), x.exp().sum())[1], "momentum encoder: got an update"),
+    ):
+        loss = checkpoint(run, x, use_reentrant=reentrant)
+        queue.enqueue(x)
+        with pytest.raises(RuntimeError, match=f"^{message} in a backward pass"):
+            loss.backward()
+    assert memory.queue.written == N, "a batch is stored twice"
+    assert queue.step == 6, "five steps here and one in a region"
+
+
+# ---- what only __init__ makes --------------------------------------------------------------------
+
+
+class Model(nn.Module):
+    """Every kind of state that the package has."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Linear(D, 3)
+        self.temperature = LearnableTemperature(0.3)
+        self.clip = CLIPLoss(temperature=torch.tensor(0.3, device="cpu"))
+        self.siglip = SigLIPLoss(bias=nn.Parameter(torch.tensor(-5.0, device="cpu")))
+        self.pairs = PairContrastiveLoss(variant="bce", bias=torch.tensor(0.5, device="cpu"))
+        self.order = DiffSortLoss(steepness=torch.tensor(3.0, device="cpu"))
+        self.memory = CrossBatchMemory(SupConLoss(), 8, 3, ids=True)
+        self.keys = MomentumEncoder(self.encoder)
+
+
+def test_reset_parameters_makes_what_init_made():
+    with torch.device("meta"):
+        model = Model()
+    model.to_empty(device="cpu")
+    for value in model.state_dict().values():
+        value.fill_(7)
+    for module in model.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    model.keys.reset(model.encoder)
+    found, want = model.state_dict(), Model().state_dict()
+    assert found.keys() == want.keys()
+    for name, value in want.items():
+        if not name.startswith(("encoder", "keys")):  # random
+            assert torch.equal(found[name], value), name
+    assert torch.equal(model.keys.module.weight, model.encoder.weight)
+    assert model.memory.queue.count == 0
+
+
+def test_the_value_of_an_option_on_meta_is_unknown():
+    loss = CLIPLoss(temperature=torch.tensor(0.3, device="meta")).to_empty(device="cpu")
+    with pytest.raises(RuntimeError, match=r"^temperature: got a tensor on meta, expected one"):
+        loss.reset_parameters()
+    loss.load_state_dict({"temperature": torch.tensor(0.3)})
+    assert loss.temperature == torch.tensor(0.3)
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_losses_can_be_built_on_meta(name):
+    with torch.device("meta"):
+        loss = BY_NAME[name]()
+    assert not loss.state_dict()
+    loss.to_empty(device="cpu").reset_parameters()
+
+
+def test_options_that_are_tensors_are_saved():
+    one, other = (NTXentLoss(temperature=torch.tensor(tau)) for tau in (0.3, 0.7))
+    assert list(one.state_dict()) == ["temperature"]
+    other.load_state_dict(one.state_dict())
+    assert other.temperature == one.temperature
+    with pytest.raises(RuntimeError, match=r"Missing key.*temperature"):
+        other.load_state_dict({})
+    one.temperature.fill_(0.5)
+    one.reset_parameters()
+    assert one.temperature == torch.tensor(0.3)
+
+
+def test_from_pretrained(tmp_path):
+    """Which builds a model on meta, and loads what is persistent."""
+    transformers = pytest.importorskip("transformers")
+
+    class Pretrained(transformers.PreTrainedModel):
+        config_class = transformers.PretrainedConfig
+
+        def __init__(self, config):
+            super().__init__(config)
+            self.model = Model()
+            self.option = NTXentLoss(temperature=torch.tensor(0.3))
+            self.post_init()
+
+        def _init_weights(self, module):
+            pass
+
+    saved = Pretrained(transformers.PretrainedConfig())
+    saved.model.memory.queue.enqueue(torch.randn(5, 3), torch.arange(5), torch.arange(5))
+    saved.option.temperature.fill_(0.25)
+    saved.save_pretrained(tmp_path)
+    loaded = Pretrained.from_pretrained(tmp_path)
+    torch.testing.assert_close(loaded.state_dict(), saved.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(dict(loaded.named_buffers()), dict(saved.named_buffers()))
+    assert loaded.model.memory.queue.count == 5

@@ -1,22 +1,18 @@
-"""What outlives a batch: embeddings of earlier ones, and an encoder that follows another slowly."""
+"""Embeddings of earlier batches."""
 
 from __future__ import annotations
 
-import copy
-import inspect
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
 
-from .distributed import Layout, Peers
-from .distributed.collectives import gather
-from .ops.check import check_device, check_embeddings, shape
-from .ops.copies import check_forward, copies, settled
+from ..distributed import Layout, Peers
+from ..distributed.collectives import gather
+from ..ops.check import check_device, check_embeddings, shape
+from ..ops.copies import check_forward, copies, settled
 
-__all__ = ["CrossBatchMemory", "EmbeddingQueue", "MomentumEncoder", "Snapshot"]
+__all__ = ["EmbeddingQueue", "Snapshot", "check_integers"]
 
 
 def check_integers(name: str, value: Tensor, n: int, like: Tensor) -> None:
@@ -227,7 +223,7 @@ class EmbeddingQueue(nn.Module):
     ) -> None:
         """Raises, by what torch makes of messages, where a checkpoint's numbers belong to no queue:
         a slot that is taken for filled, or for a newer one, would be wrong without a sign."""
-        names = [n for n in ("steps", "labels", "ids", "written", "step") if hasattr(self, n)]
+        names = ("steps", "labels", "ids", "written", "step")
         found = {n: state_dict.get(prefix + n, getattr(self, n)) for n in names}
         damage = _damage({n: v for n, v in found.items() if v is not None}, self.size)
         if damage is None:
@@ -265,153 +261,3 @@ def _damage(numbers: dict[str, Tensor], size: int) -> str | None:
     if (steps[filled].roll(-(written % size) if written > size else 0).diff() < 0).any():
         return f"steps: got a newer slot before an older one, from slot {written % size} on"
     return None
-
-
-class MomentumEncoder(nn.Module):
-    r"""A copy of a module whose parameters follow it as an exponential moving average.
-
-    .. math:: \theta \leftarrow m\,\theta + (1 - m)\,\theta_{\text{module}}
-
-    at every :meth:`update`; buffers are copied. It runs without gradients, and its parameters
-    require none. They keep the dtype of the module's, and in bf16 or fp16 most steps of size
-    1 - m round to nothing: keep parameters in fp32, under autocast. In a
-    backward pass it raises, since ``torch.utils.checkpoint`` computes anew what an update may have
-    changed: call it outside of such regions.
-
-    Args:
-        module: what to copy and follow. No reference to it is kept. Make the copy before DDP or
-            FSDP wrap it; :meth:`update` takes the wrapper as well.
-        momentum: m, in [0, 1], 0.999. An attribute that a schedule may set.
-
-    Source: He et al., Momentum Contrast for Unsupervised Visual Representation Learning, 2020.
-    """
-
-    def __init__(self, module: nn.Module, momentum: float = 0.999) -> None:
-        super().__init__()
-        if not isinstance(momentum, (int, float)) or not 0 <= momentum <= 1:
-            raise ValueError(f"momentum: got {momentum!r}, expected a number in [0, 1]")
-        self.module = copy.deepcopy(module).requires_grad_(False)
-        self.momentum = momentum
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        if torch.is_grad_enabled():
-            check_forward("momentum encoder: got a call")
-        with torch.no_grad():
-            found = self.module(*args, **kwargs)
-        if torch.compiler.is_compiling() and torch.is_grad_enabled():
-            # an update in the same graph must not change what the backward pass needs
-            found = tree_map_only(Tensor, settled, found)
-        return found
-
-    @torch.no_grad()
-    def update(self, module: nn.Module) -> None:
-        """One step towards ``module``, after its optimizer's.
-
-        Raises:
-            ValueError: its parameters or buffers are not those of the copied module.
-            RuntimeError: in a backward pass.
-        """
-        check_forward("momentum encoder: got an update")
-        parameters, buffers = self._beside(module)
-        moving = [(p, v) for p, v in parameters if p.is_floating_point() or p.is_complex()]
-        if moving:
-            own, ends = zip(*((p, v.to(p.dtype)) for p, v in moving), strict=True)
-            torch._foreach_lerp_(own, ends, 1 - self.momentum)
-        _copy([(p, v) for p, v in parameters if not (p.is_floating_point() or p.is_complex())])
-        _copy(buffers)
-
-    @torch.no_grad()
-    def reset(self, module: nn.Module) -> None:
-        """A copy of ``module`` again: after ``to_empty()``, say. Errors as of :meth:`update`."""
-        for pairs in self._beside(module):
-            _copy(pairs)
-
-    def _beside(self, module: nn.Module) -> list[list[tuple[Tensor, Tensor]]]:
-        """Parameters, and buffers: own ones with those of ``module``."""
-        found = []
-        for kind in ("parameters", "buffers"):
-            own, given = (list(getattr(m, kind)()) for m in (self.module, module))
-            shapes, expected = ([tuple(v.shape) for v in values] for values in (given, own))
-            if shapes != expected:
-                raise ValueError(f"module: got {kind} of shapes {shapes}, expected {expected}")
-            found.append([*zip(own, given, strict=True)])
-        return found
-
-    def extra_repr(self) -> str:
-        return f"momentum={self.momentum}"
-
-
-def _copy(pairs: Iterable[tuple[Tensor, Tensor]]) -> None:
-    for own, value in pairs:
-        own.copy_(value)
-
-
-class CrossBatchMemory(nn.Module):
-    """A loss against its batch and the ``size`` embeddings before it.
-
-    ``memory(z, labels)``, or ``memory(x, y)`` for a loss of pairs, is the loss with the stored
-    embeddings as further columns; then, in training mode, z (of a pair, y) is stored. A batch meets
-    only what came before it, so no row meets a copy of itself, and within the batch both sides of
-    every pair get gradients. Stored embeddings get none.
-
-    Any loss serves whose ``forward`` takes ``memory=``, an :class:`EmbeddingQueue`, and ``ids=``:
-    :class:`~contrastloss.SupConLoss` (stored rows of the label are positives, all others negatives)
-    and :class:`~contrastloss.InfoNCELoss` (all are negatives). If it takes ``labels``, so does the
-    memory. With the loss's ``group``, the memory is of all ranks. It raises where
-    ``torch.utils.checkpoint`` computes it anew, since the batch is stored by then: call it outside.
-
-    Args:
-        loss: the loss.
-        size: number of stored embeddings.
-        dim: their length, D.
-        ids: ``forward`` takes ``ids=`` (N,), numbers of the instances; a stored embedding of the
-            row's own instance, from an earlier epoch, is neither positive nor negative.
-        dtype: of the stored embeddings: that of the embeddings of a batch; None: torch's default.
-        device: of the memory; None: torch's default.
-
-    Source: Wang et al., Cross-Batch Memory for Embedding Learning, 2020.
-    """
-
-    def __init__(
-        self,
-        loss: nn.Module,
-        size: int,
-        dim: int,
-        *,
-        ids: bool = False,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> None:
-        super().__init__()
-        names = inspect.signature(loss.forward).parameters
-        if "memory" not in names:
-            raise TypeError(
-                f"loss: got {type(loss).__name__}, expected one whose forward takes memory="
-            )
-        self.loss, self.labelled = loss, "labels" in names
-        self.queue = EmbeddingQueue(
-            size, dim, labels=self.labelled, ids=ids, dtype=dtype, device=device
-        )
-
-    def forward(
-        self, embeddings: Tensor, other: Tensor, *, ids: Tensor | None = None, **overrides: Any
-    ) -> Any:
-        """``overrides`` are those of the loss: ``logit_scale`` and ``logit_bias``."""
-        if (ids is None) != (self.queue.ids is None):
-            got, flag = ("none", True) if ids is None else ("a value", False)
-            raise ValueError(f"ids: got {got}, but the memory was made with ids={flag}")
-        value = self.loss(embeddings, other, memory=self.queue, ids=ids, **overrides)
-        if self.training:
-            self._store(embeddings, other, ids)
-        return value
-
-    def _store(self, embeddings: Tensor, other: Tensor, ids: Tensor | None) -> None:
-        keys, labels = (embeddings, other) if self.labelled else (other, None)
-        views = keys.shape[1] if keys.ndim == 3 else 1
-        labels, ids = (
-            v if v is None or views == 1 else v.repeat_interleave(views) for v in (labels, ids)
-        )
-        # the loss has checked them
-        keys = keys.flatten(0, -2)
-        spread = {"group": self.loss.group, "uneven": self.loss.uneven}
-        self.queue.enqueue(keys, labels, ids, **spread)  # type: ignore[arg-type]

@@ -1,0 +1,94 @@
+"""An encoder that follows another one slowly."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+
+from ..ops.copies import check_forward, settled
+
+__all__ = ["MomentumEncoder"]
+
+
+class MomentumEncoder(nn.Module):
+    r"""A copy of a module whose parameters follow it as an exponential moving average.
+
+    .. math:: \theta \leftarrow m\,\theta + (1 - m)\,\theta_{\text{module}}
+
+    at every :meth:`update`; buffers are copied. It runs without gradients, and its parameters
+    require none. They keep the dtype of the module's, and in bf16 or fp16 most steps of size
+    1 - m round to nothing: keep parameters in fp32, under autocast. In a
+    backward pass it raises, since ``torch.utils.checkpoint`` computes anew what an update may have
+    changed: call it outside of such regions.
+
+    Args:
+        module: what to copy and follow. No reference to it is kept. Make the copy before DDP or
+            FSDP wrap it; :meth:`update` takes the wrapper as well.
+        momentum: m, in [0, 1], 0.999. An attribute that a schedule may set.
+
+    Source: He et al., Momentum Contrast for Unsupervised Visual Representation Learning, 2020.
+    """
+
+    def __init__(self, module: nn.Module, momentum: float = 0.999) -> None:
+        super().__init__()
+        if not isinstance(momentum, (int, float)) or not 0 <= momentum <= 1:
+            raise ValueError(f"momentum: got {momentum!r}, expected a number in [0, 1]")
+        self.module = copy.deepcopy(module).requires_grad_(False)
+        self.momentum = momentum
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        if torch.is_grad_enabled():
+            check_forward("momentum encoder: got a call")
+        with torch.no_grad():
+            found = self.module(*args, **kwargs)
+        if torch.compiler.is_compiling() and torch.is_grad_enabled():
+            # an update in the same graph must not change what the backward pass needs
+            found = tree_map_only(Tensor, settled, found)
+        return found
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        """One step towards ``module``, after its optimizer's.
+
+        Raises:
+            ValueError: its parameters or buffers are not those of the copied module.
+            RuntimeError: in a backward pass.
+        """
+        check_forward("momentum encoder: got an update")
+        parameters, buffers = self._beside(module)
+        moving = [(p, v) for p, v in parameters if p.is_floating_point() or p.is_complex()]
+        if moving:
+            own, ends = zip(*((p, v.to(p.dtype)) for p, v in moving), strict=True)
+            torch._foreach_lerp_(own, ends, 1 - self.momentum)
+        _copy([(p, v) for p, v in parameters if not (p.is_floating_point() or p.is_complex())])
+        _copy(buffers)
+
+    @torch.no_grad()
+    def reset(self, module: nn.Module) -> None:
+        """A copy of ``module`` again: after ``to_empty()``, say. Errors as of :meth:`update`."""
+        for pairs in self._beside(module):
+            _copy(pairs)
+
+    def _beside(self, module: nn.Module) -> list[list[tuple[Tensor, Tensor]]]:
+        """Parameters, and buffers: own ones with those of ``module``."""
+        found = []
+        for kind in ("parameters", "buffers"):
+            own, given = (list(getattr(m, kind)()) for m in (self.module, module))
+            shapes, expected = ([tuple(v.shape) for v in values] for values in (given, own))
+            if shapes != expected:
+                raise ValueError(f"module: got {kind} of shapes {shapes}, expected {expected}")
+            found.append([*zip(own, given, strict=True)])
+        return found
+
+    def extra_repr(self) -> str:
+        return f"momentum={self.momentum}"
+
+
+def _copy(pairs: Iterable[tuple[Tensor, Tensor]]) -> None:
+    for own, value in pairs:
+        own.copy_(value)
