@@ -1,23 +1,22 @@
 """What the ranks of a test do; importable, since it runs in their processes."""
 
-import os
-import time
+import contextlib
+from unittest import mock
 
 import torch
 import torch.distributed as dist
-from ranks import mine, start
+from ranks import mine
 
 from contrastloss import (
     CLIPLoss,
     CrossBatchMemory,
-    DCLLoss,
     EmbeddingQueue,
     GISTLoss,
     MoCoLoss,
     SupConLoss,
     WeightedInfoNCELoss,
 )
-from contrastloss.distributed import pair_stats
+from contrastloss.distributed import Peers, pair_stats
 
 VECTORS = ("row_scale", "col_scale", "row_bias", "col_bias")
 
@@ -59,6 +58,12 @@ def _axes(channels):
     return [c.axis for c in channels for _ in c.returns]
 
 
+def collectively(group, function, *args):
+    """``function`` by the collectives that serve devices other than a CPU."""
+    with mock.patch.object(Peers, "direct", return_value=False):
+        return function(group, *args)
+
+
 def loss_step(group, cls, options, inputs, sizes, uneven=True, dtype=None):
     """A training step on this rank's part of a whole batch: value, and all gradients."""
     leaves = [mine(group, sizes, v).clone() for v in inputs]
@@ -94,39 +99,26 @@ def weighted_step(group, options, inputs, weights, sizes):
 def counted(group, cls, options, n, d):
     """Elements that this rank sends in a forward and in a backward pass."""
     sent = 0
-    world = dist.get_world_size(group)
-    originals = {}
+    swap, batch = Peers.swap, dist.batch_isend_irecv
 
-    def count(name, elements):
-        originals[name] = getattr(dist, name)
+    def swapped(peers, to, into, tag):
+        nonlocal sent
+        sent += sum(part.numel() for k, part in enumerate(to) if k != peers.rank)
+        return swap(peers, to, into, tag)
 
-        def wrapped(*args, **kwargs):
-            nonlocal sent
-            sent += elements(*args, **kwargs)
-            return originals[name](*args, **kwargs)
+    def batched(ops):
+        nonlocal sent
+        sent += sum(op.tensor.numel() for op in ops if op.op is dist.isend)
+        return batch(ops)
 
-        setattr(dist, name, wrapped)
-
-    def split(output, value, out_sizes, in_sizes, group):
-        own = in_sizes[dist.get_rank(group)] / sum(in_sizes)
-        return round(value.numel() * (1 - own))
-
-    count("all_gather", lambda out, value, group: (world - 1) * value.numel())
-    count("all_to_all_single", split)
-    count("all_reduce", lambda value, group: 2 * value.numel())
-    count(
-        "batch_isend_irecv",
-        lambda ops: sum(op.tensor.numel() for op in ops if op.op is dist.isend),
-    )
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(Peers, "swap", swapped))
+        stack.enter_context(mock.patch.object(dist, "batch_isend_irecv", batched))
         x, y = (torch.randn(n, d).requires_grad_() for _ in range(2))
         value = cls(group=group, uneven=False, **options)(x, y)
         forward, sent = sent, 0
         value.backward()
         return forward, sent
-    finally:
-        for name, original in originals.items():
-            setattr(dist, name, original)
 
 
 def schedules(group, cls, options, count, strategy):
@@ -160,40 +152,6 @@ def peak(group, strategy, n, d):
 def _high():
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
-
-
-def mismatched(group, what, strategy):
-    """One rank differs from the others."""
-    odd = dist.get_rank(group) == 1
-    d = 5 if odd and what == "D" else 4
-    dtype = torch.float64 if odd and what == "dtype" else torch.float32
-    x, y = torch.ones(3, d, dtype=dtype), torch.ones(3, d, dtype=dtype)
-    cls = DCLLoss if odd and what == "channels" else CLIPLoss
-    other = "gather" if strategy == "ring" else "ring"
-    strategy = other if odd and what == "strategy" else strategy
-    y.requires_grad_(odd and what == "requires_grad")
-    return cls(group=group, strategy=strategy)(x, y)
-
-
-def faulty(rank, world, folder, how, seconds, results):
-    """A rank that takes one step and, if it is the faulty one, no second."""
-    start(rank, world, folder, seconds)
-    loss = CLIPLoss(group=dist.group.WORLD)
-    x = torch.randn(4, 3)
-    loss(x, x)
-    if rank == 1:
-        if how == "dies":
-            os._exit(1)
-        time.sleep(4 * seconds)
-        return
-    began = time.monotonic()
-    try:
-        results.put((rank, f"a number: {loss(x, x).item()}", 0.0))
-    except RuntimeError as error:
-        results.put((rank, str(error), time.monotonic() - began))
-    results.close()
-    results.join_thread()
-    os._exit(0)  # the broken group would be waited for
 
 
 def compiled(group, cls, inputs, sizes, strategy):

@@ -4,7 +4,17 @@ Every loss takes ``group=`` and ``strategy=``; :func:`pair_stats` is the operato
 """
 
 from .collectives import softmax, total
+from .header import describe
 from .peers import Layout, Peers
 from .stats import STRATEGIES, Strategy, pair_stats
 
-__all__ = ["STRATEGIES", "Layout", "Peers", "Strategy", "pair_stats", "softmax", "total"]
+__all__ = [
+    "STRATEGIES",
+    "Layout",
+    "Peers",
+    "Strategy",
+    "describe",
+    "pair_stats",
+    "softmax",
+    "total",
+]

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..ops.merge import log_sum_exp
-from .peers import Layout, Peers
+from .peers import TOTAL, Layout, Peers
 
 __all__ = ["exchange", "gather", "softmax", "total"]
 
@@ -48,9 +48,7 @@ class _Total(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor, peers: Peers) -> Tensor:
         ctx.world = peers.world
-        value = value.clone()
-        dist.all_reduce(value, group=peers.group)
-        return value
+        return peers.everyone(value, TOTAL).sum(0)  # in the order of ranks
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
@@ -63,16 +61,7 @@ class _Gather(torch.autograd.Function):
         ctx: Any, value: Tensor, peers: Peers, layout: Layout, dtype: torch.dtype
     ) -> Tensor:
         ctx.peers, ctx.layout, ctx.dtype = peers, layout, value.dtype
-        sizes, largest = layout.cols, max(layout.cols)
-        mine = value.contiguous()
-        if len(set(sizes)) > 1:  # collectives want equal parts
-            mine = value.new_zeros(largest, *value.shape[1:])
-            mine[: value.shape[0]] = value
-        parts = mine.new_empty(peers.world, largest, *value.shape[1:])
-        dist.all_gather(list(parts.unbind()), mine, group=peers.group)
-        if len(set(sizes)) == 1:
-            return parts.flatten(0, 1).to(dtype)
-        return torch.cat([parts[k, :n] for k, n in enumerate(sizes)]).to(dtype)
+        return _joined(value.contiguous(), peers, layout).to(dtype)
 
     @staticmethod
     @once_differentiable
@@ -91,24 +80,41 @@ class _Exchange(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         peers, layout = ctx.peers, ctx.layout
-        everyone = grad.new_empty(sum(layout.cols))
-        n = layout.cols[peers.rank]
+        grad, everyone = grad.contiguous(), grad.new_empty(sum(layout.cols))
+        if peers.direct(grad.device):
+            peers.swap(grad.unbind(), everyone.split(layout.cols), layout.tag)
+            return everyone, None, None
+        sizes = [layout.cols[peers.rank]] * peers.world
         dist.all_to_all_single(
-            everyone,
-            grad.contiguous().flatten(),
-            list(layout.cols),
-            [n] * peers.world,
-            group=peers.group,
+            everyone, grad.flatten(), list(layout.cols), sizes, group=peers.group
         )
         return everyone, None, None
+
+
+def _joined(value: Tensor, peers: Peers, layout: Layout) -> Tensor:
+    """From (n, ...) to (N, ...), the columns of every rank in order."""
+    sizes, largest = layout.cols, max(layout.cols)
+    if peers.direct(value.device):
+        whole = value.new_empty(sum(sizes), *value.shape[1:])
+        peers.swap([value] * peers.world, whole.split(sizes), layout.tag)
+        return whole
+    if len(set(sizes)) == 1:
+        return peers.everyone(value, layout.tag).flatten(0, 1)
+    padded = value.new_zeros(largest, *value.shape[1:])  # collectives want equal parts
+    padded[: value.shape[0]] = value
+    parts = peers.everyone(padded, layout.tag)
+    return torch.cat([parts[k, :n] for k, n in enumerate(sizes)])
 
 
 def _split(value: Tensor, peers: Peers, layout: Layout) -> Tensor:
     """From (N, ...), one row per column of every rank, to (W, n, ...), what every rank had for the
     columns of this one."""
-    n = layout.cols[peers.rank]
-    parts = value.new_empty(peers.world * n, *value.shape[1:])
+    n, value = layout.cols[peers.rank], value.contiguous()
+    parts = value.new_empty(peers.world, n, *value.shape[1:])
+    if peers.direct(value.device):
+        peers.swap(value.split(layout.cols), parts.unbind(), layout.tag)
+        return parts
     dist.all_to_all_single(
-        parts, value.contiguous(), [n] * peers.world, list(layout.cols), group=peers.group
+        parts.flatten(0, 1), value, [n] * peers.world, list(layout.cols), group=peers.group
     )
-    return parts.unflatten(0, (peers.world, n))
+    return parts

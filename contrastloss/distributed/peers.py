@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import accumulate
+from datetime import timedelta
+from itertools import accumulate, count
 from typing import Any
 
 import torch
@@ -14,19 +15,27 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ..channel import ROW, Axis
+from .header import FAILED, digest, disagreement, encoded, listed
 
 __all__ = ["Layout", "Peers"]
 
 #: room for the numbers that each rank gives to its own rows
 _NUMBERS = 1 << 40
 
+#: the tags of messages that belong to no call, and the first of those that do
+_HEADER, _DETAILS, TOTAL, _CALL = range(1, 5)
+#: numbers for this rank's calls; rank 0's are the tags of all
+_CALLS = count()
+
 
 @dataclass(frozen=True)
 class Layout:
-    """How many rows and columns every rank holds."""
+    """How many rows and columns every rank holds, and the tag of the call's messages: those of two
+    backward passes, which one rank takes in another order, are never mistaken for each other."""
 
     rows: tuple[int, ...]
     cols: tuple[int, ...]
+    tag: int = 0
 
     def sizes(self, axis: Axis) -> tuple[int, ...]:
         return self.rows if axis == ROW else self.cols
@@ -61,6 +70,8 @@ class Peers:
         self.rank, self.world = dist.get_rank(group), dist.get_world_size(group)
         if self.rank < 0:
             raise ValueError("group: got one that this process is not in")
+        #: what the next meeting is to compare besides its own header: that of the call under way
+        self._about: dict[str, str] | None = None
 
     def __repr__(self) -> str:
         return f"rank {self.rank} of {self.world}"
@@ -74,39 +85,114 @@ class Peers:
 
     # ---- before a call ----------------------------------------------------------------------
 
-    def meet(self, header: dict[str, Any], device: torch.device) -> Layout:
-        """Exchange one small header, and compare all of it but ``rows`` and ``columns``.
+    @contextmanager
+    def call(self, about: Mapping[str, str], device: torch.device | None) -> Iterator[None]:
+        """A call that every rank makes, and in which all of them meet. What fails on this rank
+        before they do is told to the others, so that every rank raises. A call within a call is
+        part of it until they have met."""
+        if self._about is not None:
+            yield
+            return
+        self._about = dict(about)
+        try:
+            yield
+            self.settle(device)
+        except Exception as error:
+            if self._about is not None:  # the others wait for a header
+                with suppress(RuntimeError, ValueError):
+                    self._compare({"error": f"{type(error).__name__}: {error}"}, (), device)
+            raise
+        finally:
+            self._about = None
+
+    def settle(self, device: torch.device | None) -> None:
+        """Meet, if the call under way has not brought the ranks together."""
+        if self._about is not None:
+            self.meet((0, 0), {}, device)
+
+    def meet(
+        self, sizes: tuple[int, int], about: Mapping[str, str], device: torch.device | None
+    ) -> Layout:
+        """Exchange one small header: the numbers of rows and columns, and what has to be the same.
 
         Raises:
-            ValueError: the ranks disagree, on every one of them; the message names the ranks.
+            ValueError: the ranks disagree or one of them failed, on every one; the message names
+                the ranks.
             RuntimeError: a rank does not answer within the group's timeout; its number is named.
         """
-        headers = self._exchange([_number(value) for value in header.values()], device)
-        for k, name in enumerate(header):
-            found = [numbers[k] for numbers in headers]
-            if name not in ("rows", "columns") and len(set(found)) > 1:
-                raise ValueError(_difference(name, found))
-        return Layout(tuple(h[0] for h in headers), tuple(h[1] for h in headers))
+        outer, self._about = self._about or {}, None
+        about = {**outer, **about, **outer}
+        headers = self._compare(about, sizes, device)
+        tag = _CALL + headers[0][2] % (1 << 24)
+        return Layout(tuple(h[3] for h in headers), tuple(h[4] for h in headers), tag)
 
-    def _exchange(self, header: list[int], device: torch.device) -> list[list[int]]:
-        if dist.get_backend(self.group) == "nccl":  # its watchdog ends the process on a timeout
-            mine = torch.tensor(header, device=device)
-            everyone = mine.new_empty(self.world, len(header))
-            dist.all_gather(list(everyone.unbind()), mine, group=self.group)
-            return everyone.tolist()
-        # from rank to rank, so that who does not answer is known
-        mine = torch.tensor(header)
-        found = [mine if k == self.rank else torch.empty_like(mine) for k in range(self.world)]
-        others = [k for k in range(self.world) if k != self.rank]
+    def _compare(
+        self, about: Mapping[str, str], sizes: tuple[int, ...], device: torch.device | None
+    ) -> list[list[int]]:
+        text, failed = encoded(about), not sizes
+        mine = [FAILED if failed else digest(text), len(text), next(_CALLS), *(sizes or (0, 0))]
+        device = self._headers_device(device)
+        everyone = self.everyone(torch.tensor(mine, device=device), _HEADER)
+        headers: list[list[int]] = everyone.tolist()
+        hashes = [header[0] for header in headers]
+        if len({*hashes}) > 1 or FAILED in hashes:
+            lengths = [header[1] for header in headers]
+            padded = text.ljust(max(lengths), b" ")
+            texts = self.everyone(torch.tensor(list(padded), device=device).byte(), _DETAILS)
+            said = [json.loads(bytes(row)) for row in texts.tolist()]
+            raise ValueError(disagreement(said, [k for k, h in enumerate(hashes) if h == FAILED]))
+        return headers
+
+    def _headers_device(self, device: torch.device | None) -> torch.device:
+        if dist.get_backend(self.group) != "nccl":
+            return torch.device("cpu")
+        if device is not None and device.type == "cuda":
+            return device
+        return torch.device("cuda", torch.cuda.current_device())
+
+    # ---- messages ---------------------------------------------------------------------------
+
+    def direct(self, device: torch.device) -> bool:
+        """Whether messages go from rank to rank, so that it is known who does not answer. The
+        watchdog of NCCL ends the process anyway, and its collectives are faster."""
+        return device.type == "cpu"
+
+    def everyone(self, value: Tensor, tag: int) -> Tensor:
+        """The tensors of all ranks, which have one shape, (W, ...)."""
+        parts = value.new_empty(self.world, *value.shape)
+        if self.direct(value.device):
+            self.swap([value] * self.world, parts.unbind(), tag)
+        else:
+            dist.all_gather(list(parts.unbind()), value, group=self.group)
+        return parts
+
+    def swap(self, to: Sequence[Tensor], into: Sequence[Tensor], tag: int) -> None:
+        """Part k of ``to`` goes to rank k, whose part for this rank arrives in part k of ``into``.
+        All of them are contiguous.
+
+        Raises:
+            RuntimeError: ranks do not answer within the group's timeout; they are named.
+        """
+        into[self.rank].copy_(to[self.rank])
         works: list[tuple[int, Any]] = []
+        lost: dict[int, RuntimeError] = {}
+        others = [k for k in range(self.world) if k != self.rank]
         for k in others:
-            with self.expecting(k):
-                works.append((k, dist.irecv(found[k], group=self.group, group_src=k)))
-                works.append((k, dist.isend(mine, group=self.group, group_dst=k)))
+            try:  # whoever else is there gets this rank's part, and so blames no one but k
+                if into[k].numel():
+                    works.append((k, dist.irecv(into[k], group=self.group, group_src=k, tag=tag)))
+                if to[k].numel():
+                    works.append((k, dist.isend(to[k], group=self.group, group_dst=k, tag=tag)))
+            except RuntimeError as error:
+                lost[k] = error
         for k, work in works:
-            with self.expecting(k):
-                work.wait()
-        return [h.tolist() for h in found]
+            try:  # the time is up once: what is there by then needs no waiting
+                work.wait(*([timedelta(milliseconds=100)] if lost else []))
+            except RuntimeError as error:
+                lost.setdefault(k, error)
+        if lost:
+            first = next(iter(lost.values()))
+            raise self._lost(sorted(lost), first) from first
 
     @contextmanager
     def expecting(self, rank: int) -> Iterator[None]:
@@ -114,33 +200,10 @@ class Peers:
         try:
             yield
         except RuntimeError as error:
-            raise RuntimeError(
-                f"group: rank {rank} did not answer rank {self.rank}: it died, hangs, or makes "
-                f"other calls; the group is broken ({error})"
-            ) from error
+            raise self._lost([rank], error) from error
 
-
-_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-
-
-def _number(value: Any) -> int:
-    """What stands for a value in a header."""
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, torch.dtype):
-        return -1 - _DTYPES.index(value)
-    digest = hashlib.blake2b(str(value).encode(), digest_size=7).digest()
-    return (1 << 56) + int.from_bytes(digest, "big")
-
-
-def _difference(name: str, found: list[int]) -> str:
-    """Which ranks have which value."""
-    by_value: dict[int, list[int]] = {}
-    for rank, value in enumerate(found):
-        by_value.setdefault(value, []).append(rank)
-    shown = []
-    for k, (value, ranks) in enumerate(by_value.items()):
-        what = str(_DTYPES[-1 - value]) if value < 0 else str(value)
-        what = f"variant {k + 1}" if value >= 1 << 56 else what
-        shown.append(f"{what} on rank{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))}")
-    return f"{name}: got {'; '.join(shown)}; expected the same on every rank of the group"
+    def _lost(self, ranks: list[int], error: RuntimeError) -> RuntimeError:
+        return RuntimeError(
+            f"group: {listed(ranks)} did not answer rank {self.rank}: dead, hanging, or in another "
+            f"call; the group is broken ({error})"
+        )

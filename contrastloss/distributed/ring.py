@@ -52,37 +52,46 @@ class Ring:
     def owner(self, step: int) -> int:
         return (self.peers.rank - step) % self.peers.world
 
+    @property
+    def next(self) -> int:
+        return (self.peers.rank + 1) % self.peers.world
+
+    @property
+    def previous(self) -> int:
+        return (self.peers.rank - 1) % self.peers.world
+
     def move(self, values: Sequence[Tensor], step: int) -> Moving:
         """Send what belongs to the block of ``step`` on, receive the same of the next step's."""
         n = self.layout.cols[self.owner(step + 1)]
         into = [v.new_empty(n, *v.shape[1:]) for v in values]
-        rank, world, group = self.peers.rank, self.peers.world, self.peers.group
+        group, tag = self.peers.group, self.layout.tag
         sent = [
-            dist.P2POp(dist.isend, v.contiguous(), group=group, group_peer=(rank + 1) % world)
+            dist.P2POp(dist.isend, v.contiguous(), group=group, tag=tag, group_peer=self.next)
             for v in values
             if v.numel()
         ]
         received = [
-            dist.P2POp(dist.irecv, v, group=group, group_peer=(rank - 1) % world)
+            dist.P2POp(dist.irecv, v, group=group, tag=tag, group_peer=self.previous)
             for v in into
             if v.numel()
         ]
-        with self.peers.expecting((rank - 1) % world):
+        with self.peers.expecting(self.previous):
             works = dist.batch_isend_irecv(sent + received) if sent or received else []
-        return Moving(self, into, works, [op.tensor for op in sent])
+        whose = [self.next] * len(sent) + [self.previous] * len(received)
+        # NCCL has one work for all
+        return Moving(self, into, [*zip(whose, works, strict=False)], [op.tensor for op in sent])
 
 
 @dataclass
 class Moving:
     ring: Ring
     into: list[Tensor]
-    works: list[Any]
+    works: list[tuple[int, Any]]  # each with the rank that it waits for
     kept: list[Tensor]  # alive until they are sent
 
     def arrived(self) -> list[Tensor]:
-        peers = self.ring.peers
-        with peers.expecting((peers.rank - 1) % peers.world):
-            for work in self.works:
+        for rank, work in self.works:
+            with self.ring.peers.expecting(rank):
                 work.wait()
         self.works, self.kept = [], []
         return self.into
@@ -217,6 +226,9 @@ class _Backward:
 
     def run(self) -> list[Tensor | None]:
         ring = self.ring
+        if ring.peers.direct(self.outputs[0].device):
+            # a neighbour may wait itself for the one that is missing
+            ring.peers.everyone(torch.zeros(1, dtype=torch.uint8), ring.layout.tag)
         block = _block(self.n_rows, self.tensors)
         size = len(block)
         block += [self.outputs[k] for k in self.by_col]

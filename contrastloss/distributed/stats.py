@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -10,13 +11,14 @@ import torch
 from torch import Tensor
 
 from .. import ops
-from ..backends import stat_dtype
+from ..backends import Gradients, stat_dtype
 from ..channel import COL, INDEX, ROW, Axis, Channel, Program, differs
 from ..ops.check import check_channels, check_operands
 from ..ops.form import product_dtype
 from ..ops.merge import merge
 from ..ops.results import named
 from .collectives import exchange, gather
+from .header import describe
 from .peers import Layout, Peers
 from .ring import Ring, RingStats
 
@@ -72,38 +74,32 @@ def pair_stats(
         The results, and the :class:`Layout` of the call.
 
     Raises:
-        TypeError, ValueError: as ``ops.pair_stats``; or the ranks disagree about D, dtype or
-            channels, on every rank, naming them.
+        TypeError, ValueError: as ``ops.pair_stats``; or, on every rank, what another one raised,
+            or in what the ranks differ. The message names them.
         RuntimeError: a rank does not answer within the group's timeout; it is named.
     """
-    if strategy not in STRATEGIES:
-        raise ValueError(f"strategy: got {strategy!r}, expected one of {', '.join(STRATEGIES)}")
     peers = Peers.of(group)
     rows = dict(rows or {})
     cols = rows if cols is None and y is None else dict(cols or {})
-    channels = check_channels(channels)
+    columns, device = x if y is None else y, x.device if isinstance(x, Tensor) else None
     vectors = [scale, row_scale, col_scale, row_bias, col_bias]
-    program = Program(channels, tuple(rows), tuple(cols))
-    check_operands(x, y, vectors, rows, cols, program, compute_dtype)
-    if x.ndim != 2:
-        raise ValueError(f"x: got shape {tuple(x.shape)}, expected (M, D): ranks share no batches")
-    columns = x if y is None else y
-    compute_dtype = product_dtype(x) if compute_dtype is None else compute_dtype
-    if uneven:
-        moving = [columns, col_scale, col_bias, *cols.values()]
-        header = {
-            "rows": x.shape[0],
-            "columns": columns.shape[0],
-            "D": x.shape[1],
-            "dtype": x.dtype,
-            "compute_dtype": compute_dtype,
-            "channels": f"{program.text} {y is None} {cosine}",
-            "strategy": strategy,
-            "requires_grad": str([t is not None and (t.dtype, t.requires_grad) for t in moving]),
-        }
-        layout = peers.meet(header, x.device)
-    else:
+    settings: dict[str, Any] = {"cosine": cosine, "backend": backend}
+    with peers.call({"call": "pair_stats"}, device) if uneven else nullcontext():
+        if strategy not in STRATEGIES:
+            raise ValueError(f"strategy: got {strategy!r}, expected one of {', '.join(STRATEGIES)}")
+        channels = check_channels(channels)
+        program = Program(channels, tuple(rows), tuple(cols))
+        check_operands(x, y, vectors, rows, cols, program, compute_dtype)
+        if x.ndim != 2:
+            got = tuple(x.shape)
+            raise ValueError(f"x: got shape {got}, expected (M, D): ranks share no batches")
+        settings["compute_dtype"] = product_dtype(x) if compute_dtype is None else compute_dtype
         layout = Layout((x.shape[0],) * peers.world, (columns.shape[0],) * peers.world)
+        if uneven:
+            about = _about(x, y, vectors, rows, cols)
+            about |= {name: describe(v) for name, v in {"strategy": strategy, **settings}.items()}
+            about["channels"] = program.text
+            layout = peers.meet((x.shape[0], columns.shape[0]), about, device)
     if y is None:
         channels = tuple(replace(c, pairs=(*c.pairs, differs(_SELF))) for c in channels)
     cols = {name: _along(v, columns, name in program.forms) for name, v in cols.items()}
@@ -119,8 +115,25 @@ def pair_stats(
         v if v is None else v.to(stat) for v in (scale, row_scale, row_bias)
     )
     vectors = [scale, row_scale, _along(col_scale, columns), row_bias, _along(col_bias, columns)]
-    settings = {"cosine": cosine, "compute_dtype": compute_dtype, "backend": backend}
     return run(peers, layout, channels, x.to(stat), columns, vectors, rows, cols, settings), layout
+
+
+def _about(
+    x: Tensor,
+    y: Tensor | None,
+    vectors: Sequence[Tensor | float | None],
+    rows: Mapping[str, Tensor],
+    cols: Mapping[str, Tensor],
+) -> dict[str, str]:
+    """What has to be the same on every rank, of the operands."""
+    given = {"x": x, "y": y, **dict(zip(Gradients.NAMES[2:7], vectors, strict=True))}
+    given |= {f"rows[{name!r}]": value for name, value in rows.items()}
+    given |= {f"cols[{name!r}]": value for name, value in cols.items()}
+    found = {"D": str(x.shape[1]), "dtype": str(x.dtype)}
+    found |= {name: describe(value) for name, value in given.items()}
+    for name, value in cols.items():
+        found[f"width of {name!r}"] = str(value.shape[1:].numel())  # of a form
+    return found
 
 
 def _gathered(

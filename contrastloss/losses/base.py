@@ -7,14 +7,15 @@ loss per row, and ``reference`` is its textbook formula on dense scores. See CON
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY
+from dataclasses import KW_ONLY, fields
+from inspect import signature
 from typing import Any, ClassVar, dataclass_transform
 
 import torch
 from torch import Tensor
 
 from ..channel import INDEX, LSE, MAX, SUM, Channel, Test, differs, same
-from ..distributed import Peers, Strategy, total
+from ..distributed import Peers, Strategy, describe, total
 from .check import check_pair, check_strategy
 from .loss import ScoreLoss, softplus
 from .scores import Scores
@@ -54,7 +55,8 @@ class PairLoss(ScoreLoss):
             process on the whole batch. ``'none'``: this rank's rows, with unscaled gradients.
         strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
             ``'auto'`` gathers up to 256 MB.
-        uneven: False promises equal parts and saves the exchange of their sizes.
+        uneven: False promises equal parts and the same call on every rank, and saves the exchange
+            in which sizes and options are compared.
         return_stats: return ``(loss, stats)``, stats a dict of detached 0-dim tensors: ``accuracy``
             (top-1), ``positive`` (mean score), ``hardest_negative`` and ``lse`` (means over rows),
             from the same pass.
@@ -90,6 +92,29 @@ class PairLoss(ScoreLoss):
         check_strategy(self.strategy)
         if self.group is not None:
             self.group = Peers.of(self.group)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """``forward``, of which the ranks of a group learn whether all of them make the same."""
+        if self.group is None or not self.uneven:
+            return super().__call__(*args, **kwargs)
+        about, device = self._about(args, kwargs)
+        with self.group.call(about, device):
+            return super().__call__(*args, **kwargs)
+
+    def _about(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[dict[str, str], torch.device | None]:
+        """What has to be the same on every rank, and the device of the embeddings."""
+        options = {field.name: getattr(self, field.name) for field in fields(self)}
+        del options["group"]
+        names = list(signature(type(self).forward).parameters)[1:]
+        inputs = {**dict.fromkeys(names), **dict(zip(names, args, strict=False)), **kwargs}
+        device = next((v.device for v in inputs.values() if isinstance(v, Tensor)), None)
+        kind = "cpu" if device is None else device.type
+        cast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else "none"
+        about = {"call": type(self).__name__, "autocast": str(cast)}
+        described = {name: describe(value) for name, value in {**options, **inputs}.items()}
+        return {**about, **described}, device
 
     # ---- what a forward is made of ----------------------------------------------------------
 
@@ -133,6 +158,7 @@ class PairLoss(ScoreLoss):
             size = torch.full_like(sums[0], rows[0].numel())
         else:
             size = counted.sum(dtype=torch.float64)
+        self.group.settle(rows[0].device)
         *found, size = total(torch.stack([*sums, size]), self.group).unbind()
         return found, size.clamp_min(1)
 

@@ -61,6 +61,8 @@ class WeightedInfoNCELoss(CrossLoss, name="weighted_info_nce"):
         logit_bias: Tensor | float | None = None,
     ) -> Any:
         check_pair(self, x, y, logit_scale, logit_bias)
+        if row_weight is not None:
+            row_weight = _vector("row_weight", row_weight, x)
         scores = self.scores(x, y, logit_scale, logit_bias)
         channel, cols = self.channels[0], {}
         if log_q is not None:
@@ -74,7 +76,7 @@ class WeightedInfoNCELoss(CrossLoss, name="weighted_info_nce"):
             corrected = positive - log_q
         losses = softplus(negative - corrected)
         if row_weight is not None:
-            losses = _vector("row_weight", row_weight, x) * losses
+            losses = row_weight * losses
         return self.finish(losses, extra, positive)
 
     @staticmethod

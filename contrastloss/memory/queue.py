@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ..distributed import Layout, Peers
+from ..distributed import Layout, Peers, describe
 from ..distributed.collectives import gather
 from ..ops.check import check_device, check_embeddings, shape
 from ..ops.copies import check_forward, copies, settled
@@ -159,9 +160,10 @@ class EmbeddingQueue(nn.Module):
             RuntimeError: in a backward pass.
         """
         check_forward("queue: got an enqueue")
-        columns = {"embeddings": keys, **self._integers(keys, labels, ids)}
-        if group is not None:
-            columns = self._of_all_ranks(columns, Peers.of(group), uneven)
+        if group is None:
+            columns = self._checked(keys, labels, ids)
+        else:
+            columns = self._of_all_ranks(Peers.of(group), uneven, keys, labels, ids)
         count = columns["embeddings"].shape[0]
         kept = min(count, self.size)
         newest = torch.arange(count - kept, count, device=self.written.device)
@@ -182,15 +184,15 @@ class EmbeddingQueue(nn.Module):
         self.written.copy_(written)
         self.step.copy_(step)
 
-    def _integers(
+    def _checked(
         self, keys: Tensor, labels: Tensor | None, ids: Tensor | None
     ) -> dict[str, Tensor]:
-        """What goes beside the keys, all of it checked."""
+        """What goes into which buffer, all of it checked."""
         check_embeddings("keys", keys)
         if keys.ndim != 2 or keys.shape[1] != self.dim:
             raise ValueError(f"keys: got shape {shape(keys)}, expected (N, {self.dim})")
         check_device("keys", keys, "the queue", self.embeddings)
-        found = {}
+        found = {"embeddings": keys}
         for name, value in (("labels", labels), ("ids", ids)):
             if (value is None) != (getattr(self, name) is None):
                 got, flag = ("none", True) if value is None else ("a value", False)
@@ -200,22 +202,16 @@ class EmbeddingQueue(nn.Module):
                 found[name] = value.long()
         return found
 
-    def _of_all_ranks(
-        self, columns: dict[str, Tensor], peers: Peers, uneven: bool
-    ) -> dict[str, Tensor]:
-        keys = columns["embeddings"]
-        sizes = (keys.shape[0],) * peers.world
-        layout = Layout(sizes, sizes)
-        if uneven:
-            header = {
-                "rows": keys.shape[0],
-                "columns": keys.shape[0],
-                "D": self.dim,
-                "size": self.size,
-                "dtype": keys.dtype,
-                "queue": f"{list(columns)} {self.embeddings.dtype}",
-            }
-            layout = peers.meet(header, keys.device)
+    def _of_all_ranks(self, peers: Peers, uneven: bool, *given: Any) -> dict[str, Tensor]:
+        device = self.embeddings.device
+        about = {"call": "enqueue", "queue": describe(self)}
+        with peers.call(about, device) if uneven else nullcontext():
+            columns = self._checked(*given)
+            keys = columns["embeddings"]
+            sizes = (keys.shape[0],) * peers.world
+            layout = Layout(sizes, sizes)
+            if uneven:
+                layout = peers.meet((sizes[0], sizes[0]), {"keys": str(keys.dtype)}, device)
         return {n: gather(v, peers, layout, v.dtype) for n, v in columns.items()}
 
     def _load_from_state_dict(

@@ -37,7 +37,7 @@ def test_ranks_that_differ_are_named(ranks):
     batches = [([2, 2], keys, numbers, numbers)]
     for answer in ranks.answers(enqueued, 2, 4, batches, True, True):
         assert isinstance(answer, FailedError)
-        assert answer.args[0].startswith("ValueError: size: got 4 on rank 0; 5 on rank 1; expected")
+        assert answer.args[0].startswith("ValueError: queue: got EmbeddingQueue(4, 2,")
 
 
 @pytest.mark.parametrize("world", SIZES)
