@@ -79,11 +79,14 @@ class PairLoss(ScoreLoss):
     negatives: ClassVar[tuple[Test, ...]] = ()
     #: what ``return_stats`` needs besides
     extra: ClassVar[tuple[Channel, ...]] = ()
+    #: the names of ``forward``'s arguments
+    _inputs: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, name: str | None = None) -> None:
         super().__init_subclass__(name)
         # here, since a compiled forward cannot make channels
         cls.extra = (MAX(pairs=cls.negatives), LSE())
+        cls._inputs = tuple(signature(cls.forward).parameters)[1:]
         if name is not None:
             LOSSES[name] = cls
 
@@ -107,8 +110,8 @@ class PairLoss(ScoreLoss):
         """What has to be the same on every rank, and the device of the embeddings."""
         options = {field.name: getattr(self, field.name) for field in fields(self)}
         del options["group"]
-        names = list(signature(type(self).forward).parameters)[1:]
-        inputs = {**dict.fromkeys(names), **dict(zip(names, args, strict=False)), **kwargs}
+        positional = dict(zip(self._inputs, args, strict=False))
+        inputs = {**dict.fromkeys(self._inputs), **positional, **kwargs}
         device = next((v.device for v in inputs.values() if isinstance(v, Tensor)), None)
         kind = "cpu" if device is None else device.type
         cast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else "none"
