@@ -53,7 +53,7 @@ class Detached(Repulsion):
 
 
 class Forgetful(Repulsion):
-    def reduce(self, losses, counted=None):
+    def reduce(self, losses, counted=None, nan=None):
         return losses.mean() if self.reduction != "none" else losses
 
 
