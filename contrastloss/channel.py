@@ -62,6 +62,16 @@ INDEX = "index"
 PSI = ("one", "id", "square", "relu", "relu2", "softplus", "focal", "step")
 
 
+def _check_finite(name: str, value: float) -> None:
+    try:
+        finite = math.isfinite(value)
+    except OverflowError:  # an integer beyond every float
+        finite = False
+    if not finite:
+        got = f"an integer of {value.bit_length()} bits" if isinstance(value, int) else value
+        raise ValueError(f"{name}: got {got}, expected a finite number")
+
+
 class Test(NamedTuple):
     """An integer test that a pair has to pass, on the ids called ``name``."""
 
@@ -161,9 +171,7 @@ class Channel:
         if not all(isinstance(term, Term) for term in self.weight):
             raise TypeError(f"weight: got {self.weight!r}, expected a tuple of terms")
         for field in ("theta", "sign"):
-            value = getattr(self, field, 0.0)
-            if not math.isfinite(value):
-                raise ValueError(f"{field}: got {value}, expected a finite number")
+            _check_finite(field, getattr(self, field, 0.0))
         self._derive()
 
     # of one string, whose hash is kept, where a dataclass would compare and hash every field
@@ -234,8 +242,8 @@ class LSE(Channel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.relax is not None and not math.isfinite(self.relax):
-            raise ValueError(f"relax: got {self.relax}, expected a finite number or None")
+        if self.relax is not None:
+            _check_finite("relax", self.relax)
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ from torch import Tensor
 from . import ops
 from .channel import MAX, Test, differs, same
 from .ops import TopK
-from .ops.check import check_device, check_embeddings, shape
+from .ops.check import check_count, check_device, check_embeddings, shape
 
 __all__ = [
     "Pairs",
@@ -125,7 +125,7 @@ def triplet_margin(
 
     Source: Schroff et al., FaceNet: A Unified Embedding for Face Recognition and Clustering, 2015.
     """
-    _check_count("k", k)
+    check_count("k", k)
     batch = _Batch(z, labels, ref, ref_labels, normalize, backend)
     scores, index = batch.positives(positives)
     lower, upper = _window(scores, margin, kind)
@@ -246,7 +246,7 @@ class _Batch:
             sizes = torch.unique(self.ref_labels, return_counts=True)[1]
             largest = int(sizes.max()) if len(sizes) else 0
             count = max(largest - (self.ref is None), 1)
-        _check_count("positives", count)
+        check_count("positives", count)
         return self.top(count, _POSITIVE, None, upper, largest=False)
 
     def top(
@@ -378,8 +378,3 @@ def _check_index(name: str, index: Tensor, queries: Tensor) -> Tensor:
         raise ValueError(f"{name}: got shape {shape(index)}, expected ({n},) or ({n}, P)")
     check_device(name, index, "queries", queries)
     return index[:, None] if index.ndim == 1 else index
-
-
-def _check_count(name: str, value: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name}: got {value!r}, expected an integer of at least 1")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from . import ops
 from .channel import MAX, differs, same
-from .ops.check import check_device, check_embeddings, shape
+from .ops.check import check_count, check_device, check_embeddings, shape
 
 __all__ = [
     "Latents",
@@ -84,8 +84,7 @@ def latent_positives(
     _check_matrix("prototypes", prototypes, ("key", key))
     if not len(prototypes):
         raise ValueError("prototypes: got none, expected at least one")
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise ValueError(f"count: got {count!r}, expected an integer of at least 1")
+    check_count("count", count)
     drawn, share = _uniform((len(key), count, 2), key, generator, numbers).unbind(-1)
     k, p = _unit(key), _unit(prototypes)
     chosen = _pick(drawn, len(p))
@@ -239,8 +238,7 @@ def label_mixtures(
     if not y.is_floating_point():
         raise TypeError(f"y: got dtype {y.dtype}, expected a floating one")
     for name, value in (("negatives", negatives), ("positives", positives)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise ValueError(f"{name}: got {value!r}, expected an integer >= 0")
+        check_count(name, value, 0)
     if window is not None and not window > 0:
         raise ValueError(f"window: got {window}, expected a positive number or None")
     n, sizes = len(z), [negatives, negatives, positives, positives]
@@ -269,6 +267,7 @@ def label_mixtures(
 
 def _of_another_label(labels: Tensor, which: Tensor) -> Tensor:
     """Rows of another label than each row has, chosen by numbers (N, K); -1 for none."""
+    labels = labels.contiguous()
     ranked, order = labels.sort()
     start = torch.searchsorted(ranked, labels)[:, None]
     size = torch.searchsorted(ranked, labels, right=True)[:, None] - start
@@ -280,6 +279,7 @@ def _of_another_label(labels: Tensor, which: Tensor) -> Tensor:
 
 def _around(y: Tensor, low: Tensor, high: Tensor, window: float | None) -> tuple[Tensor, Tensor]:
     """Rows of smaller and of larger labels than each row has, (N, K) each; -1 for none."""
+    y = y.contiguous()
     ranked, order = y.sort()
     start, end = (torch.searchsorted(ranked, y, right=side)[:, None] for side in (False, True))
     first, last = torch.zeros_like(start), torch.full_like(end, len(y))

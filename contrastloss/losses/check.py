@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..distributed import STRATEGIES
 from ..memory import EmbeddingQueue, check_integers
-from ..ops.check import check_device, check_embeddings, shape
+from ..ops.check import as_float, check_device, check_embeddings, shape
 
 __all__ = [
     "REDUCTIONS",
@@ -42,13 +42,13 @@ def positive(name: str, value: Any, *, scalar: bool = True) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name}: got {type(value).__name__}, expected a float or a tensor")
-    if not (value > 0 and math.isfinite(value)):
+    if not 0 < as_float(name, value) < math.inf:
         raise ValueError(f"{name}: got {value}, expected a positive finite number")
 
 
 def finite(name: str, value: Any, *, negative: bool = True) -> None:
     """A finite number, a weight of a term, say; with ``negative=False`` of at least 0."""
-    number = isinstance(value, (int, float)) and math.isfinite(value)
+    number = isinstance(value, (int, float)) and math.isfinite(as_float(name, value))
     if not number or (value < 0 and not negative):
         expected = "a finite number" if negative else "a finite number >= 0"
         raise ValueError(f"{name}: got {value!r}, expected {expected}")

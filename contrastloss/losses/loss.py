@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Literal, dataclass_transform
 import torch
 from torch import Tensor, nn
 
+from ..ops.check import MOST, as_float, check_count, scalar
 from .check import REDUCTIONS, check_temperature, finite
-from .scores import Scores
+from .scores import Scores, wide_dtype
 
 __all__ = ["BY_NAME", "Loss", "RowLoss", "ScoreLoss", "nan_rows", "softplus"]
 
@@ -66,6 +67,13 @@ class Loss(nn.Module):
             BY_NAME[name] = cls
 
     def __post_init__(self) -> None:
+        for field in fields(self):  # Python's integers are of any size, torch's are not
+            value, kind = getattr(self, field.name), str(field.type)
+            if isinstance(value, int) and not isinstance(value, bool):
+                if kind.startswith("float"):
+                    setattr(self, field.name, as_float(field.name, value))
+                elif kind.startswith("int"):
+                    check_count(field.name, value, least=-MOST)
         finite("loss_scale", self.loss_scale)
         #: options that are tensors, as they were given
         self._given: dict[str, Tensor] = {}
@@ -179,19 +187,20 @@ class ScoreLoss(RowLoss):
         **spread: Any,
     ) -> Scores:
         """The scores of checked embeddings; x holds ``copies`` rows per temperature."""
-        row_scale = None
+        row_scale, dtype = None, wide_dtype(x)
         if logit_scale is not None:
-            scale = logit_scale
+            scale = logit_scale.to(dtype) if isinstance(logit_scale, Tensor) else float(logit_scale)
         elif isinstance(self.temperature, Tensor):
-            scale = self.temperature.reciprocal()
+            scale = self.temperature.to(dtype).reciprocal()
             if scale.ndim:
                 row_scale, scale = scale.repeat(copies).view(x.shape[:-1]), 1.0
         else:
             scale = 1.0 / self.temperature
         bias = logit_bias
-        if isinstance(bias, (int, float)):
-            dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-            bias = torch.full((), bias, dtype=dtype, device=x.device)
+        if isinstance(bias, Tensor):
+            bias = bias.to(dtype)
+        elif bias is not None:
+            bias = scalar("logit_bias", bias, x)
         return Scores(
             x,
             y,

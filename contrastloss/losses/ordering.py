@@ -14,7 +14,6 @@ from .loss import RowLoss
 
 __all__ = [
     "NetworkLoss",
-    "check_count",
     "check_scores",
     "check_target",
     "log_mass",
@@ -53,13 +52,6 @@ class NetworkLoss(RowLoss):
 def log_mass(mass: Tensor) -> Tensor:
     """The logarithm of masses of ranks, finite and without gradient where there is none."""
     return mass.clamp_min(torch.finfo(mass.dtype).tiny).log()
-
-
-def check_count(name: str, value: Any, least: int = 1) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}: got {type(value).__name__}, expected an int")
-    if value < least:
-        raise ValueError(f"{name}: got {value}, expected at least {least}")
 
 
 def check_target(target: Tensor, x: Tensor) -> None:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..ops.check import check_count
 from .check import positive
-from .ordering import check_count
 from .smooth_rank import SmoothRankLoss
 
 __all__ = ["RecallAtKLoss"]

@@ -12,7 +12,7 @@ from .. import ops
 from ..channel import Channel
 from ..distributed import Peers, Strategy, pair_stats, softmax
 
-__all__ = ["Scores", "lacking", "wide"]
+__all__ = ["Scores", "lacking", "wide", "wide_dtype"]
 
 
 class Scores:
@@ -42,7 +42,7 @@ class Scores:
         self.x, self.y = x, y
         #: rows of all ranks, known once their statistics are
         self.count = x.shape[-2]
-        self.compute_dtype = _wide_dtype(x) if wide_products else _compute_dtype(x)
+        self.compute_dtype = wide_dtype(x) if wide_products else _compute_dtype(x)
         self.scale, self.row_scale, self.bias = scale, row_scale, bias
         self.normalize, self.backend = normalize, backend
         #: 0-dim, or one per row
@@ -134,8 +134,9 @@ def lacking(unit: Tensor) -> Tensor:
 
 def wide(x: Tensor) -> Tensor:
     """Embeddings in the dtype of their statistics."""
-    return x.to(_wide_dtype(x))
+    return x.to(wide_dtype(x))
 
 
-def _wide_dtype(x: Tensor) -> torch.dtype:
+def wide_dtype(x: Tensor) -> torch.dtype:
+    """Of scores, losses and statistics of x."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32

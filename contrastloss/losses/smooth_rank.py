@@ -37,6 +37,8 @@ class SmoothRankLoss(RowLoss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if isinstance(self.temperature, Tensor):
+            raise TypeError("temperature: got a tensor, expected a float")
         positive("temperature", self.temperature)
 
     def rows(self, ranks: Tensor, among: Tensor, found: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..ops.check import check_count
 from .check import check_pair, positive
 from .prototypes import PrototypeLoss
 from .scores import wide
@@ -31,7 +32,7 @@ class SwAVLoss(PrototypeLoss, name="swav"):
     Args:
         temperature: tau, 0.1.
         eps: the entropy's weight in Sinkhorn's algorithm, 0.05; a smaller one makes sharper codes.
-        iterations: of Sinkhorn's algorithm, 3; at least 1.
+        iterations: of Sinkhorn's algorithm, 3; 1 to 10,000.
 
     Shape:
         x, y: (N, D). prototypes: (K, D). y_prototypes: (K, D), those of y; None: the same. All get
@@ -51,11 +52,7 @@ class SwAVLoss(PrototypeLoss, name="swav"):
         if isinstance(self.eps, Tensor):
             raise TypeError("eps: got a tensor, expected a float")
         positive("eps", self.eps)
-        if isinstance(self.iterations, bool) or not isinstance(self.iterations, int):
-            got = type(self.iterations).__name__
-            raise TypeError(f"iterations: got {got}, expected an integer")
-        if self.iterations < 1:
-            raise ValueError(f"iterations: got {self.iterations}, expected at least 1")
+        check_count("iterations", self.iterations, most=10_000)
 
     def forward(
         self, x: Tensor, y: Tensor, prototypes: Tensor, *, y_prototypes: Tensor | None = None

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from .. import sorting
-from ..ops.check import check_device, check_range, shape
-from .ordering import NetworkLoss, check_count, check_scores, log_mass
+from ..ops.check import as_float, check_count, check_device, check_range, shape
+from .ordering import NetworkLoss, check_scores, log_mass
 from .scores import wide
 
 __all__ = ["TopKCrossEntropyLoss"]
@@ -52,7 +52,7 @@ class TopKCrossEntropyLoss(NetworkLoss, name="topk_cross_entropy"):
         if isinstance(self.weights, Tensor) or not isinstance(self.weights, Sequence):
             got = type(self.weights).__name__
             raise TypeError(f"weights: got {got}, expected a sequence of numbers")
-        self.weights = tuple(float(w) for w in self.weights)
+        self.weights = tuple(as_float("weights", w) for w in self.weights)
         if not all(w >= 0 for w in self.weights) or not math.isclose(sum(self.weights), 1.0):
             raise ValueError(f"weights: got {self.weights}, expected probabilities, of sum 1")
         if self.candidates is not None:

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..backends import stat_dtype
 from ..channel import COL, INDEX, ROW, Axis, Channel, Program
 
 __all__ = [
+    "as_float",
     "check_broadcast",
     "check_channels",
+    "check_count",
     "check_device",
     "check_embeddings",
     "check_operands",
     "check_order",
     "check_range",
     "checks_values",
+    "scalar",
     "shape",
 ]
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+#: of counts, and of the items of a batch: products of a few of them fit what sizes are kept in
+MOST = (1 << 31) - 1
 #: a call marks those whose gradient comes back in one signed number
 MOST_VALUES = 63
 _VECTORS = ("scale", "row_scale", "col_scale", "row_bias", "col_bias")
@@ -30,6 +38,36 @@ _VECTORS = ("scale", "row_scale", "col_scale", "row_bias", "col_bias")
 
 def shape(tensor: Tensor) -> str:
     return str(tuple(tensor.shape))
+
+
+def as_float(name: str, value: float) -> float:
+    """Of a number as Python has them, whose integers may be beyond every float."""
+    try:
+        return float(value)
+    except OverflowError:
+        got = _brief(value)
+        raise ValueError(f"{name}: got {got}, expected a number that a float holds") from None
+
+
+def scalar(name: str, value: float, like: Tensor) -> Tensor:
+    """A number beside the scores of ``like``."""
+    return torch.full((), as_float(name, value), dtype=stat_dtype(like), device=like.device)
+
+
+def check_count(name: str, value: Any, least: int = 1, most: int = MOST) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
+        raise TypeError(f"{name}: got {type(value).__name__}, expected an integer")
+    if value < least:
+        raise ValueError(f"{name}: got {_brief(value)}, expected at least {least}")
+    if value > most:
+        raise ValueError(f"{name}: got {_brief(value)}, expected at most {most}")
+
+
+def _brief(value: Any) -> str:
+    """Python does not print integers of more than some thousand digits."""
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"an integer of {value.bit_length()} bits"
+    return f"{value}"
 
 
 def check_embeddings(name: str, value: Tensor, like: tuple[str, Tensor] | None = None) -> None:
@@ -112,6 +150,9 @@ def check_operands(
         raise ValueError(f"x: got shape {shape(x)}, expected (..., M, D)")
     if x.shape[-1] < 1:
         raise ValueError(f"x: got shape {shape(x)}, expected at least one feature")
+    # items without rows take no memory, and there may be any number of them
+    if not torch.compiler.is_compiling() and math.prod(x.shape[:-2]) > MOST:
+        raise ValueError(f"x: got shape {shape(x)}, expected at most {MOST} items of (M, D)")
     if y is not None:
         check_embeddings("y", y, ("x", x))
         if y.ndim != x.ndim or y.shape[:-2] != x.shape[:-2] or y.shape[-1] != x.shape[-1]:

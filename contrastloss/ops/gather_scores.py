@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..backends import Gradients, choose, mask, stat_dtype
 from ..channel import Program
-from .check import check_device, check_operands, check_range, shape
+from .check import check_device, check_operands, check_range, scalar, shape
 from .form import (
     INPUTS,
     OPERANDS,
@@ -71,7 +71,7 @@ def gather_scores(
     check_operands(x, y, vectors, {}, {}, _NO_CHANNELS, compute_dtype)
     _check_index(index, x)
     if isinstance(scale, (int, float)):
-        vectors[0] = torch.full((), scale, dtype=stat_dtype(x), device=x.device)
+        vectors[0] = scalar("scale", scale, x)
     settings = (_NO_CHANNELS.text, cosine, compute_dtype or product_dtype(x), backend)
     if plain(x):
         return GatherScores.apply(settings, index, x, y, *vectors)

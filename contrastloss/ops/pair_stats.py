@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..backends import mask, stat_dtype
+from ..backends import mask
 from ..channel import COL, ROW, Channel, Program
-from .check import check_channels, check_operands
+from .check import check_channels, check_operands, scalar
 from .form import (
     INPUTS,
     OPERANDS,
@@ -94,7 +94,7 @@ def pair_stats(
     vectors = [scale, row_scale, col_scale, row_bias, col_bias]
     check_operands(x, y, vectors, rows, cols, program, compute_dtype)
     if isinstance(scale, (int, float)):
-        vectors[0] = torch.full((), scale, dtype=stat_dtype(x), device=x.device)
+        vectors[0] = scalar("scale", scale, x)
     if compute_dtype is None:
         compute_dtype = product_dtype(x)
     settings = (program.text, cosine, compute_dtype, backend)

@@ -12,7 +12,16 @@ from torch import Tensor
 
 from ..backends import PairCall, Selection, choose, position_keys, stat_dtype
 from ..channel import COL, INDEX, MAX, ROW, Axis, Program, Test
-from .check import check_broadcast, check_device, check_operands, checks_values, shape
+from .check import (
+    as_float,
+    check_broadcast,
+    check_count,
+    check_device,
+    check_operands,
+    checks_values,
+    scalar,
+    shape,
+)
 from .form import INPUTS, OPERANDS, Form, no_transforms, plain, product_dtype, without_autocast
 from .gather_scores import gradients, save
 from .results import TopK
@@ -102,7 +111,7 @@ def pair_topk(
     bounds = [_bound(name, value, x) for name, value in (("lower", lower), ("upper", upper))]
     lists = [] if ignore is None else _check_ignore(ignore, x)
     if isinstance(scale, (int, float)):
-        vectors[0] = torch.full((), scale, dtype=stat_dtype(x), device=x.device)
+        vectors[0] = scalar("scale", scale, x)
     settings = (program.text, cosine, compute_dtype or product_dtype(x), backend)
     chosen = (k + skip, *bounds, lists, sample, seed or 0)
     if plain(x):
@@ -124,16 +133,13 @@ _program = lru_cache(maxsize=1024)(_build)
 def _check_numbers(
     k: int, skip: int, sample: float | None, seed: int | None, largest: bool
 ) -> None:
-    for name, value, least in (("k", k, 1), ("skip", skip, 0)):
-        if not isinstance(value, (int, torch.SymInt)) or isinstance(value, bool):
-            raise TypeError(f"{name}: got {type(value).__name__}, expected an integer")
-        if value < least:
-            raise ValueError(f"{name}: got {value}, expected at least {least}")
+    check_count("k", k)
+    check_count("skip", skip, 0)
     if sample is None:
         if seed is not None:
             raise ValueError(f"seed: got {seed}, expected none without sample")
         return
-    if not isinstance(sample, (int, float)) or not math.isfinite(sample):
+    if not isinstance(sample, (int, float)) or not math.isfinite(as_float("sample", sample)):
         raise ValueError(f"sample: got {sample!r}, expected a finite number")
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 63:
         raise ValueError(f"seed: got {seed!r}, expected an integer of 63 bits to sample with")
@@ -145,7 +151,7 @@ def _bound(name: str, value: Tensor | float | None, x: Tensor) -> Tensor | None:
     if value is None:
         return None
     if isinstance(value, (int, float)):
-        return torch.full((), value, dtype=stat_dtype(x), device=x.device)
+        return scalar(name, value, x)
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: got {type(value).__name__}, expected a number or a tensor")
     if not value.is_floating_point():

@@ -1,6 +1,7 @@
 """Bad options and inputs: the message names the argument, what came and what was expected."""
 
 import math
+from dataclasses import fields
 
 import pytest
 import torch
@@ -220,6 +221,39 @@ def test_numbers_of_mixtures(name, least):
             ValueError, match=f"^{name}: got .*, expected an int of at least {least}"
         ):
             LOSSES["mochi"](**{name: bad})
+
+
+NUMBERS = [
+    (name, field.name)
+    for name, cls in BY_NAME.items()
+    for field in fields(cls)
+    if str(field.type).startswith(("float", "int"))
+]
+
+
+@pytest.mark.parametrize(("name", "option"), NUMBERS)
+def test_integers_that_no_float_and_no_size_holds(name, option):
+    for value in (10**400, -(10**400), 10**5000):
+        with pytest.raises(ValueError, match=rf"^{option}: got .*, expected"):
+            BY_NAME[name](**{option: value})
+
+
+def test_integers_beyond_64_bits():
+    x, y = torch.randn(2, 4, 3)
+    got = LOSSES["clip"](loss_scale=2**64)(x, y, logit_scale=2**65, logit_bias=-(2**65))
+    want = LOSSES["clip"](loss_scale=2.0**64)(x, y, logit_scale=2.0**65, logit_bias=-(2.0**65))
+    assert torch.equal(got, want)
+    for name in ("logit_scale", "logit_bias"):
+        with pytest.raises(ValueError, match=f"^{name}: got an integer of 1329 bits, expected"):
+            LOSSES["clip"]()(x, y, **{name: 10**400})
+    for bad in ({"weights": (10**400, 1)}, {"candidates": 1 << 31}):
+        with pytest.raises(ValueError, match=rf"^{next(iter(bad))}: got "):
+            BY_NAME["topk_cross_entropy"](**bad)
+    with pytest.raises(ValueError, match=r"^ks: got 4294967296, expected at most 2147483647"):
+        BY_NAME["recall_at_k"](ks=(1, 1 << 32))
+    for many in (10_001, 1 << 30):
+        with pytest.raises(ValueError, match=f"^iterations: got {many}, expected at most 10000"):
+            BY_NAME["swav"](iterations=many)
 
 
 def test_siglip_bias():

@@ -81,6 +81,8 @@ CASES = [
     # the rest
     case("no channel", ValueError, "channels: got none, expected at least one", X, Y, ()),
     case("no channels", TypeError, "channels: got 'LSE', expected", X, Y, ("LSE",)),
+    case("scale beyond floats", ValueError, "scale: got an integer of 1329 bits, expected a number",
+         X, Y, LSES, scale=10**400),
     case("backend", ValueError, "backend: got 'gpu', expected .*reference", X, Y, LSES,
          backend="gpu"),
     case("compute dtype", TypeError, "compute_dtype: got torch.int8, expected", X, Y, LSES,

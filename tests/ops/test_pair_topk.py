@@ -411,6 +411,10 @@ LISTS = torch.tensor([0, 1, 1, 1, 2]), torch.tensor([0, 4])
 BAD = [
     ({"k": 0}, ValueError, "k: got 0, expected at least 1"),
     ({"k": 2.0}, TypeError, "k: got float, expected an integer"),
+    ({"k": 1 << 31}, ValueError, "k: got 2147483648, expected at most 2147483647"),
+    ({"k": 10**400}, ValueError, "k: got an integer of 1329 bits, expected at most 2147483647"),
+    ({"lower": 10**400}, ValueError, "lower: got an integer of 1329 bits, expected a number"),
+    ({"sample": 10**400, "seed": 1}, ValueError, "sample: got an integer of 1329 bits, expected"),
     ({"skip": -1}, ValueError, "skip: got -1, expected at least 0"),
     ({"sample": 1.0}, ValueError, "seed: got None, expected an integer"),
     ({"seed": 1}, ValueError, "seed: got 1, expected none without sample"),
