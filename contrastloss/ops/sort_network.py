@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..backends import DISTRIBUTIONS, NETWORKS, SortCall, choose, mask, stat_dtype
-from .check import check_device, check_order, shape
+from .check import check_broadcast, check_device, check_order, scalar, shape
 from .form import no_transforms, plain, without_autocast
 
 __all__ = ["SortNetwork", "check_network", "sort_network"]
@@ -69,9 +69,10 @@ def sort_network(
         masses = flat.new_empty(1, 0, n)
     else:
         masses = _check_masses(t, x).to(stat)
-        shared = masses.ndim == 2 and not masses.requires_grad
-        masses = masses[None] if shared else masses.expand(*lead, -1, n).flatten(0, -3)
-        masses = masses if lead or shared else masses[None]
+        if masses.ndim > 2 or masses.requires_grad:  # every row has its own, or its own gradient
+            masses = masses.expand(*lead, *masses.shape[-2:]).reshape(rows, *masses.shape[-2:])
+        else:
+            masses = masses[None]
     settings = (float(art_lambda), network, distribution, backend)
     if plain(x):
         found = SortNetwork.apply(settings, flat, masses, beta)
@@ -114,8 +115,9 @@ def _check(x: Tensor) -> None:
 def _steepness(value: Tensor | float, x: Tensor) -> Tensor:
     if isinstance(value, Tensor):
         check_device("steepness", value, "x", x)
+        check_broadcast("steepness", value, tuple(x.shape[:-1]))
         return value
-    return torch.full((), value, dtype=stat_dtype(x), device=x.device)
+    return scalar("steepness", value, x)
 
 
 def _check_masses(t: Tensor, x: Tensor) -> Tensor:
