@@ -94,6 +94,8 @@ class Form:
         def operand(value: Tensor, axis: Axis, name: str) -> Tensor:
             if name in program.forms:
                 return self.lift(value, self.length(axis), value.shape[-1])
+            if name in program.shifts(axis):  # it stands beside scores, and so does its gradient
+                value = value.to(stat)
             return self.lift(value, self.length(axis))
 
         return PairCall(
