@@ -14,9 +14,16 @@ from torch import Tensor
 from .losses import BY_NAME, Loss
 
 
-@lru_cache(maxsize=256)
-def _module(cls: type[Loss], options: tuple[tuple[str, Any], ...]) -> Loss:
-    return cls(**dict(options))
+@lru_cache(maxsize=256, typed=True)  # True is not 1: one of them is an error
+def _kept(cls: type[Loss], **options: Any) -> Loss:
+    return cls(**options)
+
+
+def _module(cls: type[Loss], options: dict[str, Any]) -> Loss:
+    try:
+        return _kept(cls, **options)
+    except TypeError:  # an option that has no hash, such as a list
+        return cls(**options)
 
 
 def _function(name: str, cls: type[Loss]) -> Any:
@@ -29,7 +36,7 @@ def _function(name: str, cls: type[Loss]) -> Any:
         if spread or any(isinstance(value, Tensor) for value in given.values()):
             module = cls(**given)  # not kept: it would keep a group, or a tensor and its graph
         else:
-            module = _module(cls, tuple(given.items()))
+            module = _module(cls, given)
         return module(*args, **kwargs)
 
     parameters = [p.replace(annotation=p.annotation) for k, p in inputs.items() if k != "self"]

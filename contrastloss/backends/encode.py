@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..channel import COL, EXPECT, INDEX, LSE, MAX, PSI, ROW, SUM, Axis, Channel, Program, Term
 from .call import PairCall
+from .constant import constant
 from .network import DISTRIBUTIONS, SortCall, comparators
 from .selection import Selection
 
@@ -68,7 +69,7 @@ class Code:
         for channel in program.channels:
             self._channel(channel, self.groups.index((channel.pairs, channel.weight)))
         #: as they are passed: a list would be converted number by number, at every call
-        self.tensors = torch.tensor(self.code), torch.tensor(self.values, dtype=torch.float64)
+        self.tensors = constant(self.code, torch.int64), constant(self.values, torch.float64)
 
     def _term(self, term: Term) -> None:
         self.code += [_TERMS[term.kind], self._value(term.value), len(term.names)]

@@ -9,6 +9,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from .constant import constant
+
 __all__ = ["DISTRIBUTIONS", "NETWORKS", "SortCall", "comparators", "layers"]
 
 Comparator = tuple[int, int]
@@ -51,9 +53,9 @@ def _bitonic(n: int) -> tuple[tuple[Comparator, ...], ...]:
 def comparators(network: str, n: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """(a, b) of all comparators, layer after layer, and where each layer's begin, and the end."""
     found = layers(network, n)
-    ends = torch.tensor([pair for layer in found for pair in layer], dtype=torch.int32)
-    starts = torch.tensor([0, *accumulate(map(len, found))], dtype=torch.int32)
-    return ends.reshape(-1, 2).to(device), starts.to(device)
+    ends = [wire for layer in found for pair in layer for wire in pair]
+    starts = [0, *accumulate(map(len, found))]
+    return constant(ends, torch.int32, device).view(-1, 2), constant(starts, torch.int32, device)
 
 
 @dataclass(eq=False)

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from .. import ops, sorting
 from ..channel import INDEX, differs
-from ..ops.check import check_embeddings, shape
+from ..ops.check import check_count, check_embeddings, shape
 from .check import check_matrix
-from .ordering import NetworkLoss, check_count, log_mass
+from .ordering import NetworkLoss, log_mass
 from .scores import Scores, wide
 
 __all__ = ["GroCoLoss"]
@@ -104,10 +104,10 @@ class GroCoLoss(NetworkLoss, name="groco"):
         x = torch.cat(candidates, -1)
         t = (torch.arange(x.shape[-1], device=x.device) >= count).to(x.dtype)
         # a score that is not a number has no rank: its row is NaN, whatever the device
-        known = torch.where(x.isfinite().all(-1, keepdim=True), 1.0, torch.nan)
+        known = torch.where(x.isfinite().all(-1), 1.0, torch.nan).to(x.dtype)
         mass = sorting.rank_mass(x.nan_to_num(), t, **self.sorting(x))
         rest = (1 - mass).clamp_min(torch.finfo(mass.dtype).eps)  # known to the rounding of 1
-        return -(log_mass(torch.where(t > 0, mass, rest)) * known).mean(-1)
+        return -log_mass(torch.where(t > 0, mass, rest)).mean(-1) * known
 
     @staticmethod
     def reference(

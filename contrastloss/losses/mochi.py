@@ -69,7 +69,8 @@ class MoCHiLoss(MoCoLoss, name="mochi"):
     def draw(self, count: int, device: torch.device) -> Tensor:
         """Uniform numbers for ``count`` queries: a row chooses 2 ``mixed`` + ``mixed_with_query``
         keys by the first ones and has the weights of its mixtures in the others."""
-        return torch.rand(count, 3 * self.mixed + 2 * self.mixed_with_query, device=device)
+        numbers = 3 * self.mixed + 2 * self.mixed_with_query
+        return torch.rand(count, numbers, dtype=torch.float32, device=device)
 
     def harden(
         self, negative: Tensor, scores: Scores, held: Snapshot, ids: Tensor | None

@@ -40,7 +40,7 @@ def _artanh2(z: Tensor) -> Tensor:
     z2 = z * z
     p = torch.full_like(z, 1 / 13)
     for k in (11, 9, 7, 5, 3, 1):
-        p = p * z2 + torch.tensor(1 / k, dtype=torch.float32)
+        p = p * z2 + torch.tensor(1 / k, dtype=torch.float32, device="cpu")
     return 2.0 * (z * p)
 
 

@@ -21,6 +21,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..constant import constant
 from ..network import SortCall, layers
 from .config import processors
 
@@ -230,11 +231,12 @@ def backward_kernel(
 def partners(network: str, n: int, device: torch.device) -> Tensor:
     """Every wire's partner in every layer, of as many wires as a kernel takes."""
     found = layers(network, n)
-    table = torch.arange(max(2, triton.next_power_of_2(n))).repeat(len(found), 1)
+    wires = max(2, triton.next_power_of_2(n))
+    table = [list(range(wires)) for _ in found]
     for own, layer in zip(table, found, strict=True):
         for a, b in layer:
             own[a], own[b] = b, a
-    return table.to(device, torch.int32)
+    return constant(table, torch.int32, device).view(-1, wires)
 
 
 def launch(kernel: Any, call: SortCall, arrays: int, *tensors: Tensor, **options: Any) -> None:
