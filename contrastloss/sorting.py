@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import ops
-from .ops.check import check_order, shape
+from .ops.check import as_float, check_order, shape
 
 __all__ = ["Sorted", "rank", "rank_mass", "soft_rank", "soft_sort", "sort"]
 
@@ -166,7 +166,8 @@ def soft_rank(
 
     or, with ``'kl'``, the nearest in relative entropy to :math:`e^{x / \varepsilon}`. The ranks are
     exact once the values lie more than :math:`\varepsilon` apart (``'l2'``). Costs O(n log^2 n) per
-    row, in O(log n) steps of whole tensors, in fp64; the backward pass is O(n).
+    row, in O(log n) steps of whole tensors, in fp64 where the device has it; the backward pass is
+    O(n).
 
     Args:
         x: values of a floating dtype, at least one along ``dim``.
@@ -188,7 +189,7 @@ def soft_rank(
     s, order = (rows / (-strength if descending else strength)).sort(-1, descending=True)
     w = _descending(rows)
     w = w.log() if kl else w
-    found = s - _Isotonic.apply(s, w.expand_as(s), kl)
+    found = _Projection.apply(s, w.expand_as(s), kl)
     found = found.exp() if kl else found
     return _like(torch.zeros_like(found).scatter(-1, order, found), x, dim)
 
@@ -211,11 +212,11 @@ def soft_sort(
     sign = 1.0 if descending else -1.0
     w = (sign * rows).sort(-1, descending=True).values
     s = (_descending(rows) / strength).expand_as(w)
-    return _like(sign * (s - _Isotonic.apply(s, w, kl)), x, dim)
+    return _like(sign * _Projection.apply(s, w, kl), x, dim)
 
 
 def _projectable(x: Tensor, regularization: str, strength: float, dim: int) -> tuple[Tensor, bool]:
-    """Rows in fp64, and whether to project in relative entropy."""
+    """Rows in fp64 where there is one, and whether to project in relative entropy."""
     rows = _rows(x, dim)
     if not x.is_floating_point():
         raise TypeError(f"x: got dtype {x.dtype}, expected a floating one")
@@ -223,10 +224,10 @@ def _projectable(x: Tensor, regularization: str, strength: float, dim: int) -> t
         raise ValueError(f"regularization: got {regularization!r}, expected 'l2' or 'kl'")
     if isinstance(strength, bool) or not isinstance(strength, (int, float)):
         raise TypeError(f"strength: got {type(strength).__name__}, expected a number")
-    if not 0 < strength < math.inf:
+    if not 0 < as_float("strength", strength) < math.inf:
         raise ValueError(f"strength: got {strength}, expected a positive number")
     check_order(x)
-    return rows.double(), regularization == "kl"
+    return rows.to(ops.widest(x)), regularization == "kl"
 
 
 def _descending(rows: Tensor) -> Tensor:
@@ -238,39 +239,64 @@ def _like(rows: Tensor, x: Tensor, dim: int) -> Tensor:
     return rows.to(x.dtype if x.dtype == torch.float64 else torch.float32).movedim(-1, dim)
 
 
-class _Isotonic(torch.autograd.Function):
-    r"""The non-increasing v nearest to s - w or, with ``kl``, the one that minimises
-    :math:`\sum_i e^{s_i - v_i} + v_i e^{w_i}`. v is constant on blocks of consecutive elements:
-    the mean of s - w there, or LSE(s) - LSE(w)."""
+class _Projection(torch.autograd.Function):
+    r"""s - v with the non-increasing v nearest to s - w or, with ``kl``, the one that minimises
+    :math:`\sum_i e^{s_i - v_i} + v_i e^{w_i}`. v is constant on blocks of consecutive elements,
+    the mean of s - w there, or LSE(s) - LSE(w). Both are large where s is: block by block, from
+    differences within them, no digit of w is lost."""
 
     @staticmethod
     def forward(ctx: Any, s: Tensor, w: Tensor, kl: bool) -> Tensor:
-        v = isotonic(s - w, w if kl else None)
-        ctx.save_for_backward(s, w, v)
+        blocks = _Blocks.of(isotonic(s - w, w if kl else None))
+        ctx.save_for_backward(s, w, blocks.index)
         ctx.kl = kl
-        return v
+        low, high = blocks.most(s), blocks.most(w)
+        s, w = s - low, w - high
+        if kl:
+            return s - blocks.total(s.exp()).log() + blocks.total(w.exp()).log() + high
+        return s - blocks.mean(s) + blocks.mean(w) + high
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        s, w, v = ctx.saved_tensors
-        block = torch.zeros_like(v, dtype=torch.int64)
-        block[..., 1:] = (v.diff(dim=-1) != 0).cumsum(-1)
-
-        def total(values: Tensor) -> Tensor:
-            return torch.zeros_like(v).scatter_add(-1, block, values).gather(-1, block)
-
-        def share(values: Tensor) -> Tensor:
-            """Softmax within blocks."""
-            most = torch.full_like(v, -torch.inf).scatter_reduce(-1, block, values, "amax")
-            raised = (values - most.gather(-1, block)).exp()
-            return raised / total(raised)
-
-        whole = total(grad)
+        s, w, index = ctx.saved_tensors
+        blocks = _Blocks(index)
         if ctx.kl:
-            return whole * share(s), -whole * share(w), None
-        mean = whole / total(torch.ones_like(v))
-        return mean, -mean, None
+            whole = blocks.total(grad)
+            return grad - whole * blocks.share(s), whole * blocks.share(w), None
+        mean = blocks.mean(grad)
+        return grad - mean, mean, None
+
+
+class _Blocks:
+    """Consecutive elements of rows, by the number of the block of each; what is found of a block
+    stands at all its elements."""
+
+    def __init__(self, index: Tensor) -> None:
+        self.index = index
+
+    @staticmethod
+    def of(values: Tensor) -> _Blocks:
+        """Of equal values."""
+        index = torch.zeros_like(values, dtype=torch.int64)
+        index[..., 1:] = (values.diff(dim=-1) != 0).cumsum(-1)
+        return _Blocks(index)
+
+    def total(self, values: Tensor) -> Tensor:
+        sums = torch.zeros_like(values).scatter_add(-1, self.index, values)
+        return sums.gather(-1, self.index)
+
+    def mean(self, values: Tensor) -> Tensor:
+        return self.total(values) / self.total(torch.ones_like(values))
+
+    def most(self, values: Tensor) -> Tensor:
+        found = torch.full_like(values, -torch.inf).scatter_reduce(-1, self.index, values, "amax")
+        return found.gather(-1, self.index)
+
+    def share(self, values: Tensor) -> Tensor:
+        """Softmax."""
+        raised = (values - self.most(values)).exp()
+        return raised / self.total(raised)
 
 
 def isotonic(y: Tensor, log_weight: Tensor | None = None) -> Tensor:

@@ -1,6 +1,6 @@
 """The backends, side by side. :mod:`.choose` picks one for a call."""
 
-from .call import Gradients, PairCall, inverse_norm, mask, stat_dtype, unit
+from .call import Gradients, PairCall, inverse_norm, mask, stat_dtype, unit, widest
 from .choose import available, choose
 from .network import DISTRIBUTIONS, NETWORKS, SortCall
 from .reference.noise import gumbel
@@ -21,4 +21,5 @@ __all__ = [
     "position_keys",
     "stat_dtype",
     "unit",
+    "widest",
 ]

@@ -21,6 +21,7 @@ __all__ = [
     "tangential",
     "unit",
     "unit_gradient",
+    "widest",
 ]
 
 
@@ -114,6 +115,16 @@ class PairCall:
 def stat_dtype(x: Tensor) -> torch.dtype:
     """Of scores and statistics of x: fp64 for fp64, fp32 for everything else."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+#: devices that have no fp64: there, making such a tensor is an error
+WITHOUT_FP64 = frozenset({"mps"})
+
+
+def widest(x: Tensor) -> torch.dtype:
+    """In which long sums are added up: fp64 where x's device has it. Else fp32, block after block
+    or as torch sums: of a hundred blocks, to some 2e-6 of their size."""
+    return stat_dtype(x) if x.device.type in WITHOUT_FP64 else torch.float64
 
 
 #: torch.nn.functional.normalize's

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from .call import PairCall, stat_dtype
+from .call import PairCall, stat_dtype, widest
 
 __all__ = ["Panels", "dot_gradients", "gain"]
 
@@ -130,7 +130,7 @@ def dot_gradients(
     sum_i G_ij a_i <x_i, y_j>, where a and b hold the inverse ``norms`` too."""
     found = {}
     if "scale" in needs and row_dot is not None:
-        dots = row_dot.double()
+        dots = row_dot.to(widest(row_dot))
         found["scale"] = (dots if a is None else dots * a).sum().to(call.stat_dtype)
     for name, dot, norm in (("row_scale", row_dot, norms[0]), ("col_scale", col_dot, norms[1])):
         if name in needs and dot is not None:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, dataclass_transform
 import torch
 from torch import Tensor
 
+from .. import ops
 from ..channel import INDEX, LSE, MAX, SUM, Channel, Test, differs, same
 from ..distributed import Peers, Strategy, describe, total
 from .check import check_pair, check_strategy
@@ -156,11 +157,12 @@ class PairLoss(ScoreLoss):
         self, rows: Sequence[Tensor], counted: Tensor | None
     ) -> tuple[Sequence[Tensor], Tensor]:
         """Sums of vectors over the rows of all ranks, and how many rows these are, at least 1."""
-        sums = [value.sum(dtype=torch.float64) for value in rows]
+        wide = ops.widest(rows[0])
+        sums = [value.sum(dtype=wide) for value in rows]
         if counted is None:
             size = torch.full_like(sums[0], rows[0].numel())
         else:
-            size = counted.sum(dtype=torch.float64)
+            size = counted.sum(dtype=wide)
         self.group.settle(rows[0].device)
         *found, size = total(torch.stack([*sums, size]), self.group).unbind()
         return found, size.clamp_min(1)

@@ -14,6 +14,8 @@ from .check import check_columns, check_finite, check_matrix, check_scale
 
 __all__ = ["SampledContrastiveLoss"]
 
+#: integers of as many bytes
+_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 #: an odd 64-bit number of no structure, as a signed one
 _ODD = 0x9E3779B97F4A7C15 - (1 << 64)
 
@@ -104,7 +106,7 @@ def _numbered(y: Tensor) -> Tensor:
     Rows are sorted by a 64-bit hash of their bits and compared with their neighbours. Different
     rows never share a number; equal ones fail to only if a third row has their hash.
     """
-    bits = (y.double() + 0.0).view(torch.int64)  # + 0: -0 is 0
+    bits = (y + 0.0).view(_BITS[y.element_size()]).long()  # + 0: -0 is 0
     factor = torch.arange(1, y.shape[1] + 1, device=y.device) * _ODD
     hashed = ((bits ^ (bits >> 29)) * (factor ^ (factor >> 31) | 1)).sum(1)
     order = hashed.argsort()

@@ -47,7 +47,7 @@ class SpearmanLoss(RowLoss, name="spearman"):
         check_scores(x)
         check_target(target, x)
         r = self._soft_rank(x)
-        a, b = (v - (x.shape[-1] + 1) / 2 for v in (r, _ranks(target).to(r.dtype)))
+        a, b = (v - (x.shape[-1] + 1) / 2 for v in (r, _ranks(target, r.dtype)))
         cosine = (a * b).sum(-1) * ops.inverse_norm(a) * ops.inverse_norm(b)
         return self.reduce(1 - torch.where(r.amax(-1) == r.amin(-1), 0.0, cosine))
 
@@ -62,9 +62,9 @@ class SpearmanLoss(RowLoss, name="spearman"):
         return torch.stack([1 - torch.corrcoef(pair)[0, 1] for pair in pairs]).view(x.shape[:-1])
 
 
-def _ranks(target: Tensor) -> Tensor:
+def _ranks(target: Tensor, dtype: torch.dtype) -> Tensor:
     """1 to n; equal values have the mean of their ranks."""
     target = wide(target) if target.is_floating_point() else target
     ordered, target = target.sort(-1).values.contiguous(), target.contiguous()
     below = torch.searchsorted(ordered, target)
-    return (below + torch.searchsorted(ordered, target, right=True) + 1).double() / 2
+    return (below + torch.searchsorted(ordered, target, right=True) + 1).to(dtype) / 2

@@ -1,6 +1,6 @@
 """The operators: tiled statistics of pair scores that never hold the N x M matrix."""
 
-from ..backends import inverse_norm, unit
+from ..backends import inverse_norm, unit, widest
 from .gather_scores import GatherScores, gather_scores
 from .merge import merge, merge_topk
 from .pair_stats import PairStats, pair_stats
@@ -22,4 +22,5 @@ __all__ = [
     "pair_topk",
     "sort_network",
     "unit",
+    "widest",
 ]

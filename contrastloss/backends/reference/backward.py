@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from ...channel import COL, EXPECT, LSE, MAX, ROW, SUM, Axis
-from ..call import Gradients, PairCall, unit_gradient
+from ..call import Gradients, PairCall, unit_gradient, widest
 from .block import Block, blocks, dim_of, rounded, unit
-from .maths import dpsi, finite, wide
+from .maths import dpsi, finite
 
 #: rows whose radial part is taken out at a time
 CHUNK = 4096
@@ -49,8 +49,8 @@ def _score_gradient(
                 shifts[key] = shifts.get(key, 0.0) - part.sum(dim_of(channel.axis))
         elif isinstance(channel, MAX) and live[0] is not None:
             here = block.positions(COL if channel.axis == ROW else ROW)
-            part = torch.where(block.along(channel.axis, out[1]) == here, channel.sign, 0.0)
-            part = part.to(block.s.dtype) * live[0]
+            found = block.along(channel.axis, out[1]) == here
+            part = torch.where(found, channel.sign * live[0], 0.0)
         elif isinstance(channel, (LSE, EXPECT)) and any(g is not None for g in live):
             part = _softmax_gradient(block, channel, out, live)
         else:
@@ -144,7 +144,7 @@ def _totals(call: PairCall, needs: frozenset[str]) -> dict[str, Tensor]:
     for axis in (ROW, COL):
         shifts = {f"{axis} shift {n}": call.named(axis, n) for n in call.program.shifts(axis)}
         likes.update(shifts)
-    vectors = wide(call.x.device)
+    vectors = widest(call.x)
     totals = {
         name: torch.zeros_like(like, dtype=call.stat_dtype if name in ("x", "y") else vectors)
         for name, like in likes.items()

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from ...channel import COL, EXPECT, LSE, MAX, ROW, SUM, Channel
-from ..call import PairCall
+from ..call import PairCall, widest
 from .block import Block, blocks, dim_of, rounded, unit
-from .maths import NEG_INF, finite, psi, wide
+from .maths import NEG_INF, finite, psi
 
 
 def _statistic(block: Block, channel: Channel) -> tuple[Tensor, ...]:
@@ -56,7 +56,7 @@ def _fold(channel: Channel, a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> tup
 def _empty(call: PairCall, channel: Channel) -> tuple[Tensor, ...]:
     """The statistics of no pair at all, wide enough to fold many blocks into."""
     shape = (call.batch, call.length(channel.axis))
-    zero = torch.zeros(shape, dtype=wide(call.x.device), device=call.x.device)
+    zero = torch.zeros(shape, dtype=widest(call.x), device=call.x.device)
     if isinstance(channel, SUM):
         return (zero,)
     nothing = torch.full_like(zero, NEG_INF)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ...channel import COL, ROW, Axis
-from ..call import Gradients, PairCall, unit_gradient
+from ..call import Gradients, PairCall, unit_gradient, widest
 from .block import block_elements, rounded, unit
-from .maths import NEG_INF, wide
+from .maths import NEG_INF
 
 
 class _Part:
@@ -76,7 +76,7 @@ def gather_scores_backward(
     totals = {
         name: torch.zeros_like(
             getattr(raw, name),
-            dtype=raw.stat_dtype if name in ("x", "y") else wide(index.device),
+            dtype=raw.stat_dtype if name in ("x", "y") else widest(raw.x),
         )
         for name in needs
         if getattr(raw, name) is not None

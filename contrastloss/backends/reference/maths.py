@@ -46,8 +46,3 @@ def dpsi(name: str, u: Tensor) -> Tensor:
 def finite(lse: Tensor) -> Tensor:
     """+inf for -inf, so that exp(z - lse) of an empty set is 0 and not NaN."""
     return torch.where(lse == NEG_INF, torch.inf, lse)
-
-
-def wide(device: torch.device) -> torch.dtype:
-    """The dtype in which vectors of many blocks are added up: fp64 where the device has it."""
-    return torch.float32 if device.type == "mps" else torch.float64

@@ -1,0 +1,100 @@
+"""Devices without fp64 (MPS): no such tensor is made of fp32 inputs, and results stay close to
+those of fp64."""
+
+import pytest
+import torch
+import torch.distributed as dist
+from test_ambient import inputs, run, tensors
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from contrastloss import ops, sorting
+from contrastloss.backends import call
+from contrastloss.backends.reference import block
+from contrastloss.channel import COL, EXPECT, LSE, SUM, Program
+from contrastloss.losses import BY_NAME
+from contrastloss.ops import form, gather_scores, pair_stats, pair_topk, sort_network
+
+
+class Forbidden(TorchDispatchMode):
+    """An fp64 tensor is an error, in every operator's results."""
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        results = operator(*args, **(kwargs or {}))
+        for value in tensors(results):
+            assert value.dtype != torch.float64, operator
+        return results
+
+
+@pytest.fixture
+def device_without(monkeypatch, device):
+    """The suite's device as one that has none; operators run where a mode sees what they do."""
+    monkeypatch.setattr(call, "WITHOUT_FP64", {device.type})
+    for module in (gather_scores, pair_stats, pair_topk, sort_network):
+        source = __import__(module.__module__, fromlist=["plain"])
+        monkeypatch.setattr(source, "plain", lambda x: True)
+    assert form.plain(torch.ones(1))
+    return device
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_no_loss_makes_fp64_of_fp32(name, device_without):
+    cls = BY_NAME[name]
+    loss, given = cls(backend="reference"), inputs(cls, device_without)
+    with Forbidden():
+        run(loss, given)
+
+
+def test_the_mode_sees_what_operators_do(device):
+    """fp64 sums of the reference, where the device has it."""
+    x = torch.randn(4, 3, device=device)
+    settings = (Program((LSE(),)).text, False, x.dtype, "reference")
+    with pytest.raises(AssertionError, match=r"aten\."), Forbidden():
+        ops.PairStats.apply(0, *settings, x, None, *[None] * 5)
+
+
+def test_sums_over_many_blocks(device_without, monkeypatch):
+    """Of 20,000 columns in a hundred blocks; errors relative to the vectors' norms."""
+    monkeypatch.setattr(block, "block_elements", lambda device: 1 << 13)
+    g = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(n, 8, generator=g).to(device_without) for n in (40, 20_000))
+    channels = (LSE(), LSE(axis=COL), EXPECT(), SUM("softplus"), SUM("id"))
+
+    def call(x, y, scale):
+        found = ops.pair_stats(x, y, channels, scale=scale, backend="reference")
+        return [v for r in found for v in (r if isinstance(r, tuple) else [r])]
+
+    scale = torch.tensor(0.7, device=device_without)
+    got = run(call, (x, y, scale))
+    want = run(call, (x.double(), y.double(), scale.double()))
+    for a, b in zip(got, want, strict=True):
+        assert a.dtype == torch.float32
+        error = torch.linalg.vector_norm(a.double() - b) / torch.linalg.vector_norm(b)
+        assert error < 2e-6, error
+
+
+@pytest.mark.parametrize("function", [sorting.soft_rank, sorting.soft_sort])
+@pytest.mark.parametrize("regularization", ["l2", "kl"])
+def test_soft_ranks_of_a_thousand(function, regularization, device_without):
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(5, 1000, generator=g).to(device_without)
+    options = {"regularization": regularization, "strength": 0.01}
+    with Forbidden():
+        got = run(lambda x: function(x, **options), (x,))
+    want = run(lambda x: function(x, **options), (x.double(),))
+    error = torch.linalg.vector_norm(got[0].double() - want[0]) / torch.linalg.vector_norm(want[0])
+    assert error < 1e-6, error
+
+
+def test_sums_over_ranks(device_without):
+    store = dist.HashStore()
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        loss = BY_NAME["clip"](backend="reference", group=dist.group.WORLD, return_stats=True)
+        given = inputs(BY_NAME["clip"], device_without)
+        with Forbidden():
+            got = run(loss, given)
+        want = run(BY_NAME["clip"](backend="reference", return_stats=True), given)
+        for a, b in zip(got, want, strict=True):
+            torch.testing.assert_close(a, b)
+    finally:
+        dist.destroy_process_group()
