@@ -15,6 +15,7 @@ from types import ModuleType
 import torch
 
 from . import __version__, backends, functional
+from .arguments import device, integer
 from .losses import LOSSES
 from .testing import example
 
@@ -93,18 +94,23 @@ def main(argv: list[str] | None = None) -> int:
     commands.add_parser("info", help="versions, backends and native parts of this installation")
     warm = commands.add_parser("warmup", help="compile the kernels of a loss for given shapes")
     warm.add_argument("--loss", choices=sorted(LOSSES), default="clip")
-    warm.add_argument("--rows", type=int, nargs="+", default=[4096], help="rows of a batch")
-    warm.add_argument("--dim", type=int, nargs="+", default=[512], help="length of embeddings")
+    warm.add_argument("--rows", type=integer(1), nargs="+", default=[4096], help="rows of a batch")
+    warm.add_argument(
+        "--dim", type=integer(1), nargs="+", default=[512], help="length of embeddings"
+    )
     warm.add_argument("--dtype", choices=DTYPES, default="bfloat16")
-    warm.add_argument("--device", default="cuda")
+    warm.add_argument("--device", type=device, default="cuda")
     warm.add_argument("--backend", choices=sorted(backends.available()), default="triton")
     demo = commands.add_parser("demo", help=f"train on a small data set ({DEMO_EXTRA})")
     if arguments[:1] != ["demo"]:
         given = parser.parse_args(arguments)
-        if given.command == "warmup":
-            warmup(given)
-        else:
+        if given.command == "info":
             print(info())
+            return 0
+        try:
+            warmup(given)
+        except RuntimeError as error:  # no such backend here, or too little memory
+            parser.exit(1, f"warmup: {error}\n")
         return 0
     try:
         module = importlib.import_module(f"{__package__}.demo")

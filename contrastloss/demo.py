@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from .arguments import integer, output
 from .backends import available
 from .losses import BY_NAME, HierarchicalContrastiveLoss, SelfConLoss
 from .losses.smooth_rank import SmoothRankLoss
@@ -71,20 +72,15 @@ CHOICES = [
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    def epochs(text: str) -> int:
-        if int(text) < 1:
-            raise ValueError
-        return int(text)
-
     parser.add_argument("--loss", choices=CHOICES, default=BASELINE)
-    parser.add_argument("--epochs", type=epochs, default=EPOCHS, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=integer(1), default=EPOCHS, help="default: %(default)s")
+    parser.add_argument("--seed", type=integer(0), default=0)
     parser.add_argument("--backend", choices=list(available()), help="default: chosen by the call")
-    parser.add_argument("--output", type=Path, default=Path("demo.png"), help="the picture")
+    picture = output("png", "jpg", "pdf", "svg")
+    parser.add_argument("--output", type=picture, default="demo.png", help="the picture")
 
 
 def main(args: argparse.Namespace) -> int:
-    args.output.parent.mkdir(parents=True, exist_ok=True)  # now, not after a minute
     note = " (supervised: it is given the labels)" if supervised(args.loss) else ""
     print(f"SimCLR on {TRAIN_IMAGES} handwritten digits, loss {args.loss}{note}", flush=True)
     given = (args.epochs, args.seed, args.backend)
@@ -282,7 +278,7 @@ def run(
 
 
 def draw(result: Result, path: Path) -> None:
-    """Test images before and after training, the accuracies and the loss, as a PNG."""
+    """Test images before and after training, the accuracies and the loss, as a picture."""
     figure = Figure(figsize=(13, 3.6), dpi=90, layout="constrained")
     before, after, bars, curve = figure.subplots(1, 4)
     labels = result.embedded[2]

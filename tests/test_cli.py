@@ -9,6 +9,7 @@ import torch
 
 import contrastloss
 from contrastloss import backends
+from contrastloss.__main__ import main
 
 
 @pytest.fixture
@@ -71,6 +72,30 @@ def test_demo_without_its_packages_names_the_extra(run):
     assert result.returncode == 1
     assert "pip install 'contrastloss[demo]'" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--rows", "-4"], "argument --rows: got -4, expected an integer of 1 to 2147483647"),
+        (["--rows", "8", "0"], "argument --rows: got 0, expected an integer of 1"),
+        (["--dim", "1e3"], "argument --dim: got 1e3, expected an integer of 1"),
+        (["--dim", "9" * 50], f"argument --dim: got {'9' * 40}, expected an integer of 1"),
+        (["--device", "gpu"], "argument --device: got gpu, expected a device of this machine: "),
+    ],
+)
+def test_wrong_arguments_of_warmup_are_usage_errors(words, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["warmup", "--device", "cpu", *words])
+    assert stopped.value.code == 2
+    assert f"error: {message}" in capsys.readouterr().err
+
+
+def test_warmup_says_why_a_backend_cannot_serve(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["warmup", "--device", "cpu", "--backend", "cuda"])
+    assert stopped.value.code == 1
+    assert "warmup: backend: 'cuda' cannot serve this call: " in capsys.readouterr().err
 
 
 def test_warmup_takes_a_step_of_every_shape(run):

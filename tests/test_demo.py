@@ -118,8 +118,48 @@ def test_command_prints_nt_xent_beside_another_loss(tmp_path, capsys):
     assert line.split()[3::2] == [f"{100 * value:.1f}" for value in accuracy]
 
 
-@pytest.mark.parametrize("words", [["--epochs", "0"], ["--loss", "none"], ["--backend", "none"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--epochs", "0"],
+        ["--epochs", "9" * 50],
+        ["--loss", "none"],
+        ["--backend", "none"],
+        ["--seed", "-1"],
+        ["--seed", "9" * 50],
+    ],
+)
 def test_wrong_arguments_are_refused(words, capsys):
     with pytest.raises(SystemExit):
         parse(*words)
     assert words[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("picture", "expected a name that ends in .png, .jpg, .pdf, .svg"),
+        ("picture.bmp", "expected a name that ends in .png"),
+        ("folder.png", "expected a file that can be written: Is a directory"),
+        ("file/picture.png", "expected a file that can be written: "),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_refused_before_training(
+    path, message, tmp_path, capsys
+):
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit):
+        parse("--output", str(tmp_path / path))
+    error = capsys.readouterr().err
+    assert f"argument --output: got {tmp_path / path}, {message}" in error
+
+
+def test_checking_an_output_leaves_files_as_they_are(tmp_path):
+    old = tmp_path / "old.png"
+    old.write_bytes(b"old")
+    parse("--output", str(old))
+    new = parse("--output", str(tmp_path / "deep" / "new.PNG")).output
+    assert old.read_bytes() == b"old"
+    assert new.parent.is_dir()
+    assert not new.exists()

@@ -26,8 +26,9 @@ ARROWS = {
     "decoding": {"ops", "channel"},
     "sorting": {"ops"},
     "functional": {"losses"},
+    "arguments": set(),
     "presets": {"losses"},
-    "demo": {"losses", "functional", "backends"},
+    "demo": {"losses", "functional", "backends", "arguments"},
     "testing": {"losses", "ops", "backends", "channel"},
 }
 #: what may be imported from outside, besides the standard library
