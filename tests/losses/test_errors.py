@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from contrastloss import functional
-from contrastloss.losses import LOSSES, TwoViewLoss
+from contrastloss.losses import BY_NAME, LOSSES, TwoViewLoss
 from contrastloss.testing import Subject
 
 #: those of forward, where they are not x and y
