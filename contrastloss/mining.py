@@ -304,7 +304,9 @@ def hard_negatives(
     The rules are those of sentence-transformers' ``mine_hard_negatives``; all bounds are closed.
     With q the smallest score of the query's positives, a negative scores at most
     ``q - absolute_margin``, at most ``q - |q| relative_margin`` and at most ``max_score``, and at
-    least ``min_score``. Without positives no margin can be kept, and nothing is found with one.
+    least ``min_score``. What is beyond a margin's bound by no more than rounding, 8 eps, is at it,
+    so a copy of the positive is found with a margin of 0. Without positives no margin can be kept,
+    and nothing is found with one.
 
     Args:
         queries: (N, D). corpus: (M, D).
@@ -325,6 +327,12 @@ def hard_negatives(
     if absolute_margin is not None or relative_margin is not None:
         scores = ops.gather_scores(queries, corpus, positives, **options)
         bound = _bound(scores, positives >= 0, absolute_margin, relative_margin)
+        slack: Tensor | float = ops.rounding(queries)
+        if not normalize:
+            lengths = corpus.to(bound.dtype).norm(dim=1)[positives].masked_fill(positives < 0, 0.0)
+            lengths = torch.nn.functional.pad(lengths, (0, 1)).amax(1)
+            slack = slack * lengths * queries.to(bound.dtype).norm(dim=1)
+        bound = bound + slack  # its own products are added up otherwise
         upper = bound if max_score is None else bound.clamp_max(max_score)
     bounds: dict[str, Any] = {"lower": min_score, "upper": upper}
     chosen: dict[str, Any] = {"skip": skip, "ignore": _csr(excluded), "sample": sample}

@@ -228,6 +228,24 @@ def test_against_dense_rules(device, backend):
         assert found.indices[i].tolist() == order + [-1] * (7 - len(order))
 
 
+@pytest.mark.parametrize("normalized", [True, False])
+def test_a_copy_of_the_positive_is_at_its_margin(normalized, device, backend):
+    """Columns that occur twice: with a margin of 0 the positive's copy is the best negative."""
+    generator, n = torch.Generator().manual_seed(0), 40
+    for _ in range(10):
+        queries = torch.randn(n, 24, generator=generator).to(device)
+        corpus = 50 * queries + torch.randn(n, 24, generator=generator).to(device)
+        corpus, own = torch.cat([corpus, corpus]), torch.arange(n, device=device)
+        for margin in ({"absolute_margin": 0.0}, {"relative_margin": 0.0}):
+            options = {"normalize": normalized, "backend": backend, **margin}
+            found = hard_negatives(queries, corpus, own, 1, **options)
+            scores = queries @ corpus.T / (corpus.norm(dim=1) if normalized else 1.0)
+            expected = scores <= scores.diag()[:, None] + 1e-3 * (1 if normalized else 50)
+            expected[own, own] = False
+            best = scores.masked_fill(~expected, -torch.inf).argmax(1)
+            assert torch.equal(found.indices[:, 0] % n, best % n)
+
+
 def test_samples_are_of_the_candidates(device, backend):
     z = torch.randn(5, 3, dtype=torch.float64, device=device)
     index = torch.arange(5, device=device)

@@ -1,6 +1,15 @@
 """The backends, side by side. :mod:`.choose` picks one for a call."""
 
-from .call import Gradients, PairCall, inverse_norm, mask, stat_dtype, unit, widest
+from .call import (
+    Gradients,
+    PairCall,
+    inverse_norm,
+    mask,
+    rounding,
+    stat_dtype,
+    unit,
+    widest,
+)
 from .choose import available, choose
 from .network import DISTRIBUTIONS, NETWORKS, SortCall
 from .reference.noise import gumbel
@@ -19,6 +28,7 @@ __all__ = [
     "inverse_norm",
     "mask",
     "position_keys",
+    "rounding",
     "stat_dtype",
     "unit",
     "widest",

@@ -17,6 +17,7 @@ __all__ = [
     "PairCall",
     "inverse_norm",
     "mask",
+    "rounding",
     "stat_dtype",
     "tangential",
     "unit",
@@ -129,6 +130,12 @@ def widest(x: Tensor) -> torch.dtype:
 
 #: torch.nn.functional.normalize's
 EPS = 1e-12
+
+
+def rounding(x: Tensor) -> float:
+    """How far a score of unit vectors and scale 1 may be from itself where its products are added
+    up in another order. What is as near as that to the bound that a score sets is a tie."""
+    return 8.0 * torch.finfo(stat_dtype(x)).eps
 
 
 def inverse_norm(x: Tensor) -> Tensor:

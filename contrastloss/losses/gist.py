@@ -32,7 +32,8 @@ class GISTLoss(CrossLoss, name="gist"):
 
     where :math:`j \ne i` is in :math:`A_i, B_i, C_i` if :math:`g(x_i, y_j)`, :math:`g(x_i, x_j)` or
     :math:`g(y_i, y_j)` is at most :math:`g(x_i, y_i) - \text{margin}` (``'absolute'``) or
-    :math:`g(x_i, y_i)\, (1 - \text{margin})` (``'relative'``).
+    :math:`g(x_i, y_i)\, (1 - \text{margin})` (``'relative'``). What is beyond that by no more than
+    rounding, 8 eps of the guide's dtype, is a tie and a negative: a document that occurs twice.
 
     Args:
         temperature: tau, 0.01.
@@ -102,6 +103,7 @@ class GISTLoss(CrossLoss, name="gist"):
             bound = cosine - self.margin
         else:
             bound = cosine * (1 - self.margin)
+        bound = bound + ops.rounding(x)  # the pass adds the positive's own products up otherwise
         one = torch.ones_like(bound)
         return [(torch.cat([v, -bound], 1), torch.cat([v, one], 1)) for v in (x, y)]
 
@@ -127,6 +129,7 @@ class GISTLoss(CrossLoss, name="gist"):
             if guide is not None:
                 q = (guide[0] * guide[1]).sum(1, keepdim=True)
                 bound = q - margin if margin_strategy == "absolute" else q * (1 - margin)
+                bound = bound + 8 * torch.finfo(q.dtype).eps
                 s = s.masked_fill(guide[a] @ guide[b].mT > bound, -torch.inf)
             logits.append(s)
         return torch.cat(logits, 1).logsumexp(1) - positive.squeeze(1)

@@ -89,7 +89,8 @@ class InfoNCELoss(CrossLoss, name="info_nce"):
         check_pair(self, x, y, logit_scale, logit_bias)
         if negatives is not None:
             check_negatives(self, negatives, x)
-        positive = self.scores(x, y, logit_scale, logit_bias, alone=True).aligned()
+        pairs = self.scores(x, y, logit_scale, logit_bias, alone=True)
+        positive = pairs.aligned()
         own = negatives is not None and negatives.ndim == 3  # one row against K columns, N times
         rows, columns = x[:, None] if own else x, y if negatives is None else negatives
         scores = self.scores(rows, columns, logit_scale, logit_bias, alone=own)
@@ -104,7 +105,8 @@ class InfoNCELoss(CrossLoss, name="info_nce"):
             negative, extra = negative.squeeze(1), [value.squeeze(1) for value in extra]
         if self.top_k or self.hardness:
             extra = [*extra, torch.logaddexp(negative.detach(), positive.detach())]
-        return self.finish(softplus(negative - positive), extra, positive)
+        best = pairs.surpassing(positive) if self.return_stats else None
+        return self.finish(softplus(negative - positive), extra, positive, best_positive=best)
 
     def _hardest(self, scores: Scores, channels: Sequence[Channel]) -> tuple[Tensor, list[Tensor]]:
         """Log-sum-exp of the largest scores of every row, weighted, and the largest score."""

@@ -69,14 +69,16 @@ class MarginRankingLoss(CrossLoss, name="margin_ranking"):
             self._check(negatives, x)
         scores = self.scores(x, y, logit_scale, logit_bias)
         positive = scores.aligned()
-        bound = positive - self.margin
+        bound, chosen = positive - self.margin, {"nan": positive.isnan()}
+        if self.return_stats:
+            chosen["best_positive"] = scores.surpassing(positive)
         if negatives is not None:  # one row against K columns, N times
             own = self.scores(x[:, None], negatives, logit_scale, logit_bias, alone=True)
             channels = (GIVEN, *(EXTRA if self.return_stats else ()))
             (total,), extra = self.split(own.stats(channels, {BOUND: bound[:, None]}))
             losses = total.squeeze(1) / max(negatives.shape[1], 1)
             extra = [value.squeeze(1) for value in extra]
-            return self.finish(losses, extra, positive, nan=positive.isnan())
+            return self.finish(losses, extra, positive, **chosen)
         channels = (*self.channels, *(self.extra if self.return_stats else ()))
         if self.symmetric:
             stats = scores.stats((*channels, BY_COL), {BOUND: bound}, {BOUND: bound})
@@ -85,7 +87,7 @@ class MarginRankingLoss(CrossLoss, name="margin_ranking"):
         else:
             (total,), extra = self.split(scores.stats(channels, {BOUND: bound}))
         losses = total / max(scores.count - 1, 1)
-        return self.finish(losses, extra, positive, nan=positive.isnan())
+        return self.finish(losses, extra, positive, **chosen)
 
     def _check(self, negatives: Tensor, x: Tensor) -> None:
         if self.symmetric:

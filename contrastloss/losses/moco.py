@@ -65,7 +65,8 @@ class MoCoLoss(PairLoss, name="moco"):
         (negative,), extra = self.split(stats)
         negative = self.harden(negative, scores, held, ids)
         positive = scores.aligned()
-        return self.finish(softplus(negative - positive), extra, positive)
+        best = scores.surpassing(positive) if self.return_stats else None
+        return self.finish(softplus(negative - positive), extra, positive, best_positive=best)
 
     def harden(
         self, negative: Tensor, scores: Scores, held: Snapshot, ids: Tensor | None

@@ -112,6 +112,15 @@ class Scores:
             score = score * self.row_scale
         return score if self.bias is None else score + self.bias
 
+    def surpassing(self, aligned: Tensor) -> Tensor:
+        """What a score has to fall short of to be less than an aligned one, and no tie with it: the
+        pass adds the same products up in another order."""
+        slack = ops.rounding(self.x) * torch.as_tensor(self.inverse_temperature).detach().abs()
+        if not self.normalize:
+            x, y = self._wide()
+            slack = slack * x.norm(dim=-1) * (x if y is None else y).norm(dim=-1)
+        return aligned.detach() - slack
+
     def cosines(self, scores: Tensor) -> Tensor:
         """Scores of rows without temperature and bias."""
         return (scores if self.bias is None else scores - self.bias) / self.inverse_temperature

@@ -81,6 +81,27 @@ def test_by_hand(device, backend):
     close(gist(x, y, guide=guide, **relative, **only, **options), [0.0, log1p(exp(1))])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_a_copy_of_the_positive_is_a_negative(dtype, device, backend):
+    """Documents that occur twice tie with the positive for the guide, whatever rounds how: only
+    what exceeds it is dropped."""
+    generator, n = torch.Generator().manual_seed(0), 48
+    copy = torch.arange(n)
+    copy[:10] = torch.arange(10, 20)
+    copies = (copy[:, None] == copy).to(device)
+    for _ in range(20):
+        x, y, guide, other = (torch.randn(n, d, generator=generator) for d in (8, 8, 40, 40))
+        guides = [guide.to(device, dtype), (guide + other)[copy].to(device, dtype)]
+        x, y = x.to(device, dtype), y[copy].to(device, dtype)
+        options = {"contrast_anchors": False, "contrast_positives": False, "temperature": 0.5}
+        got = gist(x, y, guide=guides, reduction="none", backend=backend, **options)
+        g = normalize(guides[0].double()) @ normalize(guides[1].double()).mT
+        kept = (g <= g.diag()[:, None]) | copies
+        s = normalize(x.double()) @ normalize(y.double()).mT / 0.5
+        want = s.masked_fill(~kept, -torch.inf).logsumexp(1) - s.diag()
+        torch.testing.assert_close(got.double(), want, rtol=1e-4, atol=1e-5)
+
+
 def test_compiles_with_a_guide(device, backend):
     x, y, guide = inputs(device, torch.float32)
     loss = GISTLoss(0.1, margin=0.1, backend=backend)

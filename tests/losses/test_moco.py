@@ -159,3 +159,15 @@ def test_errors(queue):
     queue.embeddings[1] = torch.nan
     with pytest.raises(ValueError, match=r"^queue: got NaN or infinity in 1 of 4 rows"):
         MoCoLoss(validate=True)(x, x, queue)
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+def test_a_tie_is_no_hit(normalized, device, backend):
+    """A key that is in the queue, too, scores as its copy does, whatever rounds how."""
+    generator = torch.Generator().manual_seed(0)
+    loss = MoCoLoss(0.2, normalize=normalized, return_stats=True, backend=backend)
+    for _ in range(10):
+        query = torch.randn(40, 24, generator=generator).to(device)
+        key = query + 0.1 * torch.randn(40, 24, generator=generator).to(device)
+        assert loss(query, key, key[:25].clone())[1]["accuracy"] == 15 / 40
+        assert loss(query, key, -key)[1]["accuracy"] == 1
