@@ -5,6 +5,7 @@
 
 #include <cuda/device.h>
 
+#include "check.h"
 #include "kernels.h"
 #include "launch.h"
 #include "read.h"
@@ -37,8 +38,11 @@ auto by_type(const Tensor& x, const F& f) {
   return x.scalar_type() == ScalarType::Double ? f(double()) : f(float());
 }
 
-// The scales' partial maxima are read by every block: few of them.
-constexpr int kBoundParts = 64;
+// Of partial maxima of the bounds, which are read by every block: few.
+template <class T>
+int64_t bound_parts(const Call<T>& call) {
+  return std::min<int64_t>(blocks(call.batch() * std::max(call.o.m(), call.o.n()), 8), 64);
+}
 
 // What precedes the tiles: the bounds, (4, parts), and with cosines of either side the inverse
 // norms and their products with the side's own factors, (2, count) each.
@@ -49,7 +53,7 @@ std::vector<Tensor> measure(const Call<T>& call, const Kernels<T>& k, int* finis
   const Plan<T>& plan = call.plan;
   const bool alike = call.symmetric && plan.a == plan.b && plan.beta == plan.gamma;
   const int64_t m = call.batch() * o.m(), n = call.batch() * o.n();
-  const int64_t parts = std::min<int64_t>(blocks(std::max(m, n), 8), kBoundParts);
+  const int64_t parts = bound_parts(call);
   std::vector<Tensor> found{empty(o.x, {4, parts}, kScalarType<T>)};
   Sides<T> f{};
   f.side[0] = {plan.x, m, plan.a, plan.beta, nullptr, nullptr};
@@ -71,14 +75,14 @@ std::vector<Tensor> measure(const Call<T>& call, const Kernels<T>& k, int* finis
 
 template <class T>
 void apply(const Call<T>& call, const std::vector<Tensor>& measured, Plan<T>& plan) {
-  plan.bounds = pointer<T>(measured.at(0));
-  plan.bound_parts = static_cast<int>(measured[0].size(1));
-  if (!call.o.cosine) return;
-  const int64_t m = call.batch() * call.o.m(), n = call.batch() * call.o.n();
-  require(measured.at(1), "measured rows", kScalarType<T>, 2 * m);
-  require(measured.at(2), "measured columns", kScalarType<T>, 2 * n);
-  plan.a = pointer<T>(measured[1]) + m;
-  plan.b = pointer<T>(measured[2]) + n;
+  const Operands& o = call.o;
+  const int64_t parts = bound_parts(call), m = call.batch() * o.m(), n = call.batch() * o.n();
+  expect_count(measured, "measured", o.cosine ? 3 : 1);
+  plan.bounds = expected<T>(measured[0], "measured bounds", o.x, {4, parts});
+  plan.bound_parts = static_cast<int>(parts);
+  if (!o.cosine) return;
+  plan.a = expected<T>(measured[1], "measured rows", o.x, {2, m}) + m;
+  plan.b = expected<T>(measured[2], "measured columns", o.x, {2, n}) + n;
 }
 
 // as operators receive it

@@ -18,8 +18,9 @@ inline const GatherKernels<double>& gather_kernels(ScalarType type, double) {
   return gather_f64;
 }
 
-const int64_t* integers(const Tensor& t, const char* name, int64_t numel) {
-  require(t, name, ScalarType::Long, numel);
+const int64_t* integers(const Tensor& t, const char* name, const Operands& o,
+                        const std::vector<int64_t>& shape) {
+  expect(t, name, o.x, ScalarType::Long, shape);
   return pointer<int64_t>(t);
 }
 
@@ -32,7 +33,7 @@ class Gather {
     const Plan<T>& plan = call_.plan;
     f.x = plan.x, f.y = plan.y, f.m = plan.m, f.n = plan.n, f.d = plan.d, f.wide = plan.wide;
     f.rows = o.batch() * f.m, f.cols = o.batch() * f.n, f.k = index.size(index.dim() - 1);
-    f.index = integers(index, "index", f.rows * f.k);
+    f.index = integers(index, "index", o, o.shape({o.m(), f.k}));
     f.scale = plan.scale;
     f.beta = plan.beta, f.gamma = plan.gamma;
     for (f.team = 1; f.team < 32 && f.team * kernels_.per_lane < f.d;) f.team *= 2;
@@ -99,8 +100,7 @@ std::vector<Tensor> backward(const Operands& o, const Tensor& index, const Tenso
     return pointer<T>(found.back());
   };
   GatherSums<T> row{}, col{};
-  require(grad, "grad", kScalarType<T>, entries);
-  row.grad = col.grad = pointer<T>(grad);
+  row.grad = col.grad = expected<T>(grad, "grad", o.x, o.shape({m, gather.f.k}));
   row.vector = wanted(needs & X, {m, d});
   col.vector = o.y ? wanted(needs & Y, {n, d}) : row.vector;
   col.add = !o.y;
@@ -116,8 +116,8 @@ std::vector<Tensor> backward(const Operands& o, const Tensor& index, const Tenso
   gather.sums(row, device.stream());
   if (!col.vector && !col.bias && !col.dot) return found;
   STD_TORCH_CHECK(order && starts, "order, starts: expected for sums of columns");
-  col.order = integers(*order, "order", entries);
-  col.starts = integers(*starts, "starts", gather.f.cols + 1);
+  col.order = integers(*order, "order", o, {entries});
+  col.starts = integers(*starts, "starts", o, {gather.f.cols + 1});
   gather.sums(col, device.stream());
   return found;
 }

@@ -71,6 +71,17 @@ __device__ __forceinline__ int64_t column_of(const GatherPlan<T>& f, int64_t row
   return j >= 0 && j < f.n ? row / f.m * f.n + j : -1;
 }
 
+// The row of an entry, -1: there is no such entry. What sorted them may have been anything.
+template <class T>
+__device__ __forceinline__ int64_t row_of(const GatherPlan<T>& f, int64_t entry) {
+  return entry >= 0 && entry < f.rows * f.k ? entry / f.k : -1;
+}
+template <class T>
+__device__ __forceinline__ int64_t place_in_order(const GatherPlan<T>& f, int64_t start) {
+  const int64_t entries = f.rows * f.k;
+  return start < 0 ? 0 : start > entries ? entries : start;
+}
+
 // How many warps' work a row's entries are, where each of a warp's teams takes kAtOnce of them.
 CL_HD int64_t gather_steps(int64_t k, int step) { return (k + step - 1) / step; }
 
@@ -158,7 +169,7 @@ __device__ __forceinline__ void gather_add(const GatherPlan<T>& f, const GatherS
     for (int u = 0; u < kAtOnce; ++u) {
       const bool some = at + u * stride < end;
       const int64_t entry = !some ? 0 : COLUMN ? s.order[at + u * stride] : at + u * stride;
-      const int64_t other = !some ? -1 : COLUMN ? entry / f.k : column_of(f, own, entry);
+      const int64_t other = !some ? -1 : COLUMN ? row_of(f, entry) : column_of(f, own, entry);
       h[u] = 0;
       if (other >= 0) {
         const T grad = s.grad[entry], factor = at_or(factors, other, T(1));
@@ -192,8 +203,8 @@ __global__ void __launch_bounds__(kThreads, 2)
        item += gridDim.x * per_block) {
     const int64_t own = item / parts;
     const int start = static_cast<int>(item % parts) * team.width();
-    const int64_t begin = COLUMN ? s.starts[own] : own * f.k;
-    const int64_t end = COLUMN ? s.starts[own + 1] : begin + f.k;
+    const int64_t begin = COLUMN ? place_in_order(f, s.starts[own]) : own * f.k;
+    const int64_t end = COLUMN ? place_in_order(f, s.starts[own + 1]) : begin + f.k;
     const int number = f.block ? warp * team.count + team.number : team.number;
     Sum sum{};
     gather_add<E, T, COLUMN>(f, s, team, own, begin + number, end, apart * team.count, start, sum);

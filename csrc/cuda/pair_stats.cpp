@@ -1,5 +1,7 @@
 // The operators contrastloss::cuda_forward and those of a backward pass: pair_stats on CUDA
 // tensors.
+#include <bitset>
+
 #include "call.h"
 
 namespace contrastloss::cuda {
@@ -105,6 +107,7 @@ class BackwardCall {
         if (c.column == column) shifts = std::max(shifts, c.slot + 1);
       for (int k = 0; k < shifts; ++k) shift_of_[column].push_back(keep(column));
     }
+    STD_TORCH_CHECK(totals.size() <= kMaxTotals, "program: more shifts than channels");
     read(outputs, grads, live);
     f.plan = call.plan;
   }
@@ -136,16 +139,20 @@ class BackwardCall {
   }
 
   void read(const std::vector<Tensor>& outputs, const std::vector<Tensor>& grads, int64_t live) {
-    const int64_t batch = call.batch();
-    size_t output = 0, grad = 0;
+    const Operands& o = call.o;
+    size_t returned = 0, output = 0, grad = 0;
+    for (const Channel<T>& c : call.problem.channels)
+      returned += c.kind == Kind::MAX || c.kind == Kind::EXPECT ? 2 : 1;
+    expect_count(outputs, "outputs", returned);
+    expect_range("live", live, 0, (int64_t(1) << returned) - 1);
+    expect_count(grads, "grads", std::bitset<64>(static_cast<uint64_t>(live)).count());
     const auto statistic = [&](int64_t n, ScalarType type) {
-      require(outputs.at(output), "output", type, batch * n);
+      expect(outputs[output], "output", o.x, type, o.shape({n}));
       return outputs[output].data_ptr();
     };
     const auto gradient = [&](int64_t n) -> const T* {
       if (!(live >> output & 1)) return nullptr;
-      require(grads.at(grad), "grad", kScalarType<T>, batch * n);
-      return pointer<T>(grads[grad++]);
+      return expected<T>(grads[grad++], "grad", o.x, o.shape({n}));
     };
     short index = 0;
     for (const Channel<T>& c : call.problem.channels) {
@@ -159,8 +166,11 @@ class BackwardCall {
       } else {
         s.mean = first, s.grad = grad_first;
       }
-      if (c.kind == Kind::MAX)
-        s.at = static_cast<int64_t*>(statistic(n, ScalarType::Long)), ++output;
+      if (c.kind == Kind::MAX) {
+        s.at = static_cast<int64_t*>(statistic(n, ScalarType::Long));
+        STD_TORCH_CHECK(!(live >> output & 1), "live: got an index, expected values");
+        ++output;
+      }
       if (c.kind == Kind::EXPECT) {
         s.lse = static_cast<T*>(statistic(n, kScalarType<T>)), s.grad_lse = gradient(n);
         ++output;
@@ -207,17 +217,53 @@ struct Backward {
   }
   template <class T>
   Grid grid(const Operands& o, const Kernels<T>& k, Special special) const {
+    expect_range("panel_rows", rows, 1, std::max<int64_t>(o.m(), 1));
+    expect_range("panel_cols", cols, 1, std::max<int64_t>(o.n(), 1));
     return cuda::grid(k, special, rows, cols, o.batch());
   }
 };
+
+// Slices of the sums over rows and over columns.
+template <class T>
+std::vector<int64_t> row_slices(const BackwardCall<T>& b, Grid g) {
+  return {b.f.row_parts, g.batch, g.down, b.call.o.m()};
+}
+template <class T>
+std::vector<int64_t> col_slices(const BackwardCall<T>& b, Grid g) {
+  return {b.f.col_parts, g.batch, g.across, b.call.o.n()};
+}
+template <class T>
+void take_slices(const std::vector<Tensor>& sums, const BackwardCall<T>& b, Grid g, T*& rows,
+                 T*& cols) {
+  const Tensor& x = b.call.o.x;
+  expect_count(sums, "sums", 2);
+  rows = expected<T>(sums[0], "row sums", x, row_slices(b, g));
+  cols = expected<T>(sums[1], "column sums", x, col_slices(b, g));
+}
 
 template <class T>
 std::vector<Tensor> sums(const Operands& o, const Backward& pass) {
   BackwardCall<T> b = pass.of<T>(o);
   const Kernels<T>& k = kernels(o.x.scalar_type(), T());
   const Grid g = pass.grid(o, k, special(b, k));
-  return {torch::stable::new_zeros(o.x, {b.f.row_parts, g.batch, g.down, o.m()}, kScalarType<T>),
-          torch::stable::new_zeros(o.x, {b.f.col_parts, g.batch, g.across, o.n()}, kScalarType<T>)};
+  return {torch::stable::new_zeros(o.x, row_slices(b, g), kScalarType<T>),
+          torch::stable::new_zeros(o.x, col_slices(b, g), kScalarType<T>)};
+}
+
+// Rows that do not overlap and begin at multiples of 16 bytes.
+inline void expect_panel(const Operands& o, const Tensor& h) {
+  const bool on_device = h.device() == o.x.device();
+  STD_TORCH_CHECK(on_device && h.scalar_type() == o.x.scalar_type() && h.dim() == 3,
+                  "h: expected 3 dimensions, the dtype and the device of x");
+  STD_TORCH_CHECK(h.size(0) == o.batch() && h.size(1) >= 1 && h.size(2) >= 1, "h: got shape ",
+                  shape_text(h.sizes()), ", expected (", o.batch(), ", 1 or more, 1 or more)");
+  const int64_t size = bytes(element(h.scalar_type())), row = h.stride(1), item = h.stride(0);
+  const auto aligned = [&](int64_t stride) { return stride * size % 16 == 0; };
+  STD_TORCH_CHECK(h.stride(2) == 1 && row >= h.size(2) && aligned(row) && aligned(item) &&
+                      (h.size(0) == 1 || item >= row * h.size(1)) &&
+                      reinterpret_cast<uintptr_t>(h.data_ptr()) % 16 == 0,
+                  "h: got strides ", shape_text(h.strides()),
+                  ", expected rows apart at multiples of 16 bytes");
 }
 
 // Rows [i, i + h.size(1)) against columns [j, j + h.size(2)).
@@ -232,19 +278,14 @@ void panel(const Operands& o, const Backward& pass, const std::vector<Tensor>& m
   const Grid g = pass.grid(o, k, program);
   BackwardPlan<T>& f = b.f;
   apply(b.call, measured, f.plan);
-  STD_TORCH_CHECK(h.scalar_type() == o.x.scalar_type() && h.dim() == 3 && h.stride(2) == 1 &&
-                      h.size(0) == o.batch() &&
-                      h.stride(1) * bytes(element(h.scalar_type())) % 16 == 0,
-                  "h: not a panel");
+  expect_panel(o, h);
+  expect_range("i", i, 0, o.m() - h.size(1));
+  expect_range("j", j, 0, o.n() - h.size(2));
   f.i0 = static_cast<int>(i), f.i1 = static_cast<int>(i + h.size(1));
   f.j0 = static_cast<int>(j), f.j1 = static_cast<int>(j + h.size(2));
-  STD_TORCH_CHECK(i >= 0 && f.i1 <= o.m() && j >= 0 && f.j1 <= o.n(), "h: outside of the pairs");
   f.h = h.data_ptr(), f.h_row = h.stride(1), f.h_item = h.stride(0);
-  f.gain = data<T>(gain, "gain", 1);
-  require(sums.at(0), "row sums", kScalarType<T>, int64_t(f.row_parts) * g.batch * g.down * o.m());
-  require(sums.at(1), "column sums", kScalarType<T>,
-          int64_t(f.col_parts) * g.batch * g.across * o.n());
-  f.rows = pointer<T>(sums[0]), f.cols = pointer<T>(sums[1]);
+  f.gain = expected<T>(gain, "gain", o.x, {});
+  take_slices(sums, b, g, f.rows, f.cols);
   k.panel(f, program, g, device.stream());
 }
 
@@ -258,7 +299,9 @@ std::vector<Tensor> totals(const Operands& o, const Backward& pass,
   Totals<T> f{};
   f.batch = g.batch, f.down = g.down, f.across = g.across;
   f.m = b.call.plan.m, f.n = b.call.plan.n;
-  f.rows = pointer<T>(sums.at(0)), f.cols = pointer<T>(sums.at(1));
+  T *rows, *cols;
+  take_slices(sums, b, g, rows, cols);
+  f.rows = rows, f.cols = cols;
   std::vector<Tensor> found;
   for (const auto& total : b.totals) {
     found.push_back(empty(o.x, o.shape({b.call.length(total.column)}), kScalarType<T>));
@@ -275,17 +318,19 @@ template <class T>
 Tensor finish(const Tensor& sums, const Tensor& x, const OptionalTensor& inverse,
               const OptionalTensor& gain, bool narrow) {
   const Device device(x);
-  const int64_t d = x.size(x.dim() - 1), rows = d ? x.numel() / d : 0;
-  require(x, "x", x.scalar_type(), rows * d);
-  require(sums, "sums", kScalarType<T>, rows * d);
+  const Kernels<T>& k = kernels(x.scalar_type(), T());
+  STD_TORCH_CHECK(x.dim() == 3, "x: got ", x.dim(), " dimensions, expected 3");
+  const int64_t batch = x.size(0), m = x.size(1), d = x.size(2);
+  expect_range("x: features", d, 1, (int64_t(1) << 31) - 512);
+  expect(x, "x", x, x.scalar_type(), {batch, m, d});
   Finish<T> f{};
-  f.sums = pointer<T>(sums), f.x = x.data_ptr(), f.rows = rows, f.d = static_cast<int>(d);
-  f.inverse = data<T>(inverse, "inverse", rows), f.gain = data<T>(gain, "gain", 1);
-  std::vector<int64_t> shape;
-  for (int64_t k = 0; k < x.dim(); ++k) shape.push_back(x.size(k));
-  Tensor to = empty(x, shape, narrow ? x.scalar_type() : kScalarType<T>);
+  f.sums = expected<T>(sums, "sums", x, {batch, m, d});
+  f.x = x.data_ptr(), f.rows = batch * m, f.d = static_cast<int>(d);
+  f.inverse = expected<T>(inverse, "inverse", x, {batch, m});
+  f.gain = expected<T>(gain, "gain", x, {});
+  Tensor to = empty(x, {batch, m, d}, narrow ? x.scalar_type() : kScalarType<T>);
   f.to = to.data_ptr(), f.narrow = narrow;
-  if (rows) kernels(x.scalar_type(), T()).finish(f, device.stream());
+  if (f.rows) k.finish(f, device.stream());
   return to;
 }
 

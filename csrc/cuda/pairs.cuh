@@ -47,7 +47,7 @@ __device__ T log_weight(const Plan<T>& plan, const Weight<T>& term, const Pair& 
   for (int k = 0; k < term.extent; ++k) t += left[k] * right[k];
   if (term.kind == TermKind::FORM) return t;
   if (term.kind == TermKind::LOG_FORM) return ::std::log(term.value + t);
-  return t <= T(0) ? T(0) : T(-INFINITY);
+  return t <= T(0) ? T(0) : t > T(0) ? T(-INFINITY) : t;  // NaN stays NaN
 }
 
 // Out of line, as the terms: one copy serves all numbers of a lane.

@@ -16,6 +16,27 @@ __device__ __forceinline__ T larger(T u, T v) {
   return v > u || v != v ? v : u;
 }
 
+// A warp's length of a row. Squares of float are numbers of double; those of double may be none, so
+// that its rows are divided by their largest number beforehand.
+template <class T, class E>
+__device__ __forceinline__ double row_norm(const E* row, int d, int lane) {
+  double top = 1;
+  if constexpr (sizeof(T) == 8) {
+    top = 0;
+    for (int k = lane; k < d; k += 32) top = larger(top, ::std::fabs(row[k]));
+    for (int step = 16; step > 0; step /= 2)
+      top = larger(top, __shfl_xor_sync(0xffffffffu, top, step));
+    if (top == 0) return 0;
+  }
+  double part = 0;
+  for (int k = lane; k < d; k += 32) {
+    double v = static_cast<T>(row[k]);
+    if (sizeof(T) == 8) v /= top;
+    part += v * v;
+  }
+  return top * ::std::sqrt(warp_sum(part));
+}
+
 template <class E, class T>
 __global__ void __launch_bounds__(kThreads) sides_kernel(const __grid_constant__ Sides<T> f) {
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = kThreads / 32;
@@ -26,12 +47,7 @@ __global__ void __launch_bounds__(kThreads) sides_kernel(const __grid_constant__
     for (int64_t i = int64_t(blockIdx.x) * warps + warp; i < side.count;
          i += int64_t(gridDim.x) * warps) {
       const E* row = static_cast<const E*>(side.rows) + i * f.d;
-      double part = 0;
-      for (int k = lane; k < f.d; k += 32) {
-        const double v = static_cast<T>(row[k]);
-        part += v * v;
-      }
-      const double norm = ::std::sqrt(warp_sum(part));
+      const double norm = row_norm<T>(row, f.d, lane);
       const T factor = side.factor ? side.factor[i] : T(1);
       T length = static_cast<T>(norm);
       if (side.inverse) {
@@ -57,7 +73,7 @@ __global__ void __launch_bounds__(kThreads) sides_kernel(const __grid_constant__
 }
 
 // Without the gain and, with cosines, without its radial part: g - u <u, g> with u = x r, where the
-// norm is not clamped.
+// norm is not clamped. The square of r may be no number.
 template <class E, class O, class T>
 __global__ void __launch_bounds__(kThreads) finish_kernel(const __grid_constant__ Finish<T> f) {
   const int lane = threadIdx.x % 32;
@@ -72,10 +88,10 @@ __global__ void __launch_bounds__(kThreads) finish_kernel(const __grid_constant_
     double part = 0;
     for (int k = lane; k < f.d; k += 32)
       part += static_cast<double>(sums[k]) * static_cast<double>(static_cast<T>(x[k]));
-    radial = static_cast<T>(warp_sum(part)) * inverse * inverse;
+    radial = static_cast<T>(warp_sum(part)) * inverse;
   }
   for (int k = lane; k < f.d; k += 32)
-    to[k] = static_cast<O>((sums[k] - static_cast<T>(x[k]) * radial) / gain);
+    to[k] = static_cast<O>((sums[k] - static_cast<T>(x[k]) * inverse * radial) / gain);
 }
 
 // The sums of all slices, in their order.

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "../operands.h"
+#include "check.h"
 #include "launch.h"
 
 namespace contrastloss::cuda {
@@ -12,14 +13,11 @@ namespace {
 
 constexpr int64_t kSharedBytes = 64 << 10;            // of a block, for segments to be cut by
 constexpr int64_t kScratchBytes = int64_t(64) << 20;  // of a launch, at least one row
+constexpr int64_t kMost = int64_t(1) << 30;           // numbers that kernels count in int
 
-template <class T>
-T* floats(const Tensor& t, const char* name, int64_t numel) {
-  require(t, name, kScalarType<T>, numel);
-  return static_cast<T*>(t.data_ptr());
-}
-const int* integers(const Tensor& t, const char* name, int64_t numel) {
-  require(t, name, ScalarType::Int, numel);
+const int* integers(const Tensor& t, const char* name, const Tensor& x,
+                    const std::vector<int64_t>& shape) {
+  expect(t, name, x, ScalarType::Int, shape);
   return static_cast<const int*>(t.data_ptr());
 }
 
@@ -36,16 +34,22 @@ struct Network {
   template <class T>
   SortPlan<T> plan(bool backward) const {
     STD_TORCH_CHECK(x.dim() == 2 && t.dim() == 3, "x, t: expected 2 and 3 dimensions");
-    STD_TORCH_CHECK(swap >= 0 && swap < 6, "distribution: no such number");
+    STD_TORCH_CHECK(ends.dim() == 2 && starts.dim() == 1, "comparators: expected 2 dimensions");
+    const int64_t count = ends.size(0), layers = starts.size(0) - 1;
+    expect_range("distribution", swap, 0, 5);
+    expect_range("x: numbers of a row", wires(), 1, kMostWires);
+    expect_range("t: masses", masses(), 0, kMost);
+    expect_range("comparators", count, 0, kMost);
+    expect_range("layers", layers, 0, kMost);
     SortPlan<T> p{};
     p.wires = static_cast<int>(wires()), p.masses = static_cast<int>(masses());
-    p.layers = static_cast<int>(starts.numel() - 1);
+    p.layers = static_cast<int>(layers), p.comparators = static_cast<int>(count);
     p.shared = t.size(0) == 1 && rows() != 1;
-    p.ends = integers(ends, "comparators", ends.numel());
-    p.starts = integers(starts, "layers", starts.numel());
-    p.x = floats<T>(x, "x", rows() * wires());
-    p.t = floats<T>(t, "t", (p.shared ? 1 : rows()) * masses() * wires());
-    p.beta = floats<T>(steepness, "steepness", rows());
+    p.ends = integers(ends, "comparators", x, {count, 2});
+    p.starts = integers(starts, "layers", x, {layers + 1});
+    p.x = expected<T>(x, "x", x, {rows(), wires()});
+    p.t = expected<T>(t, "t", x, {p.shared ? 1 : rows(), masses(), wires()});
+    p.beta = expected<T>(steepness, "steepness", x, {rows()});
     p.art_lambda = static_cast<T>(art_lambda);
     p.team = 1;
     while (2 * p.team <= wires() / 2 && p.team < 512) p.team *= 2;
@@ -104,8 +108,8 @@ std::vector<Tensor> sort_backward(const Network& network, const Tensor& grad_sor
                                   const Tensor& grad_mass, int64_t needs) {
   SortPlan<T> p = network.plan<T>(true);
   const int64_t rows = network.rows(), n = network.wires(), masses = network.masses();
-  p.grad_sorted = floats<T>(grad_sorted, "grad_sorted", rows * n);
-  p.grad_mass = floats<T>(grad_mass, "grad_mass", rows * masses * n);
+  p.grad_sorted = expected<T>(grad_sorted, "grad_sorted", network.x, {rows, n});
+  p.grad_mass = expected<T>(grad_mass, "grad_mass", network.x, {rows, masses, n});
   STD_TORCH_CHECK(!(needs & 2) || !p.shared, "t: one for all rows gets no gradient");
   std::vector<Tensor> found;
   const auto wanted = [&](int64_t bit, std::vector<int64_t> shape) -> T* {

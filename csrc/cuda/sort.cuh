@@ -93,13 +93,17 @@ class SortRow {
     }
   }
 
-  // f(place, a, b) for this thread's comparators of a segment, layer after layer.
+  // f(place, a, b) for this thread's comparators of a segment, layer after layer. Whatever the
+  // tables hold, none is read beyond its end, and there is no comparator of wires that are not.
   template <class F>
   __device__ void layer(int s, int l, const F& f) {
-    const int first = p_.starts[l], end = p_.starts[l + 1];
     const int half = p_.wires / 2, place = (l - s * p_.segment) * half;
-    for (int c = first + id_; c < end; c += p_.team)
-      f(place + c - first, p_.ends[2 * c], p_.ends[2 * c + 1]);
+    const int first = min(max(p_.starts[l], 0), p_.comparators);
+    const int end = min(p_.starts[l + 1], min(first + half, p_.comparators));
+    for (int c = first + id_; c < end; c += p_.team) {
+      const int a = p_.ends[2 * c], b = p_.ends[2 * c + 1];
+      if (min(a, b) >= 0 && max(a, b) < p_.wires) f(place + c - first, a, b);
+    }
     sync();
   }
   template <class F>

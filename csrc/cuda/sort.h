@@ -8,13 +8,16 @@
 
 namespace contrastloss::cuda {
 
+// More wires have no room in shared memory: WIRES of contrastloss/backends/cuda.py.
+constexpr int64_t kMostWires = 1024;
+
 // A team of threads has a row, a thread every `team`-th comparator of a layer. Teams of up to 32
 // are parts of a warp, larger ones are a block. What its comparators did in one segment of layers
 // is in shared memory; networks of several segments leave the wires at the start of each in
 // `scratch`.
 template <class T>
 struct SortPlan {
-  int rows, wires, masses, layers;
+  int rows, wires, masses, layers, comparators;
   int team, teams;        // threads of a team, teams of a block
   int segment, segments;  // layers of a segment
   bool shared;            // t is the same for all rows

@@ -47,35 +47,38 @@ struct Cut {
   }
 };
 
-uint32_t* keys(const OptionalTensor& t, const char* name, int64_t numel) {
+uint32_t* keys(const OptionalTensor& t, const char* name, const Operands& o, int64_t length) {
   if (!t) return nullptr;
-  require(*t, name, ScalarType::Int, numel);
+  expect(*t, name, o.x, ScalarType::Int, o.shape({length, 2}));
   return pointer<uint32_t>(*t);
 }
 
 template <class T>
 TopkPlan<T> plan(Call<T>& call, const Selected& s) {
-  const int64_t batch = call.batch(), m = call.o.m(), n = call.o.n();
-  STD_TORCH_CHECK(s.k >= 1 && s.k < int64_t(1) << 31, "k: got ", s.k, ", expected at least 1");
+  const Operands& o = call.o;
+  const int64_t batch = call.batch(), m = o.m(), n = o.n();
+  expect_range("k", s.k, 1, (int64_t(1) << 31) - 1);
   STD_TORCH_CHECK(s.row_keys.has_value() == s.col_keys.has_value(),
                   "keys: of rows or of columns only");
   const auto& channels = call.problem.channels;
-  STD_TORCH_CHECK(channels.size() == 1 && channels[0].kind == Kind::MAX && !call.plan.terms,
-                  "program: expected one MAX channel without weights");
+  STD_TORCH_CHECK(channels.size() == 1 && channels[0].kind == Kind::MAX && !channels[0].column &&
+                      !call.plan.terms,
+                  "program: expected one MAX channel of rows, without weights");
   call.view(channels[0], false, [](const View<T>&) { return false; });
   TopkPlan<T> f{};
   f.plan = call.plan;
   f.plan.symmetric = false;  // as for the walk; a test leaves (i, i) out
   f.sampled = s.row_keys.has_value();
   f.beta = static_cast<T>(s.beta);
-  f.lower = data<T>(s.lower, "lower", batch * m), f.upper = data<T>(s.upper, "upper", batch * m);
-  f.row_keys = keys(s.row_keys, "row_keys", 2 * batch * m);
-  f.col_keys = keys(s.col_keys, "col_keys", 2 * batch * n);
+  f.lower = expected<T>(s.lower, "lower", o.x, o.shape({m}));
+  f.upper = expected<T>(s.upper, "upper", o.x, o.shape({m}));
+  f.row_keys = keys(s.row_keys, "row_keys", o, m);
+  f.col_keys = keys(s.col_keys, "col_keys", o, n);
   if (!s.ignore.empty()) {
-    STD_TORCH_CHECK(s.ignore.size() == 2, "ignore: expected offsets and columns");
+    expect_count(s.ignore, "ignore", 2);
     f.listed = s.ignore[1].numel();
-    require(s.ignore[0], "ignore offsets", ScalarType::Long, batch * m + 1);
-    require(s.ignore[1], "ignore columns", ScalarType::Long, f.listed);
+    expect(s.ignore[0], "ignore offsets", o.x, ScalarType::Long, {batch * m + 1});
+    expect(s.ignore[1], "ignore columns", o.x, ScalarType::Long, {f.listed});
     f.offsets = pointer<int64_t>(s.ignore[0]), f.columns = pointer<int64_t>(s.ignore[1]);
   }
   f.lists.k = static_cast<int>(std::min(s.k, n));

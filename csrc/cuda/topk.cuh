@@ -65,9 +65,9 @@ class Offer {
         T key = view.sign * s;
         if (SAMPLED)
           key = plus(times(f_.beta, s), T(Noise::of(key_[r][0], key_[r][1], column[0], column[1])));
-        // NaN is in no range and exceeds nothing, -inf neither
-        const bool take =
-            (seen.mask >> (FN * r + c) & 1) && s >= low_[r] && s <= high_[r] && key > floor_[r];
+        // NaN is in no range and exceeds nothing, -inf neither; a negative beta turns it round
+        const bool take = (seen.mask >> (FN * r + c) & 1) && s >= low_[r] && s <= high_[r] &&
+                          key > floor_[r] && !(SAMPLED && s == T(-INFINITY));
         taken |= take ? 1ull << (FN * r + c) : 0ull;
         tile_.acc[r][c] = key;
       }

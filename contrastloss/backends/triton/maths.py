@@ -44,7 +44,7 @@ def psi(u, KIND: tl.constexpr):
     elif KIND == "focal":
         return -expm1(u) * u
     else:
-        return tl.where(u > 0, 1.0, 0.0)
+        return tl.where(u > 0, 1.0, tl.where(u <= 0, 0.0, u))  # NaN stays NaN
 
 
 @triton.jit
@@ -113,6 +113,8 @@ def passes(OP: tl.constexpr, WIDTH: tl.constexpr, a, b):
         return a != b
     elif OP == "lt":
         return a < b
+    elif WIDTH < 0:
+        return (a < b) & (a > b)
     else:
         # the difference of two int64 may need 65 bits: as unsigned numbers it is right
         difference = tl.where(a > b, a - b, b - a).to(tl.uint64)
@@ -166,7 +168,7 @@ def term(
         if KIND == "form":
             return t
         elif KIND == "at_most":
-            return tl.where(t <= 0, 0.0, NOTHING)
+            return tl.where(t <= 0, 0.0, tl.where(t > 0, NOTHING, t))  # NaN stays NaN
         else:
             return tl.log(VALUE + t)
 
