@@ -94,7 +94,11 @@ class Worker:
         command += ["--seed", str(seed), "--seconds", str(seconds)]
         command += ["--only", *only] if only else []
         paths = [str(pathlib.Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        environment = {
+            "OMP_WAIT_POLICY": "passive",  # there may be fewer processors than threads
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        }
         self.process = subprocess.Popen(
             command, stdout=self.output, stderr=subprocess.STDOUT, env=environment
         )
