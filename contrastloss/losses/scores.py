@@ -115,7 +115,9 @@ class Scores:
     def surpassing(self, aligned: Tensor) -> Tensor:
         """What a score has to fall short of to be less than an aligned one, and no tie with it: the
         pass adds the same products up in another order."""
-        slack = ops.rounding(self.x) * torch.as_tensor(self.inverse_temperature).detach().abs()
+        scale = self.inverse_temperature
+        size = scale.detach().abs() if isinstance(scale, Tensor) else abs(scale)
+        slack: Tensor | float = ops.rounding(self.x) * size
         if not self.normalize:
             x, y = self._wide()
             slack = slack * x.norm(dim=-1) * (x if y is None else y).norm(dim=-1)
