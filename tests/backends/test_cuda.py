@@ -87,6 +87,30 @@ def test_shifts(device, dtype, scale, symmetric):
         assert ((g - w).abs() <= 30 * eps * max(1.0, abs(scale))).all()
 
 
+@pytest.mark.parametrize(
+    ("dtype", "factor", "rtol"),
+    [
+        (torch.float32, 2.0**100, 1e-5),
+        (torch.bfloat16, 2.0**100, 1e-2),
+        (torch.float64, 2.0**700, 1e-12),
+    ],
+    ids=str,
+)
+def test_cosines_of_rows_whose_squares_overflow(device, dtype, factor, rtol):
+    """Values and gradients are those of shorter rows, but for x's own gradient, which is as much
+    smaller."""
+    x, y = torch.randn(9, 24, device=device).to(dtype), torch.randn(14, 24, device=device).to(dtype)
+    found = []
+    for by in (1.0, factor):
+        leaves = [(x * by).requires_grad_(), y.clone().requires_grad_()]
+        (value,) = ops.pair_stats(*leaves, (LSE(),), cosine=True, backend="cuda")
+        dx, dy = torch.autograd.grad(value.sum(), leaves)
+        found.append((value.detach(), dx * by, dy))
+    for got, want in zip(*reversed(found), strict=True):
+        assert want.any()
+        assert (got - want).norm() <= rtol * want.norm()
+
+
 def test_rows_without_pairs_and_values_that_are_none(device):
     """-inf and zero gradients; NaN in the rows and columns that it is in, and nowhere else."""
     x, y = torch.randn(2, 140, 8, device=device).unbind()

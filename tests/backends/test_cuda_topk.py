@@ -125,6 +125,15 @@ def test_cosines_in_slabs(device, monkeypatch):
 # ---- noise ---------------------------------------------------------------------------------------
 
 
+def test_a_sample_leaves_out_scores_of_minus_infinity(device):
+    """A negative beta would make the best keys of them."""
+    y, bias = torch.zeros(5, 1, device=device), torch.zeros(5, device=device)
+    bias[[1, 3]] = -torch.inf
+    x = torch.ones(20, 1, device=device)
+    found = agree(x, y, 5, sample=-0.5, seed=3, col_bias=bias)
+    assert all(sorted(row) == [-1, -1, 0, 2, 4] for row in found.indices.tolist())
+
+
 @DTYPES
 def test_keys_of_samples_are_the_same_bits(device, dtype, monkeypatch):
     """Products that are exact leave the noise, its product with beta and their sum."""
@@ -180,13 +189,14 @@ def run(device, program=None, **changes):
     ("changes", "message"),
     [
         ({"k": 0}, "k: got 0"),
-        ({"lower": torch.zeros(2)}, "lower: got 2 elements, expected 3"),
-        ({"upper": torch.zeros(3).double()}, "upper: wrong dtype"),
-        ({"ignore": [torch.zeros(4, dtype=torch.int64)]}, "expected offsets and columns"),
-        ({"ignore": [torch.zeros(3, dtype=torch.int64)] * 2}, "got 3 elements, expected 4"),
+        ({"lower": torch.zeros(2)}, r"lower: got shape \(2\), expected \(3\)"),
+        ({"upper": torch.zeros(3).double()}, "upper: got Double, expected Float"),
+        ({"ignore": [torch.zeros(4, dtype=torch.int64)]}, "ignore: got 1 tensors, expected 2"),
+        ({"ignore": [torch.zeros(3, dtype=torch.int64)] * 2},
+         r"ignore offsets: got shape \(3\), expected \(4\)"),
         ({"row_keys": torch.zeros(3, 2, dtype=torch.int32)}, "keys: of rows or of columns only"),
         ({"row_keys": torch.zeros(2, dtype=torch.int32), "col_keys": torch.zeros(10).int()},
-         "row_keys: got 2 elements, expected 6"),
+         r"row_keys: got shape \(2\), expected \(3, 2\)"),
         ({"program": Program((LSE(),))}, "expected one MAX channel"),
         ({"program": Program((MAX(), MAX()))}, "expected one MAX channel"),
     ],
