@@ -76,7 +76,7 @@ def test_kernels_keep_their_numbers_in_registers(objects):
     kernels = [(name, int(stack)) for name, _, stack in found if "_kernel" in name]
 
     def allowed(name):
-        return STACK["fp64" if "ernelIdd" in name else "generic" if "IJEE" in name else "program"]
+        return STACK["fp64" if "ernelId" in name else "generic" if "IJEE" in name else "program"]
 
     wide = [f"{name}: {stack} bytes" for name, stack in kernels if stack > allowed(name)]
     assert not wide, wide
