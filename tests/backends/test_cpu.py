@@ -258,6 +258,7 @@ def test_memory_does_not_grow_with_threads_times_columns():
         ([1, 0, 1, 9, 0, 1, -1, -1], [0.0], "no such weight: 9"),
         ([1, 0, 1, 0, 0, 1, -1, -1], [0.0], "a weight without its operand"),
         ([1, 0, 1, 4, 0, 1, -1, -1], [0.0], "a form without an operand"),
+        ([1, 0, 1, 0, 0, 1 - (1 << 63), -1, -1], [0.0], "got a weight of -9223372036854775807"),
         ([1, 0, 0, 1, 4, 0, 0, 0], [], "no such kind: 4"),
         ([1, 0, 0, 1, 1, 8, 0, 0], [], "no such psi: 8"),
         ([1, 0, 0, 1, 0, 0, 0, 1], [], "no such group: 1"),
