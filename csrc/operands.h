@@ -110,12 +110,15 @@ class Reader {
   }
   // Whether what is read next is an operand's number.
   bool names_operand() const { return at_ < size_ && code_[at_] != -1; }
-  // E of the form whose row operand is read next
+  // E of the form whose row operand is read next. Of an empty one it may be any number, whose
+  // product with others is none.
   int64_t extent() {
     const Tensor* t = operand(true);
     STD_TORCH_CHECK(t && t->dim() >= 1, "program: a form without an operand");
     --at_;
-    return t->size(t->dim() - 1);
+    const int64_t e = t->size(t->dim() - 1);
+    STD_TORCH_CHECK(e < int64_t(1) << 31, "operand: got a form of ", e, " numbers");
+    return e;
   }
   // Null also where there is an operand, of no numbers.
   template <class T>
@@ -168,6 +171,7 @@ Group<T> read_group(Reader& in, int64_t item, bool symmetric) {
         term.col_ids.push_back(in.ids(false, item));
       }
     } else {
+      STD_TORCH_CHECK(term.extent == 1, "program: got a weight of ", term.extent, " names");
       if (term.kind >= TermKind::FORM) term.extent = in.extent();
       term.row = in.floats<T>(true, item, term.extent, term.kind != TermKind::COL);
       term.col = in.floats<T>(false, item, term.extent, term.kind != TermKind::ROW);

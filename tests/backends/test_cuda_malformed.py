@@ -256,6 +256,26 @@ def test_programs(device, operator):
     assert refused > len(given["code"])
 
 
+def test_extents_whose_products_wrap(device):
+    """4 times 2^62 numbers of a form are as many as none in 64 bits; 2^63 + 1 times anything even
+    is once."""
+    x, empty = torch.ones(4, 2, device=device), torch.empty(0, 2**62, device=device)
+    call = PairCall(
+        x, x, *[None] * 5, (empty,), (empty,), Program((LSE(weight=(form("f"),)),), ("f",), ("f",)),
+        False, x.dtype,
+    )  # fmt: skip
+    with pytest.raises(RuntimeError, match=f"operand: got a form of {2**62} numbers"):
+        cuda.pair_stats_forward(call)
+    call.rows, call.cols = (x[:, 0].contiguous(),), ()
+    call.program = Program((LSE(weight=(row_weight("u"),)),), ("u",), ())
+    given = dict(zip(names(SCHEMA), cuda._arguments(call), strict=True))
+    code = given["code"].clone()
+    assert code[5] == 1  # how many names the weight has
+    code[5] = 1 - 2**63
+    with pytest.raises(RuntimeError, match=f"program: got a weight of {1 - 2**63} names"):
+        torch.ops.contrastloss.cuda_forward(*{**given, "code": code}.values())
+
+
 #: integers for tables that the device reads, which nobody checks beforehand
 ODD = (-(2**31), -1, 0, 1, 2, 6, 7, 1000, 2**31 - 1)
 
