@@ -310,9 +310,7 @@ def _swap(distribution, v):
         return torch.special.ndtr(v)
     if distribution == "reciprocal":
         return (v / (2 + v.abs()) + 1) / 2
-    away = torch.where(
-        v.abs() <= 0.25, 1.0, v
-    )  # no slope of 1 / v at 0
+    away = torch.where(v.abs() <= 0.25, 1.0, v)  # no slope of 1 / v at 0
     far = torch.where(v > 0, 1 - 1 / (16 * away), -1 / (16 * away))
     return torch.where(v.abs() <= 0.25, v + 0.5, far)
 
