@@ -28,12 +28,12 @@ Problem<T> problem(const Operands& o, int64_t item) {
 template <class T>
 class Norms {
  public:
-  Norms(const Operands& o, const Engine& e, Problem<T>& p)
-      : multiplied_(e.bf16 && p.x.rounded == Element::BF16) {
+  Norms(const Operands& o, const Engine& e, Problem<T>& p) {
     if (!o.cosine) return;
     measure(e, p.x, x_);
     if (!p.symmetric) measure(e, p.y, y_);
     const std::vector<T>& y = p.symmetric ? x_ : y_;
+    multiplied_ = e.bf16 && p.x.rounded == Element::BF16 && short_rows(x_) && short_rows(y);
     p.bound = bound(p);  // |cos| <= 1, but for rounding
     if (multiplied_) {
       p.a = scaled(x_, p.a, a_);
@@ -68,6 +68,11 @@ class Norms {
     return product * T(1.0001) + largest(p.beta, m, 0) + largest(p.gamma, n, 0);
   }
 
+  // Whether no product of two rows, packed as they are, is beyond fp32.
+  static bool short_rows(const std::vector<T>& r) {
+    return std::none_of(r.begin(), r.end(), [](T v) { return v > T(0) && v < T(1e-15); });
+  }
+
   static void measure(const Engine& e, const Matrix& side, std::vector<T>& r) {
     r.resize(static_cast<size_t>(side.rows));
     if (side.rows) e.of(T()).inverse_norms(side, r.data(), threads(), run_parallel);
@@ -84,7 +89,7 @@ class Norms {
     return r.empty() || !multiplied_ ? 1.0 : double(r[static_cast<size_t>(i)]);
   }
 
-  const bool multiplied_;
+  bool multiplied_ = false;
   std::vector<T> x_, y_, a_, b_;
 };
 

@@ -46,9 +46,14 @@ bool supported() {
   return answer;
 }
 
+// bf16 that no norm divides first: see Norms of call.h.
+bool packed_as_they_are(const Problem<float>& problem) {
+  return problem.x.rounded == Element::BF16 && !problem.x_norm;
+}
+
 template <bool BACKWARD>
 void run(const Problem<float>& problem, int threads, Parallel parallel) {
-  if (problem.x.rounded == Element::BF16) {
+  if (packed_as_they_are(problem)) {
     run_problem<float, AmxPanels, BACKWARD>(problem, threads, parallel);
   } else if (BACKWARD) {
     avx512_engine.f32.backward(problem, threads, parallel);
@@ -58,7 +63,7 @@ void run(const Problem<float>& problem, int threads, Parallel parallel) {
 }
 void topk(const Problem<float>& problem, const Selection<float>& wanted, int threads,
           Parallel parallel) {
-  if (problem.x.rounded == Element::BF16) {
+  if (packed_as_they_are(problem)) {
     run_topk<float, AmxPanels>(problem, wanted, threads, parallel);
   } else {
     avx512_engine.f32.topk(problem, wanted, threads, parallel);
