@@ -70,7 +70,7 @@ class Loss(nn.Module):
         for field in fields(self):  # Python's integers are of any size, torch's are not
             value, kind = getattr(self, field.name), str(field.type)
             if isinstance(value, int) and not isinstance(value, bool):
-                if kind.startswith("float"):
+                if kind.startswith("float") and abs(value) > MOST:
                     setattr(self, field.name, as_float(field.name, value))
                 elif kind.startswith("int"):
                     check_count(field.name, value, least=-MOST)
