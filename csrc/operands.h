@@ -76,7 +76,6 @@ struct Operands {
 class Reader {
  public:
   explicit Reader(const Operands& o) : o_(o), size_(o.code.numel()), values_(o.values.numel()) {
-    o.check();
     require(o.code, "code", ScalarType::Long, size_);
     require(o.values, "values", ScalarType::Double, values_);
     code_ = static_cast<const int64_t*>(o.code.data_ptr());
@@ -184,6 +183,7 @@ Group<T> read_group(Reader& in, int64_t item, bool symmetric) {
 // All but the scale, whose value may be on another device.
 template <class T>
 Problem<T> read_problem(const Operands& o, int64_t item) {
+  if (item == 0) o.check();  // once for all of them
   Problem<T> p;
   const Element in = element(o.x.scalar_type()), rounded = element(o.compute);
   const int64_t m = o.m(), n = o.n(), d = o.d(), batch = o.batch();
