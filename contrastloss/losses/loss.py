@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Literal, dataclass_transform
 import torch
 from torch import Tensor, nn
 
+from .. import ops
 from ..ops.check import MOST, as_float, check_count, scalar
 from .check import REDUCTIONS, check_temperature, finite
-from .scores import Scores, wide_dtype
+from .scores import Scores
 
 __all__ = ["BY_NAME", "Loss", "RowLoss", "ScoreLoss", "nan_rows", "softplus"]
 
@@ -187,7 +188,7 @@ class ScoreLoss(RowLoss):
         **spread: Any,
     ) -> Scores:
         """The scores of checked embeddings; x holds ``copies`` rows per temperature."""
-        row_scale, dtype = None, wide_dtype(x)
+        row_scale, dtype = None, ops.stat_dtype(x)
         if logit_scale is not None:
             scale = logit_scale.to(dtype) if isinstance(logit_scale, Tensor) else float(logit_scale)
         elif isinstance(self.temperature, Tensor):

@@ -12,7 +12,7 @@ from .. import ops
 from ..channel import Channel
 from ..distributed import Peers, Strategy, pair_stats, softmax
 
-__all__ = ["Scores", "lacking", "wide", "wide_dtype"]
+__all__ = ["Scores", "lacking", "wide"]
 
 
 class Scores:
@@ -42,7 +42,7 @@ class Scores:
         self.x, self.y = x, y
         #: rows of all ranks, known once their statistics are
         self.count = x.shape[-2]
-        self.compute_dtype = wide_dtype(x) if wide_products else _compute_dtype(x)
+        self.compute_dtype = ops.stat_dtype(x) if wide_products else _compute_dtype(x)
         self.scale, self.row_scale, self.bias = scale, row_scale, bias
         self.normalize, self.backend = normalize, backend
         #: 0-dim, or one per row
@@ -145,9 +145,4 @@ def lacking(unit: Tensor) -> Tensor:
 
 def wide(x: Tensor) -> Tensor:
     """Embeddings in the dtype of their statistics."""
-    return x.to(wide_dtype(x))
-
-
-def wide_dtype(x: Tensor) -> torch.dtype:
-    """Of scores, losses and statistics of x."""
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
+    return x.to(ops.stat_dtype(x))
