@@ -174,7 +174,7 @@ def tangential(x: Tensor, grad: Tensor, r: Tensor) -> Tensor:
     the gradient of x. Where the norm is below eps, r is a constant, and this is g."""
     u = x * r
     radial = torch.where(r < 1.0 / EPS, (u * grad).sum(-1, keepdim=True), 0.0)
-    return grad - u * radial
+    return torch.addcmul(grad, u, radial, value=-1)
 
 
 def mask(flags: Iterable[bool]) -> int:

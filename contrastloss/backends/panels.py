@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from .call import PairCall, stat_dtype, widest
+from .call import PairCall, inverse_norm, stat_dtype, widest
 
-__all__ = ["Panels", "dot_gradients", "gain"]
+__all__ = ["Panels", "dot_gradients", "gain", "inverse_norms"]
 
 #: elements of H that are held at once
 PANEL = 1 << 27
@@ -95,6 +95,12 @@ def placed(whole: Tensor | None, value: Tensor, part: slice, length: int) -> Ten
         whole = value.new_empty(value.shape[0], length, value.shape[2])
     whole[:, part] = value
     return whole
+
+
+def inverse_norms(x: Tensor) -> Tensor:
+    """:func:`inverse_norm` of x (B, M, D), a slab of rows at a time: it takes copies of x."""
+    slabs = [inverse_norm(x[:, i]) for i in parts(0, x.shape[1], SLAB)]
+    return slabs[0] if len(slabs) == 1 else torch.cat(slabs, 1)
 
 
 def add_product(total: Tensor, h: Tensor, v: Tensor, fresh: bool) -> None:

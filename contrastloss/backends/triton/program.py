@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ...channel import Channel
-from ..call import PairCall, inverse_norm
+from ..call import PairCall
+from ..panels import inverse_norms
 from .words import Words, encode
 
 __all__ = ["Operands", "strides"]
@@ -44,8 +45,8 @@ class Operands:
         stat = call.stat_dtype
         x = call.x.to(call.compute_dtype).contiguous()
         y = x if call.y is None else call.y.to(call.compute_dtype).contiguous()
-        x_norm = inverse_norm(x) if call.cosine else None
-        y_norm = x_norm if call.y is None else inverse_norm(y) if call.cosine else None
+        x_norm = inverse_norms(x) if call.cosine else None
+        y_norm = x_norm if call.y is None else inverse_norms(y) if call.cosine else None
         a, b = _product(call.row_scale, x_norm), _product(call.col_scale, y_norm)
         vectors = (a, b, call.row_bias, call.col_bias)
         scale = call.scale
