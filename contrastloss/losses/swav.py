@@ -59,11 +59,10 @@ class SwAVLoss(PrototypeLoss, name="swav"):
     ) -> Tensor:
         check_pair(self, x, y, None, None)
         self.check_prototypes("prototypes", prototypes, ("x", x))
-        prototypes = wide(prototypes)  # gradients of both predictions meet in fp32
-        others = prototypes
         if y_prototypes is not None:
             self.check_like("y_prototypes", y_prototypes, prototypes)
-            others = y_prototypes
+        prototypes = wide(prototypes)  # gradients of both predictions meet in fp32
+        others = prototypes if y_prototypes is None else wide(y_prototypes)
         losses = self._predicted(x, prototypes, y, others)
         losses = losses + self._predicted(y, others, x, prototypes)
         return self.reduce(losses / 2)

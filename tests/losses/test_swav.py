@@ -2,7 +2,7 @@ from math import e, exp, log
 
 import pytest
 import torch
-from properties import E1, E2, close, tensor
+from properties import E1, E2, close, gradients, tensor
 from torch.nn.functional import normalize
 
 from contrastloss import SwAVLoss
@@ -39,6 +39,20 @@ def test_by_hand(device, backend):
     want += [(last * own + (1 - last) * other + half) / 2]
     close(swav(x, y, prototypes, reduction="none", **options), want)
     close(swav(y, x, prototypes, **options), sum(want) / 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_prototypes_of_either_view_are_of_any_dtype(dtype, device, backend):
+    """Equal ones are what one set is, and share its gradient."""
+    inputs = [v.requires_grad_() for v in Subject(SwAVLoss, {}, device).inputs(dtype=dtype)]
+    own = inputs[2].detach().clone().requires_grad_()
+    want = swav(*inputs, backend=backend)
+    value = swav(*inputs, y_prototypes=own, backend=backend)
+    torch.testing.assert_close(value, want)
+    (whole,), parts = gradients(want, inputs[2]), gradients(value, inputs[2], own)
+    rtol = 4 * torch.finfo(dtype).eps
+    torch.testing.assert_close(sum(v.double() for v in parts), whole.double(), rtol=0,
+                               atol=rtol * whole.abs().max().item())  # fmt: skip
 
 
 def codes(x, y, v, eps):
