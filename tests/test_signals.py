@@ -48,6 +48,14 @@ def long_backward():
     cpu.pair_stats_backward(call, [statistics], [statistics], frozenset({"x"}))
 
 
+@pytest.fixture(autouse=True)
+def interrupts():
+    """A run in a shell's background is started with interrupts ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 CALLS = [long_forward, long_backward, long_topk, long_gather, long_sort]
 
 
