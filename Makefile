@@ -9,7 +9,7 @@ CAN_BUILD := $(shell test "$$(uname -sm)" = "Linux x86_64" && command -v c++)
 export CONTRASTLOSS_NATIVE ?= $(if $(CAN_BUILD),1)
 NATIVE := setup.py $(wildcard csrc/* csrc/*/*)
 
-.PHONY: help demo test fuzz lint bench wheel
+.PHONY: help demo test fuzz golden lint bench wheel
 
 help:
 	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ test: $(VENV)/.test $(VENV)/.distributed $(VENV)/.triton ## all tests; ARGS="-k 
 
 fuzz: $(VENV)/.test ## random calls against dense formulas for SECONDS=60; SEED=n repeats a run
 	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
+
+golden: $(VENV)/.test ## every loss's outputs against those on record, bit by bit; RECORD=1 writes them
+	PYTHONPATH=tests $(BIN)/python -m golden $(if $(RECORD),--record)
 
 lint: $(VENV)/.lint ## style, types, layout, generated pages; changes nothing
 	$(BIN)/ruff check

@@ -35,9 +35,9 @@ def start(rank, world, folder, seconds):
     )
 
 
-def _work(rank, folder, pipe):
-    start(rank, WORLD, folder, 60)
-    groups = {w: dist.new_group(range(w)) for w in range(1, WORLD + 1)}
+def _work(rank, world, folder, pipe):
+    start(rank, world, folder, 60)
+    groups = {w: dist.new_group(range(w)) for w in range(1, world + 1)}
     while (job := pipe.recv()) is not None:
         function, world, args = job
         _answer(pipe, function, (groups[world], *args))
@@ -47,15 +47,15 @@ def _work(rank, folder, pipe):
 class Ranks:
     """``ranks.run(f, world, *args)`` calls ``f(group, *args)`` on ``world`` ranks at once."""
 
-    def __init__(self):
+    def __init__(self, world=WORLD):
         self.folder = tempfile.TemporaryDirectory()
         context = multiprocessing.get_context("spawn")
         # freed memory goes back at once, so that a peak is what was held
         os.environ["MALLOC_MMAP_THRESHOLD_"] = str(1 << 16)
         self.pipes, self.processes = [], []
-        for rank in range(WORLD):
+        for rank in range(world):
             here, there = context.Pipe()
-            process = context.Process(target=_work, args=(rank, self.folder.name, there))
+            process = context.Process(target=_work, args=(rank, world, self.folder.name, there))
             process.start()
             self.pipes.append(here)
             self.processes.append(process)

@@ -1,0 +1,68 @@
+"""``python -m golden``: compares this tree's outputs with the record, or makes the record."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from ranks import Ranks
+
+from contrastloss.losses import BY_NAME
+
+from .record import differences, machine, paths, record
+
+FOLDER = Path(__file__).parent / "outputs"
+#: of numbers, where bits cannot be the same: the record is of another torch or another machine
+CLOSE = 1e-2
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="golden", description=__doc__)
+    parser.add_argument("--record", action="store_true", help="write the record of this tree")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the record is")
+    parser.add_argument("--only", nargs="*", metavar="LOSS", help="losses; default: all")
+    parser.add_argument("--paths", nargs="*", metavar="PATH", help="reference, amx, avx512, ...")
+    return parser.parse_args()
+
+
+def main() -> int:
+    options, failed = parse(), 0
+    names = options.only or sorted(BY_NAME)
+    ranks = Ranks(2)
+    try:
+        for path in options.paths or paths():
+            got, file = record(path, names, ranks), options.folder / f"{path}.json"
+            if options.record:
+                write(file, got)
+                continue
+            if not file.exists():
+                print(f"{path}: there is no record", file=sys.stderr)
+                failed = 1
+                continue
+            held = json.loads(file.read_text())
+            want = {name: held["losses"][name] for name in names if name in held["losses"]}
+            same = held["machine"] == machine()
+            lines = list(differences(got, want, None if same else CLOSE))
+            sort = "bits" if same else f"numbers, of a record of {held['machine']}"
+            print(f"{path}: {len(lines)} of {sum(map(len, got.values()))} cases differ ({sort})")
+            for line in lines[:40]:
+                print(f"  {line}")
+            failed |= bool(lines)
+    finally:
+        ranks.close()
+    return failed
+
+
+def write(file: Path, found: dict) -> None:
+    """A loss per line."""
+    file.parent.mkdir(exist_ok=True)
+    lines = [f"{json.dumps(name)}: {json.dumps(value, separators=(',', ':'))}"
+             for name, value in found.items()]  # fmt: skip
+    body = ",\n".join(lines)
+    file.write_text(f'{{"machine": {json.dumps(machine())}, "losses": {{\n{body}\n}}}}\n')
+
+
+if __name__ == "__main__":
+    sys.exit(main())

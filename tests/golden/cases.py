@@ -1,0 +1,194 @@
+"""Which calls are recorded: every loss as it comes, and with one option or argument changed."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import Field, dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from contrastloss import EmbeddingQueue
+from contrastloss.losses import BY_NAME, Loss, PairLoss
+from contrastloss.testing import example
+
+N, D = 45, 37
+
+#: options that say where a loss runs, not what it computes
+ELSEWHERE = ("backend", "group", "strategy", "uneven", "validate")
+#: another value of options whose type does not tell one
+OTHER: dict[str, Any] = {
+    "candidates": 9,
+    "distribution": "logistic",
+    "divisor": 5,
+    "eps": 0.1,
+    "k": 2,
+    "ks": (1, 3),
+    "lambda_": 0.02,
+    "network": "bitonic",
+    "positive_views": 2,
+    "positives": 1,
+    "t_positive": 4.0,
+    "top_k": 5,
+    "weight": 0.7,
+}
+#: the same of one loss, or what an option needs beside it to matter
+OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
+    **{(name, "art_lambda"): {"distribution": "logistic_phi", "art_lambda": 0.5}
+       for name in ("diff_sort", "groco", "topk_cross_entropy")},
+    ("clan", "margin"): {"margin": 0.8},
+    ("dcl", "detach_weight"): {"detach_weight": False, "weight": 0.7},
+    ("mochi", "hardest"): {"hardest": 9, "mixed": 7, "mixed_with_query": 4},
+    ("multi_modal", "weights"): {"weights": (1.0, 0.5, 2.0)},
+    ("pair_contrastive", "bias"): {"bias": 0.3, "variant": "bce"},
+    ("pair_contrastive", "normalize"): {"normalize": False, "distance": "euclidean"},
+    ("pair_contrastive", "temperature"): {"temperature": 0.4, "variant": "bce"},
+    ("supremix", "weighting"): {"weighting": None},
+    ("topk_cross_entropy", "weights"): {"weights": (0.5, 0.25, 0.25)},
+    ("triplet", "k"): {"k": 2, "mining": "semihard"},
+    ("triplet", "positives"): {"positives": 1, "mining": "all"},
+}  # fmt: skip
+#: optional arguments that an option needs to matter
+ARGUMENTS = {
+    ("gist", "margin"): "guide",
+    ("gist", "margin_strategy"): "guide",
+    ("sepclr", "background"): "targets",
+    ("sepclr", "label_variance"): "labels",
+    ("weighted_info_nce", "correct_positive"): "log_q",
+}
+#: where the example's loss would be 0, or not be had over ranks
+EVERYWHERE: dict[str, dict[str, Any]] = {"triplet": {"margin": 20.0, "mining": "hard"}}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call of a loss with its options, and with one optional argument where there is one."""
+
+    name: str
+    what: str
+    options: dict[str, Any]
+    argument: str | None = None
+
+    @property
+    def cls(self) -> type[Loss]:
+        return BY_NAME[self.name]
+
+    @property
+    def spreads(self) -> bool:
+        """Whether its batch may be spread over ranks. A temperature of each row would be cut."""
+        return "group" in {f.name for f in fields(self.cls)} and "each row" not in self.what
+
+    def inputs(self, dtype: torch.dtype, n: int = N) -> tuple[list[Any], dict[str, Any]]:
+        g = torch.Generator().manual_seed(0)
+        values = [leaf(v, dtype) for v in example(self.cls, n, D, g)]
+        names = [p for p in inspect.signature(self.cls.forward).parameters if p != "self"]
+        given = dict(zip(names, values, strict=False))
+        more = {} if self.argument is None else argument(self.argument, given, g)
+        more = {k: leaf(v, dtype) for k, v in more.items()}
+        # of the arguments that the example has, another one takes the place
+        placed = [more.pop(k, v) for k, v in zip(names, values, strict=False)]
+        return placed + values[len(names) :], more
+
+
+def leaf(value: Any, dtype: torch.dtype) -> Any:
+    if isinstance(value, tuple):
+        return tuple(leaf(v, dtype) for v in value)
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        return value
+    if value.ndim == 0:
+        return value.float().requires_grad_()
+    return value.to(dtype).requires_grad_()
+
+
+def cases(name: str) -> Iterator[Case]:
+    """Of one loss: all of its options and all optional arguments of its forward, one at a time."""
+    cls, base = BY_NAME[name], EVERYWHERE.get(name, {})
+    yield Case(name, "default", base)
+    for field in fields(cls):
+        if field.name not in ELSEWHERE:
+            for options in alternatives(name, field):
+                what = f"{field.name} = {shown(options[field.name])}"
+                yield Case(name, what, base | options, ARGUMENTS.get((name, field.name)))
+    if issubclass(cls, PairLoss):
+        tau = nn.Parameter(torch.linspace(0.1, 0.4, N))
+        yield Case(name, "temperature of each row", base | {"temperature": tau})
+    given = len(example(cls, 4, 4, torch.Generator()))
+    for parameter in list(inspect.signature(cls.forward).parameters.values())[1 + given :]:
+        if parameter.kind is not parameter.VAR_KEYWORD:
+            yield Case(name, f"{parameter.name} given", base, parameter.name)
+
+
+def shown(value: Any) -> str:
+    return f"tensor {value.item():g}" if isinstance(value, Tensor) else repr(value)
+
+
+def alternatives(name: str, field: Field) -> list[dict[str, Any]]:
+    """Options with another value than the default: all that there are, or one number."""
+    key, kind, default = field.name, str(field.type), field.default
+    default = EVERYWHERE.get(name, {}).get(key, default)
+    found: list[dict[str, Any]] = []
+    if (name, key) in OPTIONS:
+        found.append(OPTIONS[name, key])
+    elif "Literal" in kind:
+        return [{key: v} for v in re.findall(r"'(\w+)'", kind.replace('"', "'")) if v != default]
+    elif kind == "bool":
+        found.append({key: not default})
+    elif key in OTHER and not (key == "weight" and default):
+        found.append({key: OTHER[key]})
+    else:
+        found.append({key: default + 1 if isinstance(default, int) else 1.25 * default or 0.3})
+    if "Tensor" in kind:
+        found.append(found[0] | {key: nn.Parameter(torch.tensor(found[0][key]))})
+    return found
+
+
+def queue(like: Tensor) -> EmbeddingQueue:
+    """Eleven slots, of which nine are filled."""
+    g = torch.Generator().manual_seed(1)
+    found = EmbeddingQueue(11, like.shape[-1], labels=True, ids=True, dtype=like.dtype)
+    rows = normalize(torch.randn(9, like.shape[-1], generator=g, dtype=torch.float64))
+    found.enqueue(rows.to(like.dtype), torch.arange(9) % 4, ids=torch.arange(9))
+    return found
+
+
+def argument(name: str, given: dict[str, Any], g: torch.Generator) -> dict[str, Any]:
+    """The optional argument of that name, for the other inputs, and what it needs beside it."""
+    first = next(iter(given.values()))
+    n, prototypes = len(first), given.get("prototypes", first)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=g, dtype=torch.float64)
+
+    def flags(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=g) < 0.7
+
+    makers: dict[str, Callable[[], Any]] = {
+        "center": lambda: 0.1 * normal(len(prototypes)).float(),
+        "density": lambda: 0.1 + 0.2 * normal(len(prototypes)).float().abs(),
+        "guide": lambda: (normal(n, 7), normal(n, 7)),
+        "hidden": lambda: flags(n),
+        "labels": lambda: torch.arange(n) % 5,
+        "lengths": lambda: torch.arange(n) % first.shape[1] + 1,
+        "log_q": lambda: normal(n).float(),
+        "logit_bias": lambda: torch.tensor(-0.7),
+        "logit_scale": lambda: torch.tensor(7.5),
+        "mask": lambda: flags(n),
+        "negatives": lambda: normal(n, 5, D),
+        "rehearsal": lambda: flags(n),
+        "row_weight": lambda: normal(n).float().abs(),
+        "targets": lambda: flags(n),
+        "teacher_prototypes": lambda: normal(len(prototypes), D),
+        "valid": lambda: flags(*first.shape[:2]),
+        "weights": lambda: normal(n).abs(),
+        "y_prototypes": lambda: normal(len(prototypes), D),
+    }
+    if name in makers:
+        return {name: makers[name]()}
+    held = next((k for k in given if k in ("queue", "bank")), "memory")
+    like = first.float() if "image" in given else first  # pooled embeddings are fp32
+    found = {held: queue(like), **({"bank_labels": None} if held == "bank" else {})}
+    return found | ({"ids": torch.arange(n) // 2} if name == "ids" else {})

@@ -1,0 +1,157 @@
+"""Outputs of the cases on this tree, and how two records of them differ."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import torch
+from ranks import Ranks, mine
+from torch import Tensor
+
+from contrastloss import ops
+from contrastloss.backends import cpu
+from contrastloss.channel import LSE
+
+from .cases import Case, cases
+
+DTYPES = (torch.float32, torch.bfloat16)
+#: rows of the ranks of a batch that is spread
+SIZES = (13, 8)
+
+#: of one call: a hash of all bits, and the norms of its value and its first gradient
+Output = list[Any]
+#: by loss and by case, of every dtype, and the same of two ranks where the loss has them
+Record = dict[str, dict[str, list[Output]]]
+
+
+def tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        yield from tensors(list(value.values()))
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from tensors(part)
+
+
+def output(loss: torch.nn.Module, inputs: list[Any], more: dict[str, Any]) -> Output:
+    """Of a training step: the bits of its values and gradients, and a number from each."""
+    torch.manual_seed(0)
+    values = list(tensors(loss(*inputs, **more)))
+    leaves = {id(v): v for v in [*tensors([inputs, more]), *loss.parameters()] if v.requires_grad}
+    wanted = list(leaves.values())
+    total = sum(v.sum() for v in values if v.requires_grad)
+    grads = torch.autograd.grad(total, wanted, allow_unused=True)
+    bits, numbers = hashlib.sha256(), []
+    for value in [*values, *grads]:
+        if value is None:
+            bits.update(b"none")
+            continue
+        value = value.detach().contiguous()
+        bits.update(f"{value.dtype}{tuple(value.shape)}".encode())
+        bits.update(value.view(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b"")
+        numbers.append(float(f"{torch.linalg.vector_norm(value.double()).item():.5g}"))
+    return [bits.hexdigest()[:8], numbers[0], numbers[len(values)]]
+
+
+@contextmanager
+def instructions(isa: str | None) -> Iterator[None]:
+    """Inside, the C++ backend uses that instruction set."""
+    before, cpu.ISA = cpu.ISA, isa
+    try:
+        yield
+    finally:
+        cpu.ISA = before
+
+
+def alone(case: Case, dtype: torch.dtype, backend: str) -> Output:
+    inputs, more = case.inputs(dtype)
+    return output(case.cls(**case.options, backend=backend), inputs, more)
+
+
+def spread(
+    group: Any, name: str, what: str, dtype: torch.dtype, backend: str, isa: str | None
+) -> Output:
+    """On this rank's part of the batch: everything that has a row per instance is cut."""
+    case = next(c for c in cases(name) if c.what == what)
+    n = sum(SIZES)
+    inputs, more = case.inputs(dtype, n)
+
+    def own(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(own(v) for v in value)
+        if not isinstance(value, Tensor) or not value.ndim or len(value) != n:
+            return value
+        part = mine(group, SIZES, value.detach())
+        return part.clone().requires_grad_(value.requires_grad)
+
+    try:
+        loss = case.cls(**case.options, backend=backend, group=group)
+    except ValueError:  # not with these options
+        return ["refused", 0.0, 0.0]
+    with instructions(isa):
+        return output(loss, [own(v) for v in inputs], {k: own(v) for k, v in more.items()})
+
+
+def record(path: str, names: Iterable[str], ranks: Ranks | None) -> Record:
+    """What comes out on a path: ``reference`` or an instruction set."""
+    torch.set_num_threads(1)
+    backend, isa = ("cpu", path) if path in cpu.ISAS else (path, None)
+    found: Record = {}
+    for name in names:
+        found[name] = {}
+        for case in cases(name):
+            with instructions(isa):
+                outputs = [alone(case, dtype, backend) for dtype in DTYPES]
+            if ranks and case.spreads:
+                for dtype in DTYPES:
+                    call = name, case.what, dtype, backend, isa
+                    first, second = ranks.run(spread, len(SIZES), *call)
+                    outputs.append([first[0] + second[0], *first[1:]])
+            found[name][case.what] = outputs
+    return found
+
+
+def paths() -> list[str]:
+    """Those of this machine."""
+    found, x = ["reference"], torch.ones(1, 1)
+    if cpu.missing() is None:
+        for isa in cpu.ISAS:
+            with instructions(isa), suppress(RuntimeError):
+                ops.pair_stats(x, None, (LSE(),), backend="cpu")
+                found.append(isa)
+    return found
+
+
+def machine() -> dict[str, str]:
+    """What the bits of torch's own products depend on."""
+    return {"torch": torch.__version__, "capability": torch.backends.cpu.get_cpu_capability()}
+
+
+def differences(got: Record, want: Record, rtol: float | None) -> Iterator[str]:
+    """A line for every case that is new, gone, or another; by its numbers where ``rtol`` is given,
+    else by its bits."""
+    for name in sorted({*got, *want}):
+        ours, theirs = got.get(name, {}), want.get(name, {})
+        for what in sorted({*ours, *theirs}):
+            if what not in ours or what not in theirs:
+                yield f"{name}, {what}: {'gone' if what in theirs else 'not in the record'}"
+            elif ours[what] != theirs[what]:
+                error = distance(ours[what], theirs[what])
+                if rtol is None or not error <= rtol:
+                    yield f"{name}, {what}: numbers differ by {error:.1e} of their size"
+
+
+def distance(a: list[Output], b: list[Output]) -> float:
+    """The largest relative difference of the numbers."""
+    if len(a) != len(b):
+        return math.inf
+    pairs = [
+        pair for one, two in zip(a, b, strict=True) for pair in zip(one[1:], two[1:], strict=True)
+    ]
+    errors = [abs(x - y) / max(abs(y), 1e-6) for x, y in pairs if repr(x) != repr(y)]
+    return max((math.inf if e != e else e for e in errors), default=0.0)

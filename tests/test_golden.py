@@ -1,0 +1,48 @@
+"""The record of outputs: what it covers, and that it sees a changed bit."""
+
+import copy
+
+import pytest
+import torch
+from golden.cases import cases
+from golden.record import alone, differences, distance, record
+
+from contrastloss.losses import BY_NAME
+from contrastloss.losses.clip import CLIPLoss
+
+#: what has no effect on the example: a second positive of a row, a distance of exactly 0
+WITHOUT_EFFECT = {("cacr", "t_positive"), ("clan", "eps")}
+
+
+@pytest.mark.parametrize("name", sorted(BY_NAME))
+def test_every_option_and_argument_changes_the_output(name):
+    """Else a refactoring that loses it would be seen by nobody."""
+    first, *others = cases(name)
+    default = alone(first, torch.float32, "reference")
+    for case in others:
+        if (name, case.what.split(" = ")[0]) not in WITHOUT_EFFECT:
+            assert alone(case, torch.float32, "reference") != default, case.what
+
+
+def test_a_changed_bit_is_seen(monkeypatch):
+    want = record("reference", ["clip", "siglip"], None)
+    assert not list(differences(record("reference", ["clip", "siglip"], None), want, None))
+    combine = CLIPLoss.combine
+    monkeypatch.setattr(CLIPLoss, "combine", lambda *args: combine(*args) * (1 + 1e-5))
+    got = record("reference", ["clip", "siglip"], None)
+    lines = list(differences(got, want, None))
+    assert len(lines) == len(want["clip"])
+    assert all(line.startswith("clip, ") for line in lines)
+    assert not list(differences(got, want, 1e-3))
+
+
+def test_what_is_missing_is_seen():
+    want = {"clip": {"default": [["00", 1.0, 2.0]]}}
+    got = {"siglip": copy.deepcopy(want["clip"])}
+    assert list(differences(got, want, None)) == [
+        "clip, default: gone", "siglip, default: not in the record"
+    ]  # fmt: skip
+    nan = float("nan")
+    assert distance([["00", 1.0, nan]], [["01", 1.0, nan]]) == 0.0
+    assert distance([["00", 1.0, nan]], [["01", 1.0, 1.0]]) == float("inf")
+    assert distance([["00", 1.0, 2.5]], [["01", 1.0, 2.0]]) == 0.25
