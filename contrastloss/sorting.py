@@ -257,7 +257,6 @@ class _Projection(torch.autograd.Function):
         return s - blocks.mean(s) + blocks.mean(w) + high
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         s, w, index = ctx.saved_tensors
         blocks = _Blocks(index)
@@ -295,7 +294,7 @@ class _Blocks:
 
     def share(self, values: Tensor) -> Tensor:
         """Softmax."""
-        raised = (values - self.most(values)).exp()
+        raised = (values - self.most(values.detach())).exp()
         return raised / self.total(raised)
 
 

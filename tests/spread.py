@@ -195,3 +195,15 @@ def supcon_steps(group, size, steps, strategy):
         value = memory(z, mine(group, sizes, labels))
         found.append((value.detach(), torch.autograd.grad(value, z)[0]))
     return found
+
+
+def second_derivative(group, strategy, n):
+    """What asking for one says, or the derivative."""
+    x, y = torch.randn(2, n, 3, dtype=torch.float64)
+    x.requires_grad_()
+    value = CLIPLoss(group=group, strategy=strategy)(x, y)
+    (grad,) = torch.autograd.grad(value, x, create_graph=True)
+    try:
+        return torch.autograd.grad(grad.square().sum(), x)
+    except RuntimeError as error:
+        return str(error)

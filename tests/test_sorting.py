@@ -294,6 +294,7 @@ def test_gradcheck_of_projection(function, regularization, strength, descending,
     x = draw(4, 5, device=device).requires_grad_()
     options = {"regularization": regularization, "strength": strength, "descending": descending}
     assert torch.autograd.gradcheck(lambda x: function(x, dim=dim, **options), x)
+    assert torch.autograd.gradgradcheck(lambda x: function(x, dim=dim, **options) ** 2, x)
     close(function(x, dim=dim, **options), function(x.movedim(dim, -1), **options).movedim(-1, dim))
 
 

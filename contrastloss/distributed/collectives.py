@@ -7,12 +7,15 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ..ops.merge import log_sum_exp
+from ..ops.second import without_second
 from .peers import TOTAL, Layout, Peers
 
 __all__ = ["exchange", "gather", "softmax", "total"]
+
+#: in errors
+_GROUP = "losses over ranks"
 
 
 def total(value: Tensor, peers: Peers) -> Tensor:
@@ -64,10 +67,10 @@ class _Gather(torch.autograd.Function):
         return _joined(value.contiguous(), peers, layout).to(dtype)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        parts = _split(grad, ctx.peers, ctx.layout)
-        return parts.sum(0).to(ctx.dtype), None, None, None
+        with torch.no_grad():
+            found = _split(grad, ctx.peers, ctx.layout).sum(0).to(ctx.dtype)
+        return *without_second(_GROUP, [found], [grad]), None, None, None
 
 
 class _Exchange(torch.autograd.Function):
@@ -77,18 +80,21 @@ class _Exchange(torch.autograd.Function):
         return _split(value, peers, layout)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        peers, layout = ctx.peers, ctx.layout
-        grad, everyone = grad.contiguous(), grad.new_empty(sum(layout.cols))
-        if peers.direct(grad.device):
-            peers.swap(grad.unbind(), everyone.split(layout.cols), layout.tag)
-            return everyone, None, None
-        sizes = [layout.cols[peers.rank]] * peers.world
-        dist.all_to_all_single(
-            everyone, grad.flatten(), list(layout.cols), sizes, group=peers.group
-        )
-        return everyone, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        with torch.no_grad():
+            found = _returned(grad.contiguous(), ctx.peers, ctx.layout)
+        return *without_second(_GROUP, [found], [grad]), None, None
+
+
+def _returned(value: Tensor, peers: Peers, layout: Layout) -> Tensor:
+    """From (W, n) to (N,): the inverse of :func:`_split`."""
+    everyone = value.new_empty(sum(layout.cols))
+    if peers.direct(value.device):
+        peers.swap(value.unbind(), everyone.split(layout.cols), layout.tag)
+        return everyone
+    sizes = [layout.cols[peers.rank]] * peers.world
+    dist.all_to_all_single(everyone, value.flatten(), list(layout.cols), sizes, group=peers.group)
+    return everyone
 
 
 def _joined(value: Tensor, peers: Peers, layout: Layout) -> Tensor:

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ..backends import Gradients, mask, stat_dtype
 from ..channel import COL, MAX, ROW, Axis, Channel, Program
 from ..ops import form, merge
 from ..ops.results import named
+from ..ops.second import without_second
 from .peers import Layout, Peers
 
 __all__ = ["RingStats"]
@@ -140,13 +140,13 @@ class RingStats(torch.autograd.Function):
         return tuple(outputs)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         saved, n = ctx.saved_tensors, ctx.n_outputs
-        pass_ = _Backward(
-            ctx.ring, ctx.n_rows, saved[:-n], saved[-n:], grads, ctx.needs_input_grad[2:]
-        )
-        return None, None, *pass_.run()
+        with torch.no_grad():
+            found = _Backward(
+                ctx.ring, ctx.n_rows, saved[:-n], saved[-n:], grads, ctx.needs_input_grad[2:]
+            ).run()
+        return None, None, *without_second("losses over ranks", found, [*saved, *grads])
 
 
 def _inputs(ring: Ring, n_rows: int, tensors: Sequence[Any], block: list[Tensor]) -> Any:

@@ -14,6 +14,7 @@ from spread import (
     loss_step,
     peak,
     schedules,
+    second_derivative,
     weighted_step,
 )
 
@@ -233,6 +234,13 @@ def test_no_deadlock_over_random_schedules(ranks):
         found = ranks.run(schedules, 4, contrastloss.NTXentLoss, {}, 100, strategy)
         assert max(found) < 1e-12
     assert max(ranks.run(schedules, 3, contrastloss.CLIPLoss, {}, 50, "ring")) < 1e-12
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_second_derivative_is_an_error(ranks, strategy):
+    """Not a derivative from which what goes over the ranks is missing."""
+    for message in ranks.run(second_derivative, 2, strategy, 5):
+        assert "second derivatives are not implemented" in str(message)
 
 
 # ---- options -------------------------------------------------------------------------------------

@@ -1,0 +1,35 @@
+"""What has no second derivative says so wherever one is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["without_second"]
+
+
+def without_second(
+    what: str, results: Sequence[Tensor | None], through: Sequence[Tensor | None]
+) -> list[Tensor | None]:
+    """The gradients that a backward pass found, which depend on ``through``: to differentiate them
+    is an error. (``once_differentiable`` is one only where the graph is walked to its end: with
+    ``torch.autograd.grad(..., inputs)`` it drops what goes through it, in silence.)"""
+    known = [value for value in through if value is not None]
+    if not (torch.is_grad_enabled() and any(value.requires_grad for value in known)):
+        return list(results)
+    found = iter(_Refused.apply(what, *[v for v in results if v is not None], *known))
+    return [None if value is None else next(found) for value in results]
+
+
+class _Refused(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, what: str, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.what = what
+        return tuple([v.view_as(v) for v in tensors])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        raise RuntimeError(f"{ctx.what}: second derivatives are not implemented")
