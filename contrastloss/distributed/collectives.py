@@ -10,12 +10,9 @@ from torch import Tensor
 
 from ..ops.merge import log_sum_exp
 from ..ops.second import without_second
-from .peers import TOTAL, Layout, Peers
+from .peers import OVER_RANKS, TOTAL, Layout, Peers
 
 __all__ = ["exchange", "gather", "softmax", "total"]
-
-#: in errors
-_GROUP = "losses over ranks"
 
 
 def total(value: Tensor, peers: Peers) -> Tensor:
@@ -70,7 +67,7 @@ class _Gather(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         with torch.no_grad():
             found = _split(grad, ctx.peers, ctx.layout).sum(0).to(ctx.dtype)
-        return *without_second(_GROUP, [found], [grad]), None, None, None
+        return *without_second(OVER_RANKS, [found], [grad]), None, None, None
 
 
 class _Exchange(torch.autograd.Function):
@@ -83,7 +80,7 @@ class _Exchange(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         with torch.no_grad():
             found = _returned(grad.contiguous(), ctx.peers, ctx.layout)
-        return *without_second(_GROUP, [found], [grad]), None, None
+        return *without_second(OVER_RANKS, [found], [grad]), None, None
 
 
 def _returned(value: Tensor, peers: Peers, layout: Layout) -> Tensor:

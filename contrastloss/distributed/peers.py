@@ -22,6 +22,9 @@ __all__ = ["Layout", "Peers"]
 #: room for the numbers that each rank gives to its own rows
 _NUMBERS = 1 << 40
 
+#: in errors, what they speak of
+OVER_RANKS = "losses over ranks"
+
 #: the tags of messages that belong to no call, and the first of those that do
 _HEADER, _DETAILS, TOTAL, _CALL = range(1, 5)
 #: numbers for this rank's calls; rank 0's are the tags of all

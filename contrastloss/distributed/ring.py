@@ -20,7 +20,7 @@ from ..channel import COL, MAX, ROW, Axis, Channel, Program
 from ..ops import form, merge
 from ..ops.results import named
 from ..ops.second import without_second
-from .peers import Layout, Peers
+from .peers import OVER_RANKS, Layout, Peers
 
 __all__ = ["RingStats"]
 
@@ -146,7 +146,7 @@ class RingStats(torch.autograd.Function):
             found = _Backward(
                 ctx.ring, ctx.n_rows, saved[:-n], saved[-n:], grads, ctx.needs_input_grad[2:]
             ).run()
-        return None, None, *without_second("losses over ranks", found, [*saved, *grads])
+        return None, None, *without_second(OVER_RANKS, found, [*saved, *grads])
 
 
 def _inputs(ring: Ring, n_rows: int, tensors: Sequence[Any], block: list[Tensor]) -> Any:

@@ -28,11 +28,12 @@ GRACE = 120
 
 
 def targets(only=None):
+    from instructions import present
+
     from . import raw, targets
-    from .draws import present_here
 
     found = dict(targets.TARGETS)
-    if present_here():
+    if present():
         found |= raw.TARGETS
     return {name: target for name, target in found.items() if not only or name in only}
 

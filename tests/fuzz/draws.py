@@ -4,36 +4,24 @@ import contextlib
 
 import torch
 from hypothesis import strategies as st
+from instructions import present, using
 
-from contrastloss.backends import cpu, reference
+from contrastloss.backends import reference
 from contrastloss.backends.choose import BACKENDS
-from contrastloss.channel import LSE
-from contrastloss.ops import pair_stats
 
 #: rows of micro-tiles, lanes of vectors, tile registers, tiles and blocks of rows
 UNITS = (2, 3, 4, 6, 8, 12, 16, 32, 64, 192, 384)
 
 
-def present():
-    """The instruction sets of this machine, best first; none without the native library."""
-    found = []
-    for name in cpu.ISAS if cpu.missing() is None else ():
-        with contextlib.suppress(RuntimeError), running(name, 1):
-            pair_stats(torch.ones(1, 1), None, (LSE(),), backend="cpu")
-            found.append(name)
-    return found
-
-
 @contextlib.contextmanager
 def running(isa, threads):
     """Inside, the C++ backend uses this instruction set and so many threads."""
-    before, cpu.ISA = cpu.ISA, isa
     had = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        yield
+        with using(isa):
+            yield
     finally:
-        cpu.ISA = before
         torch.set_num_threads(had)
 
 
@@ -53,17 +41,8 @@ def places(draw, operator):
         if hasattr(BACKENDS[name], operator) and BACKENDS[name].missing() is None
     ]
     name = draw(st.sampled_from(names))
-    isa = draw(st.sampled_from(present_here())) if name == "cpu" else None
+    isa = draw(st.sampled_from(present())) if name == "cpu" else None
     return name, isa, draw(st.sampled_from([1, 1, 1, 2, 3]))
-
-
-_found = []
-
-
-def present_here():
-    if not _found:
-        _found.extend(present())
-    return _found
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import itertools
 
 import torch
 from hypothesis import strategies as st
+from instructions import present
 from oracle import VECTORS, problem
 from programs import DTYPES, OPERANDS, channels
 
@@ -15,7 +16,7 @@ from contrastloss.backends.encode import selection_arguments
 from contrastloss.channel import COL, MAX, Program
 from contrastloss.ops.form import Form
 
-from .draws import present_here, running, sizes
+from .draws import running, sizes
 from .guard import Guards
 
 SEEDS = st.integers(0, (1 << 30) - 1)
@@ -99,7 +100,7 @@ def calls(draw, least=0):
         "seed": draw(SEEDS),
     }
     program = tuple(draw(st.lists(channels(), min_size=1, max_size=3)))
-    isa = draw(st.sampled_from(present_here()))
+    isa = draw(st.sampled_from(present()))
     return draw(st.sampled_from(NAMES)), program, options, isa
 
 

@@ -7,11 +7,12 @@ import json
 import sys
 from pathlib import Path
 
+from instructions import present
 from ranks import Ranks
 
 from contrastloss.losses import BY_NAME
 
-from .record import differences, machine, paths, record
+from .record import differences, machine, record
 
 FOLDER = Path(__file__).parent / "outputs"
 #: of numbers, where bits cannot be the same: the record is of another torch or another machine
@@ -32,7 +33,7 @@ def main() -> int:
     names = options.only or sorted(BY_NAME)
     ranks = Ranks(2)
     try:
-        for path in options.paths or paths():
+        for path in options.paths or ["reference", *present()]:
             got, file = record(path, names, ranks), options.folder / f"{path}.json"
             if options.record:
                 write(file, got)

@@ -5,16 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
+from instructions import using
 from ranks import Ranks, mine
 from torch import Tensor
 
-from contrastloss import ops
 from contrastloss.backends import cpu
-from contrastloss.channel import LSE
 
 from .cases import Case, cases
 
@@ -58,16 +56,6 @@ def output(loss: torch.nn.Module, inputs: list[Any], more: dict[str, Any]) -> Ou
     return [bits.hexdigest()[:8], numbers[0], numbers[len(values)]]
 
 
-@contextmanager
-def instructions(isa: str | None) -> Iterator[None]:
-    """Inside, the C++ backend uses that instruction set."""
-    before, cpu.ISA = cpu.ISA, isa
-    try:
-        yield
-    finally:
-        cpu.ISA = before
-
-
 def alone(case: Case, dtype: torch.dtype, backend: str) -> Output:
     inputs, more = case.inputs(dtype)
     return output(case.cls(**case.options, backend=backend), inputs, more)
@@ -93,7 +81,7 @@ def spread(
         loss = case.cls(**case.options, backend=backend, group=group)
     except ValueError:  # not with these options
         return ["refused", 0.0, 0.0]
-    with instructions(isa):
+    with using(isa):
         return output(loss, [own(v) for v in inputs], {k: own(v) for k, v in more.items()})
 
 
@@ -105,7 +93,7 @@ def record(path: str, names: Iterable[str], ranks: Ranks | None) -> Record:
     for name in names:
         found[name] = {}
         for case in cases(name):
-            with instructions(isa):
+            with using(isa):
                 outputs = [alone(case, dtype, backend) for dtype in DTYPES]
             if ranks and case.spreads:
                 for dtype in DTYPES:
@@ -113,17 +101,6 @@ def record(path: str, names: Iterable[str], ranks: Ranks | None) -> Record:
                     first, second = ranks.run(spread, len(SIZES), *call)
                     outputs.append([first[0] + second[0], *first[1:]])
             found[name][case.what] = outputs
-    return found
-
-
-def paths() -> list[str]:
-    """Those of this machine."""
-    found, x = ["reference"], torch.ones(1, 1)
-    if cpu.missing() is None:
-        for isa in cpu.ISAS:
-            with instructions(isa), suppress(RuntimeError):
-                ops.pair_stats(x, None, (LSE(),), backend="cpu")
-                found.append(isa)
     return found
 
 

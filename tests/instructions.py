@@ -1,0 +1,36 @@
+"""The instruction sets of the C++ backend that this machine has, and how to use one of them."""
+
+import contextlib
+from functools import lru_cache
+
+import torch
+
+from contrastloss.backends import cpu
+from contrastloss.channel import LSE
+from contrastloss.ops import pair_stats
+
+
+@lru_cache
+def present():
+    """Their names, best first; none without the native library."""
+    found = []
+    for name in cpu.ISAS if cpu.missing() is None else ():
+        with using(name):
+            try:
+                pair_stats(torch.ones(1, 1), None, (LSE(),), backend="cpu")
+            except RuntimeError as error:
+                if "not supported here" not in str(error):
+                    raise
+            else:
+                found.append(name)
+    return found
+
+
+@contextlib.contextmanager
+def using(isa):
+    """Inside, the C++ backend uses this instruction set; None is the best one."""
+    before, cpu.ISA = cpu.ISA, isa
+    try:
+        yield
+    finally:
+        cpu.ISA = before
