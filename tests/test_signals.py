@@ -29,8 +29,8 @@ def long_topk():
     ops.pair_topk(x, x, 3, backend="cpu")
 
 
-def long_gather():
-    x, index = torch.zeros(100_000, 512), torch.zeros(100_000, 2000, dtype=torch.int64)
+def long_gather():  # long rows: many ids would take gigabytes to write down
+    x, index = torch.zeros(2000, 16_384), torch.zeros(2000, 10_000, dtype=torch.int64)
     ops.gather_scores(x, x, index, backend="cpu")
 
 
@@ -64,16 +64,22 @@ CALLS = [long_forward, long_backward, long_topk, long_gather, long_sort]
 def test_an_interrupt_is_answered_within_two_seconds(call, threads):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    timer = threading.Timer(0.5, _thread.interrupt_main)
+    sent = []
+
+    def interrupt():
+        sent.append(time.monotonic())
+        _thread.interrupt_main()
+
+    timer = threading.Timer(0.5, interrupt)
     timer.start()
-    begin = time.monotonic()
     try:
         with pytest.raises(KeyboardInterrupt):
             call()
+        answered = time.monotonic()
     finally:
         torch.set_num_threads(before)
         timer.join()
-    assert time.monotonic() - begin < 2.5
+    assert answered - sent[0] < 2
 
 
 def test_what_the_handler_raises_is_raised():
