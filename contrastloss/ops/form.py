@@ -123,12 +123,13 @@ class Form:
         return value.expand(*self.lead, *shape).reshape(self.lead.numel(), *shape)
 
     def lower(self, value: Tensor, like: Tensor) -> Tensor:
-        """A backend's gradient in the shape and dtype of the operand it belongs to."""
+        """A backend's gradient in the shape and dtype of the operand it belongs to, contiguous, as
+        fake kernels say."""
         if value.ndim and self.lead:
             value = value.reshape(*self.lead, *value.shape[1:])
         if value.shape != like.shape:
             value = value.sum_to_size(like.shape)
-        return value if value.dtype == like.dtype else value.to(like.dtype)
+        return value.to(like.dtype).contiguous()
 
 
 def product_dtype(x: Tensor) -> torch.dtype:

@@ -159,11 +159,11 @@ def backward(*args: Any) -> list[Tensor]:
 def _fake_forward(x: Tensor, t: Tensor, beta: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     check_device("t", t, "x", x)
     check_device("steepness", beta, "x", x)
-    return torch.empty_like(x), x.new_empty(x.shape[0], t.shape[1], x.shape[1])
+    return x.new_empty(x.shape), x.new_empty(x.shape[0], t.shape[1], x.shape[1])
 
 
 def _fake_backward(*args: Any) -> list[Tensor]:
-    return [torch.empty_like(args[k]) for k in range(3) if args[-1] >> k & 1]
+    return [args[k].new_empty(args[k].shape) for k in range(3) if args[-1] >> k & 1]
 
 
 # ---- autograd ------------------------------------------------------------------------------------
