@@ -88,7 +88,10 @@ class AdaMEOWLoss(ScoreLoss, name="ada_meow"):
         *,
         scale: Tensor,
         bias: Tensor,
+        normalize: bool,
     ) -> Tensor:
+        if normalize:
+            x, y = (torch.nn.functional.normalize(u, dim=-1) for u in (x, y))
         s = scale * (x @ y.mT) + bias
         hidden = torch.tanh((x @ weight.mT)[:, None] + y @ weight.mT + offset)
         return (s + logsigmoid(hidden @ v)).logsumexp(1) - s.diag()

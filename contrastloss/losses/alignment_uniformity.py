@@ -128,7 +128,8 @@ class AlignmentUniformityLoss(Loss, name="alignment_uniformity"):
         spread = []
         for z in [torch.cat([x, y])] if across else [x, y]:
             apart = (z[:, None] - z).square().sum(2) + rest(z)[:, None] + rest(z)
-            spread.append(apart[i[:, None] != i].mul(-t).exp().mean().log())
+            pairs = apart[i[:, None] != i]
+            spread.append(pairs.mul(-t).exp().mean().log() if len(pairs) else pairs.sum())
         far, gap = (x - y).norm(dim=1), rest(x) + rest(y)
         far = torch.where(gap > 0, (far.square() + gap.clamp_min(1)).sqrt(), far)
         return far.pow(alpha).mean() + weight * torch.stack(spread).mean()

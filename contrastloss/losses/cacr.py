@@ -56,6 +56,10 @@ class CACRLoss(ScoreLoss, name="cacr"):
         # in scores, -D is 2 s and a constant of the row
         self._negatives = (EXPECT(2.0 * self.t_negative, pairs=(differs(INDEX),)),)
 
+    @property
+    def stops_gradients(self) -> bool:
+        return self.detach_weights
+
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         check_matrix("x", x)
         check_embeddings("y", y, ("x", x))
@@ -123,6 +127,9 @@ class CACRLoss(ScoreLoss, name="cacr"):
         detach_weights: bool,
         normalize: bool,
     ) -> Tensor:
+        if normalize:
+            x, y = (torch.nn.functional.normalize(v, dim=-1) for v in (x, y))
+
         def mean(distance: Tensor, t: float, out: Tensor | None = None) -> Tensor:
             logits = t * distance
             weights = (logits if out is None else logits.masked_fill(out, -torch.inf)).softmax(1)

@@ -61,6 +61,10 @@ class CosineLoss(RowLoss, name="cosine"):
         if self.pairs == "all" and self.power != 1:
             raise ValueError(f"power: got {self.power}, expected 1 with pairs='all'")
 
+    @property
+    def constants(self) -> frozenset[str]:
+        return frozenset({"target"} if self.stop_gradient else ())
+
     def forward(self, x: Tensor, target: Tensor, *, weights: Tensor | None = None) -> Tensor:
         check_targets(x, target)
         if weights is not None:

@@ -43,6 +43,10 @@ class DCLLoss(TwoViewLoss, name="dcl"):
         if self.weight is not None:
             check_positive("weight", self.weight)
 
+    @property
+    def stops_gradients(self) -> bool:
+        return self.weight is not None and self.detach_weight
+
     def combine(self, negative: Tensor, positive: Tensor, scores: Scores) -> Tensor:
         weighted = positive
         if self.weight is not None:

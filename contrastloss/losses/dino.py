@@ -53,6 +53,14 @@ class DINOLoss(PrototypeLoss, name="dino"):
         if isinstance(tau, Tensor) and tau.ndim:
             raise ValueError(f"teacher_temperature: got shape {shape(tau)}, expected ()")
 
+    @property
+    def constants(self) -> frozenset[str]:
+        return frozenset({"teacher"})
+
+    @property
+    def stops_gradients(self) -> bool:
+        return True  # the teacher's prototypes are the student's
+
     def forward(
         self,
         student: Tensor,

@@ -64,6 +64,10 @@ class GroCoLoss(NetworkLoss, name="groco"):
         if self.positive_views is not None:
             check_count("positive_views", self.positive_views, 2)
 
+    @property
+    def stops_gradients(self) -> bool:
+        return self.stop_grad
+
     def forward(self, views: Tensor | Sequence[Tensor]) -> Tensor:
         z = stacked(views)
         narrow = Scores(z, None, scale=1.0).compute_dtype

@@ -56,6 +56,10 @@ class HardNegativeLoss(TwoViewLoss, name="hard_negative"):
             LSE(theta, pairs=self.negatives) for theta in (1.0 + self.beta, self.beta)
         )
 
+    @property
+    def stops_gradients(self) -> bool:
+        return self.detach_weights
+
     def combine(self, hard: Tensor, weights: Tensor, positive: Tensor, scores: Scores) -> Tensor:
         return reweighted(self, max(scores.count - 2, 0), hard, weights, positive, scores)
 

@@ -57,6 +57,10 @@ class HardNegativeCLIPLoss(CrossLoss, name="hard_negative_clip"):
             for theta in (1.0 + self.beta, self.beta)
         )
 
+    @property
+    def stops_gradients(self) -> bool:
+        return self.detach_weights
+
     def combine(
         self,
         hard: Tensor,

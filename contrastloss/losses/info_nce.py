@@ -67,6 +67,10 @@ class InfoNCELoss(CrossLoss, name="info_nce"):
                 raise ValueError(f"top_k: got {self.top_k} with a group, expected None")
         finite("hardness", self.hardness, negative=False)
 
+    @property
+    def stops_gradients(self) -> bool:
+        return self.hardness != 0.0
+
     def forward(
         self,
         x: Tensor,

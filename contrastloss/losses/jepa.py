@@ -61,6 +61,10 @@ class JEPALoss(Loss, name="jepa"):
             got = self.occupied_weight
             raise ValueError(f"occupied_weight: got {got}, expected a number from 0 to 1")
 
+    @property
+    def constants(self) -> frozenset[str]:
+        return frozenset({"target"} if self.stop_gradient else ())
+
     def forward(
         self,
         prediction: Tensor,
@@ -106,7 +110,7 @@ class JEPALoss(Loss, name="jepa"):
         target: Tensor,
         context: Tensor,
         occupied: Tensor,
-        hidden: Tensor,
+        hidden: Tensor | None = None,
         *,
         alpha: float,
         beta: float,
@@ -115,14 +119,18 @@ class JEPALoss(Loss, name="jepa"):
         eps: float,
         stop_gradient: bool,
     ) -> Tensor:
-        """Of maps (B, P, D)."""
         if stop_gradient:
             target = target.detach()
+        if prediction.ndim == 2:  # one map
+            prediction, target, context = prediction[None], target[None], context[None]
+            occupied, hidden = occupied[None], None if hidden is None else hidden[None]
+        visible = occupied if hidden is None else occupied & ~hidden
+        hidden = torch.ones_like(occupied) if hidden is None else hidden
         losses = 1 - torch.cosine_similarity(prediction, target, dim=-1)
         terms = [losses[m & hidden] for m in (occupied, ~occupied)]
         full, empty = (t.mean() if len(t) else t.sum() for t in terms)
-        loss = alpha * (occupied_weight * full + (1 - occupied_weight) * empty)
-        for z, seen in ((context, occupied & ~hidden), (prediction, occupied & hidden)):
+        loss = alpha * (occupied_weight * full + (1 - occupied_weight) * empty) + 0 * context.sum()
+        for z, seen in ((context, visible), (prediction, occupied & hidden)):
             for one, cells in zip(z, seen, strict=True):
                 rows = one[cells]
                 if len(rows):

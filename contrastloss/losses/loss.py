@@ -101,6 +101,23 @@ class Loss(nn.Module):
                 raise RuntimeError(f"{name}: got a tensor on meta, expected one with a value")
             own.copy_(value)
 
+    @property
+    def constants(self) -> frozenset[str]:
+        """Arguments of ``forward`` that get no gradient."""
+        return frozenset()
+
+    @property
+    def one_graph(self) -> bool:
+        """Whether ``torch.compile`` makes one graph of it, without breaks. A loss that looks up how
+        large a class is makes several, and is not for ``torch.export``."""
+        return True
+
+    @property
+    def stops_gradients(self) -> bool:
+        """Whether some of what the inputs do is held constant: its gradient is then no limit of
+        finite differences."""
+        return False
+
     def extra_repr(self) -> str:
         shown = []
         for field in fields(self):

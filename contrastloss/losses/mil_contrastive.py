@@ -57,6 +57,10 @@ class MILContrastiveLoss(ScoreLoss, name="mil_contrastive"):
         if not isinstance(self.divisor, int) or self.divisor < 1:
             raise ValueError(f"divisor: got {self.divisor!r}, expected a positive integer")
 
+    @property
+    def constants(self) -> frozenset[str]:
+        return frozenset({"scores_x", "scores_y"})
+
     def forward(
         self,
         x: Tensor,
@@ -105,9 +109,10 @@ class MILContrastiveLoss(ScoreLoss, name="mil_contrastive"):
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Inputs for ``forward``, for :mod:`contrastloss.testing`: bags of five snippets."""
+        """Inputs for ``forward``, for :mod:`contrastloss.testing`: bags of five snippets,
+        whose scores are different in every dtype."""
         shared, *noise = torch.randn(3, n, 5, d, generator=generator, dtype=torch.float64)
-        scores = torch.rand(2, n, 5, generator=generator, dtype=torch.float64)
+        scores = torch.rand(2, n, 5, generator=generator).argsort(-1).double()
         return *(shared + v for v in noise), *scores, torch.arange(n) % 2
 
     @staticmethod
@@ -117,14 +122,16 @@ class MILContrastiveLoss(ScoreLoss, name="mil_contrastive"):
         scores_x: Tensor,
         scores_y: Tensor,
         labels: Tensor,
-        lengths: Tensor,
+        lengths: Tensor | None = None,
         *,
         scale: float,
         bias: float,
         divisor: int,
         normalize: bool,
     ) -> tuple[Tensor, Tensor]:
-        """Losses, and which bags count; of embeddings as they are."""
+        """Losses, and which bags count."""
+        if lengths is None:
+            lengths = torch.full_like(labels, x.shape[1], dtype=torch.int64)
         mean, low, normal = ([[], []] for _ in range(3))  # type: ignore[var-annotated]
         for b, length in enumerate(lengths.tolist()):
             k = min(length // divisor + 1, length)

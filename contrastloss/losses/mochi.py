@@ -66,6 +66,10 @@ class MoCHiLoss(MoCoLoss, name="mochi"):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name}: got {value!r}, expected an int of at least {least}")
 
+    @property
+    def stops_gradients(self) -> bool:
+        return True  # the mixtures
+
     def draw(self, count: int, device: torch.device) -> Tensor:
         """Uniform numbers for ``count`` queries: a row chooses 2 ``mixed`` + ``mixed_with_query``
         keys by the first ones and has the weights of its mixtures in the others."""

@@ -53,6 +53,10 @@ class NSPTLoss(ScoreLoss, name="nspt"):
     _OTHERS = tuple(SUM(psi, pairs=(same(LABEL), differs(INDEX))) for psi in ("one", "id"))
     _OWN = tuple(SUM(psi, pairs=(same(LABEL),)) for psi in ("one", "id"))
 
+    @property
+    def constants(self) -> frozenset[str]:
+        return frozenset({"teacher"})
+
     def forward(
         self, h: Tensor, teacher: Tensor, labels: Tensor, *, rehearsal: Tensor | None = None
     ) -> Tensor:

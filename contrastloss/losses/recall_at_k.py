@@ -70,7 +70,8 @@ class RecallAtKLoss(SmoothRankLoss, name="recall_at_k"):
         temperature: float,
         ks: Sequence[int],
         rank_temperature: float,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
+        """Losses, and which rows count."""
         s = F.normalize(z) @ F.normalize(z).mT
         losses = []
         for q in range(len(z)):
@@ -84,4 +85,5 @@ class RecallAtKLoss(SmoothRankLoss, name="recall_at_k"):
                 for k in ks
             ]
             losses.append(1 - torch.stack(recalls).mean() if own.any() else row.sum() * 0)
-        return torch.stack(losses)
+        counted = (labels[:, None] == labels).sum(1) > 1
+        return torch.stack(losses) if losses else z.sum(1), counted

@@ -168,7 +168,7 @@ class SepCLRLoss(Loss, name="sepclr"):
         common_y: Tensor,
         salient_x: Tensor,
         salient_y: Tensor,
-        targets: Tensor,
+        targets: Tensor | None = None,
         labels: Tensor | None = None,
         *,
         temperature: float,
@@ -179,27 +179,34 @@ class SepCLRLoss(Loss, name="sepclr"):
         joint: float,
         label_variance: float,
     ) -> Tensor:
-        """With at least one target and one other row."""
         width = 2 * temperature
+        if targets is None:
+            targets = torch.ones(len(common_x), dtype=torch.bool, device=common_x.device)
         c = [torch.nn.functional.normalize(v, dim=1) for v in (common_x, common_y)]
         s = [v * targets[:, None] for v in (salient_x, salient_y)]
         near = (c[0] - c[1]).square().sum(1).mean() / width
         if labels is None:
-            tied = (s[0] - s[1])[targets].square().sum(1).mean() / width
+            tied = _mean_of((s[0] - s[1])[targets].square().sum(1)) / width
         else:
             y = labels.to(c[0].dtype).view(len(labels), -1)[targets]
             kernel = torch.exp(-_distances(y) / (2 * label_variance)).fill_diagonal_(0)
             pairs = max(len(y) * (len(y) - 1), 1)
             tied = sum([(kernel * _distances(v[targets])).sum() / pairs for v in s], near * 0) / 2
-        empty = sum(v[~targets].square().sum(1).mean() for v in (salient_x, salient_y)) / 2 / width
+        away = [v[~targets].square().sum(1) for v in (salient_x, salient_y)]
+        empty = (_mean_of(away[0]) + _mean_of(away[1])) / 2 / width
         together = near * 0
         off = ~torch.eye(len(targets), dtype=torch.bool, device=near.device)
         for a, b in zip(c, s, strict=True):
             da, db = _distances(a) / width, _distances(b) / width
-            near = near + uniformity / 2 * torch.exp(-da)[off].mean().log()
-            tied = tied + uniformity / 2 * torch.exp(-db)[off].mean().log()
+            if len(targets) > 1:
+                near = near + uniformity / 2 * torch.exp(-da)[off].mean().log()
+                tied = tied + uniformity / 2 * torch.exp(-db)[off].mean().log()
             together = together + torch.exp(-da - db).mean(1).log().mean() / 2
         return common * near + salient * tied + background * empty + joint * together
+
+
+def _mean_of(values: Tensor) -> Tensor:
+    return values.sum() / max(len(values), 1)
 
 
 def _square(x: Tensor, y: Tensor) -> Tensor:

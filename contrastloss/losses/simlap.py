@@ -125,8 +125,11 @@ class SimLAPLoss(ScoreLoss, name="simlap"):
         scale: Tensor,
         bias: Tensor,
         mean_over: str,
+        normalize: bool,
     ) -> tuple[Tensor, Tensor]:
         """Losses, and which rows count or how many terms they sum."""
+        if normalize:
+            z, keys = (torch.nn.functional.normalize(v, dim=-1) for v in (z, keys))
         s = scale * ((z * gate**2) @ keys.mT) + bias
         own, positive = (labels[:, k, None] == key_labels for k in (0, 1))
         negative = s.masked_fill(own | positive, -torch.inf)

@@ -36,7 +36,8 @@ class SmoothAPLoss(SmoothRankLoss, name="smooth_ap"):
         return 1 - precision / found.sum(-1).clamp_min(1)
 
     @staticmethod
-    def reference(z: Tensor, labels: Tensor, *, temperature: float) -> Tensor:
+    def reference(z: Tensor, labels: Tensor, *, temperature: float) -> tuple[Tensor, Tensor]:
+        """Losses, and which rows count."""
         s = F.normalize(z) @ F.normalize(z).mT
         losses = []
         for q in range(len(z)):
@@ -46,4 +47,5 @@ class SmoothAPLoss(SmoothRankLoss, name="smooth_ap"):
             steps = steps - steps.diagonal().diag()
             precision = (1 + steps[own][:, own].sum(1)) / (1 + steps[own].sum(1))
             losses.append(1 - precision.mean() if own.any() else row.sum() * 0)
-        return torch.stack(losses)
+        counted = (labels[:, None] == labels).sum(1) > 1
+        return torch.stack(losses) if losses else z.sum(1), counted

@@ -57,6 +57,18 @@ class SmoothRankLoss(RowLoss):
             losses = [checkpoint(self._part, unit, q, index[q], use_reentrant=False) for q in parts]
         return self.reduce(torch.cat(losses), (index >= 0).any(-1), nan_rows(z))
 
+    @property
+    def one_graph(self) -> bool:
+        return False
+
+    @staticmethod
+    def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Inputs for ``forward``, for :mod:`contrastloss.testing`: classes that are mixed, and a
+        row without a positive."""
+        labels = torch.randint(0, max(n // 4, 1), (n,), generator=generator)
+        labels[-1:] = 99
+        return torch.randn(n, d, generator=generator, dtype=torch.float64), labels
+
     def _positives(self, z: Tensor, labels: Tensor) -> Tensor:
         """Their columns, (N, K), padded with -1."""
         most = largest_class(labels) - 1

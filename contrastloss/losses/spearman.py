@@ -59,6 +59,8 @@ class SpearmanLoss(RowLoss, name="spearman"):
         lower = (target.unsqueeze(-1) > target.unsqueeze(-2)).sum(-1)
         t = lower + ((target.unsqueeze(-1) == target.unsqueeze(-2)).sum(-1) + 1) / 2
         pairs = torch.stack([r, t.to(r.dtype)], -2).flatten(0, -3)
+        if x.shape[-1] < 2:  # it has no correlation
+            return 1 + 0 * r.sum(-1)
         return torch.stack([1 - torch.corrcoef(pair)[0, 1] for pair in pairs]).view(x.shape[:-1])
 
 

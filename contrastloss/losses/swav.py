@@ -54,6 +54,10 @@ class SwAVLoss(PrototypeLoss, name="swav"):
         positive("eps", self.eps)
         check_count("iterations", self.iterations, most=10_000)
 
+    @property
+    def stops_gradients(self) -> bool:
+        return True  # the codes
+
     def forward(
         self, x: Tensor, y: Tensor, prototypes: Tensor, *, y_prototypes: Tensor | None = None
     ) -> Tensor:

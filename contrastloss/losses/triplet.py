@@ -87,6 +87,10 @@ class TripletLoss(LabelLoss, name="triplet"):
                 "mining='hard' are found over ranks"
             )
 
+    @property
+    def one_graph(self) -> bool:
+        return self.mining == "hard" or self.positives is not None
+
     def evaluate(
         self, scores: Scores, rows: Mapping[str, Tensor], extra: tuple[Channel, ...]
     ) -> tuple[Tensor, Tensor | None, Sequence[Tensor]]:
@@ -125,6 +129,13 @@ class TripletLoss(LabelLoss, name="triplet"):
             terms = (found.values - (positive - self.margin)[:, None]).relu()
             total, active = total + terms.sum(1), active + (terms > 0).sum(1)
         return total, active
+
+    @staticmethod
+    def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Inputs for ``forward``, for :mod:`contrastloss.testing`: classes that overlap."""
+        labels = torch.randint(0, max(n // 4, 1), (n,), generator=generator)
+        centre = torch.randn(max(n, 1), d, generator=generator).double()
+        return centre[labels] + 2.0 * torch.randn(n, d, generator=generator), labels
 
     @staticmethod
     def reference(

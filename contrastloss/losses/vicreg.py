@@ -106,7 +106,7 @@ class VICRegLoss(Loss, name="vicreg"):
     ) -> Tensor:
         loss = invariance * torch.nn.functional.mse_loss(x, y)
         for z in (x, y):
-            cov = torch.cov(z.mT).reshape(z.shape[1], z.shape[1])
+            cov = torch.cov(z.mT, correction=min(1, len(z) - 1)).reshape(z.shape[1], z.shape[1])
             loss = loss + variance * torch.relu(gamma - (cov.diag() + eps).sqrt()).mean()
             off = cov.square().sum() - cov.diag().square().sum()
             loss = loss + covariance * off / z.shape[1]

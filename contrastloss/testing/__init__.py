@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..backends import available
-from ..losses import ScoreLoss
+from ..losses import Loss
 from .checks import CHECKS
 from .stubs import stubs
 from .subject import TEMPERATURES, Subject, dense, example
@@ -21,7 +21,7 @@ __all__ = ["CHECKS", "TEMPERATURES", "Subject", "check_loss", "dense", "example"
 
 
 def check_loss(
-    cls: type[ScoreLoss],
+    cls: type[Loss],
     *,
     device: str | torch.device = "cpu",
     backends: Sequence[str] | None = None,

@@ -1,0 +1,112 @@
+"""Reductions, statistics, and what comes of columns in parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .. import ops
+from ..channel import COL, INDEX, MAX, ROW, differs
+from ..losses import CrossLoss, PairLoss, RowLoss, TwoViewLoss
+from .compare import assert_same
+from .subject import Subject, dense
+
+
+def check_reductions(subject: Subject) -> None:
+    """'sum' and 'mean' are those of the rows of 'none'; the mean is over the rows that count, or
+    the terms that they sum. Another word is an error."""
+    if not issubclass(subject.cls, RowLoss):
+        return
+    inputs = subject.inputs()
+    rows, counted = subject.rows()(*inputs), dense(subject.loss(), *inputs)[1]
+    assert rows.shape == counted.shape
+    assert_same(subject.loss(reduction="sum")(*inputs), rows.sum(), "sum")
+    assert_same(subject.loss(reduction="mean")(*inputs), rows.sum() / counted.sum(), "mean")
+    message = ""
+    try:
+        subject.loss(reduction="average")
+    except ValueError as error:
+        message = str(error)
+    assert message.startswith("reduction: got 'average', expected one of mean, "), message
+
+
+def check_statistics(subject: Subject) -> None:
+    """``return_stats`` changes no loss; its values are those of the dense scores."""
+    if not issubclass(subject.cls, PairLoss):
+        return
+    inputs = subject.leaves(subject.inputs())
+    loss = subject.loss(return_stats=True)
+    value, stats = loss(*inputs)
+    assert_same(value, subject.loss()(*inputs), "loss")
+    assert set(stats) == {"accuracy", "positive", "hardest_negative", "lse"}
+    assert not any(v.requires_grad or v.ndim for v in stats.values())
+    if not isinstance(loss, (CrossLoss, TwoViewLoss)) or len(inputs) != 2:
+        return
+    x, y = (F.normalize(v.detach()) if loss.normalize else v.detach() for v in inputs)
+    n = len(x)
+    if isinstance(loss, TwoViewLoss):
+        x = y = torch.cat([x, y])
+    s = x @ y.mT / loss.temperature + getattr(loss, "bias", 0.0)
+    i = torch.arange(len(x), device=x.device)
+    positive = s[i, (i + n) % len(x)]
+    hardest = s.masked_fill(i[:, None] % n == i % n, -torch.inf).amax(1)
+    lse = (s.fill_diagonal_(-torch.inf) if isinstance(loss, TwoViewLoss) else s).logsumexp(1)
+    rows = {"accuracy": positive > hardest, "positive": positive, "hardest_negative": hardest}
+    for name, want in {**rows, "lse": lse}.items():
+        assert_same(stats[name], want.double().mean(), name)
+
+
+def check_sharded(subject: Subject) -> None:
+    """Statistics of blocks of columns, merged, give the same loss and gradients."""
+    inputs = subject.inputs(n=21)
+    want = subject.run(subject.loss(), inputs)
+    for shards in (2, 5):
+        with _sharded(shards):
+            got = subject.run(subject.loss(), inputs)
+        assert_same(got, want, f"{shards} shards: (loss, gradients)")
+
+
+@contextmanager
+def _sharded(shards: int) -> Iterator[None]:
+    """Inside, ``ops.pair_stats`` visits the columns in blocks and merges what it finds."""
+    whole = ops.pair_stats
+
+    def pair_stats(x: Tensor, y: Tensor | None, channels: Any, **call: Any) -> list[Any]:
+        rows = dict(call.pop("rows", None) or {})
+        cols = rows if call.get("cols") is None and y is None else dict(call.get("cols") or {})
+        call.pop("cols", None)
+        columns = x if y is None else y
+        position = {a: torch.arange(v.shape[-2], device=x.device) for a, v in
+                    ((ROW, x), (COL, columns))}  # fmt: skip
+        if y is None:
+            channels = [replace(c, pairs=(*c.pairs, differs(INDEX))) for c in channels]
+        if any(INDEX in c.ids for c in channels):
+            rows, cols = {INDEX: position[ROW], **rows}, {INDEX: position[COL], **cols}
+        forms = frozenset().union(*[c.forms for c in channels])
+        parts, offsets = [], []
+        blocks = [b for b in position[COL].tensor_split(shards) if len(b)]
+        for block in blocks or [position[COL]]:
+            own = {
+                name: value[..., block, :] if name in forms else value[..., block]
+                for name, value in cols.items()
+            }
+            sided = {k: v[..., block] if k.startswith("col") and v is not None else v
+                     for k, v in call.items()}  # fmt: skip
+            part = columns[..., block, :]
+            parts.append(whole(x, part, channels, rows=rows, cols=own, **sided))
+            offsets.append(int(block[0]) if len(block) else 0)
+        return [
+            ops.merge(c, values, offsets if isinstance(c, MAX) else None)
+            if c.axis == ROW else torch.cat(values, -1)
+            for c, values in zip(channels, zip(*parts, strict=True), strict=True)
+        ]  # fmt: skip
+
+    with mock.patch.object(ops, "pair_stats", pair_stats):
+        yield
