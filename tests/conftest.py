@@ -1,13 +1,13 @@
-"""One device for the whole suite, fixed seeds, two threads, and NaN in uninitialised memory."""
+"""One device for the whole suite, fixed seeds, one thread, and NaN in uninitialised memory."""
 
 import pytest
 import torch
-from served import skip_unless_served
+from served import serving
 
-from contrastloss import ops
 from contrastloss.backends import cuda
 from contrastloss.backends.choose import BACKENDS
-from contrastloss.channel import LSE
+
+pytest_plugins = ("selection", "spent")
 
 
 def pytest_addoption(parser):
@@ -21,9 +21,57 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     if sanitizer := config.getoption("--cuda-host"):
-        from cuda_host.build import build
+        from cuda_host.build import build, path
 
-        cuda.LIBRARY, cuda.DEVICE = build(sanitizer), "cpu"
+        if not hasattr(config, "workerinput"):  # one process builds for all workers
+            build(sanitizer)
+        cuda.LIBRARY, cuda.DEVICE = path(sanitizer), "cpu"
+
+
+def pytest_generate_tests(metafunc):
+    """``backend`` is the name of each backend that serves ``pair_stats`` on the suite's device, or
+    the operators of the mark ``operators``, among those of the mark ``among``."""
+    given = {
+        name for mark in metafunc.definition.iter_markers("parametrize")
+        for name in str(mark.args[0]).replace(",", " ").split()
+    }  # fmt: skip
+    if "backend" in metafunc.fixturenames and "backend" not in given:
+        operators = metafunc.definition.get_closest_marker("operators")
+        among = metafunc.definition.get_closest_marker("among")
+        names = serving(
+            torch.device(metafunc.config.getoption("--device")),
+            operators.args if operators else ("pair_stats",),
+            among.args if among else tuple(BACKENDS),
+        )
+        metafunc.parametrize("backend", names)
+
+
+def compiled(item):
+    """What a compiler is tried with by the test: nothing, or its function, check and classes.
+    Options and backends are left out: they change little of what a compiler sees."""
+    given = item.callspec.params if hasattr(item, "callspec") else {}
+    if getattr(given.get("check"), "__name__", "") not in ("check_compile", "check_export"):
+        return None
+    kept = [
+        getattr(value, "cls", value)
+        for name, value in sorted(given.items())
+        if name != "backend" and not isinstance(value, dict)
+    ]
+    return item.path, item.originalname, *map(repr, kept)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Tests of several threads run one at a time. The first options of a loss are compiled in every
+    run, by the first backend."""
+    seen = set()
+    for item in items:
+        if "threads" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group("threads"))
+        if what := compiled(item):
+            if what in seen:
+                item.add_marker(pytest.mark.extra)
+            seen.add(what)
 
 
 @pytest.fixture(scope="session")
@@ -34,17 +82,17 @@ def device(request):
 @pytest.fixture(scope="session", autouse=True)
 def poison():
     """``torch.empty`` holds NaN: whoever reads what nobody wrote is found out."""
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = True
 
 
-@pytest.fixture(params=BACKENDS)
-def backend(request, device):
-    """The name of each backend that is present and works on the suite's device."""
-    x = torch.ones(2, 2, device=device)
-    skip_unless_served(lambda: ops.pair_stats(x, None, (LSE(),), backend=request.param))
-    return request.param
+@pytest.fixture
+def threads():
+    """Sets the number of threads, for one test: others have one."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

@@ -1,13 +1,35 @@
-"""What a backend that is not here, or not for the suite's device, means for a test."""
+"""Which backends serve an operator here, on the device of the suite."""
 
-import pytest
+from functools import lru_cache
+
+import torch
+
+from contrastloss import ops
+from contrastloss.backends.choose import BACKENDS
+from contrastloss.channel import LSE
+
+#: the smallest call of each operator, by a backend
+CALLS = {
+    "pair_stats": lambda x, backend: ops.pair_stats(x, x, (LSE(),), backend=backend),
+    "pair_topk": lambda x, backend: ops.pair_topk(x, None, 1, backend=backend),
+    "gather_scores": lambda x, backend: ops.gather_scores(
+        x, x, torch.zeros(2, 1, dtype=torch.int64, device=x.device), backend=backend
+    ),
+    "sort_network": lambda x, backend: ops.sort_network(x, backend=backend),
+}
 
 
-def skip_unless_served(call):
-    """Skips where the backend that ``call`` asks for by name cannot serve it; other errors stay."""
+@lru_cache
+def serves(backend, operator, device):
     try:
-        call()
+        CALLS[operator](torch.ones(2, 2, device=device), backend)
     except RuntimeError as error:
         if "cannot serve" not in str(error):
             raise
-        pytest.skip(str(error))
+        return False
+    return True
+
+
+def serving(device, operators=("pair_stats",), among=BACKENDS):
+    """Names of the backends that serve all of the operators; other errors than that stay."""
+    return [name for name in among if all(serves(name, each, device) for each in operators)]

@@ -67,7 +67,6 @@ def test_no_command_is_a_usage_error(run):
 
 
 def test_demo_without_its_packages_names_the_extra(run):
-    pytest.importorskip("contrastloss.demo")
     result = run("demo", blocked=["sklearn", "matplotlib", "tqdm"])
     assert result.returncode == 1
     assert "pip install 'contrastloss[demo]'" in result.stderr

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
@@ -43,6 +45,7 @@ def test_images(tmp_path):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.extra
 def test_anomalies(tmp_path):
     found = figures(run(tmp_path, "anomalies", "--splits", 1, "--steps", 80, "--seed", 3))
     assert list(found) == ["CLAN", "untrained", "PCA reconstruction", "isolation forest"]
@@ -57,6 +60,7 @@ def test_text(tmp_path):
     assert found["contrastive"] > found["untrained"] + 0.03
 
 
+@pytest.mark.extra
 def test_graphs(tmp_path):
     found = figures(run(tmp_path, "graphs", "--steps", 100))
     assert list(found) == ["SCGC", "MEOW", "untrained", "k-means", "spectral"]
@@ -64,6 +68,7 @@ def test_graphs(tmp_path):
     assert min(found["SCGC"], found["MEOW"]) > 0.93
 
 
+@pytest.mark.extra
 def test_multimodal(tmp_path):
     found = figures(run(tmp_path, "multimodal", "--steps", 40))
     assert list(found) == ["CLIP", "SigLIP", "three modalities", "CCA", "chance"]

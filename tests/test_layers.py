@@ -29,7 +29,7 @@ ARROWS = {
     "arguments": set(),
     "presets": {"losses"},
     "demo": {"losses", "functional", "backends", "arguments"},
-    "testing": {"losses", "ops", "backends", "channel"},
+    "testing": {"losses", "functional", "ops", "backends", "channel"},
 }
 #: what may be imported from outside, besides the standard library
 OUTSIDE = {"torch"}

@@ -46,7 +46,6 @@ def as_set(tuples):
 
 @pytest.fixture
 def pml():
-    pytest.importorskip("pytorch_metric_learning", reason="pytorch-metric-learning is missing")
     from pytorch_metric_learning import distances, miners
 
     def make(name, **options):

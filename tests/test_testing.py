@@ -206,8 +206,8 @@ WRONG = {
 }
 
 
+@pytest.mark.extra
 def test_a_type_checker_understands_the_package(tmp_path):
-    pytest.importorskip("mypy")
     program = tmp_path / "program.py"
     lines = [f"    {call}" for call in WRONG]
     program.write_text(USER + "\ndef wrong(x: Tensor) -> None:\n" + "\n".join(lines) + "\n")

@@ -59,7 +59,8 @@ def operands(m, n, d, dtype, seed, symmetric, vectors):
 
 
 def dense(call, channels, upstream):
-    """Values, and the gradients of all operands, in closed form, in fp64."""
+    """Values, and the gradients of all operands, in closed form, in fp64; and by how much every
+    maximum exceeds what comes next."""
     wide = {name: value.detach().double() for name, value in call.items()}
     x = wide["x"]
     y = wide.get("y", x)
@@ -68,25 +69,29 @@ def dense(call, channels, upstream):
     a, b = wide.get("row_scale", one)[..., None], wide.get("col_scale", one)
     dot = x @ y.mT
     s = scale * a * b * dot + wide.get("row_bias", 0 * one)[..., None] + wide.get("col_bias", 0)
-    values, slope = statistics(s, channels, upstream, symmetric="y" not in call)
+    values, slope, lead = statistics(s, channels, upstream, symmetric="y" not in call)
     h = scale * a * b * slope
     dx, dy = h @ y, h.mT @ x
-    return values, {
-        "x": dx if "y" in call else dx + dy,
-        "y": dy,
-        "scale": (slope * a * b * dot).sum(),
-        "row_scale": (slope * scale * b * dot).sum(1),
-        "col_scale": (slope * scale * a * dot).sum(0),
-        "row_bias": slope.sum(1),
-        "col_bias": slope.sum(0),
-    }
+    return (
+        values,
+        {
+            "x": dx if "y" in call else dx + dy,
+            "y": dy,
+            "scale": (slope * a * b * dot).sum(),
+            "row_scale": (slope * scale * b * dot).sum(1),
+            "col_scale": (slope * scale * a * dot).sum(0),
+            "row_bias": slope.sum(1),
+            "col_bias": slope.sum(0),
+        },
+        lead,
+    )
 
 
 def statistics(s, channels, upstream, symmetric):
-    """Values of every channel, and the gradient of the scores."""
+    """Values of every channel, the gradient of the scores, and by how much maxima lead."""
     diagonal = torch.eye(*s.shape, dtype=torch.bool)
     every = ~diagonal if symmetric else torch.ones_like(diagonal)
-    values, slope = [], torch.zeros_like(s)
+    values, slope, lead = [], torch.zeros_like(s), torch.inf
     for channel, grad in zip(channels, upstream, strict=True):
         dim = 0 if channel.axis == COL else 1
         mask = ~diagonal if channel.pairs else every
@@ -97,6 +102,9 @@ def statistics(s, channels, upstream, symmetric):
         elif channel.kind == "MAX":
             values.append(masked.amax(dim))
             slope += g * torch.zeros_like(s).scatter_(dim, masked.argmax(dim, keepdim=True), 1.0)
+            if s.shape[dim] > 1:
+                first, second = masked.topk(2, dim).values.unbind(dim)
+                lead = min(lead, (first - second).min().item())
         else:
             theta = channel.theta
             lse = (theta * masked).logsumexp(dim, keepdim=True)
@@ -105,7 +113,7 @@ def statistics(s, channels, upstream, symmetric):
             expected = channel.kind == "EXPECT"
             values.append((mean if expected else lse).squeeze(dim))
             slope += g * p * (1 + theta * (s - mean) if expected else theta)
-    return values, slope
+    return values, slope, lead
 
 
 def wrong(m, n, d, dtype, channels=LOGS, symmetric=False, vectors=False, seed=0):
@@ -116,9 +124,10 @@ def wrong(m, n, d, dtype, channels=LOGS, symmetric=False, vectors=False, seed=0)
     g = torch.Generator().manual_seed(seed + 1)
     upstream = [torch.rand(v.shape, generator=g).to(v.dtype) + 0.5 for v in values]
     grads = torch.autograd.grad(values, list(call.values()), upstream)
-    expected, slopes = dense(call, channels, upstream)
+    expected, slopes, lead = dense(call, channels, upstream)
     found = [(f"value {k}", *pair) for k, pair in enumerate(zip(values, expected, strict=True))]
-    found += [(f"d {k}", v, slopes[k]) for k, v in zip(call, grads, strict=True)]
+    if lead > 1e-5:  # else rounding decides which pair has the maximum's gradient
+        found += [(f"d {k}", v, slopes[k]) for k, v in zip(call, grads, strict=True)]
     for name, got, want in found:
         limit = ERRORS[got.dtype] * max(want.abs().max().item(), 1.0)
         error = (got.detach().double() - want).abs().max().item()
@@ -147,10 +156,10 @@ def sizes(seed):
     ids=["logs", "scaled", "mixed"],
 )
 @pytest.mark.parametrize("dtype", ERRORS, ids=str)
-def test_every_size_up_to_300(isa, threads, dtype, channels, vectors):
-    threads(1)
+def test_every_size_up_to_300(isa, dtype, channels, vectors):
     seed = random.randrange(1 << 30)
-    cases = [case for case in enumerate(sizes(seed)) if not vectors or case[0] % 4 == seed % 4]
+    every = 4 if vectors else 2  # of them, others in each run
+    cases = [case for case in enumerate(sizes(seed)) if case[0] % every == seed % every]
     found = [
         line
         for k, (m, n, d) in cases
@@ -163,8 +172,13 @@ def test_every_size_up_to_300(isa, threads, dtype, channels, vectors):
 @given(
     m=st.integers(600, 1400), n=st.integers(600, 1400), d=st.integers(1, 3000), seed=st.integers(0)
 )
-def test_threads_and_depth(m, n, d, seed):
+def check_threads_and_depth(m, n, d, seed):
     """So much work that two threads share it, and features that leave room for few rows."""
     seed %= 1 << 30
     for symmetric in (False, True):
         assert not wrong(m, n, d, torch.float32, symmetric=symmetric, seed=seed)
+
+
+def test_threads_and_depth(threads):
+    threads(2)
+    check_threads_and_depth()

@@ -7,19 +7,18 @@ import torch
 
 import contrastloss
 from contrastloss import ops
-from contrastloss.backends.choose import BACKENDS
 from contrastloss.channel import COL, LSE, ROW
 
 N, D = 3000, 192
 
 
-@pytest.fixture(params=["cuda", "triton"])
-def backend(request, device):
+pytestmark = pytest.mark.among("cuda", "triton")
+
+
+@pytest.fixture(autouse=True)
+def _on_a_gpu(device):
     if device.type != "cuda":
         pytest.skip("needs a GPU, and --device cuda")
-    if reason := BACKENDS[request.param].missing():
-        pytest.skip(f"{request.param}: {reason}")
-    return request.param
 
 
 def embeddings(device):

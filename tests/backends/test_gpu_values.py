@@ -8,7 +8,6 @@ import torch
 from backends.test_cuda import PROGRAMS
 from backends.test_sweep import MIXED, disagreements, function_of
 from oracle import VECTORS, evaluate, problem
-from served import skip_unless_served
 
 from contrastloss import ops
 from contrastloss.channel import (
@@ -32,11 +31,7 @@ from contrastloss.channel import (
 TILE = {"cuda": 128, "triton": 32}
 
 
-@pytest.fixture(params=["cuda", "triton"])
-def backend(request, device):
-    x = torch.ones(2, 2, device=device)
-    skip_unless_served(lambda: ops.pair_stats(x, x, (LSE(),), backend=request.param))
-    return request.param
+pytestmark = pytest.mark.among("cuda", "triton")
 
 
 # ---- NaN -----------------------------------------------------------------------------------------

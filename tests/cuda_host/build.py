@@ -24,11 +24,15 @@ SANITIZERS = {
 }
 
 
+def path(sanitizer: str) -> Path:
+    return ROOT / "build" / "cuda_host" / sanitizer / "_cuda_host.so"
+
+
 def build(sanitizer: str = "plain") -> Path:
     """The library, whose operators serve CPU tensors; built where it is stale."""
-    folder = ROOT / "build" / "cuda_host" / sanitizer
+    library = path(sanitizer)
+    folder = library.parent
     folder.mkdir(parents=True, exist_ok=True)
-    library = folder / "_cuda_host.so"
     torch_folder = Path(torch.__file__).parent
     extra = SANITIZERS[sanitizer]
     includes = [f"-I{HERE}", f"-I{ROOT / 'csrc'}", "-isystem", str(torch_folder / "include")]

@@ -93,6 +93,7 @@ def spread(folder, *command):
     return run(folder, *LAUNCHER, "--nproc-per-node", 2, *command)
 
 
+@pytest.mark.extra
 def test_digits_have_the_same_losses_in_one_process_and_in_two(tmp_path):
     one = [float(line) for line in run(tmp_path, EXAMPLE, "--steps", 20).splitlines()]
     two = [float(line) for line in spread(tmp_path, EXAMPLE, "--steps", 20).splitlines()]
@@ -112,7 +113,11 @@ def programs():
     return found
 
 
-@pytest.mark.parametrize("title", CHECKS, ids=lambda title: title or "DDP and FSDP2")
+@pytest.mark.parametrize(
+    "title",
+    ["", *(pytest.param(title, marks=pytest.mark.extra) for title in PROGRAMS)],
+    ids=lambda title: title or "DDP and FSDP2",
+)
 def test_a_step_of_the_page_is_that_of_one_process(tmp_path, title):
     code = programs()[title]
     program = tmp_path / "program.py"

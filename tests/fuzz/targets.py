@@ -10,7 +10,8 @@ from contrastloss.backends import DISTRIBUTIONS, NETWORKS
 from contrastloss.backends.network import layers
 from contrastloss.losses import ScoreLoss
 from contrastloss.ops import gather_scores, pair_stats, pair_topk, sort_network
-from contrastloss.testing.subject import dense_rows, norm
+from contrastloss.testing.compare import norm
+from contrastloss.testing.subject import dense_rows
 
 from .draws import LAYOUTS, at, layouts, on_a_grid, places, sizes
 

@@ -2,29 +2,24 @@ from math import exp, log, sqrt
 
 import pytest
 import torch
-from order import PROPERTIES, Case, options, reductions, reference
-from properties import E1, E2, close, gradients, tensor
+from properties import E1, E2, close, every_check, gradients, tensor
 
 from contrastloss import AlignmentUniformityLoss
 from contrastloss.functional import alignment_uniformity
+from contrastloss.testing import CHECKS, Subject
 
 
-def views(n, generator):
+def views(n, d, generator):
     x, noise = torch.randn(2, n, 7, generator=generator).double()
     return [x, x + noise]
 
 
-def case(**chosen):
-    return Case(AlignmentUniformityLoss, views, chosen)
+CASE = Subject(AlignmentUniformityLoss, {"alpha": 1.5}, thorough=False, make=views)
 
 
-@pytest.mark.parametrize(
-    "check",
-    [c for c in PROPERTIES if c not in (reductions, options)],
-    ids=lambda c: c.__name__,
-)
+@every_check
 def test_properties(check, device):
-    check(case(alpha=1.5, loss_scale=2.0), device, None)
+    check(CASE.on(device))
 
 
 @pytest.mark.parametrize(
@@ -38,7 +33,7 @@ def test_properties(check, device):
     ids=str,
 )
 def test_on_every_backend(chosen, device, backend):
-    reference(case(**chosen), device, backend)
+    CHECKS[0](Subject(AlignmentUniformityLoss, chosen, device, backend, make=views))
 
 
 def test_by_hand(device, backend):

@@ -1,28 +1,25 @@
 import pytest
 import torch
-from order import PROPERTIES, Case, reductions
-from properties import close, gradients, tensor
+from properties import close, every_check, gradients, tensor
 
 from contrastloss import BarlowTwinsLoss
 from contrastloss.functional import barlow_twins
+from contrastloss.testing import CHECKS, Subject
 
 
-def views(n, generator):
+def views(n, d, generator):
     x, noise = torch.randn(2, n, 9, generator=generator).double()
     x[:, 1:] += 0.5 * x[:, :-1]  # correlated features
     return [3.0 * x + 1.0, x + 0.5 * noise]
 
 
-CHECKS = [c for c in PROPERTIES if c is not reductions]
-
-
-@pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
+@every_check
 def test_properties(check, device):
-    check(Case(BarlowTwinsLoss, views, {"lambda_": 0.1}), device, None)
+    check(Subject(BarlowTwinsLoss, {"lambda_": 0.1}, device, thorough=False, make=views))
 
 
 def test_on_every_backend(device, backend):
-    CHECKS[0](Case(BarlowTwinsLoss, views, {"lambda_": None, "loss_scale": 0.025}), device, backend)
+    CHECKS[0](Subject(BarlowTwinsLoss, {"lambda_": None}, device, backend, make=views))
 
 
 def test_by_hand(device, backend):

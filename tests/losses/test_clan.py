@@ -1,32 +1,28 @@
-from functools import partial
-
 import pytest
 import torch
-from order import PROPERTIES, Case, reductions
-from properties import E1, E2, close, gradients, tensor
+from properties import E1, E2, close, every_check, gradients, tensor
 
 from contrastloss import CLANLoss
 from contrastloss.functional import clan
-from contrastloss.testing.subject import assert_bounded, excess, flat, run, wide
+from contrastloss.testing import CHECKS, Subject
+from contrastloss.testing.checks import check_low_precision
 
 
-def classes(n, generator):
+def classes(n, d, generator):
     """Rows around a centre, negatives on all sides."""
     centre, z, negatives = torch.randn(3, n + 3, 9, generator=generator).double()
     return [centre[:1] + z[:n], 0.3 * centre[:1] + negatives]
 
 
-CHECKS = [c for c in PROPERTIES if c is not reductions]
-
-
-@pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
+@every_check
 def test_properties(check, device):
-    check(Case(CLANLoss, classes, {"margin": 0.5, "loss_scale": 2.0}), device, None)
+    check(Subject(CLANLoss, {"margin": 0.5}, device, thorough=False, make=classes))
 
 
 @pytest.mark.parametrize("squared", [False, True])
 def test_on_every_backend(squared, device, backend):
-    CHECKS[0](Case(CLANLoss, classes, {"squared": squared, "alpha": 0.3}), device, backend)
+    options = {"squared": squared, "alpha": 0.3}
+    CHECKS[0](Subject(CLANLoss, options, device, backend, make=classes))
 
 
 @pytest.mark.parametrize("squared", [False, True])
@@ -49,20 +45,15 @@ def test_by_hand(squared, device, backend):
     close(clan(z, negatives, margin=0.75, eps=0.3**p, alpha=0, **options), 4 * repel)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_low_precision(dtype, device, backend):
-    """The rule of check_low_precision, where negatives are near their rows."""
-    options = {"alpha": 0.2, "margin": 1.0, "squared": False, "eps": 1e-6}
-    loss, draws = CLANLoss(**options, backend=backend), []
-    dense = partial(CLANLoss.reference, **options)
-    for seed in range(3):
-        inputs = CLANLoss.example(129, 64, torch.Generator().manual_seed(seed))
-        inputs = [v.to(device, dtype) for v in inputs]
-        exact = run(dense, [wide(v) for v in inputs])
-        plain = [v.to(dtype) for v in flat(run(dense, [wide(v, torch.float32) for v in inputs]))]
-        ours = flat(run(loss, inputs))
-        draws.append(excess(ours, plain, flat(exact), torch.finfo(torch.float32).eps))
-    assert_bounded(draws, f"{dtype}: (loss, gradients)")
+def test_low_precision(device, backend):
+    """Where negatives are near their rows."""
+
+    def near(n, d, generator):
+        return CLANLoss.example(129, 64, generator)
+
+    check_low_precision(
+        Subject(CLANLoss, {"alpha": 0.2, "margin": 1.0}, device, backend, make=near)
+    )
 
 
 def test_a_term_without_pairs_is_0(device, backend):

@@ -2,27 +2,23 @@ from math import e, exp, log
 
 import pytest
 import torch
-from order import LIGHT, Case, options, reductions
-from properties import close, gradients, tensor
+from properties import close, every_check, gradients, tensor
 
 from contrastloss import CodebookDiversityLoss
 from contrastloss.functional import codebook_diversity
+from contrastloss.testing import Subject
 
 FORMS = "entropy", "perplexity"
 
 
-def frames(n, generator):
+def frames(n, d, generator):
     return [torch.randn(2, n, 3, 5, generator=generator).double().softmax(-1)]
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize(
-    "check",
-    [c for c in LIGHT if c not in (options, reductions)],
-    ids=lambda c: c.__name__,
-)
+@every_check
 def test_properties(check, form, device):
-    check(Case(CodebookDiversityLoss, frames, {"form": form, "loss_scale": 0.1}), device, None)
+    check(Subject(CodebookDiversityLoss, {"form": form}, device, thorough=False, make=frames))
 
 
 def test_by_hand(device):

@@ -2,28 +2,28 @@ from math import sqrt
 
 import pytest
 import torch
-from order import LIGHT, Case, options
-from properties import E1, E2, close, gradients, tensor
+from properties import E1, E2, close, every_check, gradients, tensor
 
 from contrastloss import CosineLoss
 from contrastloss.functional import cosine
+from contrastloss.testing import Subject
 
 
-def views(n, generator):
+def views(n, d, generator):
     x, noise = torch.randn(2, 3, n, 7, generator=generator).double()
     return [x, x + noise]
 
 
 CASES = [
-    Case(CosineLoss, views, {"stop_gradient": False, "power": 3.0}),
-    Case(CosineLoss, views, {"stop_gradient": False, "pairs": "all", "loss_scale": 2.0}),
+    Subject(CosineLoss, options, thorough=False, make=views)
+    for options in ({"stop_gradient": False, "power": 3.0}, {"pairs": "all"})
 ]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: str(c.options))
-@pytest.mark.parametrize("check", [c for c in LIGHT if c is not options], ids=lambda c: c.__name__)
+@every_check
 def test_properties(check, case, device):
-    check(case, device, None)
+    check(case.on(device))
 
 
 def test_by_hand(device):

@@ -2,42 +2,34 @@ from math import atan, log, pi
 
 import pytest
 import torch
-from order import Case, every_property
-from properties import close, gradients, tensor
+from properties import close, every_check, gradients, tensor
 
 from contrastloss import DiffSortLoss
 from contrastloss.functional import diff_sort
+from contrastloss.testing import Subject
 
 
-def scores(n, generator):
+def scores(n, d, generator):
     """Scores that are half in order, and what they should be ordered by."""
+    n = max(n, 1)
     target = torch.stack([torch.randperm(n, generator=generator) for _ in range(3)])
     x = torch.randn(3, n, generator=generator).double() + target / n
     return [x, target]
 
 
 CASES = [
-    Case(DiffSortLoss, scores),
-    Case(
-        DiffSortLoss, scores, {"network": "bitonic", "distribution": "logistic", "steepness": 1.0}
-    ),
+    Subject(DiffSortLoss, options, thorough=False, make=scores)
+    for options in ({}, {"network": "bitonic", "distribution": "logistic", "steepness": 1.0})
 ]
 
 
-@pytest.fixture
-def backend(backend, device):
-    try:
-        DiffSortLoss(backend=backend)(torch.ones(2, device=device), torch.ones(2, device=device))
-    except RuntimeError as error:
-        if "cannot serve" not in str(error):
-            raise
-        pytest.skip(str(error))
-    return backend
+pytestmark = pytest.mark.operators("sort_network")
 
 
-@every_property(CASES)
+@every_check
+@pytest.mark.parametrize("case", CASES, ids=lambda c: str(c.options))
 def test_properties(check, case, device, backend):
-    check(case, device, backend)
+    check(case.on(device, backend))
 
 
 def test_by_hand(device, backend):

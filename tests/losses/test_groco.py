@@ -2,45 +2,37 @@ from math import atan, log, pi
 
 import pytest
 import torch
-from order import Case, every_property
-from properties import E1, E2, close, gradients, tensor
+from properties import E1, E2, close, every_check, gradients, tensor
 from torch import nn
 
 from contrastloss import GroCoLoss
 from contrastloss.functional import groco
+from contrastloss.testing import Subject
+from contrastloss.testing.subject import dense_rows
 
 
-def views(n, generator, count=3):
+def views(n, d, generator, count=3):
     """Two views of one image score as high as the most similar images of one view do."""
     z = torch.randn(1, n, 8, generator=generator).double()
     return [z + 0.7 * torch.randn(count, n, 8, generator=generator).double()]
 
 
 CASES = [
-    Case(GroCoLoss, views, {"topk_neg": 4, **options})
+    Subject(GroCoLoss, {"topk_neg": 4, **options}, thorough=False, make=views)
     for options in (
-        {"stop_grad": False},
         {"positive_views": 2, "stop_grad": False, "network": "bitonic", "steepness": 8.0},
         {"topk_neg": 20, "stop_grad": False, "distribution": "logistic"},
     )
 ]
 
 
-@pytest.fixture
-def backend(backend, device):
-    """Those that select and sort."""
-    try:
-        GroCoLoss(backend=backend)(torch.ones(2, 2, 2, device=device))
-    except RuntimeError as error:
-        if "cannot serve" not in str(error):
-            raise
-        pytest.skip(str(error))
-    return backend
+pytestmark = pytest.mark.operators("pair_topk", "sort_network")
 
 
-@every_property(CASES)
+@every_check
+@pytest.mark.parametrize("case", CASES, ids=lambda c: str(c.options))
 def test_properties(check, case, device, backend):
-    check(case, device, backend)
+    check(case.on(device, backend))
 
 
 def test_by_hand(device, backend):
@@ -70,7 +62,7 @@ def test_all_equal(device, backend):
 
 def test_gradients_stop_at_positives_and_negatives(device, backend):
     """The gradient of one anchor's loss is in that anchor alone."""
-    (z,) = CASES[0].inputs(device)
+    (z,) = CASES[0].on(device).inputs(12)
     for stop_grad in (True, False):
         leaf = z.clone().requires_grad_()
         rows = GroCoLoss(4, stop_grad=stop_grad, reduction="none", backend=backend)(leaf)
@@ -80,16 +72,16 @@ def test_gradients_stop_at_positives_and_negatives(device, backend):
 
 
 def test_the_gradient_of_anchors_is_that_of_the_dense_formula(device, backend):
-    case = Case(GroCoLoss, views, {"topk_neg": 4, "positive_views": 2})
+    case = Subject(GroCoLoss, {"topk_neg": 4, "positive_views": 2}, device, make=views)
     found = []
-    for function in (case.loss(reduction="none", backend=backend), case.dense):
-        leaf = case.inputs(device)[0].requires_grad_()
+    for function in (case.on(device, backend).rows(), dense_rows(case.loss())):
+        leaf = case.inputs(12)[0].requires_grad_()
         found.append(gradients(function(leaf).pow(2).sum(), leaf)[0])
     close(*found)
 
 
 def test_a_list_is_a_stack_and_small_crops_are_anchors_alone(device, backend):
-    (z,) = CASES[0].inputs(device)
+    (z,) = CASES[0].on(device).inputs(12)
     loss = GroCoLoss(4, positive_views=2, reduction="none", backend=backend)
     rows = loss(list(z))
     close(rows, loss(z))
@@ -98,7 +90,7 @@ def test_a_list_is_a_stack_and_small_crops_are_anchors_alone(device, backend):
 
 
 def test_fewer_images_than_negatives(device, backend):
-    (z,) = CASES[0].inputs(device, 6)
+    (z,) = CASES[0].on(device).inputs(6)
     close(GroCoLoss(10, backend=backend)(z), GroCoLoss(5, backend=backend)(z))
     for n in (0, 1):
         leaf = z[:, :n].clone().requires_grad_()
@@ -108,14 +100,14 @@ def test_fewer_images_than_negatives(device, backend):
 
 
 def test_hundreds_of_negatives(device, backend):
-    (z,) = CASES[0].inputs(device, 300, torch.float32)
+    (z,) = CASES[0].on(device).inputs(300, dtype=torch.float32)
     value = GroCoLoss(256, steepness=10.0, network="bitonic", backend=backend)(z.requires_grad_())
     assert 0 < value < 1
     assert gradients(value, z)[0].isfinite().all()
 
 
 def test_a_learned_steepness(device, backend):
-    (z,) = CASES[0].inputs(device)
+    (z,) = CASES[0].on(device).inputs(12)
     steepness = nn.Parameter(torch.tensor(2.0, device=device, dtype=torch.float64))
     loss = GroCoLoss(4, steepness=steepness, backend=backend)
     assert list(loss.parameters()) == [steepness]
@@ -128,7 +120,7 @@ def test_a_learned_steepness(device, backend):
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_what_is_not_a_number_shows(value, device, backend):
-    (z,) = CASES[0].inputs(device)
+    (z,) = CASES[0].on(device).inputs(12)
     z[0, 3, 1] = value
     rows = GroCoLoss(4, reduction="none", backend=backend)(z)
     bad = torch.zeros_like(rows, dtype=torch.bool)
@@ -139,7 +131,7 @@ def test_what_is_not_a_number_shows(value, device, backend):
 
 def test_too_few_numbers_among_the_negatives_show(device, backend):
     """Four negatives of five images, one of which has no scores: its view has no row of loss."""
-    (z,) = CASES[0].inputs(device, 5)
+    (z,) = CASES[0].on(device).inputs(5)
     z[0, 3] = torch.nan
     rows = GroCoLoss(4, positive_views=2, reduction="none", backend=backend)(z[:2])
     assert rows[0].isnan().all()

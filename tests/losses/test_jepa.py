@@ -2,14 +2,14 @@ from math import sqrt
 
 import pytest
 import torch
-from order import LIGHT, Case, options, reductions
-from properties import E1, E2, close, gradients, tensor
+from properties import E1, E2, close, every_check, gradients, tensor
 
 from contrastloss import JEPALoss
 from contrastloss.functional import jepa
+from contrastloss.testing import Subject
 
 
-def maps(n, generator):
+def maps(n, d, generator):
     """Two maps; some features spread more than gamma."""
     target, noise, context = torch.randn(3, 2, n, 6, generator=generator).double()
     context = context * torch.linspace(0.2, 1.4, 6, dtype=torch.float64)
@@ -20,13 +20,9 @@ def maps(n, generator):
 OPTIONS = {"gamma": 0.8, "beta": 2.0, "alpha": 3.0, "stop_gradient": False}
 
 
-@pytest.mark.parametrize(
-    "check",
-    [c for c in LIGHT if c not in (options, reductions)],
-    ids=lambda c: c.__name__,
-)
+@every_check
 def test_properties(check, device):
-    check(Case(JEPALoss, maps, OPTIONS), device, None)
+    check(Subject(JEPALoss, OPTIONS, device, thorough=False, make=maps))
 
 
 def test_by_hand(device):

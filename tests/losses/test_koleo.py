@@ -2,25 +2,25 @@ from math import log, sqrt
 
 import pytest
 import torch
-from order import PROPERTIES, Case, reference
-from properties import E1, E2, close, gradients, tensor
+from properties import E1, E2, close, every_check, gradients, tensor
 
 from contrastloss import KoLeoLoss
 from contrastloss.functional import koleo
+from contrastloss.testing import CHECKS, Subject
 
 
-def rows(n, generator):
+def rows(n, d, generator):
     return [torch.randn(n, 7, generator=generator).double()]
 
 
-@pytest.mark.parametrize("check", PROPERTIES, ids=lambda c: c.__name__)
+@every_check
 def test_properties(check, device):
-    check(Case(KoLeoLoss, rows), device, None)
+    check(Subject(KoLeoLoss, {}, device, thorough=False, make=rows))
 
 
 @pytest.mark.parametrize("chosen", [{}, {"normalize": False}], ids=str)
 def test_on_every_backend(chosen, device, backend):
-    reference(Case(KoLeoLoss, rows, chosen), device, backend)
+    CHECKS[0](Subject(KoLeoLoss, chosen, device, backend, make=rows))
 
 
 def test_by_hand(device, backend):

@@ -2,13 +2,12 @@ from math import e, log1p, sqrt
 
 import pytest
 import torch
-from order import LIGHT, Case, copies, options, reductions
-from order import reference as reference_check
-from properties import close, gradients, tensor
+from properties import close, every_check, gradients, tensor
 
 from contrastloss import MILContrastiveLoss
 from contrastloss.functional import mil_contrastive
-from contrastloss.testing.subject import assert_same
+from contrastloss.testing import CHECKS, Subject
+from contrastloss.testing.compare import assert_same
 
 
 class Bags(MILContrastiveLoss):
@@ -18,44 +17,30 @@ class Bags(MILContrastiveLoss):
         return super().forward(x, y, ranks_x.double(), ranks_y.double(), labels, lengths)
 
 
-class BagCase(Case):
-    def dense(self, *inputs):
-        loss = self.loss()
-        rows, _ = loss.reference(
-            *inputs, scale=1 / loss.temperature, bias=0.0, divisor=loss.divisor,
-            normalize=loss.normalize,
-        )  # fmt: skip
-        return loss.loss_scale * rows
-
-
-def bags(n, generator):
-    """Up to 9 snippets of each bag; abnormal ones look alike to both modalities."""
-    shared, *noise = torch.randn(3, n, 9, 5, generator=generator).double()
-    ranks = [torch.rand(n, 9, generator=generator).argsort(1) for _ in range(2)]
-    labels, lengths = torch.arange(n) % 3, torch.randint(0, 10, (n,), generator=generator)
+def bags(n, d, generator):
+    """Up to 6 snippets of each bag; abnormal ones look alike to both modalities."""
+    shared, *noise = torch.randn(3, n, 6, 3, generator=generator).double()
+    ranks = [torch.rand(n, 6, generator=generator).argsort(1) for _ in range(2)]
+    labels, lengths = torch.arange(n) % 3, torch.randint(0, 7, (n,), generator=generator)
     return [*(shared + v for v in noise), *ranks, labels, lengths]
 
 
-CASE = BagCase(Bags, bags, {"temperature": 0.3, "divisor": 4})
+CASE = Subject(Bags, {"temperature": 0.3, "divisor": 4}, thorough=False, make=bags)
 
 
-@pytest.mark.parametrize(
-    "check",
-    [c for c in LIGHT if c not in (reductions, copies, options)],
-    ids=lambda c: c.__name__,
-)
+@every_check
 def test_properties(check, device):
-    check(CASE, device, None)
+    check(CASE.on(device))
 
 
 def test_on_every_backend(device, backend):
     own = {"temperature": 0.5, "divisor": 1, "normalize": False, "loss_scale": 0.25}
-    reference_check(BagCase(Bags, bags, own), device, backend)
+    CHECKS[0](Subject(Bags, own, device, backend, make=bags))
 
 
 def test_reductions(device):
     """The mean is over positive bags that are not empty."""
-    inputs = CASE.inputs(device)
+    inputs = CASE.on(device).inputs()
     rows = CASE.loss(reduction="none")(*inputs)
     counted = (inputs[4] != 0) & (inputs[5] > 0)
     assert (rows[counted] > 0).all()

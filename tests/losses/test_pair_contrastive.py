@@ -2,25 +2,25 @@ from math import exp, log1p, sqrt
 
 import pytest
 import torch
-from order import LIGHT, Case, options, reference
-from properties import E1, close, gradients, tensor
+from properties import E1, close, every_check, gradients, tensor
 
 from contrastloss import PairContrastiveLoss
 from contrastloss.functional import pair_contrastive
+from contrastloss.testing import CHECKS, Subject
 
 
-def pairs(n, generator):
+def pairs(n, d, generator):
     x, noise = torch.randn(2, n, 5, generator=generator).double()
     target = torch.arange(n) % 2
     return [x, x * target[:, None] + noise, target]
 
 
-MARGIN = Case(PairContrastiveLoss, pairs, {"margin": 1.2, "positive_margin": 0.1})
+MARGIN = {"margin": 1.2, "positive_margin": 0.1}
 
 
-@pytest.mark.parametrize("check", [c for c in LIGHT if c is not options], ids=lambda c: c.__name__)
+@every_check
 def test_properties(check, device):
-    check(MARGIN, device, None)
+    check(Subject(PairContrastiveLoss, MARGIN, device, thorough=False, make=pairs))
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_properties(check, device):
     ids=str,
 )
 def test_other_forms(options, device):
-    reference(Case(PairContrastiveLoss, pairs, options), device, None)
+    CHECKS[0](Subject(PairContrastiveLoss, options, device, make=pairs))
 
 
 # distances 1 and 1 - sqrt(1/2), of pairs that are alike and that are not
@@ -87,15 +87,14 @@ def test_equal_and_zero_vectors_and_none(distance, device):
 @pytest.mark.parametrize("margins", [(0.0, 0.5), (0.2, 1.5)])
 def test_it_is_that_of_pytorch_metric_learning(margins, device):
     """Per pair; its mean is over those whose hinge is active."""
-    losses = pytest.importorskip("pytorch_metric_learning.losses")
-    reducers = pytest.importorskip("pytorch_metric_learning.reducers")
-    distances = pytest.importorskip("pytorch_metric_learning.distances")
+    from pytorch_metric_learning import distances, losses, reducers
+
     near, far = margins
     distance = distances.LpDistance(normalize_embeddings=False)
     theirs = losses.ContrastiveLoss(
         pos_margin=near, neg_margin=far, distance=distance, reducer=reducers.DoNothingReducer()
     )
-    x, y, target = MARGIN.inputs(device)
+    x, y, target = Subject(PairContrastiveLoss, {}, device, make=pairs).inputs(12)
     i = torch.arange(len(x), device=device)
     alike = target > 0
     found = theirs(

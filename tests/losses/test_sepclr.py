@@ -2,36 +2,36 @@ from math import exp, log
 
 import pytest
 import torch
-from order import LIGHT, Case, reductions
-from properties import E1, E2, close, gradients, tensor
+from properties import E1, E2, close, every_check, gradients, tensor
 
 from contrastloss import SepCLRLoss
 from contrastloss.functional import sepclr
+from contrastloss.testing import CHECKS, Subject
 
 
-def spaces(n, generator):
+def spaces(n, d, generator):
     common, noise = torch.randn(2, n, 6, generator=generator).double()
     salient, other = torch.randn(2, n, 3, generator=generator).double()
     targets = torch.arange(n) % 2 == 0
     return [common, common + noise, salient, salient + 0.5 * other, targets]
 
 
-def labelled(n, generator):
+def labelled(n, d, generator):
     labels = torch.randint(100, 103, (n, 2), generator=generator)
-    return [*spaces(n, generator), labels]
+    return [*spaces(n, d, generator), labels]
 
 
 OPTIONS = {"common": 0.7, "salient": 1.5, "background": 3.0, "joint": 2.0, "temperature": 0.8}
-CHECKS = [c for c in LIGHT if c is not reductions]
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
+@every_check
 def test_properties(check, device):
-    check(Case(SepCLRLoss, labelled, {**OPTIONS, "label_variance": 0.6}), device, None)
+    options = {**OPTIONS, "label_variance": 0.6}
+    check(Subject(SepCLRLoss, options, device, thorough=False, make=labelled))
 
 
 def test_on_every_backend(device, backend):
-    CHECKS[0](Case(SepCLRLoss, spaces, {"loss_scale": 2.0, "uniformity": 0.5}), device, backend)
+    CHECKS[0](Subject(SepCLRLoss, {"uniformity": 0.5}, device, backend, make=spaces))
 
 
 # one target, two other rows
@@ -81,7 +81,9 @@ def test_labels_by_hand(device, backend):
 
 
 def test_labels_of_other_rows_do_not_matter(device, backend):
-    *inputs, targets, labels = (v.to(device) for v in labelled(8, torch.Generator().manual_seed(0)))
+    *inputs, targets, labels = (
+        v.to(device) for v in labelled(8, 6, torch.Generator().manual_seed(0))
+    )
     labels = labels.double()
     want = sepclr(*inputs, targets, labels, backend=backend)
     for other in (-999.0, torch.nan):

@@ -3,36 +3,19 @@ from math import exp, log1p
 import pytest
 import torch
 from properties import E1, E2, close, every_check, gradients, tensor
-from torch.nn.functional import normalize
 
 from contrastloss import SimLAPLoss
 from contrastloss.functional import simlap
 from contrastloss.testing import CHECKS, Subject
 
 
-class Gated(SimLAPLoss):
-    """The gate's rows are as long as those of open gates, wherever embeddings are normalised: the
-    dense formula gets every floating input normalised."""
-
-    def forward(self, z, keys, gate, labels, key_labels):
-        gate = gate.double() if gate.dtype == torch.float64 else gate.float()
-        gate = (normalize(gate) if self.normalize else gate) * gate.shape[1] ** 0.5
-        z, keys = (v.to(gate.dtype) for v in (z, keys))
-        return super().forward(z, keys, gate, labels, key_labels)
-
-    @staticmethod
-    def reference(z, keys, gate, labels, key_labels, **options):
-        gate = gate * gate.shape[1] ** 0.5
-        return SimLAPLoss.reference(z, keys, gate, labels, key_labels, **options)
-
-
 @every_check
 def test_properties(check, device):
-    check(Subject(Gated, {}, device, thorough=False))
+    check(Subject(SimLAPLoss, {}, device, thorough=False))
 
 
 def test_on_every_backend(device, backend):
-    CHECKS[0](Subject(Gated, {"mean_over": "pairs"}, device, backend))
+    CHECKS[0](Subject(SimLAPLoss, {"mean_over": "pairs"}, device, backend))
 
 
 def test_by_hand(device, backend):

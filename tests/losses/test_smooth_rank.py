@@ -4,45 +4,31 @@ from math import exp
 
 import pytest
 import torch
-from order import PROPERTIES, Case, compiled, reductions
-from properties import E1, E2, close, gradients, tensor
+from properties import E1, E2, close, every_check, gradients, tensor
 
 from contrastloss import RecallAtKLoss, SmoothAPLoss
 from contrastloss.functional import recall_at_k, smooth_ap
 from contrastloss.losses import smooth_rank
-
-
-def classes(n, generator):
-    labels = torch.randint(0, max(n // 4, 1), (n,), generator=generator)
-    labels[-1] = 99  # without a positive
-    return [torch.randn(n, 7, generator=generator).double(), labels]
-
+from contrastloss.testing import Subject
 
 CASES = [
-    Case(SmoothAPLoss, classes, {"temperature": 0.1}),
-    Case(RecallAtKLoss, classes, {"temperature": 0.1, "ks": (1, 3), "rank_temperature": 0.5}),
-    Case(RecallAtKLoss, classes, {"temperature": 1.0}),
+    Subject(cls, options, thorough=False)
+    for cls, options in (
+        (SmoothAPLoss, {"temperature": 0.1}),
+        (RecallAtKLoss, {"temperature": 0.1, "ks": (1, 3), "rank_temperature": 0.5}),
+        (RecallAtKLoss, {"temperature": 1.0}),
+    )
 ]
 every_loss = pytest.mark.parametrize("cls", [SmoothAPLoss, RecallAtKLoss])
 
 
-@pytest.fixture
-def backend(backend, device):
-    try:
-        SmoothAPLoss(backend=backend)(*CASES[0].inputs(device))
-    except RuntimeError as error:
-        if "cannot serve" not in str(error):
-            raise
-        pytest.skip(str(error))
-    return backend
+pytestmark = pytest.mark.operators("pair_stats", "pair_topk")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c.cls.__name__}-{c.options}")
-@pytest.mark.parametrize(
-    "check", [c for c in PROPERTIES if c not in (compiled, reductions)], ids=lambda c: c.__name__
-)
+@every_check
 def test_properties(check, case, device, backend):
-    check(case, device, backend)
+    check(case.on(device, backend))
 
 
 def sigmoid(u):
@@ -73,7 +59,7 @@ def test_separated_classes_have_full_precision(device, backend):
 
 @every_loss
 def test_parts_are_the_whole(cls, monkeypatch, device, backend):
-    z, labels = CASES[0].inputs(device, 20)
+    z, labels = CASES[0].on(device).inputs(20)
     results = []
     for held in (1 << 22, 300, 1):
         monkeypatch.setattr(smooth_rank, "_HELD", held)

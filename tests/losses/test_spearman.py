@@ -2,32 +2,31 @@ from math import sqrt
 
 import pytest
 import torch
-from order import PROPERTIES, Case, options
-from properties import close, gradients, tensor
+from properties import close, every_check, gradients, tensor
 
 from contrastloss import SpearmanLoss
 from contrastloss.functional import spearman
+from contrastloss.testing import Subject
 
 
-def scores(n, generator):
+def scores(n, d, generator):
     """Scores, and numbers of which some are equal."""
-    target = torch.randint(0, n, (3, n), generator=generator)
+    rows, n = min(n, 3), max(n, 1)
+    target = torch.randint(0, n, (rows, n), generator=generator)
     target[:, 0] = n
-    return [torch.randn(3, n, generator=generator).double() + target / n, target]
+    return [torch.randn(rows, n, generator=generator).double() + target / n, target]
 
 
 CASES = [
-    Case(SpearmanLoss, scores, {"strength": 0.3}),
-    Case(SpearmanLoss, scores, {"strength": 2.0, "regularization": "kl"}),
+    Subject(SpearmanLoss, options, thorough=False, make=scores)
+    for options in ({"strength": 0.3}, {"strength": 2.0, "regularization": "kl"})
 ]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: str(c.options))
-@pytest.mark.parametrize(
-    "check", [c for c in PROPERTIES if c is not options], ids=lambda c: c.__name__
-)
+@every_check
 def test_properties(check, case, device):
-    check(case, device, None)
+    check(case.on(device))
 
 
 def test_by_hand(device):

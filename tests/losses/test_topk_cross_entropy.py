@@ -2,41 +2,38 @@ from math import atan, exp, log, pi
 
 import pytest
 import torch
-from order import Case, every_property
-from properties import close, gradients, tensor
+from properties import close, every_check, gradients, tensor
 from torch.nn import functional as F
 
 from contrastloss import TopKCrossEntropyLoss
 from contrastloss.functional import topk_cross_entropy
+from contrastloss.testing import Subject
 
 
-def scores(n, generator):
+def scores(n, d, generator):
+    n = max(n, 1)
     target = torch.randint(0, n, (4,), generator=generator)
     x = torch.stack([torch.randperm(n, generator=generator) for _ in range(4)])
     return [(x - n / 2).double() / 4, target]  # different in every dtype
 
 
 CASES = [
-    Case(TopKCrossEntropyLoss, scores),
-    Case(TopKCrossEntropyLoss, scores, {"weights": (0.0, 0.75, 0.25), "candidates": None}),
-    Case(TopKCrossEntropyLoss, scores, {"candidates": 7, "network": "bitonic", "steepness": 2.0}),
+    Subject(TopKCrossEntropyLoss, options, thorough=not options, make=scores)
+    for options in (
+        {},
+        {"weights": (0.0, 0.75, 0.25), "candidates": None},
+        {"candidates": 7, "network": "bitonic", "steepness": 2.0},
+    )
 ]
 
 
-@pytest.fixture
-def backend(backend, device):
-    try:
-        TopKCrossEntropyLoss(backend=backend)(*CASES[0].inputs(device))
-    except RuntimeError as error:
-        if "cannot serve" not in str(error):
-            raise
-        pytest.skip(str(error))
-    return backend
+pytestmark = pytest.mark.operators("sort_network")
 
 
-@every_property(CASES)
+@every_check
+@pytest.mark.parametrize("case", CASES, ids=lambda c: str(c.options))
 def test_properties(check, case, device, backend):
-    check(case, device, backend)
+    check(case.on(device, backend))
 
 
 def test_by_hand(device, backend):
@@ -64,7 +61,7 @@ def test_by_hand(device, backend):
 
 
 def test_top_1_is_cross_entropy(device, backend):
-    x, target = CASES[0].inputs(device)
+    x, target = CASES[0].on(device).inputs(12)
     for count, scale in ((None, 1.0), (16, 60.0)):  # saturated too
         loss = TopKCrossEntropyLoss((1.0,), candidates=count, backend=backend)
         close(loss(scale * x, target), F.cross_entropy(scale * x, target))
@@ -79,7 +76,7 @@ def test_the_label_among_the_first_k_costs_little(device, backend):
 
 
 def test_only_candidates_count(device, backend):
-    x, target = CASES[0].inputs(device, 40)
+    x, target = CASES[0].on(device).inputs(40)
     leaf = x.clone().requires_grad_()
     rows = TopKCrossEntropyLoss(candidates=6, reduction="none", backend=backend)(leaf, target)
     moved = gradients(rows.sum(), leaf)[0] != 0
@@ -90,7 +87,7 @@ def test_only_candidates_count(device, backend):
 
 
 def test_leading_dimensions_and_none(device, backend):
-    x, target = CASES[0].inputs(device)
+    x, target = CASES[0].on(device).inputs(12)
     loss = TopKCrossEntropyLoss(reduction="none", backend=backend)
     close(loss(x.view(2, 2, -1), target.view(2, 2)), loss(x, target).view(2, 2))
     assert TopKCrossEntropyLoss(backend=backend)(x[:0], target[:0]).item() == 0.0

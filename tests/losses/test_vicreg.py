@@ -2,14 +2,14 @@ from math import sqrt
 
 import pytest
 import torch
-from order import LIGHT, Case, reductions
-from properties import close, gradients, tensor
+from properties import close, every_check, gradients, tensor
 
 from contrastloss import VICRegLoss
 from contrastloss.functional import vicreg
+from contrastloss.testing import CHECKS, Subject
 
 
-def views(n, generator):
+def views(n, d, generator):
     """Some standard deviations are above 1, others below."""
     x, noise = torch.randn(2, n, 9, generator=generator).double()
     x[:, 1:] += 0.5 * x[:, :-1]
@@ -17,17 +17,14 @@ def views(n, generator):
     return [x + 1.0, x + 0.3 * noise]
 
 
-CHECKS = [c for c in LIGHT if c is not reductions]
-
-
-@pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
+@every_check
 def test_properties(check, device):
-    check(Case(VICRegLoss, views, {"loss_scale": 0.5}), device, None)
+    check(Subject(VICRegLoss, {}, device, thorough=False, make=views))
 
 
 def test_on_every_backend(device, backend):
     options = {"invariance": 0.0, "covariance": 5.0, "gamma": 2.0, "eps": 0.1}
-    CHECKS[0](Case(VICRegLoss, views, options), device, backend)
+    CHECKS[0](Subject(VICRegLoss, options, device, backend, make=views))
 
 
 def test_by_hand(device, backend):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from served import skip_unless_served
+from layouts import column_major
 
 from contrastloss.backends.choose import BACKENDS
 from contrastloss.ops import GatherScores, gather_scores
@@ -13,17 +13,7 @@ from contrastloss.ops.check import checks_values
 VECTORS = ("scale", "row_scale", "col_scale", "row_bias", "col_bias")
 
 
-@pytest.fixture(
-    params=[name for name, b in BACKENDS.items() if hasattr(b, "gather_scores_forward")]
-)
-def backend(request, device):
-    x = torch.ones(1, 2, device=device)
-    skip_unless_served(
-        lambda: gather_scores(
-            x, x, torch.zeros(1, 1, dtype=torch.int64, device=device), backend=request.param
-        )
-    )
-    return request.param
+pytestmark = pytest.mark.operators("gather_scores")
 
 
 def test_who_has_it():
@@ -161,9 +151,8 @@ def test_a_second_derivative_is_an_error(backend, device):
 
 
 def test_torch_library_and_compilers(backend, device):
-    x = torch.randn(6, 3, device=device, requires_grad=True)
-    y = torch.randn(9, 3, device=device, requires_grad=True)
-    index = torch.randint(-1, 9, (6, 4), device=device)
+    x, y = (column_major(torch.randn(n, 3, device=device)).requires_grad_() for n in (6, 9))
+    index = column_major(torch.randint(-1, 9, (6, 4), device=device))
     arguments = (x, y, *[None] * 5, [], [], "[[],[],[]]", True, torch.float32, backend, index)
     torch.library.opcheck(torch.ops.contrastloss.gather_scores.default, arguments)
 

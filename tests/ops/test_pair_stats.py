@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from layouts import column_major
 from oracle import VECTORS, differences, evaluate, leaves, problem
 
 from contrastloss import ops
@@ -147,8 +148,12 @@ def test_no_graph_without_grad(backend, device):
 
 @SYMMETRIC
 @pytest.mark.parametrize("lead", [(), (2,)], ids=["matrix", "batch"])
-def test_opcheck(backend, device, symmetric, lead):
+@pytest.mark.parametrize("layout", [torch.clone, column_major])
+def test_opcheck(backend, device, symmetric, lead, layout):
     call = call_of(device, symmetric, lead=lead, dtype=torch.float32)
+    for name, value in call.items():
+        if isinstance(value, torch.Tensor):
+            call[name] = layout(value.detach()).requires_grad_(value.requires_grad)
     torch.library.opcheck(torch.ops.contrastloss.pair_stats, arguments(call, backend))
 
 

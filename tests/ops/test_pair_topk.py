@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from served import skip_unless_served
+from layouts import column_major
 
 from contrastloss import ops
 from contrastloss.backends import gumbel, position_keys
@@ -17,11 +17,7 @@ DTYPES = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture(params=[name for name, b in BACKENDS.items() if hasattr(b, "pair_topk")])
-def backend(request, device):
-    x = torch.ones(2, 2, device=device)
-    skip_unless_served(lambda: pair_topk(x, None, 1, backend=request.param))
-    return request.param
+pytestmark = pytest.mark.operators("pair_topk")
 
 
 def test_who_has_it():
@@ -351,8 +347,7 @@ def test_a_second_derivative_is_an_error(backend, device):
 
 
 def test_torch_library(backend, device):
-    x = torch.randn(6, 3, device=device, requires_grad=True)
-    y = torch.randn(9, 3, device=device, requires_grad=True)
+    x, y = (column_major(torch.randn(n, 3, device=device)).requires_grad_() for n in (6, 9))
     program = '[[{"kind": "MAX", "axis": "row", "pairs": [], "weight": [], "sign": 1.0}], [], []]'
     lists = [torch.tensor([0, 1, 1, 1, 1, 1, 2]).to(device), torch.tensor([3, 4]).to(device)]
     arguments = (x, y, *[None] * 5, [], [], program, True, torch.float32, backend)
@@ -406,7 +401,7 @@ def test_the_function_is_public(backend, device):
 
 # ---- bad arguments -------------------------------------------------------------------------------
 
-X, Y = torch.randn(4, 3), torch.randn(5, 3)
+X, Y = torch.eye(4, 3), torch.eye(5, 3)
 LISTS = torch.tensor([0, 1, 1, 1, 2]), torch.tensor([0, 4])
 BAD = [
     ({"k": 0}, ValueError, "k: got 0, expected at least 1"),

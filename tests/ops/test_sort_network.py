@@ -7,19 +7,13 @@ import math
 
 import pytest
 import torch
-from served import skip_unless_served
+from layouts import column_major
 
 from contrastloss.backends import DISTRIBUTIONS, NETWORKS
-from contrastloss.backends.choose import BACKENDS
 from contrastloss.backends.network import layers
 from contrastloss.ops import SortNetwork, sort_network
 
-
-@pytest.fixture(params=BACKENDS)
-def backend(request, device):
-    x = torch.ones(1, 2, device=device)
-    skip_unless_served(lambda: sort_network(x, backend=request.param))
-    return request.param
+pytestmark = pytest.mark.operators("sort_network")
 
 
 F = {
@@ -210,9 +204,11 @@ def test_a_second_derivative_is_an_error(backend, device):
 
 def test_torch_library_and_compilers(backend, device):
     x, t, beta = problem(device, torch.float32)
-    leaves = [v.requires_grad_() for v in (x, t, beta)]
-    arguments = (*leaves, 0.25, "odd_even", "cauchy", backend)
-    torch.library.opcheck(torch.ops.contrastloss.sort_network.default, arguments)
+    for layout in (torch.clone, column_major):
+        leaves = [layout(v).requires_grad_() for v in (x, t, beta)]
+        arguments = (*leaves, 0.25, "odd_even", "cauchy", backend)
+        torch.library.opcheck(torch.ops.contrastloss.sort_network.default, arguments)
+    x, t, _ = leaves
 
     def loss(x, t):
         values, mass = sort_network(x, t, steepness=3.0, backend=backend)

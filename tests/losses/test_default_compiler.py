@@ -1,0 +1,19 @@
+"""Every loss by the default compiler, and exported; most are only traced in every run."""
+
+import pytest
+from losses.test_adjacency import Graph
+from losses.test_mochi import Drawn
+
+from contrastloss.losses import BY_NAME
+from contrastloss.testing import Subject
+from contrastloss.testing.running import check_compile, check_export
+
+#: a graph as tensors, and what is drawn as an input
+ADAPTED = {"adjacency_contrastive": Graph, "mochi": Drawn}
+
+
+@pytest.mark.extra
+@pytest.mark.parametrize("check", [check_compile, check_export], ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", sorted(BY_NAME))
+def test_default_compiler(check, name, device):
+    check(Subject(ADAPTED.get(name, BY_NAME[name]), {}, device))

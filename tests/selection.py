@@ -1,0 +1,59 @@
+"""Which tests run: those of every run, and of the others none, all or a fifth.
+
+The mark ``extra`` is for what repeats on more sizes, instruction sets, losses or schedules what
+every run has tried on some. A test of many cases takes a fifth of them with ``every_fifth``."""
+
+import zlib
+
+import pytest
+
+PARTS = 5
+
+#: the first in every run, the others as extra tests
+every_fifth = pytest.mark.parametrize(
+    "fifth", [0, *(pytest.param(k, marks=pytest.mark.extra) for k in range(1, PARTS))]
+)
+
+
+def part(label):
+    """Which fifth something with that name belongs to, the same one in every process."""
+    return zlib.crc32(str(label).encode()) % PARTS
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--extra",
+        default="none",
+        metavar="none|all|COMMIT",
+        help="tests marked extra: none, all, or the fifth that a commit's hash chooses",
+    )
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "extra: runs in `make test-all`, a fifth of it in CI")
+    chosen = config.getoption("--extra")
+    if chosen not in ("none", "all"):
+        try:
+            int(chosen, 16)
+        except ValueError:
+            raise pytest.UsageError(
+                f"--extra: got {chosen!r}, expected none, all or a commit's hash"
+            ) from None
+
+
+def pytest_collection_modifyitems(config, items):
+    chosen = config.getoption("--extra")
+    if chosen == "all":
+        return
+
+    def runs(item):
+        if item.get_closest_marker("extra") is None:
+            return True
+        if chosen == "none":
+            return False
+        return part(item.nodeid) == int(chosen, 16) % PARTS
+
+    left = [item for item in items if not runs(item)]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if runs(item)]

@@ -1,0 +1,80 @@
+"""CPU seconds of the tests of each directory, beside a budget for them: ``tests/budget.json``.
+
+With ``--budget`` a run that takes more than twice what the budget allows fails: twice is the room
+for a slow machine. Tests marked ``extra`` have none. Child processes count where they have ended.
+"""
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+BUDGET = json.loads((HERE / "budget.json").read_text())
+ROOM = 2.0
+SPENT = pytest.StashKey[Counter]()
+
+
+def now():
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def directory(item):
+    return item.path.parent.relative_to(HERE.parent).as_posix()
+
+
+def over(config):
+    """A line for every directory that took too much."""
+    if not config.getoption("--budget"):
+        return []
+    return [
+        f"{name}: {seconds:.0f} CPU seconds, the budget is {BUDGET.get(name, 0)}"
+        for name, seconds in sorted(config.stash[SPENT].items())
+        if seconds > ROOM * BUDGET.get(name, 0)
+    ]
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--budget", action="store_true", help="fail where a directory takes too many CPU seconds"
+    )
+
+
+def pytest_configure(config):
+    config.stash[SPENT] = Counter()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item, nextitem):
+    before = now()
+    found = yield
+    if item.get_closest_marker("extra") is None:
+        item.config.stash[SPENT][directory(item)] += now() - before
+    return found
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    """In the process that runs no tests, but starts those that do."""
+    node.config.stash[SPENT].update(node.workeroutput.get("spent", {}))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session):
+    config = session.config
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["spent"] = dict(config.stash[SPENT])
+    elif over(config) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    spent = sorted(config.stash[SPENT].items())
+    shown = ", ".join(f"{name} {seconds:.0f}" for name, seconds in spent)
+    total = sum(seconds for _, seconds in spent)
+    terminalreporter.write_line(f"CPU seconds: {shown}; {total:.0f} in all")
+    for line in over(config):
+        terminalreporter.write_line(f"OVER BUDGET {line}", red=True)
