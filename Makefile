@@ -9,16 +9,23 @@ CAN_BUILD := $(shell test "$$(uname -sm)" = "Linux x86_64" && command -v c++)
 export CONTRASTLOSS_NATIVE ?= $(if $(CAN_BUILD),1)
 NATIVE := setup.py $(wildcard csrc/* csrc/*/*)
 
-.PHONY: help demo test fuzz golden lint bench wheel
+# a worker for each core, and in it one thread for each test; threads that wait do not spin
+PYTEST := OMP_WAIT_POLICY=passive $(BIN)/pytest -n auto --maxprocesses 8 --dist loadgroup
+TESTED := $(VENV)/.test $(VENV)/.distributed $(VENV)/.triton
+
+.PHONY: help demo test test-all fuzz golden lint bench wheel
 
 help:
-	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## train on a small data set, no download; LOSS=groco chooses the loss
 	$(BIN)/python -m contrastloss demo $(if $(LOSS),--loss $(LOSS))
 
-test: $(VENV)/.test $(VENV)/.distributed $(VENV)/.triton ## all tests; ARGS="-k clip" narrows them
-	$(BIN)/pytest $(ARGS)
+test: $(TESTED) ## the tests of every change; ARGS="-k clip" narrows them
+	$(PYTEST) --budget $(ARGS)
+
+test-all: $(TESTED) ## and those of every loss by the compilers, more sizes, schedules, instruction sets
+	$(PYTEST) --budget --extra all $(ARGS)
 
 fuzz: $(VENV)/.test ## random calls against dense formulas for SECONDS=60; SEED=n repeats a run
 	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
@@ -42,9 +49,9 @@ bench: $(VENV)/.bench $(VENV)/.peers ## speed and memory on this machine; docs a
 	$(BIN)/pytest bench/bench_sort.py --benchmark-json=bench/results/sort.json
 	$(BIN)/python bench/report.py
 
-wheel: $(VENV)/.wheel ## dist/: the sdist, and the wheel made from it
+wheel: $(VENV)/.wheel ## dist/: the sdist and the wheel; what is built in place is not built again
 	rm -rf dist
-	$(BIN)/python -m build --quiet --no-isolation
+	$(BIN)/python -m build --quiet --no-isolation --sdist --wheel
 
 # torch alone and first: every later step finds it there, and its headers
 $(VENV)/.torch: pyproject.toml constraints.txt
