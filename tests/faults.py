@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from layouts import column_major
 from ranks import start
 
 from contrastloss import (
@@ -475,7 +476,7 @@ def whole(group, odd, how):
     if how == "all empty":
         x, y = x[:0], y[:0]
     if how == "strides" and odd:
-        x, y = (v.mT.contiguous().mT for v in (x, y))
+        x, y = (column_major(v) for v in (x, y))
     loss = CLIPLoss(0.5 if how != "1 and 1.0" else 1 if odd else 1.0, group=group)
     if how == "evaluation" and odd:
         loss.eval()

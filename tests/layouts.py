@@ -1,6 +1,6 @@
-"""Layouts of operands that a fake kernel has to know as well as the real one."""
+"""Layouts that kernels, and the fake kernels that compilers ask, have to know."""
 
 
 def column_major(value):
-    """A copy whose columns lie in memory one after another."""
-    return value.mT.contiguous().mT if value.ndim > 1 else value.clone()
+    """The same values, with the columns of a matrix one after another in memory."""
+    return value.mT.contiguous().mT if value.ndim > 1 else value

@@ -5,6 +5,7 @@ import contextlib
 import torch
 from hypothesis import strategies as st
 from instructions import present, using
+from layouts import column_major
 
 from contrastloss.backends import reference
 from contrastloss.backends.choose import BACKENDS
@@ -61,7 +62,7 @@ def at(place, block=None):
 
 LAYOUTS = {
     "contiguous": lambda v: v,
-    "transposed": lambda v: v.mT.contiguous().mT if v.ndim > 1 else v,
+    "transposed": column_major,
     "every other": lambda v: v.repeat_interleave(2, -1)[..., ::2],
     "part of a row": lambda v: torch.cat([v, v, v], -1)[..., v.shape[-1] : 2 * v.shape[-1]],
     "off its alignment": lambda v: torch.cat([v.flatten()[:0].new_zeros(1), v.flatten()])[1:].view(

@@ -8,6 +8,7 @@ import itertools
 import torch
 from hypothesis import strategies as st
 from instructions import present
+from layouts import column_major
 from oracle import VECTORS, problem
 from programs import DTYPES, OPERANDS, channels
 
@@ -115,7 +116,7 @@ CHANGES = {
     "one dimension less": lambda v, k: v.flatten(0, 1) if v.ndim > 1 else v.flatten(),
     "0-dim": lambda v, k: v.flatten()[0].clone() if v.numel() else v.new_zeros(()),
     "empty": lambda v, k: v.flatten()[:0].clone(),
-    "transposed": lambda v, k: v.mT.contiguous().mT if v.ndim > 1 else v,
+    "transposed": lambda v, k: column_major(v),
     "expanded": lambda v, k: v[:1].expand(v.shape) if v.ndim and v.shape[0] else v,
     "on meta": lambda v, k: v.to("meta"),
     "no features": lambda v, k: v.new_empty(*v.shape[:-1], 0) if v.ndim else v,
