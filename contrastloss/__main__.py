@@ -16,7 +16,7 @@ import torch
 
 from . import __version__, backends, functional
 from .arguments import device, integer
-from .losses import LOSSES
+from .losses import LOSSES, PairLoss
 from .testing import example
 
 DTYPES = ("bfloat16", "float16", "float32", "float64")
@@ -93,7 +93,8 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("info", help="versions, backends and native parts of this installation")
     warm = commands.add_parser("warmup", help="compile the kernels of a loss for given shapes")
-    warm.add_argument("--loss", choices=sorted(LOSSES), default="clip")
+    paired = sorted(name for name, cls in LOSSES.items() if issubclass(cls, PairLoss))
+    warm.add_argument("--loss", choices=paired, default="clip")
     warm.add_argument("--rows", type=integer(1), nargs="+", default=[4096], help="rows of a batch")
     warm.add_argument(
         "--dim", type=integer(1), nargs="+", default=[512], help="length of embeddings"

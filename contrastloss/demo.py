@@ -28,8 +28,8 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from .arguments import integer, output
 from .backends import available
-from .losses import BY_NAME, HierarchicalContrastiveLoss, SelfConLoss
-from .losses.smooth_rank import SmoothRankLoss
+from .losses import LOSSES, HierarchicalContrastiveLoss, SelfConLoss
+from .losses.base.ranking import SmoothRankLoss
 
 try:
     import resource
@@ -65,7 +65,7 @@ def required(cls: type[nn.Module]) -> tuple[str, ...]:
 #: ranks of 200 positives each, which take minutes
 CHOICES = [
     name
-    for name, cls in BY_NAME.items()
+    for name, cls in LOSSES.items()
     if required(cls) in (("x", "y"), ("z", "labels"), ("views",))
     and not issubclass(cls, (HierarchicalContrastiveLoss, SelfConLoss, SmoothRankLoss))
 ]
@@ -157,7 +157,7 @@ def projection() -> nn.Sequential:
 
 
 def supervised(loss: str) -> bool:
-    return takes(BY_NAME[loss], "labels")
+    return takes(LOSSES[loss], "labels")
 
 
 def train(model: nn.Module, digits: Digits, loss: nn.Module, name: str, steps: Any) -> list[float]:
@@ -173,7 +173,7 @@ def train(model: nn.Module, digits: Digits, loss: nn.Module, name: str, steps: A
         x, y = head(model(views)).chunk(2)
         if supervised(name):
             value = loss(torch.cat([x, y]), digits.train_labels.repeat(2))
-        elif takes(BY_NAME[name], "views"):
+        elif takes(LOSSES[name], "views"):
             value = loss([x, y])
         else:
             value = loss(x, y)
@@ -254,7 +254,7 @@ def run(
 ) -> Result:
     """Train an encoder with the loss of that name and compare it."""
     torch.manual_seed(seed)
-    digits, model, cls = Digits.load(), encoder().eval(), BY_NAME[loss]
+    digits, model, cls = Digits.load(), encoder().eval(), LOSSES[loss]
     options: dict[str, Any] = {"backend": backend}
     if loss in TEMPERATURE:
         options["temperature"] = TEMPERATURE[loss]

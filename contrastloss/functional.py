@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .losses import BY_NAME, Loss
+from .losses import LOSSES, Loss
 
 
 @lru_cache(maxsize=256, typed=True)  # True is not 1: one of them is an error
@@ -49,5 +49,5 @@ def _function(name: str, cls: type[Loss]) -> Any:
     return loss
 
 
-globals().update({name: _function(name, cls) for name, cls in BY_NAME.items()})
-__all__ = list(BY_NAME)
+globals().update({name: _function(name, cls) for name, cls in LOSSES.items()})
+__all__ = list(LOSSES)

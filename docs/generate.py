@@ -23,7 +23,7 @@ from torch import Tensor, nn
 import contrastloss
 from contrastloss import ops, presets
 from contrastloss.channel import EXPECT, LSE, SUM, Channel, Term, Test
-from contrastloss.losses import BY_NAME, LOSSES, Loss
+from contrastloss.losses import LOSSES, Loss, PairLoss
 from contrastloss.testing import example
 
 DOCS = Path(__file__).parent
@@ -220,12 +220,12 @@ def _beside(module: str) -> list[str]:
 
 def losses() -> str:
     overview, sections = [], []
-    for name, cls in sorted(BY_NAME.items()):
+    for name, cls in sorted(LOSSES.items()):
         text = inspect.cleandoc(cls.__doc__ or "")
         cost = cost_of(cls)
         seeds = ", ".join(map(str, seeds_of(cls)))
         units = PRODUCTS.get(name) or cost.text()
-        spread = "yes" if name in LOSSES else ""
+        spread = "yes" if issubclass(cls, PairLoss) else ""
         overview.append(
             [f"[`{cls.__name__}`](#{cls.__name__.lower()})", f"`{name}`", units, spread, seeds]
         )

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from contrastloss import LearnableTemperature, NTXentLoss
+from contrastloss import LogitScale, NTXentLoss
 from contrastloss.demo import Digits, augment
 
 
@@ -28,7 +28,7 @@ class SimCLR(nn.Module):
         self.encoder = nn.Sequential(
             nn.Flatten(), nn.Linear(64, width), nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, 64)
         )
-        self.temperature = LearnableTemperature(temperature)
+        self.temperature = LogitScale(temperature)
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return self.encoder(first), self.encoder(second), self.temperature()

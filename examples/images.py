@@ -27,7 +27,7 @@ LOSSES: dict[str, Callable[[], nn.Module]] = {
     "nt_xent": lambda: cl.NTXentLoss(0.5),
     "dcl": lambda: cl.DCLLoss(0.5),
     "hard_negative": lambda: cl.HardNegativeLoss(0.5),
-    "spectral": lambda: cl.SpectralLoss(loss_scale=10.0),
+    "spectral": lambda: cl.SpectralLoss(loss_weight=10.0),
     "alignment_uniformity": lambda: cl.AlignmentUniformityLoss(),
     "barlow_twins": lambda: cl.BarlowTwinsLoss(0.02),
     "vicreg": lambda: cl.VICRegLoss(),

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from contrastloss import CLIPLoss, LearnableTemperature, MultiModalLoss, SigLIPLoss
+from contrastloss import CLIPLoss, LogitScale, MultiModalLoss, SigLIPLoss
 from contrastloss.demo import Digits
 
 #: (loss of the embeddings, a scale and a bias, number of modalities)
@@ -50,7 +50,7 @@ def tower(inputs: int) -> nn.Module:
 
 def train(parts: list[Tensor], loss: Callable[..., Tensor], steps: int, batch: int) -> nn.Module:
     towers = nn.ModuleList(tower(part.shape[1]) for part in parts)
-    temperature, bias = LearnableTemperature(0.1), nn.Parameter(torch.tensor(-5.0))
+    temperature, bias = LogitScale(0.1), nn.Parameter(torch.tensor(-5.0))
     optimizer = torch.optim.AdamW(
         [*towers.parameters(), *temperature.parameters(), bias], lr=2e-3, weight_decay=0.1
     )

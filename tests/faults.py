@@ -102,7 +102,7 @@ for strategy, other in (("gather", "ring"), ("ring", "gather")):
 option(CLIPLoss, "temperature", 0.07, 0.08)
 option(CLIPLoss, "reduction", "mean", "sum")
 option(CLIPLoss, "reduction", "mean", "none")
-option(CLIPLoss, "loss_scale", 1, 2)
+option(CLIPLoss, "loss_weight", 1, 2)
 option(CLIPLoss, "normalize", True, False)
 option(CLIPLoss, "return_stats", False, True)
 option(CLIPLoss, "validate", False, True)
@@ -519,7 +519,7 @@ def _(group, odd, seconds):
 
 @lost("no header")
 def _(group, odd, seconds):
-    CLIPLoss(group=group, uneven=not odd)(*(v[:2] for v in pair(group)))
+    CLIPLoss(group=group, equal_sizes=odd)(*(v[:2] for v in pair(group)))
 
 
 @lost("an error after the header")

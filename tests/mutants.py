@@ -134,29 +134,29 @@ MUTANTS = (
     # ---- losses
     Mutant(
         "a mean over rows that do not count",
-        "losses/loss.py",
+        "losses/base/loss.py",
         "return losses.sum() / counted.sum().clamp_min(1)",
         "return losses.mean()",
         "losses/test_supcon.py -k check_reductions",
     ),
     Mutant(
         "NaN hidden",
-        "losses/loss.py",
+        "losses/base/loss.py",
         "return losses if nan is None else torch.where(nan, torch.nan, losses)",
         "return losses",
         "losses/test_nan.py -k circle",
     ),
     Mutant(
         "a temperature that is not used",
-        "losses/loss.py",
+        "losses/base/loss.py",
         "scale = self.temperature.to(dtype).reciprocal()",
         "scale = self.temperature.to(dtype)",
         "losses/test_clip.py -k check_reference",
     ),
     Mutant(
         "an option that does nothing",
-        "losses/loss.py",
-        "return loss if self.loss_scale == 1.0 else self.loss_scale * loss",
+        "losses/base/loss.py",
+        "return loss if self.loss_weight == 1.0 else self.loss_weight * loss",
         "return loss",
         "losses/test_siglip.py -k check_reference",
     ),
@@ -169,7 +169,7 @@ MUTANTS = (
     ),
     Mutant(
         "an error that is not raised",
-        "losses/loss.py",
+        "losses/base/loss.py",
         "if self.reduction not in REDUCTIONS:",
         "if False:",
         "losses/test_clip.py -k check_reductions",
@@ -242,7 +242,7 @@ MUTANTS = (
     # ---- how it runs
     Mutant(
         "products in a narrow dtype",
-        "losses/scores.py",
+        "losses/base/scores.py",
         '"compute_dtype": self.compute_dtype,',
         '"compute_dtype": torch.bfloat16,',
         "losses/test_clip.py -k 'check_accuracy or check_autocast'",

@@ -64,14 +64,14 @@ def collectively(group, function, *args):
         return function(group, *args)
 
 
-def loss_step(group, cls, options, inputs, sizes, uneven=True, dtype=None):
+def loss_step(group, cls, options, inputs, sizes, equal_sizes=False, dtype=None):
     """A training step on this rank's part of a whole batch: value, and all gradients."""
     leaves = [mine(group, sizes, v).clone() for v in inputs]
     leaves = [v.to(dtype) if dtype and v.is_floating_point() else v for v in leaves]
     leaves = [v.requires_grad_(v.is_floating_point()) for v in leaves]
     temperature = torch.nn.Parameter(torch.tensor(0.2, dtype=torch.float64))
     bias = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    loss = cls(temperature=temperature, group=group, uneven=uneven, **options)
+    loss = cls(temperature=temperature, group=group, equal_sizes=equal_sizes, **options)
     value = loss(*leaves, logit_bias=bias)
     value, shown = value if isinstance(value, tuple) else (value, {})
     total = value if value.ndim == 0 else value.sum()
@@ -115,7 +115,7 @@ def counted(group, cls, options, n, d):
         stack.enter_context(mock.patch.object(Peers, "swap", swapped))
         stack.enter_context(mock.patch.object(dist, "batch_isend_irecv", batched))
         x, y = (torch.randn(n, d).requires_grad_() for _ in range(2))
-        value = cls(group=group, uneven=False, **options)(x, y)
+        value = cls(group=group, equal_sizes=True, **options)(x, y)
         forward, sent = sent, 0
         value.backward()
         return forward, sent
@@ -162,13 +162,13 @@ def compiled(group, cls, inputs, sizes, strategy):
     return value.detach(), list(torch.autograd.grad(value, leaves)), {}
 
 
-def enqueued(group, size, batches, uneven, differ=False):
+def enqueued(group, size, batches, equal_sizes, differ=False):
     """A queue after this rank's parts of some batches of (keys, labels, ids)."""
     size += differ and dist.get_rank(group)
     queue = EmbeddingQueue(size, 2, labels=True, ids=True)
     for sizes, *columns in batches:
         own = [mine(group, sizes, column) for column in columns]
-        queue.enqueue(*own, group=group, uneven=uneven)
+        queue.enqueue(*own, group=group, equal_sizes=equal_sizes)
     return queue.state_dict()
 
 

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from contrastloss import functional, mining, mixing, ops, sorting
 from contrastloss.backends.constant import constant
 from contrastloss.channel import COL, LSE, SUM, same
-from contrastloss.losses import BY_NAME
+from contrastloss.losses import LOSSES
 from contrastloss.testing import example
 
 
@@ -74,9 +74,9 @@ every_ambient = pytest.mark.parametrize("ambient", AMBIENT.values(), ids=AMBIENT
 
 
 @every_ambient
-@pytest.mark.parametrize("name", BY_NAME)
+@pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_is_the_same_whatever_the_defaults_are(name, ambient, device):
-    cls = BY_NAME[name]
+    cls = LOSSES[name]
     options = [{}, *({"return_stats": True} for _ in "x" if hasattr(cls, "extra"))]
     for option in options:
         for backend in (None, "reference"):

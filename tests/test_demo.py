@@ -65,7 +65,7 @@ def test_every_loss_takes_a_step(loss):
     torch.manual_seed(0)
     whole, model = demo.Digits.load(), demo.encoder()
     digits = demo.Digits(whole.train[:96], whole.train_labels[:96], whole.test, whole.test_labels)
-    first, second, third = demo.train(model, digits, demo.BY_NAME[loss](), loss, range(3))
+    first, second, third = demo.train(model, digits, demo.LOSSES[loss](), loss, range(3))
     assert third < max(first, second)
 
 

@@ -7,14 +7,14 @@ import torch
 from golden.cases import cases
 from golden.record import alone, differences, distance, record
 
-from contrastloss.losses import BY_NAME
+from contrastloss.losses import LOSSES
 from contrastloss.losses.clip import CLIPLoss
 
 #: what has no effect on the example: a second positive of a row, a distance of exactly 0
 WITHOUT_EFFECT = {("cacr", "t_positive"), ("clan", "eps")}
 
 
-@pytest.mark.parametrize("name", sorted(BY_NAME))
+@pytest.mark.parametrize("name", sorted(LOSSES))
 def test_every_option_and_argument_changes_the_output(name):
     """Else a refactoring that loses it would be seen by nobody."""
     first, *others = cases(name)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from contrastloss.losses import BY_NAME, TwoViewLoss
+from contrastloss.losses import LOSSES, TwoViewLoss
 
 #: MB, by the rows of the batch; of two views, both together
 LIMITS = {4096: 60, 16_384: 200}
@@ -22,7 +22,7 @@ OPTIONS = {"mochi": {"hardest": 32, "mixed": 32, "mixed_with_query": 8}}
 MEASURE = """
 import re, sys
 import torch
-from contrastloss.losses import BY_NAME
+from contrastloss.losses import LOSSES
 from contrastloss.testing import example
 
 def status(key):
@@ -43,8 +43,8 @@ def peak(cls, options, n):
 
 torch.set_num_threads(1)
 for name, (n, options) in eval(sys.argv[1]).items():
-    peak(BY_NAME[name], options, 64)  # what is loaded once
-    print(name, round(peak(BY_NAME[name], options, n)), flush=True)
+    peak(LOSSES[name], options, 64)  # what is loaded once
+    print(name, round(peak(LOSSES[name], options, n)), flush=True)
 """
 
 
@@ -57,7 +57,7 @@ def peaks(rows):
             min(FEWER.get(name, rows), rows // (1 + issubclass(cls, TwoViewLoss))),
             OPTIONS.get(name, {}),
         )
-        for name, cls in BY_NAME.items()
+        for name, cls in LOSSES.items()
     }
     command = [sys.executable, "-c", MEASURE, repr(wanted)]
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
@@ -71,6 +71,6 @@ def test_no_loss_holds_the_pairs(rows, device):
     if device.type != "cpu":
         pytest.skip("the peak of a process is its CPU memory")
     found = peaks(rows)
-    assert found.keys() == BY_NAME.keys()
+    assert found.keys() == LOSSES.keys()
     assert {name: size for name, size in found.items() if size > LIMITS[rows]} == {}
     assert max(found.values()) > 1  # something was measured

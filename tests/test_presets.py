@@ -44,7 +44,7 @@ def probabilities(*shape):
 
 #: of names that are neither losses nor presets, a call and what it has to give
 CALLS = {
-    "LearnableTemperature": lambda make: make(init=0.07)() > 14.28,
+    "LogitScale": lambda make: make(init=0.07)() > 14.28,
     "decoding.contrastive_search": lambda f: f(
         probabilities(2, 3), z(2, 3, 5), z(2, 4, 5), alpha=0.0
     ).equal(probabilities(2, 3)),
@@ -84,7 +84,7 @@ def test_every_name_computes(name):
         return
     assert name.startswith("presets.") or (isclass(value) and issubclass(value, Loss)), name
     for loss in losses_of(value):
-        if isinstance(loss, contrastloss.LearnableTemperature):
+        if isinstance(loss, contrastloss.LogitScale):
             continue
         inputs = example(type(loss), 12, 6, torch.Generator().manual_seed(0))
         leaves = [v.float().requires_grad_() if floating(v) else v for v in inputs]
@@ -98,18 +98,18 @@ def test_every_name_computes(name):
 #: options that are no defaults, as the systems have them
 CHOSEN = {
     "clan": {"alpha": 0.5, "margin": 0.5},
-    "scgc": {"loss_scale": 2.0, "self_score": False},
-    "core_tuning": {"temperature": 0.07, "loss_scale": 10.0, "divisor": "positives"},
+    "scgc": {"loss_weight": 2.0, "self_score": False},
+    "core_tuning": {"temperature": 0.07, "loss_weight": 10.0, "divisor": "positives"},
     "point_cmae": {"stop_gradient": False, "pairs": "aligned"},
-    "cm_unet": {"temperature": 0.07, "loss_scale": 0.14},
+    "cm_unet": {"temperature": 0.07, "loss_weight": 0.14},
     "moe_embed": {"temperature": 0.05},
     "halp": {"temperature": 0.07, "weight": 2.0, "form": "alignment"},
     "hallucinator": {"form": "info_nce"},
     "simlap": {"mean_over": "pairs"},
-    "beclr": {"t": 0.25, "across": True, "weight": 0.2, "loss_scale": 0.5},
-    "hicmae": {"temperature": 0.07, "loss_scale": 0.0025},
+    "beclr": {"t": 0.25, "across": True, "weight": 0.2, "loss_weight": 0.5},
+    "hicmae": {"temperature": 0.07, "loss_weight": 0.0025},
     "astrom3": {"directions": "sum", "temperature": 0.01},
-    "macil_sd": {"loss_scale": 1.5, "temperature": 0.1},
+    "macil_sd": {"loss_weight": 1.5, "temperature": 0.1},
     "dclw": {"weight": 0.5, "temperature": 0.1},
     "selfie": {"normalize": False, "temperature": 1.0},
     "mcl": {"against": "own"},
@@ -127,7 +127,7 @@ def test_options_are_those_of_the_systems(name):
 
 
 def test_a_scale_follows_its_temperature():
-    assert presets.cm_unet(temperature=0.2).loss_scale == 0.4
+    assert presets.cm_unet(temperature=0.2).loss_weight == 0.4
     assert presets.gaugllm()["barlow_twins"].lambda_ is None
 
 
@@ -137,7 +137,7 @@ def test_presets_are_documented_and_overridable():
     assert {name for name in named if name.startswith("presets.")} == functions
     assert presets.clmr().temperature == 0.5
     assert presets.clmr(temperature=0.2).temperature == 0.2
-    assert presets.w2v_bert()["diversity"].loss_scale == 0.1
+    assert presets.w2v_bert()["diversity"].loss_weight == 0.1
     for name in presets.__all__:
         value = getattr(presets, name)
         if name.islower():

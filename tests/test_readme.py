@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from contrastloss import demo
-from contrastloss.losses import BY_NAME
+from contrastloss.losses import LOSSES
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", "CONTRIBUTING.md", "docs/architecture.md"]
@@ -71,13 +71,13 @@ def test_readme_tables_name_losses():
     rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", README, re.MULTILINE)
     assert len(rows) > 15
     for cls, name in rows:
-        assert BY_NAME[name].__name__ == cls
+        assert LOSSES[name].__name__ == cls
 
 
 def test_every_loss_has_its_page():
     page = (ROOT / "docs/losses.md").read_text()
     assert re.findall(r"^### (\w+)", page, re.MULTILINE) == [
-        cls.__name__ for _, cls in sorted(BY_NAME.items())
+        cls.__name__ for _, cls in sorted(LOSSES.items())
     ]
 
 

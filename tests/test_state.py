@@ -15,7 +15,7 @@ from contrastloss import (
     DINOLoss,
     EmbeddingQueue,
     InfoNCELoss,
-    LearnableTemperature,
+    LogitScale,
     MoCHiLoss,
     MoCoLoss,
     MomentumEncoder,
@@ -24,7 +24,7 @@ from contrastloss import (
     SigLIPLoss,
     SupConLoss,
 )
-from contrastloss.losses import BY_NAME
+from contrastloss.losses import LOSSES
 from contrastloss.ops.copies import copies
 
 # ---- torch.compile -------------------------------------------------------------------------------
@@ -61,7 +61,7 @@ class Centred(nn.Module):
         self.loss, self.prototypes = DINOLoss(), nn.Parameter(torch.randn(5, D))
         self.register_buffer("centre", torch.zeros(5))
         self.register_buffer("teacher", torch.randn(5, D))
-        self.temperature = LearnableTemperature(0.5, max_scale=1.5)
+        self.temperature = LogitScale(0.5, max_scale=1.5)
 
     def forward(self, x, ids):
         teacher, scale = x.detach() + 0.1, self.temperature()
@@ -191,7 +191,7 @@ class Model(nn.Module):
     def __init__(self):
         super().__init__()
         self.encoder = nn.Linear(D, 3)
-        self.temperature = LearnableTemperature(0.3)
+        self.temperature = LogitScale(0.3)
         self.clip = CLIPLoss(temperature=torch.tensor(0.3, device="cpu"))
         self.siglip = SigLIPLoss(bias=nn.Parameter(torch.tensor(-5.0, device="cpu")))
         self.pairs = PairContrastiveLoss(variant="bce", bias=torch.tensor(0.5, device="cpu"))
@@ -227,10 +227,10 @@ def test_the_value_of_an_option_on_meta_is_unknown():
     assert loss.temperature == torch.tensor(0.3)
 
 
-@pytest.mark.parametrize("name", BY_NAME)
+@pytest.mark.parametrize("name", LOSSES)
 def test_losses_can_be_built_on_meta(name):
     with torch.device("meta"):
-        loss = BY_NAME[name]()
+        loss = LOSSES[name]()
     assert not loss.state_dict()
     loss.to_empty(device="cpu").reset_parameters()
 

@@ -11,7 +11,7 @@ from contrastloss import ops, sorting
 from contrastloss.backends import call
 from contrastloss.backends.reference import block
 from contrastloss.channel import COL, EXPECT, LSE, SUM, Program
-from contrastloss.losses import BY_NAME
+from contrastloss.losses import LOSSES
 from contrastloss.ops import form, gather_scores, pair_stats, pair_topk, sort_network
 
 
@@ -36,9 +36,9 @@ def device_without(monkeypatch, device):
     return device
 
 
-@pytest.mark.parametrize("name", BY_NAME)
+@pytest.mark.parametrize("name", LOSSES)
 def test_no_loss_makes_fp64_of_fp32(name, device_without):
-    cls = BY_NAME[name]
+    cls = LOSSES[name]
     loss, given = cls(backend="reference"), inputs(cls, device_without)
     with Forbidden():
         run(loss, given)
@@ -89,11 +89,11 @@ def test_sums_over_ranks(device_without):
     store = dist.HashStore()
     dist.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:
-        loss = BY_NAME["clip"](backend="reference", group=dist.group.WORLD, return_stats=True)
-        given = inputs(BY_NAME["clip"], device_without)
+        loss = LOSSES["clip"](backend="reference", group=dist.group.WORLD, return_stats=True)
+        given = inputs(LOSSES["clip"], device_without)
         with Forbidden():
             got = run(loss, given)
-        want = run(BY_NAME["clip"](backend="reference", return_stats=True), given)
+        want = run(LOSSES["clip"](backend="reference", return_stats=True), given)
         for a, b in zip(got, want, strict=True):
             torch.testing.assert_close(a, b)
     finally:

@@ -41,7 +41,7 @@ def pair_stats(
     *,
     group: Any,
     strategy: Strategy = "auto",
-    uneven: bool = True,
+    equal_sizes: bool = False,
     scale: Tensor | float | None = None,
     row_scale: Tensor | None = None,
     col_scale: Tensor | None = None,
@@ -62,8 +62,8 @@ def pair_stats(
         group: a ProcessGroup or a DeviceMesh of one dimension, all of whose ranks make this call.
         strategy: 'gather' holds the columns of all ranks at once; 'ring' those of two ranks, and
             sends them around while it computes. 'auto' gathers up to 256 MB.
-        uneven: False promises that all ranks have as many rows and columns. No header is exchanged
-            then, which saves a synchronisation, and nothing is compared.
+        equal_sizes: True promises that all ranks have the same numbers of rows and columns. No
+            header is exchanged then, which saves a synchronisation, and nothing is compared.
 
     The other arguments are those of :func:`contrastloss.ops.pair_stats`, for this rank's rows and
     columns. Gradients: a rank's backward gives the derivative of the sum over ranks of what each of
@@ -84,7 +84,7 @@ def pair_stats(
     columns, device = x if y is None else y, x.device if isinstance(x, Tensor) else None
     vectors = [scale, row_scale, col_scale, row_bias, col_bias]
     settings: dict[str, Any] = {"cosine": cosine, "backend": backend}
-    with peers.call({"call": "pair_stats"}, device) if uneven else nullcontext():
+    with nullcontext() if equal_sizes else peers.call({"call": "pair_stats"}, device):
         if strategy not in STRATEGIES:
             raise ValueError(f"strategy: got {strategy!r}, expected one of {', '.join(STRATEGIES)}")
         channels = check_channels(channels)
@@ -95,7 +95,7 @@ def pair_stats(
             raise ValueError(f"x: got shape {got}, expected (M, D): ranks share no batches")
         settings["compute_dtype"] = product_dtype(x) if compute_dtype is None else compute_dtype
         layout = Layout((x.shape[0],) * peers.world, (columns.shape[0],) * peers.world)
-        if uneven:
+        if not equal_sizes:
             about = _about(x, y, vectors, rows, cols)
             about |= {name: describe(v) for name, v in {"strategy": strategy, **settings}.items()}
             about["channels"] = program.text

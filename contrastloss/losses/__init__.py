@@ -5,7 +5,9 @@ from .adjacency import AdjacencyContrastiveLoss
 from .alignment_uniformity import AlignmentUniformityLoss
 from .bank import BankContrastiveLoss
 from .barlow_twins import BarlowTwinsLoss
-from .base import LOSSES, CrossLoss, PairLoss, PositiveLoss, TwoViewLoss
+from .base.loss import LOSSES, Loss, RowLoss, ScoreLoss
+from .base.pair_loss import CrossLoss, PairLoss, PositiveLoss, TwoViewLoss
+from .base.temperature import LogitScale
 from .binary_nce import BinaryNCELoss
 from .cacr import CACRLoss
 from .circle import CircleLoss
@@ -31,7 +33,6 @@ from .info_nce import InfoNCELoss
 from .jepa import JEPALoss
 from .koleo import KoLeoLoss
 from .latent_positive import LatentPositiveLoss
-from .loss import BY_NAME, Loss, RowLoss, ScoreLoss
 from .margin_ranking import MarginRankingLoss
 from .meow import MEOWLoss
 from .mil_contrastive import MILContrastiveLoss
@@ -61,7 +62,6 @@ from .spectral import SpectralLoss
 from .supcon import SupConLoss
 from .supremix import SupReMixLoss
 from .swav import SwAVLoss
-from .temperature import LearnableTemperature
 from .temporal_clip import TemporalCLIPLoss
 from .topk_cross_entropy import TopKCrossEntropyLoss
 from .triplet import TripletLoss
@@ -69,7 +69,6 @@ from .vicreg import VICRegLoss
 from .weighted_info_nce import WeightedInfoNCELoss
 
 __all__ = [
-    "BY_NAME",
     "LOSSES",
     "AdaMEOWLoss",
     "AdjacencyContrastiveLoss",
@@ -102,7 +101,7 @@ __all__ = [
     "JEPALoss",
     "KoLeoLoss",
     "LatentPositiveLoss",
-    "LearnableTemperature",
+    "LogitScale",
     "Loss",
     "MEOWLoss",
     "MILContrastiveLoss",

@@ -11,9 +11,9 @@ from torch.nn.functional import logsigmoid
 
 from .. import ops
 from ..ops.check import check_device, check_embeddings, shape
-from .check import check_finite, check_pair
-from .loss import ScoreLoss
-from .scores import wide
+from .base.checks import check_finite, check_pair
+from .base.loss import ScoreLoss
+from .base.scores import wide
 
 __all__ = ["AdaMEOWLoss"]
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from ..channel import LSE
 from ..ops.check import check_device, shape
 from ..ops.merge import log_sum_exp
-from .check import check_finite, check_matrix, positive
-from .loss import ScoreLoss, nan_rows, softplus
-from .scores import wide
+from .base.checks import check_finite, check_matrix, positive
+from .base.loss import ScoreLoss, nan_rows, softplus
+from .base.scores import wide
 
 __all__ = ["AdjacencyContrastiveLoss"]
 

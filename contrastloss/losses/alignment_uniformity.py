@@ -12,9 +12,9 @@ from .. import ops
 from ..channel import LSE, differs
 from ..ops.check import check_embeddings, shape
 from ..ops.merge import log_sum_exp
-from .check import check_matrix, finite, positive
-from .loss import Loss
-from .scores import lacking, wide
+from .base.checks import check_matrix, finite, positive
+from .base.loss import Loss
+from .base.scores import lacking, wide
 
 __all__ = ["AlignmentUniformityLoss"]
 

@@ -10,9 +10,9 @@ from torch.nn.functional import normalize
 
 from ..channel import LSE, same
 from ..memory import EmbeddingQueue, Snapshot, check_integers
-from .check import check_columns, check_labels, check_matrix, check_pair, check_queue
-from .loss import ScoreLoss, softplus
-from .stored import held_by, over_stored, stored
+from .base.checks import check_columns, check_labels, check_matrix, check_pair, check_queue
+from .base.loss import ScoreLoss, softplus
+from .base.stored import held_by, over_stored, stored
 
 __all__ = ["BankContrastiveLoss"]
 

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from .. import ops
 from ..channel import INDEX, SUM, differs, same
-from .check import positive
-from .cosine import check_targets
-from .loss import Loss
-from .scores import wide
+from .base.checks import check_targets, positive
+from .base.features import check_features
+from .base.loss import Loss
+from .base.scores import wide
 
 __all__ = ["BarlowTwinsLoss"]
 
@@ -72,11 +72,6 @@ class BarlowTwinsLoss(Loss, name="barlow_twins"):
         c = x.mT @ y / n
         off = c.square().sum() - c.diag().square().sum()
         return (1 - c.diag()).square().sum() + (1 / d if lambda_ is None else lambda_) * off
-
-
-def check_features(x: Tensor, name: str = "x") -> None:
-    if x.ndim != 2:
-        raise ValueError(f"{name}: got shape {tuple(x.shape)}, expected (N, D)")
 
 
 def standardised(x: Tensor, eps: float) -> Tensor:

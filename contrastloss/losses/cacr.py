@@ -8,9 +8,9 @@ from torch import Tensor
 from .. import ops
 from ..channel import EXPECT, INDEX, differs
 from ..ops.check import check_embeddings, shape
-from .check import check_finite, check_matrix, positive
-from .loss import ScoreLoss
-from .scores import lacking, wide
+from .base.checks import check_finite, check_matrix, positive
+from .base.loss import ScoreLoss
+from .base.scores import lacking, wide
 
 __all__ = ["CACRLoss"]
 

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from ..channel import SUM, Channel
 from ..ops.check import check_embeddings, shape
-from .check import check_matrix, positive
-from .loss import Loss
-from .scores import Scores, wide
+from .base.checks import check_matrix, positive
+from .base.loss import Loss
+from .base.scores import Scores, wide
 
 __all__ = ["CLANLoss"]
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from .check import check_pair, finite
+from .base.checks import check_pair, finite
+from .base.loss import ScoreLoss, softplus
 from .clip import CLIPLoss
 from .info_nce import InfoNCELoss
-from .loss import ScoreLoss, softplus
 
 __all__ = ["CleanCLIPLoss"]
 

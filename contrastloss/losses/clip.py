@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ..channel import COL, INDEX, LSE, differs
-from .base import CrossLoss, softplus
-from .scores import Scores
+from .base.pair_loss import CrossLoss, softplus
+from .base.scores import Scores
 
 __all__ = ["CLIPLoss"]
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ..channel import LSE, MAX, Test, differs, same
 from ..memory import check_integers
-from .base import INSTANCE, TwoViewLoss, softplus
-from .check import check_pair
-from .scores import Scores
+from .base.checks import check_pair
+from .base.pair_loss import INSTANCE, TwoViewLoss, softplus
+from .base.scores import Scores
 
 __all__ = ["ClusterNTXentLoss"]
 

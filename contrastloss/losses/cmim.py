@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..channel import INDEX, LSE, differs
-from .check import check_finite, check_matrix, check_pair
-from .loss import ScoreLoss, softplus
+from .base.checks import check_finite, check_matrix, check_pair
+from .base.loss import ScoreLoss, softplus
 
 __all__ = ["CMIMLoss"]
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ..ops.check import check_device, check_embeddings, shape
-from .check import positive
-from .loss import Loss
-from .scores import wide
+from .base.checks import positive
+from .base.loss import Loss
+from .base.scores import wide
 
 __all__ = ["CodebookDiversityLoss"]
 
@@ -27,7 +27,7 @@ class CodebookDiversityLoss(Loss, name="codebook_diversity"):
         \qquad H(p) = -\sum_v p_v \log p_v
 
     The first is the paper's, :math:`-\log(V) / V` at best; the second, between 0 and 1 - 1/V, that
-    of the released code in fairseq. w2v-BERT adds it with the weight 0.1 (``loss_scale``).
+    of the released code in fairseq. w2v-BERT adds it with the weight 0.1 (``loss_weight``).
 
     Args:
         form: ``'entropy'`` or ``'perplexity'``.

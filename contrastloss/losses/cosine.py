@@ -9,17 +9,12 @@ import torch
 from torch import Tensor
 
 from .. import ops
-from ..ops.check import check_device, check_embeddings, shape
-from .loss import RowLoss
-from .scores import wide
+from ..ops.check import check_device, shape
+from .base.checks import check_targets
+from .base.loss import RowLoss
+from .base.scores import cosine, wide
 
-__all__ = ["CosineLoss", "cosine"]
-
-
-def cosine(x: Tensor, y: Tensor) -> Tensor:
-    """Cosines of rows, in the dtype of statistics; that of a zero vector is 0."""
-    x, y = wide(x), wide(y)
-    return (ops.unit(x) * ops.unit(y)).sum(-1)
+__all__ = ["CosineLoss"]
 
 
 class CosineLoss(RowLoss, name="cosine"):
@@ -27,7 +22,7 @@ class CosineLoss(RowLoss, name="cosine"):
 
     .. math:: \ell_i = (1 - \cos(x_i, t_i))^{\text{power}}
 
-    BYOL's ``2 - 2 cos`` is ``loss_scale=2``, SimSiam's ``-cos`` one less than this loss, GraphMAE's
+    BYOL's ``2 - 2 cos`` is ``loss_weight=2``, SimSiam's ``-cos`` this loss minus one, GraphMAE's
     scaled cosine error ``power`` 2 or 3. A symmetric loss is the mean of two calls.
 
     Args:
@@ -100,17 +95,6 @@ class CosineLoss(RowLoss, name="cosine"):
         if pairs == "all":
             return 1 - scores.mean(-1)
         return (1 - scores.diagonal(dim1=-2, dim2=-1)) ** power
-
-
-def check_targets(x: Tensor, target: Tensor, names: tuple[str, str] = ("x", "target")) -> None:
-    """Embeddings of equal shape and dtype, (..., N, D)."""
-    row, col = names
-    check_embeddings(row, x)
-    if x.ndim < 2 or x.shape[-1] < 1:
-        raise ValueError(f"{row}: got shape {shape(x)}, expected (..., N, D) with D >= 1")
-    check_embeddings(col, target, (row, x))
-    if target.shape != x.shape:
-        raise ValueError(f"{col}: got shape {shape(target)}, expected {row}'s {shape(x)}")
 
 
 def _check_weights(weights: Tensor, x: Tensor) -> None:

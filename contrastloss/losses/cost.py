@@ -12,12 +12,12 @@ from torch.nn.functional import normalize
 from .. import ops
 from ..channel import LSE
 from ..memory import EmbeddingQueue
-from .check import check_pair, check_stored
-from .hierarchical import between, check_series, dense_between
-from .loss import ScoreLoss, softplus
+from .base.checks import check_pair, check_stored
+from .base.loss import ScoreLoss, softplus
+from .base.scores import Scores, wide
+from .base.series import between, check_series, dense_between
+from .base.stored import held_by, over_stored, stored
 from .moco import MoCoLoss
-from .scores import Scores, wide
-from .stored import held_by, over_stored, stored
 
 __all__ = ["CoSTLoss"]
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from ..channel import COL, LSE, SUM, same
-from .check import check_labels, check_pair
-from .labelled import LABEL
-from .loss import ScoreLoss
+from .base.checks import check_labels, check_pair
+from .base.label_loss import LABEL
+from .base.loss import ScoreLoss
 
 __all__ = ["CrossSupConLoss"]
 

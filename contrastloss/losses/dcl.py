@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from ..channel import LSE, differs
-from .base import INSTANCE, TwoViewLoss
-from .check import positive as check_positive
-from .scores import Scores
+from .base.checks import positive as check_positive
+from .base.pair_loss import INSTANCE, TwoViewLoss
+from .base.scores import Scores
 
 __all__ = ["DCLLoss"]
 

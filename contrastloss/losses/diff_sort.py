@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from .. import sorting
-from .ordering import NetworkLoss, check_scores, check_target, log_mass
+from .base.ranking import NetworkLoss, check_scores, check_target, log_mass
 
 __all__ = ["DiffSortLoss"]
 

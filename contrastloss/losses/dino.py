@@ -9,9 +9,9 @@ from torch import Tensor
 
 from .. import ops
 from ..ops.check import check_device, check_embeddings, shape
-from .check import check_matrix, check_pair, positive
-from .prototypes import PrototypeLoss
-from .scores import wide
+from .base.checks import check_matrix, check_pair, positive
+from .base.prototypes import PrototypeLoss
+from .base.scores import wide
 
 __all__ = ["DINOLoss"]
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..channel import EXPECT, LSE, SUM, differs, same
-from .check import check_finite, check_labels, check_matrix
-from .labelled import LABEL
-from .loss import ScoreLoss, nan_rows, softplus
+from .base.checks import check_finite, check_labels, check_matrix
+from .base.label_loss import LABEL
+from .base.loss import ScoreLoss, nan_rows, softplus
 
 __all__ = ["FocalContrastiveLoss"]
 

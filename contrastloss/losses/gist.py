@@ -11,9 +11,9 @@ from .. import ops
 from ..channel import INDEX, LSE, at_most, differs
 from ..ops.check import check_device, check_embeddings, shape
 from ..ops.merge import log_sum_exp
-from .base import CrossLoss, softplus
-from .check import check_pair
-from .scores import wide
+from .base.checks import check_pair
+from .base.pair_loss import CrossLoss, softplus
+from .base.scores import wide
 
 __all__ = ["GISTLoss"]
 

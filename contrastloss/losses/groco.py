@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from .. import ops, sorting
 from ..channel import INDEX, differs
 from ..ops.check import check_count, check_embeddings, shape
-from .check import check_matrix
-from .ordering import NetworkLoss, log_mass
-from .scores import Scores, wide
+from .base.checks import check_matrix
+from .base.ranking import NetworkLoss, log_mass
+from .base.scores import Scores, wide
 
 __all__ = ["GroCoLoss"]
 

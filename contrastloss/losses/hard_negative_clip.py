@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from ..channel import COL, LSE, ROW
-from .base import CrossLoss
-from .hard_negative import check_reweighting, reweighted
-from .scores import Scores
+from .base.pair_loss import CrossLoss
+from .base.reweighting import check_reweighting, reweighted
+from .base.scores import Scores
 
 __all__ = ["HardNegativeCLIPLoss"]
 

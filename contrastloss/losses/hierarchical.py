@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import KW_ONLY
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..channel import LSE, SUM, differs, same
-from ..ops.check import check_device, check_embeddings, shape
-from .base import INSTANCE
-from .check import check_finite
-from .loss import ScoreLoss, softplus
-from .scores import Scores
+from .base.loss import ScoreLoss
+from .base.series import between, check_series, dense_between
 
-__all__ = ["HierarchicalContrastiveLoss", "between", "check_series", "dense_between"]
-
-CHANNELS = (LSE(pairs=(differs(INSTANCE),)), SUM("id", pairs=(same(INSTANCE),)))
+__all__ = ["HierarchicalContrastiveLoss"]
 
 
 class HierarchicalContrastiveLoss(ScoreLoss, name="hierarchical_contrastive"):
@@ -86,37 +79,6 @@ class HierarchicalContrastiveLoss(ScoreLoss, name="hierarchical_contrastive"):
         x = normalize(torch.randn(3, n, 3, d, generator=generator, dtype=torch.float64), dim=-1)
         x, y = math.sqrt(cosine) * x[0] + math.sqrt(1 - cosine) * x[1:]
         return x, y
-
-
-def between(score: Callable[..., Scores], x: Tensor, y: Tensor) -> Tensor:
-    """NT-Xent of the rows of x and y, (..., N, D), within each leading place: the mean of both
-    views, (..., N). ``score`` makes the scores of rows against themselves."""
-    n = x.shape[-2]
-    instance = torch.arange(2 * n, device=x.device) % max(n, 1)
-    negative, positive = score(torch.cat([x, y], -2), None).stats(CHANNELS, {INSTANCE: instance})
-    return softplus(negative - positive).unflatten(-1, (2, n)).mean(-2)
-
-
-def dense_between(x: Tensor, y: Tensor, scale: Tensor | float) -> Tensor:
-    n, both = x.shape[-2], torch.cat([x, y], -2)
-    own = torch.eye(2 * n, dtype=torch.bool, device=x.device)
-    s = (scale * (both @ both.mT)).masked_fill(own, -torch.inf)
-    positive = (scale * (x * y).sum(-1)).repeat(*[1] * (x.ndim - 2), 2)
-    return (s.logsumexp(-1) - positive).unflatten(-1, (2, n)).mean(-2)
-
-
-def check_series(loss: ScoreLoss, names: tuple[str, str], x: Tensor, y: Tensor) -> None:
-    """Two tensors (B, T, D) of equal shape, with at least one time."""
-    row, col = names
-    check_embeddings(row, x)
-    if x.ndim != 3 or not x.shape[1] or not x.shape[2]:
-        raise ValueError(f"{row}: got shape {shape(x)}, expected (B, T, D) with T, D >= 1")
-    check_embeddings(col, y, (row, x))
-    check_device(col, y, row, x)
-    if y.shape != x.shape:
-        raise ValueError(f"{col}: got shape {shape(y)}, expected {row}'s {shape(x)}")
-    if loss.validate:
-        check_finite(**{row: x, col: y})
 
 
 def _halved(x: Tensor) -> Tensor:

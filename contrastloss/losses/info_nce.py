@@ -12,10 +12,10 @@ from torch import Tensor
 from ..channel import EXPECT, INDEX, LSE, MAX, Channel, differs
 from ..memory import EmbeddingQueue
 from ..ops.merge import log_sum_exp
-from .base import CrossLoss, softplus
-from .check import check_negatives, check_pair, check_queue, finite
-from .scores import Scores
-from .stored import beside, held_by, over_stored, stored
+from .base.checks import check_negatives, check_pair, check_queue, finite
+from .base.pair_loss import CrossLoss, softplus
+from .base.scores import Scores
+from .base.stored import beside, held_by, over_stored, stored
 
 __all__ = ["InfoNCELoss"]
 

@@ -6,11 +6,10 @@ import torch
 from torch import Tensor
 
 from ..ops.check import check_device, check_embeddings, shape
-from .check import positive
-from .cosine import check_targets, cosine
-from .loss import Loss
-from .scores import wide
-from .vicreg import variance_hinge
+from .base.checks import check_targets, positive
+from .base.features import variance_hinge
+from .base.loss import Loss
+from .base.scores import cosine, wide
 
 __all__ = ["JEPALoss"]
 

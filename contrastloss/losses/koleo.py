@@ -9,9 +9,9 @@ from torch import Tensor
 
 from .. import ops
 from ..channel import MAX
-from .check import check_matrix, positive
-from .loss import RowLoss, nan_rows
-from .scores import lacking, wide
+from .base.checks import check_matrix, positive
+from .base.loss import RowLoss, nan_rows
+from .base.scores import lacking, wide
 
 __all__ = ["KoLeoLoss"]
 

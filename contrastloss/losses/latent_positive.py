@@ -13,9 +13,9 @@ from torch.nn.functional import normalize
 from ..channel import LSE
 from ..memory import EmbeddingQueue
 from ..ops.check import check_device, check_embeddings, shape
-from .check import check_columns, check_pair, check_stored, finite
-from .loss import ScoreLoss, softplus
-from .stored import held_by, over_stored, stored
+from .base.checks import check_columns, check_pair, check_stored, finite
+from .base.loss import ScoreLoss, softplus
+from .base.stored import held_by, over_stored, stored
 
 __all__ = ["LatentPositiveLoss"]
 

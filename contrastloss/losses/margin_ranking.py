@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..channel import COL, INDEX, LSE, MAX, SUM, differs
 from ..ops.check import shape
-from .base import CrossLoss
-from .check import check_negatives, check_pair
+from .base.checks import check_negatives, check_pair
+from .base.pair_loss import CrossLoss
 
 __all__ = ["MarginRankingLoss"]
 

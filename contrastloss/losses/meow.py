@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ..channel import LSE, Channel, differing
 from ..ops.check import check_device, shape
-from .base import CrossLoss
-from .check import check_pair
+from .base.checks import check_pair
+from .base.pair_loss import CrossLoss
 
 __all__ = ["MEOWLoss"]
 

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from ..channel import LSE, col_weight
 from ..ops.check import check_device, check_embeddings, shape
-from .check import check_finite
-from .loss import ScoreLoss, softplus
-from .scores import wide
+from .base.checks import check_finite
+from .base.loss import ScoreLoss, softplus
+from .base.scores import wide
 
 __all__ = ["MILContrastiveLoss"]
 

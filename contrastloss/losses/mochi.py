@@ -12,9 +12,9 @@ from torch.utils.checkpoint import checkpoint
 from .. import ops
 from ..memory import Snapshot
 from ..ops.merge import log_sum_exp
+from .base.scores import Scores, wide
+from .base.stored import PAIRS, selection
 from .moco import MoCoLoss
-from .scores import Scores, wide
-from .stored import PAIRS, selection
 
 __all__ = ["MoCHiLoss"]
 

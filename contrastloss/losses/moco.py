@@ -10,10 +10,10 @@ from torch.nn.functional import cross_entropy
 
 from ..channel import LSE, MAX
 from ..memory import EmbeddingQueue, Snapshot
-from .base import PairLoss, softplus
-from .check import check_pair, check_stored
-from .scores import Scores
-from .stored import held_by, over_stored, stored
+from .base.checks import check_pair, check_stored
+from .base.pair_loss import PairLoss, softplus
+from .base.scores import Scores
+from .base.stored import held_by, over_stored, stored
 
 __all__ = ["MoCoLoss"]
 

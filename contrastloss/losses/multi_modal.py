@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from ..ops.check import check_embeddings, shape
-from .check import check_finite, check_pair
+from .base.checks import check_finite, check_pair
+from .base.loss import ScoreLoss, softplus
 from .clip import CLIPLoss
-from .loss import ScoreLoss, softplus
 
 __all__ = ["MultiModalLoss"]
 

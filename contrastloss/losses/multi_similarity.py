@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ..channel import LSE, Channel, same
-from .base import softplus
-from .check import positive
-from .labelled import LABEL, LabelLoss
-from .scores import Scores
+from .base.checks import positive
+from .base.label_loss import LABEL, LabelLoss
+from .base.pair_loss import softplus
+from .base.scores import Scores
 
 __all__ = ["MultiSimilarityLoss"]
 

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from ..channel import INDEX, LSE, precedes
 from ..ops.merge import log_sum_exp
-from .loss import ScoreLoss, nan_rows
-from .mv_info_nce import check_views, views_example
+from .base.loss import ScoreLoss, nan_rows
+from .base.views import check_views, views_example
 
 __all__ = ["MVDHELLoss"]
 

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from ..channel import INDEX, LSE, SUM, differs, same
 from ..ops.check import check_device, shape
-from .check import check_finite, check_labels, check_pair
-from .labelled import LABEL
-from .loss import ScoreLoss, nan_rows
-from .scores import wide
+from .base.checks import check_finite, check_labels, check_pair
+from .base.label_loss import LABEL
+from .base.loss import ScoreLoss, nan_rows
+from .base.scores import wide
 
 __all__ = ["NSPTLoss"]
 

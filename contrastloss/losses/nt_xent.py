@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ..channel import LSE, differs
-from .base import INSTANCE, TwoViewLoss, softplus
-from .scores import Scores
+from .base.pair_loss import INSTANCE, TwoViewLoss, softplus
+from .base.scores import Scores
 
 __all__ = ["NTXentLoss"]
 

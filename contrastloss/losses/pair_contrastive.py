@@ -9,10 +9,9 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
 from ..ops.check import check_device, shape
-from .check import check_temperature, finite, positive
-from .cosine import check_targets, cosine
-from .loss import RowLoss
-from .scores import wide
+from .base.checks import check_targets, check_temperature, finite, positive
+from .base.loss import RowLoss
+from .base.scores import cosine, wide
 
 __all__ = ["PairContrastiveLoss"]
 
@@ -26,7 +25,7 @@ class PairContrastiveLoss(RowLoss, name="pair_contrastive"):
         \text{bce: } \ell_i &= -t_i \log \sigma(u_i) - (1 - t_i) \log \sigma(-u_i),
         \qquad u_i = s_i / \tau + b
 
-    with d a distance and s a cosine, or product. Hadsell's factor 1/2 is ``loss_scale=0.5``;
+    with d a distance and s a cosine, or product. Hadsell's factor 1/2 is ``loss_weight=0.5``;
     pytorch-metric-learning's hinges are not squared.
 
     Args:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from .. import ops
 from ..memory import EmbeddingQueue
-from .check import check_pair
-from .scores import wide
+from .base.checks import check_pair
+from .base.scores import wide
 from .supcon import SupConLoss
 
 __all__ = ["PooledSupConLoss"]

@@ -11,9 +11,9 @@ from .. import ops
 from ..channel import LSE, SUM, same
 from ..memory import check_integers
 from ..ops.check import check_device, check_embeddings, shape
-from .check import check_columns, check_finite, check_matrix, positive
-from .loss import ScoreLoss
-from .scores import wide
+from .base.checks import check_columns, check_finite, check_matrix, positive
+from .base.loss import ScoreLoss
+from .base.scores import wide
 
 __all__ = ["ProtoNCELoss"]
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..ops.check import check_count
-from .check import positive
-from .smooth_rank import SmoothRankLoss
+from .base.checks import positive
+from .base.ranking import SmoothRankLoss
 
 __all__ = ["RecallAtKLoss"]
 

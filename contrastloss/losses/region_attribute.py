@@ -13,8 +13,8 @@ from torch.nn.functional import normalize
 from ..channel import MAX, same
 from ..ops.check import check_device, check_embeddings, shape
 from ..ops.merge import log_sum_exp
-from .check import check_columns, check_finite, check_matrix
-from .loss import ScoreLoss, softplus
+from .base.checks import check_columns, check_finite, check_matrix
+from .base.loss import ScoreLoss, softplus
 
 __all__ = ["RegionAttributeLoss"]
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ..ops.check import check_device, shape
 from ..ops.merge import log_sum_exp
-from .base import PairLoss, softplus
-from .check import check_columns, check_finite, check_matrix, check_scale
+from .base.checks import check_columns, check_finite, check_matrix, check_scale
+from .base.pair_loss import PairLoss, softplus
 
 __all__ = ["SampledContrastiveLoss"]
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ..channel import LSE, SUM, Channel, same
 from ..ops.check import check_device, check_embeddings, shape
-from .check import check_finite
-from .loss import ScoreLoss, nan_rows
+from .base.checks import check_finite
+from .base.loss import ScoreLoss, nan_rows
 
 __all__ = ["SelfConLoss"]
 

@@ -11,10 +11,9 @@ from .. import ops
 from ..channel import LSE, SUM, Channel, col_weight, form, row_weight
 from ..ops.check import check_device, check_embeddings, shape
 from ..ops.merge import log_sum_exp
-from .check import positive
-from .cosine import check_targets
-from .loss import Loss, softplus
-from .scores import wide
+from .base.checks import check_targets, positive
+from .base.loss import Loss, softplus
+from .base.scores import wide
 
 __all__ = ["SepCLRLoss"]
 

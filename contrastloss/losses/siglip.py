@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..channel import INDEX, SUM, differs
-from .base import CrossLoss, softplus
-from .scores import Scores
+from .base.pair_loss import CrossLoss, softplus
+from .base.scores import Scores
 
 __all__ = ["SigLIPLoss"]
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ..channel import SUM, same
 from ..ops.check import check_device, check_embeddings, shape
-from .check import check_finite
-from .loss import ScoreLoss
+from .base.checks import check_finite
+from .base.loss import ScoreLoss
 
 __all__ = ["SimCTGLoss"]
 

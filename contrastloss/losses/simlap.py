@@ -12,9 +12,9 @@ from .. import ops
 from ..channel import LSE, SUM, differs, same
 from ..memory import check_integers
 from ..ops.check import check_device, check_embeddings, shape
-from .check import check_columns, check_finite, check_matrix
-from .loss import ScoreLoss, nan_rows
-from .scores import wide
+from .base.checks import check_columns, check_finite, check_matrix
+from .base.loss import ScoreLoss, nan_rows
+from .base.scores import wide
 
 __all__ = ["SimLAPLoss"]
 

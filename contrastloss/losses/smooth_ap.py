@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .smooth_rank import SmoothRankLoss
+from .base.ranking import SmoothRankLoss
 
 __all__ = ["SmoothAPLoss"]
 

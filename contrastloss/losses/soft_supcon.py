@@ -11,9 +11,9 @@ from torch import Tensor
 from .. import ops
 from ..channel import LSE, SUM, form
 from ..ops.check import check_device, shape
-from .check import check_finite, check_matrix
-from .loss import ScoreLoss, nan_rows
-from .scores import wide
+from .base.checks import check_finite, check_matrix
+from .base.loss import ScoreLoss, nan_rows
+from .base.scores import wide
 
 __all__ = ["SoftSupConLoss"]
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from .. import ops, sorting
-from .loss import RowLoss
-from .ordering import check_scores, check_target
-from .scores import wide
+from .base.loss import RowLoss
+from .base.ranking import check_scores, check_target
+from .base.scores import wide
 
 __all__ = ["SpearmanLoss"]
 

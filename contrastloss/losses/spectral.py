@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ..channel import INDEX, SUM, differs
-from .base import CrossLoss
-from .scores import Scores
+from .base.pair_loss import CrossLoss
+from .base.scores import Scores
 
 __all__ = ["SpectralLoss"]
 

@@ -10,10 +10,10 @@ from torch import Tensor
 from ..channel import LSE, MAX, SUM, Channel, differs, same
 from ..memory import EmbeddingQueue
 from ..ops.check import check_embeddings, shape
-from .base import PairLoss
-from .check import check_finite, check_labels, check_queue, check_scale
-from .loss import nan_rows
-from .stored import beside, held_by, over_stored, stored
+from .base.checks import check_finite, check_labels, check_queue, check_scale
+from .base.loss import nan_rows
+from .base.pair_loss import PairLoss
+from .base.stored import beside, held_by, over_stored, stored
 
 __all__ = ["SupConLoss"]
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ..channel import LSE, SUM, Channel, distance, same
 from ..ops.check import check_device, check_embeddings, shape
-from .check import check_finite
-from .loss import ScoreLoss, nan_rows
-from .scores import wide
+from .base.checks import check_finite
+from .base.loss import ScoreLoss, nan_rows
+from .base.scores import wide
 
 __all__ = ["SupReMixLoss"]
 
@@ -42,7 +42,7 @@ class SupReMixLoss(ScoreLoss, name="supremix"):
         temperature: tau, 0.07.
         weighting: ``'distance'`` for the w above, ``'inverse'`` for
             :math:`1 / (1 + |y_i - y_j|)`, None for 1.
-        loss_scale: multiplies the loss, e.g. by tau over a base temperature.
+        loss_weight: multiplies the loss, e.g. by tau over a base temperature.
 
     Shape:
         z: (N, D), or (N, V, D) for V views of each instance. labels: (N,), numbers of any real

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from ..ops.check import check_count
-from .check import check_pair, positive
-from .prototypes import PrototypeLoss
-from .scores import wide
-from .sinkhorn import sinkhorn
+from .base.checks import check_pair, positive
+from .base.prototypes import PrototypeLoss, sinkhorn
+from .base.scores import wide
 
 __all__ = ["SwAVLoss"]
 

@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..ops.merge import log_sum_exp
-from .check import check_pair, finite
+from .base.checks import check_pair, finite
+from .base.loss import ScoreLoss, softplus
+from .base.scores import Scores
 from .clip import CLIPLoss
 from .info_nce import InfoNCELoss
-from .loss import ScoreLoss, softplus
-from .scores import Scores
 
 __all__ = ["TemporalCLIPLoss"]
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from .. import sorting
 from ..ops.check import as_float, check_count, check_device, check_range, shape
-from .ordering import NetworkLoss, check_scores, log_mass
-from .scores import wide
+from .base.ranking import NetworkLoss, check_scores, log_mass
+from .base.scores import wide
 
 __all__ = ["TopKCrossEntropyLoss"]
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..channel import MAX, SUM, Channel, differs, same
-from .labelled import LABEL, LabelLoss, largest_class
-from .scores import Scores
+from .base.label_loss import LABEL, LabelLoss, largest_class
+from .base.scores import Scores
 
 __all__ = ["TripletLoss"]
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ..channel import INDEX, LSE, col_weight, differs
 from ..ops.check import check_device, shape
-from .base import CrossLoss, softplus
-from .check import check_pair
+from .base.checks import check_pair
+from .base.pair_loss import CrossLoss, softplus
 
 __all__ = ["WeightedInfoNCELoss"]
 

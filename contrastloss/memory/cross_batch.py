@@ -80,5 +80,5 @@ class CrossBatchMemory(nn.Module):
         )
         # the loss has checked them
         keys = keys.flatten(0, -2)
-        spread = {"group": self.loss.group, "uneven": self.loss.uneven}
+        spread = {"group": self.loss.group, "equal_sizes": self.loss.equal_sizes}
         self.queue.enqueue(keys, labels, ids, **spread)  # type: ignore[arg-type]

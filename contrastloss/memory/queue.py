@@ -141,7 +141,7 @@ class EmbeddingQueue(nn.Module):
         ids: Tensor | None = None,
         *,
         group: Any = None,
-        uneven: bool = True,
+        equal_sizes: bool = False,
     ) -> None:
         """Write rows in their order, over the oldest ones. Where this fails or is interrupted, the
         queue stays as it was.
@@ -152,7 +152,7 @@ class EmbeddingQueue(nn.Module):
             group: None, or a ProcessGroup or 1-D DeviceMesh, all of whose ranks make this call:
                 every one enqueues the keys of all, in the order of ranks, so that equal queues stay
                 equal. Ranks may have different numbers of keys, or none.
-            uneven: False promises equal numbers. The exchange of sizes, which synchronises, is
+            equal_sizes: True promises equal numbers. The exchange of sizes, which synchronises, is
                 saved then, and nothing is compared.
 
         Raises:
@@ -163,7 +163,7 @@ class EmbeddingQueue(nn.Module):
         if group is None:
             columns = self._checked(keys, labels, ids)
         else:
-            columns = self._of_all_ranks(Peers.of(group), uneven, keys, labels, ids)
+            columns = self._of_all_ranks(Peers.of(group), equal_sizes, keys, labels, ids)
         count = columns["embeddings"].shape[0]
         kept = min(count, self.size)
         newest = torch.arange(count - kept, count, device=self.written.device)
@@ -202,15 +202,15 @@ class EmbeddingQueue(nn.Module):
                 found[name] = value.long()
         return found
 
-    def _of_all_ranks(self, peers: Peers, uneven: bool, *given: Any) -> dict[str, Tensor]:
+    def _of_all_ranks(self, peers: Peers, equal_sizes: bool, *given: Any) -> dict[str, Tensor]:
         device = self.embeddings.device
         about = {"call": "enqueue", "queue": describe(self)}
-        with peers.call(about, device) if uneven else nullcontext():
+        with nullcontext() if equal_sizes else peers.call(about, device):
             columns = self._checked(*given)
             keys = columns["embeddings"]
             sizes = (keys.shape[0],) * peers.world
             layout = Layout(sizes, sizes)
-            if uneven:
+            if not equal_sizes:
                 layout = peers.meet((sizes[0], sizes[0]), {"keys": str(keys.dtype)}, device)
         return {n: gather(v, peers, layout, v.dtype) for n, v in columns.items()}
 

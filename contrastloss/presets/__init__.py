@@ -1,7 +1,7 @@
 """Losses with the options of published systems: ``contrastloss.presets.clan()``.
 
 A preset is a function that returns a loss or, where a system adds up several, a ``ModuleDict`` of
-them, in which ``loss_scale`` is the weight of a term in the sum. Its keywords are options of the
+them, in which ``loss_weight`` is the weight of a term in the sum. Its keywords are options of the
 loss, which override the system's. docs/seeds.md lists them all.
 """
 

@@ -15,7 +15,7 @@ from ..losses import (
     CLIPLoss,
     CosineLoss,
     InfoNCELoss,
-    LearnableTemperature,
+    LogitScale,
     MEOWLoss,
     NTXentLoss,
     PairContrastiveLoss,
@@ -48,26 +48,26 @@ def clan(**options: Any) -> CLANLoss:
 @seed(3, "Contrastive UCB", note="`theory` in the paper; `released` is the code's SPR term")
 def contrastive_ucb() -> nn.ModuleDict:
     """Provably Efficient Contrastive Self-Supervised Learning in Online Reinforcement Learning."""
-    return nn.ModuleDict({"theory": BinaryNCELoss(), "released": CosineLoss(loss_scale=2.0)})
+    return nn.ModuleDict({"theory": BinaryNCELoss(), "released": CosineLoss(loss_weight=2.0)})
 
 
 @seed(8, "SCGC", note="weight 2; released code: `self_score=True, eps=1e-8`")
 def scgc(**options: Any) -> AdjacencyContrastiveLoss:
     """Self-Supervised Contrastive Graph Clustering."""
-    return AdjacencyContrastiveLoss(**{"loss_scale": 2.0, **options})
+    return AdjacencyContrastiveLoss(**{"loss_weight": 2.0, **options})
 
 
-@seed(14, "GraphCLIP", "LearnableTemperature", note="`forward(..., logit_scale=temperature())`")
+@seed(14, "GraphCLIP", "LogitScale", note="`forward(..., logit_scale=temperature())`")
 def graphclip() -> nn.ModuleDict:
     """Enhancing Transferability in Graph Foundation Models for Text-Attributed Graphs."""
-    return nn.ModuleDict({"loss": CLIPLoss(), "temperature": LearnableTemperature(init=0.07)})
+    return nn.ModuleDict({"loss": CLIPLoss(), "temperature": LogitScale(init=0.07)})
 
 
 @seed(26, "GAugLLM", note="plugs into BGRL (`cosine`) and Barlow Twins, whose lambda is 1 / D")
 def gaugllm() -> nn.ModuleDict:
     """Improving Graph Contrastive Learning for Text-Attributed Graphs with LLMs."""
     return nn.ModuleDict({
-        "bgrl": CosineLoss(loss_scale=2.0),
+        "bgrl": CosineLoss(loss_weight=2.0),
         "barlow_twins": BarlowTwinsLoss(None),
     })  # fmt: skip
 
@@ -75,7 +75,7 @@ def gaugllm() -> nn.ModuleDict:
 @seed(32, "DCCF", note="beside BPR; one call per layer and side, on unique users or items")
 def dccf(**options: Any) -> InfoNCELoss:
     """Disentangled Contrastive Collaborative Filtering."""
-    return InfoNCELoss(**{"temperature": 1.0, "loss_scale": 0.1, **options})
+    return InfoNCELoss(**{"temperature": 1.0, "loss_weight": 0.1, **options})
 
 
 @seed(34, "SSACL (Robust Table Integration)", note="a classifier's cross entropy is `bce`")

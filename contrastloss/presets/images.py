@@ -73,7 +73,7 @@ __all__ = [
 @seed(2, "Core-tuning", "mixing.hard_mixtures", note="weight 10; paper: over |P|, code: over N")
 def core_tuning(**options: Any) -> FocalContrastiveLoss:
     """Unleashing the Power of Contrastive Self-Supervised Visual Models."""
-    return FocalContrastiveLoss(**{"temperature": 0.07, "loss_scale": 10.0, **options})
+    return FocalContrastiveLoss(**{"temperature": 0.07, "loss_weight": 10.0, **options})
 
 
 @seed(9, "ScatSimCLR", note="beside a pretext task of weight 0.3")
@@ -88,7 +88,7 @@ def mlvgm() -> nn.ModuleDict:
     return nn.ModuleDict({
         "navigator": InfoNCELoss(0.1),
         "simclr": SupConLoss(0.1),
-        "byol": CosineLoss(loss_scale=2.0),
+        "byol": CosineLoss(loss_weight=2.0),
     })  # fmt: skip
 
 
@@ -134,7 +134,7 @@ def hallucinator(**options: Any) -> LatentPositiveLoss:
     return LatentPositiveLoss(**{"form": "info_nce", **options})
 
 
-@seed(38, "G-SimCLR", note="the paper's mean of both views; the sum is `loss_scale=2`")
+@seed(38, "G-SimCLR", note="the paper's mean of both views; the sum is `loss_weight=2`")
 def g_simclr(**options: Any) -> ClusterNTXentLoss:
     """Self-Supervised Contrastive Learning with Guided Projection via Pseudo Labelling."""
     return ClusterNTXentLoss(**{"temperature": 0.1, "against": "other", **options})
@@ -143,7 +143,7 @@ def g_simclr(**options: Any) -> ClusterNTXentLoss:
 @seed(39, "CM-UNet", note="scaled by 2 tau as in MoCo v3; the key is detached")
 def cm_unet(temperature: float = 0.07, **options: Any) -> InfoNCELoss:
     """A Self-Supervised Learning-Based Model for Coronary Artery Segmentation."""
-    return InfoNCELoss(temperature, **{"loss_scale": 2 * temperature, **options})
+    return InfoNCELoss(temperature, **{"loss_weight": 2 * temperature, **options})
 
 
 @seed(41, "ImagiNet", note="two columns of labels, -1 where a row has none")
@@ -167,7 +167,7 @@ def alice(**options: Any) -> DINOLoss:
 @seed(48, "GenView", note="`row_weight` = N softmax of the views' quality")
 def genview(temperature: float = 0.2, **options: Any) -> WeightedInfoNCELoss:
     """Enhancing View Quality with Pretrained Generative Model for Self-Supervised Learning."""
-    return WeightedInfoNCELoss(temperature, **{"loss_scale": 2 * temperature, **options})
+    return WeightedInfoNCELoss(temperature, **{"loss_weight": 2 * temperature, **options})
 
 
 @seed(50, "RKHS approximation", "BarlowTwinsLoss", "VICRegLoss", note="its three instances")
@@ -180,7 +180,7 @@ def rkhs(**options: Any) -> SpectralLoss:
     59,
     "SupReMix",
     "mixing.label_mixtures",
-    note="mixtures are further rows; `loss_scale`: tau over a base",
+    note="mixtures are further rows; `loss_weight`: tau over a base",
 )
 def supremix(**options: Any) -> SupReMixLoss:
     """Mixup Your Own Pairs: supervised contrastive regression."""
@@ -248,7 +248,7 @@ def simlap(**options: Any) -> SimLAPLoss:
 @seed(74, "BECLR", note="up to a constant; targets are yours to detach; no transport")
 def beclr(**options: Any) -> AlignmentUniformityLoss:
     """Batch Enhanced Contrastive Few-Shot Learning: -mean cos + 0.1 log mean e^(cos / 2)."""
-    theirs = {"t": 0.25, "weight": 0.2, "across": True, "loss_scale": 0.5}
+    theirs = {"t": 0.25, "weight": 0.2, "across": True, "loss_weight": 0.5}
     return AlignmentUniformityLoss(**{**theirs, **options})
 
 

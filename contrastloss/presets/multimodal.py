@@ -65,7 +65,7 @@ def teminal(**options: Any) -> TemporalCLIPLoss:
 @seed(20, "HiCMAE", note="one layer per leading dimension; weight 0.0025 in the script, 0.1 else")
 def hicmae(**options: Any) -> MultiModalLoss:
     """Hierarchical Contrastive Masked Autoencoder for Audio-Visual Emotion Recognition."""
-    return MultiModalLoss(**{"temperature": 0.07, "loss_scale": 0.0025, **options})
+    return MultiModalLoss(**{"temperature": 0.07, "loss_weight": 0.0025, **options})
 
 
 @seed(31, "Instruct-CLIP", note="the text side without gradient; the editor adds 1 - cos")
@@ -98,9 +98,9 @@ def villa() -> nn.ModuleDict:
 def tips() -> nn.ModuleDict:
     """Text-Image Pretraining with Spatial Awareness."""
     return nn.ModuleDict({
-        "captions": CLIPLoss(loss_scale=0.5),
+        "captions": CLIPLoss(loss_weight=0.5),
         "crops": DINOLoss(),
-        "patches": DINOLoss(loss_scale=2.0),
+        "patches": DINOLoss(loss_weight=2.0),
     })  # fmt: skip
 
 
@@ -125,7 +125,7 @@ def har_hns(**options: Any) -> HardNegativeCLIPLoss:
 @seed(57, "MACIL-SD", note="weight 1.5, raised over epochs; beside the bags' cross entropy")
 def macil_sd(**options: Any) -> MILContrastiveLoss:
     """Modality-Aware Contrastive Instance Learning with Self-Distillation."""
-    return MILContrastiveLoss(**{"temperature": 0.1, "loss_scale": 1.5, **options})
+    return MILContrastiveLoss(**{"temperature": 0.1, "loss_weight": 1.5, **options})
 
 
 @seed(61, "CLIP-Rocket", note="CLIP beside one of the others; SwALIP's prototypes: the texts")
@@ -133,7 +133,7 @@ def clip_rocket() -> nn.ModuleDict:
     """Improved baselines for vision-language pre-training."""
     return nn.ModuleDict({
         "clip": CLIPLoss(),
-        "barlip": BarlowTwinsLoss(0.005, loss_scale=0.025),
-        "siamlip": CosineLoss(loss_scale=2.0),
-        "swalip": SwAVLoss(0.07, eps=0.05, iterations=3, loss_scale=0.2),
+        "barlip": BarlowTwinsLoss(0.005, loss_weight=0.025),
+        "siamlip": CosineLoss(loss_weight=2.0),
+        "swalip": SwAVLoss(0.07, eps=0.05, iterations=3, loss_weight=0.2),
     })  # fmt: skip

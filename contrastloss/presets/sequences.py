@@ -47,9 +47,9 @@ def ad_l_jepa(**options: Any) -> JEPALoss:
 def sscl_tsf() -> nn.ModuleDict:
     """What Constitutes Good Contrastive Learning in Time-Series Forecasting?"""
     return nn.ModuleDict({
-        "moco": MoCoLoss(loss_scale=0.5),
-        "ts2vec": HierarchicalContrastiveLoss(loss_scale=0.5),
-        "cost": CoSTLoss(loss_scale=0.5),
+        "moco": MoCoLoss(loss_weight=0.5),
+        "ts2vec": HierarchicalContrastiveLoss(loss_weight=0.5),
+        "cost": CoSTLoss(loss_weight=0.5),
     })  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def w2v_bert() -> nn.ModuleDict:
     """Combining Contrastive Learning and Masked Language Modeling for Speech Pre-Training."""
     return nn.ModuleDict({
         "contrast": SampledContrastiveLoss(0.1),
-        "diversity": CodebookDiversityLoss(loss_scale=0.1),
+        "diversity": CodebookDiversityLoss(loss_weight=0.1),
     })  # fmt: skip
 
 
@@ -71,7 +71,7 @@ def halp(**options: Any) -> LatentPositiveLoss:
 @seed(28, "Wearable biosignals", "memory.MomentumEncoder", note="against an EMA of the encoder")
 def wearable() -> nn.ModuleDict:
     """Large-scale Training of Foundation Models for Wearable Biosignals."""
-    return nn.ModuleDict({"contrast": CLIPLoss(0.04), "spread": KoLeoLoss(loss_scale=0.1)})
+    return nn.ModuleDict({"contrast": CLIPLoss(0.04), "spread": KoLeoLoss(loss_weight=0.1)})
 
 
 @seed(30, "CLMR")

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from .. import functional
-from ..losses import BY_NAME, PairLoss, ScoreLoss
+from ..losses import LOSSES, PairLoss, ScoreLoss
 from .compare import assert_bounded, assert_same, excess, wide
 from .subject import Subject, dense_rows
 
@@ -85,7 +85,7 @@ def check_copies(subject: Subject) -> None:
         assert [name for name, _ in other.named_parameters()] == [
             name for name, _ in loss.named_parameters()
         ]
-    for name, cls in BY_NAME.items():
+    for name, cls in LOSSES.items():
         if cls is subject.cls:
             options = {**subject.options, "backend": subject.backend}
             value = getattr(functional, name)(*inputs, **options)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
-from ..losses import BY_NAME, LOSSES
+from ..losses import LOSSES, PairLoss
 
 
 def stubs() -> str:
@@ -23,7 +23,7 @@ def stubs() -> str:
         "from .memory import EmbeddingQueue",
         "",
     ]
-    for name, cls in BY_NAME.items():
+    for name, cls in LOSSES.items():
         parameters = list(inspect.signature(cls.forward).parameters.values())[1:]
         inputs = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
         keywords = [_stub(p.name, p.annotation, p.default) for p in parameters[len(inputs) :]]
@@ -35,7 +35,7 @@ def stubs() -> str:
             first[-1] = f"*{first[-1]}"
         else:
             first.append("*")
-        if name not in LOSSES:
+        if not issubclass(cls, PairLoss):
             lines += _def(name, first + keywords, "Tensor")
             continue
         for default, result in ((" = False", "Tensor"), ("", "tuple[Tensor, dict[str, Tensor]]")):

@@ -171,7 +171,7 @@ def dense(loss: Loss, *inputs: Tensor, **overrides: Any) -> tuple[Tensor, Tensor
     rows, counted = result if isinstance(result, tuple) else (result, None)
     if counted is None:
         counted = torch.ones_like(rows, dtype=torch.bool)
-    return loss.loss_scale * rows, counted
+    return loss.loss_weight * rows, counted
 
 
 def _scale_and_bias(

@@ -19,7 +19,7 @@ def check_reference(subject: Subject) -> None:
     """Rows and gradients are the reference's in fp64, whatever gives temperature and bias."""
     inputs = subject.inputs(n=37)
     scalar = nn.Parameter(inputs[0].new_tensor(0.3))
-    cases: list[Case] = [({}, {}, []), ({"loss_scale": 2.5}, {}, [])]
+    cases: list[Case] = [({}, {}, []), ({"loss_weight": 2.5}, {}, [])]
     if issubclass(subject.cls, ScoreLoss):
         cases += [
             ({"normalize": False}, {}, []),

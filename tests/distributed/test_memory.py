@@ -19,7 +19,7 @@ def test_every_rank_enqueues_the_keys_of_all_in_rank_order(ranks, world):
         first += sum(sizes)
         batches.append((sizes, rows[:, None].expand(-1, 2).float(), (rows % 3).int(), rows + 50))
         one.enqueue(*batches[-1][1:])
-    for found in ranks.run(enqueued, world, 7, batches, True):
+    for found in ranks.run(enqueued, world, 7, batches, False):
         for name, value in one.state_dict().items():
             assert torch.equal(found[name], value), name
 
@@ -28,14 +28,14 @@ def test_equal_parts_need_no_header(ranks):
     keys, numbers = torch.randn(6, 2), torch.arange(6)
     one = EmbeddingQueue(4, 2, labels=True, ids=True)
     one.enqueue(keys, numbers, numbers)
-    for found in ranks.run(enqueued, 3, 4, [([2, 2, 2], keys, numbers, numbers)], False):
+    for found in ranks.run(enqueued, 3, 4, [([2, 2, 2], keys, numbers, numbers)], True):
         assert torch.equal(found["embeddings"], one.embeddings)
 
 
 def test_ranks_that_differ_are_named(ranks):
     keys, numbers = torch.randn(4, 2), torch.arange(4)
     batches = [([2, 2], keys, numbers, numbers)]
-    for answer in ranks.answers(enqueued, 2, 4, batches, True, True):
+    for answer in ranks.answers(enqueued, 2, 4, batches, False, True):
         assert isinstance(answer, FailedError)
         assert answer.args[0].startswith("ValueError: queue: got EmbeddingQueue(4, 2,")
 

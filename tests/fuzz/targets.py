@@ -324,7 +324,7 @@ SPECIAL = {"adjacency_contrastive", "mil_contrastive", "mochi"}
 RAW = {"ada_meow", "hierarchical_contrastive", "simlap"}
 SCORED = sorted(
     name
-    for name, cls in losses.BY_NAME.items()
+    for name, cls in losses.LOSSES.items()
     if issubclass(cls, ScoreLoss) and hasattr(cls, "reference") and name not in SPECIAL
 )
 
@@ -346,7 +346,7 @@ def loss_calls(draw):
 def check_loss(case):
     """Rows and their gradients in fp64 are those of the loss's own dense formula."""
     place, o = case
-    loss = losses.BY_NAME[o["name"]](
+    loss = losses.LOSSES[o["name"]](
         temperature=o["temperature"], normalize=o["normalize"], reduction="none", backend=place[0]
     )
     g = torch.Generator().manual_seed(o["seed"])

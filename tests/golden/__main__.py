@@ -10,7 +10,7 @@ from pathlib import Path
 from instructions import present
 from ranks import Ranks
 
-from contrastloss.losses import BY_NAME
+from contrastloss.losses import LOSSES
 
 from .record import differences, machine, record
 
@@ -30,7 +30,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> int:
     options, failed = parse(), 0
-    names = options.only or sorted(BY_NAME)
+    names = options.only or sorted(LOSSES)
     ranks = Ranks(2)
     try:
         for path in options.paths or ["reference", *present()]:

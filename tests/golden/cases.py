@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from contrastloss import EmbeddingQueue
-from contrastloss.losses import BY_NAME, Loss, PairLoss
+from contrastloss.losses import LOSSES, Loss, PairLoss
 from contrastloss.testing import example
 
 N, D = 45, 37
 
 #: options that say where a loss runs, not what it computes
-ELSEWHERE = ("backend", "group", "strategy", "uneven", "validate")
+ELSEWHERE = ("backend", "group", "strategy", "equal_sizes", "validate")
 #: another value of options whose type does not tell one
 OTHER: dict[str, Any] = {
     "candidates": 9,
@@ -75,7 +75,7 @@ class Case:
 
     @property
     def cls(self) -> type[Loss]:
-        return BY_NAME[self.name]
+        return LOSSES[self.name]
 
     @property
     def spreads(self) -> bool:
@@ -106,7 +106,7 @@ def leaf(value: Any, dtype: torch.dtype) -> Any:
 
 def cases(name: str) -> Iterator[Case]:
     """Of one loss: all of its options and all optional arguments of its forward, one at a time."""
-    cls, base = BY_NAME[name], EVERYWHERE.get(name, {})
+    cls, base = LOSSES[name], EVERYWHERE.get(name, {})
     yield Case(name, "default", base)
     for field in fields(cls):
         if field.name not in ELSEWHERE:

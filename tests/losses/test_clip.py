@@ -4,7 +4,7 @@ import pytest
 import torch
 from properties import E1, E2, close, every_check, gradients, tensor
 
-from contrastloss import CLIPLoss, InfoNCELoss, LearnableTemperature
+from contrastloss import CLIPLoss, InfoNCELoss, LogitScale
 from contrastloss.functional import clip
 from contrastloss.testing import Subject
 
@@ -39,7 +39,7 @@ def test_is_symmetric(device, backend):
 def test_learns_its_temperature(device, backend):
     # one correct pair each way scores k, the others 0: loss = log(1 + e^-k), d/dk = -1/(1 + e^k),
     # and the parameter is log k: d/dlog k = -k / (1 + e^k)
-    temperature = LearnableTemperature(0.5).to(device)
+    temperature = LogitScale(0.5).to(device)
     x = tensor(E1, E2, device=device)
     loss = CLIPLoss(backend=backend)(x, x, logit_scale=temperature())
     (grad,) = gradients(loss, temperature.log_scale)

@@ -31,7 +31,7 @@ def test_by_hand(device):
     target = tensor(E1, [0, 3], E2, device=device)
     rows = [0.0, 1 - sqrt(0.5), 1.0]
     close(cosine(x, target, reduction="none"), rows)
-    close(cosine(x, target, loss_scale=2.0), 2 * (2 - sqrt(0.5)) / 3)
+    close(cosine(x, target, loss_weight=2.0), 2 * (2 - sqrt(0.5)) / 3)
     close(cosine(x, target, power=2.0, reduction="none"), [r**2 for r in rows])
     # the mean of the targets is (1, 2) / 3
     everything = [1 - 1 / 3, 1 - 1 / sqrt(2), 1.0]

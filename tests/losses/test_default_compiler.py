@@ -4,7 +4,7 @@ import pytest
 from losses.test_adjacency import Graph
 from losses.test_mochi import Drawn
 
-from contrastloss.losses import BY_NAME
+from contrastloss.losses import LOSSES
 from contrastloss.testing import Subject
 from contrastloss.testing.running import check_compile, check_export
 
@@ -14,6 +14,6 @@ ADAPTED = {"adjacency_contrastive": Graph, "mochi": Drawn}
 
 @pytest.mark.extra
 @pytest.mark.parametrize("check", [check_compile, check_export], ids=lambda check: check.__name__)
-@pytest.mark.parametrize("name", sorted(BY_NAME))
+@pytest.mark.parametrize("name", sorted(LOSSES))
 def test_default_compiler(check, name, device):
-    check(Subject(ADAPTED.get(name, BY_NAME[name]), {}, device))
+    check(Subject(ADAPTED.get(name, LOSSES[name]), {}, device))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from contrastloss import functional
-from contrastloss.losses import BY_NAME, LOSSES, TwoViewLoss
+from contrastloss.losses import LOSSES, PairLoss, TwoViewLoss
 from contrastloss.testing import Subject
 
 #: those of forward, where they are not x and y
@@ -18,14 +18,16 @@ ARGUMENTS = {
     "pooled_supcon": ("image", "text"),
     **dict.fromkeys(LABELLED, ("z", "labels")),
 }
+#: the losses whose rows may be spread over ranks
+PAIRS = {name: cls for name, cls in LOSSES.items() if issubclass(cls, PairLoss)}
 #: those of two tensors of one shape
-PAIRED = [name for name in LOSSES if name not in (*LABELLED, "sampled")]
-every_loss = pytest.mark.parametrize("name", LOSSES)
+PAIRED = [name for name in PAIRS if name not in (*LABELLED, "sampled")]
+every_loss = pytest.mark.parametrize("name", PAIRS)
 every_pair = pytest.mark.parametrize("name", PAIRED)
 
 
 def inputs(name, n=4):
-    return Subject(LOSSES[name]).inputs(n=n, d=3, dtype=torch.float32)
+    return Subject(PAIRS[name]).inputs(n=n, d=3, dtype=torch.float32)
 
 
 def first(name):
@@ -56,7 +58,7 @@ def second(name):
 )
 def test_bad_option(option, value, kind):
     with pytest.raises(kind, match=f"^{option}: got .*, expected"):
-        LOSSES["clip"](**{option: value})
+        PAIRS["clip"](**{option: value})
     with pytest.raises(kind, match=f"^{option}: got .*, expected"):
         functional.clip(*inputs("clip"), **{option: value})
 
@@ -75,12 +77,12 @@ def test_bad_option(option, value, kind):
 )
 def test_bad_override(option, value, kind):
     with pytest.raises(kind, match=f"^{option}: got .*, expected"):
-        LOSSES["clip"]()(*inputs("clip"), **{option: value})
+        PAIRS["clip"]()(*inputs("clip"), **{option: value})
 
 
 @every_loss
 def test_options_are_checked(name):
-    loss, values = LOSSES[name], inputs(name)
+    loss, values = PAIRS[name], inputs(name)
     for options, kind, message in (
         ({"temperature": 0.0}, ValueError, "temperature: got .*, expected"),
         ({"reduction": "average"}, ValueError, "reduction: got .*, expected"),
@@ -106,7 +108,7 @@ def test_dtype_of_the_embeddings(name):
     x, other, *rest = inputs(name)
     for dtype in (torch.int64, torch.bool, torch.complex64):
         with pytest.raises(TypeError, match=f"^{first(name)}: got dtype {dtype}, expected one of"):
-            LOSSES[name]()(x.to(dtype), other, *rest)
+            PAIRS[name]()(x.to(dtype), other, *rest)
 
 
 @every_loss
@@ -115,20 +117,20 @@ def test_rank_of_the_embeddings(name):
     expected = rf"^{first(name)}: got shape \(.*\), expected \(N, D\)"
     for bad in (x[0], x[None, None], x[:, :0]):
         with pytest.raises(ValueError, match=expected):
-            LOSSES[name]()(bad, other, *rest)
+            PAIRS[name]()(bad, other, *rest)
 
 
 @every_loss
 def test_embeddings_that_are_no_tensors(name):
     x, other, *rest = inputs(name)
     with pytest.raises(TypeError, match=f"^{first(name)}: got list, expected a tensor"):
-        LOSSES[name]()(x.tolist(), other, *rest)
+        PAIRS[name]()(x.tolist(), other, *rest)
 
 
 @every_pair
 def test_views_that_differ(name):
     x, y, *rest = inputs(name)
-    loss, (one, two) = LOSSES[name](), (first(name), second(name))
+    loss, (one, two) = PAIRS[name](), (first(name), second(name))
     for bad in (y[:3], y[:, :2], y[0], y[None]):
         with pytest.raises(
             ValueError, match=rf"^{two}: got shape \(.*\), expected {one}'s \(4, 3\)"
@@ -151,9 +153,9 @@ def test_views_that_differ(name):
 def test_dtypes_may_differ_under_autocast(name):
     x, y, *rest = inputs(name)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert LOSSES[name]()(x, y.bfloat16(), *rest).dtype == torch.float32
+        assert PAIRS[name]()(x, y.bfloat16(), *rest).dtype == torch.float32
         with pytest.raises(TypeError, match=f"^{second(name)}: got dtype torch.float64"):
-            LOSSES[name]()(x, y.double(), *rest)
+            PAIRS[name]()(x, y.double(), *rest)
 
 
 @every_loss
@@ -166,8 +168,8 @@ def test_validate_names_the_input(name):
             values[position][1, 2] = bad
             message = f"^{argument}: got NaN or infinity in 1 of {len(values[position])} rows"
             with pytest.raises(ValueError, match=message):
-                LOSSES[name](validate=True)(*values)
-    LOSSES[name](validate=True)(*inputs(name))
+                PAIRS[name](validate=True)(*values)
+    PAIRS[name](validate=True)(*inputs(name))
 
 
 @pytest.mark.parametrize("name", LABELLED)
@@ -181,16 +183,16 @@ def test_labels(name):
         (labels.to("meta"), ValueError, r"got device meta, expected"),
     ):
         with pytest.raises(kind, match=f"^labels: {message}"):
-            LOSSES[name]()(z, bad)
+            PAIRS[name]()(z, bad)
 
 
 def test_supcon_variant():
     with pytest.raises(ValueError, match=r"^variant: got 'both', expected 'out' or 'in'"):
-        LOSSES["supcon"](variant="both")
+        PAIRS["supcon"](variant="both")
 
 
 def test_negatives():
-    x, loss = torch.randn(4, 3), LOSSES["info_nce"]()
+    x, loss = torch.randn(4, 3), PAIRS["info_nce"]()
     for bad, kind, message in (
         (torch.ones(3), ValueError, r"got shape \(3,\), expected \(K, 3\) or \(4, K, 3\)"),
         (torch.ones(5, 2), ValueError, r"got shape \(5, 2\), expected"),
@@ -205,13 +207,13 @@ def test_negatives():
     bad = torch.ones(5, 3)
     bad[2] = math.nan
     with pytest.raises(ValueError, match=r"^negatives: got NaN or infinity in 1 of 5 rows"):
-        LOSSES["info_nce"](validate=True)(x, x, bad)
+        PAIRS["info_nce"](validate=True)(x, x, bad)
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, "1", math.nan])
 def test_dcl_weight(value):
     with pytest.raises((ValueError, TypeError), match=r"^weight: got .*, expected"):
-        LOSSES["dcl"](weight=value)
+        PAIRS["dcl"](weight=value)
 
 
 @pytest.mark.parametrize(("name", "least"), [("hardest", 1), ("mixed", 0), ("mixed_with_query", 0)])
@@ -220,50 +222,50 @@ def test_numbers_of_mixtures(name, least):
         with pytest.raises(
             ValueError, match=f"^{name}: got .*, expected an int of at least {least}"
         ):
-            LOSSES["mochi"](**{name: bad})
+            PAIRS["mochi"](**{name: bad})
 
 
-@pytest.mark.parametrize("name", BY_NAME)
+@pytest.mark.parametrize("name", LOSSES)
 def test_integers_that_no_float_and_no_size_holds(name):
-    for field in fields(BY_NAME[name]):
+    for field in fields(LOSSES[name]):
         if str(field.type).startswith(("float", "int")):
             for value in (10**400, -(10**400), 10**5000):
                 with pytest.raises(ValueError, match=rf"^{field.name}: got .*, expected"):
-                    BY_NAME[name](**{field.name: value})
+                    LOSSES[name](**{field.name: value})
 
 
 def test_integers_beyond_64_bits():
     x, y = torch.randn(2, 4, 3)
-    got = LOSSES["clip"](loss_scale=2**64)(x, y, logit_scale=2**65, logit_bias=-(2**65))
-    want = LOSSES["clip"](loss_scale=2.0**64)(x, y, logit_scale=2.0**65, logit_bias=-(2.0**65))
+    got = PAIRS["clip"](loss_weight=2**64)(x, y, logit_scale=2**65, logit_bias=-(2**65))
+    want = PAIRS["clip"](loss_weight=2.0**64)(x, y, logit_scale=2.0**65, logit_bias=-(2.0**65))
     assert torch.equal(got, want)
     for name in ("logit_scale", "logit_bias"):
         with pytest.raises(ValueError, match=f"^{name}: got an integer of 1329 bits, expected"):
-            LOSSES["clip"]()(x, y, **{name: 10**400})
+            PAIRS["clip"]()(x, y, **{name: 10**400})
     for bad in ({"weights": (10**400, 1)}, {"candidates": 1 << 31}):
         with pytest.raises(ValueError, match=rf"^{next(iter(bad))}: got "):
-            BY_NAME["topk_cross_entropy"](**bad)
+            LOSSES["topk_cross_entropy"](**bad)
     with pytest.raises(ValueError, match=r"^ks: got 4294967296, expected at most 2147483647"):
-        BY_NAME["recall_at_k"](ks=(1, 1 << 32))
+        LOSSES["recall_at_k"](ks=(1, 1 << 32))
     for many in (10_001, 1 << 30):
         with pytest.raises(ValueError, match=f"^iterations: got {many}, expected at most 10000"):
-            BY_NAME["swav"](iterations=many)
+            LOSSES["swav"](iterations=many)
 
 
 def test_siglip_bias():
     for bad in ("1", torch.ones(3)):
         with pytest.raises((ValueError, TypeError), match=r"bias: got .*, expected"):
-            LOSSES["siglip"](bias=bad)(*inputs("siglip"))
+            PAIRS["siglip"](bias=bad)(*inputs("siglip"))
 
 
 @every_loss
 def test_empty_input_is_no_error(name):
-    rows = LOSSES[name](reduction="none")(*inputs(name, n=0))
+    rows = PAIRS[name](reduction="none")(*inputs(name, n=0))
     assert rows.shape == (0,)
-    assert LOSSES[name]()(*inputs(name, n=0)).item() == 0.0
+    assert PAIRS[name]()(*inputs(name, n=0)).item() == 0.0
 
 
 def test_rows_of_two_views():
     for name in PAIRED:
-        copies = 2 if issubclass(LOSSES[name], TwoViewLoss) else 1
-        assert LOSSES[name](reduction="none")(*inputs(name)).shape == (4 * copies,)
+        copies = 2 if issubclass(PAIRS[name], TwoViewLoss) else 1
+        assert PAIRS[name](reduction="none")(*inputs(name)).shape == (4 * copies,)

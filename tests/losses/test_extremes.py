@@ -4,23 +4,23 @@ import pytest
 import torch
 
 from contrastloss import AlignmentUniformityLoss, CACRLoss, KoLeoLoss
-from contrastloss.losses import BY_NAME
+from contrastloss.losses import LOSSES
 from contrastloss.testing import Subject, dense, example
 from contrastloss.testing.compare import assert_same
 
 #: not of directions alone: drawn anew at each call; weights and biases of a layer; a gate that has
 #: a length; distances; no cosines
 OTHERS = {"mochi", "ada_meow", "simlap", "pair_contrastive", "hierarchical_contrastive"}
-COSINES = {name for name, cls in BY_NAME.items() if "normalize" in cls.__dataclass_fields__}
+COSINES = {name for name, cls in LOSSES.items() if "normalize" in cls.__dataclass_fields__}
 DIRECTIONS = {"clan", "cosine", "groco", "smooth_ap", "recall_at_k"} | COSINES - OTHERS
 
 
 @pytest.mark.parametrize("name", sorted(DIRECTIONS))
 def test_squares_beyond_the_dtype(name, backend, device):
     """Embeddings times a power of two: the same loss, and gradients divided by it."""
-    values = example(BY_NAME[name], 7, 5, torch.Generator().manual_seed(0))
+    values = example(LOSSES[name], 7, 5, torch.Generator().manual_seed(0))
     values = [v.to(device) if isinstance(v, torch.Tensor) else v for v in values]
-    loss = BY_NAME[name](backend=backend)
+    loss = LOSSES[name](backend=backend)
 
     def at(factor):
         scaled, leaves = [], []

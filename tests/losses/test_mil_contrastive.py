@@ -34,7 +34,7 @@ def test_properties(check, device):
 
 
 def test_on_every_backend(device, backend):
-    own = {"temperature": 0.5, "divisor": 1, "normalize": False, "loss_scale": 0.25}
+    own = {"temperature": 0.5, "divisor": 1, "normalize": False, "loss_weight": 0.25}
     CHECKS[0](Subject(Bags, own, device, backend, make=bags))
 
 

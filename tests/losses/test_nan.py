@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from contrastloss.losses import BY_NAME, RowLoss
+from contrastloss.losses import LOSSES, RowLoss
 from contrastloss.testing import example
 
 #: of scores that are to be put in order, NaN is an error
@@ -41,7 +41,7 @@ def everything_takes_part(name, values):
 
 
 def inputs_of(name, n, partners=True):
-    cls = BY_NAME[name]
+    cls = LOSSES[name]
     values = example(cls, n, 5, torch.Generator().manual_seed(0))
     values = everything_takes_part(name, values)
     names = list(inspect.signature(cls.forward).parameters)[1:]
@@ -62,7 +62,7 @@ def spoiled(values, place, where):
 
 def hidden(name, values, where, options):
     """Every input whose NaN does not show in a reduced loss or in the loss of its own row."""
-    cls, found = BY_NAME[name], []
+    cls, found = LOSSES[name], []
     for place, value in enumerate(values):
         if not isinstance(value, torch.Tensor) or not value.is_floating_point():
             continue
@@ -88,17 +88,17 @@ def of_rows(shown, where, n):
 
 
 def options_of(name, backend):
-    cosines = "normalize" in BY_NAME[name].__dataclass_fields__
+    cosines = "normalize" in LOSSES[name].__dataclass_fields__
     return [{"backend": backend}, *[{"backend": backend, "normalize": False}] * cosines]
 
 
-@pytest.mark.parametrize("name", sorted(BY_NAME.keys() - {*REFUSED}))
+@pytest.mark.parametrize("name", sorted(LOSSES.keys() - {*REFUSED}))
 def test_nan_is_not_hidden(name, backend, device):
     found = []
     for n, where in CASES:
         values = [v.to(device) if hasattr(v, "to") else v for v in inputs_of(name, n)]
         for options in options_of(name, backend)[: 2 if where == "all" else 1]:
-            assert not BY_NAME[name](**options)(*values).isnan().any()
+            assert not LOSSES[name](**options)(*values).isnan().any()
             lines = hidden(name, values, where, options)
             found += [f"{where} of {n}, {options}: {line}" for line in lines]
     assert not found, "\n".join(found)
@@ -106,8 +106,8 @@ def test_nan_is_not_hidden(name, backend, device):
 
 LABELLED = sorted(
     name
-    for name in BY_NAME.keys() - {*REFUSED}
-    if "labels" in inspect.signature(BY_NAME[name].forward).parameters
+    for name in LOSSES.keys() - {*REFUSED}
+    if "labels" in inspect.signature(LOSSES[name].forward).parameters
     and name not in ("bank_contrastive", "mil_contrastive", "region_attribute", "sepclr", "simlap")
 )
 
@@ -123,7 +123,7 @@ def test_nan_of_a_row_without_a_partner(name, backend, device):
 def test_nan_has_no_order(name):
     values = spoiled(inputs_of(name, 8), 0, "one")
     with pytest.raises(ValueError, match=r"^x: got NaN, expected numbers, which have an order"):
-        BY_NAME[name]()(*values)
+        LOSSES[name]()(*values)
 
 
 def test_what_a_call_leaves_out_may_be_nan(backend, device):
@@ -143,4 +143,4 @@ def test_what_a_call_leaves_out_may_be_nan(backend, device):
     }
     masks = {"region_attribute": {"valid": there.view(2, 3)}, "simctg": {"valid": there[None]}}
     for name, values in calls.items():
-        assert BY_NAME[name](backend=backend)(*values, **masks.get(name, {})).isfinite(), name
+        assert LOSSES[name](backend=backend)(*values, **masks.get(name, {})).isfinite(), name

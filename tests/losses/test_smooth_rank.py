@@ -8,7 +8,7 @@ from properties import E1, E2, close, every_check, gradients, tensor
 
 from contrastloss import RecallAtKLoss, SmoothAPLoss
 from contrastloss.functional import recall_at_k, smooth_ap
-from contrastloss.losses import smooth_rank
+from contrastloss.losses.base import ranking
 from contrastloss.testing import Subject
 
 CASES = [
@@ -62,7 +62,7 @@ def test_parts_are_the_whole(cls, monkeypatch, device, backend):
     z, labels = CASES[0].on(device).inputs(20)
     results = []
     for held in (1 << 22, 300, 1):
-        monkeypatch.setattr(smooth_rank, "_HELD", held)
+        monkeypatch.setattr(ranking, "_HELD", held)
         leaf = z.clone().requires_grad_()
         value = cls(backend=backend)(leaf, labels)
         results.append((value, gradients(value, leaf)[0]))

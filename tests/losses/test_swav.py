@@ -7,7 +7,7 @@ from torch.nn.functional import normalize
 
 from contrastloss import SwAVLoss
 from contrastloss.functional import swav
-from contrastloss.losses.sinkhorn import sinkhorn
+from contrastloss.losses.base.prototypes import sinkhorn
 from contrastloss.testing import CHECKS, Subject
 
 

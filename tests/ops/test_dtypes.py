@@ -16,7 +16,7 @@ from contrastloss.channel import (
     form,
     row_weight,
 )  # fmt: skip
-from contrastloss.losses import BY_NAME, ScoreLoss
+from contrastloss.losses import LOSSES, ScoreLoss
 from contrastloss.ops import sort_network
 from contrastloss.testing import example
 
@@ -132,7 +132,7 @@ def test_sort_network(own, dtype, backend, device):
 @pytest.mark.parametrize("name", ["clip", "nt_xent", "supcon", "hard_negative", "ada_meow"])
 def test_temperatures_and_biases_of_losses(name, option, dtype, device):
     """1 / tau is taken in fp32: in the dtype of a narrow tau it would be off by its rounding."""
-    cls = BY_NAME[name]
+    cls = LOSSES[name]
     if name == "ada_meow" and option != "temperature":
         pytest.skip("ada_meow has no other")
     assert issubclass(cls, ScoreLoss)

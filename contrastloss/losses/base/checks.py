@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..distributed import STRATEGIES
-from ..memory import EmbeddingQueue, check_integers
-from ..ops.check import as_float, check_device, check_embeddings, shape
+from ...distributed import STRATEGIES
+from ...memory import EmbeddingQueue, check_integers
+from ...ops.check import as_float, check_device, check_embeddings, shape
 
 __all__ = [
     "REDUCTIONS",
@@ -24,6 +24,7 @@ __all__ = [
     "check_scale",
     "check_stored",
     "check_strategy",
+    "check_targets",
     "check_temperature",
     "finite",
     "positive",
@@ -198,3 +199,14 @@ def check_finite(**tensors: Tensor | None) -> None:
                 f"{name}: got NaN or infinity in {bad} of {value[..., 0].numel()} rows, "
                 "expected finite embeddings (validate=True)"
             )
+
+
+def check_targets(x: Tensor, target: Tensor, names: tuple[str, str] = ("x", "target")) -> None:
+    """Embeddings of equal shape and dtype, (..., N, D)."""
+    row, col = names
+    check_embeddings(row, x)
+    if x.ndim < 2 or x.shape[-1] < 1:
+        raise ValueError(f"{row}: got shape {shape(x)}, expected (..., N, D) with D >= 1")
+    check_embeddings(col, target, (row, x))
+    if target.shape != x.shape:
+        raise ValueError(f"{col}: got shape {shape(target)}, expected {row}'s {shape(x)}")

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..channel import MAX, SUM, Channel, differs, same
-from .base import PairLoss
-from .check import check_finite, check_labels, check_matrix, check_scale
+from ...channel import MAX, SUM, Channel, differs, same
+from .checks import check_finite, check_labels, check_matrix, check_scale
 from .loss import nan_rows
+from .pair_loss import PairLoss
 from .scores import Scores
 
 __all__ = ["LABEL", "LabelLoss", "largest_class"]

@@ -14,25 +14,21 @@ from typing import Any, ClassVar, dataclass_transform
 import torch
 from torch import Tensor
 
-from .. import ops
-from ..channel import INDEX, LSE, MAX, SUM, Channel, Test, differs, same
-from ..distributed import Peers, Strategy, describe, total
-from .check import check_pair, check_strategy
+from ... import ops
+from ...channel import INDEX, LSE, MAX, SUM, Channel, Test, differs, same
+from ...distributed import Peers, Strategy, describe, total
+from .checks import check_pair, check_strategy
 from .loss import ScoreLoss, softplus
 from .scores import Scores
 
 __all__ = [
     "INSTANCE",
-    "LOSSES",
     "CrossLoss",
     "PairLoss",
     "PositiveLoss",
     "TwoViewLoss",
     "softplus",
 ]
-
-#: those of :data:`contrastloss.losses.BY_NAME` that may be spread over ranks
-LOSSES: dict[str, type[PairLoss]] = {}
 
 #: id under which both views of an instance are the same
 INSTANCE = "instance"
@@ -47,7 +43,7 @@ class PairLoss(ScoreLoss):
             (one per row). Tensors are never synchronised.
         normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
         reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
-        loss_scale: multiplies the loss.
+        loss_weight: multiplies the loss.
         backend: the name of a backend; None chooses.
         group: None for a batch of this process alone. A ProcessGroup or 1-D DeviceMesh spreads the
             batch over its ranks, in any uneven parts: rows meet the columns of all ranks, and every
@@ -56,8 +52,8 @@ class PairLoss(ScoreLoss):
             process on the whole batch. ``'none'``: this rank's rows, with unscaled gradients.
         strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
             ``'auto'`` gathers up to 256 MB.
-        uneven: False promises equal parts and the same call on every rank, and saves the exchange
-            in which sizes and options are compared.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
         return_stats: return ``(loss, stats)``, stats a dict of detached 0-dim tensors: ``accuracy``
             (top-1), ``positive`` (mean score), ``hardest_negative`` and ``lse`` (means over rows),
             from the same pass.
@@ -70,7 +66,7 @@ class PairLoss(ScoreLoss):
     _: KW_ONLY
     group: Any = None
     strategy: Strategy = "auto"
-    uneven: bool = True
+    equal_sizes: bool = False
     return_stats: bool = False
 
     ROW_TEMPERATURES = True
@@ -88,8 +84,6 @@ class PairLoss(ScoreLoss):
         # here, since a compiled forward cannot make channels
         cls.extra = (MAX(pairs=cls.negatives), LSE())
         cls._inputs = tuple(signature(cls.forward).parameters)[1:]
-        if name is not None:
-            LOSSES[name] = cls
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -99,7 +93,7 @@ class PairLoss(ScoreLoss):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """``forward``, of which the ranks of a group learn whether all of them make the same."""
-        if self.group is None or not self.uneven:
+        if self.group is None or self.equal_sizes:
             return super().__call__(*args, **kwargs)
         about, device = self._about(args, kwargs)
         with self.group.call(about, device):
@@ -136,7 +130,8 @@ class PairLoss(ScoreLoss):
         """The scores of checked embeddings; x holds ``copies`` rows per temperature. ``alone``: of
         this process, whatever the group."""
         if self.group is not None and not alone:
-            spread = {"peers": self.group, "strategy": self.strategy, "uneven": self.uneven}
+            spread = {"peers": self.group, "strategy": self.strategy}
+            spread["equal_sizes"] = self.equal_sizes
         return super().scores(x, y, logit_scale, logit_bias, copies=copies, **spread)
 
     def split(self, stats: Sequence[Any]) -> tuple[list[Any], list[Tensor]]:

@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-__all__ = ["LearnableTemperature"]
+__all__ = ["LogitScale"]
 
 
-class LearnableTemperature(nn.Module):
+class LogitScale(nn.Module):
     """Holds the logarithm of the inverse temperature, as CLIP does; calling it gives the scale.
 
     Keep it in the model, where DDP and FSDP see it, and pass ``logit_scale=temperature()``. The

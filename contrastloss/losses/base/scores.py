@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import ops
-from ..channel import Channel
-from ..distributed import Peers, Strategy, pair_stats, softmax
+from ... import ops
+from ...channel import Channel
+from ...distributed import Peers, Strategy, pair_stats, softmax
 
-__all__ = ["Scores", "lacking", "wide"]
+__all__ = ["Scores", "cosine", "lacking", "wide"]
 
 
 class Scores:
@@ -36,9 +36,9 @@ class Scores:
         wide_products: bool = False,
         peers: Peers | None = None,
         strategy: Strategy = "auto",
-        uneven: bool = True,
+        equal_sizes: bool = False,
     ) -> None:
-        self.peers, self.strategy, self.uneven = peers, strategy, uneven
+        self.peers, self.strategy, self.equal_sizes = peers, strategy, equal_sizes
         self.x, self.y = x, y
         #: rows of all ranks, known once their statistics are
         self.count = x.shape[-2]
@@ -65,7 +65,8 @@ class Scores:
             same = self.y is None or self.y.dtype == self.x.dtype  # not under autocast
             x, y = (self.x, self.y) if same else self._wide()
             return ops.pair_stats(x, y, channels, **options)
-        options |= {"group": self.peers, "strategy": self.strategy, "uneven": self.uneven}
+        options |= {"group": self.peers, "strategy": self.strategy}
+        options["equal_sizes"] = self.equal_sizes
         results, layout = pair_stats(self.x, self.y, channels, **options)
         self.count = sum(layout.rows)
         return results
@@ -146,3 +147,9 @@ def lacking(unit: Tensor) -> Tensor:
 def wide(x: Tensor) -> Tensor:
     """Embeddings in the dtype of their statistics."""
     return x.to(ops.stat_dtype(x))
+
+
+def cosine(x: Tensor, y: Tensor) -> Tensor:
+    """Cosines of rows, in the dtype of statistics; that of a zero vector is 0."""
+    x, y = wide(x), wide(y)
+    return (ops.unit(x) * ops.unit(y)).sum(-1)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from .. import ops
-from ..channel import EXPECT, LSE, col_weight, form
-from ..ops.check import shape
-from .check import check_columns, check_matrix
+from ... import ops
+from ...channel import COL, EXPECT, LSE, col_weight, form
+from ...ops.check import shape
+from .checks import check_columns, check_matrix
 from .loss import ScoreLoss
 from .scores import wide
 
-__all__ = ["PrototypeLoss"]
+__all__ = ["PrototypeLoss", "sinkhorn"]
 
 TEACHER, BIAS = "teacher", "bias"
 
@@ -50,3 +51,62 @@ class PrototypeLoss(ScoreLoss):
         if others.shape != prototypes.shape:
             got, expected = shape(others), shape(prototypes)
             raise ValueError(f"{name}: got shape {got}, expected prototypes' {expected}")
+
+
+_OF_COLUMNS, _OF_ROWS = (LSE(axis=COL),), (LSE(),)
+
+
+@torch.no_grad()
+def sinkhorn(
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float = 0.05,
+    iterations: int = 3,
+    backend: str | None = None,
+) -> Tensor:
+    r"""The columns' log-potentials v, (K,), of Sinkhorn's assignments: row i's is the softmax
+
+    .. math:: q_{ik} = \frac{e^{\langle x_i, y_k \rangle / \varepsilon + v_k}}
+        {\sum_l e^{\langle x_i, y_l \rangle / \varepsilon + v_l}}
+
+    Every iteration gives all columns the same mass and then all rows the same one, as two passes
+    of log-sum-exps; the last one's second half is that softmax. Neither the scores nor q are held,
+    and nothing has a gradient.
+
+    Args:
+        x: rows, (N, D). Products are taken in its dtype, autocast or not.
+        y: columns, (K, D), of the same dtype.
+        eps: the entropy's weight, 0.05.
+        iterations: how many, 3; at least 1.
+        backend: the name of a backend; None chooses.
+    """
+    u: Tensor | None = None
+    for left in range(iterations, 0, -1):
+        v = _potential(_OF_COLUMNS, x, y, eps, u, None, backend)
+        if left > 1:
+            u = _potential(_OF_ROWS, x, y, eps, None, v, backend)
+    return v
+
+
+def _potential(
+    channels: tuple[LSE],
+    x: Tensor,
+    y: Tensor,
+    eps: float,
+    u: Tensor | None,
+    v: Tensor | None,
+    backend: str | None,
+) -> Tensor:
+    (mass,) = ops.pair_stats(
+        x,
+        y,
+        channels,
+        scale=1.0 / eps,
+        row_bias=u,
+        col_bias=v,
+        compute_dtype=x.dtype,
+        backend=backend,
+    )
+    # no rows leave nothing to balance
+    return torch.where(mass == -torch.inf, 0.0, -mass)

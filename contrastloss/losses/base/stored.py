@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import ops
-from ..channel import Channel, Test, differs
-from ..memory import EmbeddingQueue, Snapshot
+from ... import ops
+from ...channel import Channel, Test, differs
+from ...memory import EmbeddingQueue, Snapshot
 from .scores import Scores
 
 __all__ = ["PAIRS", "beside", "held_by", "over_stored", "selection", "stored"]

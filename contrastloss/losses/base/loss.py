@@ -1,5 +1,5 @@
 """What a loss is: a frozen declaration whose annotated fields are its options, a dataclass over
-``nn.Module``. :mod:`contrastloss.losses.base` has those that all ranks can share."""
+``nn.Module``. :mod:`contrastloss.losses.base.pair_loss` has those that all ranks can share."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any, ClassVar, Literal, dataclass_transform
 import torch
 from torch import Tensor, nn
 
-from .. import ops
-from ..ops.check import MOST, as_float, check_count, scalar
-from .check import REDUCTIONS, check_temperature, finite
+from ... import ops
+from ...ops.check import MOST, as_float, check_count, scalar
+from .checks import REDUCTIONS, check_temperature, finite
 from .scores import Scores
 
-__all__ = ["BY_NAME", "Loss", "RowLoss", "ScoreLoss", "nan_rows", "softplus"]
+__all__ = ["LOSSES", "Loss", "RowLoss", "ScoreLoss", "nan_rows", "softplus"]
 
 #: every public loss by the name of its function in :mod:`contrastloss.functional`
-BY_NAME: dict[str, type[Loss]] = {}
+LOSSES: dict[str, type[Loss]] = {}
 
 
 def softplus(u: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ class Loss(nn.Module):
     """Base of all losses; the options below are common to them.
 
     Args:
-        loss_scale: multiplies the loss: authors' code scales some losses by 2 tau (MoCo v3) or by
+        loss_weight: multiplies the loss: authors' code scales some losses by 2 tau (MoCo v3) or by
             tau over a base temperature (SupCon).
         backend: the name of a backend; None chooses.
 
@@ -46,7 +46,7 @@ class Loss(nn.Module):
     """
 
     _: KW_ONLY
-    loss_scale: float = 1.0
+    loss_weight: float = 1.0
     backend: str | None = None
 
     #: fp32 products of low-precision embeddings: where a gradient is a small difference of what
@@ -65,7 +65,7 @@ class Loss(nn.Module):
             if field.name in cls.__dict__:  # a class attribute that no Parameter could take over
                 delattr(cls, field.name)
         if name is not None:
-            BY_NAME[name] = cls
+            LOSSES[name] = cls
 
     def __post_init__(self) -> None:
         for field in fields(self):  # Python's integers are of any size, torch's are not
@@ -75,7 +75,7 @@ class Loss(nn.Module):
                     setattr(self, field.name, as_float(field.name, value))
                 elif kind.startswith("int"):
                     check_count(field.name, value, least=-MOST)
-        finite("loss_scale", self.loss_scale)
+        finite("loss_weight", self.loss_weight)
         #: options that are tensors, as they were given
         self._given: dict[str, Tensor] = {}
         for field in fields(self):
@@ -129,7 +129,7 @@ class Loss(nn.Module):
         return ", ".join(shown)
 
     def scaled(self, loss: Tensor) -> Tensor:
-        return loss if self.loss_scale == 1.0 else self.loss_scale * loss
+        return loss if self.loss_weight == 1.0 else self.loss_weight * loss
 
 
 class RowLoss(Loss):

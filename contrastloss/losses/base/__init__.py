@@ -1,0 +1,1 @@
+"""What the losses share: base classes, scores, column blocks and checks."""

@@ -1,0 +1,55 @@
+"""Importance weights of hard negatives and the debiasing by a class prior."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .loss import softplus
+from .scores import Scores
+
+__all__ = ["check_reweighting", "reweighted"]
+
+
+def check_reweighting(beta: float, tau_plus: float) -> None:
+    if not (beta >= 0 and math.isfinite(beta)):
+        raise ValueError(f"beta: got {beta}, expected a finite number of at least 0")
+    if not 0 <= tau_plus < 1:
+        raise ValueError(f"tau_plus: got {tau_plus}, expected a number in [0, 1)")
+
+
+class Reweighting(Protocol):
+    """The options of a loss with :func:`reweighted` rows."""
+
+    beta: float
+    tau_plus: float
+    detach_weights: bool
+
+
+def reweighted(
+    loss: Reweighting, count: int, hard: Tensor, weights: Tensor, positive: Tensor, scores: Scores
+) -> Tensor:
+    """Losses of rows with ``count`` negatives each, of the log-sum-exps of (1 + beta) s and of
+    beta s."""
+    if count == 0:
+        return 0.0 * positive
+    if loss.detach_weights:
+        # of constant weights, the gradient by s is the softmax of (1 + beta) s
+        held = hard.detach()
+        hard = held + (hard - held) / (1.0 + loss.beta)
+        weights = weights.detach()
+    # all relative to e^P, which keeps the exponents small: log G = log M + P + excess
+    excess = hard - weights - positive
+    negative = excess
+    if loss.tau_plus > 0:
+        # G - tau+ M e^P = G (1 - t); t >= 1 leaves nothing, and the floor holds
+        some = ~(excess <= math.log(loss.tau_plus))  # before the exponential, which may overflow
+        t = loss.tau_plus * torch.exp(-torch.where(some, excess, 0.0))
+        rest = torch.log1p(-t) - math.log1p(-loss.tau_plus)
+        negative = torch.where(some, excess + rest, -torch.inf)
+    least = -scores.inverse_temperature
+    floor = (least if scores.bias is None else least + scores.bias) - positive
+    return softplus(math.log(count) + torch.where(negative > floor, negative, floor))
