@@ -212,7 +212,7 @@ Problem<T> read_problem(const Operands& o, int64_t item) {
     c.group = read.below(int64_t(p.groups.size()), "group");
     c.theta = static_cast<T>(read.value());
     c.sign = static_cast<T>(read.value());
-    c.relax = static_cast<T>(read.value());
+    c.margin = static_cast<T>(read.value());
     const bool shifted = read.names_operand();
     c.shift = read.floats<T>(!c.column, item);
     c.slot = shifted ? read.below(64, "shift") : static_cast<int>(read.next());

@@ -60,7 +60,7 @@ struct Channel {
   bool column = false;  // reduces rows, returns a value per column
   int group = 0;
   T theta = 1, sign = 1;
-  T relax = NAN;  // of an LSE: NaN for none
+  T margin = NAN;  // of an LSE: NaN for none
   const T* shift = nullptr;
   int slot = -1;  // which of the axis' shifts that is, in the order of `Program.shifts`
 
@@ -78,11 +78,11 @@ struct Channel {
   const T* grad_lse = nullptr;
   double* dshift = nullptr;
 
-  bool paced() const { return relax == relax; }
+  bool paced() const { return margin == margin; }
   // Whether its logits are the scores and the weights.
   bool direct() const { return theta == T(1) && !paced(); }
   bool same_logits(const Channel& c) const {
-    return theta == c.theta && (relax == c.relax || (!paced() && !c.paced()));
+    return theta == c.theta && (margin == c.margin || (!paced() && !c.paced()));
   }
 
   // A sum of scores or a count: sign s, or 1.

@@ -13,7 +13,7 @@ from .call import (
 from .choose import available, choose
 from .network import DISTRIBUTIONS, NETWORKS, SortCall
 from .reference.noise import gumbel
-from .selection import Selection, position_keys
+from .topk import Selection, position_keys
 
 __all__ = [
     "DISTRIBUTIONS",

@@ -64,19 +64,19 @@ class PairCall:
         return (self.x if axis == ROW else self.columns).shape[-2]
 
     def batched(self) -> PairCall:
-        """The same call with a batch dimension, for a backend that wants one; :meth:`lift` and
-        :meth:`lower` are the way there and back of what belongs to it."""
-        lifted = {name: self.lift(getattr(self, name)) for name in Gradients.NAMES}
-        rows, cols = tuple(map(self.lift, self.rows)), tuple(map(self.lift, self.cols))
-        return replace(self, **lifted, rows=rows, cols=cols)
+        """The same call with a batch dimension, for a backend that needs one. :meth:`add_batch`
+        and :meth:`drop_batch` convert the tensors that belong to it."""
+        batched = {name: self.add_batch(getattr(self, name)) for name in Gradients.NAMES}
+        rows, cols = tuple(map(self.add_batch, self.rows)), tuple(map(self.add_batch, self.cols))
+        return replace(self, **batched, rows=rows, cols=cols)
 
     def _as_it_is(self, value: Tensor | None) -> bool:
         return value is None or not value.ndim or self.x.ndim == 3
 
-    def lift(self, value: Any) -> Any:
+    def add_batch(self, value: Any) -> Any:
         return value if self._as_it_is(value) else value.unsqueeze(0)
 
-    def lower(self, value: Any) -> Any:
+    def drop_batch(self, value: Any) -> Any:
         return value if self._as_it_is(value) else value.squeeze(0)
 
     @property

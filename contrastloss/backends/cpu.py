@@ -17,7 +17,7 @@ from ..channel import COL, ROW
 from .call import Gradients, PairCall, mask
 from .encode import SCHEMA, SELECTION, SORT, arguments, selection_arguments, sort_arguments
 from .network import SortCall
-from .selection import Selection
+from .topk import Selection
 
 __all__ = [
     "DECLINES",

@@ -21,9 +21,9 @@ from .encode import (
     selection_arguments,
     sort_arguments,
 )
+from .h_blocks import HBlocks, dot_gradients, fp16_gain
 from .network import SortCall, comparators
-from .panels import Panels, dot_gradients, gain
-from .selection import Selection
+from .topk import Selection
 
 __all__ = [
     "DECLINES",
@@ -53,14 +53,14 @@ LIBRARY = Path(__file__).parent.parent / "_cuda.so"
 DEVICE = "cuda"
 
 _PASS = (
-    f"{SCHEMA}, Tensor[] outputs, Tensor[] grads, int live, int needs, int panel_rows, "
-    "int panel_cols"
+    f"{SCHEMA}, Tensor[] outputs, Tensor[] grads, int live, int needs, int block_rows, "
+    "int block_cols"
 )
 torch.library.define("contrastloss::cuda_forward", f"({SCHEMA}) -> Tensor[]")
 torch.library.define("contrastloss::cuda_measure", f"({SCHEMA}) -> Tensor[]")
 torch.library.define("contrastloss::cuda_sums", f"({_PASS}) -> Tensor[]")
 torch.library.define(
-    "contrastloss::cuda_panel",
+    "contrastloss::cuda_h_block",
     f"({_PASS}, Tensor[] measured, Tensor(a!)[] sums, Tensor? gain, Tensor(b!) h, int i, int j)"
     " -> ()",
 )
@@ -159,36 +159,36 @@ def pair_stats_backward(
     """The gradients named in ``needs`` (of :attr:`Gradients.NAMES`), and those of all shifts."""
     ops = torch.ops.contrastloss
     operands = _arguments(call)
-    x: Tensor = call.lift(operands[0])
-    y: Tensor = x if call.y is None else call.lift(operands[1])
-    panels = Panels(x, y, call.y is None, step=128)
-    lift = gain(grads, x.dtype)
+    x: Tensor = call.add_batch(operands[0])
+    y: Tensor = x if call.y is None else call.add_batch(operands[1])
+    blocks = HBlocks(x, y, call.y is None, step=128)
+    gain = fp16_gain(grads, x.dtype)
     given = (
         *operands,
         [o.contiguous() for o in outputs],
         [g.contiguous() for g in grads if g is not None],
         mask([g is not None for g in grads]),
         mask([name in needs for name in Gradients.NAMES]),
-        panels.rows,
-        panels.cols,
+        blocks.rows,
+        blocks.cols,
     )
     measured, sums = ops.cuda_measure(*operands), ops.cuda_sums(*given)
     # (B, M) and (B, N) inverse norms, and the factors of rows with them
     norms = [v.view(2, len(x), -1)[0] for v in measured[1:]] or [None, None]
-    factors = measured[1].view(2, len(x), -1)[1] if call.cosine else call.lift(call.row_scale)
+    factors = measured[1].view(2, len(x), -1)[1] if call.cosine else call.add_batch(call.row_scale)
 
     def write(h: Tensor, i: slice, j: slice) -> None:
-        ops.cuda_panel(*given, measured, sums, lift, h, i.start, j.start)
+        ops.cuda_h_block(*given, measured, sums, gain, h, i.start, j.start)
 
     def finish(total: Tensor, side: str, part: slice) -> Tensor:
         own, norm = (x, norms[0]) if side == "x" else (y, norms[1])
         norm = None if norm is None else norm[:, part].contiguous()
         total, own = total.contiguous(), own[:, part].contiguous()
         narrow = call.x.dtype == x.dtype
-        return ops.cuda_finish(total, own, norm, lift, narrow).to(call.x.dtype)
+        return ops.cuda_finish(total, own, norm, gain, narrow).to(call.x.dtype)
 
-    result = Gradients(*panels.gradients(needs, write, finish))
-    totals = iter(map(call.lift, ops.cuda_totals(*given, sums)))
+    result = Gradients(*blocks.gradients(needs, write, finish))
+    totals = iter(map(call.add_batch, ops.cuda_totals(*given, sums)))
     for name in ("row_bias", "col_bias"):
         setattr(result, name, next(totals) if name in needs else None)
     row_dot = next(totals) if needs & {"scale", "row_scale"} else None
@@ -198,7 +198,7 @@ def pair_stats_backward(
         setattr(result, name, value)
     result.row_shifts = tuple(next(totals) for _ in call.program.shifts(ROW))
     result.col_shifts = tuple(next(totals) for _ in call.program.shifts(COL))
-    return result.each(call.lower)
+    return result.each(call.drop_batch)
 
 
 def pair_topk(call: PairCall, selection: Selection) -> tuple[Tensor, Tensor]:
@@ -243,19 +243,19 @@ def gather_scores_backward(
     """The gradients named in ``needs`` (of :attr:`Gradients.NAMES`)."""
     ops = torch.ops.contrastloss
     operands = _arguments(call)
-    x: Tensor = call.lift(operands[0])
-    y: Tensor = x if call.y is None else call.lift(operands[1])
+    x: Tensor = call.add_batch(operands[0])
+    y: Tensor = x if call.y is None else call.add_batch(operands[1])
     columns = needs & {"y", "col_scale", "col_bias"} or (call.y is None and "x" in needs)
-    order, starts = _by_column(call.lift(index), y.shape[1]) if columns else (None, None)
+    order, starts = _by_column(call.add_batch(index), y.shape[1]) if columns else (None, None)
     measured = ops.cuda_measure(*operands) if call.cosine else []
     wanted = mask([name in needs for name in Gradients.NAMES])
     index, grad = index.contiguous(), grad.contiguous()
     found = ops.cuda_gather_backward(*operands, index, grad, order, starts, measured, wanted)
-    sums = iter(map(call.lift, found))
+    sums = iter(map(call.add_batch, found))
 
     # inverse norms, and the factors of rows with them
     norms: tuple[Tensor | None, Tensor | None] = None, None
-    factors = call.lift(call.row_scale)
+    factors = call.add_batch(call.row_scale)
     if call.cosine:
         left, factors = measured[1].view(2, *x.shape[:2])
         norms = left, measured[2].view(2, *y.shape[:2])[0]
@@ -274,7 +274,7 @@ def gather_scores_backward(
     dots = dot_gradients(call, needs, row_dot, col_dot, factors, norms)
     for name, value in dots.items():
         setattr(result, name, value)
-    return result.each(call.lower)
+    return result.each(call.drop_batch)
 
 
 def _by_column(index: Tensor, columns: int) -> tuple[Tensor, Tensor]:

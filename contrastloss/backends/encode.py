@@ -13,7 +13,7 @@ from ..channel import COL, EXPECT, INDEX, LSE, MAX, PSI, ROW, SUM, Axis, Channel
 from .call import PairCall
 from .constant import constant
 from .network import DISTRIBUTIONS, SortCall, comparators
-from .selection import Selection
+from .topk import Selection
 
 __all__ = [
     "SCHEMA",
@@ -84,7 +84,7 @@ class Code:
 
     def _channel(self, channel: Channel, group: int) -> None:
         psi = PSI.index(channel.psi) if isinstance(channel, SUM) else 0
-        relax = channel.relax if isinstance(channel, LSE) else None
+        margin = channel.relax if isinstance(channel, LSE) else None
         shift = channel.shift if isinstance(channel, SUM) else None
         self.code += [
             _KINDS[type(channel)],
@@ -93,7 +93,7 @@ class Code:
             group,
             self._value(getattr(channel, "theta", 1.0)),
             self._value(getattr(channel, "sign", 1.0)),
-            self._value(math.nan if relax is None else relax),
+            self._value(math.nan if margin is None else margin),
             -1 if shift is None else self._operand(channel.axis, shift, False),
             -1 if shift is None else self.program.shifts(channel.axis).index(shift),
         ]

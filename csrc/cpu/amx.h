@@ -1,4 +1,4 @@
-// The products of a tile on AMX, from bf16 to fp32. Same interface as Panels.
+// The products of a tile on AMX, from bf16 to fp32. Same interface as VectorProducts.
 //
 // Every operand is a matrix of 32-bit words, two bf16 each, kept in blocks of 16 x 16 words: one
 // tile register. TDPBF16PS multiplies A (rows x pairs along K) and B (pairs along K x columns), so
@@ -46,7 +46,7 @@ inline void transpose_block(const uint32_t* from, uint32_t* to) {
   }
 }
 
-class AmxPanels {
+class AmxProducts {
  public:
   static constexpr int64_t TILE_M = kTileRows, TILE_N = 2 * kTileRows;
   static constexpr int64_t kUnit = 32;
@@ -56,7 +56,7 @@ class AmxPanels {
   static int64_t whole_rows(int64_t m) { return round_up(m, 32); }
   static int64_t whole_cols(int64_t n) { return round_up(n, 32); }
 
-  AmxPanels(const Problem<float>& p, Carver& memory, int64_t block_rows, int64_t tile_cols)
+  AmxProducts(const Problem<float>& p, Carver& memory, int64_t block_rows, int64_t tile_cols)
       : p_(p), words_(round_up(p.x.cols, 32) / 2) {
     const int64_t rows = whole_rows(block_rows), cols = whole_cols(tile_cols);
     x_ = {memory.take<uint32_t>(rows * words_), words_ / 16};

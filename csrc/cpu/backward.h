@@ -179,7 +179,7 @@ struct Backward {
   }
 
   void add_logs(const Logs& l, const Tile<T>& t, int64_t i, const T* s, const T* w, T* z, T* g) {
-    const T *v = s, theta = l.like->theta, m = l.like->relax;
+    const T *v = s, theta = l.like->theta, m = l.like->margin;
     const bool paced = l.like->paced();
     if (w || !l.like->direct()) logits_row(*l.like, s, w, t.n, z), v = z;
     if (l.shared) {
@@ -217,8 +217,8 @@ struct Backward {
   void add(const Channel<T>& c, const Tile<T>& t, int64_t i, bool mirrored, const T* s, const T* w,
            T* z, T* g) {
     if (c.kind == Kind::LSE || (!c.grad && !c.grad_lse)) return;
-    for (int turn = 0; turn < 2; ++turn) {
-      const bool by_column = turn == 1;
+    for (int axis = 0; axis < 2; ++axis) {
+      const bool by_column = axis == 1;
       if (by_column != c.column && !mirrored) continue;
       if (c.kind == Kind::EXPECT) expect(c, t, i, by_column, s, w, z, g);
       if (c.kind == Kind::MAX) maximum(c, t, i, by_column, g);

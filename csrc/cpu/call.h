@@ -6,7 +6,7 @@
 #include <initializer_list>
 
 #include "../operands.h"
-#include "plan.h"
+#include "engine.h"
 
 namespace contrastloss::cpu {
 
@@ -21,6 +21,14 @@ Problem<T> problem(const Operands& o, int64_t item) {
   Problem<T> p = read_problem<T>(o, item);
   if (o.scale) p.scale = *data<T>(o.scale, "scale", 1);
   return p;
+}
+
+// Of batch item `item`: `per_item` elements of a tensor that has `extent` of them.
+template <class U>
+const U* batch_item(const Tensor& t, const char* name, ScalarType type, int64_t batch,
+                    int64_t per_item, int64_t item) {
+  require(t, name, type, batch * per_item);
+  return static_cast<const U*>(t.data_ptr()) + item * per_item;
 }
 
 // Inverse norms of both sides. Where rows are packed as unit vectors the engine applies them, else

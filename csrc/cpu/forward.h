@@ -64,14 +64,14 @@ struct Forward {
     }
   }
 
-  struct Sides {
+  struct ByAxis {
     std::vector<Ref<T>> rows, columns;
   };
 
   // The LSE channels of a group that share the logits of `like`, by the axes along which a tile
   // adds to them.
-  Sides sides(const Channel<T>& like, bool mirrored) const {
-    Sides found;
+  ByAxis by_axis(const Channel<T>& like, bool mirrored) const {
+    ByAxis found;
     for (const Channel<T>& c : problem.channels) {
       if (c.group != like.group || c.kind != Kind::LSE || !c.same_logits(like)) continue;
       if (!c.column || mirrored) found.rows.push_back({&c});
@@ -178,7 +178,7 @@ struct Forward {
 
   // LSE channels alone: the case that nearly every loss is.
   void plain(const Channel<T>& like, const Tile<T>& t, const T* z, bool mirrored, T low, T high) {
-    const auto [rows, columns] = sides(like, mirrored);
+    const auto [rows, columns] = by_axis(like, mirrored);
     if (rows.empty() && columns.empty()) return;
     if (!columns.empty() && !rows.empty() && high - low <= kSpread<T>) {
       shared(rows, columns, t, z, high);
@@ -286,14 +286,14 @@ struct Forward {
   template <Psi P>
   void sum_of(const Channel<T>& c, const Tile<T>& t, const T* w, bool mirrored) {
     const bool along_rows = !c.column || mirrored, along_columns = c.column || mirrored;
-    for (int turn = 0; turn < 2; ++turn) {
-      if (turn == 0 ? !along_rows : !along_columns) continue;
+    for (int axis = 0; axis < 2; ++axis) {
+      if (axis == 0 ? !along_rows : !along_columns) continue;
       T* column = scratch.columns;
       for (int64_t j = 0; j < t.n; ++j) column[j] = 0;
       for (int64_t r = 0; r < t.m; ++r) {
         const T* s = t.s + r * t.ld;
         T* u = scratch.row;
-        if (turn == 0) {
+        if (axis == 0) {
           const T mu = c.shift ? c.shift[t.i0 + r] : T(0);
 #pragma omp simd
           for (int64_t j = 0; j < t.n; ++j) u[j] = psi<P, T, VecMath>(c.sign * (s[j] - mu));
@@ -305,7 +305,7 @@ struct Forward {
           }
         }
         if (w) weigh_row(problem.groups[c.group], w + r * t.ld, t.n, u);
-        if (turn == 0) {
+        if (axis == 0) {
           T total = 0;
 #pragma omp simd reduction(+ : total)
           for (int64_t j = 0; j < t.n; ++j) total += u[j];
@@ -315,7 +315,7 @@ struct Forward {
           for (int64_t j = 0; j < t.n; ++j) column[j] += u[j];
         }
       }
-      if (turn == 1)
+      if (axis == 1)
         for (int64_t j = 0; j < t.n; ++j) c.sum[t.j0 + j] += column[j];
     }
   }

@@ -18,7 +18,7 @@ struct Product {
 };
 
 // Where A(i, k) stands: a + i * row + (k / segment) * jump + (k % segment) * col.
-struct Walk {
+struct Layout {
   int64_t row, col, segment, jump;
 };
 
@@ -31,7 +31,7 @@ struct Gemm {
   static constexpr int MR = kMicroRows;
 
   // MR x NR block of C; only the first `rows` x `cols` of it are written.
-  static CL_NOINLINE void micro(int64_t k, const T* a, Walk w, const T* b, Acc* c, int64_t ldc,
+  static CL_NOINLINE void micro(int64_t k, const T* a, Layout w, const T* b, Acc* c, int64_t ldc,
                                 int rows, int cols, bool add) {
     static_assert(MR % 3 == 0, "rows are addressed in threes");
     AccVec acc[MR][2];
@@ -76,7 +76,7 @@ struct Gemm {
 
   // C is m x n. Panel q of B begins at b + q * panel. A must be readable up to a multiple of MR
   // rows; what is read beyond row m is not used.
-  static void run(int64_t m, int64_t n, int64_t k, const T* a, Walk w, const T* b, int64_t panel,
+  static void run(int64_t m, int64_t n, int64_t k, const T* a, Layout w, const T* b, int64_t panel,
                   Acc* c, int64_t ldc, bool add) {
     for (int64_t j = 0; j < n; j += NR, b += panel) {
       const int cols = static_cast<int>(n - j < NR ? n - j : NR);

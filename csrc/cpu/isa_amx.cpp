@@ -54,7 +54,7 @@ bool packed_as_they_are(const Problem<float>& problem) {
 template <bool BACKWARD>
 void run(const Problem<float>& problem, int threads, Parallel parallel) {
   if (packed_as_they_are(problem)) {
-    run_problem<float, AmxPanels, BACKWARD>(problem, threads, parallel);
+    run_problem<float, AmxProducts, BACKWARD>(problem, threads, parallel);
   } else if (BACKWARD) {
     avx512_engine.f32.backward(problem, threads, parallel);
   } else {
@@ -64,7 +64,7 @@ void run(const Problem<float>& problem, int threads, Parallel parallel) {
 void topk(const Problem<float>& problem, const Selection<float>& wanted, int threads,
           Parallel parallel) {
   if (packed_as_they_are(problem)) {
-    run_topk<float, AmxPanels>(problem, wanted, threads, parallel);
+    run_topk<float, AmxProducts>(problem, wanted, threads, parallel);
   } else {
     avx512_engine.f32.topk(problem, wanted, threads, parallel);
   }
@@ -77,7 +77,7 @@ const Engine amx_engine = {
     true,
     {run<false>, run<true>, topk, gather<float>, gather_backward<float>, sort_network<float, false>,
      sort_network<float, true>, inverse_norms<float>, remove_radial<float>},
-    routines<double, Panels<double>>(),
+    routines<double, VectorProducts<double>>(),
 };
 }  // namespace contrastloss::cpu
 

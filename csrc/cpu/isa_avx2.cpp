@@ -26,8 +26,8 @@ bool supported() {
 }
 }  // namespace
 
-const Engine avx2_engine = {"avx2", supported, false, routines<float, Panels<float>>(),
-                            routines<double, Panels<double>>()};
+const Engine avx2_engine = {"avx2", supported, false, routines<float, VectorProducts<float>>(),
+                            routines<double, VectorProducts<double>>()};
 }  // namespace contrastloss::cpu
 
 #ifdef __clang__

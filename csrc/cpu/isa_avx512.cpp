@@ -29,8 +29,8 @@ bool supported() {
 }
 }  // namespace
 
-const Engine avx512_engine = {"avx512", supported, false, routines<float, Panels<float>>(),
-                              routines<double, Panels<double>>()};
+const Engine avx512_engine = {"avx512", supported, false, routines<float, VectorProducts<float>>(),
+                              routines<double, VectorProducts<double>>()};
 }  // namespace contrastloss::cpu
 
 #ifdef __clang__

@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-#include "plan.h"
+#include "engine.h"
 
 #ifdef __has_feature
 #if __has_feature(address_sanitizer)

@@ -13,6 +13,7 @@ constexpr int kVectorBytes = 16, kMicroRows = 3, kTileRows = 192;
 bool supported() { return true; }
 }  // namespace
 
-const Engine generic_engine = {"generic", supported, false, routines<float, Panels<float>>(),
-                               routines<double, Panels<double>>()};
+const Engine generic_engine = {"generic", supported, false,
+                               routines<float, VectorProducts<float>>(),
+                               routines<double, VectorProducts<double>>()};
 }  // namespace contrastloss::cpu

@@ -224,8 +224,8 @@ void weigh_row(const Group<T>& group, const T* w, int64_t n, T* u) {
 
 // [s + m]_+ or, where theta is negative, [1 + m - s]_+; NaN stays NaN.
 template <class T>
-CL_INLINE T pace(T s, T m, bool turned) {
-  const T distance = (turned ? T(1) - s : s) + m;
+CL_INLINE T pace(T s, T m, bool negative) {
+  const T distance = (negative ? T(1) - s : s) + m;
   return distance < T(0) ? T(0) : distance;
 }
 
@@ -233,14 +233,14 @@ CL_INLINE T pace(T s, T m, bool turned) {
 // wherever w is, whatever s is there.
 template <class T>
 void logits_row(const Channel<T>& c, const T* s, const T* w, int64_t n, T* z) {
-  const T theta = c.theta, m = c.relax;
+  const T theta = c.theta, m = c.margin;
   if (theta == T(0)) {
     for (int64_t j = 0; j < n; ++j) z[j] = w ? w[j] : T(0);
   } else if (c.paced()) {
 #pragma omp simd
     for (int64_t j = 0; j < n; ++j) {
-      const T log_weight = w ? w[j] : T(0), margin = theta < T(0) ? T(1) - m : m;
-      const T v = theta * pace(s[j], m, theta < T(0)) * (s[j] - margin) + log_weight;
+      const T log_weight = w ? w[j] : T(0), offset = theta < T(0) ? T(1) - m : m;
+      const T v = theta * pace(s[j], m, theta < T(0)) * (s[j] - offset) + log_weight;
       z[j] = log_weight == T(-INFINITY) ? log_weight : v;
     }
   } else if (w == nullptr) {

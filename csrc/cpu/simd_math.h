@@ -75,14 +75,14 @@ struct VecMath {
     const bool middle = size > 0.41421356f, steep = size > 2.41421356f;
     const float above = steep ? -1.0f : middle ? size - 1.0f : size;
     const float below = steep ? size : middle ? size + 1.0f : 1.0f;
-    const float turned = steep ? 1.57079633f : middle ? 0.785398163f : 0.0f;
+    const float angle = steep ? 1.57079633f : middle ? 0.785398163f : 0.0f;
     const float t = above / below, z = t * t;
     float p = -0.06451928f;
     p = p * z + 0.10743731f;
     p = p * z - 0.14263956f;
     p = p * z + 0.1999954f;
     p = p * z - 0.33333332f;
-    const float found = turned + (t + t * z * p);
+    const float found = angle + (t + t * z * p);
     return x < 0.0f ? -found : found;
   }
   static CL_INLINE double atan(double x) { return std::atan(x); }

@@ -1,4 +1,4 @@
-// H of a panel of pairs, H_ij = scale a_i b_j G_ij, for library products that take it to x and y,
+// H of a block of pairs, H_ij = scale a_i b_j G_ij, for library products that take it to x and y,
 // and the sums over G that other gradients are made of:
 //
 //   G_ij = sum_c  gL theta e^(z_ij - L) (pace_ij if there is one)  +  gE p (1 + theta (s_ij - E))
@@ -19,26 +19,32 @@ struct Slope {
   int at;
 };
 
-template <class E, class T, class P>
+template <class E, class T, class Fs>
 class Backward {
-  static constexpr int FN = P::cols;
-  static constexpr bool kGeneric = P::generic;
+  static constexpr int FN = Fs::cols;
+  static constexpr bool kGeneric = Fs::generic;
 
  public:
   // Adds to g, from the views of one orientation.
-  __device__ Backward(const BackwardPlan<T>& plan, Tile<T, FN>& tile, Keeper<T, FN>& keeper,
-                      T bound, bool turned, T (&g)[kLaneRows][FN])
-      : plan_(plan), tile_(tile), keeper_(keeper), bound_(bound), turned_(turned), g_(g) {}
+  __device__ Backward(const BackwardPlan<T>& plan, Tile<T, FN>& tile,
+                      Accumulators<T, FN>& accumulators, T bound, bool transposed,
+                      T (&g)[kLaneRows][FN])
+      : plan_(plan),
+        tile_(tile),
+        accumulators_(accumulators),
+        bound_(bound),
+        transposed_(transposed),
+        g_(g) {}
 
   template <int FORMULA>
   __device__ __forceinline__ void operator()(const View<T>& view) const {
-    if (kGeneric && view.turned != turned_) return;
+    if (kGeneric && view.transposed != transposed_) return;
     const Cover cover = tile_.covered(view);
     if (cover == Cover::NONE) return;
     Seen seen;
     tile_.template look<kGeneric>(view, cover, seen);
     if (FORMULA == kLse && view.row_stats >= 0 && view.col_stats >= 0 &&
-        bounded<P>(plan_.plan, view, bound_))
+        bounded<Fs>(plan_.plan, view, bound_))
       return both(view, seen);
     T by_row[kLaneRows] = {}, by_col[FN] = {};
     if (view.row_stats >= 0) along<FORMULA, 0>(view, seen, by_row, by_col);
@@ -50,7 +56,7 @@ class Backward {
 
   template <int AXIS, int N>
   __device__ __forceinline__ void put(int part, T (&v)[N]) const {
-    keeper_.template put_sums<AXIS>(tile_.lane, part, v, tile_.j(), plan_.j1);
+    accumulators_.template put_sums<AXIS>(tile_.lane, part, v, tile_.j(), plan_.j1);
   }
 
  private:
@@ -142,16 +148,17 @@ class Backward {
 
   const BackwardPlan<T>& plan_;
   Tile<T, FN>& tile_;
-  Keeper<T, FN>& keeper_;
+  Accumulators<T, FN>& accumulators_;
   const T bound_;
-  const bool turned_;
+  const bool transposed_;
   T (&g_)[kLaneRows][FN];
 };
 
 // The sums over G of one orientation that SumParts asks for.
 template <class T, int FN, class Put>
-__device__ __forceinline__ void sum_up(const Tile<T, FN>& tile, bool turned, const SumParts& parts,
-                                       const T (&g)[kLaneRows][FN], const Put& put) {
+__device__ __forceinline__ void sum_up(const Tile<T, FN>& tile, bool transposed,
+                                       const SumParts& parts, const T (&g)[kLaneRows][FN],
+                                       const Put& put) {
   const auto reduce = [&](const Parts& to, const auto& row_of, const auto& col_of) {
     if (to.row < 0 && to.col < 0) return;
     T row[kLaneRows] = {}, col[FN] = {};
@@ -166,8 +173,8 @@ __device__ __forceinline__ void sum_up(const Tile<T, FN>& tile, bool turned, con
   reduce(parts.bias, own, own);
   reduce(
       parts.dot,
-      [&](int r, int c) { return g[r][c] * tile.acc[r][c] * tile.col_factor(turned, c); },
-      [&](int r, int c) { return g[r][c] * tile.acc[r][c] * tile.row_factor(turned, r); });
+      [&](int r, int c) { return g[r][c] * tile.acc[r][c] * tile.col_factor(transposed, c); },
+      [&](int r, int c) { return g[r][c] * tile.acc[r][c] * tile.row_factor(transposed, r); });
 }
 
 template <class E>
@@ -175,16 +182,16 @@ struct alignas(2 * sizeof(E)) Two {
   E first, second;
 };
 
-// Writes h of the tile. The panel's rows begin at multiples of 16 bytes.
+// Writes h of the tile. The rows of the block begin at multiples of 16 bytes.
 template <class E, class T, int FN>
 __device__ __forceinline__ void store(const BackwardPlan<T>& f, const Tile<T, FN>& tile,
                                       const T (&h)[kLaneRows][FN]) {
   const T gain = f.gain ? *f.gain : T(1);
-  E* panel = static_cast<E*>(f.h) + int64_t(blockIdx.z) * f.h_item;
+  E* block = static_cast<E*>(f.h) + int64_t(blockIdx.z) * f.h_item;
 #pragma unroll
   for (int r = 0; r < kLaneRows; ++r) {
     if (!tile.row_in(r)) continue;
-    E* row = panel + int64_t(tile.row(r) - f.i0) * f.h_row;
+    E* row = block + int64_t(tile.row(r) - f.i0) * f.h_row;
 #pragma unroll
     for (int c = 0; c < FN; c += 2) {
       const Two<E> two{E(h[r][c] * gain), E(h[r][c + 1] * gain)};
@@ -198,7 +205,7 @@ __device__ __forceinline__ void store(const BackwardPlan<T>& f, const Tile<T, FN
   }
 }
 
-// Zeros in the panel's tiles below the diagonal of a symmetric problem, which the walk leaves out.
+// Zeros in the block's tiles below the diagonal of a symmetric problem, which the walk leaves out.
 template <class E, class T, int FN>
 __device__ void blank(const BackwardPlan<T>& f, Tile<T, FN>& tile) {
   const T zero[kLaneRows][FN] = {};
@@ -210,14 +217,14 @@ __device__ void blank(const BackwardPlan<T>& f, Tile<T, FN>& tile) {
     }
 }
 
-template <class E, class T, class P>
+template <class E, class T, class Fs>
 __global__ void __launch_bounds__(kThreads, 1)
-    panel_kernel(const __grid_constant__ BackwardPlan<T> f) {
-  constexpr int FN = P::cols;
+    h_block_kernel(const __grid_constant__ BackwardPlan<T> f) {
+  constexpr int FN = Fs::cols;
   const Plan<T>& plan = f.plan;
   unsigned char* stages = shared_memory;
   auto* vectors = reinterpret_cast<Vectors<T, FN>*>(stages + 2 * kStageBytes<FN>);
-  Keeper<T, FN> keeper(plan, reinterpret_cast<T*>(vectors + 1), f.rows, f.cols);
+  Accumulators<T, FN> accumulators(plan, reinterpret_cast<T*>(vectors + 1), f.rows, f.cols);
   Tile<T, FN> tile(plan, *vectors, f.i1, f.j1);
   if (plan.symmetric) blank<E, T, FN>(f, tile);
   Walk<E, T, FN> walk(plan, stages, f.i0, f.i1, f.j0, f.j1);
@@ -227,22 +234,22 @@ __global__ void __launch_bounds__(kThreads, 1)
     if (fresh) {
       tile.set_rows(walk.i);
       for (int part = 0; k < kTileRows && part < f.row_parts; ++part)
-        *keeper.tile_row(part, k).at = T(0);
+        *accumulators.tile_row(part, k).at = T(0);
     }
     tile.set_cols(walk.j);
     walk.products(tile.lane, tile.acc);  // there is a barrier in it
     T h[kLaneRows][FN] = {};
-    const auto orientation = [&](bool turned, T(&g)[kLaneRows][FN]) {
-      const Backward<E, T, P> backward(f, tile, keeper, range, turned, g);
-      P::each(plan, backward);
-      sum_up(tile, turned, f.sums[turned], g, backward);
+    const auto orientation = [&](bool transposed, T(&g)[kLaneRows][FN]) {
+      const Backward<E, T, Fs> backward(f, tile, accumulators, range, transposed, g);
+      Fs::each(plan, backward);
+      sum_up(tile, transposed, f.sums[transposed], g, backward);
 #pragma unroll
       for (int c = 0; c < FN; ++c)
 #pragma unroll
-        for (int r = 0; r < kLaneRows; ++r) g[r][c] *= tile.factor(turned, r, c);
+        for (int r = 0; r < kLaneRows; ++r) g[r][c] *= tile.factor(transposed, r, c);
     };
     orientation(false, h);
-    if (P::generic && plan.symmetric) {
+    if (Fs::generic && plan.symmetric) {
       T other[kLaneRows][FN] = {};
       orientation(true, other);
 #pragma unroll
@@ -253,7 +260,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     store<E, T, FN>(f, tile, h);
     fresh = walk.last_of_row();
     for (int part = 0; fresh && k < kTileRows && walk.i + k < f.i1 && part < f.row_parts; ++part)
-      *keeper.row(part, walk.i + k).at += *keeper.tile_row(part, k).at;
+      *accumulators.row(part, walk.i + k).at += *accumulators.tile_row(part, k).at;
     __syncthreads();  // before the vectors change
   }
 }

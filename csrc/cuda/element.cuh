@@ -10,19 +10,19 @@ namespace contrastloss::cuda {
 
 // f(program) for the program that `special` stands for; fp64 has none but the generic one.
 template <class T, class F>
-void with_program(Special special, const F& f) {
+void with_formulas(Special special, const F& f) {
   if constexpr (sizeof(T) == 4) {
     switch (special) {
-      case Special::LOG: return f(Program<kLse>());
-      case Special::LOG_AND_SUM: return f(Program<kLse, kId>());
-      case Special::LOG_AND_SUMS: return f(Program<kLse, kOne, kId>());
-      case Special::TWO_LOGS: return f(Program<kLse, kLse>());
-      case Special::TWO_LOGS_AND_SUM: return f(Program<kLse, kLse, kId>());
-      case Special::SUM_AND_SOFTPLUS: return f(Program<kId, kSoftplus>());
+      case Special::LOG: return f(Formulas<kLse>());
+      case Special::LOG_AND_SUM: return f(Formulas<kLse, kId>());
+      case Special::LOG_AND_SUMS: return f(Formulas<kLse, kOne, kId>());
+      case Special::TWO_LOGS: return f(Formulas<kLse, kLse>());
+      case Special::TWO_LOGS_AND_SUM: return f(Formulas<kLse, kLse, kId>());
+      case Special::SUM_AND_SOFTPLUS: return f(Formulas<kId, kSoftplus>());
       case Special::NONE: break;
     }
   }
-  f(Program<>());
+  f(Formulas<>());
 }
 
 inline dim3 shape(Grid grid) {
@@ -37,10 +37,10 @@ struct Launches {
   }
 
   static void forward(const ForwardPlan<T>& f, Special special, Grid grid, cudaStream_t stream) {
-    with_program<T>(special, [&](auto program) {
-      using P = decltype(program);
-      launch(forward_kernel<E, T, P>, shape(grid), kThreads, shared_bytes<T, P::cols>(f.row_parts),
-             stream, f);
+    with_formulas<T>(special, [&](auto formulas) {
+      using Fs = decltype(formulas);
+      launch(forward_kernel<E, T, Fs>, shape(grid), kThreads,
+             shared_bytes<T, Fs::cols>(f.row_parts), stream, f);
     });
     if (f.finished) return;
     const int length = std::max(f.plan.m, f.plan.n);
@@ -48,11 +48,11 @@ struct Launches {
            f, grid.across, grid.down, grid.batch);
   }
 
-  static void panel(const BackwardPlan<T>& f, Special special, Grid grid, cudaStream_t stream) {
-    with_program<T>(special, [&](auto program) {
-      using P = decltype(program);
-      launch(panel_kernel<E, T, P>, shape(grid), kThreads, shared_bytes<T, P::cols>(f.row_parts),
-             stream, f);
+  static void h_block(const BackwardPlan<T>& f, Special special, Grid grid, cudaStream_t stream) {
+    with_formulas<T>(special, [&](auto formulas) {
+      using Fs = decltype(formulas);
+      launch(h_block_kernel<E, T, Fs>, shape(grid), kThreads,
+             shared_bytes<T, Fs::cols>(f.row_parts), stream, f);
     });
   }
 
@@ -69,12 +69,12 @@ struct Launches {
 
   static int tile_cols(Special special) {
     int cols = 0;
-    with_program<T>(special, [&](auto program) { cols = kTileCols<decltype(program)::cols>; });
+    with_formulas<T>(special, [&](auto formulas) { cols = kTileCols<decltype(formulas)::cols>; });
     return cols;
   }
 
   static constexpr Kernels<T> all() {
-    return {sides, forward, panel, totals, finish, kTileRows, tile_cols, sizeof(T) == 4};
+    return {sides, forward, h_block, totals, finish, kTileRows, tile_cols, sizeof(T) == 4};
   }
 };
 

@@ -30,21 +30,22 @@ __device__ T bound(const Plan<T>& plan) {
 }
 
 // Whether |theta| B may be the shift of all of a view's logits.
-template <class P, class T>
+template <class Fs, class T>
 __device__ bool bounded(const Plan<T>& plan, const View<T>& view, T bound) {
   const Pairs& pairs = plan.pairs[view.group];
-  return (!P::generic || (!paced(view) && pairs.term == pairs.terms_end)) &&
+  return (!Fs::generic || (!paced(view) && pairs.term == pairs.terms_end)) &&
          2 * bound * ::std::fabs(view.theta) <= kRange<T>;
 }
 
-template <class E, class T, class P>
+template <class E, class T, class Fs>
 class Forward {
-  static constexpr int FN = P::cols;
-  static constexpr bool kGeneric = P::generic;
+  static constexpr int FN = Fs::cols;
+  static constexpr bool kGeneric = Fs::generic;
 
  public:
-  __device__ Forward(const ForwardPlan<T>& plan, Tile<T, FN>& tile, Keeper<T, FN>& keeper, T bound)
-      : plan_(plan), tile_(tile), keeper_(keeper), bound_(bound) {}
+  __device__ Forward(const ForwardPlan<T>& plan, Tile<T, FN>& tile,
+                     Accumulators<T, FN>& accumulators, T bound)
+      : plan_(plan), tile_(tile), accumulators_(accumulators), bound_(bound) {}
 
   template <int FORMULA>
   __device__ __forceinline__ void operator()(const View<T>& view) const {
@@ -57,7 +58,7 @@ class Forward {
     } else if constexpr (FORMULA == kMax) {
       if (view.row_part >= 0) maxima<0>(view, seen);
       if (view.col_part >= 0) maxima<1>(view, seen);
-    } else if (bounded<P>(plan_.plan, view, bound_)) {
+    } else if (bounded<Fs>(plan_.plan, view, bound_)) {
       shared_shift<FORMULA>(view, seen);
     } else {
       if (view.row_part >= 0) own_shift<FORMULA, 0>(view, seen);
@@ -78,8 +79,8 @@ class Forward {
     fill(row, shift), fill(col, shift);
     tile_.template each<kGeneric>(view, seen, [&](int r, int c, bool some, T s, T w) {
       const T e = some ? ::std::exp(logit<!kGeneric>(view, s, w) - shift) : T(0);
-      row[r].sum += e, col[c].sum += e;
-      if (FORMULA == kExpect && e != T(0)) row[r].moment += e * s, col[c].moment += e * s;
+      row[r].sum() += e, col[c].sum() += e;
+      if (FORMULA == kExpect && e != T(0)) row[r].moment() += e * s, col[c].moment() += e * s;
     });
     if (view.row_part >= 0) put_sums<FORMULA, 0>(view, row);
     if (view.col_part >= 0) put_sums<FORMULA, 1>(view, col);
@@ -88,18 +89,18 @@ class Forward {
   template <int N>
   __device__ __forceinline__ static void fill(State<T> (&v)[N], T top) {
 #pragma unroll
-    for (int k = 0; k < N; ++k) v[k] = {top, T(0), T(0)};
+    for (int k = 0; k < N; ++k) v[k] = State<T>::of_lse(top);
   }
 
   template <int FORMULA, int AXIS, int N>
   __device__ __forceinline__ void put_sums(const View<T>& view, State<T> (&v)[N]) const {
     T sum[N], moment[N];
 #pragma unroll
-    for (int k = 0; k < N; ++k) sum[k] = v[k].sum, moment[k] = v[k].moment;
+    for (int k = 0; k < N; ++k) sum[k] = v[k].sum(), moment[k] = v[k].moment();
     sum_lanes<AXIS>(sum);
     if (FORMULA == kExpect) sum_lanes<AXIS>(moment);
 #pragma unroll
-    for (int k = 0; k < N; ++k) v[k].sum = sum[k], v[k].moment = moment[k];
+    for (int k = 0; k < N; ++k) v[k].sum() = sum[k], v[k].moment() = moment[k];
     put<FORMULA, AXIS>(view, v);
   }
 
@@ -117,13 +118,13 @@ class Forward {
     across_lanes<AXIS>(top, [](T u, T v) { return u > v ? u : v; });
     State<T> found[N];
 #pragma unroll
-    for (int k = 0; k < N; ++k) found[k] = {top[k], T(0), T(0)};
+    for (int k = 0; k < N; ++k) found[k] = State<T>::of_lse(top[k]);
     tile_.template each<kGeneric>(view, seen, [&](int r, int c, bool some, T s, T w) {
       State<T>& own = found[AXIS == 0 ? r : c];
       const T e =
-          some ? ::std::exp(logit<!kGeneric>(view, s, w) - LogSum<T>::shift(own.top)) : T(0);
-      own.sum += e;
-      if (FORMULA == kExpect && e != T(0)) own.moment += e * s;
+          some ? ::std::exp(logit<!kGeneric>(view, s, w) - LogSum<T>::shift(own.top())) : T(0);
+      own.sum() += e;
+      if (FORMULA == kExpect && e != T(0)) own.moment() += e * s;
     });
     put_sums<FORMULA, AXIS>(view, found);
   }
@@ -139,8 +140,10 @@ class Forward {
       row[r] += u, col[c] += u;
     });
     const int j = tile_.j(), n = plan_.plan.n;
-    if (view.row_part >= 0) keeper_.template put_sums<0>(tile_.lane, view.row_part, row, j, n);
-    if (view.col_part >= 0) keeper_.template put_sums<1>(tile_.lane, view.col_part, col, j, n);
+    if (view.row_part >= 0)
+      accumulators_.template put_sums<0>(tile_.lane, view.row_part, row, j, n);
+    if (view.col_part >= 0)
+      accumulators_.template put_sums<1>(tile_.lane, view.col_part, col, j, n);
   }
 
   template <int AXIS>
@@ -161,7 +164,7 @@ class Forward {
       for (int step = kFirst; step < kEnd; step *= 2)
         take_larger(value[k], index[k], __shfl_xor_sync(0xffffffffu, value[k], step),
                     __shfl_xor_sync(0xffffffffu, index[k], step));
-      found[k] = {value[k], as_number(index[k], T()), T(0)};
+      found[k] = State<T>::of_max(value[k], index[k]);
     }
     put<kMax, AXIS>(view, found);
   }
@@ -169,19 +172,19 @@ class Forward {
   template <int FORMULA, int AXIS, int N>
   __device__ __forceinline__ void put(const View<T>& view, const State<T> (&v)[N]) const {
     const int part = AXIS == 0 ? view.row_part : view.col_part;
-    keeper_.template put<FORMULA, AXIS>(tile_.lane, part, v, tile_.j(), plan_.plan.n);
+    accumulators_.template put<FORMULA, AXIS>(tile_.lane, part, v, tile_.j(), plan_.plan.n);
   }
 
   const ForwardPlan<T>& plan_;
   Tile<T, FN>& tile_;
-  Keeper<T, FN>& keeper_;
+  Accumulators<T, FN>& accumulators_;
   const T bound_;
 };
 
 // The value of channel c at place k of batch item z, from all slices.
 template <class T>
-__device__ void settle(const ForwardPlan<T>& f, int c, int k, int across, int down, int batch,
-                       int z) {
+__device__ void finalize(const ForwardPlan<T>& f, int c, int k, int across, int down, int batch,
+                         int z) {
   const Output<T>& out = f.output[c];
   const int m = f.plan.m, n = f.plan.n, length = out.column ? n : m;
   State<T> state = empty_state<T>(out.formula);
@@ -197,17 +200,17 @@ __device__ void settle(const ForwardPlan<T>& f, int c, int k, int across, int do
   }
   const int64_t to = int64_t(z) * length + k;
   if (out.formula >= kSum) {
-    out.value[to] = state.top;
+    out.value[to] = state.total();
     return;
   }
   if (out.formula == kMax) {
-    out.value[to] = state.top;
-    static_cast<int64_t*>(out.more)[to] = as_index(state.sum);
+    out.value[to] = state.value();
+    static_cast<int64_t*>(out.more)[to] = state.index();
     return;
   }
-  const bool none = state.sum == T(0);
-  const T lse = none ? T(-INFINITY) : ::std::log(state.sum) + state.top;
-  out.value[to] = out.formula == kLse ? lse : none ? T(0) : state.moment / state.sum;
+  const bool none = state.sum() == T(0);
+  const T lse = none ? T(-INFINITY) : ::std::log(state.sum()) + state.top();
+  out.value[to] = out.formula == kLse ? lse : none ? T(0) : state.moment() / state.sum();
   if (out.formula == kExpect) static_cast<T*>(out.more)[to] = lse;
 }
 
@@ -217,19 +220,19 @@ __global__ void merge_kernel(const __grid_constant__ ForwardPlan<T> f, int acros
   const int k = blockIdx.x * blockDim.x + threadIdx.x;
   for (int c = 0; c < f.channels; ++c)
     if (k < (f.output[c].column ? f.plan.n : f.plan.m))
-      settle(f, c, k, across, down, batch, blockIdx.z);
+      finalize(f, c, k, across, down, batch, blockIdx.z);
 }
 
 // Shared memory of a kernel: stages, the tile's vectors, the state.
 template <class T, int FN>
 __host__ __device__ constexpr int64_t shared_bytes(int row_parts) {
   return 2 * kStageBytes<FN> + sizeof(Vectors<T, FN>) +
-         sizeof(T) * (Keeper<T, FN>::kParts + row_parts * kTileRows);
+         sizeof(T) * (Accumulators<T, FN>::kParts + row_parts * kTileRows);
 }
 
 // Empty state in this block's slices, each place by the thread that will add to it.
 template <class T, int FN>
-__device__ void clear(const ForwardPlan<T>& f, const Keeper<T, FN>& keeper) {
+__device__ void clear(const ForwardPlan<T>& f, const Accumulators<T, FN>& accumulators) {
   const Plan<T>& plan = f.plan;
   for (int v = 0; v < plan.views; ++v) {
     const View<T>& view = plan.view[v];
@@ -237,10 +240,10 @@ __device__ void clear(const ForwardPlan<T>& f, const Keeper<T, FN>& keeper) {
     const int rows = gridDim.x * kTileRows, cols = gridDim.y * kTileCols<FN>, k = threadIdx.x;
     for (int i = blockIdx.x * kTileRows; view.row_part >= 0 && i < plan.m; i += rows)
       if (k < kTileRows && i + k < plan.m)
-        keeper.row(view.row_part, i + k).store(view.formula, none);
+        accumulators.row(view.row_part, i + k).store(view.formula, none);
     for (int j = blockIdx.y * kTileCols<FN>; view.col_part >= 0 && j < plan.n; j += cols)
       if (k < kTileCols<FN> && j + k < plan.n)
-        keeper.column(view.col_part, j + k).store(view.formula, none);
+        accumulators.column(view.col_part, j + k).store(view.formula, none);
   }
 }
 
@@ -260,40 +263,41 @@ __device__ void finish(const ForwardPlan<T>& f) {
   for (int c = 0; c < f.channels; ++c) {
     const int length = f.output[c].column ? f.plan.n : f.plan.m;
     for (int64_t k = threadIdx.x; k < batch * length; k += kThreads)
-      settle(f, c, static_cast<int>(k % length), across, down, batch, static_cast<int>(k / length));
+      finalize(f, c, static_cast<int>(k % length), across, down, batch,
+               static_cast<int>(k / length));
   }
 }
 
-template <class E, class T, class P>
+template <class E, class T, class Fs>
 __global__ void __launch_bounds__(kThreads, 1)
     forward_kernel(const __grid_constant__ ForwardPlan<T> f) {
-  constexpr int FN = P::cols;
+  constexpr int FN = Fs::cols;
   const Plan<T>& plan = f.plan;
   unsigned char* stages = shared_memory;
   auto* vectors = reinterpret_cast<Vectors<T, FN>*>(stages + 2 * kStageBytes<FN>);
-  Keeper<T, FN> keeper(plan, reinterpret_cast<T*>(vectors + 1), f.rows, f.cols);
-  clear(f, keeper);
+  Accumulators<T, FN> accumulators(plan, reinterpret_cast<T*>(vectors + 1), f.rows, f.cols);
+  clear(f, accumulators);
   Tile<T, FN> tile(plan, *vectors, plan.m, plan.n);
   Walk<E, T, FN> walk(plan, stages, 0, plan.m, 0, plan.n);
-  const Forward<E, T, P> forward(f, tile, keeper, bound(plan));
+  const Forward<E, T, Fs> forward(f, tile, accumulators, bound(plan));
   for (bool fresh = true; !walk.done(); walk.advance()) {
     const int k = threadIdx.x;
     if (fresh) {
       tile.set_rows(walk.i);
       for (int v = 0; k < kTileRows && v < plan.views; ++v)
         if (plan.view[v].row_part >= 0)
-          keeper.tile_row(plan.view[v].row_part, k)
+          accumulators.tile_row(plan.view[v].row_part, k)
               .store(plan.view[v].formula, empty_state<T>(plan.view[v].formula));
     }
     tile.set_cols(walk.j);
     walk.products(tile.lane, tile.acc);  // there is a barrier in it
-    P::each(plan, forward);
+    Fs::each(plan, forward);
     fresh = walk.last_of_row();
     for (int v = 0; fresh && k < kTileRows && walk.i + k < plan.m && v < plan.views; ++v) {
       const View<T>& view = plan.view[v];
       if (view.row_part >= 0)
-        keeper.row(view.row_part, walk.i + k)
-            .store(view.formula, keeper.tile_row(view.row_part, k).load(view.formula));
+        accumulators.row(view.row_part, walk.i + k)
+            .store(view.formula, accumulators.tile_row(view.row_part, k).load(view.formula));
     }
     __syncthreads();  // before the vectors change
   }

@@ -11,7 +11,7 @@ template <class T>
 struct Kernels {
   void (*sides)(const Sides<T>&, unsigned blocks, cudaStream_t);
   void (*forward)(const ForwardPlan<T>&, Special, Grid, cudaStream_t);
-  void (*panel)(const BackwardPlan<T>&, Special, Grid, cudaStream_t);
+  void (*h_block)(const BackwardPlan<T>&, Special, Grid, cudaStream_t);
   void (*totals)(const Totals<T>&, cudaStream_t);
   void (*finish)(const Finish<T>&, cudaStream_t);
   // of the tiles that a program is computed in

@@ -35,9 +35,9 @@ void plan_forward(Call<T>& call, ForwardPlan<T>& f) {
     Output<T>& out = f.output[f.channels++];
     out.formula = static_cast<short>(formula(c.kind, c.psi));
     out.column = c.column;
-    const auto along = [&](bool turned, bool column) {
+    const auto along = [&](bool transposed, bool column) {
       View<T>& v = call.view(
-          c, turned, [&](const View<T>& u) { return (column ? u.col_part : u.row_part) < 0; });
+          c, transposed, [&](const View<T>& u) { return (column ? u.col_part : u.row_part) < 0; });
       int& parts = column ? f.col_parts : f.row_parts;
       (column ? v.col_part : v.row_part) = static_cast<short>(parts);
       (column ? out.at.col : out.at.row) = parts;
@@ -133,9 +133,9 @@ class BackwardCall {
   void want(bool wanted, bool column, Parts SumParts::* what) {
     if (!wanted) return;
     const Parts at = keep(column);
-    Parts &direct = f.sums[0].*what, &turned = f.sums[1].*what;
+    Parts &direct = f.sums[0].*what, &transposed = f.sums[1].*what;
     (column ? direct.col : direct.row) = column ? at.col : at.row;
-    (column ? turned.row : turned.col) = column ? at.row : at.col;
+    (column ? transposed.row : transposed.col) = column ? at.row : at.col;
   }
 
   void read(const std::vector<Tensor>& outputs, const std::vector<Tensor>& grads, int64_t live) {
@@ -181,9 +181,10 @@ class BackwardCall {
   }
 
   void look(const Channel<T>& c, short index) {
-    const auto along = [&](bool turned, bool column) {
-      View<T>& v = call.view(
-          c, turned, [&](const View<T>& u) { return (column ? u.col_stats : u.row_stats) < 0; });
+    const auto along = [&](bool transposed, bool column) {
+      View<T>& v = call.view(c, transposed, [&](const View<T>& u) {
+        return (column ? u.col_stats : u.row_stats) < 0;
+      });
       (column ? v.col_stats : v.row_stats) = index;
       if (c.slot < 0) return;
       const Parts& at = shift_of_[c.column][static_cast<size_t>(c.slot)];
@@ -209,7 +210,7 @@ Special special(BackwardCall<T>& b, const Kernels<T>& k) {
 struct Backward {
   const std::vector<Tensor>&outputs, &grads;
   int64_t live, needs;
-  int64_t rows, cols;  // of the largest panel
+  int64_t rows, cols;  // of the largest block of H
 
   template <class T>
   BackwardCall<T> of(const Operands& o) const {
@@ -217,8 +218,8 @@ struct Backward {
   }
   template <class T>
   Grid grid(const Operands& o, const Kernels<T>& k, Special special) const {
-    expect_range("panel_rows", rows, 1, std::max<int64_t>(o.m(), 1));
-    expect_range("panel_cols", cols, 1, std::max<int64_t>(o.n(), 1));
+    expect_range("block_rows", rows, 1, std::max<int64_t>(o.m(), 1));
+    expect_range("block_cols", cols, 1, std::max<int64_t>(o.n(), 1));
     return cuda::grid(k, special, rows, cols, o.batch());
   }
 };
@@ -251,7 +252,7 @@ std::vector<Tensor> sums(const Operands& o, const Backward& pass) {
 }
 
 // Rows that do not overlap and begin at multiples of 16 bytes.
-inline void expect_panel(const Operands& o, const Tensor& h) {
+inline void expect_h(const Operands& o, const Tensor& h) {
   const bool on_device = h.device() == o.x.device();
   STD_TORCH_CHECK(on_device && h.scalar_type() == o.x.scalar_type() && h.dim() == 3,
                   "h: expected 3 dimensions, the dtype and the device of x");
@@ -268,17 +269,17 @@ inline void expect_panel(const Operands& o, const Tensor& h) {
 
 // Rows [i, i + h.size(1)) against columns [j, j + h.size(2)).
 template <class T>
-void panel(const Operands& o, const Backward& pass, const std::vector<Tensor>& measured,
-           const std::vector<Tensor>& sums, const OptionalTensor& gain, const Tensor& h, int64_t i,
-           int64_t j) {
+void h_block(const Operands& o, const Backward& pass, const std::vector<Tensor>& measured,
+             const std::vector<Tensor>& sums, const OptionalTensor& gain, const Tensor& h,
+             int64_t i, int64_t j) {
   BackwardCall<T> b = pass.of<T>(o);
   const Device device(o.x);
   const Kernels<T>& k = kernels(o.x.scalar_type(), T());
-  const Special program = special(b, k);
-  const Grid g = pass.grid(o, k, program);
+  const Special found = special(b, k);
+  const Grid g = pass.grid(o, k, found);
   BackwardPlan<T>& f = b.f;
   apply(b.call, measured, f.plan);
-  expect_panel(o, h);
+  expect_h(o, h);
   expect_range("i", i, 0, o.m() - h.size(1));
   expect_range("j", j, 0, o.n() - h.size(2));
   f.i0 = static_cast<int>(i), f.i1 = static_cast<int>(i + h.size(1));
@@ -286,7 +287,7 @@ void panel(const Operands& o, const Backward& pass, const std::vector<Tensor>& m
   f.h = h.data_ptr(), f.h_row = h.stride(1), f.h_item = h.stride(0);
   f.gain = expected<T>(gain, "gain", o.x, {});
   take_slices(sums, b, g, f.rows, f.cols);
-  k.panel(f, program, g, device.stream());
+  k.h_block(f, found, g, device.stream());
 }
 
 template <class T>
@@ -338,8 +339,8 @@ Tensor finish(const Tensor& sums, const Tensor& x, const OptionalTensor& inverse
 
 #define CL_PASS                                                                        \
   std::vector<Tensor> outputs, std::vector<Tensor> grads, int64_t live, int64_t needs, \
-      int64_t panel_rows, int64_t panel_cols
-#define CL_BACKWARD {outputs, grads, live, needs, panel_rows, panel_cols}
+      int64_t block_rows, int64_t block_cols
+#define CL_BACKWARD {outputs, grads, live, needs, block_rows, block_cols}
 
 std::vector<Tensor> cuda_forward(CL_CALL) {
   const Operands o CL_OPERANDS;
@@ -361,11 +362,11 @@ std::vector<Tensor> cuda_sums(CL_CALL, CL_PASS) {
   return by_type(x, [&](auto t) { return sums<decltype(t)>(o, pass); });
 }
 
-void cuda_panel(CL_CALL, CL_PASS, std::vector<Tensor> measured, std::vector<Tensor> sums,
-                OptionalTensor gain, Tensor h, int64_t i, int64_t j) {
+void cuda_h_block(CL_CALL, CL_PASS, std::vector<Tensor> measured, std::vector<Tensor> sums,
+                  OptionalTensor gain, Tensor h, int64_t i, int64_t j) {
   const Operands o CL_OPERANDS;
   const Backward pass CL_BACKWARD;
-  by_type(x, [&](auto t) { panel<decltype(t)>(o, pass, measured, sums, gain, h, i, j); });
+  by_type(x, [&](auto t) { h_block<decltype(t)>(o, pass, measured, sums, gain, h, i, j); });
 }
 
 std::vector<Tensor> cuda_totals(CL_CALL, CL_PASS, std::vector<Tensor> sums) {
@@ -386,7 +387,7 @@ STABLE_TORCH_LIBRARY_IMPL(contrastloss, CL_DISPATCH_KEY, m) {
   m.impl("cuda_forward", TORCH_BOX(&contrastloss::cuda::cuda_forward));
   m.impl("cuda_measure", TORCH_BOX(&contrastloss::cuda::cuda_measure));
   m.impl("cuda_sums", TORCH_BOX(&contrastloss::cuda::cuda_sums));
-  m.impl("cuda_panel", TORCH_BOX(&contrastloss::cuda::cuda_panel));
+  m.impl("cuda_h_block", TORCH_BOX(&contrastloss::cuda::cuda_h_block));
   m.impl("cuda_totals", TORCH_BOX(&contrastloss::cuda::cuda_totals));
   m.impl("cuda_finish", TORCH_BOX(&contrastloss::cuda::cuda_finish));
 }

@@ -78,7 +78,7 @@ __device__ inline Cover cover(const Test& test, int i, int i_end, int j, int j_e
   }
 }
 
-// The vectors of a tile in shared memory, of pairs seen direct and turned:
+// The vectors of a tile in shared memory, of pairs seen direct and transposed:
 // s = scale * product * factor_i * factor_j + add_i + add_j.
 template <class T, int FN>
 struct Vectors {
@@ -136,31 +136,31 @@ class Tile {
     }
   }
 
-  __device__ __forceinline__ T row_factor(bool turned, int r) const {
-    return vectors_.row_factor[turned][lane.row(r)];
+  __device__ __forceinline__ T row_factor(bool transposed, int r) const {
+    return vectors_.row_factor[transposed][lane.row(r)];
   }
-  __device__ __forceinline__ T col_factor(bool turned, int c) const {
-    return vectors_.col_factor[turned][lane.template col<FN>(c)];
+  __device__ __forceinline__ T col_factor(bool transposed, int c) const {
+    return vectors_.col_factor[transposed][lane.template col<FN>(c)];
   }
-  __device__ __forceinline__ T factor(bool turned, int r, int c) const {
-    return scale_ * row_factor(turned, r) * col_factor(turned, c);
+  __device__ __forceinline__ T factor(bool transposed, int r, int c) const {
+    return scale_ * row_factor(transposed, r) * col_factor(transposed, c);
   }
-  __device__ __forceinline__ T score(bool turned, int r, int c) const {
-    const T product = acc[r][c] * factor(turned, r, c);
-    return product + vectors_.row_add[turned][lane.row(r)] +
-           vectors_.col_add[turned][lane.template col<FN>(c)];
+  __device__ __forceinline__ T score(bool transposed, int r, int c) const {
+    const T product = acc[r][c] * factor(transposed, r, c);
+    return product + vectors_.row_add[transposed][lane.row(r)] +
+           vectors_.col_add[transposed][lane.template col<FN>(c)];
   }
 
-  __device__ Pair pair(bool turned, int r, int c) const {
+  __device__ Pair pair(bool transposed, int r, int c) const {
     const int i = row(r), j = col(c);
-    if (turned) return {j, i, row_place(j), col_place(i)};
+    if (transposed) return {j, i, row_place(j), col_place(i)};
     return {i, j, row_place(i), col_place(j)};
   }
   // What a sum of the view subtracts from the pair's score; only generic programs have any.
   template <bool GENERIC>
   __device__ __forceinline__ T shift(const View<T>& view, int r, int c) const {
     if (!GENERIC || !view.shift) return T(0);
-    const Pair at = pair(view.turned, r, c);
+    const Pair at = pair(view.transposed, r, c);
     return view.shift[view.column ? at.col : at.row];
   }
   // Whether the tile's pair exists at all.
@@ -177,8 +177,8 @@ class Tile {
     Cover all = whole() && pairs.term == pairs.terms_end ? Cover::ALL : Cover::SOME;
     for (int k = pairs.test; k < pairs.tests_end; ++k) {
       const Test& test = plan_.test[k];
-      const Cover one =
-          view.turned ? cover(test, j_, j_last, i_, i_last) : cover(test, i_, i_last, j_, j_last);
+      const Cover one = view.transposed ? cover(test, j_, j_last, i_, i_last)
+                                        : cover(test, i_, i_last, j_, j_last);
       if (one == Cover::NONE) return one;
       if (one == Cover::SOME) all = one;
     }
@@ -204,7 +204,7 @@ class Tile {
       for (int k = 0; k < kLaneRows * FN; ++k) {
         const int r = k / FN, c = k % FN;
         if (counts(r, c) &&
-            passes_all(plan_.test, pairs.test, pairs.tests_end, pair(view.turned, r, c)))
+            passes_all(plan_.test, pairs.test, pairs.tests_end, pair(view.transposed, r, c)))
           seen.mask |= 1ull << k;
       }
     }
@@ -216,7 +216,7 @@ class Tile {
           T& w = seen.weight[r][c];
           w = 0;
           if (pairs.term_count() && (seen.mask >> (FN * r + c) & 1)) {
-            w = log_weights(plan_, pairs, pair(view.turned, r, c));
+            w = log_weights(plan_, pairs, pair(view.transposed, r, c));
             if (w == T(-INFINITY)) seen.mask &= ~(1ull << (FN * r + c));
           }
         }
@@ -231,14 +231,14 @@ class Tile {
 #pragma unroll
       for (int c = 0; c < FN; ++c)
 #pragma unroll
-        for (int r = 0; r < kLaneRows; ++r) f(r, c, true, score(view.turned, r, c), T(0));
+        for (int r = 0; r < kLaneRows; ++r) f(r, c, true, score(view.transposed, r, c), T(0));
       return;
     }
 #pragma unroll
     for (int c = 0; c < FN; ++c)
 #pragma unroll
       for (int r = 0; r < kLaneRows; ++r)
-        f(r, c, (seen.mask >> (FN * r + c) & 1) != 0, score(view.turned, r, c),
+        f(r, c, (seen.mask >> (FN * r + c) & 1) != 0, score(view.transposed, r, c),
           TERMS ? seen.weight[r][c] : T(0));
   }
 
@@ -256,18 +256,18 @@ class Tile {
 // theta s + w or, paced, theta [s + m]_+ (s - m) + w, of 1 - s and 1 - m where theta is negative.
 template <class T>
 __device__ __forceinline__ T pace(const View<T>& view, T s) {
-  return relu((view.theta < T(0) ? T(1) - s : s) + view.relax);
+  return relu((view.theta < T(0) ? T(1) - s : s) + view.margin);
 }
 template <class T>
 __device__ __forceinline__ bool paced(const View<T>& view) {
-  return view.relax == view.relax;
+  return view.margin == view.margin;
 }
 template <bool PLAIN, class T>
 __device__ __forceinline__ T logit(const View<T>& view, T s, T w) {
   if (view.theta == T(0)) return w;
   if (PLAIN || !paced(view)) return view.theta * s + w;
-  const T margin = view.theta < T(0) ? T(1) - view.relax : view.relax;
-  return view.theta * pace(view, s) * (s - margin) + w;
+  const T offset = view.theta < T(0) ? T(1) - view.margin : view.margin;
+  return view.theta * pace(view, s) * (s - offset) + w;
 }
 
 // psi and psi' of a sum: of a formula that is a constant, or of the view's.
@@ -317,7 +317,7 @@ __device__ __forceinline__ T dpsi_of(const View<T>& view, T u) {
 // The programs that losses ask for most have kernels of their own, in which formulas are constants
 // and which know no terms, paces and shifts. No formula at all: those of the plan.
 template <int... FORMULAS>
-struct Program {
+struct Formulas {
   static constexpr bool generic = sizeof...(FORMULAS) == 0;
   // FN: few numbers per lane where the code for each of them is long
   static constexpr int cols = generic ? 4 : 16;

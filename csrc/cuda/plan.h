@@ -1,8 +1,8 @@
 // What kernels are told: plain data, small enough to be a kernel's parameter.
 //
 // A tile holds pairs of tile rows and tile columns. Of a symmetric problem only pairs above the
-// diagonal are visited, each seen twice: direct, as (row i, column j), and turned, as (j, i). A
-// View is one way to look at all pairs: a channel's formula, seen direct or turned, and what is
+// diagonal are visited, each seen twice: direct, as (row i, column j), and transposed, as (j, i). A
+// View is one way to look at all pairs: a channel's formula, seen direct or transposed, and what is
 // reduced of it along the tile's rows and columns. Where both ways give the same numbers, one view
 // serves.
 #pragma once
@@ -58,12 +58,12 @@ struct View {
   short formula;
   short group;
   short column;  // of which axis the channel is
-  bool turned;
+  bool transposed;
   // forward: from which component on its state is kept. Backward: that of the shift's gradient.
   short row_part, col_part;
   // backward: whose statistics count along the tile's rows and columns, -1: none
   short row_stats, col_stats;
-  T theta, sign, relax;
+  T theta, sign, margin;
   const T* shift;
 };
 
@@ -128,11 +128,11 @@ struct BackwardPlan {
   int row_parts, col_parts;
   T* rows;             // (row_parts, batch, down, m), added to
   T* cols;             // (col_parts, batch, across, n), added to
-  int i0, i1, j0, j1;  // the panel
+  int i0, i1, j0, j1;  // the block of H
   void* h;
   int64_t h_row, h_item;  // strides
   const T* gain;          // null: 1
-  SumParts sums[2];       // of direct and of turned views
+  SumParts sums[2];       // of direct and of transposed views
   Stats<T> stats[kMaxChannels];
 };
 
@@ -183,7 +183,7 @@ struct Finish {
 };
 
 // Programs that have kernels of their own, with their formulas in ascending order: of MoCo, CLIP
-// and NT-Xent, SupCon, multi-similarity, hard negatives, SigLIP. See Program in pairs.cuh.
+// and NT-Xent, SupCon, multi-similarity, hard negatives, SigLIP. See Formulas in pairs.cuh.
 enum class Special {
   NONE,
   LOG,               // kLse

@@ -56,14 +56,14 @@ struct Call {
   // A view of channel c, not yet of any axis; one that is there already, with the same numbers and
   // `free` of this axis, is shared.
   template <class Free>
-  View<T>& view(const Channel<T>& c, bool turned, const Free& free) {
+  View<T>& view(const Channel<T>& c, bool transposed, const Free& free) {
     View<T> made{};
     made.formula = static_cast<short>(formula(c.kind, c.psi));
     made.group = static_cast<short>(c.group);
     made.column = c.column;
-    made.turned = turned;
+    made.transposed = transposed;
     made.row_part = made.col_part = made.row_stats = made.col_stats = -1;
-    made.theta = c.theta, made.sign = c.sign, made.relax = c.relax;
+    made.theta = c.theta, made.sign = c.sign, made.margin = c.margin;
     made.shift = c.shift;
     for (int k = 0; k < plan.views && !c.shift; ++k)
       if (alike(plan.view[k], made) && free(plan.view[k])) return plan.view[k];
@@ -74,7 +74,7 @@ struct Call {
   Special special() {
     std::vector<View<T>> views(plan.view, plan.view + plan.views);
     for (const View<T>& v : views)
-      if (v.turned || v.shift || v.relax == v.relax || plan.pairs[v.group].term_count())
+      if (v.transposed || v.shift || v.margin == v.margin || plan.pairs[v.group].term_count())
         return Special::NONE;
     std::stable_sort(views.begin(), views.end(),
                      [](const View<T>& u, const View<T>& v) { return u.formula < v.formula; });
@@ -97,9 +97,9 @@ struct Call {
   static constexpr int64_t kMost = (int64_t(1) << 31) - 512;  // a tile beyond it still counts
 
   static bool alike(const View<T>& u, const View<T>& v) {
-    const bool same_relax = u.relax == v.relax || (u.relax != u.relax && v.relax != v.relax);
-    return u.formula == v.formula && u.group == v.group && u.turned == v.turned &&
-           u.theta == v.theta && u.sign == v.sign && same_relax && !u.shift;
+    const bool same_margin = u.margin == v.margin || (u.margin != u.margin && v.margin != v.margin);
+    return u.formula == v.formula && u.group == v.group && u.transposed == v.transposed &&
+           u.theta == v.theta && u.sign == v.sign && same_margin && !u.shift;
   }
 
   void add(const Group<T>& group) {

@@ -10,13 +10,6 @@
 
 namespace contrastloss::cuda {
 
-// A statistic on its way: LSE (top, sum), EXPECT (top, sum, moment) with sum exp(z) = sum exp(top),
-// SUM (top), MAX (top, index).
-template <class T>
-struct State {
-  T top, sum, moment;
-};
-
 // An index in the place of a number: exactly, whatever the number's width.
 __device__ __forceinline__ float as_number(int index, float) {
   float number;
@@ -31,11 +24,45 @@ __device__ __forceinline__ int as_index(float number) {
 }
 __device__ __forceinline__ int as_index(double number) { return static_cast<int>(number); }
 
+// A statistic before it is complete: up to three numbers, whose meaning depends on the formula.
+//
+//   LSE      top, sum          sum_j exp(z_j) = sum exp(top)
+//   EXPECT   top, sum, moment  sum_j exp(z_j) s_j = moment exp(top)
+//   SUM      total
+//   MAX      value, index
+template <class T>
+struct State {
+  T first, second, third;
+
+  __device__ __forceinline__ static State of_lse(T top) { return {top, T(0), T(0)}; }
+  __device__ __forceinline__ static State of_sum(T total) { return {total, T(0), T(0)}; }
+  __device__ __forceinline__ static State of_max(T value, int index) {
+    return {value, as_number(index, T()), T(0)};
+  }
+
+  __device__ __forceinline__ T& top() { return first; }
+  __device__ __forceinline__ T& sum() { return second; }
+  __device__ __forceinline__ T& moment() { return third; }
+  __device__ __forceinline__ const T& top() const { return first; }
+  __device__ __forceinline__ const T& sum() const { return second; }
+  __device__ __forceinline__ const T& moment() const { return third; }
+
+  __device__ __forceinline__ T& total() { return first; }
+  __device__ __forceinline__ const T& total() const { return first; }
+
+  __device__ __forceinline__ T& value() { return first; }
+  __device__ __forceinline__ const T& value() const { return first; }
+  __device__ __forceinline__ int index() const { return as_index(second); }
+  __device__ __forceinline__ void set_max(T value, int index) {
+    first = value, second = as_number(index, T());
+  }
+};
+
 template <class T>
 __device__ __forceinline__ State<T> empty_state(int formula) {
-  if (formula >= kSum) return {T(0), T(0), T(0)};
-  if (formula == kMax) return {T(-INFINITY), as_number(-1, T()), T(0)};
-  return {T(-INFINITY), T(0), T(0)};
+  if (formula >= kSum) return State<T>::of_sum(T(0));
+  if (formula == kMax) return State<T>::of_max(T(-INFINITY), -1);
+  return State<T>::of_lse(T(-INFINITY));
 }
 
 // The larger one, of equals that of the smaller index, of NaN and anything NaN and -1.
@@ -54,17 +81,18 @@ __device__ __forceinline__ void take_larger(T& value, int& index, T other, int o
 template <class T>
 __device__ State<T> merged(int formula, State<T> u, const State<T>& v) {
   if (formula >= kSum) {
-    u.top += v.top;
+    u.total() += v.total();
   } else if (formula == kMax) {
-    int index = as_index(u.sum);
-    take_larger(u.top, index, v.top, as_index(v.sum));
-    u.sum = as_number(index, T());
+    T value = u.value();
+    int index = u.index();
+    take_larger(value, index, v.value(), v.index());
+    u.set_max(value, index);
   } else {
-    const T top = v.top > u.top ? v.top : u.top, shift = LogSum<T>::shift(top);
-    const T old = ::std::exp(u.top - shift), now = ::std::exp(v.top - shift);
-    u.sum = u.sum * old + v.sum * now;
-    u.moment = u.moment * old + v.moment * now;
-    u.top = top;
+    const T top = v.top() > u.top() ? v.top() : u.top(), shift = LogSum<T>::shift(top);
+    const T old = ::std::exp(u.top() - shift), now = ::std::exp(v.top() - shift);
+    u.sum() = u.sum() * old + v.sum() * now;
+    u.moment() = u.moment() * old + v.moment() * now;
+    u.top() = top;
   }
   return u;
 }
@@ -80,9 +108,9 @@ struct Components {
   }
   __device__ void store(int formula, const State<T>& s) const {
     const int n = components(formula);
-    at[0] = s.top;
-    if (n > 1) at[stride] = s.sum;
-    if (n > 2) at[2 * stride] = s.moment;
+    at[0] = s.first;
+    if (n > 1) at[stride] = s.second;
+    if (n > 2) at[2 * stride] = s.third;
   }
   __device__ void add(int formula, const State<T>& s) const {
     store(formula, merged(formula, load(formula), s));
@@ -105,13 +133,13 @@ __device__ __forceinline__ void sum_lanes(T (&v)[N]) {
 }
 
 template <class T, int FN>
-class Keeper {
+class Accumulators {
  public:
   static constexpr int kParts = 3 * (kWarpCols * kTileRows + kWarpRows * kTileCols<FN>);
 
   // Of the slices of all blocks, this block's: every part has one of rows per batch item and block
   // downwards, and one of columns per batch item and block across.
-  __device__ Keeper(const Plan<T>& plan, T* shared, T* rows, T* cols)
+  __device__ Accumulators(const Plan<T>& plan, T* shared, T* rows, T* cols)
       : shared_(shared),
         rows_(rows + (int64_t(blockIdx.z) * gridDim.y + blockIdx.y) * plan.m),
         cols_(cols + (int64_t(blockIdx.z) * gridDim.x + blockIdx.x) * plan.n),
@@ -163,7 +191,7 @@ class Keeper {
     sum_lanes<AXIS>(v);
     State<T> found[N];
 #pragma unroll
-    for (int k = 0; k < N; ++k) found[k] = {v[k], T(0), T(0)};
+    for (int k = 0; k < N; ++k) found[k] = State<T>::of_sum(v[k]);
     put<kSum, AXIS>(lane, part, found, j, j_end);
   }
 

@@ -157,8 +157,8 @@ class Walk {
     for (int step = 0; step < steps_; ++step) {
       copies_arrive();
       __syncthreads();  // all have this stage, and are done with the one that is filled next
-      const unsigned char* stage = stages_ + turn_ * kStageBytes<FN>;
-      turn_ ^= 1;
+      const unsigned char* stage = stages_ + buffer_ * kStageBytes<FN>;
+      buffer_ ^= 1;
       if (++next_step_ == steps_) {
         next_step_ = 0;
         move(next_i_, next_j_);
@@ -194,7 +194,7 @@ class Walk {
   }
 
   __device__ void load() {
-    unsigned char* stage = stages_ + turn_ * kStageBytes<FN>;
+    unsigned char* stage = stages_ + buffer_ * kStageBytes<FN>;
     const int k0 = next_step_ * kDepth;
     const int64_t item = blockIdx.z;
     fetch<E, kTileRows>(stage, static_cast<const E*>(plan_.x), item * plan_.m, next_i_, i1_,
@@ -206,7 +206,7 @@ class Walk {
   const Plan<T>& plan_;
   unsigned char* stages_;
   const int i0_, i1_, j0_, j1_, steps_;
-  int next_i_, next_j_, next_step_ = 0, turn_ = 0;
+  int next_i_, next_j_, next_step_ = 0, buffer_ = 0;
 
  public:
   int i, j;  // where the current tile begins

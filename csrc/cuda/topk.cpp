@@ -12,7 +12,7 @@ constexpr int64_t kFirst = 1024, kWide = 1 << 16;
 template <class T>
 constexpr int64_t kLeast = sizeof(T) == 8 ? 2048 : 4096;
 
-// What a call asks for beside the scores: contrastloss/backends/selection.py.
+// What a call asks for beside the scores: contrastloss/backends/topk.py.
 struct Selected {
   int64_t k;
   const OptionalTensor &lower, &upper;
@@ -23,7 +23,7 @@ struct Selected {
 };
 
 // How rows and columns are cut, so that lists take `bytes` or, where less than that is no use, as
-// little as there can be: slabs of some batch items with all of their rows, or of some rows of one.
+// little as there can be: parts of some batch items with all of their rows, or of some rows of one.
 struct Cut {
   int64_t items, rows, widest, capacity;
 
@@ -34,7 +34,7 @@ struct Cut {
     int64_t rows = std::max<int64_t>(fit / std::max<int64_t>(std::min(k + kLeast<T>, n), 1), 1);
     Cut cut{};
     cut.items = std::min(std::max<int64_t>(rows / m, 1), batch);
-    if (rows < m) {  // slabs alike, of whole tiles
+    if (rows < m) {  // equal parts, of whole tiles
       if (rows > kTile) rows = rows / kTile * kTile;
       const int64_t even = blocks(m, blocks(m, rows));
       rows = rows < kTile ? even : std::min<int64_t>(blocks(even, kTile) * kTile, rows);
@@ -103,7 +103,7 @@ TopkPlan<T> at_item(TopkPlan<T> f, int64_t item, int64_t element_bytes) {
   return f;
 }
 
-// All columns against one slab of rows.
+// All columns against one part of the rows.
 template <class T>
 void run(TopkPlan<T> f, int64_t widest, Element element, cudaStream_t stream) {
   launch_begin(f.lists, stream);
@@ -144,12 +144,12 @@ std::vector<Tensor> topk(const Operands& o, const Selected& s) {
   f.lists.capacity = static_cast<int>(cut.capacity);
   const Element type = element(o.x.scalar_type());
   for (int64_t item = 0; item < batch; item += cut.items) {
-    TopkPlan<T> slab = at_item(f, item, bytes(type));
-    slab.lists.items = static_cast<int>(std::min(cut.items, batch - item));
+    TopkPlan<T> part = at_item(f, item, bytes(type));
+    part.lists.items = static_cast<int>(std::min(cut.items, batch - item));
     for (int64_t i = 0; i < m; i += cut.rows) {
-      slab.lists.i0 = static_cast<int>(i);
-      slab.lists.rows = static_cast<int>(std::min(cut.rows, m - i));
-      run(slab, cut.widest, type, device.stream());
+      part.lists.i0 = static_cast<int>(i);
+      part.lists.rows = static_cast<int>(std::min(cut.rows, m - i));
+      run(part, cut.widest, type, device.stream());
     }
   }
   return found;

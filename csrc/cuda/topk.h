@@ -12,7 +12,7 @@ namespace contrastloss::cuda {
 template <class T>
 constexpr int kSortable = (64 << 10) / sizeof(Packed<T>);
 
-// The lists of a slab: rows [i0, i0 + rows) of `items` batch items, the first of which the pointers
+// The lists of a part: rows [i0, i0 + rows) of `items` batch items, the first of which the pointers
 // below are of.
 template <class T>
 struct Lists {

@@ -37,7 +37,7 @@ PROGRAM = Program(
     ("label", "soft", "age"),
 )
 OPERATORS = (
-    "forward", "measure", "sums", "panel", "totals", "finish",
+    "forward", "measure", "sums", "h_block", "totals", "finish",
     "topk", "gather", "gather_backward", "sort", "sort_backward",
 )  # fmt: skip
 VALUES = 6  # that the program returns
@@ -72,14 +72,14 @@ def valid(operator, device):
     call = operands(device, program)
     given = dict(zip(names(SCHEMA), cuda._arguments(call), strict=True))
     measured = ops.cuda_measure(*given.values())
-    if operator in ("sums", "panel", "totals"):
+    if operator in ("sums", "h_block", "totals"):
         outputs = ops.cuda_forward(*given.values())
         live = [k for k, v in enumerate(outputs) if v.is_floating_point()]
         flags = sum(1 << k for k in live)
         given |= {"outputs": outputs, "grads": [outputs[k].clone() for k in live], "live": flags}
-        given |= {"needs": 127, "panel_rows": M, "panel_cols": N}
+        given |= {"needs": 127, "block_rows": M, "block_cols": N}
         sums = [] if operator == "sums" else ops.cuda_sums(*given.values())
-        if operator == "panel":
+        if operator == "h_block":
             given |= {"measured": measured, "sums": sums, "gain": torch.ones((), device=device)}
             given |= {"h": torch.empty(B, M, 8, device=device)[..., :N], "i": 0, "j": 0}
         if operator == "totals":
@@ -171,29 +171,33 @@ WRONG = {
     "no features": ("forward", {"x": lambda x: x[..., :0], "y": lambda y: y[..., :0]}, "x: "),
     "a code that ends": ("forward", {"code": lambda c: c[:-1]}, "program: "),
     "an output less": ("sums", {"outputs": lambda o: o[1:]}, "outputs: got 5 tensors, expected 6"),
-    "an output more": ("panel", {"outputs": lambda o: [*o, o[0]]}, "outputs: got 7 tensors"),
+    "an output more": ("h_block", {"outputs": lambda o: [*o, o[0]]}, "outputs: got 7 tensors"),
     "no outputs": ("totals", {"outputs": lambda _: []}, "outputs: got 0 tensors, expected 6"),
-    "a gradient less": ("panel", {"grads": lambda g: g[1:]}, "grads: got 4 tensors, expected 5"),
+    "a gradient less": ("h_block", {"grads": lambda g: g[1:]}, "grads: got 4 tensors, expected 5"),
     "live below 0": ("sums", {"live": lambda _: -1}, "live: got -1, expected 0 to 63"),
     "live beyond": ("sums", {"live": lambda _: 1 << 40}, f"live: got {1 << 40}, expected 0 to 63"),
     "a live index": ("sums", {"live": lambda _: 1 << 5, "grads": lambda g: g[:1]}, "live: got an"),
-    "no rows": ("sums", {"panel_rows": lambda _: 0}, "panel_rows: got 0, expected 1 to 5"),
-    "huge panels": ("sums", {"panel_cols": lambda _: 1 << 62}, "panel_cols: got .* 1 to 7"),
-    "other slices": ("totals", {"panel_rows": lambda _: 1 << 20}, "panel_rows: got .* 1 to 5"),
+    "no rows": ("sums", {"block_rows": lambda _: 0}, "block_rows: got 0, expected 1 to 5"),
+    "huge blocks": ("sums", {"block_cols": lambda _: 1 << 62}, "block_cols: got .* 1 to 7"),
+    "other slices": ("totals", {"block_rows": lambda _: 1 << 20}, "block_rows: got .* 1 to 5"),
     "nothing measured": (
-        "panel",
+        "h_block",
         {"measured": lambda _: []},
         "measured: got 0 tensors",
     ),
-    "bounds only": ("panel", {"measured": lambda v: v[:1]}, "measured: got 1 tensors, expected 3"),
-    "a sum less": ("panel", {"sums": lambda s: s[:1]}, "sums: got 1 tensors, expected 2"),
+    "bounds only": (
+        "h_block",
+        {"measured": lambda v: v[:1]},
+        "measured: got 1 tensors, expected 3",
+    ),
+    "a sum less": ("h_block", {"sums": lambda s: s[:1]}, "sums: got 1 tensors, expected 2"),
     "sums of none": ("totals", {"sums": lambda _: []}, "sums: got 0 tensors, expected 2"),
-    "above": ("panel", {"i": lambda _: -1}, "i: got -1, expected 0 to 0"),
-    "below": ("panel", {"i": lambda _: 1 << 32}, "i: got 4294967296, expected 0 to 0"),
-    "to the right": ("panel", {"j": lambda _: 1}, "j: got 1, expected 0 to 0"),
-    "unaligned rows": ("panel", {"h": lambda h: h.contiguous()}, "h: got strides"),
-    "rows that overlap": ("panel", {"h": lambda h: h[:, :1].expand(B, M, N)}, "h: got strides"),
-    "a panel of other rank": ("panel", {"h": lambda h: h[0]}, "h: expected 3 dimensions"),
+    "above": ("h_block", {"i": lambda _: -1}, "i: got -1, expected 0 to 0"),
+    "below": ("h_block", {"i": lambda _: 1 << 32}, "i: got 4294967296, expected 0 to 0"),
+    "to the right": ("h_block", {"j": lambda _: 1}, "j: got 1, expected 0 to 0"),
+    "unaligned rows": ("h_block", {"h": lambda h: h.contiguous()}, "h: got strides"),
+    "rows that overlap": ("h_block", {"h": lambda h: h[:, :1].expand(B, M, N)}, "h: got strides"),
+    "a block of another rank": ("h_block", {"h": lambda h: h[0]}, "h: expected 3 dimensions"),
     "k of 0": ("topk", {"k": lambda _: 0}, "k: got 0, expected 1 to"),
     "a huge k": ("topk", {"k": lambda _: 1 << 31}, "k: got 2147483648, expected 1 to"),
     "keys of rows": ("topk", {"col_keys": lambda _: None}, "keys: of rows or of columns only"),
@@ -240,7 +244,7 @@ def test_a_program_of_columns_has_no_best(device):
         function(*{**given, "code": code}.values())
 
 
-@pytest.mark.parametrize("operator", ["forward", "sums", "panel", "totals", "topk", "gather"])
+@pytest.mark.parametrize("operator", ["forward", "sums", "h_block", "totals", "topk", "gather"])
 def test_programs(device, operator):
     """Any number in the place of any other is a program or an error."""
     function, given = valid(operator, device)

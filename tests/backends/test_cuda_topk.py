@@ -1,4 +1,4 @@
-"""Top-k as CUDA kernels, on a GPU or, with --cuda-host, on the CPU: chunks of columns, slabs of
+"""Top-k as CUDA kernels, on a GPU or, with --cuda-host, on the CPU: chunks of columns, parts of
 rows, long lists, noise to the last bit, operands past Python."""
 
 from functools import partial
@@ -84,13 +84,13 @@ def test_long_lists(device, dtype, n, k):
     agree(torch.eye(3, device=device, dtype=dtype), order.mT.contiguous(), k)
 
 
-# ---- slabs ---------------------------------------------------------------------------------------
+# ---- parts ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("lead", [(), (3,)], ids=["rows", "items"])
 @pytest.mark.parametrize("symmetric", [False, True])
 @pytest.mark.parametrize("share", [0.0, 0.7, 2.0])
-def test_slabs(device, monkeypatch, lead, symmetric, share):
+def test_parts(device, monkeypatch, lead, symmetric, share):
     """However few rows have lists at a time: one; some of an item or some items; all."""
     m, n = (300, 300) if symmetric else (270, 700 if lead else 2500)
     items = lead[0] if lead else 1
@@ -110,7 +110,7 @@ def test_slabs(device, monkeypatch, lead, symmetric, share):
     )  # fmt: skip
 
 
-def test_cosines_in_slabs(device, monkeypatch):
+def test_cosines_in_parts(device, monkeypatch):
     monkeypatch.setattr(cuda, "LIST_BYTES", 2 << 20)
     for y in (None, torch.randn(3, 400, 12, device=device)):
         x = torch.randn(3, 260, 12, device=device)

@@ -44,10 +44,10 @@ DRAWS = {("shifted focal", ROW, VECTORS, torch.float16): 1}
 def serves(name, call):
     """Whether the backend serves this call here; a missing one serves nothing."""
     backend = BACKENDS[name]
-    return backend.missing() is None and backend.why_not(lowered(call)) is None
+    return backend.missing() is None and backend.why_not(as_pair_call(call)) is None
 
 
-def lowered(call):
+def as_pair_call(call):
     """A call as the backends get it."""
     rows, cols = call["rows"], call["cols"]
     program = Program(call["channels"], tuple(rows), tuple(cols))
@@ -58,10 +58,10 @@ def lowered(call):
     )
     if x.ndim > 2:
         return whole
-    lift = {k: v[None] for k in ("x", "y", *VECTORS[1:]) if (v := getattr(whole, k)) is not None}
+    batched = {k: v[None] for k in ("x", "y", *VECTORS[1:]) if (v := getattr(whole, k)) is not None}
     for side in ("rows", "cols"):
-        lift[side] = tuple(v[None] for v in getattr(whole, side))
-    return replace(whole, **lift)
+        batched[side] = tuple(v[None] for v in getattr(whole, side))
+    return replace(whole, **batched)
 
 
 @pytest.fixture(autouse=True)
@@ -338,7 +338,7 @@ def call_with(feature, device):
 
 @pytest.mark.parametrize("feature", FEATURES)
 def test_each_feature_has_its_word(feature, device):
-    assert feature in lowered(call_with(feature, device)).features
+    assert feature in as_pair_call(call_with(feature, device)).features
 
 
 @pytest.mark.parametrize("feature", FEATURES)
@@ -347,7 +347,7 @@ def test_declines_what_its_table_says(backend, device, feature):
     declines = getattr(BACKENDS[backend], "DECLINES", frozenset())
     assert declines <= set(FEATURES)
     call = call_with(feature, device)
-    declined = bool(lowered(call).features & declines)
+    declined = bool(as_pair_call(call).features & declines)
     assert serves(backend, call) is not declined
     x, y, program = call.pop("x"), call.pop("y"), call.pop("channels")
     if declined:

@@ -94,7 +94,7 @@ def launches(monkeypatch, architecture, name, dtype, size):
     for module, kernel in (
         (forward, "forward_kernel"),
         (forward, "merge_kernel"),
-        (backward, "panel_kernel"),
+        (backward, "h_block_kernel"),
     ):
         found.append(Launches(getattr(module, kernel)))
         monkeypatch.setattr(module, kernel, found[-1])

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from contrastloss import ops
-from contrastloss.backends import PairCall, SortCall, panels, triton
+from contrastloss.backends import PairCall, SortCall, h_blocks, triton
 from contrastloss.channel import COL, INDEX, LSE, SUM, Program, differs, same
 from contrastloss.functional import clip
 
@@ -63,9 +63,9 @@ class Unlaunched:
 def test_half_a_million_rows(monkeypatch):
     """Products and norms take what the library's workspaces take, which is not seen here."""
     for module, name in ((forward, "forward_kernel"), (forward, "merge_kernel"),
-                         (backward, "panel_kernel")):  # fmt: skip
+                         (backward, "h_block_kernel")):  # fmt: skip
         monkeypatch.setattr(module, name, Unlaunched())
-    monkeypatch.setattr(panels, "add_product", lambda total, h, v, fresh: None)
+    monkeypatch.setattr(h_blocks, "add_product", lambda total, h, v, fresh: None)
     monkeypatch.setattr(config, "architecture", lambda device: "sm_90")
     monkeypatch.setattr(config, "processors", lambda device: 132)
     with FakeTensorMode(), Live() as live:
@@ -112,8 +112,8 @@ def allocated(run):
 @pytest.mark.skipif(not triton.interpreted(), reason="needs TRITON_INTERPRET=1")
 @pytest.mark.parametrize("what", ["operator", "loss"])
 def test_a_small_call(monkeypatch, what):
-    monkeypatch.setattr(panels, "SLAB", 32)
-    monkeypatch.setattr(panels, "PANEL", 32 * 64)
+    monkeypatch.setattr(h_blocks, "ROWS", 32)
+    monkeypatch.setattr(h_blocks, "ELEMENTS", 32 * 64)
     x, y = (torch.randn(384, 256, dtype=torch.float16, requires_grad=True) for _ in range(2))
 
     def run():

@@ -39,7 +39,7 @@ def test_networks(device, rows, n, network):
         assert (one - exact).norm() <= 1e-4 * (exact.norm() + 1.0)
 
 
-def test_any_number_of_programs(device, monkeypatch):
+def test_any_number_of_instances(device, monkeypatch):
     """A row's results do not depend on which program had it."""
     from contrastloss.backends.triton import sort
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from ..call import Gradients, PairCall
-from ..selection import Selection
+from ..topk import Selection
 from . import backward, double_backward, forward, gather, topk
 from .sort import sort_network_backward, sort_network_forward
 
@@ -35,16 +35,16 @@ Values = Sequence[Tensor | None]
 
 def pair_stats_forward(call: PairCall) -> list[Tensor]:
     """The values of every channel in order, (B, M) or (B, N) each."""
-    return [call.lower(value) for value in forward.pair_stats_forward(call.batched())]
+    return [call.drop_batch(value) for value in forward.pair_stats_forward(call.batched())]
 
 
 def pair_stats_backward(
     call: PairCall, outputs: Sequence[Tensor], grads: Values, needs: frozenset[str]
 ) -> Gradients:
     """The gradients named in ``needs`` (of :attr:`Gradients.NAMES`), and those of all shifts."""
-    outputs, grads = [*map(call.lift, outputs)], [*map(call.lift, grads)]
+    outputs, grads = [*map(call.add_batch, outputs)], [*map(call.add_batch, grads)]
     found = backward.pair_stats_backward(call.batched(), outputs, grads, needs)
-    return found.each(call.lower)
+    return found.each(call.drop_batch)
 
 
 def pair_stats_double_backward(
@@ -56,31 +56,37 @@ def pair_stats_double_backward(
 ) -> tuple[Gradients, list[Tensor | None], list[Tensor | None]]:
     """The vector-Jacobian product of :func:`pair_stats_backward`: ``upstream`` holds gradients of
     its results; returned are those of the call's operands, of ``outputs`` and of ``grads``."""
-    outputs, grads = [*map(call.lift, outputs)], [*map(call.lift, grads)]
+    outputs, grads = [*map(call.add_batch, outputs)], [*map(call.add_batch, grads)]
     found, d_outputs, d_grads = double_backward.pair_stats_double_backward(
-        call.batched(), outputs, grads, needs, upstream.each(call.lift)
+        call.batched(), outputs, grads, needs, upstream.each(call.add_batch)
     )
-    return found.each(call.lower), [*map(call.lower, d_outputs)], [*map(call.lower, d_grads)]
+    return (
+        found.each(call.drop_batch),
+        [*map(call.drop_batch, d_outputs)],
+        [*map(call.drop_batch, d_grads)],
+    )
 
 
 def pair_topk(call: PairCall, selection: Selection) -> tuple[Tensor, Tensor]:
     """Scores, or the keys of a sample, and columns of the k best of every row, (B, M, k)."""
-    lifted = {name: call.lift(getattr(selection, name)) for name in Selection.VECTORS}
-    keys, index = topk.pair_topk(call.batched(), replace(selection, **lifted))
-    return call.lower(keys), call.lower(index)
+    batched = {name: call.add_batch(getattr(selection, name)) for name in Selection.VECTORS}
+    keys, index = topk.pair_topk(call.batched(), replace(selection, **batched))
+    return call.drop_batch(keys), call.drop_batch(index)
 
 
 def gather_scores_forward(call: PairCall, index: Tensor) -> Tensor:
     """The scores of every row with the columns in its row of ``index``, (B, M, K)."""
-    return call.lower(gather.gather_scores_forward(call.batched(), call.lift(index)))
+    return call.drop_batch(gather.gather_scores_forward(call.batched(), call.add_batch(index)))
 
 
 def gather_scores_backward(
     call: PairCall, index: Tensor, grad: Tensor, needs: frozenset[str]
 ) -> Gradients:
     """The gradients named in ``needs`` (of :attr:`Gradients.NAMES`)."""
-    found = gather.gather_scores_backward(call.batched(), call.lift(index), call.lift(grad), needs)
-    return found.each(call.lower)
+    found = gather.gather_scores_backward(
+        call.batched(), call.add_batch(index), call.add_batch(grad), needs
+    )
+    return found.each(call.drop_batch)
 
 
 def missing() -> str | None:

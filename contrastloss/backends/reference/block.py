@@ -123,8 +123,8 @@ class Block:
         """theta s + w, -inf where the pair is not allowed."""
         z = self.s if channel.theta == 1.0 else channel.theta * self.s
         if isinstance(channel, LSE) and channel.relax is not None:
-            margin = channel.relax if channel.theta > 0 else 1.0 - channel.relax
-            z = channel.theta * self.pace(channel) * (self.s - margin)
+            offset = channel.relax if channel.theta > 0 else 1.0 - channel.relax
+            z = channel.theta * self.pace(channel) * (self.s - offset)
         if channel.theta == 0.0:
             z = torch.zeros_like(self.s)
         weight, mask = self.log_weight(channel), self.allowed(channel)

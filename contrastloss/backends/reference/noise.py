@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..selection import mixed
+from ..topk import mixed
 
 _LN2 = 0.6931471824645996  # the float next to it
 

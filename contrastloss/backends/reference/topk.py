@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ...channel import COL, MAX, ROW
 from ..call import PairCall
-from ..selection import Selection
+from ..topk import Selection
 from .block import Block, blocks, rounded, unit
 from .maths import NEG_INF
 from .noise import gumbel

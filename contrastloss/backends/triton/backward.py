@@ -13,12 +13,12 @@ from torch import Tensor
 
 from ...channel import COL, ROW, Axis
 from ..call import Gradients, PairCall, mask, tangential
-from ..panels import Panels, dot_gradients, gain
+from ..h_blocks import HBlocks, dot_gradients, fp16_gain
 from . import words
 from .config import Config, choose, grid, precision
 from .forward import add_slice
 from .maths import along, score_gradient, shifted, weights
-from .program import Operands, strides
+from .operands import Operands, strides
 from .tile import item, operands, products, scores
 
 __all__ = ["pair_stats_backward"]
@@ -136,7 +136,7 @@ def added(OWN: tl.constexpr, value, state, slices, slot, i, in_i, j, in_j, R: tl
 
 
 @triton.jit
-def panel_kernel(
+def h_block_kernel(
     h, x, y, scale, a, b, beta, gamma, rows, cols, stats, by_row, by_col, gain,
     m, n, i0, i1, j0, j1, across, down, ld, h_stride,
     D: tl.constexpr, HAS: tl.constexpr, P: tl.constexpr, LIVE: tl.constexpr, SUMS: tl.constexpr,
@@ -221,9 +221,9 @@ class Pass:
             vectors = (mean, lse, at, grad, grad_lse)
             self.stats.append(tuple(o.x if v is None else v.contiguous() for v in vectors))
         self.sums = self._sums()
-        self.panels = Panels(o.x, o.y, o.symmetric, config.block_n)
-        self.m, self.n = self.panels.m, self.panels.n
-        self.p, self.q = grid(self.panels.rows, self.n, config, o.x.device)
+        self.blocks = HBlocks(o.x, o.y, o.symmetric, config.block_n)
+        self.m, self.n = self.blocks.m, self.blocks.n
+        self.p, self.q = grid(self.blocks.rows, self.n, config, o.x.device)
         self.by_row = tuple(self._slices(s, 0, (len(o.x), self.q, self.m)) for s in self.sums)
         self.by_col = tuple(self._slices(s, 1, (len(o.x), self.p, self.n)) for s in self.sums)
 
@@ -248,25 +248,25 @@ class Pass:
     def run(self, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
         """dx and dy in ``dtype``, of a symmetric problem dx alone; sums go to the slices."""
         o = self.o
-        lift = gain(self.grads, o.x.dtype)
+        gain = fp16_gain(self.grads, o.x.dtype)
         one = torch.ones((), dtype=torch.float32, device=o.x.device)
 
         def write(h: Tensor, i: slice, j: slice) -> None:
-            self._launch(h, one if lift is None else lift, i, j)
+            self._launch(h, one if gain is None else gain, i, j)
 
         def finish(sums: Tensor, side: str, part: slice) -> Tensor:
             x, norms = (o.x, o.x_norm) if side == "x" else (o.y, o.y_norm)
-            grad = sums if lift is None else sums / lift
+            grad = sums if gain is None else sums / gain
             if norms is not None:  # they are part of the scores
                 grad = tangential(x[:, part].float(), grad, norms[:, part, None])
             return grad.to(dtype)
 
-        return self.panels.gradients(self.needs, write, finish)
+        return self.blocks.gradients(self.needs, write, finish)
 
     def _launch(self, h: Tensor, gain: Tensor, i: slice, j: slice) -> None:
         o, config = self.o, self.config
         batch, _, d = o.x.shape
-        panel_kernel[(self.p, self.q, batch)](
+        h_block_kernel[(self.p, self.q, batch)](
             h, o.x, o.y, o.scale, o.a, o.b, o.beta, o.gamma, o.rows, o.cols,
             tuple(self.stats), self.by_row, self.by_col, gain,
             self.m, self.n, i.start, i.stop, j.start, j.stop, self.p, self.q,
@@ -291,7 +291,7 @@ def pair_stats_backward(
 ) -> Gradients:
     """The gradients named in ``needs`` (of :attr:`Gradients.NAMES`), and those of all shifts."""
     o = Operands.of(call)
-    outputs, grads = [*map(call.lift, outputs)], [*map(call.lift, grads)]
+    outputs, grads = [*map(call.add_batch, outputs)], [*map(call.add_batch, grads)]
 
     def of(config: Config) -> Pass:
         return Pass(o, outputs, grads, needs, config)
@@ -315,4 +315,4 @@ def pair_stats_backward(
             shifts[key] = shifts[key] + value if key in shifts else value
     found.row_shifts = tuple(shifts[ROW, name] for name in call.program.shifts(ROW))
     found.col_shifts = tuple(shifts[COL, name] for name in call.program.shifts(COL))
-    return found.each(call.lower)
+    return found.each(call.drop_batch)

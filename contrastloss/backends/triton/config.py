@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import triton
 
-from .program import Operands
+from .operands import Operands
 
 __all__ = ["CANDIDATES", "TABLE", "Config", "choose", "classify", "grid", "precision"]
 

@@ -17,7 +17,7 @@ from ..call import PairCall
 from . import words
 from .config import Config, choose, grid, precision
 from .maths import empty, merged, reduced, shifted, weights
-from .program import Operands, strides
+from .operands import Operands, strides
 from .tile import operands, products, scores
 
 __all__ = ["pair_stats_forward"]
@@ -202,7 +202,7 @@ def pair_stats_forward(call: PairCall) -> list[Tensor]:
     """The values of every channel in order, (B, M) or (B, N) each, or (M,) or (N,)."""
     o = Operands.of(call)
     found = run(o, choose(o, "forward", lambda config: run(o, config)))
-    return [call.lower(value) for value in found]
+    return [call.drop_batch(value) for value in found]
 
 
 def run(o: Operands, config: Config) -> list[Tensor]:

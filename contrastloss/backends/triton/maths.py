@@ -201,7 +201,7 @@ def shifted(P: tl.constexpr, c: tl.constexpr, s, rows, cols, i, in_i, j, in_j, R
 @triton.jit
 def pace(P: tl.constexpr, c: tl.constexpr, s):
     """[s + m]_+ or, where theta is negative, [1 + m - s]_+; NaN stays NaN."""
-    M: tl.constexpr = words.channel(P, c, "relax")
+    M: tl.constexpr = words.channel(P, c, "margin")
     if words.channel(P, c, "theta") < 0:
         return psi(1.0 - s + M, "relu")
     else:
@@ -213,14 +213,14 @@ def logits(P: tl.constexpr, c: tl.constexpr, s, w):
     """z = theta s + w or, paced, theta pace (s - m) + w, of 1 - m where theta is negative; -inf
     wherever w is, whatever s is there."""
     THETA: tl.constexpr = words.channel(P, c, "theta")
-    M: tl.constexpr = words.channel(P, c, "relax")
+    M: tl.constexpr = words.channel(P, c, "margin")
     if THETA == 0:
         return w
     elif M is None:
         return tl.where(w == NOTHING, NOTHING, THETA * s + w)
     else:
-        MARGIN: tl.constexpr = words.margin(P, c)
-        return tl.where(w == NOTHING, NOTHING, THETA * pace(P, c, s) * (s - MARGIN) + w)
+        OFFSET: tl.constexpr = words.offset(P, c)
+        return tl.where(w == NOTHING, NOTHING, THETA * pace(P, c, s) * (s - OFFSET) + w)
 
 
 @triton.jit
@@ -322,7 +322,7 @@ def score_gradient(
         return tl.where(places == at, SIGN * grad, 0.0)
     else:
         p = tl.where(lse == NOTHING, 0.0, tl.exp(logits(P, c, s, w) - finite(lse)))
-        if KIND == "LSE" and words.channel(P, c, "relax") is None:
+        if KIND == "LSE" and words.channel(P, c, "margin") is None:
             return p * (THETA * grad)
         elif KIND == "LSE":
             return tl.where(p == 0.0, 0.0, p * (THETA * grad * pace(P, c, s)))

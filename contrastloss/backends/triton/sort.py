@@ -1,10 +1,10 @@
 """Relaxed sorting networks: ``sorted = x P`` and ``P t = W_1 (W_2 ... (W_C t))``, never P.
 
 A program has a block of rows, and takes all their wires through one layer at a time. Wire i meets
-its partner, itself where a layer leaves it alone; ``side`` is 1 at a comparator's end a, -1 at its
+its partner, itself where a layer leaves it alone; ``sign`` is 1 at a comparator's end a, -1 at its
 end b, 0 at a lone wire. With w = F(beta delta), both ends find the same
 
-    ``delta = side (v_partner - v),  v' = v_partner - side w delta``
+    ``delta = sign (v_partner - v),  v' = v_partner - sign w delta``
 
 so that a comparator is computed twice, and no layout of wires has to suit a network. What a block's
 comparators did stays in a slice of the program's own, on its way between a sweep up and one down.
@@ -45,13 +45,13 @@ def atan(v):
     steep, middle = size > 2.414213562373095, size > 0.41421356237309503
     above = tl.where(steep, -1.0, tl.where(middle, size - 1.0, size))
     below = tl.where(steep, size, tl.where(middle, size + 1.0, 1.0))
-    turned = (steep.to(v.dtype) + middle.to(v.dtype)) * 0.7853981633974483
+    angle = (steep.to(v.dtype) + middle.to(v.dtype)) * 0.7853981633974483
     q = above / below
     z = q * q
     p = tl.full(v.shape, 1.0 / (2 * TERMS - 1), v.dtype)
     for k in tl.static_range(1, TERMS):
         p = 1.0 / (2 * (TERMS - k) - 1) - z * p
-    found = turned + q * p
+    found = angle + q * p
     return tl.where(v < 0, -found, found)
 
 
@@ -107,12 +107,12 @@ def slopes(delta, w, beta, F: tl.constexpr, ART: tl.constexpr):
 
 @triton.jit
 def meet(v, partners, layer, BLOCK: tl.constexpr, WIRES: tl.constexpr):
-    """Every wire's partner's value, its side, and the difference between b and a."""
+    """Every wire's partner's value, its sign, and the difference between b and a."""
     i = tl.arange(0, WIRES)
     partner = tl.load(partners + layer * WIRES + i)
-    side = ((partner > i).to(tl.int32) - (partner < i).to(tl.int32)).to(v.dtype)[None, :]
+    sign = ((partner > i).to(tl.int32) - (partner < i).to(tl.int32)).to(v.dtype)[None, :]
     other = tl.gather(v, tl.broadcast_to(partner[None, :], (BLOCK, WIRES)), 1)
-    return other, side, tl.where(side == 0, 0.0, side * (other - v))
+    return other, sign, tl.where(sign == 0, 0.0, sign * (other - v))
 
 
 @triton.jit
@@ -122,14 +122,14 @@ def sort(
 ):  # fmt: skip
     """Up through all layers, leaving what the other sweeps begin with."""
     for layer in range(layers):
-        other, side, delta = meet(x, partners, layer, BLOCK, WIRES)
+        other, sign, delta = meet(x, partners, layer, BLOCK, WIRES)
         w = weight(delta, beta, F, ART)
         at = kept + layer * BLOCK * WIRES
         tl.store(at, w)
         if BACKWARD:
             tl.store(at + size, delta)
             tl.store(at + 3 * size, tl.zeros_like(delta))
-        x = other - side * w * delta
+        x = other - sign * w * delta
     tl.debug_barrier()
     return x
 
@@ -154,8 +154,8 @@ def forward_kernel(
             v = tl.load(t + row * stride + k * n + i, mask=valid, other=0.0)
             for up in range(layers):
                 layer = layers - 1 - up
-                other, side, difference = meet(v, partners, layer, BLOCK, WIRES)
-                v = other - side * tl.load(kept + layer * BLOCK * WIRES) * difference
+                other, sign, difference = meet(v, partners, layer, BLOCK, WIRES)
+                v = other - sign * tl.load(kept + layer * BLOCK * WIRES) * difference
             tl.store(mass + (row * masses + k) * n + i, v, mask=valid)
         tl.debug_barrier()
 
@@ -168,20 +168,20 @@ def of_one_mass(
     """g up, which arrives as dt, and t down: ``dw += (g_b - g_a) (v_b - v_a)``."""
     g = tl.load(of_mass + (row * masses + k) * n + i, mask=valid, other=0.0)
     for layer in range(layers):
-        other, side, difference = meet(g, partners, layer, BLOCK, WIRES)
+        other, sign, difference = meet(g, partners, layer, BLOCK, WIRES)
         at = kept + layer * BLOCK * WIRES
         tl.store(at + 2 * size, difference)
-        g = other - side * tl.load(at) * difference
+        g = other - sign * tl.load(at) * difference
     if WANTED:
         tl.store(dt + (row * masses + k) * n + i, g, mask=valid)
     tl.debug_barrier()
     v = tl.load(t + row * stride + k * n + i, mask=valid, other=0.0)
     for up in range(layers):
         layer = layers - 1 - up
-        other, side, difference = meet(v, partners, layer, BLOCK, WIRES)
+        other, sign, difference = meet(v, partners, layer, BLOCK, WIRES)
         at = kept + layer * BLOCK * WIRES
         tl.store(at + 3 * size, tl.load(at + 3 * size) + tl.load(at + 2 * size) * difference)
-        v = other - side * tl.load(at) * difference
+        v = other - sign * tl.load(at) * difference
     tl.debug_barrier()
 
 
@@ -212,13 +212,13 @@ def backward_kernel(
         of_beta = tl.zeros_like(own)
         for up in range(layers):
             layer = layers - 1 - up
-            other, side, difference = meet(own, partners, layer, BLOCK, WIRES)
+            other, sign, difference = meet(own, partners, layer, BLOCK, WIRES)
             at = kept + layer * BLOCK * WIRES
             w, delta = tl.load(at), tl.load(at + size)
             dw = tl.load(at + 3 * size) + difference * delta
             by_delta, by_beta = slopes(delta, w, steepness, F, ART)
-            own = other - side * (w * difference + by_delta * dw)
-            of_beta += tl.where(side > 0, by_beta * dw, 0.0)
+            own = other - sign * (w * difference + by_delta * dw)
+            of_beta += tl.where(sign > 0, by_beta * dw, 0.0)
         if NEEDS[0]:
             tl.store(dx + row * n + i, own, mask=valid)
         if NEEDS[2]:
@@ -246,11 +246,11 @@ def launch(kernel: Any, call: SortCall, arrays: int, *tensors: Tensor, **options
     block = max(1, TILE // wires)
     size = arrays * max(1, depth) * block * wires
     affordable = max(1, SCRATCH // (size * call.x.element_size()))
-    programs = min(triton.cdiv(rows, block), 8 * processors(call.x.device), affordable)
-    if programs:
-        kernel[(programs,)](
+    instances = min(triton.cdiv(rows, block), 8 * processors(call.x.device), affordable)
+    if instances:
+        kernel[(instances,)](
             call.x.contiguous(), call.t.contiguous(), call.steepness.contiguous(), table,
-            *tensors, call.x.new_empty(programs * size), rows, n, depth, masses,
+            *tensors, call.x.new_empty(instances * size), rows, n, depth, masses,
             masses * n if len(call.t) == rows else 0,
             F=call.distribution, ART=call.art_lambda, BLOCK=block, WIRES=wires, **options,
         )  # fmt: skip

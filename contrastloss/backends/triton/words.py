@@ -38,8 +38,8 @@ class Words:
 
 
 class ChannelWords(NamedTuple):
-    """``axis`` is 0 for row channels; ``shift`` the number of an operand, -1 for none; ``relax`` as
-    in :class:`~contrastloss.channel.LSE`."""
+    """``axis`` is 0 for row channels; ``shift`` the number of an operand, -1 for none; ``margin``
+    is ``relax`` of :class:`~contrastloss.channel.LSE`."""
 
     kind: str
     axis: int
@@ -48,7 +48,7 @@ class ChannelWords(NamedTuple):
     sign: float
     psi: str
     shift: int
-    relax: float | None
+    margin: float | None
 
 
 class TestWords(NamedTuple):
@@ -131,11 +131,11 @@ def channel(words: Words, c: int, field: str) -> Any:
 
 
 @triton.constexpr_function
-def margin(words: Words, c: int) -> float:
+def offset(words: Words, c: int) -> float:
     """What a paced exponent takes from its scores."""
     one: ChannelWords = words.at(1, c)
-    assert one.relax is not None
-    return one.relax if one.theta > 0 else 1.0 - one.relax
+    assert one.margin is not None
+    return one.margin if one.theta > 0 else 1.0 - one.margin
 
 
 @triton.constexpr_function
@@ -165,8 +165,8 @@ def names(words: Words, group: int, k: int) -> int:
 
 
 @triton.constexpr_function
-def name(words: Words, group: int, k: int, side: str, t: int) -> int:
-    return words.at(0, group, 1, k, side, t)
+def name(words: Words, group: int, k: int, field: str, t: int) -> int:
+    return words.at(0, group, 1, k, field, t)
 
 
 @triton.constexpr_function

@@ -1,13 +1,13 @@
 """From H to the gradients of x and y, where a kernel writes H and the library multiplies.
 
-A kernel writes H_ij = scale a_i b_j G_ij of a panel of pairs, in the dtype of the products, and
+A kernel writes H_ij = scale a_i b_j G_ij of a block of pairs, in the dtype of the products, and
 library products take it to x and y: dx += H y, dy += H^T x, added up in the statistics' dtype. A
-panel is bounded, so memory does not grow with M N.
+block is bounded, so memory does not grow with M N.
 
-A slab of rows meets all columns before the next slab does. Its part of dx is final then and is
+A block of rows meets all columns before the next one does. Its part of dx is final then and is
 rounded, so that only the columns have sums of their full length.
 
-Of a symmetric problem only panels on and above the diagonal are visited. Their H holds both
+Of a symmetric problem only blocks on and above the diagonal are visited. Their H holds both
 orientations, so the two products together are the gradient of x, whose rows are the columns.
 """
 
@@ -20,23 +20,23 @@ from torch import Tensor
 
 from .call import PairCall, inverse_norm, stat_dtype, widest
 
-__all__ = ["Panels", "dot_gradients", "gain", "inverse_norms"]
+__all__ = ["HBlocks", "dot_gradients", "fp16_gain", "inverse_norms"]
 
 #: elements of H that are held at once
-PANEL = 1 << 27
-#: rows of a slab
-SLAB = 4096
+ELEMENTS = 1 << 27
+#: rows of a block
+ROWS = 4096
 
 
-class Panels:
-    """The panels of x (B, M, D) against y (B, N, D), in the dtype of the products; y is x in a
+class HBlocks:
+    """H of x (B, M, D) against y (B, N, D), in the dtype of the products; y is x in a
     symmetric problem. Widths are multiples of ``step``."""
 
     def __init__(self, x: Tensor, y: Tensor, symmetric: bool, step: int) -> None:
         self.x, self.y, self.symmetric = x, y, symmetric
         self.m, self.n = x.shape[1], y.shape[1]
-        self.rows = max(1, min(SLAB, self.m))
-        cols = PANEL // max(1, x.shape[0] * self.rows) // step * step
+        self.rows = max(1, min(ROWS, self.m))
+        cols = ELEMENTS // max(1, x.shape[0] * self.rows) // step * step
         self.cols = max(1, min(max(cols, step), self.n))
 
     def gradients(
@@ -52,33 +52,33 @@ class Panels:
         """
         x, y, dtype = self.x, self.y, stat_dtype(self.x)
         # rows begin at multiples of 16 bytes
-        panel = x.new_empty(x.shape[0], self.rows, -(-self.cols // 8) * 8)
-        columns, dx = None, None
+        buffer = x.new_empty(x.shape[0], self.rows, -(-self.cols // 8) * 8)
+        col_sums, dx = None, None
         if ("x" if self.symmetric else "y") in needs:
             # of a symmetric problem rows and columns meet in the same sums, in no simple order
-            columns = (torch.zeros_like if self.symmetric else torch.empty_like)(y, dtype=dtype)
+            col_sums = (torch.zeros_like if self.symmetric else torch.empty_like)(y, dtype=dtype)
         for i in parts(0, self.m, self.rows):
-            slab = None
-            if columns is not None and self.symmetric:
-                slab = columns[:, i]
+            row_sums = None
+            if col_sums is not None and self.symmetric:
+                row_sums = col_sums[:, i]
             elif "x" in needs:
-                slab = torch.empty_like(x[:, i], dtype=dtype)
+                row_sums = torch.empty_like(x[:, i], dtype=dtype)
             start = i.start if self.symmetric else 0
             for j in parts(start, self.n, self.cols):
-                h = panel[:, : i.stop - i.start, : j.stop - j.start]
+                h = buffer[:, : i.stop - i.start, : j.stop - j.start]
                 if h.numel():
                     write(h, i, j)
-                if slab is not None:
-                    add_product(slab, h, y[:, j], fresh=j.start == 0 and not self.symmetric)
-                if columns is not None:
+                if row_sums is not None:
+                    add_product(row_sums, h, y[:, j], fresh=j.start == 0 and not self.symmetric)
+                if col_sums is not None:
                     fresh = i.start == 0 and not self.symmetric
-                    add_product(columns[:, j], h.mT, x[:, i], fresh=fresh)
-            if slab is not None:
-                dx = placed(dx, finish(slab, "x", i), i, self.m)
+                    add_product(col_sums[:, j], h.mT, x[:, i], fresh=fresh)
+            if row_sums is not None:
+                dx = placed(dx, finish(row_sums, "x", i), i, self.m)
         dy = None
-        if columns is not None and not self.symmetric:
-            for j in parts(0, self.n, SLAB):
-                dy = placed(dy, finish(columns[:, j], "y", j), j, self.n)
+        if col_sums is not None and not self.symmetric:
+            for j in parts(0, self.n, ROWS):
+                dy = placed(dy, finish(col_sums[:, j], "y", j), j, self.n)
         return dx, dy
 
 
@@ -98,9 +98,9 @@ def placed(whole: Tensor | None, value: Tensor, part: slice, length: int) -> Ten
 
 
 def inverse_norms(x: Tensor) -> Tensor:
-    """:func:`inverse_norm` of x (B, M, D), a slab of rows at a time: it takes copies of x."""
-    slabs = [inverse_norm(x[:, i]) for i in parts(0, x.shape[1], SLAB)]
-    return slabs[0] if len(slabs) == 1 else torch.cat(slabs, 1)
+    """:func:`inverse_norm` of x (B, M, D), a block of rows at a time: it takes copies of x."""
+    blocks = [inverse_norm(x[:, i]) for i in parts(0, x.shape[1], ROWS)]
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, 1)
 
 
 def add_product(total: Tensor, h: Tensor, v: Tensor, fresh: bool) -> None:
@@ -114,7 +114,7 @@ def add_product(total: Tensor, h: Tensor, v: Tensor, fresh: bool) -> None:
         total.baddbmm_(h.to(total.dtype), v.to(total.dtype), beta=beta)
 
 
-def gain(grads: Iterable[Tensor | None], dtype: torch.dtype) -> Tensor | None:
+def fp16_gain(grads: Iterable[Tensor | None], dtype: torch.dtype) -> Tensor | None:
     """A power of two that lifts H into the range of fp16, from the gradients of the statistics;
     None where the range is no matter."""
     tops = [g.abs().amax() for g in grads if g is not None and g.numel()]

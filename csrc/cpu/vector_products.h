@@ -3,7 +3,7 @@
 //   S = X Y^T,   dX += H Y,   dY += H^T X
 
 template <class T>
-class Panels {
+class VectorProducts {
  public:
   using Vec = typename Product<T>::Vec;
   static constexpr int NR = Gemm<T>::NR, MR = Gemm<T>::MR, LANES = Product<T>::LANES;
@@ -17,7 +17,8 @@ class Panels {
   static int64_t whole_rows(int64_t m) { return round_up(m, MR); }
   static int64_t whole_cols(int64_t n) { return std::max(round_up(n, NR), round_up(n, MR)); }
 
-  Panels(const Problem<T>& p, Carver& memory, int64_t block_rows, int64_t tile_cols) : p_(p) {
+  VectorProducts(const Problem<T>& p, Carver& memory, int64_t block_rows, int64_t tile_cols)
+      : p_(p) {
     const int64_t depth = round_up(p.x.cols, NR), cols = whole_cols(tile_cols);
     x_ = memory.take<T>(whole_rows(block_rows) * depth);
     y_ = memory.take<T>(cols * depth);
@@ -39,7 +40,7 @@ class Panels {
   // Rows [r, r + m) of the packed ones against columns [c, c + n) of the packed ones.
   void scores(int64_t r, int64_t m, int64_t c, int64_t n, T* s, int64_t ld) const {
     const int64_t d = p_.x.cols;
-    const Walk by_panel{NR, 1, NR, stride_x_ * NR};
+    const Layout by_panel{NR, 1, NR, stride_x_ * NR};
     Gemm<T>::run(m, round_up(n, NR), d, x_ + r * NR, by_panel, y_t_ + c * d, d * NR, s, ld, false);
   }
 
@@ -51,8 +52,8 @@ class Panels {
       for (int64_t j = n; j < whole_cols(n); ++j) h[i * ld + j] = 0;
     for (int64_t i = m; i < whole_rows(m); ++i)
       for (int64_t j = 0; j < n; ++j) h[i * ld + j] = 0;
-    if (dx) Gemm<T>::run(m, d, n, h, Walk{ld, 1, n, 0}, y_ + c * NR, stride_y_ * NR, dx, d, true);
-    if (dy) Gemm<T>::run(n, d, m, h, Walk{1, ld, m, 0}, x_ + r * NR, stride_x_ * NR, dy, d, true);
+    if (dx) Gemm<T>::run(m, d, n, h, Layout{ld, 1, n, 0}, y_ + c * NR, stride_y_ * NR, dx, d, true);
+    if (dy) Gemm<T>::run(n, d, m, h, Layout{1, ld, m, 0}, x_ + r * NR, stride_x_ * NR, dy, d, true);
   }
 
   struct Session {};  // nothing to set up on a thread
@@ -79,13 +80,13 @@ class Panels {
         const T* from = y_ + ((k / NR) * stride_y_ + p * NR) * NR + k % NR;
         const int64_t features = std::min<int64_t>(LANES, d - k);
         for (int half = 0; half < NR; half += LANES)
-          turn(from + half * NR, y_t_ + (p * d + k) * NR + half, features);
+          transpose_lanes(from + half * NR, y_t_ + (p * d + k) * NR + half, features);
       }
   }
 
   // LANES vectors, NR apart, become the first `n` of LANES vectors, NR apart. In step H lanes and
   // vectors swap the bit H of their numbers.
-  static void turn(const T* from, T* to, int64_t n) {
+  static void transpose_lanes(const T* from, T* to, int64_t n) {
     Vec v[LANES];
 #pragma GCC unroll 16
     for (int i = 0; i < LANES; ++i) v[i] = Product<T>::load(from + i * NR);

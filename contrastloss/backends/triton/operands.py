@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...channel import Channel
 from ..call import PairCall
-from ..panels import inverse_norms
+from ..h_blocks import inverse_norms
 from .words import Words, encode
 
 __all__ = ["Operands", "strides"]
