@@ -153,6 +153,7 @@ class Channel:
     fields: ClassVar[tuple[str, ...]] = ()
     #: the channel as JSON; its operands that are compared; those that are forms; all, by axis
     text: ClassVar[str]
+    numbers: ClassVar[str]
     ids: ClassVar[frozenset[str]]
     forms: ClassVar[frozenset[str]]
     called: ClassVar[dict[Axis, frozenset[str]]]
@@ -172,7 +173,19 @@ class Channel:
             raise TypeError(f"weight: got {self.weight!r}, expected a tuple of terms")
         for field in ("theta", "sign"):
             _check_finite(field, getattr(self, field, 0.0))
+        object.__setattr__(self, "numbers", self._numbers())
         self._derive()
+
+    def adapted(self, pairs: tuple[Test, ...], axis: Axis) -> Channel:
+        """The channel with other tests, along another axis. It looks at no number, so that it can
+        be traced where a compiler takes numbers for variables."""
+        other = object.__new__(type(self))
+        for name in (*self.fields, "weight", "numbers"):
+            object.__setattr__(other, name, getattr(self, name))
+        object.__setattr__(other, "pairs", pairs)
+        object.__setattr__(other, "axis", axis)
+        other._derive()
+        return other
 
     # of one string, whose hash is kept, where a dataclass would compare and hash every field
     def __eq__(self, other: object) -> bool:
@@ -210,6 +223,12 @@ class Channel:
     def _text(self) -> str:
         """JSON, of plain strings: a channel may be made where a compiler traces."""
         pairs = ", ".join([f'["{t.op}", "{t.name}", {t.width}]' for t in self.pairs])
+        return (
+            f'{{"kind": "{self.kind}", "axis": "{self.axis}", "pairs": [{pairs}], {self.numbers}}}'
+        )
+
+    def _numbers(self) -> str:
+        """The part of the text that has the weight and what the kind has for itself."""
         terms = []
         for term in self.weight:
             names = ", ".join([f'"{name}"' for name in term.names])
@@ -220,10 +239,7 @@ class Channel:
             own += f', "{field}": ' + (
                 "null" if value is None else f'"{value}"' if isinstance(value, str) else f"{value}"
             )
-        return (
-            f'{{"kind": "{self.kind}", "axis": "{self.axis}", "pairs": [{pairs}], '
-            f'"weight": [{", ".join(terms)}]{own}}}'
-        )
+        return f'"weight": [{", ".join(terms)}]{own}'
 
 
 @dataclass(frozen=True, eq=False)

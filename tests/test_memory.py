@@ -14,9 +14,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from contrastloss import (
     CLIPLoss,
+    CoSTLoss,
     CrossBatchMemory,
     EmbeddingQueue,
     InfoNCELoss,
+    MarginRankingLoss,
     MoCoLoss,
     MomentumEncoder,
     SupConLoss,
@@ -503,7 +505,9 @@ def test_it_compiles(device):
 
 def test_memory_errors():
     z, labels = torch.ones(4, 3), torch.zeros(4, dtype=torch.int64)
-    with pytest.raises(TypeError, match=r"^loss: got CLIPLoss, expected one whose forward takes"):
+    with pytest.raises(TypeError, match=r"^loss: got CoSTLoss, expected one whose forward takes"):
+        CrossBatchMemory(CoSTLoss(), 4, 3)
+    with pytest.raises(TypeError, match=r"^loss: got CLIPLoss, which takes two queues, expected"):
         CrossBatchMemory(CLIPLoss(), 4, 3)
     with pytest.raises(ValueError, match=r"^ids: got a value, but the memory .* ids=False"):
         CrossBatchMemory(SupConLoss(), 4, 3)(z, labels, ids=labels)
@@ -517,5 +521,9 @@ def test_memory_errors():
         SupConLoss()(z, labels, memory=EmbeddingQueue(4, 3))
     with pytest.raises(TypeError, match=r"^memory: got Tensor, expected an EmbeddingQueue"):
         SupConLoss()(z, labels, memory=z)
-    with pytest.raises(ValueError, match=r"^memory: got one beside negatives"):
-        InfoNCELoss()(z, z, z, memory=EmbeddingQueue(4, 3))
+    with pytest.raises(
+        TypeError, match=r"^memory: got EmbeddingQueue, expected two queues, of col"
+    ):
+        CLIPLoss()(z, z, memory=EmbeddingQueue(4, 3))
+    with pytest.raises(ValueError, match=r"^memory: got one with symmetric=True, expected None"):
+        MarginRankingLoss(symmetric=True)(z, z, memory=(EmbeddingQueue(4, 3),) * 2)

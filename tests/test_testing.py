@@ -22,7 +22,9 @@ class Repulsion(CrossLoss):
     """A user's loss: log of the mean of e^s over all pairs of a row, positives included."""
 
     temperature: float | Tensor = 0.2
-    channels = (LSE(),)
+
+    def channels(self):
+        return (LSE(),)
 
     def combine(self, everything, positive, scores):
         return everything - positive

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import accumulate, count
 from typing import Any
@@ -27,6 +27,8 @@ OVER_RANKS = "losses over ranks"
 
 #: the tags of messages that belong to no call, and the first of those that do
 _HEADER, _DETAILS, TOTAL, _CALL = range(1, 5)
+#: a call has a tag for each of so many passes over its columns
+_PASSES = 16
 #: numbers for this rank's calls; rank 0's are the tags of all
 _CALLS = count()
 
@@ -39,6 +41,10 @@ class Layout:
     rows: tuple[int, ...]
     cols: tuple[int, ...]
     tag: int = 0
+
+    def of_pass(self, number: int) -> Layout:
+        """The layout of one of several passes of a call, with a tag of its own."""
+        return replace(self, tag=self.tag + number % _PASSES)
 
     def sizes(self, axis: Axis) -> tuple[int, ...]:
         return self.rows if axis == ROW else self.cols
@@ -126,7 +132,7 @@ class Peers:
         outer, self._about = self._about or {}, None
         about = {**outer, **about, **outer}
         headers = self._compare(about, sizes, device)
-        tag = _CALL + headers[0][2] % (1 << 24)
+        tag = _CALL + _PASSES * (headers[0][2] % (1 << 24))
         return Layout(tuple(h[3] for h in headers), tuple(h[4] for h in headers), tag)
 
     def _compare(

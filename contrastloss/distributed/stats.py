@@ -42,6 +42,7 @@ def pair_stats(
     group: Any,
     strategy: Strategy = "auto",
     equal_sizes: bool = False,
+    layout: Layout | None = None,
     scale: Tensor | float | None = None,
     row_scale: Tensor | None = None,
     col_scale: Tensor | None = None,
@@ -64,6 +65,8 @@ def pair_stats(
             sends them around while it computes. 'auto' gathers up to 256 MB.
         equal_sizes: True promises that all ranks have the same numbers of rows and columns. No
             header is exchanged then, which saves a synchronisation, and nothing is compared.
+        layout: the numbers of rows and columns of all ranks, if a call to ``Peers.meet`` has
+            returned them already; None: the ranks meet here.
 
     The other arguments are those of :func:`contrastloss.ops.pair_stats`, for this rank's rows and
     columns. Gradients: a rank's backward gives the derivative of the sum over ranks of what each of
@@ -84,7 +87,8 @@ def pair_stats(
     columns, device = x if y is None else y, x.device if isinstance(x, Tensor) else None
     vectors = [scale, row_scale, col_scale, row_bias, col_bias]
     settings: dict[str, Any] = {"cosine": cosine, "backend": backend}
-    with nullcontext() if equal_sizes else peers.call({"call": "pair_stats"}, device):
+    met = equal_sizes or layout is not None
+    with nullcontext() if met else peers.call({"call": "pair_stats"}, device):
         if strategy not in STRATEGIES:
             raise ValueError(f"strategy: got {strategy!r}, expected one of {', '.join(STRATEGIES)}")
         channels = check_channels(channels)
@@ -94,8 +98,9 @@ def pair_stats(
             got = tuple(x.shape)
             raise ValueError(f"x: got shape {got}, expected (M, D): ranks share no batches")
         settings["compute_dtype"] = product_dtype(x) if compute_dtype is None else compute_dtype
-        layout = Layout((x.shape[0],) * peers.world, (columns.shape[0],) * peers.world)
-        if not equal_sizes:
+        if layout is None:
+            layout = Layout((x.shape[0],) * peers.world, (columns.shape[0],) * peers.world)
+        if not met:
             about = _about(x, y, vectors, rows, cols)
             about |= {name: describe(v) for name, v in {"strategy": strategy, **settings}.items()}
             about["channels"] = program.text

@@ -56,8 +56,8 @@ class AdjacencyContrastiveLoss(ScoreLoss, name="adjacency_contrastive"):
     #: cancels that of the numerator
     WIDE_PRODUCTS = True
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         if self.eps != 0:
             positive("eps", self.eps)
         self._floor = math.log(self.eps) if self.eps else -math.inf

@@ -54,8 +54,8 @@ class AlignmentUniformityLoss(Loss, name="alignment_uniformity"):
     _: KW_ONLY
     normalize: bool = True
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         for name in ("alpha", "t"):
             positive(name, getattr(self, name))
         finite("weight", self.weight, negative=False)

@@ -9,15 +9,15 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..channel import LSE, same
-from ..memory import EmbeddingQueue, Snapshot, check_integers
+from ..memory import EmbeddingQueue, check_integers
+from .base.blocks import Block, Stored
 from .base.checks import check_columns, check_labels, check_matrix, check_pair, check_queue
 from .base.loss import ScoreLoss, softplus
-from .base.stored import held_by, over_stored, stored
 
 __all__ = ["BankContrastiveLoss"]
 
 LABEL = "label"
-STORED = stored(LSE(pairs=(same(LABEL),)))
+_OWN_LABEL = (LSE(pairs=(same(LABEL),)),)
 
 
 class BankContrastiveLoss(ScoreLoss, name="bank_contrastive"):
@@ -57,23 +57,24 @@ class BankContrastiveLoss(ScoreLoss, name="bank_contrastive"):
     ) -> Tensor:
         check_pair(self, query, key, logit_scale, None, ("query", "key"))
         check_labels(labels, query.shape[0], query)
-        held = self._held(bank, bank_labels, query, ids)
-        scores = self.scores(query, key, logit_scale)
-        (negative,) = over_stored(scores, STORED, held, ids=ids, labels={LABEL: labels})
+        block = self._block(bank, bank_labels, query, ids)
+        scores = self.scores(query, key, logit_scale, blocks=(block,))
+        (negative,) = scores.stats(_OWN_LABEL, {LABEL: labels})
         return self.reduce(softplus(negative - scores.aligned()))
 
-    def _held(
+    def _block(
         self,
         bank: EmbeddingQueue | Tensor,
         labels: Tensor | None,
         query: Tensor,
         ids: Tensor | None,
-    ) -> Snapshot:
+    ) -> Block:
         like = ("query", query)
         if not isinstance(bank, Tensor):
             if labels is not None:
                 raise ValueError("bank_labels: got a value beside a queue, expected its own labels")
-            return held_by(check_queue(self, "bank", bank, like, len(query), ids, labels=True))
+            bank = check_queue(self, "bank", bank, like, len(query), ids, labels=True)
+            return Stored(bank, ids=ids, labels=LABEL)
         check_matrix("bank", bank)
         check_columns(self, "bank", bank, like)
         if labels is None:
@@ -83,7 +84,7 @@ class BankContrastiveLoss(ScoreLoss, name="bank_contrastive"):
         check_integers("bank_labels", labels, bank.shape[0], bank)
         if ids is not None:
             raise ValueError("ids: got a value, but bank is a tensor, without ids")
-        return Snapshot(bank, None, labels, None)
+        return Stored(bank, columns={LABEL: labels})
 
     @staticmethod
     def reference(

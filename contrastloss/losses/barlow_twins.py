@@ -45,8 +45,8 @@ class BarlowTwinsLoss(Loss, name="barlow_twins"):
     lambda_: float | None = 0.005
     eps: float = 1e-5
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         if self.lambda_ is not None:
             positive("lambda_", self.lambda_)
         positive("eps", self.eps)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..channel import INDEX, SUM, differs
+from ..channel import INDEX, SUM, Channel, differs
 from .base.pair_loss import CrossLoss, softplus
-from .base.scores import Scores
+from .base.scores import Scores, at_least_one
 
 __all__ = ["BinaryNCELoss"]
+
+_CHANNELS = (SUM("softplus", pairs=(differs(INDEX),)),)
 
 
 class BinaryNCELoss(CrossLoss, name="binary_nce"):
@@ -34,10 +36,12 @@ class BinaryNCELoss(CrossLoss, name="binary_nce"):
     """
 
     temperature: float | Tensor = 1.0
-    channels = (SUM("softplus", pairs=(differs(INDEX),)),)
+
+    def channels(self) -> tuple[Channel, ...]:
+        return _CHANNELS
 
     def combine(self, negative: Tensor, positive: Tensor, scores: Scores) -> Tensor:
-        return softplus(-positive) + negative / max(scores.count - 1, 1)
+        return softplus(-positive) + negative / at_least_one(scores.negatives(scores.count - 1))
 
     @staticmethod
     def reference(x: Tensor, y: Tensor, *, scale: Tensor, bias: Tensor) -> Tensor:

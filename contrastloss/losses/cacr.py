@@ -49,8 +49,8 @@ class CACRLoss(ScoreLoss, name="cacr"):
     t_negative: float = 2.0
     detach_weights: bool = False
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         for name in ("alpha", "beta", "t_positive", "t_negative"):
             positive(name, getattr(self, name))
         # in scores, -D is 2 s and a constant of the row

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY
 
 import torch
@@ -12,7 +11,6 @@ from ..channel import LSE, SUM, Channel, same
 from .base.checks import positive
 from .base.label_loss import LABEL, LabelLoss
 from .base.pair_loss import softplus
-from .base.scores import Scores
 
 __all__ = ["CircleLoss"]
 
@@ -48,23 +46,23 @@ class CircleLoss(LabelLoss, name="circle"):
     _: KW_ONLY
     temperature: float | Tensor = 1.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         positive("gamma", self.gamma)
-        self.channels = (  # type: ignore[misc]
+
+    def channels(self) -> tuple[Channel, ...]:
+        return (
             LSE(-self.gamma, relax=self.m, pairs=_POSITIVES),
             LSE(self.gamma, relax=self.m, pairs=self.negatives),
             SUM("one", pairs=_POSITIVES),
             SUM("one", pairs=self.negatives),
         )
 
-    def evaluate(
-        self, scores: Scores, rows: Mapping[str, Tensor], extra: tuple[Channel, ...]
-    ) -> tuple[Tensor, Tensor | None, Sequence[Tensor]]:
-        found, values = self.split(scores.stats((*self.channels, *extra), rows))
-        near, far, positives, negatives = found
+    def combine(
+        self, near: Tensor, far: Tensor, positives: Tensor, negatives: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
         both = (positives > 0) & (negatives > 0)
-        return softplus(torch.where(both, near + far, -torch.inf)), both, values
+        return softplus(torch.where(both, near + far, -torch.inf)), both
 
     @staticmethod
     def reference(

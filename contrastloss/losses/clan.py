@@ -47,8 +47,8 @@ class CLANLoss(Loss, name="clan"):
     #: a row's pull towards its class and the push away from negatives near it mostly cancel
     WIDE_PRODUCTS = True
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha: got {self.alpha}, expected a number from 0 to 1")
         for name in ("margin", "eps"):

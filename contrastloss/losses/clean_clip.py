@@ -11,13 +11,12 @@ from torch.nn.functional import cross_entropy, normalize
 
 from .base.checks import check_pair, finite
 from .base.loss import ScoreLoss, softplus
-from .clip import CLIPLoss
-from .info_nce import InfoNCELoss
+from .base.pair_loss import BY_COL, BY_ROW, CrossLoss
 
 __all__ = ["CleanCLIPLoss"]
 
-ACROSS = (*CLIPLoss.channels, CLIPLoss.positive)
-WITHIN = (*InfoNCELoss.channels, InfoNCELoss.positive)
+ACROSS = (BY_ROW, BY_COL, CrossLoss.positive)
+WITHIN = (BY_ROW, CrossLoss.positive)
 
 
 class CleanCLIPLoss(ScoreLoss, name="clean_clip"):
@@ -47,8 +46,8 @@ class CleanCLIPLoss(ScoreLoss, name="clean_clip"):
     _: KW_ONLY
     temperature: float | Tensor = 0.07
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         for name in ("inter", "intra"):
             finite(name, getattr(self, name))
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ..channel import COL, INDEX, LSE, differs
-from .base.pair_loss import CrossLoss, softplus
+from ..channel import Channel
+from .base.pair_loss import BY_COL, BY_ROW, CrossLoss, softplus
 from .base.scores import Scores
 
 __all__ = ["CLIPLoss"]
@@ -31,7 +31,9 @@ class CLIPLoss(CrossLoss, name="clip"):
     """
 
     temperature: float | Tensor = 0.07
-    channels = (LSE(pairs=(differs(INDEX),)), LSE(pairs=(differs(INDEX),), axis=COL))
+
+    def channels(self) -> tuple[Channel, ...]:
+        return BY_ROW, BY_COL
 
     def combine(self, by_row: Tensor, by_col: Tensor, positive: Tensor, scores: Scores) -> Tensor:
         return 0.5 * (softplus(by_row - positive) + softplus(by_col - positive))

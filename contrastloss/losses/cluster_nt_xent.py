@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ..channel import LSE, MAX, Test, differs, same
-from ..memory import check_integers
+from ..channel import LSE, Channel, Test, differs, same
+from ..memory import EmbeddingQueue, check_integers
+from .base.blocks import BATCH
 from .base.checks import check_pair
 from .base.pair_loss import INSTANCE, TwoViewLoss, softplus
 from .base.scores import Scores
@@ -54,14 +55,18 @@ class ClusterNTXentLoss(TwoViewLoss, name="cluster_nt_xent"):
 
     _TESTS: ClassVar[dict[str, Test]] = {"other": differs(CLUSTER), "own": same(CLUSTER)}
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         if self.against not in self._TESTS:
             raise ValueError(f"against: got {self.against!r}, expected 'other' or 'own'")
-        pairs: tuple[Test, ...] = (differs(INSTANCE), self._TESTS[self.against])
-        pairs += (differs(VIEW),) if self.across else ()
-        self.channels = (LSE(pairs=pairs),)  # type: ignore[misc]
-        self.extra = (MAX(pairs=pairs), LSE())  # type: ignore[misc]
+
+    @property
+    def negatives(self) -> tuple[Test, ...]:  # type: ignore[override]
+        pairs = (differs(INSTANCE), self._TESTS[self.against])
+        return (*pairs, differs(VIEW)) if self.across else pairs
+
+    def channels(self) -> tuple[Channel, ...]:
+        return (LSE(pairs=self.negatives),)
 
     def forward(  # type: ignore[override]
         self,
@@ -69,13 +74,17 @@ class ClusterNTXentLoss(TwoViewLoss, name="cluster_nt_xent"):
         y: Tensor,
         clusters: Tensor,
         *,
+        memory: EmbeddingQueue | None = None,
+        ids: Tensor | None = None,
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
         check_pair(self, x, y, logit_scale, logit_bias)
         n = x.shape[0]
         check_integers("clusters", clusters, n, x)
-        scores = self.scores(torch.cat([x, y]), None, logit_scale, logit_bias, copies=2)
+        blocks = (BATCH, *self.stored(memory, ids, ("x", x), labels=CLUSTER, copies=2))
+        z = torch.cat([x, y])
+        scores = self.scores(z, None, logit_scale, logit_bias, copies=2, blocks=blocks)
         position = torch.arange(2 * n, device=x.device)
         rows = {
             INSTANCE: scores.distinct(position % max(n, 1)),

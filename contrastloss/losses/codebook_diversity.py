@@ -45,8 +45,8 @@ class CodebookDiversityLoss(Loss, name="codebook_diversity"):
     form: Literal["entropy", "perplexity"] = "entropy"
     eps: float = 1e-7
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         if self.form not in ("entropy", "perplexity"):
             raise ValueError(f"form: got {self.form!r}, expected 'entropy' or 'perplexity'")
         positive("eps", self.eps)

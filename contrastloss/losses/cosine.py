@@ -47,8 +47,8 @@ class CosineLoss(RowLoss, name="cosine"):
     pairs: Literal["aligned", "all"] = "aligned"
     stop_gradient: bool = True
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         if not (isinstance(self.power, (int, float)) and 1 <= self.power < math.inf):
             raise ValueError(f"power: got {self.power!r}, expected a number of at least 1")
         if self.pairs not in ("aligned", "all"):

@@ -12,16 +12,16 @@ from torch.nn.functional import normalize
 from .. import ops
 from ..channel import LSE
 from ..memory import EmbeddingQueue
+from .base.blocks import Stored
 from .base.checks import check_pair, check_stored
 from .base.loss import ScoreLoss, softplus
 from .base.scores import Scores, wide
 from .base.series import between, check_series, dense_between
-from .base.stored import held_by, over_stored, stored
 from .moco import MoCoLoss
 
 __all__ = ["CoSTLoss"]
 
-STORED = stored(LSE())
+_NEGATIVES = (LSE(),)
 
 
 class CoSTLoss(ScoreLoss, name="cost"):
@@ -53,8 +53,8 @@ class CoSTLoss(ScoreLoss, name="cost"):
     _: KW_ONLY
     temperature: float | Tensor = 0.07
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         if not isinstance(self.weight, (int, float)) or not self.weight >= 0:
             raise ValueError(f"weight: got {self.weight!r}, expected a number >= 0")
 
@@ -72,8 +72,8 @@ class CoSTLoss(ScoreLoss, name="cost"):
         if len(x_seasonal) != len(query):
             got, want = len(x_seasonal), len(query)
             raise ValueError(f"x_seasonal: got {got} series, expected {want}, as query has rows")
-        scores = self.scores(query, key)
-        (negative,) = over_stored(scores, STORED, held_by(queue))
+        scores = self.scores(query, key, blocks=(Stored(queue),))
+        (negative,) = scores.stats(_NEGATIVES)
         trend = softplus(negative - scores.aligned())
         x, y = (_spectrum(v, self.normalize) for v in (x_seasonal, y_seasonal))
         seasonal = between(self._products, x[0], y[0]) + between(self._products, x[1], y[1])

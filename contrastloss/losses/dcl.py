@@ -5,12 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..channel import LSE, differs
+from ..channel import LSE, Channel, differs
 from .base.checks import positive as check_positive
 from .base.pair_loss import INSTANCE, TwoViewLoss
 from .base.scores import Scores
 
 __all__ = ["DCLLoss"]
+
+_CHANNELS = (LSE(pairs=(differs(INSTANCE),)),)
 
 
 class DCLLoss(TwoViewLoss, name="dcl"):
@@ -36,16 +38,18 @@ class DCLLoss(TwoViewLoss, name="dcl"):
     temperature: float | Tensor = 0.1
     weight: float | None = None
     detach_weight: bool = True
-    channels = (LSE(pairs=(differs(INSTANCE),)),)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         if self.weight is not None:
             check_positive("weight", self.weight)
 
     @property
     def stops_gradients(self) -> bool:
         return self.weight is not None and self.detach_weight
+
+    def channels(self) -> tuple[Channel, ...]:
+        return _CHANNELS
 
     def combine(self, negative: Tensor, positive: Tensor, scores: Scores) -> Tensor:
         weighted = positive

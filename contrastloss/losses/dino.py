@@ -46,8 +46,8 @@ class DINOLoss(PrototypeLoss, name="dino"):
     _: KW_ONLY
     teacher_temperature: float | Tensor = 0.04
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         tau = self.teacher_temperature
         positive("teacher_temperature", tau)
         if isinstance(tau, Tensor) and tau.ndim:

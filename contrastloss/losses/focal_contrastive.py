@@ -51,8 +51,8 @@ class FocalContrastiveLoss(ScoreLoss, name="focal_contrastive"):
         SUM("one", pairs=_POSITIVES),
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         if self.divisor not in ("positives", "batch"):
             raise ValueError(f"divisor: got {self.divisor!r}, expected 'positives' or 'batch'")
 

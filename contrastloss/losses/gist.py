@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -12,13 +12,14 @@ from ..channel import INDEX, LSE, at_most, differs
 from ..ops.check import check_device, check_embeddings, shape
 from ..ops.merge import log_sum_exp
 from .base.checks import check_pair
-from .base.pair_loss import CrossLoss, softplus
+from .base.pair_loss import BY_ROW, CrossLoss, softplus
 from .base.scores import wide
 
 __all__ = ["GISTLoss"]
 
 GUIDE = "guide"
 _OTHERS = (differs(INDEX),)
+_GUIDED = LSE(pairs=_OTHERS, weight=(at_most(GUIDE),))
 
 
 class GISTLoss(CrossLoss, name="gist"):
@@ -55,16 +56,16 @@ class GISTLoss(CrossLoss, name="gist"):
     margin_strategy: Literal["absolute", "relative"] = "absolute"
     contrast_anchors: bool = True
     contrast_positives: bool = True
-    channels = (LSE(pairs=_OTHERS),)
-    _GUIDED = LSE(pairs=_OTHERS, weight=(at_most(GUIDE),))
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    without: ClassVar[dict[str, str]] = {"memory": "the queue holds no embeddings of the guide"}
+
+    def check(self) -> None:
+        super().check()
         if self.margin_strategy not in ("absolute", "relative"):
             got = self.margin_strategy
             raise ValueError(f"margin_strategy: got {got!r}, expected 'absolute' or 'relative'")
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         x: Tensor,
         y: Tensor,
@@ -75,21 +76,21 @@ class GISTLoss(CrossLoss, name="gist"):
     ) -> Any:
         check_pair(self, x, y, logit_scale, logit_bias)
         bounded = None if guide is None else self._bounded(*_checked(guide, x))
-        channel = self.channels[0] if bounded is None else self._GUIDED
+        channel = BY_ROW if bounded is None else _GUIDED
 
         def operands(row: int, col: int) -> dict[str, Any]:
             if bounded is None:
                 return {}
             return {"rows": {GUIDE: bounded[row][0]}, "cols": {GUIDE: bounded[col][1]}}
 
-        channels = (channel, *(self.extra if self.return_stats else ()))
         scores = self.scores(x, y, logit_scale, logit_bias)
-        *stats, positive = scores.stats((*channels, self.positive), **operands(0, 1))
-        (negative,), extra = self.split(stats)
+        (negative, positive), extra = self.measure(
+            scores, (channel, self.positive), **operands(0, 1)
+        )
         parts = [negative]
         for side, wanted in enumerate((self.contrast_anchors, self.contrast_positives)):
             if wanted:
-                own = self.scores((x, y)[side], None, logit_scale, logit_bias)
+                own = scores.between((x, y)[side], None)
                 parts += own.stats((channel,), **operands(side, side))
         negative = log_sum_exp(torch.stack(parts))
         return self.finish(softplus(negative - positive), extra, positive)

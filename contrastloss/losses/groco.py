@@ -58,8 +58,8 @@ class GroCoLoss(NetworkLoss, name="groco"):
     stop_grad: bool = True
     positive_views: int | None = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         check_count("topk_neg", self.topk_neg)
         if self.positive_views is not None:
             check_count("positive_views", self.positive_views, 2)

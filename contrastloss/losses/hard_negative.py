@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..channel import LSE
+from ..channel import LSE, Channel
 from .base.pair_loss import TwoViewLoss
 from .base.reweighting import check_reweighting, reweighted
 from .base.scores import Scores
@@ -47,19 +47,20 @@ class HardNegativeLoss(TwoViewLoss, name="hard_negative"):
     tau_plus: float = 0.1
     detach_weights: bool = False
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         check_reweighting(self.beta, self.tau_plus)
-        self.channels = tuple(  # type: ignore[misc]
-            LSE(theta, pairs=self.negatives) for theta in (1.0 + self.beta, self.beta)
-        )
+
+    def channels(self) -> tuple[Channel, ...]:
+        return LSE(1.0 + self.beta, pairs=self.negatives), LSE(self.beta, pairs=self.negatives)
 
     @property
     def stops_gradients(self) -> bool:
         return self.detach_weights
 
     def combine(self, hard: Tensor, weights: Tensor, positive: Tensor, scores: Scores) -> Tensor:
-        return reweighted(self, max(scores.count - 2, 0), hard, weights, positive, scores)
+        count = scores.negatives(scores.count - 2)
+        return reweighted(self, count, hard, weights, positive, scores)
 
     @staticmethod
     def reference(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..channel import COL, LSE, ROW
+from ..channel import COL, LSE, ROW, Channel
 from .base.pair_loss import CrossLoss
 from .base.reweighting import check_reweighting, reweighted
 from .base.scores import Scores
@@ -48,10 +48,12 @@ class HardNegativeCLIPLoss(CrossLoss, name="hard_negative_clip"):
     tau_plus: float = 0.1
     detach_weights: bool = False
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         check_reweighting(self.beta, self.tau_plus)
-        self.channels = tuple(  # type: ignore[misc]
+
+    def channels(self) -> tuple[Channel, ...]:
+        return tuple(
             LSE(theta, pairs=self.negatives, axis=axis)
             for axis in (ROW, COL)
             for theta in (1.0 + self.beta, self.beta)
@@ -70,9 +72,10 @@ class HardNegativeCLIPLoss(CrossLoss, name="hard_negative_clip"):
         positive: Tensor,
         scores: Scores,
     ) -> Tensor:
-        count = max(scores.count - 1, 0)
-        rows = reweighted(self, count, hard, weights, positive, scores)
-        return 0.5 * (rows + reweighted(self, count, hard_by_col, weights_by_col, positive, scores))
+        by_row, by_col = (scores.negatives(scores.count - 1, axis) for axis in (ROW, COL))
+        rows = reweighted(self, by_row, hard, weights, positive, scores)
+        cols = reweighted(self, by_col, hard_by_col, weights_by_col, positive, scores)
+        return 0.5 * (rows + cols)
 
     @staticmethod
     def reference(

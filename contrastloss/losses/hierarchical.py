@@ -45,8 +45,8 @@ class HierarchicalContrastiveLoss(ScoreLoss, name="hierarchical_contrastive"):
     temperature: float | Tensor = 1.0
     normalize: bool = False
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         if not isinstance(self.alpha, (int, float)) or not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha: got {self.alpha!r}, expected a number between 0 and 1")
 

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from copy import copy
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..channel import EXPECT, INDEX, LSE, MAX, Channel, differs
-from ..memory import EmbeddingQueue
+from ..channel import EXPECT, INDEX, MAX, Channel, differs
 from ..ops.merge import log_sum_exp
-from .base.checks import check_negatives, check_pair, check_queue, finite
-from .base.pair_loss import CrossLoss, softplus
+from .base.blocks import BATCH, Block, Given, Own
+from .base.checks import check_negatives, check_pair, finite
+from .base.pair_loss import BY_ROW, CrossLoss, Memory, softplus
 from .base.scores import Scores
-from .base.stored import beside, held_by, over_stored, stored
 
 __all__ = ["InfoNCELoss"]
 
-#: the channels for given negatives, every one of which counts
-ALL = LSE()
-EXTRA = (MAX(), LSE())
-STORED = stored(ALL, *EXTRA)
-#: for weights by hardness, of the other rows of y and of given negatives
-OTHERS = EXPECT(pairs=(differs(INDEX),)), MAX(pairs=(differs(INDEX),))
-GIVEN = EXPECT(), MAX()
+#: for weights by hardness
+_WEIGHTED = EXPECT(pairs=(differs(INDEX),))
+_HARDEST = MAX(pairs=(differs(INDEX),))
 
 
 class InfoNCELoss(CrossLoss, name="info_nce"):
@@ -56,10 +50,9 @@ class InfoNCELoss(CrossLoss, name="info_nce"):
     temperature: float | Tensor = 0.1
     top_k: int | None = None
     hardness: float = 0.0
-    channels = (LSE(pairs=(differs(INDEX),)),)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         if self.top_k is not None:
             if type(self.top_k) is not int or self.top_k < 1:
                 raise ValueError(f"top_k: got {self.top_k!r}, expected an integer of at least 1")
@@ -77,45 +70,33 @@ class InfoNCELoss(CrossLoss, name="info_nce"):
         y: Tensor,
         negatives: Tensor | None = None,
         *,
-        memory: EmbeddingQueue | None = None,
+        memory: Memory = None,
         ids: Tensor | None = None,
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
-        if memory is not None or ids is not None:
-            if negatives is not None:
-                raise ValueError("memory: got one beside negatives, expected only one of them")
-            if self.top_k or self.hardness:
-                raise ValueError("memory: got one with top_k or hardness, expected neither")
-            return self._with_memory(x, y, memory, ids, logit_scale, logit_bias)
-        if negatives is None and not (self.top_k or self.hardness):
-            return super().forward(x, y, logit_scale=logit_scale, logit_bias=logit_bias)
         check_pair(self, x, y, logit_scale, logit_bias)
+        columns: Block = BATCH
         if negatives is not None:
             check_negatives(self, negatives, x)
-        pairs = self.scores(x, y, logit_scale, logit_bias, alone=True)
-        positive = pairs.aligned()
-        own = negatives is not None and negatives.ndim == 3  # one row against K columns, N times
-        rows, columns = x[:, None] if own else x, y if negatives is None else negatives
-        scores = self.scores(rows, columns, logit_scale, logit_bias, alone=own)
+            columns = Given(negatives) if negatives.ndim == 2 else Own(negatives)
+        blocks = (columns, *self.stored(memory, ids, ("x", x)))
+        scores = self.scores(x, y, logit_scale, logit_bias, blocks=blocks)
+        if columns is BATCH and not (self.top_k or self.hardness):
+            return self.evaluate(scores)
+        positive = scores.aligned()
         if self.top_k or self.hardness:
-            channels = OTHERS if negatives is None else GIVEN
-            choose = self._hardest if self.top_k else self._weighted
-            negative, extra = choose(scores, channels)
+            negative, extra = (self._hardest if self.top_k else self._weighted)(scores)
+            extra.append(torch.logaddexp(negative.detach(), positive.detach()))
         else:
-            channels = (ALL, *(EXTRA if self.return_stats else ()))
-            (negative,), extra = self.split(scores.stats(channels))
-        if own:
-            negative, extra = negative.squeeze(1), [value.squeeze(1) for value in extra]
-        if self.top_k or self.hardness:
-            extra = [*extra, torch.logaddexp(negative.detach(), positive.detach())]
-        best = pairs.surpassing(positive) if self.return_stats else None
+            (negative,), extra = self.measure(scores, self._channels)
+        best = scores.surpassing(positive) if self.return_stats else None
         return self.finish(softplus(negative - positive), extra, positive, best_positive=best)
 
-    def _hardest(self, scores: Scores, channels: Sequence[Channel]) -> tuple[Tensor, list[Tensor]]:
+    def _hardest(self, scores: Scores) -> tuple[Tensor, list[Tensor]]:
         """Log-sum-exp of the largest scores of every row, weighted, and the largest score."""
         assert self.top_k is not None
-        found = scores.topk(self.top_k, pairs=channels[0].pairs).values
+        found = scores.topk(self.top_k, pairs=self.negatives).values
         values = found
         if self.hardness:
             scale = scores.inverse_temperature
@@ -124,7 +105,7 @@ class InfoNCELoss(CrossLoss, name="info_nce"):
             values = found + self.hardness * cosines.detach()
         return log_sum_exp(values.movedim(-1, 0)), [found[..., 0]]
 
-    def _weighted(self, scores: Scores, channels: Sequence[Channel]) -> tuple[Tensor, list[Tensor]]:
+    def _weighted(self, scores: Scores) -> tuple[Tensor, list[Tensor]]:
         """Log-sum-exp of the weighted scores of every row, and the largest score.
 
         With c the cosines, value and softmax p are those of the scores (scale + alpha) c + bias.
@@ -139,7 +120,7 @@ class InfoNCELoss(CrossLoss, name="info_nce"):
         total = scale + self.hardness
         share = scale / total
         share = share.detach() if isinstance(share, Tensor) else share
-        expect, *best = raised.stats(channels if self.return_stats else channels[:1])
+        expect, *best = raised.stats((_WEIGHTED, _HARDEST)[: 1 + self.return_stats])
         offset = 0.0 if bias is None else bias
 
         def plain(score: Tensor) -> Tensor:
@@ -153,23 +134,8 @@ class InfoNCELoss(CrossLoss, name="info_nce"):
         lse = lse.detach() + (slope - slope.detach())
         return torch.where(none, -torch.inf, lse), [plain(found.value) for found in best]
 
-    def _with_memory(
-        self,
-        x: Tensor,
-        y: Tensor,
-        memory: EmbeddingQueue | None,
-        ids: Tensor | None,
-        logit_scale: Tensor | float | None,
-        logit_bias: Tensor | float | None,
-    ) -> Any:
-        check_pair(self, x, y, logit_scale, logit_bias)
-        memory = check_queue(self, "memory", memory, ("x", x), x.shape[0], ids)
-        scores = self.scores(x, y, logit_scale, logit_bias)
-        channels = (*self.channels, *(self.extra if self.return_stats else ()))
-        *batch, positive = scores.stats((*channels, self.positive))
-        kept = over_stored(scores, STORED, held_by(memory), count=len(channels), ids=ids)
-        (negative,), extra = self.split(beside(channels, batch, kept))
-        return self.finish(self.combine(negative, positive, scores), extra, positive)
+    def channels(self) -> tuple[Channel, ...]:
+        return (BY_ROW,)
 
     def combine(self, negative: Tensor, positive: Tensor, scores: Scores) -> Tensor:
         return softplus(negative - positive)

@@ -52,8 +52,8 @@ class JEPALoss(Loss, name="jepa"):
     eps: float = 1e-4
     stop_gradient: bool = True
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         for name in ("alpha", "beta", "gamma", "eps"):
             positive(name, getattr(self, name))
         if not 0 <= self.occupied_weight <= 1:

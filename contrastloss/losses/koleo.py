@@ -43,8 +43,8 @@ class KoLeoLoss(RowLoss, name="koleo"):
     _: KW_ONLY
     normalize: bool = True
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         positive("eps", self.eps)
 
     def forward(self, z: Tensor) -> Tensor:

@@ -13,13 +13,13 @@ from torch.nn.functional import normalize
 from ..channel import LSE
 from ..memory import EmbeddingQueue
 from ..ops.check import check_device, check_embeddings, shape
+from .base.blocks import Own, Stored
 from .base.checks import check_columns, check_pair, check_stored, finite
 from .base.loss import ScoreLoss, softplus
-from .base.stored import held_by, over_stored, stored
 
 __all__ = ["LatentPositiveLoss"]
 
-STORED = stored(LSE())
+_NEGATIVES = (LSE(),)
 
 
 class LatentPositiveLoss(ScoreLoss, name="latent_positive"):
@@ -57,8 +57,8 @@ class LatentPositiveLoss(ScoreLoss, name="latent_positive"):
     form: Literal["alignment", "info_nce"] = "alignment"
     temperature: float | Tensor = 0.07
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         if self.form not in ("alignment", "info_nce"):
             raise ValueError(f"form: got {self.form!r}, expected 'alignment' or 'info_nce'")
         finite("weight", self.weight)
@@ -77,12 +77,11 @@ class LatentPositiveLoss(ScoreLoss, name="latent_positive"):
         check_pair(self, query, key, logit_scale, None, ("query", "key"))
         check_stored(self, "queue", queue, ("query", query), ids)
         self._check(generated, valid, query)
-        scores = self.scores(query, key, logit_scale)
-        (negative,) = over_stored(scores, STORED, held_by(queue), ids=ids)
+        scores = self.scores(query, key, logit_scale, blocks=(Stored(queue, ids=ids),))
+        (negative,) = scores.stats(_NEGATIVES)
         rows = softplus(negative - scores.aligned())
         n, count = generated.shape[:2]
-        every = torch.arange(count, device=query.device).expand(n, 1, count)
-        found = self.scores(query[:, None], generated, logit_scale).gather(every).squeeze(1)
+        found = Own(generated).scores(scores)
         terms = -found if self.form == "alignment" else softplus(negative[:, None] - found)
         if valid is None:
             part = terms.sum(1) / max(count, 1)

@@ -8,19 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..channel import COL, INDEX, LSE, MAX, SUM, differs
+from ..channel import COL, INDEX, ROW, SUM, Channel, differs
 from ..ops.check import shape
+from .base.blocks import BATCH, Block, Own
 from .base.checks import check_negatives, check_pair
-from .base.pair_loss import CrossLoss
+from .base.pair_loss import CrossLoss, Memory
+from .base.scores import at_least_one
 
 __all__ = ["MarginRankingLoss"]
 
 BOUND = "bound"
 _OTHERS = (differs(INDEX),)
-BY_COL = SUM("relu", shift=BOUND, pairs=_OTHERS, axis=COL)
-#: the channels for given negatives, every one of which counts
-GIVEN = SUM("relu", shift=BOUND)
-EXTRA = (MAX(), LSE())
+BY_ROW, BY_COL = (SUM("relu", shift=BOUND, pairs=_OTHERS, axis=axis) for axis in (ROW, COL))
 
 
 class MarginRankingLoss(CrossLoss, name="margin_ranking"):
@@ -48,10 +47,9 @@ class MarginRankingLoss(CrossLoss, name="margin_ranking"):
     temperature: float | Tensor = 1.0
     margin: float = 0.6
     symmetric: bool = False
-    channels = (SUM("relu", shift=BOUND, pairs=_OTHERS),)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         if not math.isfinite(self.margin):
             raise ValueError(f"margin: got {self.margin}, expected a finite number")
 
@@ -61,33 +59,32 @@ class MarginRankingLoss(CrossLoss, name="margin_ranking"):
         y: Tensor,
         negatives: Tensor | None = None,
         *,
+        memory: Memory = None,
+        ids: Tensor | None = None,
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
         check_pair(self, x, y, logit_scale, logit_bias)
+        columns: Block = BATCH
         if negatives is not None:
             self._check(negatives, x)
-        scores = self.scores(x, y, logit_scale, logit_bias)
+            columns = Own(negatives)
+        blocks = (columns, *self.stored(memory, ids, ("x", x)))
+        if self.symmetric and len(blocks) > 1:
+            raise ValueError("memory: got one with symmetric=True, expected None")
+        scores = self.scores(x, y, logit_scale, logit_bias, blocks=blocks)
         positive = scores.aligned()
-        bound, chosen = positive - self.margin, {"nan": positive.isnan()}
-        if self.return_stats:
-            chosen["best_positive"] = scores.surpassing(positive)
-        if negatives is not None:  # one row against K columns, N times
-            own = self.scores(x[:, None], negatives, logit_scale, logit_bias, alone=True)
-            channels = (GIVEN, *(EXTRA if self.return_stats else ()))
-            (total,), extra = self.split(own.stats(channels, {BOUND: bound[:, None]}))
-            losses = total.squeeze(1) / max(negatives.shape[1], 1)
-            extra = [value.squeeze(1) for value in extra]
-            return self.finish(losses, extra, positive, **chosen)
-        channels = (*self.channels, *(self.extra if self.return_stats else ()))
-        if self.symmetric:
-            stats = scores.stats((*channels, BY_COL), {BOUND: bound}, {BOUND: bound})
-            (by_row,), (*extra, by_col) = self.split(stats)
-            total = 0.5 * (by_row + by_col)
-        else:
-            (total,), extra = self.split(scores.stats(channels, {BOUND: bound}))
-        losses = total / max(scores.count - 1, 1)
-        return self.finish(losses, extra, positive, **chosen)
+        bound = {BOUND: positive - self.margin}
+        best = scores.surpassing(positive) if self.return_stats else None
+        (total, *by_col), extra = self.measure(scores, self._channels, bound, bound)
+        if by_col:
+            total = 0.5 * (total + by_col[0])
+        losses = total / at_least_one(scores.negatives(scores.count - 1))
+        nan = positive.isnan()
+        return self.finish(losses, extra, positive, best_positive=best, nan=nan)
+
+    def channels(self) -> tuple[Channel, ...]:
+        return (BY_ROW, BY_COL) if self.symmetric else (BY_ROW,)
 
     def _check(self, negatives: Tensor, x: Tensor) -> None:
         if self.symmetric:

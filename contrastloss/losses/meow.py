@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..channel import LSE, Channel, differing
+from ..channel import LSE, differing
 from ..ops.check import check_device, shape
 from .base.checks import check_pair
 from .base.pair_loss import CrossLoss
@@ -16,6 +16,8 @@ __all__ = ["MEOWLoss"]
 
 #: names of the clusterings
 _NAMES = tuple(f"cluster{t}" for t in range(16))
+#: over so many clusterings, from one on
+_BY_COUNT = tuple(LSE(weight=(differing(*_NAMES[: t + 1]),)) for t in range(len(_NAMES)))
 
 
 class MEOWLoss(CrossLoss, name="meow"):
@@ -40,10 +42,9 @@ class MEOWLoss(CrossLoss, name="meow"):
 
     temperature: float | Tensor = 0.5
 
-    _BY_COUNT: ClassVar[tuple[Channel, ...]] = tuple(
-        LSE(weight=(differing(*_NAMES[: t + 1]),)) for t in range(len(_NAMES))
-    )
-    channels = _BY_COUNT[:1]
+    without: ClassVar[dict[str, str]] = {
+        "memory": "a queue holds one label of each column, not several"
+    }
 
     def forward(  # type: ignore[override]
         self,
@@ -58,10 +59,9 @@ class MEOWLoss(CrossLoss, name="meow"):
         _check_clusters(clusters, x)
         count = clusters.shape[1]
         ids = dict(zip(_NAMES[:count], clusters.unbind(1), strict=True))
-        channels = (self._BY_COUNT[count - 1], *(self.extra if self.return_stats else ()))
+        channels = (_BY_COUNT[count - 1], self.positive)
         scores = self.scores(x, y, logit_scale, logit_bias)
-        *stats, positive = scores.stats((*channels, self.positive), ids, ids)
-        (negative,), extra = self.split(stats)
+        (negative, positive), extra = self.measure(scores, channels, ids, ids)
         alike = (negative == -torch.inf) & ~positive.isnan()
         losses = torch.where(alike, 0.0, negative - positive)
         return self.finish(losses, extra, positive)

@@ -52,8 +52,8 @@ class MILContrastiveLoss(ScoreLoss, name="mil_contrastive"):
     temperature: float | Tensor = 0.1
     divisor: int = 16
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         if not isinstance(self.divisor, int) or self.divisor < 1:
             raise ValueError(f"divisor: got {self.divisor!r}, expected a positive integer")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,10 +11,10 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from .. import ops
-from ..memory import Snapshot
-from ..ops.merge import log_sum_exp
+from ..channel import Channel
+from ..memory import EmbeddingQueue
+from .base.blocks import Block, Ids
 from .base.scores import Scores, wide
-from .base.stored import PAIRS, selection
 from .moco import MoCoLoss
 
 __all__ = ["MoCHiLoss"]
@@ -59,8 +60,8 @@ class MoCHiLoss(MoCoLoss, name="mochi"):
     mixed: int = 1024
     mixed_with_query: int = 128
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         for name, least in (("hardest", 1), ("mixed", 0), ("mixed_with_query", 0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
@@ -76,72 +77,31 @@ class MoCHiLoss(MoCoLoss, name="mochi"):
         numbers = 3 * self.mixed + 2 * self.mixed_with_query
         return torch.rand(count, numbers, dtype=torch.float32, device=device)
 
-    def harden(
-        self, negative: Tensor, scores: Scores, held: Snapshot, ids: Tensor | None
-    ) -> Tensor:
-        if not self.mixed + self.mixed_with_query or not held.embeddings.shape[0]:
-            return negative
-        x, y = wide(scores.x), wide(held.embeddings).detach()
-        n, scale = x.shape[0], scores.inverse_temperature
+    def blocks(self, queue: EmbeddingQueue | Tensor, ids: Tensor | None) -> tuple[Block, ...]:
+        (stored,) = super().blocks(queue, ids)
+        if not self.mixed + self.mixed_with_query or not stored.columns.shape[0]:
+            return (stored,)
+        return stored, _Mixtures(stored, self)
+
+    def logits(self, scores: Scores, stored: Block) -> Tensor:
+        """The mixtures' scores, (N, S); -inf of a query without keys."""
+        plain, scale = scores.plain(), scores.inverse_temperature
         scale = scale if scores.row_scale is None else scores.row_scale[:, None]
-        rows = max(1, _HELD // (2 * self.mixed + self.mixed_with_query))
-
-        def of(x: Tensor, scale: Tensor | float, ids: Tensor | None) -> Tensor:
-            logits = scale * self._logits(x, y, selection(held, ids), scores.compute_dtype)
-            return log_sum_exp((logits if scores.bias is None else logits + scores.bias).mT)
-
-        if n <= rows:
-            mixed = of(x, scale, ids)
-        else:  # of some rows at a time; what is held of them the backward pass finds again
-            parts = [slice(start, start + rows) for start in range(0, n, rows)]
-            own = isinstance(scale, Tensor) and scale.ndim > 0
-            mixed = torch.cat([
-                checkpoint(
-                    of,
-                    x[part],
-                    scale[part] if own else scale,  # type: ignore[index]
-                    None if ids is None else ids[part],
-                    use_reentrant=False,
-                )
-                for part in parts
-            ])  # fmt: skip
-        return log_sum_exp(torch.stack([negative, mixed]))
-
-    def _logits(
-        self,
-        x: Tensor,
-        y: Tensor,
-        stored: tuple[int, dict[str, Tensor], dict[str, Tensor]],
-        compute_dtype: torch.dtype,
-    ) -> Tensor:
-        """The mixtures' scores before the temperature, (N, S); -inf of a query without keys."""
-        options: dict[str, Any] = {
-            "cosine": self.normalize,
-            "compute_dtype": compute_dtype,
-            "backend": self.backend,
-        }
+        x, y = wide(scores.x), wide(stored.columns).detach()  # mixtures are constants
         with torch.no_grad():
-            chosen, weights = self._choose(x, y, stored, options)
-        scored = ops.gather_scores(x, y, chosen, **options)
+            chosen, weights = self._choose(plain, stored)
+        scored = plain.gather(chosen, y)
         some = chosen[:, :1] >= 0
         scored = torch.where(some, scored, 0.0)
-        logits = self._mix(x, y, chosen, scored, weights.to(scored.dtype))
-        return torch.where(some, logits, -torch.inf)
+        mixed = scale * self._mix(x, y, chosen, scored, weights.to(scored.dtype))
+        mixed = mixed if scores.bias is None else mixed + scores.bias
+        return torch.where(some, mixed, -torch.inf)
 
-    def _choose(
-        self,
-        x: Tensor,
-        y: Tensor,
-        stored: tuple[int, dict[str, Tensor], dict[str, Tensor]],
-        options: dict[str, Any],
-    ) -> tuple[Tensor, Tensor]:
-        """The keys to mix, positions in y, and the weights with which they are."""
-        which, rows, cols = stored
-        nearest = ops.pair_topk(
-            x, y, self.hardest, pairs=PAIRS[which], rows=rows, cols=cols, **options
-        ).indices
+    def _choose(self, scores: Scores, stored: Block) -> tuple[Tensor, Tensor]:
+        """The keys to mix, as positions in the queue, and the weights with which they are."""
+        nearest = stored.topk(scores, self.hardest, (), {}, None).indices
         found = (nearest >= 0).sum(-1, keepdim=True)
-        uniform = self.draw(x.shape[0], x.device)
+        uniform = self.draw(nearest.shape[0], nearest.device)
         places, weights = uniform.tensor_split([2 * self.mixed + self.mixed_with_query], -1)
         rank = torch.minimum((places * found).long(), found - 1)
         return nearest.gather(-1, rank.clamp_min(0)), weights
@@ -192,6 +152,43 @@ class MoCHiLoss(MoCoLoss, name="mochi"):
         positive = (query * key).sum(1, keepdim=True)
         logits = scale * torch.cat([positive, query @ queue.mT, mixtures], 1) + bias
         return logits.logsumexp(1) - logits[:, 0]
+
+
+class _Mixtures(Block):
+    """Columns of each row that are mixed from its hardest stored keys, and are never formed."""
+
+    SYNTHETIC = True
+
+    def __init__(self, stored: Block, loss: MoCHiLoss) -> None:
+        super().__init__(stored.columns)
+        self.stored, self.loss = stored, loss
+
+    def size(self, scores: Scores) -> int:
+        return self.loss.mixed + self.loss.mixed_with_query
+
+    def stats(
+        self, scores: Scores, channels: Sequence[Channel], rows: Ids, cols: Ids | None
+    ) -> list[Any]:
+        n, loss = scores.x.shape[0], self.loss
+        step = max(1, _HELD // (2 * loss.mixed + loss.mixed_with_query))
+
+        def of(part: slice) -> list[Any]:
+            logits = loss.logits(scores.part(part), self.stored.part(part))
+            return ops.row_stats(logits, channels)
+
+        if n <= step:
+            return of(slice(None))
+        # some rows at a time; the backward pass computes again what is held of them
+        parts = [slice(start, start + step) for start in range(0, n, step)]
+        found = [checkpoint(of, part, use_reentrant=False) for part in parts]
+        return [joined(values) for values in zip(*found, strict=True)]
+
+
+def joined(values: Sequence[Any]) -> Any:
+    """The values of a channel for all rows, from those for some of them at a time."""
+    if isinstance(values[0], Tensor):
+        return torch.cat(list(values))
+    return type(values[0])(*map(torch.cat, zip(*values, strict=True)))
 
 
 def _products(y: Tensor, i: Tensor, j: Tensor) -> Tensor:

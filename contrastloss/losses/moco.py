@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ..channel import LSE, MAX
-from ..memory import EmbeddingQueue, Snapshot
+from ..channel import LSE, Channel
+from ..memory import EmbeddingQueue
+from .base.blocks import Block, Stored
 from .base.checks import check_pair, check_stored
 from .base.pair_loss import PairLoss, softplus
-from .base.scores import Scores
-from .base.stored import held_by, over_stored, stored
 
 __all__ = ["MoCoLoss"]
+
+_CHANNELS = (LSE(),)
 
 
 class MoCoLoss(PairLoss, name="moco"):
@@ -42,9 +43,9 @@ class MoCoLoss(PairLoss, name="moco"):
     """
 
     temperature: float | Tensor = 0.07
-    channels = (LSE(),)
-    # these, and ``extra``, over what is stored
-    _STORED = stored(LSE(), MAX(), LSE())
+
+    def channels(self) -> tuple[Channel, ...]:
+        return _CHANNELS
 
     def forward(
         self,
@@ -58,21 +59,15 @@ class MoCoLoss(PairLoss, name="moco"):
     ) -> Any:
         check_pair(self, query, key, logit_scale, logit_bias, ("query", "key"))
         check_stored(self, "queue", queue, ("query", query), ids)
-        scores = self.scores(query, key, logit_scale, logit_bias)
-        held = held_by(queue)
-        count = 1 + (len(self.extra) if self.return_stats else 0)
-        stats = over_stored(scores, self._STORED, held, count=count, ids=ids)
-        (negative,), extra = self.split(stats)
-        negative = self.harden(negative, scores, held, ids)
+        scores = self.scores(query, key, logit_scale, logit_bias, blocks=self.blocks(queue, ids))
+        (negative,), extra = self.measure(scores, self._channels)
         positive = scores.aligned()
         best = scores.surpassing(positive) if self.return_stats else None
         return self.finish(softplus(negative - positive), extra, positive, best_positive=best)
 
-    def harden(
-        self, negative: Tensor, scores: Scores, held: Snapshot, ids: Tensor | None
-    ) -> Tensor:
-        """The log-sum-exp over all negatives, from that over the stored ones."""
-        return negative
+    def blocks(self, queue: EmbeddingQueue | Tensor, ids: Tensor | None) -> tuple[Block, ...]:
+        """The columns that are negatives."""
+        return (Stored(queue, ids=ids),)
 
     @staticmethod
     def reference(

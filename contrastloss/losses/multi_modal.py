@@ -15,12 +15,12 @@ from torch.nn.functional import cross_entropy, normalize
 from ..ops.check import check_embeddings, shape
 from .base.checks import check_finite, check_pair
 from .base.loss import ScoreLoss, softplus
-from .clip import CLIPLoss
+from .base.pair_loss import BY_COL, BY_ROW, CrossLoss
 
 __all__ = ["MultiModalLoss"]
 
 #: by row, by column, and the positive
-CHANNELS = (*CLIPLoss.channels, CLIPLoss.positive)
+CHANNELS = (BY_ROW, BY_COL, CrossLoss.positive)
 
 
 class MultiModalLoss(ScoreLoss, name="multi_modal"):
@@ -53,8 +53,8 @@ class MultiModalLoss(ScoreLoss, name="multi_modal"):
     directions: Literal["mean", "sum"] = "mean"
     temperature: float | Tensor = 0.07
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         if self.directions not in ("mean", "sum"):
             raise ValueError(f"directions: got {self.directions!r}, expected 'mean' or 'sum'")
         if self.weights is not None:

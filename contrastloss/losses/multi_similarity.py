@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY
 
 import torch
@@ -12,7 +11,6 @@ from ..channel import LSE, Channel, same
 from .base.checks import positive
 from .base.label_loss import LABEL, LabelLoss
 from .base.pair_loss import softplus
-from .base.scores import Scores
 
 __all__ = ["MultiSimilarityLoss"]
 
@@ -46,21 +44,18 @@ class MultiSimilarityLoss(LabelLoss, name="multi_similarity"):
     _: KW_ONLY
     temperature: float | Tensor = 1.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         for name in ("alpha", "beta"):
             positive(name, getattr(self, name))
-        self.channels = (  # type: ignore[misc]
-            LSE(-self.alpha, pairs=(same(LABEL),)),
-            LSE(self.beta, pairs=self.negatives),
-        )
 
-    def evaluate(
-        self, scores: Scores, rows: Mapping[str, Tensor], extra: tuple[Channel, ...]
-    ) -> tuple[Tensor, Tensor | None, Sequence[Tensor]]:
-        (near, far), values = self.split(scores.stats((*self.channels, *extra), rows))
+    def channels(self) -> tuple[Channel, ...]:
+        near = LSE(-self.alpha, pairs=(same(LABEL),))
+        return near, LSE(self.beta, pairs=self.negatives)
+
+    def combine(self, near: Tensor, far: Tensor) -> tuple[Tensor, Tensor | None]:
         losses = softplus(near + self.alpha * self.base) / self.alpha
-        return losses + softplus(far - self.beta * self.base) / self.beta, None, values
+        return losses + softplus(far - self.beta * self.base) / self.beta, None
 
     @staticmethod
     def reference(

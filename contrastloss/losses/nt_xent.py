@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ..channel import LSE, differs
+from ..channel import LSE, Channel, differs
 from .base.pair_loss import INSTANCE, TwoViewLoss, softplus
 from .base.scores import Scores
 
 __all__ = ["NTXentLoss"]
+
+_CHANNELS = (LSE(pairs=(differs(INSTANCE),)),)
 
 
 class NTXentLoss(TwoViewLoss, name="nt_xent"):
@@ -33,7 +35,9 @@ class NTXentLoss(TwoViewLoss, name="nt_xent"):
     """
 
     temperature: float | Tensor = 0.1
-    channels = (LSE(pairs=(differs(INSTANCE),)),)
+
+    def channels(self) -> tuple[Channel, ...]:
+        return _CHANNELS
 
     def combine(self, negative: Tensor, positive: Tensor, scores: Scores) -> Tensor:
         return softplus(negative - positive)

@@ -53,8 +53,8 @@ class PairContrastiveLoss(RowLoss, name="pair_contrastive"):
     bias: float | Tensor = 0.0
     normalize: bool = True
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         for name, fits in (("variant", ("margin", "bce")), ("distance", ("cosine", "euclidean"))):
             value = getattr(self, name)
             if value not in fits:

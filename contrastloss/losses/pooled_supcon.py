@@ -42,8 +42,8 @@ class PooledSupConLoss(SupConLoss, name="pooled_supcon"):
     _: KW_ONLY
     image_weight: float = 0.3
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         weight = self.image_weight
         if not isinstance(weight, (int, float)) or not 0 <= weight <= 1:
             raise ValueError(f"image_weight: got {weight!r}, expected a number from 0 to 1")

@@ -44,8 +44,8 @@ class RecallAtKLoss(SmoothRankLoss, name="recall_at_k"):
     ks: Sequence[int] = (1, 2, 4, 8, 16)
     rank_temperature: float = 1.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         positive("rank_temperature", self.rank_temperature)
         if not isinstance(self.ks, Sequence):
             raise TypeError(f"ks: got {type(self.ks).__name__}, expected a sequence of ints")

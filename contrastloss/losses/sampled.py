@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -44,6 +44,8 @@ class SampledContrastiveLoss(PairLoss, name="sampled"):
     """
 
     temperature: float | Tensor = 0.1
+
+    without: ClassVar[dict[str, str]] = {"memory": "every row has candidates of its own"}
 
     def forward(
         self,

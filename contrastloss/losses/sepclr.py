@@ -72,8 +72,8 @@ class SepCLRLoss(Loss, name="sepclr"):
     joint: float = 10.0
     label_variance: float = 0.025
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         for name in ("temperature", "label_variance"):
             value = getattr(self, name)
             if isinstance(value, Tensor):

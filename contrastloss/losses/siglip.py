@@ -7,11 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..channel import INDEX, SUM, differs
+from ..channel import INDEX, SUM, Channel, differs
+from .base.checks import check_bias
 from .base.pair_loss import CrossLoss, softplus
 from .base.scores import Scores
 
 __all__ = ["SigLIPLoss"]
+
+_CHANNELS = (SUM("softplus", pairs=(differs(INDEX),)),)
 
 
 class SigLIPLoss(CrossLoss, name="siglip"):
@@ -34,18 +37,24 @@ class SigLIPLoss(CrossLoss, name="siglip"):
 
     temperature: float | Tensor = 0.1
     bias: float | Tensor = -10.0
-    channels = (SUM("softplus", pairs=(differs(INDEX),)),)
 
-    def forward(
+    def check(self) -> None:
+        super().check()
+        check_bias("bias", self.bias)
+
+    def channels(self) -> tuple[Channel, ...]:
+        return _CHANNELS
+
+    def scores(
         self,
         x: Tensor,
-        y: Tensor,
-        *,
+        y: Tensor | None,
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
-    ) -> Any:
+        **options: Any,
+    ) -> Scores:
         bias = self.bias if logit_bias is None else logit_bias
-        return super().forward(x, y, logit_scale=logit_scale, logit_bias=bias)
+        return super().scores(x, y, logit_scale, bias, **options)
 
     def combine(self, negative: Tensor, positive: Tensor, scores: Scores) -> Tensor:
         return softplus(-positive) + negative

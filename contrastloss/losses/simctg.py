@@ -44,8 +44,8 @@ class SimCTGLoss(ScoreLoss, name="simctg"):
     temperature: float | Tensor = 1.0
     margin: float = 0.5
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         if not math.isfinite(self.margin):
             raise ValueError(f"margin: got {self.margin}, expected a finite number")
 

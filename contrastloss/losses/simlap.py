@@ -59,8 +59,8 @@ class SimLAPLoss(ScoreLoss, name="simlap"):
     _NEGATIVES = (LSE(pairs=(differs(FIRST), differs(SECOND))), SUM("one", pairs=_POSITIVES))
     _TERMS = (SUM("softplus", sign=-1.0, shift=NEGATIVE, pairs=_POSITIVES),)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         if self.mean_over not in ("rows", "pairs"):
             raise ValueError(f"mean_over: got {self.mean_over!r}, expected 'rows' or 'pairs'")
 

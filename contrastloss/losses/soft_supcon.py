@@ -61,8 +61,8 @@ class SoftSupConLoss(ScoreLoss, name="soft_supcon"):
     _CE = (LSE(), SUM("one", weight=_WEIGHT), SUM("id", weight=_WEIGHT))
     _BCE = (SUM("softplus"), SUM("id", weight=_WEIGHT))
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         if self.variant not in ("ce", "bce"):
             raise ValueError(f"variant: got {self.variant!r}, expected 'ce' or 'bce'")
 

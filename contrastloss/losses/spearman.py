@@ -36,8 +36,8 @@ class SpearmanLoss(RowLoss, name="spearman"):
     regularization: Literal["l2", "kl"] = "l2"
     strength: float = 1.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         self._soft_rank(torch.zeros(1))  # which finds a wrong option
 
     def _soft_rank(self, x: Tensor) -> Tensor:

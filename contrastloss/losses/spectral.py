@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..channel import INDEX, SUM, differs
+from ..channel import INDEX, SUM, Channel, differs
 from .base.pair_loss import CrossLoss
-from .base.scores import Scores
+from .base.scores import Scores, at_least_one
 
 __all__ = ["SpectralLoss"]
+
+_CHANNELS = (SUM("square", pairs=(differs(INDEX),)),)
 
 
 class SpectralLoss(CrossLoss, name="spectral"):
@@ -32,10 +34,12 @@ class SpectralLoss(CrossLoss, name="spectral"):
     """
 
     temperature: float | Tensor = 1.0
-    channels = (SUM("square", pairs=(differs(INDEX),)),)
+
+    def channels(self) -> tuple[Channel, ...]:
+        return _CHANNELS
 
     def combine(self, negative: Tensor, positive: Tensor, scores: Scores) -> Tensor:
-        return negative / max(scores.count - 1, 1) - 2 * positive
+        return negative / at_least_one(scores.negatives(scores.count - 1)) - 2 * positive
 
     @staticmethod
     def reference(x: Tensor, y: Tensor, *, scale: Tensor, bias: Tensor) -> Tensor:

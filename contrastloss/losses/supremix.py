@@ -61,8 +61,8 @@ class SupReMixLoss(ScoreLoss, name="supremix"):
         for name, weight in _WEIGHTS.items()
     }
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         if self.weighting not in self._CHANNELS:
             raise ValueError(
                 f"weighting: got {self.weighting!r}, expected 'distance', 'inverse' or None"

@@ -46,8 +46,8 @@ class SwAVLoss(PrototypeLoss, name="swav"):
     eps: float = 0.05
     iterations: int = 3
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         if isinstance(self.eps, Tensor):
             raise TypeError("eps: got a tensor, expected a float")
         positive("eps", self.eps)

@@ -12,15 +12,14 @@ from torch.nn.functional import normalize
 from ..ops.merge import log_sum_exp
 from .base.checks import check_pair, finite
 from .base.loss import ScoreLoss, softplus
+from .base.pair_loss import BY_COL, BY_ROW, CrossLoss
 from .base.scores import Scores
-from .clip import CLIPLoss
-from .info_nce import InfoNCELoss
 
 __all__ = ["TemporalCLIPLoss"]
 
-BOTH = (*CLIPLoss.channels, CLIPLoss.positive)
+BOTH = (BY_ROW, BY_COL, CrossLoss.positive)
 #: the columns of other rows, and the row's own
-APART = (*InfoNCELoss.channels, InfoNCELoss.positive)
+APART = (BY_ROW, CrossLoss.positive)
 
 
 class TemporalCLIPLoss(ScoreLoss, name="temporal_clip"):
@@ -53,8 +52,8 @@ class TemporalCLIPLoss(ScoreLoss, name="temporal_clip"):
     _: KW_ONLY
     temperature: float | Tensor = 0.07
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         for name in ("same", "cross"):
             finite(name, getattr(self, name), negative=False)
 

@@ -47,8 +47,8 @@ class TopKCrossEntropyLoss(NetworkLoss, name="topk_cross_entropy"):
     _: KW_ONLY
     candidates: int | None = 16
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         if isinstance(self.weights, Tensor) or not isinstance(self.weights, Sequence):
             got = type(self.weights).__name__
             raise TypeError(f"weights: got {got}, expected a sequence of numbers")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -74,8 +74,8 @@ class TripletLoss(LabelLoss, name="triplet"):
     k: int = 1
     temperature: float | Tensor = 1.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         if self.mining not in ("all", "hard", "semihard"):
             raise ValueError(f"mining: got {self.mining!r}, expected 'all', 'hard' or 'semihard'")
         for name, value in (("positives", self.positives), ("k", self.k)):
@@ -91,22 +91,25 @@ class TripletLoss(LabelLoss, name="triplet"):
     def one_graph(self) -> bool:
         return self.mining == "hard" or self.positives is not None
 
+    def channels(self) -> tuple[Channel, ...]:
+        return _HARDEST if self.mining == "hard" else ()
+
+    def combine(self, near: Any, far: Any) -> tuple[Tensor, Tensor | None]:
+        total = (far.value + near.value + self.margin).relu()
+        return total, total > 0
+
     def evaluate(
-        self, scores: Scores, rows: Mapping[str, Tensor], extra: tuple[Channel, ...]
-    ) -> tuple[Tensor, Tensor | None, Sequence[Tensor]]:
+        self, scores: Scores, rows: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor | None, Sequence[Any]]:
         if self.mining == "hard":
-            near, far, *values = scores.stats((*_HARDEST, *extra), rows)
-            total = (far.value + near.value + self.margin).relu()
-            active = total > 0
-        else:
-            count = self.positives or max(largest_class(rows[LABEL]) - 1, 1)
-            found = scores.topk(count, largest=False, pairs=_POSITIVES, rows=rows)
-            # where there is no positive, no negative is similar enough
-            positives = torch.where(found.indices >= 0, found.values, torch.inf)
-            values = scores.stats(extra, rows) if extra else []
-            sums = self._all if self.mining == "all" else self._semihard
-            total, active = sums(scores, rows, positives)
-        return total, active, self.split(values)[1]
+            return super().evaluate(scores, rows)
+        count = self.positives or max(largest_class(scores.ids(LABEL, rows)) - 1, 1)
+        found = scores.topk(count, largest=False, pairs=_POSITIVES, rows=rows)
+        # where there is no positive, no negative is similar enough
+        positives = torch.where(found.indices >= 0, found.values, torch.inf)
+        values = self.label_statistics(scores, (), rows)[1] if self.return_stats else ()
+        sums = self._all if self.mining == "all" else self._semihard
+        return *sums(scores, rows, positives), values
 
     def _all(
         self, scores: Scores, rows: Mapping[str, Tensor], positives: Tensor

@@ -48,8 +48,8 @@ class VICRegLoss(Loss, name="vicreg"):
     gamma: float = 1.0
     eps: float = 1e-4
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         for name in ("gamma", "eps"):
             positive(name, getattr(self, name))
         for name in ("invariance", "variance", "covariance"):

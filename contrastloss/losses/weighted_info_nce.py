@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -10,11 +10,12 @@ from torch import Tensor
 from ..channel import INDEX, LSE, col_weight, differs
 from ..ops.check import check_device, shape
 from .base.checks import check_pair
-from .base.pair_loss import CrossLoss, softplus
+from .base.pair_loss import BY_ROW, CrossLoss, softplus
 
 __all__ = ["WeightedInfoNCELoss"]
 
 LOG_Q = "minus log q"
+_CORRECTED = LSE(pairs=(differs(INDEX),), weight=(col_weight(LOG_Q),))
 
 
 class WeightedInfoNCELoss(CrossLoss, name="weighted_info_nce"):
@@ -47,10 +48,12 @@ class WeightedInfoNCELoss(CrossLoss, name="weighted_info_nce"):
 
     temperature: float | Tensor = 0.1
     correct_positive: bool = True
-    channels = (LSE(pairs=(differs(INDEX),)),)
-    _CORRECTED = LSE(pairs=(differs(INDEX),), weight=(col_weight(LOG_Q),))
 
-    def forward(
+    without: ClassVar[dict[str, str]] = {
+        "memory": "the queue holds no probabilities of its columns"
+    }
+
+    def forward(  # type: ignore[override]
         self,
         x: Tensor,
         y: Tensor,
@@ -64,13 +67,11 @@ class WeightedInfoNCELoss(CrossLoss, name="weighted_info_nce"):
         if row_weight is not None:
             row_weight = _vector("row_weight", row_weight, x)
         scores = self.scores(x, y, logit_scale, logit_bias)
-        channel, cols = self.channels[0], {}
+        channel, cols = BY_ROW, {}
         if log_q is not None:
             log_q = _vector("log_q", log_q, x)
-            channel, cols = self._CORRECTED, {LOG_Q: -log_q}
-        channels = (channel, *(self.extra if self.return_stats else ()))
-        *stats, positive = scores.stats((*channels, self.positive), cols=cols)
-        (negative,), extra = self.split(stats)
+            channel, cols = _CORRECTED, {LOG_Q: -log_q}
+        (negative, positive), extra = self.measure(scores, (channel, self.positive), cols=cols)
         corrected = positive
         if log_q is not None and self.correct_positive:
             corrected = positive - log_q

@@ -55,6 +55,9 @@ class CrossBatchMemory(nn.Module):
             raise TypeError(
                 f"loss: got {type(loss).__name__}, expected one whose forward takes memory="
             )
+        if getattr(loss, "both_sides", False):
+            got = type(loss).__name__
+            raise TypeError(f"loss: got {got}, which takes two queues, expected one of one queue")
         self.loss, self.labelled = loss, "labels" in names
         self.queue = EmbeddingQueue(
             size, dim, labels=self.labelled, ids=ids, dtype=dtype, device=device

@@ -1,15 +1,18 @@
 """The operators: tiled statistics of pair scores that never hold the N x M matrix."""
 
 from ..backends import inverse_norm, rounding, stat_dtype, unit, widest
+from .dense import row_stats
 from .gather_scores import GatherScores, gather_scores
 from .merge import merge, merge_topk
 from .pair_stats import PairStats, pair_stats
 from .pair_topk import PairTopK, pair_topk
-from .results import TopK
+from .results import Expectation, Maximum, TopK
 from .sort_network import SortNetwork, sort_network
 
 __all__ = [
+    "Expectation",
     "GatherScores",
+    "Maximum",
     "PairStats",
     "PairTopK",
     "SortNetwork",
@@ -21,6 +24,7 @@ __all__ = [
     "pair_stats",
     "pair_topk",
     "rounding",
+    "row_stats",
     "sort_network",
     "stat_dtype",
     "unit",

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..backends import Gradients, choose, mask, stat_dtype
-from ..channel import Program
+from ..backends import Gradients, choose, mask, reference, stat_dtype
+from ..channel import COL, ROW, Program
 from .check import check_device, check_operands, check_range, scalar, shape
 from .form import (
     INPUTS,
@@ -21,6 +21,7 @@ from .form import (
     product_dtype,
     without_autocast,
 )
+from .second import SecondDerivative
 
 __all__ = ["GatherScores", "gather_scores", "gradients", "save"]
 
@@ -173,8 +174,44 @@ def _op_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     return (*found, [], [], None, None, None, None, None)
 
 
-def _no_second(ctx: Any, *grads: Any) -> Any:
-    raise RuntimeError("gather_scores, pair_topk: second derivatives are not implemented")
+def _save_backward(ctx: Any, inputs: Sequence[Any], output: Sequence[Tensor]) -> None:
+    index, grad, ctx.needs = inputs[INPUTS:]
+    ctx.save_for_backward(*inputs[:7], index, grad)
+    ctx.settings = inputs[9:INPUTS]
+
+
+def _double_backward(ctx: Any, upstream: Sequence[Tensor | None]) -> tuple[Any, ...]:
+    *tensors, index, grad = ctx.saved_tensors
+    inputs = (*tensors, [], [], *ctx.settings)
+    form = Form(*inputs)
+
+    def run() -> tuple[Tensor | None, ...]:
+        return _second(form, index, grad, ctx.needs, upstream)
+
+    floating = [t for t in (*tensors, grad, *upstream) if t is not None]
+    *found, d_grad = SecondDerivative.apply("gather_scores", run, *floating)
+    return (*found, [], [], None, None, None, None, None, d_grad, None)
+
+
+def _second(
+    form: Form, index: Tensor, grad: Tensor, needs: int, upstream: Sequence[Tensor | None]
+) -> tuple[Tensor | None, ...]:
+    """The derivatives of :func:`backward` by x to col_bias and by ``grad``, by the reference."""
+    call, names, given, cotangent = form.call(), named_in(needs), iter(upstream), Gradients()
+    for name in Gradients.NAMES:
+        value = next(given) if name in names else None
+        if value is not None and name in ("x", "y"):
+            value = form.flat(value)
+        elif value is not None and name != "scale":
+            axis = ROW if name.startswith("row") else COL
+            value = form.lift(value, form.length(axis))
+        setattr(cotangent, name, value)
+    found, d_grad = reference.gather_scores_double_backward(
+        call, form.flat(index), form.flat(grad), names, cotangent
+    )
+    pairs = [(getattr(found, name), getattr(form, name)) for name in Gradients.NAMES]
+    pairs.append((d_grad, grad))
+    return tuple(None if v is None else form.lower(v, like) for v, like in pairs)
 
 
 def _register() -> None:
@@ -191,7 +228,7 @@ def _register() -> None:
     torch.library.register_fake(forward_name, _fake_forward)
     torch.library.register_fake(backward_name, _fake_backward)
     torch.library.register_autograd(forward_name, _op_backward, setup_context=_setup)
-    torch.library.register_autograd(backward_name, _no_second)
+    torch.library.register_autograd(backward_name, _double_backward, setup_context=_save_backward)
 
 
 _register()

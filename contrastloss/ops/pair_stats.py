@@ -31,6 +31,7 @@ from .form import (
     product_dtype,
 )
 from .results import named
+from .second import SecondDerivative
 
 __all__ = ["PairStats", "pair_stats"]
 
@@ -201,18 +202,6 @@ def _save_backward(ctx: Any, inputs: tuple, output: Sequence[Tensor]) -> None:
     ctx.n_outputs, ctx.live, ctx.needs = len(outputs), live, needs
 
 
-class _SecondDerivative(torch.autograd.Function):
-    """The reference's double backward; a third derivative is an error, not a wrong number."""
-
-    @staticmethod
-    def forward(ctx: Any, run: Any, *tensors: Tensor) -> tuple[Tensor | None, ...]:
-        return run()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        raise RuntimeError("pair_stats: third derivatives are not implemented")
-
-
 def _double_backward(ctx: Any, upstream: Sequence[Tensor | None]) -> tuple[Any, ...]:
     inputs, saved = _restore(ctx)
     outputs, grads = saved[: ctx.n_outputs], saved[ctx.n_outputs :]
@@ -223,7 +212,7 @@ def _double_backward(ctx: Any, upstream: Sequence[Tensor | None]) -> tuple[Any, 
 
     floating = [t for t in ctx.saved_tensors if t is not None and t.is_floating_point()]
     floating += [t for t in upstream if t is not None]
-    found = list(_SecondDerivative.apply(run, *floating))
+    found = list(SecondDerivative.apply("pair_stats", run, *floating))
     n_rows, n_cols = ctx.counts
     tensors, rest = found[:7], found[7:]
     rows, cols, rest = rest[:n_rows], rest[n_rows : n_rows + n_cols], rest[n_rows + n_cols :]

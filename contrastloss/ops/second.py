@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["without_second"]
+__all__ = ["SecondDerivative", "without_second"]
 
 
 def without_second(
@@ -22,6 +22,20 @@ def without_second(
         return list(results)
     found = iter(_Refused.apply(what, *[v for v in results if v is not None], *known))
     return [None if value is None else next(found) for value in results]
+
+
+class SecondDerivative(torch.autograd.Function):
+    """``apply(operator, run, *tensors)`` is ``run()``, the second derivative of an operator by
+    these tensors. A third derivative is an error, not a wrong number."""
+
+    @staticmethod
+    def forward(ctx: Any, operator: str, run: Any, *tensors: Tensor) -> tuple[Tensor | None, ...]:
+        ctx.operator = operator
+        return run()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        raise RuntimeError(f"{ctx.operator}: third derivatives are not implemented")
 
 
 class _Refused(torch.autograd.Function):

@@ -20,6 +20,7 @@ def stubs() -> str:
         "from torch import Tensor",
         "",
         "from .distributed import Strategy",
+        "from .losses.base.pair_loss import Memory",
         "from .memory import EmbeddingQueue",
         "",
     ]

@@ -89,6 +89,8 @@ class Case:
         given = dict(zip(names, values, strict=False))
         more = {} if self.argument is None else argument(self.argument, given, g)
         more = {k: leaf(v, dtype) for k, v in more.items()}
+        if "memory" in more and self.cls(**self.options).both_sides:
+            more["memory"] = (more["memory"], more["memory"])
         # of the arguments that the example has, another one takes the place
         placed = [more.pop(k, v) for k, v in zip(names, values, strict=False)]
         return placed + values[len(names) :], more

@@ -196,10 +196,6 @@ def test_errors_of_hard_negatives():
                       ("hardness", torch.inf), ("hardness", "1")):  # fmt: skip
         with pytest.raises(ValueError, match=f"^{name}: got .*, expected"):
             InfoNCELoss(**{name: bad})
-    x = torch.randn(3, 2)
-    for options in ({"top_k": 1}, {"hardness": 1.0}):
-        with pytest.raises(ValueError, match=r"^memory: got one with top_k or hardness, expected"):
-            InfoNCELoss(**options)(x, x, memory=queue_for(x))
 
 
 @pytest.mark.parametrize("own", [False, True])

@@ -141,13 +141,36 @@ def test_gradcheck(backend, device):
     torch.autograd.gradcheck(function, [v.requires_grad_() for v in made.values()])
 
 
-def test_a_second_derivative_is_an_error(backend, device):
-    x, y = torch.randn(2, 4, 3, device=device)
-    index = torch.zeros(4, 2, dtype=torch.int64, device=device)
-    out = gather_scores(x.requires_grad_(), y, index, backend=backend)
-    (grad,) = torch.autograd.grad(out.sin().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="second derivatives are not implemented"):
-        grad.sum().backward()
+@pytest.mark.parametrize("cosine", [False, True])
+@pytest.mark.parametrize("lead", [(), (2,)], ids=str)
+def test_second_derivatives(backend, device, lead, cosine):
+    """Of every operand and of the gradients of the scores; a third one is an error."""
+    made, index = problem(device, torch.float64, lead, m=4, n=5, d=3, k=3)
+    names = list(made)
+
+    def function(*values):
+        named = dict(zip(names, values, strict=True))
+        x, y = named.pop("x"), named.pop("y")
+        out = gather_scores(x, y, index, **named, cosine=cosine, backend=backend)
+        return torch.where(index < 0, 0.0, out)
+
+    leaves = [v.requires_grad_() for v in made.values()]
+    torch.autograd.gradgradcheck(function, leaves)
+    (first,) = torch.autograd.grad(function(*leaves).sin().sum(), leaves[0], create_graph=True)
+    (second,) = torch.autograd.grad(first.sin().sum(), leaves[0], create_graph=True)
+    with pytest.raises(RuntimeError, match="gather_scores: third derivatives are not implemented"):
+        second.sum().backward()
+
+
+def test_second_derivative_of_rows_that_are_columns(backend, device):
+    x = torch.randn(4, 3, dtype=torch.float64, device=device)
+    index = torch.tensor([[1, 2], [0, -1], [3, 3], [0, 2]], device=device)
+
+    def function(x):
+        out = gather_scores(x, None, index, cosine=True, backend=backend)
+        return torch.where(index < 0, 0.0, out)
+
+    torch.autograd.gradgradcheck(function, [x.requires_grad_()])
 
 
 def test_torch_library_and_compilers(backend, device):

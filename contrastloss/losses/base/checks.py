@@ -14,6 +14,7 @@ from ...ops.check import as_float, check_device, check_embeddings, shape
 
 __all__ = [
     "REDUCTIONS",
+    "check_bias",
     "check_columns",
     "check_finite",
     "check_labels",
@@ -125,13 +126,17 @@ def check_scale(
         positive("logit_scale", logit_scale)
     elif isinstance(tau, Tensor) and tau.ndim and tau.shape != (n,):
         raise ValueError(f"temperature: got shape {shape(tau)}, expected () or ({n},)")
-    if isinstance(logit_bias, Tensor):
-        if not logit_bias.is_floating_point() or logit_bias.ndim:
-            raise ValueError(
-                f"logit_bias: got {logit_bias.dtype} {shape(logit_bias)}, expected a floating ()"
-            )
-    elif logit_bias is not None and not isinstance(logit_bias, (int, float)):
-        raise TypeError(f"logit_bias: got {type(logit_bias).__name__}, expected a float or tensor")
+    if logit_bias is not None:
+        check_bias("logit_bias", logit_bias)
+
+
+def check_bias(name: str, value: Tensor | float) -> None:
+    if isinstance(value, Tensor):
+        if not value.is_floating_point() or value.ndim:
+            got = f"{value.dtype} {shape(value)}"
+            raise ValueError(f"{name}: got {got}, expected a floating ()")
+    elif not isinstance(value, (int, float)):
+        raise TypeError(f"{name}: got {type(value).__name__}, expected a float or tensor")
 
 
 def check_labels(labels: Tensor, n: int, x: Tensor) -> None:

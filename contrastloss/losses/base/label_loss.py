@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from ...channel import MAX, SUM, Channel, differs, same
-from .checks import check_finite, check_labels, check_matrix, check_scale
+from ...memory import EmbeddingQueue
+from ...ops.check import check_embeddings, shape
+from .blocks import BATCH
+from .checks import check_finite, check_labels, check_scale
 from .loss import nan_rows
 from .pair_loss import PairLoss
 from .scores import Scores
@@ -22,39 +25,67 @@ _STATISTICS = (MAX(pairs=_POSITIVES), SUM("id", pairs=_POSITIVES), SUM("one", pa
 
 
 class LabelLoss(PairLoss):
-    """Rows of z against each other: those of the same label are positives, all others negatives."""
+    """Rows of z against each other: those of the same label are positives, all others negatives.
+
+    z is (N, D), or (N, V, D) for V views of each instance, which share its label. ``memory`` is an
+    EmbeddingQueue made with ``labels=True``, whose columns join those of the batch as further
+    positives and negatives.
+    """
 
     negatives = (differs(LABEL),)
 
-    def evaluate(
-        self, scores: Scores, rows: Mapping[str, Tensor], extra: tuple[Channel, ...]
-    ) -> tuple[Tensor, Tensor | None, Sequence[Tensor]]:
-        """Losses, which rows count or how many terms they sum, and the values of ``extra``."""
+    def combine(self, *values: Any) -> tuple[Tensor, Tensor | None]:
+        """The losses, and which rows count or how many terms they sum, from the channels' values;
+        None: every row counts."""
         raise NotImplementedError
+
+    def evaluate(
+        self, scores: Scores, rows: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor | None, Sequence[Any]]:
+        """What ``combine`` returns, and the values for ``return_stats``."""
+        channels = self._channels
+        found, values = self.label_statistics(scores, channels, rows)
+        return *self.combine(*found), values
+
+    def label_statistics(
+        self, scores: Scores, channels: Sequence[Channel], rows: Mapping[str, Tensor]
+    ) -> tuple[list[Any], Sequence[Any]]:
+        """The values of the channels and those for ``return_stats``, of one pass."""
+        more = _STATISTICS if self.return_stats else ()
+        found, extra = self.measure(scores, (*channels, *more), rows)
+        return found[: len(channels)], (*extra, *found[len(channels) :])
 
     def forward(
         self,
         z: Tensor,
         labels: Tensor,
         *,
+        memory: EmbeddingQueue | None = None,
+        ids: Tensor | None = None,
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
-        check_matrix("z", z)
+        check_embeddings("z", z)
+        if z.ndim not in (2, 3) or z.shape[-1] < 1:
+            raise ValueError(f"z: got shape {shape(z)}, expected (N, D) or (N, V, D)")
         check_labels(labels, z.shape[0], z)
-        check_scale(self, z.shape[0], logit_scale, logit_bias)
+        views, flat = 1 if z.ndim == 2 else z.shape[1], z.flatten(0, -2)
+        check_scale(self, flat.shape[0], logit_scale, logit_bias)
         if self.validate:
             check_finite(z=z)
-        scores = self.scores(z, None, logit_scale, logit_bias)
-        extra = (*self.extra, *_STATISTICS) if self.return_stats else ()
-        losses, counted, values = self.evaluate(scores, {LABEL: labels}, extra)
-        loss = self.reduce(losses, counted, nan_rows(z))
+        blocks = (BATCH, *self.stored(memory, ids, ("z", z), labels=LABEL, views=views))
+        scores = self.scores(flat, None, logit_scale, logit_bias, blocks=blocks)
+        rows = {LABEL: labels if views == 1 else labels.repeat_interleave(views)}
+        losses, counted, values = self.evaluate(scores, rows)
+        each = z.shape[:-1]
+        counted = counted if counted is None else counted.reshape(each)
+        loss = self.reduce(losses.reshape(each), counted, nan_rows(z))
         if not self.return_stats:
             return loss
         hardest, lse, best, total, count = values
         some = count > 0
         mean = torch.where(some, total / count.clamp_min(1), 0.0)
-        return loss, self.statistics((hardest, lse), mean, best, some)
+        return loss, self.statistics((hardest, lse), mean, best.value, some)
 
 
 def largest_class(labels: Tensor) -> int:

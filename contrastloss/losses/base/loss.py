@@ -75,7 +75,7 @@ class Loss(nn.Module):
                     setattr(self, field.name, as_float(field.name, value))
                 elif kind.startswith("int"):
                     check_count(field.name, value, least=-MOST)
-        finite("loss_weight", self.loss_weight)
+        self.check()
         #: options that are tensors, as they were given
         self._given: dict[str, Tensor] = {}
         for field in fields(self):
@@ -85,6 +85,14 @@ class Loss(nn.Module):
                 if not isinstance(value, nn.Parameter):
                     delattr(self, field.name)
                     self.register_buffer(field.name, value)
+        self.prepare()
+
+    def check(self) -> None:
+        """Raise where an option does not fit."""
+        finite("loss_weight", self.loss_weight)
+
+    def prepare(self) -> None:
+        """Make what depends on the options alone, once: a compiled forward cannot."""
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -142,8 +150,8 @@ class RowLoss(Loss):
     _: KW_ONLY
     reduction: Literal["mean", "sum", "none"] = "mean"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         if self.reduction not in REDUCTIONS:
             expected = ", ".join(REDUCTIONS)
             raise ValueError(f"reduction: got {self.reduction!r}, expected one of {expected}")
@@ -190,8 +198,8 @@ class ScoreLoss(RowLoss):
     #: whether a tensor may hold one temperature per row
     ROW_TEMPERATURES: ClassVar[bool] = False
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         check_temperature(self.temperature, per_row=self.ROW_TEMPERATURES)
 
     def scores(
@@ -202,7 +210,7 @@ class ScoreLoss(RowLoss):
         logit_bias: Tensor | float | None = None,
         *,
         copies: int = 1,
-        **spread: Any,
+        **options: Any,
     ) -> Scores:
         """The scores of checked embeddings; x holds ``copies`` rows per temperature."""
         row_scale, dtype = None, ops.stat_dtype(x)
@@ -228,5 +236,5 @@ class ScoreLoss(RowLoss):
             normalize=self.normalize,
             backend=self.backend,
             wide_products=self.WIDE_PRODUCTS,
-            **spread,
+            **options,
         )

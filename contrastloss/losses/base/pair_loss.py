@@ -15,13 +15,17 @@ import torch
 from torch import Tensor
 
 from ... import ops
-from ...channel import INDEX, LSE, MAX, SUM, Channel, Test, differs, same
-from ...distributed import Peers, Strategy, describe, total
-from .checks import check_pair, check_strategy
+from ...channel import COL, INDEX, LSE, MAX, ROW, SUM, Channel, Test, differs, same
+from ...distributed import Layout, Peers, Strategy, describe, total
+from ...memory import EmbeddingQueue
+from .blocks import BATCH, Block, Crossed, Stored
+from .checks import check_pair, check_queue, check_strategy
 from .loss import ScoreLoss, softplus
-from .scores import Scores
+from .scores import Scores, Spread
 
 __all__ = [
+    "BY_COL",
+    "BY_ROW",
     "INSTANCE",
     "CrossLoss",
     "PairLoss",
@@ -30,8 +34,14 @@ __all__ = [
     "softplus",
 ]
 
+#: a queue of columns, or one of columns and one of rows
+Memory = EmbeddingQueue | tuple[EmbeddingQueue, EmbeddingQueue] | None
+
 #: id under which both views of an instance are the same
 INSTANCE = "instance"
+
+#: log-sum-exp over a row's negatives, and over a column's, where pairs are aligned
+BY_ROW, BY_COL = (LSE(pairs=(differs(INDEX),), axis=axis) for axis in (ROW, COL))
 
 
 @dataclass_transform(kw_only_default=False)
@@ -70,26 +80,27 @@ class PairLoss(ScoreLoss):
     return_stats: bool = False
 
     ROW_TEMPERATURES = True
-    #: what the loss asks of the pair scores, in the order of ``combine``'s arguments
-    channels: ClassVar[tuple[Channel, ...]] = ()
+    #: which of ``group``, ``memory`` and ``return_stats`` its formula does not allow, and why
+    without: ClassVar[Mapping[str, str]] = {}
     #: which pairs are negatives, for ``return_stats``
     negatives: ClassVar[tuple[Test, ...]] = ()
-    #: what ``return_stats`` needs besides
-    extra: ClassVar[tuple[Channel, ...]] = ()
     #: the names of ``forward``'s arguments
     _inputs: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, name: str | None = None) -> None:
         super().__init_subclass__(name)
-        # here, since a compiled forward cannot make channels
-        cls.extra = (MAX(pairs=cls.negatives), LSE())
         cls._inputs = tuple(signature(cls.forward).parameters)[1:]
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         check_strategy(self.strategy)
         if self.group is not None:
             self.group = Peers.of(self.group)
+
+    def prepare(self) -> None:
+        super().prepare()
+        self._channels = self.channels()
+        self._extra = MAX(pairs=self.negatives), LSE()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """``forward``, of which the ranks of a group learn whether all of them make the same."""
@@ -116,6 +127,46 @@ class PairLoss(ScoreLoss):
 
     # ---- what a forward is made of ----------------------------------------------------------
 
+    def stored(
+        self,
+        memory: Memory,
+        ids: Tensor | None,
+        like: tuple[str, Tensor],
+        *,
+        labels: str | None = None,
+        copies: int = 1,
+        views: int = 1,
+    ) -> tuple[Block, ...]:
+        """The blocks that a call with a queue adds to the batch.
+
+        Args:
+            memory, ids: those of ``forward``.
+            like: the embeddings that meet the queue's, by name; ids are of their rows.
+            labels: the name by which channels call the labels, if they do.
+            copies, views: the rows are these embeddings so often, one copy after the other, and
+                each so many times in a row.
+        """
+        if memory is None and ids is None:
+            return ()
+        if self.both_sides and not (isinstance(memory, (tuple, list)) and len(memory) == 2):
+            got = type(memory).__name__
+            raise TypeError(f"memory: got {got}, expected two queues, of columns and of rows")
+        queues: Any = memory if self.both_sides else (memory,)
+        checked = [
+            check_queue(self, "memory", q, like, like[1].shape[0], ids, labels=labels is not None)
+            for q in queues
+        ]
+        if ids is not None:
+            ids = ids.repeat(copies) if views == 1 else ids.repeat_interleave(views)
+        blocks = [Stored(queue, ids=ids, labels=labels) for queue in checked]
+        return (Crossed(*blocks),) if self.both_sides else (blocks[0],)
+
+    @property
+    def both_sides(self) -> bool:
+        """Whether columns have statistics, too, so that ``memory`` is a pair of queues: of the
+        columns that rows meet, and of the rows that columns meet."""
+        return any(channel.axis == COL for channel in self._channels)
+
     def scores(
         self,
         x: Tensor,
@@ -125,19 +176,47 @@ class PairLoss(ScoreLoss):
         *,
         copies: int = 1,
         alone: bool = False,
-        **spread: Any,
+        **options: Any,
     ) -> Scores:
         """The scores of checked embeddings; x holds ``copies`` rows per temperature. ``alone``: of
         this process, whatever the group."""
         if self.group is not None and not alone:
-            spread = {"peers": self.group, "strategy": self.strategy}
-            spread["equal_sizes"] = self.equal_sizes
-        return super().scores(x, y, logit_scale, logit_bias, copies=copies, **spread)
+            sizes = (x.shape[0], (x if y is None else y).shape[0])
+            options["spread"] = Spread(
+                self.group, self.strategy, self._layout(sizes, x), self.equal_sizes
+            )
+        return super().scores(x, y, logit_scale, logit_bias, copies=copies, **options)
 
-    def split(self, stats: Sequence[Any]) -> tuple[list[Any], list[Tensor]]:
-        """The values of the loss's channels, and those of the extra ones (of MAX the value)."""
-        own, extra = list(stats[: len(self.channels)]), stats[len(self.channels) :]
-        return own, [value if isinstance(value, Tensor) else value.value for value in extra]
+    def _layout(self, sizes: tuple[int, int], x: Tensor) -> Layout:
+        """How many rows and columns each rank has: they meet here, unless all have the same."""
+        if self.equal_sizes:
+            rows, cols = sizes
+            return Layout((rows,) * self.group.world, (cols,) * self.group.world)
+        return self.group.meet(sizes, {"D": str(x.shape[1]), "dtype": str(x.dtype)}, x.device)
+
+    def channels(self) -> tuple[Channel, ...]:
+        """What the loss asks of the pair scores, in the order of ``combine``'s arguments."""
+        return ()
+
+    def measure(
+        self,
+        scores: Scores,
+        channels: Sequence[Channel],
+        rows: Mapping[str, Tensor] | None = None,
+        cols: Mapping[str, Tensor] | None = None,
+    ) -> tuple[list[Any], list[Tensor]]:
+        """The values of the channels and, with ``return_stats``, every row's hardest negative and
+        log-sum-exp, from the same pass; else nothing in their place."""
+        extra, observed = self._extra, scores.observed()
+        if not self.return_stats:
+            own, values = scores.stats(channels, rows, cols), []
+        elif observed is scores:
+            found = scores.stats((*channels, *extra), rows, cols)
+            own, values = found[: len(channels)], found[len(channels) :]
+        else:
+            own = scores.stats(channels, rows, cols)
+            values = observed.stats(extra, rows, cols)
+        return own, [v if isinstance(v, Tensor) else v.value for v in values]
 
     def reduce(
         self, losses: Tensor, counted: Tensor | None = None, nan: Tensor | None = None
@@ -219,15 +298,20 @@ class PositiveLoss(PairLoss):
         speak of the temperature itself, the :class:`Scores`."""
         raise NotImplementedError
 
-    def evaluate(self, scores: Scores, rows: Mapping[str, Tensor] | None = None) -> Any:
-        extra = self.extra if self.return_stats else ()
-        *stats, positive = scores.stats((*self.channels, *extra, self.positive), rows)
-        own, values = self.split(stats)
-        return self.finish(self.combine(*own, positive, scores), values, positive)
+    def evaluate(
+        self,
+        scores: Scores,
+        rows: Mapping[str, Tensor] | None = None,
+        cols: Mapping[str, Tensor] | None = None,
+    ) -> Any:
+        (*own, positive), extra = self.measure(scores, (*self._channels, self.positive), rows, cols)
+        return self.finish(self.combine(*own, positive, scores), extra, positive)
 
 
 class CrossLoss(PositiveLoss):
-    """Rows of x against rows of y, (N, D) each; row i's positive is column i."""
+    """Rows of x against rows of y, (N, D) each; row i's positive is column i. ``memory`` is a queue
+    of rows like those of y, which are further negatives of the rows of x; where columns have
+    negatives, too, it is a pair, and the second queue is of rows like those of x."""
 
     negatives = (differs(INDEX),)
     positive = SUM("id", pairs=(same(INDEX),))
@@ -237,11 +321,14 @@ class CrossLoss(PositiveLoss):
         x: Tensor,
         y: Tensor,
         *,
+        memory: Memory = None,
+        ids: Tensor | None = None,
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
         check_pair(self, x, y, logit_scale, logit_bias)
-        scores = self.scores(x, y, logit_scale, logit_bias)
+        blocks = (BATCH, *self.stored(memory, ids, ("x", x)))
+        scores = self.scores(x, y, logit_scale, logit_bias, blocks=blocks)
         return self.evaluate(scores)
 
 
@@ -257,11 +344,15 @@ class TwoViewLoss(PositiveLoss):
         x: Tensor,
         y: Tensor,
         *,
+        memory: EmbeddingQueue | None = None,
+        ids: Tensor | None = None,
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
         check_pair(self, x, y, logit_scale, logit_bias)
-        scores = self.scores(torch.cat([x, y]), None, logit_scale, logit_bias, copies=2)
+        blocks = (BATCH, *self.stored(memory, ids, ("x", x), copies=2))
+        z = torch.cat([x, y])
+        scores = self.scores(z, None, logit_scale, logit_bias, copies=2, blocks=blocks)
         n = x.shape[0]
         instance = torch.arange(2 * n, device=x.device) % max(n, 1)
         rows = {INSTANCE: scores.distinct(instance)}

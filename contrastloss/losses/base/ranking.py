@@ -44,8 +44,8 @@ class NetworkLoss(RowLoss):
     distribution: str = "cauchy"
     art_lambda: float = 0.25
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         check_network(self.network, self.distribution, self.art_lambda, self.steepness)
 
     def sorting(self, x: Tensor) -> dict[str, Any]:
@@ -96,8 +96,8 @@ class SmoothRankLoss(RowLoss):
     temperature: float = 0.01
     _: KW_ONLY
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         if isinstance(self.temperature, Tensor):
             raise TypeError("temperature: got a tensor, expected a float")
         positive("temperature", self.temperature)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .loss import softplus
-from .scores import Scores
+from .scores import Scores, log_count
 
 __all__ = ["check_reweighting", "reweighted"]
 
@@ -30,12 +30,17 @@ class Reweighting(Protocol):
 
 
 def reweighted(
-    loss: Reweighting, count: int, hard: Tensor, weights: Tensor, positive: Tensor, scores: Scores
+    loss: Reweighting,
+    count: int | Tensor,
+    hard: Tensor,
+    weights: Tensor,
+    positive: Tensor,
+    scores: Scores,
 ) -> Tensor:
     """Losses of rows with ``count`` negatives each, of the log-sum-exps of (1 + beta) s and of
     beta s."""
-    if count == 0:
-        return 0.0 * positive
+    none = hard == -torch.inf
+    hard, weights = (torch.where(none, 0.0, value) for value in (hard, weights))
     if loss.detach_weights:
         # of constant weights, the gradient by s is the softmax of (1 + beta) s
         held = hard.detach()
@@ -52,4 +57,5 @@ def reweighted(
         negative = torch.where(some, excess + rest, -torch.inf)
     least = -scores.inverse_temperature
     floor = (least if scores.bias is None else least + scores.bias) - positive
-    return softplus(math.log(count) + torch.where(negative > floor, negative, floor))
+    rest = torch.where(negative > floor, negative, floor)
+    return torch.where(none, 0.0 * positive, softplus(log_count(count, rest) + rest))

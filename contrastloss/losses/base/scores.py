@@ -2,25 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ... import ops
-from ...channel import Channel
-from ...distributed import Peers, Strategy, pair_stats, softmax
+from ...channel import COL, ROW, Axis, Channel, Test
+from ...distributed import Layout, Peers, Strategy, pair_stats, softmax
+from .blocks import BATCH, Block, Ids, merged
 
-__all__ = ["Scores", "cosine", "lacking", "wide"]
+__all__ = ["Scores", "Spread", "at_least_one", "cosine", "lacking", "log_count", "wide"]
+
+
+class Spread:
+    """The ranks of a batch, how their columns meet, and how many rows and columns each holds."""
+
+    def __init__(self, peers: Peers, strategy: Strategy, layout: Layout, equal_sizes: bool) -> None:
+        self.peers, self.strategy, self.equal_sizes = peers, strategy, equal_sizes
+        self.layout, self._passes = layout, 0
+
+    def stats(
+        self, x: Tensor, y: Tensor | None, channels: Sequence[Channel], **options: Any
+    ) -> list[Any]:
+        """:func:`contrastloss.distributed.pair_stats`. ``own_sizes``: the columns are of other
+        numbers than the layout's."""
+        layout = None if options.pop("own_sizes", False) else self.layout.of_pass(self._passes)
+        self._passes += 1
+        options |= {"group": self.peers, "strategy": self.strategy}
+        options |= {"layout": layout, "equal_sizes": self.equal_sizes}
+        return pair_stats(x, y, channels, **options)[0]
 
 
 class Scores:
-    r""":math:`s_{ij} = \text{scale}\; \langle \hat x_i, \hat y_j \rangle / \tau_i + \text{bias}`.
+    r""":math:`s_{ij} = \text{scale}\; \langle \hat x_i, \hat y_j \rangle / \tau_i + \text{bias}`
+    of rows x and the columns of several blocks.
 
     Of low-precision embeddings only the products are taken in the narrow dtype: norms, scores and
     the sums that gradients are stay fp32. Statistics take embeddings as they come, so that no copy
     of them is made; whatever else is computed takes them widened, and sums gradients in fp32.
+
+    Args:
+        x: rows.
+        y: the batch's columns; None for x itself.
+        blocks: which columns the rows meet; None: the batch's alone.
+        spread: where the batch is spread over ranks: over which and how; None for this process.
     """
 
     def __init__(
@@ -34,52 +62,162 @@ class Scores:
         normalize: bool = True,
         backend: str | None = None,
         wide_products: bool = False,
-        peers: Peers | None = None,
-        strategy: Strategy = "auto",
-        equal_sizes: bool = False,
+        blocks: Sequence[Block] | None = None,
+        spread: Spread | None = None,
     ) -> None:
-        self.peers, self.strategy, self.equal_sizes = peers, strategy, equal_sizes
-        self.x, self.y = x, y
-        #: rows of all ranks, known once their statistics are
-        self.count = x.shape[-2]
-        self.compute_dtype = ops.stat_dtype(x) if wide_products else _compute_dtype(x)
+        self.x, self.y, self.spread = x, y, spread
+        self.blocks = (BATCH,) if blocks is None else tuple(blocks)
+        self.stat_dtype = ops.stat_dtype(x)
+        self.compute_dtype = self.stat_dtype if wide_products else _compute_dtype(x)
         self.scale, self.row_scale, self.bias = scale, row_scale, bias
         self.normalize, self.backend = normalize, backend
         #: 0-dim, or one per row
         self.inverse_temperature = scale if row_scale is None else row_scale
 
+    @property
+    def count(self) -> int:
+        """The number of rows, of all ranks."""
+        return self.x.shape[-2] if self.spread is None else sum(self.spread.layout.rows)
+
+    @property
+    def batch_columns(self) -> int:
+        """The number of the batch's columns, of all ranks."""
+        columns = self.x if self.y is None else self.y
+        return columns.shape[-2] if self.spread is None else sum(self.spread.layout.cols)
+
+    def between(self, x: Tensor, y: Tensor | None) -> Scores:
+        """The same scores of other rows and columns of the batch, as many on each rank."""
+        other = copy(self)
+        other.x, other.y, other.blocks = x, y, (BATCH,)
+        return other
+
+    def part(self, rows: slice) -> Scores:
+        """Those of some rows, without the columns of a batch."""
+        other = copy(self)
+        other.x, other.y, other.blocks = self.x[rows], None, ()
+        if self.row_scale is not None:
+            other.row_scale = other.inverse_temperature = self.row_scale[rows]
+        return other
+
+    def observed(self) -> Scores:
+        """Those of the columns that the loss has not made itself."""
+        kept = tuple(block for block in self.blocks if not block.SYNTHETIC)
+        if len(kept) == len(self.blocks):
+            return self
+        other = copy(self)
+        other.blocks = kept
+        return other
+
+    def plain(self) -> Scores:
+        """Cosines or products, without temperature and bias."""
+        other = copy(self)
+        other.scale, other.row_scale, other.bias = 1.0, None, None
+        return other
+
     def stats(
-        self,
-        channels: Sequence[Channel],
-        rows: Mapping[str, Tensor] | None = None,
-        cols: Mapping[str, Tensor] | None = None,
-        *,
-        columns: Tensor | None = None,
+        self, channels: Sequence[Channel], rows: Ids | None = None, cols: Ids | None = None
     ) -> list[Any]:
-        """:func:`contrastloss.ops.pair_stats` of these scores, or those of all ranks together; with
-        ``columns``, of the rows against these, which are the same on every rank."""
-        options: dict[str, Any] = {**self._options(), "rows": rows, "cols": cols}
-        if columns is not None:
-            return ops.pair_stats(wide(self.x), wide(columns), channels, **options)
-        if self.peers is None:
+        """The values of the channels over all blocks; column channels take those of the batch.
+
+        Args:
+            channels: what to return; see :mod:`contrastloss.channel`.
+            rows: what channels call of the rows, by name.
+            cols: what they call of the batch's columns; None with ``y=None``: the same.
+        """
+        if self.blocks == (BATCH,):
+            return self.batch_stats(channels, rows, cols)
+        parts = [block.stats(self, channels, rows or {}, cols) for block in self.blocks]
+        sizes = [block.size(self) for block in self.blocks]
+        return merged(channels, parts, sizes, self.x[..., 0].to(self.stat_dtype))
+
+    def transposed(self) -> Scores:
+        """The scores of the batch's columns with its rows."""
+        assert self.y is not None
+        other = copy(self)
+        other.x, other.y = self.y, self.x
+        return other
+
+    def negatives(self, in_batch: int, axis: Axis = ROW) -> int | Tensor:
+        """The number of negatives of each row, or column: so many of the batch, and all of the
+        other blocks' columns that it meets."""
+        blocks = self.blocks
+        return sum(in_batch if block is BATCH else block.count(self, axis) for block in blocks)
+
+    def batch_stats(
+        self, channels: Sequence[Channel], rows: Ids | None = None, cols: Ids | None = None
+    ) -> list[Any]:
+        """:func:`contrastloss.ops.pair_stats` of the batch, or of that of all ranks together."""
+        options = {**self._options(), "rows": rows, "cols": cols}
+        if self.spread is None:
             same = self.y is None or self.y.dtype == self.x.dtype  # not under autocast
             x, y = (self.x, self.y) if same else self._wide()
             return ops.pair_stats(x, y, channels, **options)
-        options |= {"group": self.peers, "strategy": self.strategy}
-        options["equal_sizes"] = self.equal_sizes
-        results, layout = pair_stats(self.x, self.y, channels, **options)
-        self.count = sum(layout.rows)
-        return results
+        return self.spread.stats(self.x, self.y, channels, **options)
 
-    def topk(self, k: int, **candidates: Any) -> ops.TopK:
-        """:func:`contrastloss.ops.pair_topk` of these scores, in this process."""
-        x, y = self._wide()
-        return ops.pair_topk(x, y, k, **candidates, **self._options())
+    def against(
+        self,
+        columns: Tensor,
+        channels: Sequence[Channel],
+        rows: Ids,
+        cols: Ids,
+        log_weight: Tensor | None = None,
+        *,
+        widened: bool = False,
+        everywhere: bool = False,
+    ) -> list[Any]:
+        """Statistics of the rows against these columns.
 
-    def gather(self, index: Tensor) -> Tensor:
-        """:func:`contrastloss.ops.gather_scores` of these scores, in this process."""
-        x, y = self._wide()
-        return ops.gather_scores(x, y, index, **self._options())
+        Args:
+            log_weight: added to the scores of a column.
+            widened: in fp32, so that gradients of several passes are added up in it.
+            everywhere: with those of all ranks; else they are the same on every rank.
+        """
+        called = frozenset().union(*[c.called[ROW] | c.called[COL] for c in channels])
+        options = {**self._options(), "col_bias": log_weight}
+        options["rows"] = {name: v for name, v in rows.items() if name in called}
+        options["cols"] = {name: v for name, v in cols.items() if name in called}
+        x = self.x
+        if widened or columns.dtype != x.dtype:
+            x, columns = wide(x), wide(columns)
+        if everywhere and self.spread is not None:
+            return self.spread.stats(x, columns, channels, own_sizes=True, **options)
+        return ops.pair_stats(x, columns, channels, **options)
+
+    def ids(self, name: str, rows: Ids) -> Tensor:
+        """What all columns of this process have under a name; those of the batch have the rows'.
+        Unfilled slots are left out, which synchronises a GPU."""
+        found = [rows[name] if block is BATCH else block.filled(name) for block in self.blocks]
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+    def topk(
+        self,
+        k: int,
+        *,
+        pairs: Sequence[Test] = (),
+        rows: Ids | None = None,
+        cols: Ids | None = None,
+        **how: Any,
+    ) -> ops.TopK:
+        """The k best columns of every row, of all blocks, in this process; their indices count
+        over the blocks in their order."""
+        found = [block.topk(self, k, pairs, rows or {}, cols, **how) for block in self.blocks]
+        if len(found) == 1:
+            return found[0]
+        sizes = [block.size(self) for block in self.blocks]
+        starts = [sum(sizes[:n]) for n in range(len(sizes))]
+        return ops.merge_topk(found, starts, k=k, largest=how.get("largest", True))
+
+    def topk_against(self, columns: Tensor | None, k: int, **candidates: Any) -> ops.TopK:
+        """:func:`contrastloss.ops.pair_topk` of the rows and these columns."""
+        columns = None if columns is None else wide(columns)
+        return ops.pair_topk(wide(self.x), columns, k, **{**self._options(), **candidates})
+
+    def gather(self, index: Tensor, columns: Tensor | None = None) -> Tensor:
+        """:func:`contrastloss.ops.gather_scores` of the batch's columns, or of these, in this
+        process."""
+        columns = self.y if columns is None else columns
+        columns = None if columns is None else wide(columns)
+        return ops.gather_scores(wide(self.x), columns, index, **self._options())
 
     def _wide(self) -> tuple[Tensor, Tensor | None]:
         return wide(self.x), None if self.y is None else wide(self.y)
@@ -96,11 +234,11 @@ class Scores:
 
     def distinct(self, numbers: Tensor) -> Tensor:
         """Numbers that stand for this rank's rows, made different from those of other ranks."""
-        return numbers if self.peers is None else self.peers.distinct(numbers)
+        return numbers if self.spread is None else self.spread.peers.distinct(numbers)
 
     def softmax(self, values: Tensor) -> Tensor:
         """Over the last dimension and, where rows are spread over ranks, over these."""
-        return values.softmax(-1) if self.peers is None else softmax(values, self.peers)
+        return values.softmax(-1) if self.spread is None else softmax(values, self.spread.peers)
 
     def aligned(self) -> Tensor:
         """``s_ii``, (N,), for positives that are not among the columns."""
@@ -127,6 +265,18 @@ class Scores:
     def cosines(self, scores: Tensor) -> Tensor:
         """Scores of rows without temperature and bias."""
         return (scores if self.bias is None else scores - self.bias) / self.inverse_temperature
+
+
+def at_least_one(count: int | Tensor) -> Any:
+    """A count to divide by."""
+    return count.clamp_min(1) if isinstance(count, Tensor) else torch.sym_max(count, 1)
+
+
+def log_count(count: int | Tensor, like: Tensor) -> Tensor:
+    """The logarithm of a count of at least 1, in the dtype of ``like``."""
+    if not isinstance(count, Tensor):
+        count = torch.full((), count, dtype=ops.widest(like), device=like.device)
+    return count.clamp_min(1).log().to(like.dtype)
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:

@@ -1,0 +1,58 @@
+"""Statistics of scores that are held: those of columns that each row has for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..backends.reference.maths import psi
+from ..channel import EXPECT, LSE, SUM, Channel
+from .merge import log_sum_exp
+from .results import Expectation, Maximum
+
+__all__ = ["row_stats"]
+
+
+def row_stats(
+    scores: Tensor, channels: Sequence[Channel], rows: Mapping[str, Tensor] | None = None
+) -> list[Any]:
+    """What :func:`~contrastloss.ops.pair_stats` returns for row channels without tests and weights,
+    of scores (..., M, K) that :func:`~contrastloss.ops.gather_scores` returned.
+
+    Args:
+        scores: -inf marks a column that is not there.
+        channels: row channels whose ``pairs`` and ``weight`` are empty.
+        rows: the shifts of ``SUM`` channels, (..., M) each.
+    """
+    if not scores.shape[-1]:
+        scores = torch.nn.functional.pad(scores, (0, 1), value=-torch.inf)
+    missing = scores == -torch.inf
+    return [_statistic(channel, scores, missing, rows or {}) for channel in channels]
+
+
+def _statistic(
+    channel: Channel, scores: Tensor, missing: Tensor, rows: Mapping[str, Tensor]
+) -> Any:
+    if isinstance(channel, (LSE, EXPECT)):
+        z = torch.where(missing, -torch.inf, channel.theta * torch.where(missing, 0.0, scores))
+        lse = log_sum_exp(z.movedim(-1, 0))
+        if isinstance(channel, LSE):
+            return lse
+        empty = (lse == -torch.inf).unsqueeze(-1)
+        mass = torch.exp(z - torch.where(empty, 0.0, lse.unsqueeze(-1)))
+        return Expectation((mass * torch.where(missing, 0.0, scores)).sum(-1), lse)
+    if isinstance(channel, SUM):
+        u = torch.where(missing, 0.0, scores)
+        if channel.shift is not None:
+            u = u - rows[channel.shift].unsqueeze(-1)
+        return torch.where(missing, 0.0, psi(channel.psi, channel.sign * u)).sum(-1)
+    signed = torch.where(missing, -torch.inf, channel.sign * scores)  # type: ignore[attr-defined]
+    place = torch.arange(scores.shape[-1], device=scores.device)
+    best = signed.detach().amax(-1, keepdim=True)
+    hit = (signed == best) | signed.isnan()
+    index = torch.where(hit, place, scores.shape[-1]).amin(-1)
+    value = signed.gather(-1, index.unsqueeze(-1)).squeeze(-1)
+    return Maximum(value, torch.where((value == -torch.inf) | value.isnan(), -1, index))

@@ -1,0 +1,318 @@
+"""Losses of several blocks of columns, against dense formulas that see all columns at once."""
+
+import math
+from inspect import signature
+
+import pytest
+import torch
+from properties import close, gradients
+from torch.nn.functional import normalize
+
+from contrastloss import InfoNCELoss, MarginRankingLoss, TripletLoss
+from contrastloss.channel import EXPECT, INDEX, LSE, MAX, SUM, differs, same
+from contrastloss.losses import LOSSES, CrossLoss, PairLoss, TwoViewLoss
+from contrastloss.losses.base.blocks import BATCH, Block, Given, Own, Stored
+from contrastloss.losses.base.label_loss import LabelLoss
+from contrastloss.losses.base.scores import Scores
+from contrastloss.memory import EmbeddingQueue
+from contrastloss.testing import Subject
+
+REMEMBER = [
+    name
+    for name, cls in LOSSES.items()
+    if issubclass(cls, PairLoss) and "memory" in signature(cls.forward).parameters
+]
+
+
+def queue_for(like, filled=7, *, labels=None):
+    """Nine slots, some of which are filled, by instances 0, 1, 2, ... of labels 0, 1, 2, 0, ..."""
+    generator = torch.Generator().manual_seed(3)
+    rows = torch.randn(9, like.shape[-1], generator=generator, dtype=torch.float64)[:filled]
+    queue = EmbeddingQueue(9, like.shape[-1], labels=True, ids=True, dtype=like.dtype)
+    numbers = torch.arange(filled)
+    queue.enqueue(rows.to(like), numbers % 3 if labels is None else labels[:filled], ids=numbers)
+    return queue.to(like.device)
+
+
+def test_every_loss_of_pairs_says_whether_it_takes_a_memory():
+    """A reason why not, or the argument."""
+    for name, cls in LOSSES.items():
+        if issubclass(cls, PairLoss):
+            takes = {"memory", "queue"} & signature(cls.forward).parameters.keys()
+            assert bool(takes) == ("memory" not in cls.without), name
+
+
+# ---- the blocks --------------------------------------------------------------------------------
+
+CHANNELS = (
+    LSE(pairs=(differs("label"),)),
+    LSE(2.0, pairs=(same("label"), differs("instance"))),
+    SUM("one"),
+    SUM("softplus", shift="shift", pairs=(differs("instance"),)),
+    EXPECT(0.5, pairs=(differs("label"),)),
+    MAX(pairs=(differs("instance"),)),
+    MAX(-1.0, pairs=(same("label"),)),
+)
+
+
+def dense(s, kept, rows):
+    """Every channel's values over scores of which ``kept`` says who passes its tests."""
+    found = []
+    for channel, mask in zip(CHANNELS, kept, strict=True):
+        if isinstance(channel, LSE):
+            found.append((channel.theta * s).masked_fill(~mask, -torch.inf).logsumexp(1))
+        elif isinstance(channel, SUM):
+            u = s if channel.shift is None else s - rows["shift"][:, None]
+            value = torch.ones_like(u) if channel.psi == "one" else u.exp().log1p()
+            found.append(torch.where(mask, value, 0.0).sum(1))
+        elif isinstance(channel, EXPECT):
+            p = (channel.theta * s).masked_fill(~mask, -torch.inf).softmax(1)
+            found.append((torch.where(mask, p, 0.0) * s).sum(1))
+        else:
+            found.append((channel.sign * s).masked_fill(~mask, -torch.inf).amax(1))
+    return found
+
+
+@pytest.mark.parametrize("filled", [0, 7])
+def test_channels_over_all_kinds_of_blocks(device, backend, filled):
+    n, d = 6, 5
+    x, y, given = (torch.randn(k, d, dtype=torch.float64, device=device) for k in (n, n, 4))
+    own = torch.randn(n, 3, d, dtype=torch.float64, device=device)
+    mask = torch.rand(n, 3, device=device) < 0.6
+    leaves = [v.requires_grad_() for v in (x, y, given, own)]
+    label = torch.arange(n, device=device) % 3
+    instance, ids = torch.arange(n, device=device), torch.arange(n, device=device)
+    queue = queue_for(x, filled)
+    weight = torch.randn(4, dtype=torch.float64, device=device)
+    rows = {"label": label, "instance": instance}
+    rows["shift"] = torch.randn(n, dtype=torch.float64, device=device).requires_grad_()
+    blocks = (
+        BATCH,
+        Stored(queue, ids=ids, labels="label"),
+        Block(given, {"label": torch.arange(4, device=device)}, weight),
+        Own(own, mask),
+    )
+    scores = Scores(x, y, scale=2.0, blocks=blocks, backend=backend)
+    cols = {"label": label, "instance": instance}
+    got = scores.stats(CHANNELS, rows, cols)
+
+    stored = queue.embeddings[:filled]
+    unit = [normalize(v, dim=-1) for v in (x, y, stored, given, own)]
+    s = [2 * unit[0] @ v.mT for v in unit[1:4]] + [2 * (unit[0][:, None] * unit[4]).sum(2)]
+    s[2] = s[2] + weight
+    s = torch.cat(s, 1)
+    of_label = [label, queue.labels[:filled], torch.arange(4, device=device)]
+    alike = torch.cat([label[:, None] == v for v in of_label] + [torch.zeros_like(mask)], 1)
+    there = torch.ones_like(alike)
+    there[:, n : n + filled] = ids[:, None] != queue.ids[:filled]
+    there[:, -3:] = mask
+    itself = torch.zeros_like(alike)
+    itself[:, :n] = torch.eye(n, dtype=torch.bool, device=device)
+    kept = [~alike, alike & ~itself, torch.ones_like(alike), ~itself, ~alike, ~itself, alike]
+    kept = [mask & there for mask in kept]
+    want = dense(s, kept, rows)
+    values = [v if isinstance(v, torch.Tensor) else v.value for v in got]
+    for value, expected in zip(values, want, strict=True):
+        close(value, expected)
+    total, expected = (sum(v.square().sum() for v in part) for part in (values, want))
+    for a, b in zip(gradients(total, *leaves, rows["shift"]),
+                    gradients(expected, *leaves, rows["shift"]), strict=True):  # fmt: skip
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
+    starts = torch.tensor([0, n, n + 9, n + 9 + 4], device=device)  # a queue has all its slots
+    for found, mask in ((got[5], kept[5]), (got[6], kept[6])):
+        sign = 1.0 if found is got[5] else -1.0
+        place = (sign * s).masked_fill(~mask, -torch.inf).argmax(1)
+        place = torch.where(place >= n + filled, place + 9 - filled, place)
+        assert (starts[found.block] + found.index == place).all()
+
+
+def test_no_block_has_a_pair(device, backend):
+    """What a channel returns of nothing, without a pass over the scores."""
+    x = torch.randn(3, 2, device=device)
+    scores = Scores(x, x, scale=1.0, blocks=(Given(x),), backend=backend)
+    none = (same(INDEX),)
+    lse, total, mean, best = scores.stats(
+        (LSE(pairs=none), SUM(pairs=none), EXPECT(pairs=none), MAX(pairs=none))
+    )
+    for value, want in (
+        (lse, -torch.inf),
+        (total, 0),
+        (mean.value, 0),
+        (mean.lse, -torch.inf),
+        (best.value, -torch.inf),
+        (best.index, -1),
+        (best.block, -1),
+    ):
+        assert (value == want).all()
+
+
+def test_topk_over_blocks(device, backend):
+    x, y = torch.randn(2, 6, 4, dtype=torch.float64, device=device)
+    own, queue = torch.randn(6, 3, 4, dtype=torch.float64, device=device), queue_for(x)
+    blocks = (BATCH, Own(own), Stored(queue))
+    scores = Scores(x, y, scale=3.0, normalize=False, blocks=blocks, backend=backend)
+    for largest in (True, False):
+        found = scores.topk(5, pairs=(differs(INDEX),), largest=largest)
+        s = torch.cat([x @ y.mT, (x[:, None] * own).sum(2), x @ queue.embeddings.mT], 1) * 3
+        out = torch.zeros_like(s, dtype=torch.bool)
+        out[:, :6] = torch.eye(6, dtype=torch.bool, device=device)
+        out[:, 16:] = True  # unfilled slots
+        want = s.masked_fill(out, -torch.inf if largest else torch.inf).topk(5, 1, largest)
+        close(found.values, want.values)
+        assert torch.equal(found.indices, want.indices)
+
+
+# ---- losses with a memory ----------------------------------------------------------------------
+
+
+def further(loss, x, queue, ids, copies):
+    """The scores of rows with the stored columns, -inf for those that are left out."""
+    s = normalize(x) @ normalize(queue.embeddings[queue.steps >= 0]).mT / loss.temperature
+    stored = queue.ids[queue.steps >= 0]
+    left_out = ids.repeat(copies)[:, None] == stored
+    return (s + getattr(loss, "bias", 0.0)).masked_fill(left_out, -torch.inf)
+
+
+@pytest.mark.parametrize("name", [n for n in REMEMBER if not issubclass(LOSSES[n], LabelLoss)])
+def test_a_memory_adds_negatives(name, device, backend):
+    """A loss with a queue is the loss whose negatives are those of the batch and of the queue: for
+    those that sum exponentials, a log-sum-exp more."""
+    cls = LOSSES[name]
+    subject = Subject(cls, {}, device, backend)
+    loss, inputs = subject.loss(temperature=0.3, reduction="none"), subject.inputs(n=6, d=5)
+    ids, copies = torch.arange(6, device=device), 2 if issubclass(cls, TwoViewLoss) else 1
+    queue = queue_for(inputs[0])
+    memory = (queue, queue) if loss.both_sides else queue
+    got = loss(*inputs, memory=memory, ids=ids)
+    empty = queue_for(inputs[0], 0)
+    close(loss(*inputs, memory=(empty, empty) if loss.both_sides else empty), loss(*inputs))
+    x, y = inputs[:2]
+    rows = torch.cat([x, y]) if copies == 2 else x
+    positive = (normalize(x) * normalize(y)).sum(1).repeat(copies) / 0.3
+    s = further(loss, rows, queue, ids, copies)
+    plain = loss(*inputs)
+    if name in ("info_nce", "nt_xent"):
+        want = torch.logaddexp(plain, s.logsumexp(1) - positive)
+    elif name == "clip":
+        back = further(loss, y, queue, ids, 1).logsumexp(1) - positive
+        one_way = InfoNCELoss(0.3, reduction="none")
+        forth = torch.logaddexp(one_way(x, y), s.logsumexp(1) - positive)
+        want = (forth + torch.logaddexp(one_way(y, x), back)) / 2
+    elif name == "dcl":
+        want = torch.logaddexp(plain + positive, s.logsumexp(1)) - positive
+    elif name == "siglip":
+        want = plain + s.exp().log1p().sum(1)
+    elif name in ("binary_nce", "spectral", "margin_ranking"):
+        count = (s > -torch.inf).sum(1)
+        first = {"binary_nce": (-positive).exp().log1p(), "spectral": -2 * positive}.get(name, 0.0)
+        terms = {"binary_nce": lambda u: u.exp().log1p(), "spectral": torch.square,
+                 "margin_ranking": lambda u: (loss.margin - positive[:, None] + u).relu()
+                 if name == "margin_ranking" else None}[name]  # fmt: skip
+        more = torch.where(s > -torch.inf, terms(s), 0.0).sum(1)
+        want = first + ((plain - first) * 5 + more) / (5 + count)
+    elif name == "cluster_nt_xent":
+        clusters = inputs[2].repeat(2)
+        s = s.masked_fill(clusters[:, None] == queue.labels[:7], -torch.inf)
+        want = torch.logaddexp(plain, s.logsumexp(1) - positive)
+    else:
+        assert name in ("hard_negative", "hard_negative_clip"), name
+        want = hard(loss, cls, x, y, queue, ids)
+    torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
+
+
+def hard(loss, cls, x, y, queue, ids):
+    """Both losses with reweighted negatives, by their formula."""
+    x, y = normalize(x), normalize(y)
+    n, rows, two_views = len(x), torch.cat([x, y]), issubclass(cls, TwoViewLoss)
+    left = torch.arange(2 * n, device=x.device)
+    own = left[:, None] % n == left % n
+    s = rows @ (rows if two_views else torch.cat([y, x])).mT / 0.3
+    if not two_views:
+        own = own | (left[:, None] // n != left // n)  # the columns of the other direction
+    s = torch.cat([s.masked_fill(own, -torch.inf), further(loss, rows, queue, ids, 2)], 1)
+    positive = (x * y).sum(1).repeat(2) / 0.3
+    m = (s > -torch.inf).sum(1).double()
+    top, weights = (((k + loss.beta) * s).logsumexp(1) for k in (1, 0))
+    excess = torch.exp(top - weights - positive)
+    g = (m * excess - loss.tau_plus * m) / (1 - loss.tau_plus)
+    rows = torch.log1p(torch.maximum(g, m * torch.exp(-1 / 0.3 - positive)))
+    return rows if two_views else rows.view(2, n).mean(0)
+
+
+@pytest.mark.parametrize("name", [n for n in REMEMBER if issubclass(LOSSES[n], LabelLoss)])
+def test_a_memory_adds_labelled_columns(name, device, backend):
+    """Rows of the batch against it and the queue are the batch's rows of one longer batch."""
+    cls = LOSSES[name]
+    if name == "pooled_supcon":
+        pytest.skip("that of SupCon, after pooling")
+    subject = Subject(cls, {}, device, backend)
+    loss, (z, labels) = subject.loss(reduction="none"), subject.inputs(n=8, d=5)
+    queue = queue_for(z, labels=torch.arange(7) % 2)
+    got = loss(z, labels, memory=queue)
+    longer = torch.cat([z, queue.embeddings[:7]])
+    want = loss(longer, torch.cat([labels, queue.labels[:7]]))[:8]
+    close(got, want)
+
+
+@pytest.mark.parametrize("mining", ["all", "hard", "semihard"])
+def test_triplets_with_a_memory(mining, device, backend):
+    z = torch.randn(8, 5, dtype=torch.float64, device=device)
+    labels, queue = torch.arange(8, device=device) % 3, queue_for(z)
+    loss = TripletLoss(0.5, mining, positives=3, reduction="none", backend=backend)
+    longer = torch.cat([z, queue.embeddings[:7]])
+    want = loss(longer, torch.cat([labels, queue.labels[:7]]))[:8]
+    close(loss(z, labels, memory=queue), want)
+
+
+@pytest.mark.parametrize("options", [{"top_k": 3}, {"hardness": 2.0}, {}], ids=str)
+@pytest.mark.parametrize("given", [None, (4, 5), (6, 4, 5)], ids=str)
+def test_negatives_of_several_kinds_at_once(options, given, device, backend):
+    """Given negatives, or the batch's, and those of a queue: one set for every row."""
+    x, y = torch.randn(2, 6, 5, dtype=torch.float64, device=device)
+    queue = queue_for(x)
+    negatives = None if given is None else torch.randn(given, dtype=torch.float64, device=device)
+    loss = InfoNCELoss(0.5, **options, reduction="none", return_stats=True, backend=backend)
+    got, stats = loss(x, y, negatives, memory=queue)
+    stored = queue.embeddings[:7].expand(6, 7, 5)
+    if given is None:
+        others = torch.stack([torch.cat([y[:i], y[i + 1 :]]) for i in range(6)])
+    else:
+        others = negatives.expand(6, 4, 5)
+    want, same_stats = loss(x, y, torch.cat([others, stored], 1))
+    close(got, want)
+    del same_stats["lse"], stats["lse"]  # that of a batch's columns has the positive's, too
+    for name, value in stats.items():
+        close(value, same_stats[name])
+
+
+def test_a_margin_over_own_negatives_and_a_memory(device, backend):
+    x, y = torch.randn(2, 6, 5, dtype=torch.float64, device=device)
+    own, queue = torch.randn(6, 3, 5, dtype=torch.float64, device=device), queue_for(x)
+    loss = MarginRankingLoss(backend=backend)
+    both = torch.cat([own, queue.embeddings[:7].expand(6, 7, 5)], 1)
+    close(loss(x, y, own, memory=queue), loss(x, y, both))
+
+
+def test_a_queue_in_low_precision(device, backend):
+    """Gradients of the batch's pass and of the queue's are added up in fp32."""
+    x, y = torch.randn(2, 32, 16, device=device).bfloat16()
+    queue = queue_for(x)
+    leaves = [x.clone().requires_grad_(), y.clone().requires_grad_()]
+    value = LOSSES["nt_xent"](0.2, backend=backend)(*leaves, memory=queue)
+    wide = [v.detach().double().requires_grad_() for v in leaves]
+    want = LOSSES["nt_xent"](0.2, backend="reference")(*wide, memory=queue_for(x).double())
+    assert value.dtype == torch.float32
+    assert math.isclose(value.item(), want.item(), rel_tol=1e-5)
+    for a, b in zip(gradients(value, *leaves), gradients(want, *wide), strict=True):
+        assert (a.double() - b).norm() < 4e-3 * b.norm()
+
+
+def test_rows_of_a_cross_loss_may_be_few():
+    """One row has no negative in its batch, and those of a queue."""
+    x = torch.randn(1, 3, dtype=torch.float64)
+    for name in REMEMBER:
+        if issubclass(LOSSES[name], CrossLoss) and name != "siglip":
+            loss = LOSSES[name](reduction="sum")
+            queue = queue_for(x)
+            memory = (queue, queue) if loss.both_sides else queue
+            assert loss(x, x, memory=memory).isfinite(), name
