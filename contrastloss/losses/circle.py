@@ -11,6 +11,7 @@ from ..channel import LSE, SUM, Channel, same
 from .base.checks import positive
 from .base.label_loss import LABEL, LabelLoss
 from .base.pair_loss import softplus
+from .base.scores import Scores
 
 __all__ = ["CircleLoss"]
 
@@ -59,7 +60,7 @@ class CircleLoss(LabelLoss, name="circle"):
         )
 
     def combine(
-        self, near: Tensor, far: Tensor, positives: Tensor, negatives: Tensor
+        self, near: Tensor, far: Tensor, positives: Tensor, negatives: Tensor, scores: Scores
     ) -> tuple[Tensor, Tensor | None]:
         both = (positives > 0) & (negatives > 0)
         return softplus(torch.where(both, near + far, -torch.inf)), both

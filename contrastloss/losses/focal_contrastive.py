@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from ..channel import EXPECT, LSE, SUM, differs, same
-from .base.checks import check_finite, check_labels, check_matrix
-from .base.label_loss import LABEL
-from .base.loss import ScoreLoss, nan_rows, softplus
+from ..channel import EXPECT, LSE, SUM, Channel, differs, same
+from .base.label_loss import LABEL, LabelLoss
+from .base.pair_loss import softplus
+from .base.scores import Scores, at_least_one
 
 __all__ = ["FocalContrastiveLoss"]
 
+_POSITIVES = (same(LABEL),)
+_CHANNELS = (
+    LSE(pairs=(differs(LABEL),)),
+    EXPECT(1.0, pairs=_POSITIVES),
+    SUM("id", pairs=_POSITIVES),
+    SUM("one", pairs=_POSITIVES),
+)
 
-class FocalContrastiveLoss(ScoreLoss, name="focal_contrastive"):
+
+class FocalContrastiveLoss(LabelLoss, name="focal_contrastive"):
     r"""Supervised contrast in which a positive counts the more, the less likely it is.
 
     With :math:`P_i` the other rows of row i's label and :math:`s_{ij} = \cos(z_i, z_j) / \tau`,
@@ -43,26 +51,17 @@ class FocalContrastiveLoss(ScoreLoss, name="focal_contrastive"):
     _: KW_ONLY
     divisor: Literal["positives", "batch"] = "positives"
 
-    _POSITIVES = (same(LABEL),)
-    _CHANNELS = (
-        LSE(pairs=(differs(LABEL),)),
-        EXPECT(1.0, pairs=_POSITIVES),
-        SUM("id", pairs=_POSITIVES),
-        SUM("one", pairs=_POSITIVES),
-    )
-
     def check(self) -> None:
         super().check()
         if self.divisor not in ("positives", "batch"):
             raise ValueError(f"divisor: got {self.divisor!r}, expected 'positives' or 'batch'")
 
-    def forward(self, z: Tensor, labels: Tensor) -> Tensor:
-        check_matrix("z", z)
-        check_labels(labels, z.shape[0], z)
-        if self.validate:
-            check_finite(z=z)
-        stats = self.scores(z, None).stats(self._CHANNELS, {LABEL: labels})
-        negative, expected, total, count = stats
+    def channels(self) -> tuple[Channel, ...]:
+        return _CHANNELS
+
+    def combine(
+        self, negative: Tensor, expected: Any, total: Tensor, count: Tensor, scores: Scores
+    ) -> tuple[Tensor, Tensor | None]:
         some, several = count > 0, count > 1
         # with q the softmax over positives, p = e^-gap q and -log p = gap - log q, so that one pass
         # knows all sums of (1 - p) log p. With the normaliser as the shift of a second one, a pair
@@ -74,8 +73,8 @@ class FocalContrastiveLoss(ScoreLoss, name="focal_contrastive"):
         surprise = torch.where(several, count * inside - total, 0.0)
         entropy = torch.where(several, inside - expected.value, 0.0)
         losses = (count - 1 + rest) * gap + surprise - (1 - rest) * entropy
-        size = count.clamp_min(1) if self.divisor == "positives" else max(z.shape[0], 1)
-        return self.reduce(torch.where(some, losses / size, 0.0), some, nan_rows(z))
+        size = count if self.divisor == "positives" else scores.count
+        return torch.where(some, losses / at_least_one(size), 0.0), some
 
     @staticmethod
     def reference(

@@ -11,6 +11,7 @@ from ..channel import LSE, Channel, same
 from .base.checks import positive
 from .base.label_loss import LABEL, LabelLoss
 from .base.pair_loss import softplus
+from .base.scores import Scores
 
 __all__ = ["MultiSimilarityLoss"]
 
@@ -53,7 +54,7 @@ class MultiSimilarityLoss(LabelLoss, name="multi_similarity"):
         near = LSE(-self.alpha, pairs=(same(LABEL),))
         return near, LSE(self.beta, pairs=self.negatives)
 
-    def combine(self, near: Tensor, far: Tensor) -> tuple[Tensor, Tensor | None]:
+    def combine(self, near: Tensor, far: Tensor, scores: Scores) -> tuple[Tensor, Tensor | None]:
         losses = softplus(near + self.alpha * self.base) / self.alpha
         return losses + softplus(far - self.beta * self.base) / self.beta, None
 

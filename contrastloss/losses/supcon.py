@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..channel import LSE, SUM, Channel, same
 from .base.label_loss import LABEL, LabelLoss
+from .base.scores import Scores
 
 __all__ = ["SupConLoss"]
 
@@ -61,7 +62,7 @@ class SupConLoss(LabelLoss, name="supcon"):
         return LSE(), _COUNT, _POSITIVES[self.variant]
 
     def combine(
-        self, everything: Tensor, count: Tensor, positive: Tensor
+        self, everything: Tensor, count: Tensor, positive: Tensor, scores: Scores
     ) -> tuple[Tensor, Tensor | None]:
         some = count > 0
         count = torch.where(some, count, 1.0)

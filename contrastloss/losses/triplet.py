@@ -94,7 +94,7 @@ class TripletLoss(LabelLoss, name="triplet"):
     def channels(self) -> tuple[Channel, ...]:
         return _HARDEST if self.mining == "hard" else ()
 
-    def combine(self, near: Any, far: Any) -> tuple[Tensor, Tensor | None]:
+    def combine(self, near: Any, far: Any, scores: Scores) -> tuple[Tensor, Tensor | None]:
         total = (far.value + near.value + self.margin).relu()
         return total, total > 0
 

@@ -35,8 +35,8 @@ class LabelLoss(PairLoss):
     negatives = (differs(LABEL),)
 
     def combine(self, *values: Any) -> tuple[Tensor, Tensor | None]:
-        """The losses, and which rows count or how many terms they sum, from the channels' values;
-        None: every row counts."""
+        """The losses, and which rows count or how many terms they sum, from the channels' values
+        and the :class:`Scores`; None: every row counts."""
         raise NotImplementedError
 
     def evaluate(
@@ -45,7 +45,7 @@ class LabelLoss(PairLoss):
         """What ``combine`` returns, and the values for ``return_stats``."""
         channels = self._channels
         found, values = self.label_statistics(scores, channels, rows)
-        return *self.combine(*found), values
+        return *self.combine(*found, scores), values
 
     def label_statistics(
         self, scores: Scores, channels: Sequence[Channel], rows: Mapping[str, Tensor]

@@ -94,6 +94,10 @@ class PairLoss(ScoreLoss):
     def check(self) -> None:
         super().check()
         check_strategy(self.strategy)
+        for option, reason in self.without.items():
+            if getattr(self, option, None):
+                got = getattr(self, option)
+                raise ValueError(f"{option}: got {got!r}, expected none: {reason}")
         if self.group is not None:
             self.group = Peers.of(self.group)
 
