@@ -17,6 +17,7 @@ from .sort import sort_network_backward, sort_network_forward
 
 __all__ = [
     "gather_scores_backward",
+    "gather_scores_double_backward",
     "gather_scores_forward",
     "missing",
     "pair_stats_backward",
@@ -87,6 +88,21 @@ def gather_scores_backward(
         call.batched(), call.add_batch(index), call.add_batch(grad), needs
     )
     return found.each(call.drop_batch)
+
+
+def gather_scores_double_backward(
+    call: PairCall, index: Tensor, grad: Tensor, needs: frozenset[str], upstream: Gradients
+) -> tuple[Gradients, Tensor | None]:
+    """The vector-Jacobian product of :func:`gather_scores_backward`: ``upstream`` holds gradients
+    of its results; returned are those of the call's operands and of ``grad``."""
+    found, d_grad = gather.gather_scores_double_backward(
+        call.batched(),
+        call.add_batch(index),
+        call.add_batch(grad),
+        needs,
+        upstream.each(call.add_batch),
+    )
+    return found.each(call.drop_batch), call.drop_batch(d_grad)
 
 
 def missing() -> str | None:

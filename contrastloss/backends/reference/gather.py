@@ -6,6 +6,7 @@ dx_i += h_ik y_j,  dy_j += h_ik x_i,  h_ik = scale a_i b_j g_ik,  j = index_ik.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -90,6 +91,46 @@ def gather_scores_backward(
             total = unit_gradient(getattr(raw, name), total)
         setattr(result, name, total.to(call.x.dtype if name in ("x", "y") else raw.stat_dtype))
     return result
+
+
+def gather_scores_double_backward(
+    call: PairCall, index: Tensor, grad: Tensor, needs: frozenset[str], upstream: Gradients
+) -> tuple[Gradients, Tensor | None]:
+    """The derivative of :func:`gather_scores_backward`, given the gradients of what it returned:
+    the gradients of the call's tensors and of ``grad``. Some rows at a time, by autograd."""
+    raw = rounded(call)
+    leaves = {
+        name: value.detach().requires_grad_()
+        for name in Gradients.NAMES
+        if (value := getattr(raw, name)) is not None
+    }
+    wanted = [name for name in leaves if name in needs and getattr(upstream, name) is not None]
+    given = grad.detach().requires_grad_()
+    totals = [torch.zeros_like(leaf) for leaf in (*leaves.values(), given)]
+    if not wanted:
+        return Gradients(), None
+    cotangents = [getattr(upstream, name).to(leaves[name].dtype) for name in wanted]
+    rows = [part.rows for part in _parts(raw, index)]
+    for span in rows:
+        with torch.enable_grad():
+            part = _Part(unit(replace(raw, **leaves)), index, span)
+            scores = torch.where(part.valid, part.scores(), 0.0)
+            first = torch.autograd.grad(
+                scores,
+                [leaves[name] for name in wanted],
+                torch.where(part.valid, given[:, span], 0.0),
+                create_graph=True,
+                materialize_grads=True,
+            )
+            inner = sum((f * c).sum() for f, c in zip(first, cotangents, strict=True))
+        found = torch.autograd.grad(inner, [*leaves.values(), given], allow_unused=True)
+        for total, value in zip(totals, found, strict=True):
+            if value is not None:
+                total += value
+    result = Gradients()
+    for name, total in zip(leaves, totals, strict=False):
+        setattr(result, name, total)
+    return result, totals[-1]
 
 
 def _add(part: _Part, g: Tensor, totals: dict[str, Tensor]) -> None:
