@@ -8,14 +8,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch.nn.functional import cross_entropy, normalize
 
+import contrastloss
 from contrastloss import demo
 from contrastloss.losses import LOSSES
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["README.md", "CONTRIBUTING.md", "docs/architecture.md"]
-#: its python needs several processes: tests/distributed/test_examples.py
-ALL_PAGES = [*PAGES, "docs/distributed.md"]
+PAGES = ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/usage.md"]
+#: the Python of docs/distributed.md needs several processes: tests/distributed/test_examples.py
+ALL_PAGES = [*PAGES, "docs/distributed.md", "docs/glossary.md", "docs/support.md"]
 README = (ROOT / "README.md").read_text()
 
 
@@ -55,6 +58,115 @@ def test_its_links_lead_to_files(page):
 
 def test_readme_names_the_two_commands_first():
     assert [words[:2] for words in commands(README)[:2]] == [["make", "demo"], ["make", "test"]]
+
+
+def test_readme_starts_with_gradients_of_leaves():
+    first = blocks(README, "python")[0]
+    found: dict = {}
+    exec(first, found)
+    assert len(first.splitlines()) <= 6
+    for leaf in (found["x"], found["y"]):
+        assert leaf.is_leaf
+        assert leaf.grad.isfinite().all()
+        assert leaf.grad.any()
+
+
+def in_batch(scores):
+    return cross_entropy(scores, torch.arange(len(scores)))
+
+
+def both_ways(scores):
+    return (in_batch(scores) + in_batch(scores.T)) / 2
+
+
+def cosines(x, y):
+    return normalize(x) @ normalize(y).T
+
+
+def two_views(x, y, temperature):
+    z, n = normalize(torch.cat([x, y])), len(x)
+    scores = (z @ z.T / temperature).masked_fill(torch.eye(2 * n, dtype=torch.bool), -torch.inf)
+    return cross_entropy(scores, torch.arange(2 * n).roll(n))
+
+
+def metric_learning(name, *inputs):
+    from pytorch_metric_learning import losses
+
+    loss = getattr(losses, name)()
+    return (losses.SelfSupervisedLoss(loss) if name == "NTXentLoss" else loss)(*inputs)
+
+
+#: what the left column of the README's table computes of rows x and y, of labels of x, and of a
+#: scale; bench/peers.py compares the other libraries' own classes
+TODAY = {
+    "torch: `cross_entropy(x @ y.T, arange(N))`": lambda x, y, labels, scale: in_batch(x @ y.T),
+    "torch: the mean of that over `x @ y.T` and `y @ x.T`": (
+        lambda x, y, labels, scale: both_ways(x @ y.T)
+    ),
+    "open_clip: `ClipLoss()(x, y, scale)`": lambda x, y, labels, scale: both_ways(scale * x @ y.T),
+    "pytorch-metric-learning: `SelfSupervisedLoss(NTXentLoss())(x, y)`": (
+        lambda x, y, labels, scale: metric_learning("NTXentLoss", x, y)
+    ),
+    "pytorch-metric-learning: `SupConLoss()(z, labels)`": (
+        lambda x, y, labels, scale: metric_learning("SupConLoss", x, labels)
+    ),
+    "lightly: `NTXentLoss()(x, y)`": lambda x, y, labels, scale: two_views(x, y, 0.5),
+    "sentence-transformers: `MultipleNegativesRankingLoss`, pairs": (
+        lambda x, y, labels, scale: in_batch(20 * cosines(x, y))
+    ),
+    "info-nce-pytorch: `InfoNCE()(x, y)`": (
+        lambda x, y, labels, scale: in_batch(cosines(x, y) / 0.1)
+    ),
+}
+
+
+def values(function, *leaves):
+    value = function(*leaves)
+    grads = torch.autograd.grad(value, leaves, allow_unused=True)
+    return value.detach(), [grad for grad in grads if grad is not None]
+
+
+def test_readme_says_what_to_write_instead():
+    found = re.search(r"^\| what you use today .*?(?=\n\n)", README, re.MULTILINE | re.DOTALL)
+    rows = found[0].splitlines()[2:]
+    instead = dict(row.strip("| ").split(" | ") for row in rows)
+    (spread,) = instead.keys() - TODAY.keys()  # tests/distributed
+    assert "group=" in instead[spread]
+    made = torch.Generator().manual_seed(0)
+    x, y = torch.randn(2, 8, 5, generator=made, dtype=torch.float64).unbind()
+    x, y = (rows.requires_grad_() for rows in (x, y))
+    labels, scale = torch.arange(8) // 3, torch.tensor(7.0, dtype=torch.float64)
+    for today, dense in TODAY.items():
+        code = compile(instead[today].strip("`"), today, "eval")
+
+        def ours(x, y, code=code):
+            names = {"x": x, "y": y, "z": x, "labels": labels, "scale": scale}
+            return eval(code, vars(contrastloss) | names)
+
+        want = values(lambda x, y, dense=dense: dense(x, y, labels, scale), x, y)
+        torch.testing.assert_close(
+            values(ours, x, y), want, msg=lambda text, t=today: f"{t}: {text}"
+        )
+
+
+def test_hard_negatives_in_addition_to_the_batch():
+    """docs/usage.md: as sentence-transformers' MultipleNegativesRankingLoss takes them."""
+    code = "ProtoNCELoss(1 / 20)(x, cat([y, n]), arange(N))"
+    assert f"`{code}`" in (ROOT / "docs/usage.md").read_text()
+    x, y, n = torch.randn(3, 8, 5, dtype=torch.float64).unbind()
+    names = {"x": x, "y": y, "n": n, "N": 8, "cat": torch.cat, "arange": torch.arange}
+    want = in_batch(20 * cosines(x, torch.cat([y, n])))
+    torch.testing.assert_close(eval(code, vars(contrastloss) | names), want)
+
+
+def test_glossary_is_in_alphabetical_order():
+    terms = re.findall(r"^\*\*(.+?)\*\*", (ROOT / "docs/glossary.md").read_text(), re.MULTILINE)
+    assert len(terms) > 40
+    assert terms == sorted(terms, key=str.lower)
+
+
+def test_readme_is_short():
+    assert len(README.splitlines()) <= 180
 
 
 def test_readme_demo_commands_are_understood():
