@@ -4,7 +4,6 @@ from typing import Any, Literal, overload
 
 from torch import Tensor
 
-from .distributed import Strategy
 from .losses.base.pair_loss import Memory
 from .memory import EmbeddingQueue
 
@@ -89,7 +88,7 @@ def binary_nce(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
 ) -> Tensor: ...
 @overload
@@ -109,7 +108,7 @@ def binary_nce(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
 def cacr(
@@ -145,7 +144,7 @@ def circle(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
     m: float = 0.4,
     gamma: float = 80.0,
@@ -167,7 +166,7 @@ def circle(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
     m: float = 0.4,
     gamma: float = 80.0,
@@ -216,7 +215,7 @@ def clip(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
 ) -> Tensor: ...
 @overload
@@ -236,7 +235,7 @@ def clip(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
 @overload
@@ -257,7 +256,7 @@ def cluster_nt_xent(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
     against: Literal["other", "own"] = "other",
     across: bool = False,
@@ -280,7 +279,7 @@ def cluster_nt_xent(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
     against: Literal["other", "own"] = "other",
     across: bool = False,
@@ -334,7 +333,7 @@ def moco(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
 ) -> Tensor: ...
 @overload
@@ -354,7 +353,7 @@ def moco(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
 def cost(
@@ -401,7 +400,7 @@ def dcl(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
     weight: float | None = None,
     detach_weight: bool = True,
@@ -423,7 +422,7 @@ def dcl(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
     weight: float | None = None,
     detach_weight: bool = True,
@@ -455,18 +454,48 @@ def dino(
     validate: bool = False,
     teacher_temperature: float | Tensor = 0.04,
 ) -> Tensor: ...
+@overload
 def focal_contrastive(
     z: Tensor,
     labels: Tensor,
     *,
+    return_stats: Literal[False] = False,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
     temperature: float | Tensor = 0.07,
     normalize: bool = True,
     validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
     divisor: Literal["positives", "batch"] = "positives",
 ) -> Tensor: ...
+@overload
+def focal_contrastive(
+    z: Tensor,
+    labels: Tensor,
+    *,
+    return_stats: Literal[True],
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    divisor: Literal["positives", "batch"] = "positives",
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 @overload
 def gist(
     x: Tensor,
@@ -483,7 +512,7 @@ def gist(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
     margin: float = 0.0,
     margin_strategy: Literal["absolute", "relative"] = "absolute",
@@ -506,7 +535,7 @@ def gist(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
     margin: float = 0.0,
     margin_strategy: Literal["absolute", "relative"] = "absolute",
@@ -544,7 +573,7 @@ def hard_negative(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
     beta: float = 1.0,
     tau_plus: float = 0.1,
@@ -567,7 +596,7 @@ def hard_negative(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
     beta: float = 1.0,
     tau_plus: float = 0.1,
@@ -590,7 +619,7 @@ def hard_negative_clip(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
     beta: float = 1.0,
     tau_plus: float = 0.1,
@@ -613,7 +642,7 @@ def hard_negative_clip(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
     beta: float = 1.0,
     tau_plus: float = 0.1,
@@ -649,7 +678,7 @@ def info_nce(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
     top_k: int | None = None,
     hardness: float = 0.0,
@@ -672,7 +701,7 @@ def info_nce(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
     top_k: int | None = None,
     hardness: float = 0.0,
@@ -738,7 +767,7 @@ def margin_ranking(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
     margin: float = 0.6,
     symmetric: bool = False,
@@ -761,7 +790,7 @@ def margin_ranking(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
     margin: float = 0.6,
     symmetric: bool = False,
@@ -782,7 +811,7 @@ def meow(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
 ) -> Tensor: ...
 @overload
@@ -801,7 +830,7 @@ def meow(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
 def mil_contrastive(
@@ -837,7 +866,7 @@ def mochi(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
     hardest: int = 1024,
     mixed: int = 1024,
@@ -860,7 +889,7 @@ def mochi(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
     hardest: int = 1024,
     mixed: int = 1024,
@@ -895,7 +924,7 @@ def multi_similarity(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
     alpha: float = 2.0,
     beta: float = 50.0,
@@ -918,7 +947,7 @@ def multi_similarity(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
     alpha: float = 2.0,
     beta: float = 50.0,
@@ -976,7 +1005,7 @@ def nt_xent(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
 ) -> Tensor: ...
 @overload
@@ -996,7 +1025,7 @@ def nt_xent(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
 def pair_contrastive(
@@ -1033,7 +1062,7 @@ def supcon(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
     variant: Literal["out", "in"] = "out",
 ) -> Tensor: ...
@@ -1054,7 +1083,7 @@ def supcon(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
     variant: Literal["out", "in"] = "out",
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
@@ -1076,7 +1105,7 @@ def pooled_supcon(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
     variant: Literal["out", "in"] = "out",
     image_weight: float = 0.3,
@@ -1099,7 +1128,7 @@ def pooled_supcon(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
     variant: Literal["out", "in"] = "out",
     image_weight: float = 0.3,
@@ -1158,7 +1187,7 @@ def sampled(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
 ) -> Tensor: ...
 @overload
@@ -1177,7 +1206,7 @@ def sampled(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
 def selfcon(
@@ -1226,7 +1255,7 @@ def siglip(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
     bias: float | Tensor = -10.0,
 ) -> Tensor: ...
@@ -1247,7 +1276,7 @@ def siglip(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
     bias: float | Tensor = -10.0,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
@@ -1327,7 +1356,7 @@ def spectral(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
 ) -> Tensor: ...
 @overload
@@ -1347,7 +1376,7 @@ def spectral(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
 def supremix(
@@ -1424,7 +1453,7 @@ def triplet(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
     margin: float = 0.05,
     mining: Literal["all", "hard", "semihard"] = "all",
@@ -1448,7 +1477,7 @@ def triplet(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
     margin: float = 0.05,
     mining: Literal["all", "hard", "semihard"] = "all",
@@ -1484,7 +1513,7 @@ def weighted_info_nce(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
     correct_positive: bool = True,
 ) -> Tensor: ...
@@ -1505,7 +1534,7 @@ def weighted_info_nce(
     normalize: bool = True,
     validate: bool = False,
     group: Any = None,
-    strategy: Strategy = "auto",
+    strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
     correct_positive: bool = True,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...

@@ -13,6 +13,7 @@ from .. import ops
 from ..ops.check import check_device, check_embeddings, shape
 from .base.checks import check_finite, check_pair
 from .base.loss import ScoreLoss
+from .base.options import Temperature
 from .base.scores import wide
 
 __all__ = ["AdaMEOWLoss"]
@@ -47,7 +48,7 @@ class AdaMEOWLoss(ScoreLoss, name="ada_meow"):
     Adaptively Weighted Negative Samples, 2022.
     """
 
-    temperature: float | Tensor = 0.5
+    temperature: Temperature = 0.5
 
     def forward(self, x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, v: Tensor) -> Tensor:
         check_pair(self, x, y, None, None)

@@ -11,8 +11,9 @@ from torch import Tensor
 from ..channel import LSE
 from ..ops.check import check_device, shape
 from ..ops.merge import log_sum_exp
-from .base.checks import check_finite, check_matrix, positive
+from .base.checks import check_finite, check_matrix
 from .base.loss import ScoreLoss, nan_rows, softplus
+from .base.options import NonNegative, Temperature
 from .base.scores import wide
 
 __all__ = ["AdjacencyContrastiveLoss"]
@@ -48,18 +49,16 @@ class AdjacencyContrastiveLoss(ScoreLoss, name="adjacency_contrastive"):
     Source: Kulatilleke et al., SCGC: Self-Supervised Contrastive Graph Clustering, 2022.
     """
 
-    temperature: float | Tensor = 1.0
+    temperature: Temperature = 1.0
     self_score: bool = False
-    eps: float = 0.0
+    eps: NonNegative = 0.0
 
     #: tests cannot keep neighbours out of the denominator, whose part of their gradients mostly
     #: cancels that of the numerator
     WIDE_PRODUCTS = True
 
-    def check(self) -> None:
-        super().check()
-        if self.eps != 0:
-            positive("eps", self.eps)
+    def prepare(self) -> None:
+        super().prepare()
         self._floor = math.log(self.eps) if self.eps else -math.inf
 
     def forward(self, z: Tensor, adjacency: Tensor | Sequence[Tensor]) -> Tensor:

@@ -12,8 +12,9 @@ from .. import ops
 from ..channel import LSE, differs
 from ..ops.check import check_embeddings, shape
 from ..ops.merge import log_sum_exp
-from .base.checks import check_matrix, finite, positive
+from .base.checks import check_matrix
 from .base.loss import Loss
+from .base.options import NonNegative, Positive
 from .base.scores import lacking, wide
 
 __all__ = ["AlignmentUniformityLoss"]
@@ -47,18 +48,12 @@ class AlignmentUniformityLoss(Loss, name="alignment_uniformity"):
     Uniformity on the Hypersphere, 2020.
     """
 
-    alpha: float = 2.0
-    t: float = 2.0
-    weight: float = 1.0
+    alpha: Positive = 2.0
+    t: Positive = 2.0
+    weight: NonNegative = 1.0
     across: bool = False
     _: KW_ONLY
     normalize: bool = True
-
-    def check(self) -> None:
-        super().check()
-        for name in ("alpha", "t"):
-            positive(name, getattr(self, name))
-        finite("weight", self.weight, negative=False)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         check_matrix("x", x)

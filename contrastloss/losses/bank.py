@@ -13,6 +13,7 @@ from ..memory import EmbeddingQueue, check_integers
 from .base.blocks import Block, Stored
 from .base.checks import check_columns, check_labels, check_matrix, check_pair, check_queue
 from .base.loss import ScoreLoss, softplus
+from .base.options import Temperature
 
 __all__ = ["BankContrastiveLoss"]
 
@@ -42,7 +43,7 @@ class BankContrastiveLoss(ScoreLoss, name="bank_contrastive"):
     Multi-lingual Dense Retrieval, 2022.
     """
 
-    temperature: float | Tensor = 0.05
+    temperature: Temperature = 0.05
 
     def forward(
         self,

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from .. import ops
 from ..channel import INDEX, SUM, differs, same
-from .base.checks import check_targets, positive
+from .base.checks import check_targets
 from .base.features import check_features
 from .base.loss import Loss
+from .base.options import Positive
 from .base.scores import wide
 
 __all__ = ["BarlowTwinsLoss"]
@@ -42,14 +43,8 @@ class BarlowTwinsLoss(Loss, name="barlow_twins"):
     Bielak et al., Graph Barlow Twins, 2022.
     """
 
-    lambda_: float | None = 0.005
-    eps: float = 1e-5
-
-    def check(self) -> None:
-        super().check()
-        if self.lambda_ is not None:
-            positive("lambda_", self.lambda_)
-        positive("eps", self.eps)
+    lambda_: Positive | None = 0.005
+    eps: Positive = 1e-5
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         check_targets(x, y, ("x", "y"))

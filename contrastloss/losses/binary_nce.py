@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..channel import INDEX, SUM, Channel, differs
+from .base.options import Temperature
 from .base.pair_loss import CrossLoss, softplus
 from .base.scores import Scores, at_least_one
 
@@ -35,7 +36,7 @@ class BinaryNCELoss(CrossLoss, name="binary_nce"):
     Rethmeier and Augenstein, A Primer on Contrastive Pretraining in Language Processing, 2021.
     """
 
-    temperature: float | Tensor = 1.0
+    temperature: Temperature = 1.0
 
     def channels(self) -> tuple[Channel, ...]:
         return _CHANNELS

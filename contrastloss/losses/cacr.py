@@ -8,8 +8,9 @@ from torch import Tensor
 from .. import ops
 from ..channel import EXPECT, INDEX, differs
 from ..ops.check import check_embeddings, shape
-from .base.checks import check_finite, check_matrix, positive
+from .base.checks import check_finite, check_matrix
 from .base.loss import ScoreLoss
+from .base.options import Positive, Temperature
 from .base.scores import lacking, wide
 
 __all__ = ["CACRLoss"]
@@ -42,17 +43,15 @@ class CACRLoss(ScoreLoss, name="cacr"):
     Learning, 2023.
     """
 
-    temperature: float | Tensor = 1.0
-    alpha: float = 1.0
-    beta: float = 1.0
-    t_positive: float = 1.0
-    t_negative: float = 2.0
+    temperature: Temperature = 1.0
+    alpha: Positive = 1.0
+    beta: Positive = 1.0
+    t_positive: Positive = 1.0
+    t_negative: Positive = 2.0
     detach_weights: bool = False
 
-    def check(self) -> None:
-        super().check()
-        for name in ("alpha", "beta", "t_positive", "t_negative"):
-            positive(name, getattr(self, name))
+    def prepare(self) -> None:
+        super().prepare()
         # in scores, -D is 2 s and a constant of the row
         self._negatives = (EXPECT(2.0 * self.t_negative, pairs=(differs(INDEX),)),)
 

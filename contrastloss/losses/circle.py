@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..channel import LSE, SUM, Channel, same
-from .base.checks import positive
 from .base.label_loss import LABEL, LabelLoss
+from .base.options import Positive, Temperature
 from .base.pair_loss import softplus
 from .base.scores import Scores
 
@@ -43,13 +43,9 @@ class CircleLoss(LabelLoss, name="circle"):
     """
 
     m: float = 0.4
-    gamma: float = 80.0
+    gamma: Positive = 80.0
     _: KW_ONLY
-    temperature: float | Tensor = 1.0
-
-    def check(self) -> None:
-        super().check()
-        positive("gamma", self.gamma)
+    temperature: Temperature = 1.0
 
     def channels(self) -> tuple[Channel, ...]:
         return (

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from ..channel import SUM, Channel
 from ..ops.check import check_embeddings, shape
-from .base.checks import check_matrix, positive
+from .base.checks import check_matrix
 from .base.loss import Loss
+from .base.options import Fraction, Positive
 from .base.scores import Scores, wide
 
 __all__ = ["CLANLoss"]
@@ -39,20 +40,16 @@ class CLANLoss(Loss, name="clan"):
     Negative Pairs, 2025.
     """
 
-    alpha: float = 0.5
-    margin: float = 1.0
+    alpha: Fraction = 0.5
+    margin: Positive = 1.0
     squared: bool = False
-    eps: float = 1e-6
+    eps: Positive = 1e-6
 
     #: a row's pull towards its class and the push away from negatives near it mostly cancel
     WIDE_PRODUCTS = True
 
-    def check(self) -> None:
-        super().check()
-        if not 0 <= self.alpha <= 1:
-            raise ValueError(f"alpha: got {self.alpha}, expected a number from 0 to 1")
-        for name in ("margin", "eps"):
-            positive(name, getattr(self, name))
+    def prepare(self) -> None:
+        super().prepare()
         pull, push = ("square", "relu2") if self.squared else ("id", "relu")
         # d > eps is cos < 1 - 2 eps, h > eps is cos > 1 - 2 (m - eps)
         self._pull: tuple[Channel, ...] = (

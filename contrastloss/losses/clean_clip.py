@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from .base.checks import check_pair, finite
+from .base.checks import check_pair
 from .base.loss import ScoreLoss, softplus
+from .base.options import Temperature
 from .base.pair_loss import BY_COL, BY_ROW, CrossLoss
 
 __all__ = ["CleanCLIPLoss"]
@@ -44,12 +45,7 @@ class CleanCLIPLoss(ScoreLoss, name="clean_clip"):
     inter: float = 1.0
     intra: float = 1.0
     _: KW_ONLY
-    temperature: float | Tensor = 0.07
-
-    def check(self) -> None:
-        super().check()
-        for name in ("inter", "intra"):
-            finite(name, getattr(self, name))
+    temperature: Temperature = 0.07
 
     def forward(
         self,

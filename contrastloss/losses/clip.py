@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ..channel import Channel
+from .base.options import Temperature
 from .base.pair_loss import BY_COL, BY_ROW, CrossLoss, softplus
 from .base.scores import Scores
 
@@ -30,7 +31,7 @@ class CLIPLoss(CrossLoss, name="clip"):
     Supervision, 2021.
     """
 
-    temperature: float | Tensor = 0.07
+    temperature: Temperature = 0.07
 
     def channels(self) -> tuple[Channel, ...]:
         return BY_ROW, BY_COL

@@ -13,6 +13,7 @@ from ..channel import LSE, Channel, Test, differs, same
 from ..memory import EmbeddingQueue, check_integers
 from .base.blocks import BATCH
 from .base.checks import check_pair
+from .base.options import Temperature
 from .base.pair_loss import INSTANCE, TwoViewLoss, softplus
 from .base.scores import Scores
 
@@ -48,17 +49,12 @@ class ClusterNTXentLoss(TwoViewLoss, name="cluster_nt_xent"):
     Suppression in Contrastive Learning, 2024.
     """
 
-    temperature: float | Tensor = 0.1
+    temperature: Temperature = 0.1
     _: KW_ONLY
     against: Literal["other", "own"] = "other"
     across: bool = False
 
     _TESTS: ClassVar[dict[str, Test]] = {"other": differs(CLUSTER), "own": same(CLUSTER)}
-
-    def check(self) -> None:
-        super().check()
-        if self.against not in self._TESTS:
-            raise ValueError(f"against: got {self.against!r}, expected 'other' or 'own'")
 
     @property
     def negatives(self) -> tuple[Test, ...]:  # type: ignore[override]

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..channel import INDEX, LSE, differs
 from .base.checks import check_finite, check_matrix, check_pair
 from .base.loss import ScoreLoss, softplus
+from .base.options import Temperature
 
 __all__ = ["CMIMLoss"]
 
@@ -38,7 +39,7 @@ class CMIMLoss(ScoreLoss, name="cmim"):
     Discriminative Representation Learning, 2025.
     """
 
-    temperature: float | Tensor = 0.1
+    temperature: Temperature = 0.1
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         if y is None:

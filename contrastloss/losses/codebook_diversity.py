@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..ops.check import check_device, check_embeddings, shape
-from .base.checks import positive
 from .base.loss import Loss
+from .base.options import Positive
 from .base.scores import wide
 
 __all__ = ["CodebookDiversityLoss"]
@@ -43,13 +43,7 @@ class CodebookDiversityLoss(Loss, name="codebook_diversity"):
     """
 
     form: Literal["entropy", "perplexity"] = "entropy"
-    eps: float = 1e-7
-
-    def check(self) -> None:
-        super().check()
-        if self.form not in ("entropy", "perplexity"):
-            raise ValueError(f"form: got {self.form!r}, expected 'entropy' or 'perplexity'")
-        positive("eps", self.eps)
+    eps: Positive = 1e-7
 
     def forward(self, probabilities: Tensor, *, mask: Tensor | None = None) -> Tensor:
         name = "probabilities"

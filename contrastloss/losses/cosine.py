@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
@@ -12,6 +11,7 @@ from .. import ops
 from ..ops.check import check_device, shape
 from .base.checks import check_targets
 from .base.loss import RowLoss
+from .base.options import AtLeastOne
 from .base.scores import cosine, wide
 
 __all__ = ["CosineLoss"]
@@ -43,16 +43,12 @@ class CosineLoss(RowLoss, name="cosine"):
     Autoencoders Explicit Contrastive Properties for Point Cloud Self-Supervised Learning, 2024.
     """
 
-    power: float = 1.0
+    power: AtLeastOne = 1.0
     pairs: Literal["aligned", "all"] = "aligned"
     stop_gradient: bool = True
 
     def check(self) -> None:
         super().check()
-        if not (isinstance(self.power, (int, float)) and 1 <= self.power < math.inf):
-            raise ValueError(f"power: got {self.power!r}, expected a number of at least 1")
-        if self.pairs not in ("aligned", "all"):
-            raise ValueError(f"pairs: got {self.pairs!r}, expected 'aligned' or 'all'")
         if self.pairs == "all" and self.power != 1:
             raise ValueError(f"power: got {self.power}, expected 1 with pairs='all'")
 

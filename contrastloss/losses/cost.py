@@ -15,6 +15,7 @@ from ..memory import EmbeddingQueue
 from .base.blocks import Stored
 from .base.checks import check_pair, check_stored
 from .base.loss import ScoreLoss, softplus
+from .base.options import NonNegative, Temperature
 from .base.scores import Scores, wide
 from .base.series import between, check_series, dense_between
 from .moco import MoCoLoss
@@ -49,14 +50,9 @@ class CoSTLoss(ScoreLoss, name="cost"):
     for Time Series Forecasting, 2022.
     """
 
-    weight: float = 0.0005
+    weight: NonNegative = 0.0005
     _: KW_ONLY
-    temperature: float | Tensor = 0.07
-
-    def check(self) -> None:
-        super().check()
-        if not isinstance(self.weight, (int, float)) or not self.weight >= 0:
-            raise ValueError(f"weight: got {self.weight!r}, expected a number >= 0")
+    temperature: Temperature = 0.07
 
     def forward(
         self,

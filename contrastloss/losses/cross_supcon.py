@@ -9,6 +9,7 @@ from ..channel import COL, LSE, SUM, same
 from .base.checks import check_labels, check_pair
 from .base.label_loss import LABEL
 from .base.loss import ScoreLoss
+from .base.options import Temperature
 
 __all__ = ["CrossSupConLoss"]
 
@@ -38,7 +39,7 @@ class CrossSupConLoss(ScoreLoss, name="cross_supcon"):
     Cappellazzo et al., Continual Contrastive Spoken Language Understanding, 2024.
     """
 
-    temperature: float | Tensor = 0.07
+    temperature: Temperature = 0.07
 
     _CHANNELS = (
         LSE(),

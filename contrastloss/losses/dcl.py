@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..channel import LSE, Channel, differs
-from .base.checks import positive as check_positive
+from .base.options import Positive, Temperature
 from .base.pair_loss import INSTANCE, TwoViewLoss
 from .base.scores import Scores
 
@@ -35,14 +35,9 @@ class DCLLoss(TwoViewLoss, name="dcl"):
     Source: Yeh et al., Decoupled Contrastive Learning, 2022.
     """
 
-    temperature: float | Tensor = 0.1
-    weight: float | None = None
+    temperature: Temperature = 0.1
+    weight: Positive | None = None
     detach_weight: bool = True
-
-    def check(self) -> None:
-        super().check()
-        if self.weight is not None:
-            check_positive("weight", self.weight)
 
     @property
     def stops_gradients(self) -> bool:

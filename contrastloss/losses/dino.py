@@ -9,7 +9,8 @@ from torch import Tensor
 
 from .. import ops
 from ..ops.check import check_device, check_embeddings, shape
-from .base.checks import check_matrix, check_pair, positive
+from .base.checks import check_matrix, check_pair
+from .base.options import Temperature
 from .base.prototypes import PrototypeLoss
 from .base.scores import wide
 
@@ -42,16 +43,9 @@ class DINOLoss(PrototypeLoss, name="dino"):
     Source: Caron et al., Emerging Properties in Self-Supervised Vision Transformers, 2021.
     """
 
-    temperature: float | Tensor = 0.1
+    temperature: Temperature = 0.1
     _: KW_ONLY
-    teacher_temperature: float | Tensor = 0.04
-
-    def check(self) -> None:
-        super().check()
-        tau = self.teacher_temperature
-        positive("teacher_temperature", tau)
-        if isinstance(tau, Tensor) and tau.ndim:
-            raise ValueError(f"teacher_temperature: got shape {shape(tau)}, expected ()")
+    teacher_temperature: Temperature = 0.04
 
     @property
     def constants(self) -> frozenset[str]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..channel import EXPECT, LSE, SUM, Channel, differs, same
 from .base.label_loss import LABEL, LabelLoss
+from .base.options import Temperature
 from .base.pair_loss import softplus
 from .base.scores import Scores, at_least_one
 
@@ -47,14 +48,9 @@ class FocalContrastiveLoss(LabelLoss, name="focal_contrastive"):
     Contrast-Regularized Fine-Tuning, 2021 (Core-tuning, whose mixed samples are made outside).
     """
 
-    temperature: float | Tensor = 0.07
+    temperature: Temperature = 0.07
     _: KW_ONLY
     divisor: Literal["positives", "batch"] = "positives"
-
-    def check(self) -> None:
-        super().check()
-        if self.divisor not in ("positives", "batch"):
-            raise ValueError(f"divisor: got {self.divisor!r}, expected 'positives' or 'batch'")
 
     def channels(self) -> tuple[Channel, ...]:
         return _CHANNELS

@@ -12,6 +12,7 @@ from ..channel import INDEX, LSE, at_most, differs
 from ..ops.check import check_device, check_embeddings, shape
 from ..ops.merge import log_sum_exp
 from .base.checks import check_pair
+from .base.options import Temperature
 from .base.pair_loss import BY_ROW, CrossLoss, softplus
 from .base.scores import wide
 
@@ -51,19 +52,13 @@ class GISTLoss(CrossLoss, name="gist"):
     sentence-transformers.
     """
 
-    temperature: float | Tensor = 0.01
+    temperature: Temperature = 0.01
     margin: float = 0.0
     margin_strategy: Literal["absolute", "relative"] = "absolute"
     contrast_anchors: bool = True
     contrast_positives: bool = True
 
     without: ClassVar[dict[str, str]] = {"memory": "the queue holds no embeddings of the guide"}
-
-    def check(self) -> None:
-        super().check()
-        if self.margin_strategy not in ("absolute", "relative"):
-            got = self.margin_strategy
-            raise ValueError(f"margin_strategy: got {got!r}, expected 'absolute' or 'relative'")
 
     def forward(  # type: ignore[override]
         self,

@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from .. import ops, sorting
 from ..channel import INDEX, differs
-from ..ops.check import check_count, check_embeddings, shape
+from ..ops.check import check_embeddings, shape
 from .base.checks import check_matrix
+from .base.options import Count, Positive, Several
 from .base.ranking import NetworkLoss, log_mass
 from .base.scores import Scores, wide
 
@@ -52,17 +53,11 @@ class GroCoLoss(NetworkLoss, name="groco"):
     Constraints, 2023.
     """
 
-    topk_neg: int = 10
+    topk_neg: Count = 10
     _: KW_ONLY
-    steepness: float | Tensor = 1.0
+    steepness: Positive | Tensor = 1.0
     stop_grad: bool = True
-    positive_views: int | None = None
-
-    def check(self) -> None:
-        super().check()
-        check_count("topk_neg", self.topk_neg)
-        if self.positive_views is not None:
-            check_count("positive_views", self.positive_views, 2)
+    positive_views: Several | None = None
 
     @property
     def stops_gradients(self) -> bool:

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from ..channel import LSE, Channel
+from .base.options import NonNegative, Prior, Temperature
 from .base.pair_loss import TwoViewLoss
-from .base.reweighting import check_reweighting, reweighted
+from .base.reweighting import reweighted
 from .base.scores import Scores
 
 __all__ = ["HardNegativeLoss"]
@@ -42,14 +43,10 @@ class HardNegativeLoss(TwoViewLoss, name="hard_negative"):
     Debiased Contrastive Learning, 2020.
     """
 
-    temperature: float | Tensor = 0.5
-    beta: float = 1.0
-    tau_plus: float = 0.1
+    temperature: Temperature = 0.5
+    beta: NonNegative = 1.0
+    tau_plus: Prior = 0.1
     detach_weights: bool = False
-
-    def check(self) -> None:
-        super().check()
-        check_reweighting(self.beta, self.tau_plus)
 
     def channels(self) -> tuple[Channel, ...]:
         return LSE(1.0 + self.beta, pairs=self.negatives), LSE(self.beta, pairs=self.negatives)

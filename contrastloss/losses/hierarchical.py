@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from .base.loss import ScoreLoss
+from .base.options import Fraction, Temperature
 from .base.series import between, check_series, dense_between
 
 __all__ = ["HierarchicalContrastiveLoss"]
@@ -40,15 +41,10 @@ class HierarchicalContrastiveLoss(ScoreLoss, name="hierarchical_contrastive"):
     Source: Yue et al., TS2Vec: Towards Universal Representation of Time Series, 2022.
     """
 
-    alpha: float = 0.5
+    alpha: Fraction = 0.5
     _: KW_ONLY
-    temperature: float | Tensor = 1.0
+    temperature: Temperature = 1.0
     normalize: bool = False
-
-    def check(self) -> None:
-        super().check()
-        if not isinstance(self.alpha, (int, float)) or not 0 <= self.alpha <= 1:
-            raise ValueError(f"alpha: got {self.alpha!r}, expected a number between 0 and 1")
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         check_series(self, ("x", "y"), x, y)

@@ -11,7 +11,8 @@ from torch import Tensor
 from ..channel import EXPECT, INDEX, MAX, Channel, differs
 from ..ops.merge import log_sum_exp
 from .base.blocks import BATCH, Block, Given, Own
-from .base.checks import check_negatives, check_pair, finite
+from .base.checks import check_negatives, check_pair
+from .base.options import Count, NonNegative, Temperature
 from .base.pair_loss import BY_ROW, CrossLoss, Memory, softplus
 from .base.scores import Scores
 
@@ -47,18 +48,14 @@ class InfoNCELoss(CrossLoss, name="info_nce"):
     hardness: Lan et al., LLaVE, 2025.
     """
 
-    temperature: float | Tensor = 0.1
-    top_k: int | None = None
-    hardness: float = 0.0
+    temperature: Temperature = 0.1
+    top_k: Count | None = None
+    hardness: NonNegative = 0.0
 
     def check(self) -> None:
         super().check()
-        if self.top_k is not None:
-            if type(self.top_k) is not int or self.top_k < 1:
-                raise ValueError(f"top_k: got {self.top_k!r}, expected an integer of at least 1")
-            if self.group is not None:
-                raise ValueError(f"top_k: got {self.top_k} with a group, expected None")
-        finite("hardness", self.hardness, negative=False)
+        if self.top_k is not None and self.group is not None:
+            raise ValueError(f"top_k: got {self.top_k} with a group, expected None")
 
     @property
     def stops_gradients(self) -> bool:

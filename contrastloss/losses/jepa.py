@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from ..ops.check import check_device, check_embeddings, shape
-from .base.checks import check_targets, positive
+from .base.checks import check_targets
 from .base.features import variance_hinge
 from .base.loss import Loss
+from .base.options import Fraction, Positive
 from .base.scores import cosine, wide
 
 __all__ = ["JEPALoss"]
@@ -45,20 +46,12 @@ class JEPALoss(Loss, name="jepa"):
     Predictive Architecture for Autonomous Driving with LiDAR Data, 2025.
     """
 
-    alpha: float = 1.0
-    beta: float = 1.0
-    occupied_weight: float = 0.75
-    gamma: float = 1 / 16
-    eps: float = 1e-4
+    alpha: Positive = 1.0
+    beta: Positive = 1.0
+    occupied_weight: Fraction = 0.75
+    gamma: Positive = 1 / 16
+    eps: Positive = 1e-4
     stop_gradient: bool = True
-
-    def check(self) -> None:
-        super().check()
-        for name in ("alpha", "beta", "gamma", "eps"):
-            positive(name, getattr(self, name))
-        if not 0 <= self.occupied_weight <= 1:
-            got = self.occupied_weight
-            raise ValueError(f"occupied_weight: got {got}, expected a number from 0 to 1")
 
     @property
     def constants(self) -> frozenset[str]:

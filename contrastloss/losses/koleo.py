@@ -9,8 +9,9 @@ from torch import Tensor
 
 from .. import ops
 from ..channel import MAX
-from .base.checks import check_matrix, positive
+from .base.checks import check_matrix
 from .base.loss import RowLoss, nan_rows
+from .base.options import Positive
 from .base.scores import lacking, wide
 
 __all__ = ["KoLeoLoss"]
@@ -39,13 +40,9 @@ class KoLeoLoss(RowLoss, name="koleo"):
     DINOv2: Learning Robust Visual Features without Supervision, 2023.
     """
 
-    eps: float = 1e-8
+    eps: Positive = 1e-8
     _: KW_ONLY
     normalize: bool = True
-
-    def check(self) -> None:
-        super().check()
-        positive("eps", self.eps)
 
     def forward(self, z: Tensor) -> Tensor:
         check_matrix("z", z)

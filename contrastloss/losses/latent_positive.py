@@ -14,8 +14,9 @@ from ..channel import LSE
 from ..memory import EmbeddingQueue
 from ..ops.check import check_device, check_embeddings, shape
 from .base.blocks import Own, Stored
-from .base.checks import check_columns, check_pair, check_stored, finite
+from .base.checks import check_columns, check_pair, check_stored
 from .base.loss import ScoreLoss, softplus
+from .base.options import Temperature
 
 __all__ = ["LatentPositiveLoss"]
 
@@ -55,13 +56,7 @@ class LatentPositiveLoss(ScoreLoss, name="latent_positive"):
     weight: float = 1.0
     _: KW_ONLY
     form: Literal["alignment", "info_nce"] = "alignment"
-    temperature: float | Tensor = 0.07
-
-    def check(self) -> None:
-        super().check()
-        if self.form not in ("alignment", "info_nce"):
-            raise ValueError(f"form: got {self.form!r}, expected 'alignment' or 'info_nce'")
-        finite("weight", self.weight)
+    temperature: Temperature = 0.07
 
     def forward(
         self,

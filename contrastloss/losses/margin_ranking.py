@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from ..channel import COL, INDEX, ROW, SUM, Channel, differs
 from ..ops.check import shape
 from .base.blocks import BATCH, Block, Own
 from .base.checks import check_negatives, check_pair
+from .base.options import Temperature
 from .base.pair_loss import CrossLoss, Memory
 from .base.scores import at_least_one
 
@@ -44,14 +44,9 @@ class MarginRankingLoss(CrossLoss, name="margin_ranking"):
     Retrieval Systems, 2023.
     """
 
-    temperature: float | Tensor = 1.0
+    temperature: Temperature = 1.0
     margin: float = 0.6
     symmetric: bool = False
-
-    def check(self) -> None:
-        super().check()
-        if not math.isfinite(self.margin):
-            raise ValueError(f"margin: got {self.margin}, expected a finite number")
 
     def forward(
         self,

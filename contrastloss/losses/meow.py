@@ -10,6 +10,7 @@ from torch import Tensor
 from ..channel import LSE, differing
 from ..ops.check import check_device, shape
 from .base.checks import check_pair
+from .base.options import Temperature
 from .base.pair_loss import CrossLoss
 
 __all__ = ["MEOWLoss"]
@@ -40,7 +41,7 @@ class MEOWLoss(CrossLoss, name="meow"):
     Adaptively Weighted Negative Samples, 2022. The paper adds ProtoNCE.
     """
 
-    temperature: float | Tensor = 0.5
+    temperature: Temperature = 0.5
 
     without: ClassVar[dict[str, str]] = {
         "memory": "a queue holds one label of each column, not several"

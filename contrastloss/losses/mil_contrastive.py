@@ -9,6 +9,7 @@ from ..channel import LSE, col_weight
 from ..ops.check import check_device, check_embeddings, shape
 from .base.checks import check_finite
 from .base.loss import ScoreLoss, softplus
+from .base.options import Count, Temperature
 from .base.scores import wide
 
 __all__ = ["MILContrastiveLoss"]
@@ -49,13 +50,8 @@ class MILContrastiveLoss(ScoreLoss, name="mil_contrastive"):
     Weakly-Supervised Audio-Visual Violence Detection, 2022.
     """
 
-    temperature: float | Tensor = 0.1
-    divisor: int = 16
-
-    def check(self) -> None:
-        super().check()
-        if not isinstance(self.divisor, int) or self.divisor < 1:
-            raise ValueError(f"divisor: got {self.divisor!r}, expected a positive integer")
+    temperature: Temperature = 0.1
+    divisor: Count = 16
 
     @property
     def constants(self) -> frozenset[str]:

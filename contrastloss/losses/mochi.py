@@ -14,6 +14,7 @@ from .. import ops
 from ..channel import Channel
 from ..memory import EmbeddingQueue
 from .base.blocks import Block, Ids
+from .base.options import Count, NonNegativeInt, Temperature
 from .base.scores import Scores, wide
 from .moco import MoCoLoss
 
@@ -55,17 +56,10 @@ class MoCHiLoss(MoCoLoss, name="mochi"):
     Source: Kalantidis et al., Hard Negative Mixing for Contrastive Learning, 2020.
     """
 
-    temperature: float | Tensor = 0.2
-    hardest: int = 1024
-    mixed: int = 1024
-    mixed_with_query: int = 128
-
-    def check(self) -> None:
-        super().check()
-        for name, least in (("hardest", 1), ("mixed", 0), ("mixed_with_query", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name}: got {value!r}, expected an int of at least {least}")
+    temperature: Temperature = 0.2
+    hardest: Count = 1024
+    mixed: NonNegativeInt = 1024
+    mixed_with_query: NonNegativeInt = 128
 
     @property
     def stops_gradients(self) -> bool:

@@ -12,6 +12,7 @@ from ..channel import LSE, Channel
 from ..memory import EmbeddingQueue
 from .base.blocks import Block, Stored
 from .base.checks import check_pair, check_stored
+from .base.options import Temperature
 from .base.pair_loss import PairLoss, softplus
 
 __all__ = ["MoCoLoss"]
@@ -42,7 +43,7 @@ class MoCoLoss(PairLoss, name="moco"):
     Source: He et al., Momentum Contrast for Unsupervised Visual Representation Learning, 2020.
     """
 
-    temperature: float | Tensor = 0.07
+    temperature: Temperature = 0.07
 
     def channels(self) -> tuple[Channel, ...]:
         return _CHANNELS

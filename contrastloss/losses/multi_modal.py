@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy, normalize
 from ..ops.check import check_embeddings, shape
 from .base.checks import check_finite, check_pair
 from .base.loss import ScoreLoss, softplus
+from .base.options import Temperature
 from .base.pair_loss import BY_COL, BY_ROW, CrossLoss
 
 __all__ = ["MultiModalLoss"]
@@ -51,16 +52,7 @@ class MultiModalLoss(ScoreLoss, name="multi_modal"):
     weights: tuple[float, ...] | None = None
     _: KW_ONLY
     directions: Literal["mean", "sum"] = "mean"
-    temperature: float | Tensor = 0.07
-
-    def check(self) -> None:
-        super().check()
-        if self.directions not in ("mean", "sum"):
-            raise ValueError(f"directions: got {self.directions!r}, expected 'mean' or 'sum'")
-        if self.weights is not None:
-            for weight in self.weights:
-                if not isinstance(weight, (int, float)) or not math.isfinite(weight):
-                    raise ValueError(f"weights: got {weight!r}, expected finite numbers")
+    temperature: Temperature = 0.07
 
     def forward(
         self,

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..channel import LSE, Channel, same
-from .base.checks import positive
 from .base.label_loss import LABEL, LabelLoss
+from .base.options import Positive, Temperature
 from .base.pair_loss import softplus
 from .base.scores import Scores
 
@@ -39,16 +39,11 @@ class MultiSimilarityLoss(LabelLoss, name="multi_similarity"):
     Source: Wang et al., Multi-Similarity Loss with General Pair Weighting, 2019.
     """
 
-    alpha: float = 2.0
-    beta: float = 50.0
+    alpha: Positive = 2.0
+    beta: Positive = 50.0
     base: float = 0.5
     _: KW_ONLY
-    temperature: float | Tensor = 1.0
-
-    def check(self) -> None:
-        super().check()
-        for name in ("alpha", "beta"):
-            positive(name, getattr(self, name))
+    temperature: Temperature = 1.0
 
     def channels(self) -> tuple[Channel, ...]:
         near = LSE(-self.alpha, pairs=(same(LABEL),))

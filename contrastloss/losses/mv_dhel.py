@@ -8,6 +8,7 @@ from torch import Tensor
 from ..channel import INDEX, LSE, precedes
 from ..ops.merge import log_sum_exp
 from .base.loss import ScoreLoss, nan_rows
+from .base.options import Temperature
 from .base.views import check_views, views_example
 
 __all__ = ["MVDHELLoss"]
@@ -37,7 +38,7 @@ class MVDHELLoss(ScoreLoss, name="mv_dhel"):
     Source: Koromilas et al., A Principled Framework for Multi-View Contrastive Learning, 2025.
     """
 
-    temperature: float | Tensor = 0.1
+    temperature: Temperature = 0.1
 
     def forward(self, z: Tensor) -> Tensor:
         check_views(self, z)

@@ -8,6 +8,7 @@ from torch import Tensor
 from ..channel import LSE, Channel, differs, same
 from ..ops.merge import log_sum_exp
 from .base.loss import ScoreLoss, softplus
+from .base.options import Temperature
 from .base.pair_loss import INSTANCE
 from .base.views import check_views, views_example
 
@@ -41,7 +42,7 @@ class MVInfoNCELoss(ScoreLoss, name="mv_info_nce"):
     Source: Koromilas et al., A Principled Framework for Multi-View Contrastive Learning, 2025.
     """
 
-    temperature: float | Tensor = 0.1
+    temperature: Temperature = 0.1
     same_view: bool = False
 
     def forward(self, z: Tensor) -> Tensor:

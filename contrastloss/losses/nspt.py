@@ -12,6 +12,7 @@ from ..ops.check import check_device, shape
 from .base.checks import check_finite, check_labels, check_pair
 from .base.label_loss import LABEL
 from .base.loss import ScoreLoss, nan_rows
+from .base.options import Temperature
 from .base.scores import wide
 
 __all__ = ["NSPTLoss"]
@@ -42,7 +43,7 @@ class NSPTLoss(ScoreLoss, name="nspt"):
     the negative-student positive-teacher loss; the anchors are the rehearsed rows).
     """
 
-    temperature: float | Tensor = 0.1
+    temperature: Temperature = 0.1
     _: KW_ONLY
     include_own: bool = False
 

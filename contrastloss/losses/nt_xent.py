@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ..channel import LSE, Channel, differs
+from .base.options import Temperature
 from .base.pair_loss import INSTANCE, TwoViewLoss, softplus
 from .base.scores import Scores
 
@@ -34,7 +35,7 @@ class NTXentLoss(TwoViewLoss, name="nt_xent"):
     Representations, 2020.
     """
 
-    temperature: float | Tensor = 0.1
+    temperature: Temperature = 0.1
 
     def channels(self) -> tuple[Channel, ...]:
         return _CHANNELS

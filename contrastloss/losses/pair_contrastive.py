@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
 from ..ops.check import check_device, shape
-from .base.checks import check_targets, check_temperature, finite, positive
+from .base.checks import check_targets
 from .base.loss import RowLoss
+from .base.options import NonNegative, Positive, Temperature
 from .base.scores import cosine, wide
 
 __all__ = ["PairContrastiveLoss"]
@@ -46,29 +47,12 @@ class PairContrastiveLoss(RowLoss, name="pair_contrastive"):
 
     variant: Literal["margin", "bce"] = "margin"
     distance: Literal["cosine", "euclidean"] = "cosine"
-    margin: float = 0.5
-    positive_margin: float = 0.0
+    margin: Positive = 0.5
+    positive_margin: NonNegative = 0.0
     squared: bool = True
-    temperature: float | Tensor = 1.0
+    temperature: Temperature = 1.0
     bias: float | Tensor = 0.0
     normalize: bool = True
-
-    def check(self) -> None:
-        super().check()
-        for name, fits in (("variant", ("margin", "bce")), ("distance", ("cosine", "euclidean"))):
-            value = getattr(self, name)
-            if value not in fits:
-                raise ValueError(f"{name}: got {value!r}, expected {fits[0]!r} or {fits[1]!r}")
-        positive("margin", self.margin)
-        if not self.positive_margin >= 0:
-            got = self.positive_margin
-            raise ValueError(f"positive_margin: got {got}, expected a number of at least 0")
-        check_temperature(self.temperature, per_row=False)
-        if isinstance(self.bias, Tensor):
-            if self.bias.ndim:
-                raise ValueError(f"bias: got shape {shape(self.bias)}, expected ()")
-        else:
-            finite("bias", self.bias)
 
     def forward(self, x: Tensor, y: Tensor, target: Tensor) -> Tensor:
         check_targets(x, y, ("x", "y"))

@@ -11,6 +11,7 @@ from torch import Tensor
 from .. import ops
 from ..memory import EmbeddingQueue
 from .base.checks import check_pair
+from .base.options import Fraction
 from .base.scores import wide
 from .supcon import SupConLoss
 
@@ -40,13 +41,7 @@ class PooledSupConLoss(SupConLoss, name="pooled_supcon"):
     """
 
     _: KW_ONLY
-    image_weight: float = 0.3
-
-    def check(self) -> None:
-        super().check()
-        weight = self.image_weight
-        if not isinstance(weight, (int, float)) or not 0 <= weight <= 1:
-            raise ValueError(f"image_weight: got {weight!r}, expected a number from 0 to 1")
+    image_weight: Fraction = 0.3
 
     def forward(  # type: ignore[override]
         self,

@@ -13,6 +13,7 @@ from ..memory import check_integers
 from ..ops.check import check_device, check_embeddings, shape
 from .base.checks import check_columns, check_finite, check_matrix, positive
 from .base.loss import ScoreLoss
+from .base.options import Temperature
 from .base.scores import wide
 
 __all__ = ["ProtoNCELoss"]
@@ -42,7 +43,7 @@ class ProtoNCELoss(ScoreLoss, name="proto_nce"):
     paper adds InfoNCE and averages over several clusterings.
     """
 
-    temperature: float | Tensor = 0.1
+    temperature: Temperature = 0.1
 
     _CHANNELS = (LSE(), SUM("id", pairs=(same(CLUSTER),)))
 

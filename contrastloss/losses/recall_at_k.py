@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..ops.check import check_count
-from .base.checks import positive
+from .base.options import Count, Positive
 from .base.ranking import SmoothRankLoss
 
 __all__ = ["RecallAtKLoss"]
@@ -41,19 +40,13 @@ class RecallAtKLoss(SmoothRankLoss, name="recall_at_k"):
     """
 
     _: KW_ONLY
-    ks: Sequence[int] = (1, 2, 4, 8, 16)
-    rank_temperature: float = 1.0
+    ks: Sequence[Count] = (1, 2, 4, 8, 16)
+    rank_temperature: Positive = 1.0
 
     def check(self) -> None:
         super().check()
-        positive("rank_temperature", self.rank_temperature)
-        if not isinstance(self.ks, Sequence):
-            raise TypeError(f"ks: got {type(self.ks).__name__}, expected a sequence of ints")
         if not self.ks:
             raise ValueError("ks: got none, expected at least one")
-        for k in self.ks:
-            check_count("ks", k)
-        self.ks = tuple(self.ks)
 
     def rows(self, ranks: Tensor, among: Tensor, found: Tensor) -> Tensor:
         ks = torch.tensor(self.ks, dtype=ranks.dtype, device=ranks.device)

@@ -15,6 +15,7 @@ from ..ops.check import check_device, check_embeddings, shape
 from ..ops.merge import log_sum_exp
 from .base.checks import check_columns, check_finite, check_matrix
 from .base.loss import ScoreLoss, softplus
+from .base.options import Temperature
 
 __all__ = ["RegionAttributeLoss"]
 
@@ -51,7 +52,7 @@ class RegionAttributeLoss(ScoreLoss, name="region_attribute"):
 
     own_term: bool = False
     _: KW_ONLY
-    temperature: float | Tensor = 0.07
+    temperature: Temperature = 0.07
 
     def forward(
         self,

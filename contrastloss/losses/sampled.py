@@ -10,6 +10,7 @@ from torch import Tensor
 from ..ops.check import check_device, shape
 from ..ops.merge import log_sum_exp
 from .base.checks import check_columns, check_finite, check_matrix, check_scale
+from .base.options import Temperature
 from .base.pair_loss import PairLoss, softplus
 
 __all__ = ["SampledContrastiveLoss"]
@@ -43,7 +44,7 @@ class SampledContrastiveLoss(PairLoss, name="sampled"):
     Image Embedding, 2019.
     """
 
-    temperature: float | Tensor = 0.1
+    temperature: Temperature = 0.1
 
     without: ClassVar[dict[str, str]] = {"memory": "every row has candidates of its own"}
 

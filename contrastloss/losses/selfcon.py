@@ -11,6 +11,7 @@ from ..channel import LSE, SUM, Channel, same
 from ..ops.check import check_device, check_embeddings, shape
 from .base.checks import check_finite
 from .base.loss import ScoreLoss, nan_rows
+from .base.options import Temperature
 
 __all__ = ["SelfConLoss"]
 
@@ -44,7 +45,7 @@ class SelfConLoss(ScoreLoss, name="selfcon"):
     using Sub-network, 2023; two columns: Boychev and Cholakov, ImagiNet, 2024.
     """
 
-    temperature: float | Tensor = 0.07
+    temperature: Temperature = 0.07
 
     _CHANNELS: ClassVar[tuple[Channel, ...]] = tuple(
         channel

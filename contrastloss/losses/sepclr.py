@@ -11,8 +11,9 @@ from .. import ops
 from ..channel import LSE, SUM, Channel, col_weight, form, row_weight
 from ..ops.check import check_device, check_embeddings, shape
 from ..ops.merge import log_sum_exp
-from .base.checks import check_targets, positive
+from .base.checks import check_targets
 from .base.loss import Loss, softplus
+from .base.options import Positive
 from .base.scores import wide
 
 __all__ = ["SepCLRLoss"]
@@ -64,21 +65,13 @@ class SepCLRLoss(Loss, name="sepclr"):
     Representation Learning, 2024.
     """
 
-    temperature: float = 0.5
+    temperature: Positive = 0.5
     uniformity: float = 2.0
     common: float = 1.0
     salient: float = 1.0
     background: float = 1.0
     joint: float = 10.0
-    label_variance: float = 0.025
-
-    def check(self) -> None:
-        super().check()
-        for name in ("temperature", "label_variance"):
-            value = getattr(self, name)
-            if isinstance(value, Tensor):
-                raise TypeError(f"{name}: got a tensor, expected a float")
-            positive(name, value)
+    label_variance: Positive = 0.025
 
     def forward(
         self,

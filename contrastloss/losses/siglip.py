@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..channel import INDEX, SUM, Channel, differs
-from .base.checks import check_bias
+from .base.options import Temperature
 from .base.pair_loss import CrossLoss, softplus
 from .base.scores import Scores
 
@@ -35,12 +35,8 @@ class SigLIPLoss(CrossLoss, name="siglip"):
     Source: Zhai et al., Sigmoid Loss for Language Image Pre-Training, 2023.
     """
 
-    temperature: float | Tensor = 0.1
+    temperature: Temperature = 0.1
     bias: float | Tensor = -10.0
-
-    def check(self) -> None:
-        super().check()
-        check_bias("bias", self.bias)
 
     def channels(self) -> tuple[Channel, ...]:
         return _CHANNELS

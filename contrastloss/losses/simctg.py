@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -11,6 +9,7 @@ from ..channel import SUM, same
 from ..ops.check import check_device, check_embeddings, shape
 from .base.checks import check_finite
 from .base.loss import ScoreLoss
+from .base.options import Temperature
 
 __all__ = ["SimCTGLoss"]
 
@@ -41,13 +40,8 @@ class SimCTGLoss(ScoreLoss, name="simctg"):
     Contrastive Search Is What You Need For Neural Text Generation, 2023.
     """
 
-    temperature: float | Tensor = 1.0
+    temperature: Temperature = 1.0
     margin: float = 0.5
-
-    def check(self) -> None:
-        super().check()
-        if not math.isfinite(self.margin):
-            raise ValueError(f"margin: got {self.margin}, expected a finite number")
 
     def forward(self, h: Tensor, valid: Tensor | None = None) -> Tensor:
         check_embeddings("h", h)

@@ -14,6 +14,7 @@ from ..memory import check_integers
 from ..ops.check import check_device, check_embeddings, shape
 from .base.checks import check_columns, check_finite, check_matrix
 from .base.loss import ScoreLoss, nan_rows
+from .base.options import Temperature
 from .base.scores import wide
 
 __all__ = ["SimLAPLoss"]
@@ -52,17 +53,12 @@ class SimLAPLoss(ScoreLoss, name="simlap"):
     Source: Wu et al., Rethinking Positive Pairs in Contrastive Learning, 2024 (Hydra).
     """
 
-    temperature: float | Tensor = 0.1
+    temperature: Temperature = 0.1
     _: KW_ONLY
     mean_over: Literal["rows", "pairs"] = "rows"
 
     _NEGATIVES = (LSE(pairs=(differs(FIRST), differs(SECOND))), SUM("one", pairs=_POSITIVES))
     _TERMS = (SUM("softplus", sign=-1.0, shift=NEGATIVE, pairs=_POSITIVES),)
-
-    def check(self) -> None:
-        super().check()
-        if self.mean_over not in ("rows", "pairs"):
-            raise ValueError(f"mean_over: got {self.mean_over!r}, expected 'rows' or 'pairs'")
 
     def forward(
         self, z: Tensor, keys: Tensor, gate: Tensor, labels: Tensor, key_labels: Tensor

@@ -13,6 +13,7 @@ from ..channel import LSE, SUM, form
 from ..ops.check import check_device, shape
 from .base.checks import check_finite, check_matrix
 from .base.loss import ScoreLoss, nan_rows
+from .base.options import Temperature
 from .base.scores import wide
 
 __all__ = ["SoftSupConLoss"]
@@ -53,18 +54,13 @@ class SoftSupConLoss(ScoreLoss, name="soft_supcon"):
     Observation Pretraining, 2024.
     """
 
-    temperature: float | Tensor = 0.1
+    temperature: Temperature = 0.1
     variant: Literal["ce", "bce"] = "ce"
     _: KW_ONLY
     normalize_targets: bool = True
 
     _CE = (LSE(), SUM("one", weight=_WEIGHT), SUM("id", weight=_WEIGHT))
     _BCE = (SUM("softplus"), SUM("id", weight=_WEIGHT))
-
-    def check(self) -> None:
-        super().check()
-        if self.variant not in ("ce", "bce"):
-            raise ValueError(f"variant: got {self.variant!r}, expected 'ce' or 'bce'")
 
     def forward(self, z: Tensor, targets: Tensor) -> Tensor:
         check_matrix("z", z)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..channel import INDEX, SUM, Channel, differs
+from .base.options import Temperature
 from .base.pair_loss import CrossLoss
 from .base.scores import Scores, at_least_one
 
@@ -33,7 +34,7 @@ class SpectralLoss(CrossLoss, name="spectral"):
     Contrastive Loss, 2021.
     """
 
-    temperature: float | Tensor = 1.0
+    temperature: Temperature = 1.0
 
     def channels(self) -> tuple[Channel, ...]:
         return _CHANNELS

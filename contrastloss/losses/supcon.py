@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..channel import LSE, SUM, Channel, same
 from .base.label_loss import LABEL, LabelLoss
+from .base.options import Temperature
 from .base.scores import Scores
 
 __all__ = ["SupConLoss"]
@@ -50,13 +51,8 @@ class SupConLoss(LabelLoss, name="supcon"):
     Source: Khosla et al., Supervised Contrastive Learning, 2020.
     """
 
-    temperature: float | Tensor = 0.1
+    temperature: Temperature = 0.1
     variant: Literal["out", "in"] = "out"
-
-    def check(self) -> None:
-        super().check()
-        if self.variant not in _POSITIVES:
-            raise ValueError(f"variant: got {self.variant!r}, expected 'out' or 'in'")
 
     def channels(self) -> tuple[Channel, ...]:
         return LSE(), _COUNT, _POSITIVES[self.variant]

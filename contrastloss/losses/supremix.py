@@ -12,6 +12,7 @@ from ..channel import LSE, SUM, Channel, distance, same
 from ..ops.check import check_device, check_embeddings, shape
 from .base.checks import check_finite
 from .base.loss import ScoreLoss, nan_rows
+from .base.options import Temperature
 from .base.scores import wide
 
 __all__ = ["SupReMixLoss"]
@@ -52,7 +53,7 @@ class SupReMixLoss(ScoreLoss, name="supremix"):
     Source: Wu et al., Mixup Your Own Pairs, 2023.
     """
 
-    temperature: float | Tensor = 0.07
+    temperature: Temperature = 0.07
     _: KW_ONLY
     weighting: Literal["distance", "inverse"] | None = "distance"
 
@@ -60,13 +61,6 @@ class SupReMixLoss(ScoreLoss, name="supremix"):
         name: (LSE(weight=weight), *(SUM(psi, pairs=(same(LABEL),)) for psi in ("one", "id")))
         for name, weight in _WEIGHTS.items()
     }
-
-    def check(self) -> None:
-        super().check()
-        if self.weighting not in self._CHANNELS:
-            raise ValueError(
-                f"weighting: got {self.weighting!r}, expected 'distance', 'inverse' or None"
-            )
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
         check_embeddings("z", z)

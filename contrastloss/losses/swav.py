@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..ops.check import check_count
-from .base.checks import check_pair, positive
+from .base.checks import check_pair
+from .base.options import Iterations, Positive, Temperature
 from .base.prototypes import PrototypeLoss, sinkhorn
 from .base.scores import wide
 
@@ -42,16 +42,9 @@ class SwAVLoss(PrototypeLoss, name="swav"):
     (SwALIP).
     """
 
-    temperature: float | Tensor = 0.1
-    eps: float = 0.05
-    iterations: int = 3
-
-    def check(self) -> None:
-        super().check()
-        if isinstance(self.eps, Tensor):
-            raise TypeError("eps: got a tensor, expected a float")
-        positive("eps", self.eps)
-        check_count("iterations", self.iterations, most=10_000)
+    temperature: Temperature = 0.1
+    eps: Positive = 0.05
+    iterations: Iterations = 3
 
     @property
     def stops_gradients(self) -> bool:

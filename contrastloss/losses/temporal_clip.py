@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..ops.merge import log_sum_exp
-from .base.checks import check_pair, finite
+from .base.checks import check_pair
 from .base.loss import ScoreLoss, softplus
+from .base.options import NonNegative, Temperature
 from .base.pair_loss import BY_COL, BY_ROW, CrossLoss
 from .base.scores import Scores
 
@@ -47,15 +48,10 @@ class TemporalCLIPLoss(ScoreLoss, name="temporal_clip"):
     Text-Audio Pairs, 2024; Bagad et al., Test of Time, 2023.
     """
 
-    same: float = 1.0
-    cross: float = 1.0
+    same: NonNegative = 1.0
+    cross: NonNegative = 1.0
     _: KW_ONLY
-    temperature: float | Tensor = 0.07
-
-    def check(self) -> None:
-        super().check()
-        for name in ("same", "cross"):
-            finite(name, getattr(self, name), negative=False)
+    temperature: Temperature = 0.07
 
     def forward(
         self,

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from .. import sorting
-from ..ops.check import as_float, check_count, check_device, check_range, shape
+from ..ops.check import check_device, check_range, shape
+from .base.options import Count, NonNegative
 from .base.ranking import NetworkLoss, check_scores, log_mass
 from .base.scores import wide
 
@@ -43,20 +44,14 @@ class TopKCrossEntropyLoss(NetworkLoss, name="topk_cross_entropy"):
     softmax too.
     """
 
-    weights: Sequence[float] = (0.5, 0.0, 0.0, 0.0, 0.5)
+    weights: Sequence[NonNegative] = (0.5, 0.0, 0.0, 0.0, 0.5)
     _: KW_ONLY
-    candidates: int | None = 16
+    candidates: Count | None = 16
 
     def check(self) -> None:
         super().check()
-        if isinstance(self.weights, Tensor) or not isinstance(self.weights, Sequence):
-            got = type(self.weights).__name__
-            raise TypeError(f"weights: got {got}, expected a sequence of numbers")
-        self.weights = tuple(as_float("weights", w) for w in self.weights)
-        if not all(w >= 0 for w in self.weights) or not math.isclose(sum(self.weights), 1.0):
+        if not math.isclose(sum(self.weights), 1.0):
             raise ValueError(f"weights: got {self.weights}, expected probabilities, of sum 1")
-        if self.candidates is not None:
-            check_count("candidates", self.candidates)
 
     def forward(self, x: Tensor, target: Tensor) -> Tensor:
         check_scores(x)

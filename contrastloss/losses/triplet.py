@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..channel import MAX, SUM, Channel, differs, same
 from .base.label_loss import LABEL, LabelLoss, largest_class
+from .base.options import Count, Temperature
 from .base.scores import Scores
 
 __all__ = ["TripletLoss"]
@@ -70,17 +71,12 @@ class TripletLoss(LabelLoss, name="triplet"):
     margin: float = 0.05
     mining: Literal["all", "hard", "semihard"] = "all"
     _: KW_ONLY
-    positives: int | None = None
-    k: int = 1
-    temperature: float | Tensor = 1.0
+    positives: Count | None = None
+    k: Count = 1
+    temperature: Temperature = 1.0
 
     def check(self) -> None:
         super().check()
-        if self.mining not in ("all", "hard", "semihard"):
-            raise ValueError(f"mining: got {self.mining!r}, expected 'all', 'hard' or 'semihard'")
-        for name, value in (("positives", self.positives), ("k", self.k)):
-            if value is not None and (type(value) is not int or value < 1):
-                raise ValueError(f"{name}: got {value!r}, expected an integer of at least 1")
         if self.group is not None and self.mining != "hard":
             raise ValueError(
                 f"group: got one with mining={self.mining!r}, expected None: only triplets of "

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from .. import ops
 from ..channel import SUM
-from .base.checks import check_targets, positive
+from .base.checks import check_targets
 from .base.features import check_features, variance_hinge
 from .base.loss import Loss
+from .base.options import NonNegative, Positive
 from .base.scores import wide
 
 __all__ = ["VICRegLoss"]
@@ -42,20 +43,11 @@ class VICRegLoss(Loss, name="vicreg"):
     Self-Supervised Learning, 2022.
     """
 
-    invariance: float = 25.0
-    variance: float = 25.0
-    covariance: float = 1.0
-    gamma: float = 1.0
-    eps: float = 1e-4
-
-    def check(self) -> None:
-        super().check()
-        for name in ("gamma", "eps"):
-            positive(name, getattr(self, name))
-        for name in ("invariance", "variance", "covariance"):
-            value = getattr(self, name)
-            if value != 0:
-                positive(name, value)
+    invariance: NonNegative = 25.0
+    variance: NonNegative = 25.0
+    covariance: NonNegative = 1.0
+    gamma: Positive = 1.0
+    eps: Positive = 1e-4
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         check_targets(x, y, ("x", "y"))

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..channel import INDEX, LSE, col_weight, differs
 from ..ops.check import check_device, shape
 from .base.checks import check_pair
+from .base.options import Temperature
 from .base.pair_loss import BY_ROW, CrossLoss, softplus
 
 __all__ = ["WeightedInfoNCELoss"]
@@ -46,7 +47,7 @@ class WeightedInfoNCELoss(CrossLoss, name="weighted_info_nce"):
     Enhancing View Quality with Pretrained Generative Model for Self-Supervised Learning, 2024.
     """
 
-    temperature: float | Tensor = 0.1
+    temperature: Temperature = 0.1
     correct_positive: bool = True
 
     without: ClassVar[dict[str, str]] = {

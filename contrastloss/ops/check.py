@@ -15,6 +15,7 @@ from ..channel import COL, INDEX, ROW, Axis, Channel, Program
 
 __all__ = [
     "as_float",
+    "brief",
     "check_broadcast",
     "check_channels",
     "check_count",
@@ -45,7 +46,7 @@ def as_float(name: str, value: float) -> float:
     try:
         return float(value)
     except OverflowError:
-        got = _brief(value)
+        got = brief(value)
         raise ValueError(f"{name}: got {got}, expected a number that a float holds") from None
 
 
@@ -58,12 +59,12 @@ def check_count(name: str, value: Any, least: int = 1, most: int = MOST) -> None
     if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
         raise TypeError(f"{name}: got {type(value).__name__}, expected an integer")
     if value < least:
-        raise ValueError(f"{name}: got {_brief(value)}, expected at least {least}")
+        raise ValueError(f"{name}: got {brief(value)}, expected at least {least}")
     if value > most:
-        raise ValueError(f"{name}: got {_brief(value)}, expected at most {most}")
+        raise ValueError(f"{name}: got {brief(value)}, expected at most {most}")
 
 
-def _brief(value: Any) -> str:
+def brief(value: Any) -> str:
     """Python does not print integers of more than some thousand digits."""
     if isinstance(value, int) and value.bit_length() > 128:
         return f"an integer of {value.bit_length()} bits"

@@ -8,6 +8,7 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from ..losses import LOSSES, PairLoss
+from ..losses.base.options import declared, spelled
 
 
 def stubs() -> str:
@@ -19,7 +20,6 @@ def stubs() -> str:
         "",
         "from torch import Tensor",
         "",
-        "from .distributed import Strategy",
         "from .losses.base.pair_loss import Memory",
         "from .memory import EmbeddingQueue",
         "",
@@ -29,7 +29,9 @@ def stubs() -> str:
         inputs = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
         keywords = [_stub(p.name, p.annotation, p.default) for p in parameters[len(inputs) :]]
         keywords += [
-            _stub(f.name, f.type, f.default) for f in fields(cls) if f.name != "return_stats"
+            _stub(f.name, spelled(declared(cls)[f.name]), f.default)
+            for f in fields(cls)
+            if f.name != "return_stats"
         ]
         first = [_stub(p.name, p.annotation, p.default) for p in inputs]
         if inputs[-1].kind is inspect.Parameter.VAR_POSITIONAL:

@@ -118,5 +118,3 @@ def test_errors(device):
     wrong(ValueError, r"got shape \(2,\) as values, expected \(E,\)", (crow, col, values[:2]))
     with pytest.raises(ValueError, match=r"^adjacency: got shape \(3, 3\), expected \(2, 2\)"):
         adjacency_contrastive(z[:2], csr)
-    with pytest.raises(ValueError, match=r"^eps: got -1, expected a positive finite number"):
-        AdjacencyContrastiveLoss(eps=-1)

@@ -52,10 +52,6 @@ def test_constant_features_one_row_and_none(device, backend):
 
 def test_errors(device):
     x = torch.ones(3, 2, device=device)
-    with pytest.raises(ValueError, match=r"^lambda_: got 0, expected a positive finite number"):
-        BarlowTwinsLoss(0)
-    with pytest.raises(ValueError, match=r"^eps: got -1.0, expected a positive finite number"):
-        BarlowTwinsLoss(eps=-1.0)
     with pytest.raises(ValueError, match=r"^y: got shape \(2, 2\), expected x's \(3, 2\)"):
         barlow_twins(x, x[:2])
     with pytest.raises(ValueError, match=r"^x: got shape \(1, 3, 2\), expected \(N, D\)"):

@@ -55,8 +55,5 @@ def test_without_positives_or_without_negatives(device, backend):
 
 
 def test_errors(device):
-    for bad in (0.0, -1.0, "2"):
-        with pytest.raises((ValueError, TypeError), match=r"^gamma: got .*, expected"):
-            CircleLoss(gamma=bad)
-    with pytest.raises(ValueError, match="relax: got inf, expected a finite number"):
+    with pytest.raises(ValueError, match=r"^m: got inf, expected a finite number"):
         CircleLoss(m=float("inf"))

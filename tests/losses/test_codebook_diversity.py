@@ -55,10 +55,6 @@ def test_of_no_frames(form, device):
 
 def test_errors(device):
     p = torch.ones(3, 2, 4, device=device)
-    with pytest.raises(ValueError, match=r"^form: got 'code', expected 'entropy' or 'perplexity'"):
-        CodebookDiversityLoss("code")
-    with pytest.raises(ValueError, match=r"^eps: got 0, expected a positive finite number"):
-        CodebookDiversityLoss(eps=0)
     with pytest.raises(ValueError, match=r"^probabilities: got shape \(2, 4\), expected"):
         codebook_diversity(p[0])
     with pytest.raises(TypeError, match=r"^mask: got torch.float32, expected a bool tensor"):

@@ -69,13 +69,8 @@ def test_equal_and_zero_vectors_have_finite_gradients(power, device):
 
 def test_errors(device):
     x = torch.ones(3, 2, device=device)
-    for bad in (0.5, float("inf"), "2"):
-        with pytest.raises(ValueError, match=r"^power: got .*, expected a number of at least 1"):
-            CosineLoss(power=bad)
     with pytest.raises(ValueError, match=r"^power: got 2.0, expected 1 with pairs='all'"):
         CosineLoss(2.0, "all")
-    with pytest.raises(ValueError, match=r"^pairs: got 'some', expected 'aligned' or 'all'"):
-        CosineLoss(pairs="some")
     with pytest.raises(ValueError, match=r"^target: got shape \(2, 2\), expected x's \(3, 2\)"):
         cosine(x, x[:2])
     with pytest.raises(ValueError, match=r"^x: got shape \(2,\), expected \(..., N, D\)"):

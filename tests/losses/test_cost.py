@@ -66,5 +66,3 @@ def test_errors():
         loss(z, z, z, x, x[:, 1:])
     with pytest.raises(ValueError, match=r"^queue: got shape \(4, 2\), expected \(K, 3\)"):
         loss(z, z, z[:, 1:], x, x)
-    with pytest.raises(ValueError, match=r"^weight: got -1, expected a number >= 0"):
-        CoSTLoss(-1)

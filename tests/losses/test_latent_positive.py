@@ -82,7 +82,5 @@ def test_errors():
     ):
         with pytest.raises(kind, match=f"^{message}"):
             loss(x, x, x, *given)
-    with pytest.raises(ValueError, match=r"^form: got 'sum', expected 'alignment' or 'info_nce'"):
-        LatentPositiveLoss(form="sum")
     with pytest.raises(ValueError, match=r"^weight: got nan, expected a finite number"):
         LatentPositiveLoss(torch.nan)

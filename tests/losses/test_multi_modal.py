@@ -88,12 +88,8 @@ def test_errors():
         loss(x, x, logit_scales=torch.ones(2))
     with pytest.raises(ValueError, match=r"^weights: got 3, expected 1, one per pair"):
         MultiModalLoss((1.0, 1.0, 2.0))(x, x)
-    with pytest.raises(ValueError, match=r"^weights: got 'a', expected finite numbers"):
-        MultiModalLoss(("a",))
     with pytest.raises(ValueError, match=r"^weights: got \(0.0,\), expected one that is not 0"):
         MultiModalLoss((0.0,))(x, x)
-    with pytest.raises(ValueError, match=r"^directions: got 'one', expected 'mean' or 'sum'"):
-        MultiModalLoss(directions="one")
     layers = torch.ones(2, 4, 3)
     layers[1, 2, 0] = torch.nan
     with pytest.raises(ValueError, match=r"^embeddings\[1\]: got NaN or infinity in 1 of 8 rows"):

@@ -57,7 +57,7 @@ def test_one_row_and_none(device, backend):
 def test_errors(device):
     x = torch.ones(3, 2, device=device)
     for name in ("invariance", "variance", "covariance", "gamma", "eps"):
-        with pytest.raises(ValueError, match=rf"^{name}: got -1, expected a positive finite"):
+        with pytest.raises(ValueError, match=rf"^{name}: got -1, expected a .*finite"):
             VICRegLoss(**{name: -1})
     with pytest.raises(ValueError, match=r"^y: got shape \(2, 2\), expected x's \(3, 2\)"):
         vicreg(x, x[:2])

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ... import ops
-from ...ops.check import MOST, as_float, check_count, scalar
-from .checks import REDUCTIONS, check_temperature, finite
+from ...ops.check import scalar
+from .options import Temperature, checked, declared
 from .scores import Scores
 
 __all__ = ["LOSSES", "Loss", "RowLoss", "ScoreLoss", "nan_rows", "softplus"]
@@ -52,6 +52,8 @@ class Loss(nn.Module):
     #: fp32 products of low-precision embeddings: where a gradient is a small difference of what
     #: several passes give, rounding the gradients of their scores costs more than rounding it
     WIDE_PRODUCTS: ClassVar[bool] = False
+    #: options of which a tensor may hold one number per row
+    VECTORS: ClassVar[frozenset[str]] = frozenset()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Loss:
         self = super().__new__(cls)
@@ -68,13 +70,8 @@ class Loss(nn.Module):
             LOSSES[name] = cls
 
     def __post_init__(self) -> None:
-        for field in fields(self):  # Python's integers are of any size, torch's are not
-            value, kind = getattr(self, field.name), str(field.type)
-            if isinstance(value, int) and not isinstance(value, bool):
-                if kind.startswith("float") and abs(value) > MOST:
-                    setattr(self, field.name, as_float(field.name, value))
-                elif kind.startswith("int"):
-                    check_count(field.name, value, least=-MOST)
+        for name, hint in declared(type(self)).items():
+            setattr(self, name, self._fitting(name, getattr(self, name), hint))
         self.check()
         #: options that are tensors, as they were given
         self._given: dict[str, Tensor] = {}
@@ -86,10 +83,27 @@ class Loss(nn.Module):
                     delattr(self, field.name)
                     self.register_buffer(field.name, value)
         self.prepare()
+        self._made = True
+
+    def _fitting(self, name: str, value: Any, hint: Any) -> Any:
+        return checked(name, value, hint, vector=name in self.VECTORS)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """An option that is set later is checked as it was when the loss was made."""
+        if not self.__dict__.get("_made") or name not in declared(type(self)):
+            super().__setattr__(name, value)
+            return
+        before = getattr(self, name)
+        super().__setattr__(name, self._fitting(name, value, declared(type(self))[name]))
+        try:
+            self.check()
+            self.prepare()
+        except Exception:
+            super().__setattr__(name, before)
+            raise
 
     def check(self) -> None:
-        """Raise where an option does not fit."""
-        finite("loss_weight", self.loss_weight)
+        """Raise where options do not fit together; each for itself is checked by its annotation."""
 
     def prepare(self) -> None:
         """Make what depends on the options alone, once: a compiled forward cannot."""
@@ -150,12 +164,6 @@ class RowLoss(Loss):
     _: KW_ONLY
     reduction: Literal["mean", "sum", "none"] = "mean"
 
-    def check(self) -> None:
-        super().check()
-        if self.reduction not in REDUCTIONS:
-            expected = ", ".join(REDUCTIONS)
-            raise ValueError(f"reduction: got {self.reduction!r}, expected one of {expected}")
-
     def taking_part(
         self, losses: Tensor, counted: Tensor | None, nan: Tensor | None = None
     ) -> Tensor:
@@ -190,17 +198,10 @@ class ScoreLoss(RowLoss):
         validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
     """
 
-    temperature: float | Tensor
+    temperature: Temperature
     _: KW_ONLY
     normalize: bool = True
     validate: bool = False
-
-    #: whether a tensor may hold one temperature per row
-    ROW_TEMPERATURES: ClassVar[bool] = False
-
-    def check(self) -> None:
-        super().check()
-        check_temperature(self.temperature, per_row=self.ROW_TEMPERATURES)
 
     def scores(
         self,

@@ -19,7 +19,7 @@ from ...channel import COL, INDEX, LSE, MAX, ROW, SUM, Channel, Test, differs, s
 from ...distributed import Layout, Peers, Strategy, describe, total
 from ...memory import EmbeddingQueue
 from .blocks import BATCH, Block, Crossed, Stored
-from .checks import check_pair, check_queue, check_strategy
+from .checks import check_pair, check_queue
 from .loss import ScoreLoss, softplus
 from .scores import Scores, Spread
 
@@ -79,7 +79,7 @@ class PairLoss(ScoreLoss):
     equal_sizes: bool = False
     return_stats: bool = False
 
-    ROW_TEMPERATURES = True
+    VECTORS = frozenset({"temperature"})
     #: which of ``group``, ``memory`` and ``return_stats`` its formula does not allow, and why
     without: ClassVar[Mapping[str, str]] = {}
     #: which pairs are negatives, for ``return_stats``
@@ -93,7 +93,6 @@ class PairLoss(ScoreLoss):
 
     def check(self) -> None:
         super().check()
-        check_strategy(self.strategy)
         for option, reason in self.without.items():
             if getattr(self, option, None):
                 got = getattr(self, option)

@@ -13,9 +13,10 @@ from ... import ops
 from ...channel import same
 from ...ops.check import check_device, check_embeddings, shape
 from ...ops.sort_network import check_network
-from .checks import check_labels, check_matrix, positive
+from .checks import check_labels, check_matrix
 from .label_loss import largest_class
 from .loss import RowLoss, nan_rows
+from .options import Positive
 from .scores import wide
 
 __all__ = [
@@ -39,7 +40,7 @@ class NetworkLoss(RowLoss):
     """
 
     _: KW_ONLY
-    steepness: float | Tensor = 10.0
+    steepness: Positive | Tensor = 10.0
     network: str = "odd_even"
     distribution: str = "cauchy"
     art_lambda: float = 0.25
@@ -93,14 +94,8 @@ class SmoothRankLoss(RowLoss):
     count. The size of the largest class is looked up, which waits for a GPU.
     """
 
-    temperature: float = 0.01
+    temperature: Positive = 0.01
     _: KW_ONLY
-
-    def check(self) -> None:
-        super().check()
-        if isinstance(self.temperature, Tensor):
-            raise TypeError("temperature: got a tensor, expected a float")
-        positive("temperature", self.temperature)
 
     def rows(self, ranks: Tensor, among: Tensor, found: Tensor) -> Tensor:
         """(C,) losses, of ranks (C, K) among all and among the positives; ``found`` marks them."""

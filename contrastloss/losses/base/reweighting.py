@@ -11,14 +11,7 @@ from torch import Tensor
 from .loss import softplus
 from .scores import Scores, log_count
 
-__all__ = ["check_reweighting", "reweighted"]
-
-
-def check_reweighting(beta: float, tau_plus: float) -> None:
-    if not (beta >= 0 and math.isfinite(beta)):
-        raise ValueError(f"beta: got {beta}, expected a finite number of at least 0")
-    if not 0 <= tau_plus < 1:
-        raise ValueError(f"tau_plus: got {tau_plus}, expected a number in [0, 1)")
+__all__ = ["reweighted"]
 
 
 class Reweighting(Protocol):

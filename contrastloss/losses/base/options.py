@@ -1,0 +1,192 @@
+"""Options of a loss, checked by their annotations: types, ``Literal`` values and bounds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from inspect import get_annotations
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import torch
+from torch import Tensor
+
+from ...ops.check import MOST, brief, shape
+
+__all__ = [
+    "AtLeastOne",
+    "Bound",
+    "Count",
+    "Fraction",
+    "Iterations",
+    "NonNegative",
+    "NonNegativeInt",
+    "Positive",
+    "Prior",
+    "Several",
+    "Temperature",
+    "checked",
+    "declared",
+    "spelled",
+]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Which numbers fit, and how an error says so."""
+
+    expected: str
+    fits: Callable[[Any], bool]
+
+
+#: of normal fp32 numbers: a temperature and its reciprocal are both of them
+_LEAST, _MOST = 2.0**-126, 2.0**126
+
+Positive = Annotated[float, Bound("a positive finite number", lambda v: 0 < v < math.inf)]
+NonNegative = Annotated[float, Bound("a finite number >= 0", lambda v: 0 <= v < math.inf)]
+Fraction = Annotated[float, Bound("a number from 0 to 1", lambda v: 0 <= v <= 1)]
+AtLeastOne = Annotated[float, Bound("a finite number of at least 1", lambda v: 1 <= v < math.inf)]
+Count = Annotated[int, Bound("an integer of at least 1", lambda v: 1 <= v <= MOST)]
+Prior = Annotated[float, Bound("a number in [0, 1)", lambda v: 0 <= v < 1)]
+Several = Annotated[int, Bound("an integer of at least 2", lambda v: 2 <= v <= MOST)]
+NonNegativeInt = Annotated[int, Bound("an integer of at least 0", lambda v: 0 <= v <= MOST)]
+Iterations = Annotated[int, Bound("an integer from 1 to 10000", lambda v: 1 <= v <= 10_000)]
+#: of scores; in tensors, which are not looked at, it has to be positive too
+Temperature = (
+    Annotated[
+        float,
+        Bound(
+            f"a positive number from {_LEAST:.4g} to {_MOST:.4g}", lambda v: _LEAST <= v <= _MOST
+        ),
+    ]
+    | Tensor
+)
+
+_FINITE = Bound("a finite number", math.isfinite)
+_INTEGER = Bound(f"an integer from {-MOST} to {MOST}", lambda v: -MOST <= v <= MOST)
+
+
+_DECLARED: dict[type, dict[str, Any]] = {}
+
+
+def declared(cls: type) -> dict[str, Any]:
+    """The annotations of a loss's options, by name."""
+    if cls not in _DECLARED:
+        hints: dict[str, Any] = {}
+        for base in reversed(cls.__mro__):
+            if is_dataclass(base):
+                hints |= get_annotations(base, eval_str=True)
+        _DECLARED[cls] = {field.name: hints[field.name] for field in fields(cls)}
+    return _DECLARED[cls]
+
+
+def checked(name: str, value: Any, hint: Any, *, vector: bool = False) -> Any:
+    """The value of an option as the loss keeps it: numbers of numpy become Python's, sequences
+    tuples.
+
+    Args:
+        hint: its annotation.
+        vector: whether a tensor may be one-dimensional, too.
+
+    Raises:
+        TypeError, ValueError: it does not fit; the message names it.
+    """
+    choices = _choices(hint)
+    if value is None and NoneType in choices:
+        return None
+    if isinstance(value, Tensor):
+        if Tensor not in choices and Any not in choices:
+            raise TypeError(f"{name}: got a tensor, expected {_described(choices)}")
+        return _tensor(name, value, vector) if Tensor in choices else value
+    for choice in choices:
+        if choice is Any or (isinstance(choice, type) and choice in (bool, str)):
+            if choice is Any or isinstance(value, choice):
+                return value
+        elif get_origin(choice) is Literal:
+            if any(
+                value is fit or (value == fit and type(value) is type(fit))
+                for fit in get_args(choice)
+            ):
+                return value
+        elif get_origin(choice) in (tuple, Sequence):
+            if isinstance(value, Sequence) and not isinstance(value, str):
+                return tuple([checked(name, part, get_args(choice)[0]) for part in value])
+        elif choice is not NoneType and choice is not Tensor:
+            kind, bound = _number(choice)
+            number = Integral if kind is int else Real
+            if isinstance(value, number) and not isinstance(value, bool):
+                return _fitting(name, value, kind, bound)
+    expected = _described(choices)
+    if isinstance(value, str) and any(get_origin(choice) is Literal for choice in choices):
+        raise ValueError(f"{name}: got {value!r}, expected {expected}")
+    raise TypeError(f"{name}: got {type(value).__name__}, expected {expected}")
+
+
+def _choices(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+
+
+def _number(choice: Any) -> tuple[type, Bound]:
+    if get_origin(choice) is Annotated:
+        kind, bound = get_args(choice)
+        return kind, bound
+    return choice, _INTEGER if choice is int else _FINITE
+
+
+def _fitting(name: str, value: Any, kind: type, bound: Bound) -> Any:
+    try:
+        number = kind(value)
+    except OverflowError:
+        number = math.inf
+    if not bound.fits(number):
+        raise ValueError(f"{name}: got {brief(value)}, expected {bound.expected}")
+    return number
+
+
+def _tensor(name: str, value: Tensor, vector: bool) -> Tensor:
+    if not value.is_floating_point():
+        raise TypeError(f"{name}: got a tensor of {value.dtype}, expected a floating dtype")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name}: got a tensor of layout {value.layout}, expected a dense one")
+    if value.ndim > vector:
+        expected = "() or (N,)" if vector else "()"
+        raise ValueError(f"{name}: got shape {shape(value)}, expected {expected}")
+    return value
+
+
+def _described(choices: Sequence[Any]) -> str:
+    """What fits, in words."""
+    words = []
+    for choice in choices:
+        if get_origin(choice) is Literal:
+            words.append(f"one of {', '.join(map(str, get_args(choice)))}")
+        elif choice is Tensor:
+            words.append("a tensor")
+        elif choice is NoneType:
+            words.append("None")
+        elif choice in (bool, str):
+            words.append(f"a {choice.__name__}")
+        elif get_origin(choice) in (tuple, Sequence):
+            integers = _number(get_args(choice)[0])[0] is int
+            words.append(f"a sequence of {'integers' if integers else 'numbers'}")
+        else:
+            kind, bound = _number(choice)
+            plain = "an integer" if kind is int else "a float"
+            words.append(bound.expected if get_origin(choice) is Annotated else plain)
+    return " or ".join(words)
+
+
+def spelled(hint: Any) -> str:
+    """An annotation as users read it, without bounds."""
+    if get_origin(hint) in (Union, UnionType):
+        return " | ".join(spelled(part) for part in get_args(hint))
+    if get_origin(hint) is Annotated:
+        return get_args(hint)[0].__name__
+    if get_origin(hint) is Literal:
+        return f"Literal[{', '.join(map(repr, get_args(hint)))}]"
+    if get_origin(hint) is not None:
+        inner = ", ".join("..." if part is ... else spelled(part) for part in get_args(hint))
+        return f"{get_origin(hint).__name__}[{inner}]"
+    return "None" if hint is NoneType else getattr(hint, "__name__", str(hint))

@@ -1,0 +1,156 @@
+"""Every option of every loss is checked by its annotation, when a loss is made and when it is set
+later: what does not fit is an error that names the option, and leaves the loss as it was."""
+
+import math
+from typing import Annotated, Literal, get_args, get_origin
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from contrastloss import CircleLoss, CLIPLoss, CosineLoss, RecallAtKLoss, SupConLoss, TripletLoss
+from contrastloss.losses import LOSSES, CrossLoss
+from contrastloss.losses.base.options import declared, spelled
+
+#: numbers that a bound may refuse
+EDGES = (-math.inf, -1e9, -1.0, -1e-9, 0.0, 1e-320, 0.5, 1.0, 1.5, 2.0, 1e9, 1e300, math.inf)
+#: checked against what else is given
+TOGETHER = {("cosine", "power"), ("topk_cross_entropy", "weights")}
+
+
+def choices(hint):
+    return get_args(hint) if type(None) in get_args(hint) or Tensor in get_args(hint) else (hint,)
+
+
+def cases():
+    for name, cls in LOSSES.items():
+        for option, hint in declared(cls).items():
+            yield pytest.param(cls, option, choices(hint), id=f"{name}-{option}")
+
+
+def misfits(parts):
+    """Values that no part of an annotation takes."""
+    yield from ([1], {}, b"1", object(), torch.ones(2, 2), torch.ones((), dtype=torch.int64))
+    kinds = {get_args(p)[0] if get_origin(p) is Annotated else p for p in parts}
+    if not kinds & {float, int}:
+        yield from (1.5, 7)
+    if kinds & {float, int}:
+        yield from (10**400, -(10**400), 10**5000, math.nan, math.inf, "1", True, np.bool_(1))
+        for part in parts:
+            if get_origin(part) is Annotated:
+                kind, bound = get_args(part)
+                yield from (v for v in EDGES if not (bound.fits(v) and kind is float))
+    if int in kinds:
+        yield 2.0
+    if str not in kinds:
+        yield "no such value"
+    if Tensor not in kinds:
+        yield torch.tensor(0.5)
+
+
+@pytest.mark.parametrize(("cls", "option", "parts"), cases())
+def test_what_does_not_fit_is_refused(cls, option, parts):
+    if option == "group" or get_origin(parts[0]) not in (None, Annotated, Literal):
+        return  # tests/distributed, and below
+    loss = cls()
+    before = getattr(loss, option)
+    for value in misfits(parts):
+        scalar = isinstance(value, Tensor) and value.is_floating_point() and value.ndim == 0
+        if scalar and Tensor in parts:
+            continue
+        with pytest.raises((TypeError, ValueError), match=f"^{option}: got .*, expected"):
+            cls(**{option: value})
+        with pytest.raises((TypeError, ValueError), match=f"^{option}: got .*, expected"):
+            setattr(loss, option, value)
+        assert getattr(loss, option) is before
+
+
+@pytest.mark.parametrize(("cls", "option", "parts"), cases())
+def test_what_fits_is_taken(cls, option, parts):
+    """Values of ``Literal``, bounds themselves, numbers of numpy."""
+    name = next(k for k, v in LOSSES.items() if v is cls)
+    for part in parts:
+        if get_origin(part) is Literal:
+            for value in get_args(part):
+                assert getattr(cls(**{option: value}), option) == value
+        elif get_origin(part) is Annotated and (name, option) not in TOGETHER:
+            kind, bound = get_args(part)
+            for value in filter(bound.fits, (0.25, 1, 2)):
+                if kind is int and value != int(value):
+                    continue
+                given = np.float32(value) if kind is float else np.int64(value)
+                found = getattr(cls(**{option: given}), option)
+                assert found == value
+                assert type(found) is kind
+
+
+def test_sequences():
+    assert RecallAtKLoss(ks=[1, 2]).ks == (1, 2)
+    for bad in ((), (1, 0), (1.5,), 3, "12", (1, 1 << 32), torch.ones(2)):
+        with pytest.raises((TypeError, ValueError), match=r"^ks: got .*, expected"):
+            RecallAtKLoss(ks=bad)
+    weights = LOSSES["topk_cross_entropy"]
+    assert weights(weights=[0.5, 0.5]).weights == (0.5, 0.5)
+    for bad in ((1, 1), (-1, 2), ("1",), (10**400, 1), 1.0):
+        with pytest.raises((TypeError, ValueError), match=r"^weights: got .*, expected"):
+            weights(weights=bad)
+
+
+def test_an_option_that_is_set_changes_the_loss():
+    z, labels = torch.randn(12, 5), torch.arange(12) % 3
+    for cls, option, value in (
+        (CircleLoss, "gamma", 7.0),
+        (CircleLoss, "m", 0.1),
+        (SupConLoss, "variant", "in"),
+        (TripletLoss, "mining", "hard"),
+    ):
+        loss = cls()
+        old = loss(z, labels)
+        setattr(loss, option, value)
+        new = loss(z, labels)
+        assert torch.equal(new, cls(**{option: value})(z, labels))
+        assert not torch.equal(old, new)
+
+
+def test_options_that_do_not_fit_together_are_refused_when_set():
+    loss = CosineLoss(pairs="all")
+    with pytest.raises(ValueError, match=r"^power: got 2.0, expected 1 with pairs='all'"):
+        loss.power = 2.0
+    assert loss.power == 1.0
+
+
+def test_a_parameter_may_take_the_place_of_a_number():
+    loss = CLIPLoss()
+    loss.temperature = nn.Parameter(torch.tensor(0.3))
+    assert [name for name, _ in loss.named_parameters()] == ["temperature"]
+    x, y = torch.randn(2, 6, 3)
+    assert torch.equal(loss(x, y), CLIPLoss(temperature=torch.tensor(0.3))(x, y))
+
+
+def test_bounds_of_a_temperature():
+    """Its reciprocal is a scale in fp32, and neither may be denormal or infinite."""
+    x = torch.randn(4, 3)
+    for value in (2.0**-126, 2.0**126, 1):
+        assert not CLIPLoss(value)(x, x).isnan()
+    for value in (1e-39, 1e-320, 1e39):
+        with pytest.raises(ValueError, match=r"^temperature: got .*, expected a positive number "):
+            CLIPLoss(value)
+
+
+def test_a_loss_of_ones_own_is_checked_too():
+    class Own(CrossLoss):
+        temperature: float = 1.0
+        mode: Literal["a", "b"] = "a"
+
+    with pytest.raises(ValueError, match=r"^mode: got 'c', expected one of a, b"):
+        Own(mode="c")
+    with pytest.raises(TypeError, match=r"^temperature: got str, expected a float"):
+        Own("1")
+
+
+def test_annotations_are_spelled_without_bounds():
+    assert spelled(declared(CLIPLoss)["temperature"]) == "float | Tensor"
+    assert spelled(declared(TripletLoss)["positives"]) == "int | None"
+    assert spelled(declared(RecallAtKLoss)["ks"]) == "Sequence[int]"
+    assert spelled(declared(SupConLoss)["variant"]) == "Literal['out', 'in']"
