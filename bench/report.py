@@ -1,7 +1,7 @@
-"""docs/performance.md, its plots and the blocks of other pages, all from bench/results/*.json.
+"""Makes docs/performance.md, its plots and the blocks in other pages from bench/results/*.json.
 
-python bench/report.py            write them, and print how the targets stand
-python bench/report.py --check    fail where the pages are not those of the results
+python bench/report.py            write them, and print which targets are reached
+python bench/report.py --check    fail if the pages differ from what the results give
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from results import (
 )
 
 ROOT = Path(__file__).parent.parent
-#: of bench/ddp.py; the other results are those of pytest-benchmark
+#: written by bench/ddp.py; the other results are written by pytest-benchmark
 RATIOS = ROOT / "bench/results/ddp.json"
 SHORT = {"float64": "fp64", "float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 COMMON = [DENSE, COMPILED, CHECKPOINTED]
@@ -99,10 +99,11 @@ def speed(results: Results) -> str:
     head = ["loss, rows x D", "ours", "of the GEMM rate", *COMMON, "libraries"]
     return f"""## Large batches
 
-Forward and backward. Under a rival's name stands its time over ours: the median over rounds in
-which everyone runs once, in one process. The GEMM rate is that of one large matrix product in the
-same rounds; the share of it counts only the products that the loss cannot do without (four of
-rows x rows x D, two where a batch is compared with itself).
+Forward and backward. Columns of other programs are their time / ours; above 1, ours is faster. The
+ratio is the median over rounds, each of which runs every program once, in one process. The GEMM
+rate is that of one large matrix product in the same rounds. The share of it counts only the
+products that the loss needs at least: four of rows x rows x D, two if a batch is compared with
+itself.
 
 {table(head, rows)}
 """
@@ -120,7 +121,8 @@ def small(results: Results) -> str:
     head = ["loss", *(f"{n} rows" for n in sizes)]
     return f"""## Small batches
 
-Dense PyTorch's time over ours, and ours; D = {runs[0]["case"]["d"]}. Above 1, ours is faster.
+Dense PyTorch's time / ours, and our time in brackets; D = {runs[0]["case"]["d"]}.
+Above 1, ours is faster.
 
 {table(head, [[name, *cells] for name, cells in rows.items()])}
 """
@@ -133,18 +135,18 @@ def kernels(results: Results) -> str:
         cells = [times(results.seconds(info, TRITON) or 0), f"{results.over_products(info):.2f}"]
         rows.append([title(info["case"]), *cells, *(factor(info, name) for name in rivals)])
     million = [
-        f"{title(info['case'])}: {times(results.seconds(info) or 0)}, and "
-        f"{info['memory']['extra'] / info['inputs']:.2f} times the inputs' memory beyond them and "
-        "the gradients.\n"
+        f"{title(info['case'])}: {times(results.seconds(info) or 0)}, and, in addition to inputs "
+        f"and gradients, {info['memory']['extra'] / info['inputs']:.2f} times the memory of the "
+        "inputs.\n"
         for info in results.of("bench_million")
     ]
     head = ["loss, rows x D", "Triton", "over the products alone", *rivals]
     return f"""## Triton and CUDA C++
 
-Forward and backward of the Triton backend, and of that in CUDA C++ beside it. The products alone
-are the library's, of matrices that hold all scores: scores twice, and one product for each
-gradient; half of them where a batch is compared with itself. Under a rival stands its time over
-Triton's.
+Forward and backward of the Triton backend, compared with the backend in CUDA C++ and with others.
+The products alone are library products of matrices that hold all scores: the scores twice, and one
+product for each gradient; half of them if a batch is compared with itself. Columns of other
+programs are their time / Triton's.
 
 {table(head, rows)}
 
@@ -160,6 +162,8 @@ def backends(results: Results) -> str:
     ]
     return f"""## Triton and CUDA C++ in small batches
 
+Columns of other programs are their time / Triton's.
+
 {table(["loss, rows x D", "Triton", *rivals], rows)}
 """
 
@@ -174,9 +178,9 @@ def topk(results: Results) -> str:
     head = ["queries x D", "ours", "of the GEMM rate", *rivals]
     return f"""## Top-k
 
-The k best columns of every query, unit vectors, forward only. Rivals are a loop over blocks of
-columns, `(x @ block.T).topk(k)` and a merge, and faiss' exact `IndexFlatIP`; results were compared
-with fp64 first.
+The k best columns of every query, unit vectors, forward only. "matmul and topk" is a loop over
+column blocks, `(x @ block.T).topk(k)` and a merge; "faiss" is its exact `IndexFlatIP`. Their
+columns are their time / ours. Results were compared with fp64 before they were timed.
 
 {table(head, rows)}
 """
@@ -201,8 +205,8 @@ def sort(results: Results) -> str:
     ]
     return f"""## Sorting networks
 
-Forward and backward, fp32, Cauchy, of sorted rows and all of P; under a rival its time over ours.
-"One mass" is ours with one vector of rank masses in place of P.
+Forward and backward, fp32, Cauchy, of sorted rows and the whole matrix P. Columns of other programs
+are their time / ours. "One mass" is ours with one vector of rank masses instead of P.
 
 {table(head, rows)}
 
@@ -233,8 +237,8 @@ def memory(results: Results) -> str:
         tables.append(table([problem, *(f"{n:,} rows" for n in sizes)], rows))
     return f"""## Memory
 
-The peak of one forward and backward pass beyond inputs and gradients, each measured on its own;
-fp32, D = 128. Of an allocation that fails, the size is given.
+Peak memory of one forward and backward pass, in addition to inputs and gradients, each measured
+separately; fp32, D = 128. If an allocation fails, its size is given.
 
 {NEXT.join(tables)}
 """
@@ -250,8 +254,8 @@ def accuracy(results: Results) -> str:
     head = ["dtype", "temperature", "loss, ours", "dense", "gradient, ours", "dense"]
     return f"""## Accuracy
 
-Relative errors, as norms, against dense fp64 on the same rounded embeddings; {where}.
-Gradients have the embeddings' dtype, and no program can be closer than the rounding to it.
+Relative errors, as norms; the truth is dense fp64 on the same rounded embeddings; {where}.
+Gradients have the embeddings' dtype, so no program can be more accurate than the rounding to it.
 
 {table(head, rows)}
 """
@@ -264,11 +268,11 @@ def refused(results: Results) -> str:
         for name, why in info["refused"].items()
     ]
     return "\n".join(
-        ["## Refused", "", "Not timed, since absent, not able to run or wrong:", "", *lines, ""]
+        ["## Refused", "", "Not timed, because absent, unable to run or wrong:", "", *lines, ""]
     )
 
 
-#: functions with rivals that may be refused
+#: functions that compare with other programs, which may be refused
 CONTESTS = (
     *("bench_large", "bench_small", "bench_cubic", "bench_beside_dense"),
     *("bench_backends", "bench_kernels", "bench_topk", "bench_sort"),
@@ -302,7 +306,7 @@ def page(every: Sequence[Results]) -> str:
 
 
 def block(every: Sequence[Results]) -> str:
-    """The README's: the largest cases of the first results, and where the rest is."""
+    """The block of the README: the largest cases of the first results, and a link to the rest."""
     results, rows = every[0], []
     for info in results.of("bench_large"):
         if info["case"]["rows"] == 8192:
@@ -310,12 +314,12 @@ def block(every: Sequence[Results]) -> str:
             rows.append([title(info["case"]), *ours, factor(info, DENSE), factor(info, COMPILED)])
     head = ["loss, rows x D", "ours", "of the GEMM rate", "dense PyTorch", "`torch.compile`"]
     most, extra = max(results.extra("clip", OURS), default=(0, 0))
-    return f"""Forward and backward; under a rival its time over ours.
+    return f"""Forward and backward. The last two columns are time / ours; above 1, ours is faster.
 {machine(results)}.
 
 {table(head, rows)}
 
-CLIP at N = {most:,}, D = 128 takes {extra / 1e6:,.0f} MB beyond inputs and gradients.
+CLIP at N = {most:,}, D = 128 takes {extra / 1e6:,.0f} MB in addition to inputs and gradients.
 
 ![Time, memory and share of the GEMM rate against N](docs/{image(results)})
 
@@ -335,9 +339,10 @@ def ratios(found: dict[str, Any]) -> str:
         rows.append([f"{name}, `{options}`", *cells])
     setting = f"{found['rows']} rows a rank, D = {found['d']}, {SHORT[found['dtype']]}"
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    return f"""The gradient averaged over {found["world"]} ranks, as DDP does, against that of the
-same formula on the whole batch in one process: for the parameters of a shared linear encoder the
-ratio of norms and the cosine, for the temperature, where it is learnable, the ratio. Measured by
+    return f"""The gradient averaged over {found["world"]} ranks, as DDP does, compared with that of
+the same formula on the whole batch in one process. "features" is the ratio of their norms and
+"cosine" their cosine, for the parameters of a shared linear encoder; "temperature" is the ratio for
+a temperature, if it is learnable. Measured by
 `python bench/ddp.py` on gloo with {setting};
 {versions}.
 
@@ -348,7 +353,7 @@ ratio of norms and the cosine, for the temperature, where it is learnable, the r
 
 
 def inside(file: Path, name: str, text: str) -> str:
-    """The file with ``text`` between its marks of that name."""
+    """The file with ``text`` between the marks called ``name``."""
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     before, found, rest = (file.read_text() if file.exists() else "").partition(begin)
     _, closed, after = rest.partition(end)
@@ -368,7 +373,7 @@ def files(every: Sequence[Results], root: Path) -> dict[Path, str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("results", nargs="*", type=Path, help="default: those of bench/results")
+    parser.add_argument("results", nargs="*", type=Path, help="default: all in bench/results")
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     parser.add_argument("--root", type=Path, default=ROOT, help="the checkout to write into")
     args = parser.parse_args()
@@ -384,10 +389,11 @@ def main() -> int:
         stale += [f for f in images if not f.exists()]
         for file in stale:
             print(
-                f"{file.relative_to(args.root)} is not what bench/report.py makes", file=sys.stderr
+                f"{file.relative_to(args.root)} differs from what bench/report.py makes",
+                file=sys.stderr,
             )
         return bool(stale)
-    import plots  # only here: a check needs no matplotlib
+    import plots  # here, so that --check needs no matplotlib
 
     for file, text in wanted.items():
         file.write_text(text)
