@@ -1,7 +1,7 @@
-"""docs/losses.md and docs/seeds.md, from the losses and presets themselves.
+"""Makes docs/losses.md and docs/seeds.md from the losses and presets.
 
 python docs/generate.py            write them
-python docs/generate.py --check    fail where they are not what the code says
+python docs/generate.py --check    fail if the pages differ from what the code gives
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from contrastloss.testing import example
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
-#: instances of the batch whose cost is counted, and their features
+#: the number of instances in the batch whose cost is counted, and of their features
 ROWS, FEATURES = 64, 8
-#: of losses that take products by themselves, some rows at a time
+#: the cost of losses that compute products themselves, some rows at a time
 PRODUCTS = {
     "ada_meow": "1 + 3, and N² h tanh",
     "recall_at_k": "2 + 3, and N² K sigmoids",
@@ -39,12 +39,12 @@ PRODUCTS = {
 TESTS = {"eq": "=", "ne": "!=", "lt": "<", "within": "~"}
 
 
-# ---- what a loss asks for -----------------------------------------------------------------------
+# ---- cost and channels of a loss ----------------------------------------------------------------
 
 
 @dataclass
 class Cost:
-    """Products of N x D by D x N that the scores of a loss take, and what it asks of them."""
+    """The number of products of N x D by D x N that a loss needs, and its channels."""
 
     forward: float = 0.0
     backward: float = 0.0
@@ -53,14 +53,14 @@ class Cost:
     def text(self) -> str:
         if not self.forward:
             return "none"
-        if self.forward < 0.05:  # the pairs are those of features
+        if self.forward < 0.05:  # the pairs are pairs of features
             return "D x D"
         return f"{round(self.forward, 1):g} + {round(self.backward, 1):g}"
 
     def add(self, x: Tensor, y: Tensor | None, channels: Sequence[str]) -> None:
         columns = x if y is None else y
         size = x[..., 0].numel() * columns.shape[-2] / ROWS**2
-        scores = size / 2 if y is None else size  # a symmetric problem visits half of its tiles
+        scores = size / 2 if y is None else size  # a symmetric problem computes half of its tiles
         self.forward += scores
         sides = (x.requires_grad,) if y is None else (x.requires_grad, y.requires_grad)
         if torch.is_grad_enabled() and any(sides):
@@ -93,7 +93,7 @@ def _term(term: Term) -> str:
 
 @contextlib.contextmanager
 def recorded(cost: Cost) -> Iterator[None]:
-    """Inside, calls of the operators are counted."""
+    """Counts the calls of operators inside the context."""
     whole = {
         n: getattr(ops, n) for n in ("pair_stats", "pair_topk", "gather_scores", "sort_network")
     }
@@ -142,8 +142,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def displayed(text: str) -> list[str]:
-    """What stands under each ``.. math::``: the rest of its line, and the deeper lines below.
-    Blank lines part equations, which are aligned."""
+    """The contents of each ``.. math::``: the rest of its line, and the indented lines below it.
+    Blank lines separate equations, which are aligned."""
     found, lines = [], text.splitlines()
     for k, line in enumerate(lines):
         if not line.lstrip().startswith(".. math::"):
@@ -172,7 +172,7 @@ def seeds_of(cls: type[Loss]) -> list[int]:
 
 
 def classes(seed: presets.Seed) -> list[str]:
-    """The losses behind the names of a row."""
+    """The losses that the names of a row stand for."""
     found: list[str] = []
     for name in seed.names:
         value = resolve(name)
@@ -188,7 +188,7 @@ def terms(module: nn.Module) -> list[nn.Module]:
 
 
 def resolve(name: str) -> Any:
-    """What a dotted name below the package stands for."""
+    """The object that a dotted name below the package stands for."""
     value: Any = contrastloss
     for part in name.split("."):
         value = getattr(value, part)
@@ -196,7 +196,7 @@ def resolve(name: str) -> Any:
 
 
 def test_of(name: str) -> str:
-    """The file that tests it."""
+    """The file that tests the object of this name."""
     value = resolve(name)
     module = value.__module__.removeprefix("contrastloss.").split(".")
     if module[0] in ("losses", "ops"):
@@ -210,7 +210,7 @@ def test_of(name: str) -> str:
 
 
 def _beside(module: str) -> list[str]:
-    """Losses that share a test file with another one."""
+    """The test files that mention a module, for losses that share a file with another loss."""
     return [
         str(path.relative_to(ROOT))
         for path in sorted((ROOT / "tests/losses").glob("test_*.py"))
@@ -266,11 +266,14 @@ LOSSES_PAGE = """\
 
 Written by `python docs/generate.py` from the losses themselves; do not edit.
 
-Cost is counted in products of an N x D by a D x N matrix, forward + backward, of the default
-options on N = {rows} instances: two views are 2N rows, three views 3N, a queue has 2N columns, a
-series 3 or 5 steps. A symmetric problem computes half of its scores; the backward pass computes
-them again and takes one product for every side that needs a gradient. None: no scores of all pairs;
-D x D: the pairs are those of features. "ranks": the batch may be spread over a process group.
+The unit of cost is the product of an N x D by a D x N matrix. The table gives forward + backward
+for the default options on N = {rows} instances: two views are 2N rows, three views 3N, a queue has
+2N columns, a series 3 or 5 steps. A symmetric problem computes half of its scores. The backward
+pass computes the scores again and takes one product for each side that needs a gradient. "none":
+the loss does not compute the scores of all pairs. "D x D": the pairs are pairs of features.
+"ranks": "yes" if the loss takes `group=`, which spreads the batch over processes, and
+`return_stats=`; the others take neither. "systems": the numbers of [published systems](seeds.md)
+that use the loss.
 
 {table}
 
@@ -282,10 +285,11 @@ SEEDS_PAGE = """\
 
 Written by `python docs/generate.py` from `contrastloss.presets`; do not edit.
 
-What 77 published systems that learn by contrast take from this package. Names are below
-`contrastloss`; a preset returns a loss with the system's options or, where it adds up several, a
-`ModuleDict` of them. Options that are unverified have not been compared with released code. The
-tests of a row are those of its names; `tests/test_presets.py` calls all.
+77 published systems of contrastive learning, and the parts of this package that they need. Names
+are attributes of `contrastloss`. A preset returns a loss with the system's options or, if the
+system adds up several losses, a `ModuleDict` of them. "options unverified": the options have not
+been compared with released code. The tests of a row are those of its names;
+`tests/test_presets.py` calls every name.
 
 {table}
 """
@@ -295,9 +299,7 @@ PAGES = {DOCS / "losses.md": losses, DOCS / "seeds.md": seeds}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing, fail where they differ"
-    )
+    parser.add_argument("--check", action="store_true", help="write nothing, fail if they differ")
     check = parser.parse_args().check
     torch.manual_seed(0)
     stale = []
@@ -308,7 +310,7 @@ def main() -> None:
         elif not check:
             path.write_text(text)
     if stale:
-        sys.exit(f"{', '.join(stale)}: not what the code says; run python docs/generate.py")
+        sys.exit(f"{', '.join(stale)}: not what the code gives; run python docs/generate.py")
 
 
 if __name__ == "__main__":
