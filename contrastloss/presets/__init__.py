@@ -1,8 +1,8 @@
 """Losses with the options of published systems: ``contrastloss.presets.clan()``.
 
-A preset is a function that returns a loss or, where a system adds up several, a ``ModuleDict`` of
-them, in which ``loss_weight`` is the weight of a term in the sum. Its keywords are options of the
-loss, which override the system's. docs/seeds.md lists them all.
+A preset is a function that returns a loss or, for a system that adds up several losses, a
+``ModuleDict`` of them, in which ``loss_weight`` is the weight of a term in the sum. The keywords of
+a preset are options of the loss and override those of the system. docs/seeds.md lists all presets.
 """
 
 from .graphs import (

@@ -39,69 +39,81 @@ __all__ = [
 ]
 
 
-@seed(1, "CLAN", note="views are negatives; the margin of its training, the class has 1")
+@seed(
+    1,
+    "CLAN",
+    note="augmented views are the negatives; margin of its training script, its class has 1",
+)
 def clan(**options: Any) -> CLANLoss:
-    """Contrastive Self-Supervised Network Intrusion Detection using Augmented Negative Pairs."""
+    """CLAN: Contrastive Self-Supervised Network Intrusion Detection using Augmented Negative
+    Pairs.
+    """
     return CLANLoss(**{"alpha": 0.5, "margin": 0.5, **options})
 
 
-@seed(3, "Contrastive UCB", note="`theory` in the paper; `released` is the code's SPR term")
+@seed(3, "Contrastive UCB", note="`theory` is the paper's; `released` is the SPR term of the code")
 def contrastive_ucb() -> nn.ModuleDict:
-    """Provably Efficient Contrastive Self-Supervised Learning in Online Reinforcement Learning."""
+    """Contrastive UCB: Provably Efficient Contrastive Self-Supervised Learning in Online
+    Reinforcement Learning.
+    """
     return nn.ModuleDict({"theory": BinaryNCELoss(), "released": CosineLoss(loss_weight=2.0)})
 
 
 @seed(8, "SCGC", note="weight 2; released code: `self_score=True, eps=1e-8`")
 def scgc(**options: Any) -> AdjacencyContrastiveLoss:
-    """Self-Supervised Contrastive Graph Clustering."""
+    """SCGC: Self-Supervised Contrastive Graph Clustering."""
     return AdjacencyContrastiveLoss(**{"loss_weight": 2.0, **options})
 
 
 @seed(14, "GraphCLIP", "LogitScale", note="`forward(..., logit_scale=temperature())`")
 def graphclip() -> nn.ModuleDict:
-    """Enhancing Transferability in Graph Foundation Models for Text-Attributed Graphs."""
+    """GraphCLIP: Enhancing Transferability in Graph Foundation Models for Text-Attributed
+    Graphs.
+    """
     return nn.ModuleDict({"loss": CLIPLoss(), "temperature": LogitScale(init=0.07)})
 
 
-@seed(26, "GAugLLM", note="plugs into BGRL (`cosine`) and Barlow Twins, whose lambda is 1 / D")
+@seed(26, "GAugLLM", note="for use with BGRL (`cosine`) and Barlow Twins, whose lambda is 1 / D")
 def gaugllm() -> nn.ModuleDict:
-    """Improving Graph Contrastive Learning for Text-Attributed Graphs with LLMs."""
+    """GAugLLM: Improving Graph Contrastive Learning for Text-Attributed Graphs with LLMs."""
     return nn.ModuleDict({
         "bgrl": CosineLoss(loss_weight=2.0),
         "barlow_twins": BarlowTwinsLoss(None),
     })  # fmt: skip
 
 
-@seed(32, "DCCF", note="beside BPR; one call per layer and side, on unique users or items")
+@seed(
+    32, "DCCF", note="in addition to BPR; calls for each layer and side, on unique users or items"
+)
 def dccf(**options: Any) -> InfoNCELoss:
-    """Disentangled Contrastive Collaborative Filtering."""
+    """DCCF: Disentangled Contrastive Collaborative Filtering."""
     return InfoNCELoss(**{"temperature": 1.0, "loss_weight": 0.1, **options})
 
 
-@seed(34, "SSACL (Robust Table Integration)", note="a classifier's cross entropy is `bce`")
+@seed(34, "SSACL (Robust Table Integration)", note="`bce` is the cross entropy of a classifier")
 def table_integration(**options: Any) -> PairContrastiveLoss:
     """Robust Table Integration in Data Lakes."""
     return PairContrastiveLoss(**{"variant": "bce", **options})
 
 
-@seed(40, "URLBERT", note="two perturbed passes; beside masked language modelling")
+@seed(40, "URLBERT", note="two perturbed passes; in addition to masked language modelling")
 def urlbert(**options: Any) -> NTXentLoss:
-    """Contrastive and Adversarial Pre-trained Model for URL Classification."""
+    """URLBERT: Contrastive and Adversarial Pre-trained Model for URL Classification."""
     return NTXentLoss(**{"temperature": 0.1, **options})
 
 
 @seed(65, "SSL-Rec", note="batch softmax with logQ correction, and two masked views of an item")
 def ssl_rec() -> nn.ModuleDict:
-    """Self-supervised Learning for Large-scale Item Recommendations."""
+    """SSL-Rec: Self-supervised Learning for Large-scale Item Recommendations."""
     return nn.ModuleDict({"softmax": WeightedInfoNCELoss(0.1), "views": InfoNCELoss(0.1)})
 
 
-@seed(77, "MEOW, AdaMEOW", "presets.ada_meow", note="AdaMEOW's weights of pairs take O(N^2) time")
+@seed(77, "MEOW, AdaMEOW", "presets.ada_meow", note="the pair weights of AdaMEOW take O(N^2) time")
 def meow() -> nn.ModuleDict:
-    """Heterogeneous Graph Contrastive Learning."""
+    """MEOW: Heterogeneous Graph Contrastive Learning."""
     return nn.ModuleDict({"meow": MEOWLoss(0.5), "prototypes": ProtoNCELoss()})
 
 
 def ada_meow(**options: Any) -> AdaMEOWLoss:
-    """Heterogeneous Graph Contrastive Learning, with weights that are learnt."""
+    """AdaMEOW: Heterogeneous Graph Contrastive Learning, with learnt weights."""
     return AdaMEOWLoss(**{"temperature": 0.5, **options})

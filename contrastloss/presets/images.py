@@ -70,21 +70,26 @@ __all__ = [
 ]
 
 
-@seed(2, "Core-tuning", "mixing.hard_mixtures", note="weight 10; paper: over |P|, code: over N")
+@seed(
+    2,
+    "Core-tuning",
+    "mixing.hard_mixtures",
+    note="weight 10; the paper divides by |P|, the code by N",
+)
 def core_tuning(**options: Any) -> FocalContrastiveLoss:
-    """Unleashing the Power of Contrastive Self-Supervised Visual Models."""
+    """Core-tuning: Unleashing the Power of Contrastive Self-Supervised Visual Models."""
     return FocalContrastiveLoss(**{"temperature": 0.07, "loss_weight": 10.0, **options})
 
 
-@seed(9, "ScatSimCLR", note="beside a pretext task of weight 0.3")
+@seed(9, "ScatSimCLR", note="in addition to a pretext task of weight 0.3")
 def scatsimclr(**options: Any) -> NTXentLoss:
-    """Self-supervised contrastive learning with pretext task regularization."""
+    """ScatSimCLR: Self-supervised contrastive learning with pretext task regularization."""
     return NTXentLoss(**{"temperature": 0.5, **options})
 
 
-@seed(15, "MLVGM", note="the navigator's InfoNCE, and the encoders' losses")
+@seed(15, "MLVGM", note="InfoNCE of the navigator, and the losses of the encoders")
 def mlvgm() -> nn.ModuleDict:
-    """A Mutual Information Perspective on Multiple Latent Variable Generative Models."""
+    """MLVGM: A Mutual Information Perspective on Multiple Latent Variable Generative Models."""
     return nn.ModuleDict({
         "navigator": InfoNCELoss(0.1),
         "simclr": SupConLoss(0.1),
@@ -92,15 +97,15 @@ def mlvgm() -> nn.ModuleDict:
     })  # fmt: skip
 
 
-@seed(16, "Benefits of projection heads", note="the theory's loss; experiments use NT-Xent")
+@seed(16, "Benefits of projection heads", note="the loss of the theory; experiments use NT-Xent")
 def projection_head(**options: Any) -> SpectralLoss:
     """Investigating the Benefits of Projection Head for Representation Learning."""
     return SpectralLoss(**{"normalize": False, **options})
 
 
-@seed(17, "Less is More (CT)", note="of thinned-out slices; the thinning compares hashes")
+@seed(17, "Less is More (CT)", note="on selected slices; the selection compares hashes")
 def less_is_more(**options: Any) -> SwAVLoss:
-    """Selective Reduction of CT Data for Self-Supervised Pre-Training."""
+    """Less is More (CT): Selective Reduction of CT Data for Self-Supervised Pre-Training."""
     return SwAVLoss(**{"temperature": 0.1, "eps": 0.05, **options})
 
 
@@ -110,69 +115,81 @@ def spark_vs_cl(**options: Any) -> MoCoLoss:
     return MoCoLoss(**{"temperature": 0.07, **options})
 
 
-@seed(21, "Joint image-volume (CT)", note="the clusters of slices; without those of volumes")
+@seed(21, "Joint image-volume (CT)", note="clusters of slices only, not of volumes")
 def image_volume(**options: Any) -> SwAVLoss:
     """Joint self-supervised image-volume representation learning by contrastive clustering."""
     return SwAVLoss(**{"temperature": 0.1, "eps": 0.05, **options})
 
 
-@seed(22, "Point-CMAE", note='paper: the same token; released code: `pairs="all"`')
+@seed(22, "Point-CMAE", note='the paper pairs the same token; released code: `pairs="all"`')
 def point_cmae(**options: Any) -> CosineLoss:
-    """Bringing Masked Autoencoders Explicit Contrastive Properties for Point Clouds."""
+    """Point-CMAE: Bringing Masked Autoencoders Explicit Contrastive Properties for Point Clouds."""
     return CosineLoss(**{"stop_gradient": False, **options})
 
 
-@seed(29, "SoftCon", note='undecided in the sources: `variant="ce"` or `"bce"`')
+@seed(29, "SoftCon", note='the sources do not decide between `variant="ce"` and `"bce"`')
 def softcon(**options: Any) -> SoftSupConLoss:
-    """Multi-Label Guided Soft Contrastive Learning for Efficient Earth Observation Pretraining."""
+    """SoftCon: Multi-Label Guided Soft Contrastive Learning for Efficient Earth Observation
+    Pretraining.
+    """
     return SoftSupConLoss(**options)
 
 
-@seed(33, "Hallucinator", "mixing.extrapolated_positives", note="a second positive of the query")
+@seed(33, "Hallucinator", "mixing.extrapolated_positives", note="a second positive for the query")
 def hallucinator(**options: Any) -> LatentPositiveLoss:
-    """Hallucination Improves the Performance of Unsupervised Visual Representation Learning."""
+    """Hallucinator: Hallucination Improves the Performance of Unsupervised Visual
+    Representation Learning.
+    """
     return LatentPositiveLoss(**{"form": "info_nce", **options})
 
 
-@seed(38, "G-SimCLR", note="the paper's mean of both views; the sum is `loss_weight=2`")
+@seed(
+    38, "G-SimCLR", note="the mean over both views, as in the paper; `loss_weight=2` gives the sum"
+)
 def g_simclr(**options: Any) -> ClusterNTXentLoss:
-    """Self-Supervised Contrastive Learning with Guided Projection via Pseudo Labelling."""
+    """G-SimCLR: Self-Supervised Contrastive Learning with Guided Projection via Pseudo
+    Labelling.
+    """
     return ClusterNTXentLoss(**{"temperature": 0.1, "against": "other", **options})
 
 
-@seed(39, "CM-UNet", note="scaled by 2 tau as in MoCo v3; the key is detached")
+@seed(39, "CM-UNet", note="scaled by 2 tau as in MoCo v3; detach the key")
 def cm_unet(temperature: float = 0.07, **options: Any) -> InfoNCELoss:
-    """A Self-Supervised Learning-Based Model for Coronary Artery Segmentation."""
+    """CM-UNet: A Self-Supervised Learning-Based Model for Coronary Artery Segmentation."""
     return InfoNCELoss(temperature, **{"loss_weight": 2 * temperature, **options})
 
 
-@seed(41, "ImagiNet", note="two columns of labels, -1 where a row has none")
+@seed(41, "ImagiNet", note="two columns of labels; -1 means no label")
 def imaginet(**options: Any) -> SelfConLoss:
-    """A Multi-Content Dataset for Generalizable Synthetic Image Detection."""
+    """ImagiNet: A Multi-Content Dataset for Generalizable Synthetic Image Detection."""
     return SelfConLoss(**{"temperature": 0.07, **options})
 
 
 @seed(43, "FLoc-3D", note="between views, and between images and surfaces")
 def floc_3d(**options: Any) -> InfoNCELoss:
-    """Can 3D Geometric Priors Help Visual Floorplan Localization?"""
+    """FLoc-3D: Can 3D Geometric Priors Help Visual Floorplan Localization?"""
     return InfoNCELoss(**{"temperature": 0.07, **options})
 
 
-@seed(47, "Alice", "memory.MomentumEncoder", note="the image across views, patches of one view")
+@seed(47, "Alice", "memory.MomentumEncoder", note="the image across views, and patches of one view")
 def alice(**options: Any) -> DINOLoss:
-    """Anatomical Invariance Modeling and Semantic Alignment for Medical Image Analysis."""
+    """Alice: Anatomical Invariance Modeling and Semantic Alignment for Medical Image Analysis."""
     return DINOLoss(**{"temperature": 0.1, **options})
 
 
-@seed(48, "GenView", note="`row_weight` = N softmax of the views' quality")
+@seed(48, "GenView", note="`row_weight` is N times the softmax of the quality of views")
 def genview(temperature: float = 0.2, **options: Any) -> WeightedInfoNCELoss:
-    """Enhancing View Quality with Pretrained Generative Model for Self-Supervised Learning."""
+    """GenView: Enhancing View Quality with Pretrained Generative Model for Self-Supervised
+    Learning.
+    """
     return WeightedInfoNCELoss(temperature, **{"loss_weight": 2 * temperature, **options})
 
 
-@seed(50, "RKHS approximation", "BarlowTwinsLoss", "VICRegLoss", note="its three instances")
+@seed(50, "RKHS approximation", "BarlowTwinsLoss", "VICRegLoss", note="its three losses")
 def rkhs(**options: Any) -> SpectralLoss:
-    """Understanding Augmentation-based Self-Supervised Representation Learning."""
+    """RKHS approximation: Understanding Augmentation-based Self-Supervised Representation
+    Learning.
+    """
     return SpectralLoss(**{"normalize": False, **options})
 
 
@@ -180,85 +197,90 @@ def rkhs(**options: Any) -> SpectralLoss:
     59,
     "SupReMix",
     "mixing.label_mixtures",
-    note="mixtures are further rows; `loss_weight`: tau over a base",
+    note="mixtures are additional rows; `loss_weight` is tau / a base temperature",
 )
 def supremix(**options: Any) -> SupReMixLoss:
-    """Mixup Your Own Pairs: supervised contrastive regression."""
+    """SupReMix: Mixup Your Own Pairs: supervised contrastive regression."""
     return SupReMixLoss(**{"temperature": 0.07, **options})
 
 
-@seed(60, "CACR", note="weights differentiated; detached as at ImageNet: `detach_weights=True`")
+@seed(60, "CACR", note="weights are differentiated; `detach_weights=True` as for ImageNet")
 def cacr(**options: Any) -> CACRLoss:
-    """Contrastive Attraction and Contrastive Repulsion for Representation Learning."""
+    """CACR: Contrastive Attraction and Contrastive Repulsion for Representation Learning."""
     return CACRLoss(**options)
 
 
-@seed(62, "SepCLR", note="alignment, uniformity, and joint entropy by one LSE")
+@seed(62, "SepCLR", note="alignment, uniformity, and joint entropy from one LSE")
 def sepclr(**options: Any) -> SepCLRLoss:
-    """Separating common from salient patterns with Contrastive Representation Learning."""
+    """SepCLR: Separating common from salient patterns with Contrastive Representation Learning."""
     return SepCLRLoss(**options)
 
 
-@seed(63, "GroCo", "sorting.rank_mass", note="order of positives and hardest negatives")
+@seed(63, "GroCo", "sorting.rank_mass", note="ranks positives above the hardest negatives")
 def groco(**options: Any) -> GroCoLoss:
-    """Learning by Sorting: Self-supervised Learning with Group Ordering Constraints."""
+    """GroCo: Learning by Sorting: Self-supervised Learning with Group Ordering Constraints."""
     return GroCoLoss(**options)
 
 
-@seed(64, "cMIM", note="beside MIM's own terms; without augmentation")
+@seed(64, "cMIM", note="in addition to MIM's own terms; without augmentation")
 def cmim(**options: Any) -> CMIMLoss:
-    """A Contrastive Mutual Information Framework for Unified Representation Learning."""
+    """cMIM: A Contrastive Mutual Information Framework for Unified Representation Learning."""
     return CMIMLoss(**options)
 
 
-@seed(66, "MCL", note="negatives of the previous stage's cluster only")
+@seed(66, "MCL", note="negatives only from the same cluster of the previous stage")
 def mcl(**options: Any) -> ClusterNTXentLoss:
-    """Learning the Unlearned: Mitigating Feature Suppression in Contrastive Learning."""
+    """MCL: Learning the Unlearned: Mitigating Feature Suppression in Contrastive Learning."""
     return ClusterNTXentLoss(**{"temperature": 0.1, "against": "own", **options})
 
 
-@seed(67, "MV-InfoNCE, MV-DHEL", "presets.mv_dhel", note="the code's pairs: `same_view=True`")
+@seed(
+    67,
+    "MV-InfoNCE, MV-DHEL",
+    "presets.mv_dhel",
+    note="`same_view=True` gives the pairs of the code",
+)
 def mv_info_nce(**options: Any) -> MVInfoNCELoss:
-    """A Principled Framework for Multi-View Contrastive Learning."""
+    """MV-InfoNCE: A Principled Framework for Multi-View Contrastive Learning."""
     return MVInfoNCELoss(**{"temperature": 0.1, **options})
 
 
 def mv_dhel(**options: Any) -> MVDHELLoss:
-    """A Principled Framework for Multi-View Contrastive Learning: alignment decoupled."""
+    """MV-DHEL: A Principled Framework for Multi-View Contrastive Learning, alignment decoupled."""
     return MVDHELLoss(**{"temperature": 0.1, **options})
 
 
-@seed(70, "DCL, DCLW", "presets.dclw", note="both views' negatives; weights detached or not")
+@seed(70, "DCL, DCLW", "presets.dclw", note="negatives of both views; weights detached or not")
 def dcl(**options: Any) -> DCLLoss:
-    """Decoupled Contrastive Learning."""
+    """DCL: Decoupled Contrastive Learning."""
     return DCLLoss(**{"temperature": 0.1, **options})
 
 
 def dclw(**options: Any) -> DCLLoss:
-    """Decoupled Contrastive Learning, weighted."""
+    """DCLW: Decoupled Contrastive Learning, weighted."""
     return DCLLoss(**{"temperature": 0.1, "weight": 0.5, **options})
 
 
 @seed(71, "SimLAP (Hydra)", note="products of gated queries with keys, without the gate's norm")
 def simlap(**options: Any) -> SimLAPLoss:
-    """Rethinking Positive Pairs in Contrastive Learning."""
+    """SimLAP (Hydra): Rethinking Positive Pairs in Contrastive Learning."""
     return SimLAPLoss(**{"mean_over": "pairs", **options})
 
 
-@seed(74, "BECLR", note="up to a constant; targets are yours to detach; no transport")
+@seed(74, "BECLR", note="up to a constant; detach the targets yourself; no transport")
 def beclr(**options: Any) -> AlignmentUniformityLoss:
-    """Batch Enhanced Contrastive Few-Shot Learning: -mean cos + 0.1 log mean e^(cos / 2)."""
+    """BECLR: Batch Enhanced Contrastive Few-Shot Learning: -mean cos + 0.1 log mean e^(cos / 2)."""
     theirs = {"t": 0.25, "weight": 0.2, "across": True, "loss_weight": 0.5}
     return AlignmentUniformityLoss(**{**theirs, **options})
 
 
 @seed(75, "MoCHi", "memory.EmbeddingQueue", "memory.MomentumEncoder", note="queue and mixtures")
 def mochi(**options: Any) -> MoCHiLoss:
-    """Hard Negative Mixing for Contrastive Learning."""
+    """MoCHi: Hard Negative Mixing for Contrastive Learning."""
     return MoCHiLoss(**{"temperature": 0.2, **options})
 
 
-@seed(76, "SwAV", note="codes of one crop for another; sum over pairs of crops")
+@seed(76, "SwAV", note="predicts the codes of one crop from another; sum over pairs of crops")
 def swav(**options: Any) -> SwAVLoss:
-    """Unsupervised Learning of Visual Features by Contrasting Cluster Assignments."""
+    """SwAV: Unsupervised Learning of Visual Features by Contrasting Cluster Assignments."""
     return SwAVLoss(**{"temperature": 0.1, "eps": 0.05, "iterations": 3, **options})

@@ -46,57 +46,63 @@ __all__ = [
 
 @seed(7, "CleanCLIP", note="one scale for terms within and across modalities")
 def cleanclip(**options: Any) -> CleanCLIPLoss:
-    """Mitigating Data Poisoning Attacks in Multimodal Contrastive Learning."""
+    """CleanCLIP: Mitigating Data Poisoning Attacks in Multimodal Contrastive Learning."""
     return CleanCLIPLoss(**options)
 
 
-@seed(10, "Audio-sheet retrieval", note="the code takes the margin, 0.5 or 0.6, for tau as well")
+@seed(10, "Audio-sheet retrieval", note="the code also uses the margin, 0.5 or 0.6, as tau")
 def audio_sheet() -> nn.ModuleDict:
     """Self-Supervised Contrastive Learning for Robust Audio-Sheet Music Retrieval Systems."""
     return nn.ModuleDict({"pretraining": NTXentLoss(0.5), "tuning": MarginRankingLoss(margin=0.6)})
 
 
-@seed(18, "TeminAL", note="columns reversed in time as further negatives")
+@seed(18, "TeminAL", note="time-reversed columns as additional negatives")
 def teminal(**options: Any) -> TemporalCLIPLoss:
-    """Enhancing Audio-Language Models through Self-Supervised Post-Training."""
+    """TeminAL: Enhancing Audio-Language Models through Self-Supervised Post-Training."""
     return TemporalCLIPLoss(**options)
 
 
-@seed(20, "HiCMAE", note="one layer per leading dimension; weight 0.0025 in the script, 0.1 else")
+@seed(
+    20, "HiCMAE", note="one layer per leading dimension; weight 0.0025 in the script, otherwise 0.1"
+)
 def hicmae(**options: Any) -> MultiModalLoss:
-    """Hierarchical Contrastive Masked Autoencoder for Audio-Visual Emotion Recognition."""
+    """HiCMAE: Hierarchical Contrastive Masked Autoencoder for Audio-Visual Emotion Recognition."""
     return MultiModalLoss(**{"temperature": 0.07, "loss_weight": 0.0025, **options})
 
 
-@seed(31, "Instruct-CLIP", note="the text side without gradient; the editor adds 1 - cos")
+@seed(31, "Instruct-CLIP", note="no gradient for the text side; the editor adds 1 - cos")
 def instruct_clip() -> nn.ModuleDict:
-    """Instruction-Guided Image Editing with Automated Data Refinement."""
+    """Instruct-CLIP: Instruction-Guided Image Editing with Automated Data Refinement."""
     return nn.ModuleDict({"changes": CLIPLoss(), "editor": CosineLoss()})
 
 
 @seed(35, "CLIPPINGS", "PairContrastiveLoss", note="0.3 image + 0.7 text, pooled")
 def clippings(**options: Any) -> PooledSupConLoss:
-    """Linking Representations with Multimodal Contrastive Learning."""
+    """CLIPPINGS: Linking Representations with Multimodal Contrastive Learning."""
     return PooledSupConLoss(**{"temperature": 0.1, "image_weight": 0.3, **options})
 
 
-@seed(36, "AstroM3", note="the six cross entropies of three pairs are summed; a scale per pair")
+@seed(36, "AstroM3", note="sum of the six cross entropies of three pairs; one scale per pair")
 def astrom3(**options: Any) -> MultiModalLoss:
-    """A self-supervised multimodal model for astronomy."""
+    """AstroM3: A self-supervised multimodal model for astronomy."""
     return MultiModalLoss(**{"temperature": 0.01, "directions": "sum", **options})
 
 
-@seed(37, "ViLLA", note="stage 1, and stage 2 with both directions' weight 1/2")
+@seed(37, "ViLLA", note="stage 1, and stage 2 with weight 1/2 for each direction")
 def villa() -> nn.ModuleDict:
-    """Fine-Grained Vision-Language Representation Learning from Real-World Data."""
+    """ViLLA: Fine-Grained Vision-Language Representation Learning from Real-World Data."""
     return nn.ModuleDict(
         {"regions": RegionAttributeLoss(temperature=0.07), "pairs": CLIPLoss(0.07)}
     )
 
 
-@seed(44, "TIPS", note="per caption; crops; masked patches. Distillation's weights: unverified")
+@seed(
+    44,
+    "TIPS",
+    note="captions, crops and masked patches; the weights of distillation are unverified",
+)
 def tips() -> nn.ModuleDict:
-    """Text-Image Pretraining with Spatial Awareness."""
+    """TIPS: Text-Image Pretraining with Spatial Awareness."""
     return nn.ModuleDict({
         "captions": CLIPLoss(loss_weight=0.5),
         "crops": DINOLoss(),
@@ -104,33 +110,39 @@ def tips() -> nn.ModuleDict:
     })  # fmt: skip
 
 
-@seed(45, "CALICO", note="points are assigned to regions; the teacher is detached")
+@seed(45, "CALICO", note="points are assigned to regions; detach the teacher")
 def calico(**options: Any) -> ProtoNCELoss:
-    """Self-Supervised Camera-LiDAR Contrastive Pre-training for BEV Perception."""
+    """CALICO: Self-Supervised Camera-LiDAR Contrastive Pre-training for BEV Perception."""
     return ProtoNCELoss(**{"temperature": 0.07, **options})
 
 
-@seed(46, "Multiple-choice video QA", "InfoNCELoss", note="candidates of a row: `negatives`")
+@seed(
+    46, "Multiple-choice video QA", "InfoNCELoss", note="the candidates of each row are `negatives`"
+)
 def video_qa() -> nn.ModuleDict:
     """Self-supervised pre-training and contrastive learning for multiple-choice video QA."""
     return nn.ModuleDict({"choice": SampledContrastiveLoss(), "margin": MarginRankingLoss()})
 
 
-@seed(56, "HAR-HNS", note="hard negatives both ways")
+@seed(56, "HAR-HNS", note="hard negatives in both directions")
 def har_hns(**options: Any) -> HardNegativeCLIPLoss:
-    """Multimodal Contrastive Learning with Hard Negative Sampling for Activity Recognition."""
+    """HAR-HNS: Multimodal Contrastive Learning with Hard Negative Sampling for Activity
+    Recognition.
+    """
     return HardNegativeCLIPLoss(**options)
 
 
-@seed(57, "MACIL-SD", note="weight 1.5, raised over epochs; beside the bags' cross entropy")
+@seed(
+    57, "MACIL-SD", note="weight 1.5, raised over epochs; in addition to the cross entropy of bags"
+)
 def macil_sd(**options: Any) -> MILContrastiveLoss:
-    """Modality-Aware Contrastive Instance Learning with Self-Distillation."""
+    """MACIL-SD: Modality-Aware Contrastive Instance Learning with Self-Distillation."""
     return MILContrastiveLoss(**{"temperature": 0.1, "loss_weight": 1.5, **options})
 
 
-@seed(61, "CLIP-Rocket", note="CLIP beside one of the others; SwALIP's prototypes: the texts")
+@seed(61, "CLIP-Rocket", note="CLIP and one of the others; the prototypes of SwALIP are the texts")
 def clip_rocket() -> nn.ModuleDict:
-    """Improved baselines for vision-language pre-training."""
+    """CLIP-Rocket: Improved baselines for vision-language pre-training."""
     return nn.ModuleDict({
         "clip": CLIPLoss(),
         "barlip": BarlowTwinsLoss(0.005, loss_weight=0.025),

@@ -1,4 +1,4 @@
-"""Which published system a preset stands for."""
+"""Which published system each preset belongs to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ F = TypeVar("F", bound=Callable)
 
 @dataclass(frozen=True)
 class Seed:
-    """A system, what it takes from this package (dotted names below it), and what to know."""
+    """A system, the names in this package that it needs, and a note."""
 
     number: int
     system: str
@@ -21,7 +21,7 @@ class Seed:
     note: str
 
 
-#: the systems by their number in docs/seeds.md; those that have a preset add themselves
+#: the systems by their number in docs/seeds.md; ``seed`` adds those that have a preset
 SEEDS: dict[int, Seed] = {
     4: Seed(
         4,
@@ -31,7 +31,7 @@ SEEDS: dict[int, Seed] = {
     )
 }
 
-#: those without a public name, and why
+#: systems without a public name, and why
 NAMELESS = {
     5: ("BBM (Generate to Ground)", "a diffusion model's noise error: no loss of embeddings"),
     6: ("PixCell", "a diffusion model's noise error: no loss of embeddings"),
@@ -40,7 +40,7 @@ NAMELESS = {
 }
 
 
-#: those whose options are from the papers as remembered, not checked against released code
+#: systems whose options are from memory of the papers, not checked against released code
 UNVERIFIED = frozenset(
     {18, 28, 29, 33, 34, 42, 43, 44, 45, 46, 48, 49, 50, 51, 53, 54, 55, 56, 58, 64, 65, 66}
     | {68, 72, 75}
@@ -48,7 +48,7 @@ UNVERIFIED = frozenset(
 
 
 def seed(number: int, system: str, *names: str, note: str = "") -> Callable[[F], F]:
-    """Registers the preset of a system; ``names`` are what else of this package it uses."""
+    """Registers the preset of a system; ``names`` are other parts of this package that it uses."""
 
     def register(function: F) -> F:
         assert number not in {**SEEDS, **NAMELESS}, number
