@@ -1,4 +1,4 @@
-"""The operators: tiled statistics of pair scores that never hold the N x M matrix."""
+"""The operators: statistics of pair scores, computed in tiles, without the N x M matrix."""
 
 from ..backends import inverse_norm, rounding, stat_dtype, unit, widest
 from .dense import row_stats

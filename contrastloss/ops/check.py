@@ -1,4 +1,4 @@
-"""Checks of an operator's operands. Every message names the argument, what came and what fits."""
+"""Checks of operands. Every message names the argument, what it got and what was expected."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ __all__ = [
 ]
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-#: of counts, and of the items of a batch: products of a few of them fit what sizes are kept in
+#: the limit of counts and of batch items: products of a few of them do not overflow int64
 MOST = (1 << 31) - 1
-#: a call marks those whose gradient comes back in one signed number
+#: the limit of values per call: one signed integer holds a bit for each value with a gradient
 MOST_VALUES = 63
 _VECTORS = ("scale", "row_scale", "col_scale", "row_bias", "col_bias")
 
@@ -42,16 +42,16 @@ def shape(tensor: Tensor) -> str:
 
 
 def as_float(name: str, value: float) -> float:
-    """Of a number as Python has them, whose integers may be beyond every float."""
+    """A Python number as a float; an integer may be too large for one."""
     try:
         return float(value)
     except OverflowError:
         got = brief(value)
-        raise ValueError(f"{name}: got {got}, expected a number that a float holds") from None
+        raise ValueError(f"{name}: got {got}, expected a number that fits into a float") from None
 
 
 def scalar(name: str, value: float, like: Tensor) -> Tensor:
-    """A number beside the scores of ``like``."""
+    """A number as a 0-dim tensor, with the device and the statistics' dtype of ``like``."""
     return torch.full((), as_float(name, value), dtype=stat_dtype(like), device=like.device)
 
 
@@ -65,14 +65,14 @@ def check_count(name: str, value: Any, least: int = 1, most: int = MOST) -> None
 
 
 def brief(value: Any) -> str:
-    """Python does not print integers of more than some thousand digits."""
+    """The value as text. Python refuses to print integers of several thousand digits."""
     if isinstance(value, int) and value.bit_length() > 128:
         return f"an integer of {value.bit_length()} bits"
     return f"{value}"
 
 
 def check_embeddings(name: str, value: Tensor, like: tuple[str, Tensor] | None = None) -> None:
-    """A dense floating tensor; with ``like``, of that tensor's dtype and device."""
+    """A dense floating tensor; with ``like``, it has that tensor's dtype and device."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: got {type(value).__name__}, expected a tensor")
     if type(value).__name__ == "DTensor":
@@ -94,15 +94,15 @@ def check_device(name: str, value: Tensor, other: str, tensor: Tensor) -> None:
 
 
 def checks_values(of: Tensor) -> bool:
-    """Whether an error may depend on the numbers in a tensor. On other devices than a CPU the
-    stream would have to stop for them: only with ``CONTRASTLOSS_DEBUG=1``."""
+    """Whether an error may depend on the values of a tensor. On devices other than a CPU this
+    needs a host synchronisation, so it is done only with ``CONTRASTLOSS_DEBUG=1``."""
     if torch.compiler.is_compiling():
         return False
     return of.device.type == "cpu" or os.environ.get("CONTRASTLOSS_DEBUG") == "1"
 
 
 def check_range(name: str, value: Tensor, least: int, most: int, what: str) -> None:
-    """Integers between two bounds, where values are checked."""
+    """Integers lie between two bounds. Checked only if :func:`checks_values`."""
     if not checks_values(value) or not value.numel():
         return
     low, high = (int(v) for v in value.aminmax())
@@ -112,9 +112,9 @@ def check_range(name: str, value: Tensor, least: int, most: int, what: str) -> N
 
 
 def check_order(x: Tensor) -> None:
-    """No NaN, where values are checked."""
+    """No value is NaN. Checked only if :func:`checks_values`."""
     if checks_values(x) and x.isnan().any():
-        raise ValueError("x: got NaN, expected numbers, which have an order")
+        raise ValueError("x: got NaN, expected numbers that can be sorted")
 
 
 def _names(dtypes: Sequence[torch.dtype]) -> str:
@@ -130,7 +130,7 @@ def check_channels(channels: Sequence[Channel]) -> tuple[Channel, ...]:
             raise TypeError(f"channels: got {channel!r}, expected channels")
     values = sum([len(channel.returns) for channel in found])
     if values > MOST_VALUES:
-        raise ValueError(f"channels: got {values} values, expected at most {MOST_VALUES} in a call")
+        raise ValueError(f"channels: got {values} values, expected at most {MOST_VALUES} per call")
     return found
 
 
@@ -144,14 +144,14 @@ def check_operands(
     compute_dtype: torch.dtype | None = None,
     extra: frozenset[str] = frozenset(),
 ) -> None:
-    """Everything that :func:`~contrastloss.ops.pair_stats` asks of its arguments; operands called
-    as in ``extra`` may be there without a channel that calls them."""
+    """All requirements of :func:`~contrastloss.ops.pair_stats`. Operands with a name in ``extra``
+    are allowed even if no channel uses them."""
     check_embeddings("x", x)
     if x.ndim < 2:
         raise ValueError(f"x: got shape {shape(x)}, expected (..., M, D)")
     if x.shape[-1] < 1:
         raise ValueError(f"x: got shape {shape(x)}, expected at least one feature")
-    # items without rows take no memory, and there may be any number of them
+    # items without rows take no memory, so a shape may have any number of them
     if not torch.compiler.is_compiling() and math.prod(x.shape[:-2]) > MOST:
         raise ValueError(f"x: got shape {shape(x)}, expected at most {MOST} items of (M, D)")
     if y is not None:
@@ -220,9 +220,9 @@ def _check_operand(
     else:
         check_broadcast(label, value, (*x.shape[:-2], length))
     if name in program.ids and (value.is_floating_point() or value.is_complex()):
-        raise TypeError(f"{label}: got dtype {value.dtype}, expected an integer one: tests compare")
+        raise TypeError(f"{label}: got dtype {value.dtype}, expected an integer dtype for an id")
     if name in program.ids and value.dtype == torch.uint64:
-        raise TypeError(f"{label}: got dtype {value.dtype}, expected one whose numbers int64 holds")
+        raise TypeError(f"{label}: got dtype {value.dtype}, expected one whose values fit in int64")
     if value.requires_grad and name in program.fixed[axis]:
         raise ValueError(
             f"{label}: got a tensor that requires grad, expected a detached one: "
@@ -231,7 +231,7 @@ def _check_operand(
 
 
 def _check_names(program: Program, extra: frozenset[str]) -> None:
-    """Every name that a channel calls is an operand of the axes on which it is needed."""
+    """Every name that a channel uses is an operand of each axis that needs it."""
     for axis, given in ((ROW, program.rows), (COL, program.cols)):
         for name in program.called[axis]:
             position = name == INDEX and name not in program.forms and name in program.ids
@@ -239,4 +239,4 @@ def _check_names(program: Program, extra: frozenset[str]) -> None:
                 raise ValueError(f"{axis}s: got {sorted(given)}, expected {name!r} among them")
         for name in given:
             if name not in program.called[ROW] | program.called[COL] | extra:
-                raise ValueError(f"{axis}s: got {name!r}, which no channel calls")
+                raise ValueError(f"{axis}s: got {name!r}, expected only names that channels use")

@@ -1,8 +1,8 @@
-"""``copies``: values that stay what they are, whatever is written over their originals later.
+"""``copies``: values that do not change when their originals are overwritten later.
 
-A backward pass needs what its forward pass saw. Compilers drop a ``clone()`` whose original is
-written to only afterwards, and compute values of a forward pass anew, from what state has become by
-then. They can do neither with an operator that they do not know.
+A backward pass needs the values that its forward pass saw. A compiler may drop a ``clone()`` if the
+original is written to only afterwards. It may also recompute values of the forward pass, from state
+that has changed by then. It can do neither with an operator that it does not know.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def copies(values: Sequence[Tensor]) -> list[Tensor]:
     """Copies, made in the forward pass.
 
     Raises:
-        RuntimeError: in a backward pass, where a region is computed anew from other values.
+        RuntimeError: in a backward pass, which would recompute a region from changed values.
     """
     if plain(values[0]):
         return _copies(values)
@@ -29,17 +29,18 @@ def copies(values: Sequence[Tensor]) -> list[Tensor]:
 
 
 def settled(value: Tensor) -> Tensor:
-    """A result, which no compiler computes anew in the backward pass."""
+    """A result that no compiler recomputes in the backward pass."""
     return value if plain(value) else torch.ops.contrastloss.copies([value])[0]
 
 
 def check_forward(what: str) -> None:
-    """That this is no backward pass. As an operator asks, it is for the time of the call."""
+    """Raise in a backward pass. An operator calls this, so a compiled call is checked when it
+    runs."""
     if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
         raise RuntimeError(
-            f"{what} in a backward pass, expected before or after one: what torch.utils.checkpoint "
-            "computes anew would find other values than the forward pass did. Keep what reads or "
-            "writes a queue or a momentum encoder outside of checkpointed regions"
+            f"{what} in a backward pass, expected it before or after one: torch.utils.checkpoint "
+            "would recompute from other values than the forward pass saw. Keep code that reads or "
+            "writes a queue or a momentum encoder outside checkpointed regions"
         )
 
 

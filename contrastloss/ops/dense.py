@@ -1,4 +1,4 @@
-"""Statistics of scores that are held: those of columns that each row has for itself."""
+"""Statistics of scores that are stored: each row has its own columns."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["row_stats"]
 def row_stats(
     scores: Tensor, channels: Sequence[Channel], rows: Mapping[str, Tensor] | None = None
 ) -> list[Any]:
-    """What :func:`~contrastloss.ops.pair_stats` returns for row channels without tests and weights,
-    of scores (..., M, K) that :func:`~contrastloss.ops.gather_scores` returned.
+    """The results of :func:`~contrastloss.ops.pair_stats` for row channels without tests and
+    weights, from scores (..., M, K) that :func:`~contrastloss.ops.gather_scores` returned.
 
     Args:
-        scores: -inf marks a column that is not there.
+        scores: -inf marks a missing column.
         channels: row channels whose ``pairs`` and ``weight`` are empty.
         rows: the shifts of ``SUM`` channels, (..., M) each.
     """

@@ -1,7 +1,7 @@
-"""Between the schema of ``pair_stats`` and the backends.
+"""The layer between the schema of ``pair_stats`` and the backends.
 
-Operands are lifted to the backends' one form, results lowered to the operands' shapes and dtypes:
-forward, backward and double backward, and what the first two return for fake tensors.
+It expands operands to the one layout that backends take, and reduces results to the shapes and
+dtypes of the operands: for forward, backward and double backward. The first two have fake versions.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ INPUTS = len(OPERANDS.split(","))
 
 
 class Form:
-    """An operator call as it was written; :meth:`call` gives it the backends' one form."""
+    """The arguments of an operator call; :meth:`call` converts them to the backends' layout."""
 
     def __init__(
         self,
@@ -68,8 +68,8 @@ class Form:
         self.lead = x.shape[:-2]
 
     def check_devices(self, **others: Tensor | None) -> None:
-        """All operands are on x's device. A kernel's own dispatch sees to it; fake ones, which
-        return uninitialised memory, have to ask."""
+        """All operands are on x's device. A real call checks this in its dispatch; a fake one
+        only allocates its results, and has to check it here."""
         operands = {name: getattr(self, name) for name in Gradients.NAMES if name != "scale"}
         operands |= {f"rows[{k}]": v for k, v in enumerate(self.rows)}
         operands |= {f"cols[{k}]": v for k, v in enumerate(self.cols)}
@@ -94,7 +94,7 @@ class Form:
         def operand(value: Tensor, axis: Axis, name: str) -> Tensor:
             if name in program.forms:
                 return self.lift(value, self.length(axis), value.shape[-1])
-            if name in program.shifts(axis):  # it stands beside scores, and so does its gradient
+            if name in program.shifts(axis):  # subtracted from scores: its gradient has their dtype
                 value = value.to(stat)
             return self.lift(value, self.length(axis))
 
@@ -114,7 +114,7 @@ class Form:
         )
 
     def flat(self, value: Tensor) -> Tensor:
-        """(B, M, D) of (..., M, D); (M, D) stays."""
+        """(..., M, D) as (B, M, D); (M, D) is unchanged."""
         return value.flatten(0, -3) if self.lead else value
 
     def lift(self, value: Tensor, *shape: int) -> Tensor:
@@ -123,8 +123,8 @@ class Form:
         return value.expand(*self.lead, *shape).reshape(self.lead.numel(), *shape)
 
     def lower(self, value: Tensor, like: Tensor) -> Tensor:
-        """A backend's gradient in the shape and dtype of the operand it belongs to, contiguous, as
-        fake kernels say."""
+        """A backend's gradient in the shape and dtype of its operand, contiguous as the fake
+        kernels declare."""
         if value.ndim and self.lead:
             value = value.reshape(*self.lead, *value.shape[1:])
         if value.shape != like.shape:
@@ -133,15 +133,15 @@ class Form:
 
 
 def product_dtype(x: Tensor) -> torch.dtype:
-    """The dtype in which a matmul of x would run here."""
+    """The dtype in which a matmul of x would run, autocast included."""
     if x.dtype == torch.float32 and torch.is_autocast_enabled(x.device.type):
         return torch.get_autocast_dtype(x.device.type)
     return x.dtype
 
 
 def plain(x: Tensor) -> bool:
-    """Whether nothing but autograd watches this call. Then the Function is called directly, which
-    saves the 100 us that torch.library's Python layers take, as much as a small loss itself."""
+    """Whether nothing but autograd intercepts this call. If so, the Function is called directly,
+    which saves the 100 us of torch.library's Python layers: as much as a small loss takes."""
     return not (
         torch.compiler.is_compiling()
         or type(x) not in (Tensor, torch.nn.Parameter)
@@ -150,7 +150,8 @@ def plain(x: Tensor) -> bool:
 
 
 def no_transforms(operator: str) -> None:
-    """vmap has no batching rule to follow, and forward mode would silently see no tangent."""
+    """Refuse torch.func: vmap has no batching rule here, and forward mode would silently drop the
+    tangent."""
     if not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack():
         raise RuntimeError(
             f"{operator}: torch.func transforms (vmap, grad, jvp, ...) are not supported; "
@@ -174,7 +175,7 @@ def forward(*inputs: Any) -> list[Tensor]:
 def _split_grads(
     form: Form, outputs: Sequence[Tensor], grads: Sequence[Tensor], live: int
 ) -> tuple[list[Tensor], list[Tensor | None]]:
-    """Outputs and gradients as backends take them; None for an output without gradient."""
+    """Outputs and gradients in the backends' layout; None for an output without gradient."""
     rest = iter(grads)
     flat_out = [form.lift(o, o.shape[-1]) for o in outputs]
     flat_grad = [
@@ -184,7 +185,7 @@ def _split_grads(
 
 
 def backward(*args: Any) -> list[Tensor]:
-    """Gradients of what ``needs`` marks, in order, then those of the row and column shifts."""
+    """Gradients of the tensors marked in ``needs``, in order, then of the row and column shifts."""
     form, (outputs, grads, live, needs) = Form(*args[:INPUTS]), args[INPUTS:]
     call, names = form.call(), named_in(needs)
     flat_out, flat_grad = _split_grads(form, outputs, grads, live)
@@ -273,7 +274,7 @@ def double_backward(
 
 
 def without_autocast(device: str, run: Any, *args: Any) -> Any:
-    """Backends choose their dtypes themselves."""
+    """Run with autocast off: backends choose their dtypes themselves."""
     if not torch.is_autocast_enabled(device):
         return run(*args)
     with torch.autocast(device, enabled=False):

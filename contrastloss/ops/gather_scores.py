@@ -1,4 +1,4 @@
-"""``gather_scores``: every row's scores with columns of its own choice."""
+"""``gather_scores``: the scores of every row with chosen columns."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def gather_scores(
     compute_dtype: torch.dtype | None = None,
     backend: str | None = None,
 ) -> Tensor:
-    r"""The scores of :func:`~contrastloss.ops.pair_stats` at chosen places,
+    r"""The scores of :func:`~contrastloss.ops.pair_stats` at chosen positions,
 
     .. math:: \text{out}_{ik} = s_{ij} = \text{scale}\; a_i b_j \langle x_i, y_j \rangle
               + \beta_i + \gamma_j, \quad j = \text{index}_{ik},
 
-    without the (M, K, D) tensor of gathered columns. Index -1 means no column: the score is -inf
+    without the (M, K, D) tensor of gathered columns. Index -1 means no column: its score is -inf
     and passes no gradient.
 
     Args:
@@ -62,10 +62,10 @@ def gather_scores(
 
     Raises:
         TypeError, ValueError: an operand's dtype, shape or device is wrong; the message names it.
-        ValueError: on a CPU, an index is out of range. On other devices, where looking would stop
-            the stream, such an index gives -inf and no gradient, as -1 does; with
-            ``CONTRASTLOSS_DEBUG=1`` it is an error there too.
-        RuntimeError: ``backend`` was named and cannot serve; with the reason.
+        ValueError: on a CPU, an index is out of range. On other devices the check would need a
+            host synchronisation: such an index gives -inf and no gradient, as -1 does, and is an
+            error only with ``CONTRASTLOSS_DEBUG=1``.
+        RuntimeError: the named ``backend`` does not support the call; the message says why.
     """
     no_transforms("gather_scores")
     vectors: list[Any] = [scale, row_scale, col_scale, row_bias, col_bias]
@@ -103,7 +103,7 @@ def forward(*args: Any) -> Tensor:
 
 
 def backward(*args: Any) -> list[Tensor]:
-    """Gradients of what ``needs`` marks, in order, of the scores at ``index``."""
+    """Gradients of the scores at ``index`` by the tensors marked in ``needs``, in order."""
     form, (index, grad, needs) = Form(*args[:INPUTS]), args[INPUTS:]
     call, names = form.call(), named_in(needs)
     run = choose(call, "gather_scores_backward", form.backend)
@@ -131,13 +131,13 @@ def _fake_backward(*args: Any) -> list[Tensor]:
 
 
 def save(ctx: Any, tensors: Sequence[Any], settings: Sequence[Any], index: Tensor) -> None:
-    """What the gradients of scores at ``index`` are made of; ``tensors`` are x to col_bias."""
+    """Save what the gradients of scores at ``index`` need; ``tensors`` are x to col_bias."""
     ctx.save_for_backward(*tensors, index)
     ctx.settings = (_NO_CHANNELS.text, *settings[1:])
 
 
 def gradients(ctx: Any, grad: Tensor, needed: Sequence[bool]) -> list[Tensor | None]:
-    """Of x to col_bias, None where there is none."""
+    """The gradients of x to col_bias; None for a tensor without one."""
     *tensors, index = ctx.saved_tensors
     needs = mask(needed)
     run: Any = torch.ops.contrastloss.gather_scores_backward
@@ -148,8 +148,8 @@ def gradients(ctx: Any, grad: Tensor, needed: Sequence[bool]) -> list[Tensor | N
 
 
 class GatherScores(torch.autograd.Function):
-    """``apply(settings, index, x, y, scale, row_scale, col_scale, row_bias, col_bias)`` with the
-    settings (program, cosine, compute_dtype, backend)."""
+    """``apply(settings, index, x, y, scale, row_scale, col_scale, row_bias, col_bias)``, where
+    settings are (program, cosine, compute_dtype, backend)."""
 
     @staticmethod
     def forward(ctx: Any, settings: Sequence[Any], index: Tensor, *tensors: Any) -> Tensor:
@@ -196,7 +196,8 @@ def _double_backward(ctx: Any, upstream: Sequence[Tensor | None]) -> tuple[Any, 
 def _second(
     form: Form, index: Tensor, grad: Tensor, needs: int, upstream: Sequence[Tensor | None]
 ) -> tuple[Tensor | None, ...]:
-    """The derivatives of :func:`backward` by x to col_bias and by ``grad``, by the reference."""
+    """The derivatives of :func:`backward` by x to col_bias and by ``grad``, from the reference
+    backend."""
     call, names, given, cotangent = form.call(), named_in(needs), iter(upstream), Gradients()
     for name in Gradients.NAMES:
         value = next(given) if name in names else None

@@ -1,4 +1,4 @@
-"""Statistics of a union of column blocks, or of shards, from those of its parts."""
+"""Statistics of several column blocks, or shards, from the statistics of each block."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ __all__ = ["merge", "merge_topk"]
 
 
 def merge(channel: Channel, parts: Sequence[Any], offsets: Sequence[int] | None = None) -> Any:
-    """Merge what ``channel`` returned for disjoint blocks of the axis it reduces.
+    """Merge the results of ``channel`` for disjoint blocks of the axis that it reduces.
 
-    ``LSE`` adds in logs, ``SUM`` adds, ``EXPECT`` averages by the blocks' softmax mass, ``MAX``
-    takes the largest and, among equals, the smallest index, in whatever order the blocks come. A
-    plain ``logaddexp`` has NaN gradients where every block is empty; here they are zero.
+    ``LSE`` takes the log-sum-exp, ``SUM`` adds, ``EXPECT`` averages weighted by the softmax mass of
+    each block, and ``MAX`` takes the largest value and, among equal ones, the smallest index. The
+    order of the blocks does not matter. A plain ``logaddexp`` has NaN gradients where every block
+    is empty; here they are zero.
 
     Args:
         channel: the channel that returned every part.
-        parts: its results, one per block, of equal shapes.
+        parts: the results, one per block, of equal shapes.
         offsets: the position of each block's first element, added to the indices of ``MAX``.
 
     Raises:
@@ -33,7 +34,7 @@ def merge(channel: Channel, parts: Sequence[Any], offsets: Sequence[int] | None 
     if not parts:
         raise ValueError("parts: got an empty sequence, expected at least one block")
     if offsets is not None and len(offsets) != len(parts):
-        raise ValueError(f"offsets: got {len(offsets)} for {len(parts)} parts")
+        raise ValueError(f"offsets: got {len(offsets)}, expected {len(parts)}, one per part")
     if isinstance(channel, LSE):
         return log_sum_exp(torch.stack(list(parts)))
     if isinstance(channel, SUM):
@@ -56,17 +57,17 @@ def merge_topk(
     seed: int | None = None,
     rows: Tensor | None = None,
 ) -> TopK:
-    """The k best of a union of column blocks, or of shards, from those of its parts: what
-    :func:`~contrastloss.ops.pair_topk` returns for the whole.
+    """Merge the top-k results of column blocks, or shards, into the k best of all columns: what
+    :func:`~contrastloss.ops.pair_topk` returns for all columns at once.
 
     Args:
-        parts: its results, one per block, in any order, of equal leading shapes.
+        parts: the results of ``pair_topk``, one per block, in any order, with equal leading shapes.
         offsets: the position of each block's first column, added to the indices.
-        k: how many; default as many as the first part has.
-        largest: as it was for the parts.
-        sample, seed: as they were for the parts. These have to have been drawn with the whole's
-            positions, ``cols={INDEX: offset + arange}``.
-        rows: the rows' positions if they are not 0, 1, 2, ..., as they were for the parts.
+        k: how many; by default as many as the first part has.
+        largest: the value used for the parts.
+        sample, seed: the values used for the parts. The parts must have been drawn with positions
+            among all columns, ``cols={INDEX: offset + arange}``.
+        rows: the row positions used for the parts, if they are not 0, 1, 2, ....
 
     Raises:
         ValueError: ``parts`` is empty, or ``offsets`` has another length.
@@ -74,7 +75,7 @@ def merge_topk(
     if not parts:
         raise ValueError("parts: got an empty sequence, expected at least one block")
     if offsets is not None and len(offsets) != len(parts):
-        raise ValueError(f"offsets: got {len(offsets)} for {len(parts)} parts")
+        raise ValueError(f"offsets: got {len(offsets)}, expected {len(parts)}, one per part")
     k = parts[0].values.shape[-1] if k is None else k
     shifts = offsets or [0] * len(parts)
     index = torch.cat(

@@ -1,7 +1,7 @@
-"""``pair_stats``: vectors over rows and columns from scores that are never stored.
+"""``pair_stats``: statistics per row and per column, from scores that are never stored.
 
 The operator is registered with torch.library (schema, fake, autograd), so torch.compile and
-torch.export see one opaque node; :class:`PairStats` is the same forward and backward as a plain
+torch.export see one opaque node. :class:`PairStats` is the same forward and backward as a plain
 ``torch.autograd.Function``.
 """
 
@@ -56,34 +56,35 @@ def pair_stats(
 
     .. math:: s_{ij} = \text{scale}\; a_i b_j \langle x_i, y_j \rangle + \beta_i + \gamma_j
 
-    for every channel, both axes out of one pass, in memory O(M + N).
+    for every channel: both axes in one pass, in memory O(M + N).
 
     Args:
         x: rows, (..., M, D), of a floating dtype.
-        y: columns, (..., N, D), with x's dtype and leading dimensions; None for x itself, where
-            self pairs are dropped by position and ``cols`` defaults to ``rows``.
+        y: columns, (..., N, D), with x's dtype and leading dimensions. None means x itself: self
+            pairs are dropped by position, and ``cols`` defaults to ``rows``.
         channels: what to return; see :mod:`contrastloss.channel`.
-        scale: a number or a 0-dim tensor (the inverse temperature); never synchronised.
+        scale: a number or a 0-dim tensor (the inverse temperature); no host synchronisation.
         row_scale, col_scale: a (..., M) and b (..., N).
-        row_bias, col_bias: beta and gamma. All of these broadcast and may need gradients.
-        rows, cols: the vectors that channels call by name (ids, weights, shifts, labels), and the
-            (..., M, E) and (..., N, E) operands of a form. Only shifts carry gradient.
-        cosine: scores are of ``x / max(|x|, 1e-12)``, and of y likewise; no unit vector is rounded
-            to a narrow dtype. The cosines of a zero vector are 0, with zero gradient.
-        compute_dtype: operands of the products are rounded to it: x and y and, on backends whose
-            multipliers take nothing wider, the gradient of the scores, once, before it meets y
-            and x. Default: x's dtype, under autocast the autocast dtype. Products are added up,
-            and scores, statistics and all else are kept, in fp32.
-        backend: the name of a backend; None chooses.
+        row_bias, col_bias: beta and gamma. All of these broadcast and may require gradients.
+        rows, cols: the vectors that channels use by name (ids, weights, shifts, labels), and the
+            (..., M, E) and (..., N, E) operands of a second bilinear form. Only shifts carry
+            gradients.
+        cosine: normalise: scores use ``x / max(|x|, 1e-12)``, and y likewise. Unit vectors are
+            never rounded to a narrow dtype. The cosines of a zero vector are 0, with zero gradient.
+        compute_dtype: the operands of matrix products are rounded to it: x, y and, on backends
+            whose multipliers take nothing wider, the gradient of the scores, rounded once before
+            it is multiplied with y and x. Default: x's dtype; under autocast, the autocast dtype.
+            Products are accumulated in fp32; scores, statistics and everything else stay in fp32.
+        backend: the name of a backend; None chooses one.
 
     Returns:
-        One entry per channel: a vector (..., M) or (..., N) in fp32 (fp64 for fp64), for ``EXPECT``
-        and ``MAX`` a named pair of them.
+        One entry per channel: a vector (..., M) or (..., N) in fp32 (fp64 for fp64); for ``EXPECT``
+        and ``MAX`` a named tuple of two vectors.
 
     Raises:
-        TypeError, ValueError: an operand's dtype, shape or device is wrong, or one that carries no
-            gradient requires it; the message names it.
-        RuntimeError: ``backend`` was named and cannot serve; with the reason.
+        TypeError, ValueError: an operand's dtype, shape or device is wrong, or an operand that
+            carries no gradient requires one; the message names it.
+        RuntimeError: the named ``backend`` does not support the call; the message says why.
     """
     no_transforms("pair_stats")
     rows = dict(rows or {})
@@ -113,7 +114,7 @@ def pair_stats(
     return results
 
 
-#: the same program for the same arguments, with all that was found out about it
+#: the same arguments give the same Program, so everything derived from it is computed once
 _program = lru_cache(maxsize=1024)(Program)
 
 
@@ -139,7 +140,7 @@ def _restore(ctx: Any) -> tuple[tuple[Any, ...], list[Tensor]]:
 def _run_backward(
     ctx: Any, grads: Sequence[Tensor | None], needed: Sequence[Any]
 ) -> tuple[list, list, list]:
-    """Gradients of the seven tensors, of rows and of cols, None where there is none."""
+    """Gradients of the seven tensors, of rows and of cols; None for a tensor without one."""
     inputs, outputs = _restore(ctx)
     program = Program.decode(inputs[9])
     dead = [g is None or not o.is_floating_point() for g, o in zip(grads, outputs, strict=True)]
@@ -159,10 +160,10 @@ def _run_backward(
 
 class PairStats(torch.autograd.Function):
     """``apply(rows, program, cosine, compute_dtype, backend, x, y, scale, row_scale, col_scale,
-    row_bias, col_bias, *operands)``: the first ``rows`` operands are row ones, the others
-    column ones. Returns every channel's values, flat."""
+    row_bias, col_bias, *operands)``: the first ``rows`` operands belong to rows, the others to
+    columns. Returns the values of all channels as one flat tuple."""
 
-    # forward and setup_context in one: apart, torch binds the signature anew at every call
+    # no separate setup_context: with one, torch binds the signature again at every call
     @staticmethod
     def forward(
         ctx: Any,

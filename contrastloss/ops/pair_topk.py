@@ -1,4 +1,4 @@
-"""``pair_topk``: the best columns of every row, from scores that are never stored."""
+"""``pair_topk``: the k best columns of every row, from scores that are never stored."""
 
 from __future__ import annotations
 
@@ -57,43 +57,44 @@ def pair_topk(
 
     .. math:: s_{ij} = \text{scale}\; a_i b_j \langle x_i, y_j \rangle + \beta_i + \gamma_j
 
-    among its candidates, in memory O(M k). Of equal scores the smaller column comes first.
+    among its candidates, in memory O(M k). Among equal scores the smaller column comes first.
 
     A candidate passes every test of ``pairs``, is not in the row's ignore list, and has
     ``lower_i <= s_ij <= upper_i``. A score that is NaN or -inf (+inf with ``largest=False``) is
-    never a candidate. A row with fewer than k candidates ends in values -inf and indices -1:
-    ``(indices >= 0).sum(-1)`` counts what was found.
+    never a candidate. A row with fewer than k candidates is padded with values -inf and indices
+    -1: ``(indices >= 0).sum(-1)`` counts the columns found.
 
     Args:
         x: rows (queries), (..., M, D), of a floating dtype.
-        y: columns (the corpus), (..., N, D), with x's dtype and leading dimensions; None for x
-            itself, where self pairs are no candidates and ``cols`` defaults to ``rows``.
+        y: columns (the corpus), (..., N, D), with x's dtype and leading dimensions. None means x
+            itself: self pairs are no candidates, and ``cols`` defaults to ``rows``.
         k: how many, at least 1; may exceed N.
         largest: False for the smallest scores first (hardest positives).
-        pairs: tests of :mod:`contrastloss.channel`, all of which a candidate passes.
+        pairs: tests of :mod:`contrastloss.channel`; a candidate passes all of them.
         rows, cols: the ids that ``pairs`` names, (..., M) and (..., N).
         lower, upper: closed bounds of the scores, numbers or (..., M). Semi-hard negatives have
             ``upper = torch.nextafter(positive, -inf)`` and ``lower = positive - margin``.
-        skip: so many best candidates are left out first (ranks ``skip`` to ``skip + k - 1``).
-        ignore: columns to leave out, row by row, as CSR: (offsets, columns) of int64, with one
-            more offset than there are rows in all leading dimensions together.
-        sample: beta; instead of the best, k columns drawn without replacement with probabilities
-            proportional to ``exp(beta s_ij)``, in the order in which they were drawn (Gumbel
+        skip: leave out this many of the best candidates (return ranks ``skip`` to
+            ``skip + k - 1``).
+        ignore: columns to leave out per row, in CSR format: int64 (offsets, columns), with one
+            offset more than the number of rows in all leading dimensions together.
+        sample: beta; returns k columns drawn without replacement instead of the best, with
+            probabilities proportional to ``exp(beta s_ij)``, in the order of drawing (Gumbel
             top-k: the largest ``beta s_ij + g_ij``). 0 draws uniformly. ``largest`` must be True.
-        seed: of the noise, which is a function of seed, row and column alone, the same on every
-            backend; positions given as ``rows[INDEX]`` and ``cols[INDEX]`` stand in for those in
-            x and y, so that shards draw as the whole does. Needed where ``sample`` is given.
+        seed: the seed of the noise; required with ``sample``. The noise depends only on seed, row
+            and column, and is the same on every backend. Positions given as ``rows[INDEX]`` and
+            ``cols[INDEX]`` replace those in x and y, so that shards draw the same as the whole.
         scale, row_scale, col_scale, row_bias, col_bias, cosine, compute_dtype, backend: as in
             :func:`~contrastloss.ops.pair_stats`.
 
     Returns:
-        :class:`TopK`: values in fp32 (fp64 for fp64), differentiable in x, y, scale and the
-        others, and int64 indices.
+        :class:`TopK`: values in fp32 (fp64 for fp64), differentiable in x, y and all scales and
+        biases, and int64 indices.
 
     Raises:
         TypeError, ValueError: an argument's dtype, shape, device or value is wrong; the message
             names it.
-        RuntimeError: ``backend`` was named and cannot serve; with the reason.
+        RuntimeError: the named ``backend`` does not support the call; the message says why.
 
     Sampling: Kool, van Hoof & Welling, "Stochastic Beams and Where to Find Them" (2019).
     """
@@ -105,7 +106,7 @@ def pair_topk(
     )
     vectors: list[Any] = [scale, row_scale, col_scale, row_bias, col_bias]
     _check_numbers(k, skip, sample, seed, largest)
-    # positions may be given for the noise alone
+    # positions may be given only for the noise
     extra = frozenset() if sample is None else frozenset({INDEX})
     check_operands(x, y, vectors, rows, cols, program, compute_dtype, extra)
     bounds = [_bound(name, value, x) for name, value in (("lower", lower), ("upper", upper))]
@@ -142,9 +143,11 @@ def _check_numbers(
     if not isinstance(sample, (int, float)) or not math.isfinite(as_float("sample", sample)):
         raise ValueError(f"sample: got {sample!r}, expected a finite number")
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 63:
-        raise ValueError(f"seed: got {seed!r}, expected an integer of 63 bits to sample with")
+        raise ValueError(f"seed: got {seed!r}, expected an integer of 63 bits with sample")
     if not largest:
-        raise ValueError("largest: got False, expected True with sample; its sign turns the order")
+        raise ValueError(
+            "largest: got False, expected True with sample; a negative sample prefers small scores"
+        )
 
 
 def _bound(name: str, value: Tensor | float | None, x: Tensor) -> Tensor | None:
@@ -192,7 +195,7 @@ def forward(*args: Any) -> tuple[Tensor, Tensor]:
     selection = _selection(form, call, *chosen)
     run = choose(call, "pair_topk", form.backend)
     values, index = without_autocast(form.x.device.type, run, call, selection)
-    if selection.sample is not None:  # they are keys
+    if selection.sample is not None:  # the values are noisy keys, not scores
         gather = choose(call, "gather_scores_forward", form.backend)
         values = without_autocast(form.x.device.type, gather, call, index)
     target = (*form.lead, *index.shape[-2:])
@@ -226,7 +229,7 @@ def _selection(
 
 
 def _sorted_lists(offsets: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-    """Columns ascending within every row."""
+    """The lists with ascending columns within every row."""
     if checks_values(offsets):
         steps = offsets.diff()
         if offsets[0] != 0 or offsets[-1] != len(columns) or (steps < 0).any():
@@ -252,8 +255,8 @@ def _fake_forward(*args: Any) -> tuple[Tensor, Tensor]:
 
 class PairTopK(torch.autograd.Function):
     """``apply(settings, chosen, rows, cols, x, y, scale, row_scale, col_scale, row_bias,
-    col_bias)`` with settings (program, cosine, compute_dtype, backend) and chosen (k, lower, upper,
-    ignore, sample, seed)."""
+    col_bias)``, where settings are (program, cosine, compute_dtype, backend) and chosen are (k,
+    lower, upper, ignore, sample, seed)."""
 
     @staticmethod
     def forward(

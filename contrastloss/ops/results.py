@@ -12,21 +12,21 @@ __all__ = ["Expectation", "Maximum", "TopK", "named"]
 
 
 class Expectation(NamedTuple):
-    """What ``EXPECT`` returns: the mean score and the log-sum-exp of the softmax behind it."""
+    """Result of ``EXPECT``: the softmax mean of the scores, and the log-sum-exp of that softmax."""
 
     value: Tensor
     lse: Tensor
 
 
 class Maximum(NamedTuple):
-    """What ``MAX`` returns: ``max sign * s`` and where it stands (int64, -1 for none)."""
+    """Result of ``MAX``: ``max sign * s`` and its position (int64, -1 for none)."""
 
     value: Tensor
-    index: Tensor  # type: ignore[assignment]  # hides tuple.index, as torch.return_types.max's do
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index
 
 
 class TopK(NamedTuple):
-    """What :func:`~contrastloss.ops.pair_topk` returns: scores and columns (..., M, k), best first,
+    """Result of :func:`~contrastloss.ops.pair_topk`: scores and columns (..., M, k), best first,
     padded with -inf and -1."""
 
     values: Tensor

@@ -1,4 +1,4 @@
-"""What has no second derivative says so wherever one is asked for."""
+"""Second and third derivatives that are not implemented raise an error."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["SecondDerivative", "without_second"]
 def without_second(
     what: str, results: Sequence[Tensor | None], through: Sequence[Tensor | None]
 ) -> list[Tensor | None]:
-    """The gradients that a backward pass found, which depend on ``through``: to differentiate them
-    is an error. (``once_differentiable`` is one only where the graph is walked to its end: with
-    ``torch.autograd.grad(..., inputs)`` it drops what goes through it, in silence.)"""
+    """Gradients from a backward pass that depend on ``through``: differentiating them raises.
+    (``once_differentiable`` raises only if the whole graph is traversed: with
+    ``torch.autograd.grad(..., inputs)`` it silently drops the gradient.)"""
     known = [value for value in through if value is not None]
     if not (torch.is_grad_enabled() and any(value.requires_grad for value in known)):
         return list(results)
@@ -25,8 +25,8 @@ def without_second(
 
 
 class SecondDerivative(torch.autograd.Function):
-    """``apply(operator, run, *tensors)`` is ``run()``, the second derivative of an operator by
-    these tensors. A third derivative is an error, not a wrong number."""
+    """``apply(operator, run, *tensors)`` returns ``run()``, the second derivative of an operator
+    by these tensors. A third derivative raises, instead of being silently wrong."""
 
     @staticmethod
     def forward(ctx: Any, operator: str, run: Any, *tensors: Tensor) -> tuple[Tensor | None, ...]:

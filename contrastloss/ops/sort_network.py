@@ -1,4 +1,4 @@
-"""``sort_network``: rows through a relaxed sorting network, without its permutation matrix."""
+"""``sort_network``: a relaxed sorting network, without its permutation matrix."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ def sort_network(
     art_lambda: float = 0.25,
     backend: str | None = None,
 ) -> tuple[Tensor, Tensor]:
-    r"""Rows sorted by a network of relaxed comparators, and rank masses of theirs.
+    r"""Sort rows by a network of relaxed comparators, and compute rank masses.
 
-    A comparator of wires a and b mixes what they carry with the weight
+    A comparator of wires a and b mixes their values with the weight
     :math:`w = F(\beta (x_b - x_a))`:
 
     .. math:: x_a' = w x_a + (1 - w) x_b, \qquad x_b' = (1 - w) x_a + w x_b.
 
     All comparators together are a doubly stochastic matrix P with ``sorted = x @ P``: ``P[i, r]``
-    is how much of input i arrives at rank r. ``P t`` is found by sweeping t backwards through the
-    network, in O(n) memory per row and O(1) per comparator, and P never exists.
+    is the share of input i at rank r. ``P t`` is computed by passing t backwards through the
+    network, in O(n) memory per row and O(1) per comparator; P itself is never formed.
 
     Args:
         x: (..., n), of a floating dtype, n at least 1.
-        t: vectors over ranks, (..., T, n) or (T, n) for all rows alike; None for none.
+        t: vectors over ranks, (..., T, n), or (T, n) shared by all rows; None for none.
         steepness: beta, positive: a number, a 0-dim tensor or one that expands to (...).
         network: ``'odd_even'`` (n layers) or ``'bitonic'`` (about log2(n)^2 / 2 layers).
         distribution: F: ``'cauchy'``, ``'logistic'``, ``'logistic_phi'`` (the logistic of
             ``v / |delta|^art_lambda``), ``'gaussian'``, ``'reciprocal'`` or ``'optimal'``.
-        art_lambda: of ``'logistic_phi'``, 0.25.
-        backend: the name of a backend; None chooses.
+        art_lambda: the exponent in ``'logistic_phi'``, in [0, 1).
+        backend: the name of a backend; None chooses one.
 
     Returns:
         Sorted rows (..., n) and masses ``P t`` (..., T, n), in fp32 (fp64 for fp64). Gradients flow
-        to x, t and steepness; nothing but these is kept for the backward pass.
+        to x, t and steepness; only these three are saved for the backward pass.
 
     Raises:
         TypeError, ValueError: an argument's dtype, shape, device or value is wrong, or (on a CPU)
             x holds NaN; the message names it.
-        RuntimeError: ``backend`` was named and cannot serve; with the reason.
+        RuntimeError: the named ``backend`` does not support the call; the message says why.
 
     Source: Petersen et al., Monotonic Differentiable Sorting Networks, 2022.
     """
@@ -69,7 +69,7 @@ def sort_network(
         masses = flat.new_empty(1, 0, n)
     else:
         masses = _check_masses(t, x).to(stat)
-        if masses.ndim > 2 or masses.requires_grad:  # every row has its own, or its own gradient
+        if masses.ndim > 2 or masses.requires_grad:  # t or its gradient differs between rows
             masses = masses.expand(*lead, *masses.shape[-2:]).reshape(rows, *masses.shape[-2:])
         else:
             masses = masses[None]
@@ -84,7 +84,7 @@ def sort_network(
 def check_network(
     network: str, distribution: str, art_lambda: float, steepness: Tensor | float
 ) -> None:
-    """The options; of a steepness that is a tensor only what it is."""
+    """Check the options; for a steepness that is a tensor, only its dtype."""
     if network not in NETWORKS:
         raise ValueError(f"network: got {network!r}, expected one of {', '.join(NETWORKS)}")
     if distribution not in DISTRIBUTIONS:
@@ -148,7 +148,7 @@ def forward(*args: Any) -> tuple[Tensor, Tensor]:
 
 
 def backward(*args: Any) -> list[Tensor]:
-    """Gradients of what ``needs`` marks of x, t and steepness."""
+    """Gradients of those of x, t and steepness that ``needs`` marks."""
     call, (grad_sorted, grad_mass, needs) = _call(*args[:6]), args[7:]
     run = choose(call, "sort_network_backward", args[6])
     wanted = [bool(needs >> k & 1) for k in range(3)]
@@ -182,8 +182,8 @@ def _gradients(ctx: Any, grads: Sequence[Tensor | None], needed: Sequence[bool])
 
 
 class SortNetwork(torch.autograd.Function):
-    """``apply(settings, x, t, steepness)`` with settings (art_lambda, network, distribution,
-    backend), x (R, n), t (R, T, n) or (1, T, n) and steepness (R,)."""
+    """``apply(settings, x, t, steepness)``, where settings are (art_lambda, network, distribution,
+    backend), x is (R, n), t is (R, T, n) or (1, T, n), and steepness is (R,)."""
 
     @staticmethod
     def forward(ctx: Any, settings: tuple, *tensors: Tensor) -> tuple[Tensor, Tensor]:

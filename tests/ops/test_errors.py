@@ -58,7 +58,7 @@ CASES = [
     # operands by name
     case("ids missing", ValueError, r"rows: got \[\], expected 'a'", X, Y, SAME, cols=COLS),
     case("cols missing", ValueError, r"cols: got \[\], expected 'a'", X, Y, SAME, rows=IDS),
-    case("unknown", ValueError, "rows: got 'b', which no channel calls", X, Y, LSES,
+    case("unknown", ValueError, "rows: got 'b', expected only names that channels use", X, Y, LSES,
          rows={"b": torch.ones(4)}),
     case("ids float", TypeError, r"rows\['a'\]: got dtype torch.float32, expected an integer", X, Y,
          SAME, rows={"a": torch.ones(4)}, cols=COLS),

@@ -152,5 +152,5 @@ def test_gradcheck():
 def test_errors():
     with pytest.raises(ValueError, match=r"^parts: got an empty sequence"):
         merge(LSE(), [])
-    with pytest.raises(ValueError, match=r"^offsets: got 2 for 1 parts"):
+    with pytest.raises(ValueError, match=r"^offsets: got 2, expected 1"):
         merge(MAX(), [Maximum(torch.zeros(1), torch.zeros(1, dtype=torch.int64))], [0, 1])

@@ -307,7 +307,7 @@ def test_merging_nothing_is_an_error():
     with pytest.raises(ValueError, match="parts: got an empty sequence"):
         merge_topk([])
     one = TopK(torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.int64))
-    with pytest.raises(ValueError, match="offsets: got 2 for 1 parts"):
+    with pytest.raises(ValueError, match="offsets: got 2, expected 1"):
         merge_topk([one], [0, 1])
 
 
@@ -433,7 +433,7 @@ BAD = [
     ({"ignore": (LISTS[0][1:], LISTS[1])}, ValueError, "ignore offsets: got 4, expected 5"),
     ({"ignore": (LISTS[0] + 1, LISTS[1])}, ValueError, "ignore offsets: got 1 to 3, expected"),
     ({"pairs": (same("a"),)}, ValueError, "rows: got .*expected 'a'"),
-    ({"rows": {"a": torch.zeros(4)}}, ValueError, "rows: got 'a', which no channel calls"),
+    ({"rows": {"a": torch.zeros(4)}}, ValueError, "rows: got 'a', expected only names"),
     ({"backend": "tpu"}, ValueError, "backend: got 'tpu', expected None or one of"),
     ({"y": Y.double()}, TypeError, "y: got dtype torch.float64, expected x's"),
 ]
