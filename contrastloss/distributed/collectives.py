@@ -1,4 +1,4 @@
-"""Collectives with gradients. Every one takes part on every rank, with any number of rows."""
+"""Collectives with gradients. Every rank has to call each of them, with any number of rows."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ __all__ = ["exchange", "gather", "softmax", "total"]
 
 
 def total(value: Tensor, peers: Peers) -> Tensor:
-    """The sum over ranks, the same on each of them.
+    """The sum over ranks, the same on every rank.
 
     Its gradient is W times the incoming one. Every rank then holds W times its share of the
-    gradient, and the average over ranks, which DDP and FSDP take, is the whole gradient.
+    gradient, so the average over ranks, as in DDP and FSDP, is the full gradient.
     """
     return _Total.apply(value, peers)
 
 
 def gather(value: Tensor, peers: Peers, layout: Layout, dtype: torch.dtype) -> Tensor:
-    """The columns of every rank in order, moved as they are and then widened to ``dtype``, in which
-    their gradients travel home and are added up, in the order of ranks."""
+    """The columns of all ranks, in order. They are sent in their own dtype, then cast to ``dtype``.
+    Their gradients are returned in ``dtype`` and summed in it, in the order of ranks."""
     return _Gather.apply(value, peers, layout, dtype)
 
 
 def exchange(value: Tensor, peers: Peers, layout: Layout) -> Tensor:
-    """From (N,), this rank's partial statistics of all columns, to (W, n), every rank's partial
-    statistics of this rank's columns."""
+    """Partial statistics per column: from (N,), those of this rank for all columns, to (W, n),
+    those of every rank for this rank's columns."""
     return _Exchange.apply(value, peers, layout)
 
 
 def softmax(values: Tensor, peers: Peers) -> Tensor:
-    """Over the last dimension, of which every rank holds a part."""
+    """Softmax over the last dimension, of which every rank holds a part."""
     own = values.logsumexp(-1)
     one_each = Layout((1,) * peers.world, (1,) * peers.world)
     everyone = gather(own.unsqueeze(0), peers, one_each, own.dtype)
@@ -95,7 +95,7 @@ def _returned(value: Tensor, peers: Peers, layout: Layout) -> Tensor:
 
 
 def _joined(value: Tensor, peers: Peers, layout: Layout) -> Tensor:
-    """From (n, ...) to (N, ...), the columns of every rank in order."""
+    """From (n, ...) to (N, ...): the columns of all ranks, in order."""
     sizes, largest = layout.cols, max(layout.cols)
     if peers.direct(value.device):
         whole = value.new_empty(sum(sizes), *value.shape[1:])
@@ -103,15 +103,15 @@ def _joined(value: Tensor, peers: Peers, layout: Layout) -> Tensor:
         return whole
     if len(set(sizes)) == 1:
         return peers.everyone(value, layout.tag).flatten(0, 1)
-    padded = value.new_zeros(largest, *value.shape[1:])  # collectives want equal parts
+    padded = value.new_zeros(largest, *value.shape[1:])  # the collective needs equal sizes
     padded[: value.shape[0]] = value
     parts = peers.everyone(padded, layout.tag)
     return torch.cat([parts[k, :n] for k, n in enumerate(sizes)])
 
 
 def _split(value: Tensor, peers: Peers, layout: Layout) -> Tensor:
-    """From (N, ...), one row per column of every rank, to (W, n, ...), what every rank had for the
-    columns of this one."""
+    """From (N, ...), one entry per column of all ranks, to (W, n, ...): the entries of every rank
+    for the columns of this rank."""
     n, value = layout.cols[peers.rank], value.contiguous()
     parts = value.new_empty(peers.world, n, *value.shape[1:])
     if peers.direct(value.device):

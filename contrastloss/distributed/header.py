@@ -1,8 +1,8 @@
-"""What ranks tell each other before a call, and how they are told apart where they disagree.
+"""The header that ranks exchange before a call, and the error text if they disagree.
 
-Numbers of a fixed length go first, one of them a hash of all that has to be the same. Only if the
-hashes differ does the text follow from which they are made, so that every rank can say who differs
-in what.
+The header is a few integers. One of them is a hash of everything that has to be the same on all
+ranks. Only if the hashes differ do the ranks exchange the hashed text, so that every rank can
+report which ranks differ in what.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 __all__ = ["FAILED", "describe", "digest", "disagreement", "encoded"]
 
-#: in place of a hash: this rank could not make the call
+#: stands in place of a hash: an error on this rank prevents the call
 FAILED = 0
 
 
 def describe(value: Any) -> str:
-    """What is compared of an option or an input. Of a tensor only what needs no look at its
-    values; how many rows it has is its rank's own affair."""
+    """The text that is compared between ranks for an option or an input. For a tensor: the number
+    of dimensions, the dtype and the gradient; its values and number of rows may differ."""
     if isinstance(value, Tensor):
         wanted = value.requires_grad and torch.is_grad_enabled()
         return f"{value.ndim}-D {value.dtype}{' with' if wanted else ' without'} gradient"
@@ -46,8 +46,8 @@ def digest(text: bytes) -> int:
 
 
 def disagreement(said: list[dict[str, str]], failed: list[int]) -> str:
-    """Why the ranks cannot go on: those of ``failed`` raised what they said, or else the first
-    thing of which they said different things."""
+    """The error message: the exceptions on the ranks in ``failed`` or, if there are none, the first
+    entry that differs between ranks."""
     if failed:
         errors = "; ".join(f"rank {rank} raised {said[rank]['error']}" for rank in failed)
         return f"group: {errors}"

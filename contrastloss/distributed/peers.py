@@ -1,4 +1,4 @@
-"""The ranks of a process group, what they agree on before a call, and who is named if one fails."""
+"""The ranks of a process group: agreement before a call, messages, and errors that name ranks."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from .header import FAILED, digest, disagreement, encoded, listed
 
 __all__ = ["Layout", "Peers"]
 
-#: room for the numbers that each rank gives to its own rows
+#: how many numbers each rank can assign to its own rows
 _NUMBERS = 1 << 40
 
-#: in errors, what they speak of
+#: the name of these operations in error messages
 OVER_RANKS = "losses over ranks"
 
-#: the tags of messages that belong to no call, and the first of those that do
+#: message tags: three that belong to no call, then the first tag of calls
 _HEADER, _DETAILS, TOTAL, _CALL = range(1, 5)
-#: a call has a tag for each of so many passes over its columns
+#: tags per call, one for each pass over its columns
 _PASSES = 16
-#: numbers for this rank's calls; rank 0's are the tags of all
+#: counts this rank's calls; the tags of all ranks are made from rank 0's count
 _CALLS = count()
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How many rows and columns every rank holds, and the tag of the call's messages: those of two
-    backward passes, which one rank takes in another order, are never mistaken for each other."""
+    """The numbers of rows and columns of every rank, and the tag of the call's messages. The tag
+    keeps the messages of two backward passes apart if ranks run them in different orders."""
 
     rows: tuple[int, ...]
     cols: tuple[int, ...]
     tag: int = 0
 
     def of_pass(self, number: int) -> Layout:
-        """The layout of one of several passes of a call, with a tag of its own."""
+        """The layout of one of several passes of a call, with its own tag."""
         return replace(self, tag=self.tag + number % _PASSES)
 
     def sizes(self, axis: Axis) -> tuple[int, ...]:
@@ -79,7 +79,7 @@ class Peers:
         self.rank, self.world = dist.get_rank(group), dist.get_world_size(group)
         if self.rank < 0:
             raise ValueError("group: got one that this process is not in")
-        #: what the next meeting is to compare besides its own header: that of the call under way
+        #: additional entries that the next meeting compares: those of the current call
         self._about: dict[str, str] | None = None
 
     def __repr__(self) -> str:
@@ -89,16 +89,16 @@ class Peers:
         return self  # a process group is a connection, not data
 
     def distinct(self, numbers: Tensor) -> Tensor:
-        """Numbers of this rank's own, shifted so that no other rank has any of them."""
+        """This rank's numbers, shifted so that no other rank has the same ones."""
         return numbers + self.rank * _NUMBERS
 
     # ---- before a call ----------------------------------------------------------------------
 
     @contextmanager
     def call(self, about: Mapping[str, str], device: torch.device | None) -> Iterator[None]:
-        """A call that every rank makes, and in which all of them meet. What fails on this rank
-        before they do is told to the others, so that every rank raises. A call within a call is
-        part of it until they have met."""
+        """A call that every rank makes, and in which all ranks meet. If this rank fails before they
+        meet, it tells the others, so that every rank raises. A nested call belongs to the outer one
+        until the ranks have met."""
         if self._about is not None:
             yield
             return
@@ -115,19 +115,20 @@ class Peers:
             self._about = None
 
     def settle(self, device: torch.device | None) -> None:
-        """Meet, if the call under way has not brought the ranks together."""
+        """Meet, if the ranks have not met yet in the current call."""
         if self._about is not None:
             self.meet((0, 0), {}, device)
 
     def meet(
         self, sizes: tuple[int, int], about: Mapping[str, str], device: torch.device | None
     ) -> Layout:
-        """Exchange one small header: the numbers of rows and columns, and what has to be the same.
+        """Exchange one small header: the numbers of rows and columns, and a hash of everything that
+        has to be the same.
 
         Raises:
-            ValueError: the ranks disagree or one of them failed, on every one; the message names
+            ValueError: on every rank, if ranks disagree or one of them failed; the message names
                 the ranks.
-            RuntimeError: a rank does not answer within the group's timeout; its number is named.
+            RuntimeError: a rank does not answer within the group's timeout; the message names it.
         """
         outer, self._about = self._about or {}, None
         about = {**outer, **about, **outer}
@@ -162,12 +163,12 @@ class Peers:
     # ---- messages ---------------------------------------------------------------------------
 
     def direct(self, device: torch.device) -> bool:
-        """Whether messages go from rank to rank, so that it is known who does not answer. The
-        watchdog of NCCL ends the process anyway, and its collectives are faster."""
+        """Whether to send point-to-point messages, which show which rank does not answer. With NCCL
+        the watchdog ends the process anyway, and collectives are faster."""
         return device.type == "cpu"
 
     def everyone(self, value: Tensor, tag: int) -> Tensor:
-        """The tensors of all ranks, which have one shape, (W, ...)."""
+        """The tensors of all ranks, which have equal shapes, stacked: (W, ...)."""
         parts = value.new_empty(self.world, *value.shape)
         if self.direct(value.device):
             self.swap([value] * self.world, parts.unbind(), tag)
@@ -176,18 +177,18 @@ class Peers:
         return parts
 
     def swap(self, to: Sequence[Tensor], into: Sequence[Tensor], tag: int) -> None:
-        """Part k of ``to`` goes to rank k, whose part for this rank arrives in part k of ``into``.
-        All of them are contiguous.
+        """Send part k of ``to`` to rank k, and receive its part for this rank into part k of
+        ``into``. All parts are contiguous.
 
         Raises:
-            RuntimeError: ranks do not answer within the group's timeout; they are named.
+            RuntimeError: ranks do not answer within the group's timeout; the message names them.
         """
         into[self.rank].copy_(to[self.rank])
         works: list[tuple[int, Any]] = []
         lost: dict[int, RuntimeError] = {}
         others = [k for k in range(self.world) if k != self.rank]
         for k in others:
-            try:  # whoever else is there gets this rank's part, and so blames no one but k
+            try:  # go on after an error: the other ranks get their parts, and blame only rank k
                 if into[k].numel():
                     works.append((k, dist.irecv(into[k], group=self.group, group_src=k, tag=tag)))
                 if to[k].numel():
@@ -195,7 +196,7 @@ class Peers:
             except RuntimeError as error:
                 lost[k] = error
         for k, work in works:
-            try:  # the time is up once: what is there by then needs no waiting
+            try:  # after the first timeout, give each other message only 100 ms
                 work.wait(*([timedelta(milliseconds=100)] if lost else []))
             except RuntimeError as error:
                 lost.setdefault(k, error)
@@ -205,7 +206,7 @@ class Peers:
 
     @contextmanager
     def expecting(self, rank: int) -> Iterator[None]:
-        """What fails inside failed for want of ``rank``."""
+        """A RuntimeError raised inside is reported as ``rank`` not answering."""
         try:
             yield
         except RuntimeError as error:
@@ -214,5 +215,5 @@ class Peers:
     def _lost(self, ranks: list[int], error: RuntimeError) -> RuntimeError:
         return RuntimeError(
             f"group: {listed(ranks)} did not answer rank {self.rank}: dead, hanging, or in another "
-            f"call; the group is broken ({error})"
+            f"call; the group can no longer be used ({error})"
         )

@@ -1,8 +1,10 @@
-"""Column blocks that pass from rank to rank: memory for two blocks, whatever the number of ranks.
+"""The ring strategy: column blocks pass from rank to rank. A rank holds two blocks at a time,
+whatever the number of ranks.
 
-In step k rank r works on the columns of rank r - k, while it sends them on to rank r + 1. What is
-accumulated per column, statistics in the forward pass and gradients in the backward pass, follows
-its block, and a block's own rank keeps its part at home: W - 1 hops of each.
+In step k, rank r computes with the columns of rank r - k and sends them on to rank r + 1. The
+accumulators of a block (statistics in the forward pass, gradients in the backward pass) follow it
+from rank to rank; the part computed by the block's own rank stays there. So blocks and accumulators
+each make W - 1 hops.
 """
 
 from __future__ import annotations
@@ -24,13 +26,13 @@ from .peers import OVER_RANKS, Layout, Peers
 
 __all__ = ["RingStats"]
 
-#: the operands of the form that move: their positions among its seven tensors
+#: the operands that move with a column block: their positions among the seven tensors of a call
 _MOVING = [Gradients.NAMES.index(name) for name in ("y", "col_scale", "col_bias")]
 
 
 @dataclass(frozen=True)
 class Ring:
-    """What all steps of one call share."""
+    """The settings that all steps of one call share."""
 
     peers: Peers
     layout: Layout
@@ -61,7 +63,7 @@ class Ring:
         return (self.peers.rank - 1) % self.peers.world
 
     def move(self, values: Sequence[Tensor], step: int) -> Moving:
-        """Send what belongs to the block of ``step`` on, receive the same of the next step's."""
+        """Send on tensors of the block of ``step``, and receive those of the next step's block."""
         n = self.layout.cols[self.owner(step + 1)]
         into = [v.new_empty(n, *v.shape[1:]) for v in values]
         group, tag = self.peers.group, self.layout.tag
@@ -78,7 +80,7 @@ class Ring:
         with self.peers.expecting(self.previous):
             works = dist.batch_isend_irecv(sent + received) if sent or received else []
         whose = [self.next] * len(sent) + [self.previous] * len(received)
-        # NCCL has one work for all
+        # NCCL returns one work for all operations
         return Moving(self, into, [*zip(whose, works, strict=False)], [op.tensor for op in sent])
 
 
@@ -87,7 +89,7 @@ class Moving:
     ring: Ring
     into: list[Tensor]
     works: list[tuple[int, Any]]  # each with the rank that it waits for
-    kept: list[Tensor]  # alive until they are sent
+    kept: list[Tensor]  # kept alive until they are sent
 
     def arrived(self) -> list[Tensor]:
         for rank, work in self.works:
@@ -98,7 +100,7 @@ class Moving:
 
 
 def _global(channels: Sequence[Channel], values: list[Tensor], offset: int) -> list[Any]:
-    """Values of channels as results, with the positions of maxima counted over all ranks."""
+    """Channel values as results; positions of maxima are converted to positions over all ranks."""
     found, rest = [], iter(values)
     for channel in channels:
         parts = [next(rest) for _ in channel.returns]
@@ -109,7 +111,7 @@ def _global(channels: Sequence[Channel], values: list[Tensor], offset: int) -> l
 
 
 def _local(index: Tensor, first: int, n: int) -> Tensor:
-    """Positions over all ranks as positions within one block, -1 for those outside."""
+    """Positions over all ranks as positions within one block; -1 outside the block."""
     inside = (index >= first) & (index < first + n)
     return torch.where(inside, index - first, -1)
 
@@ -125,9 +127,9 @@ def _merged(channels: Sequence[Channel], old: list[Any] | None, new: list[Any]) 
 
 
 class RingStats(torch.autograd.Function):
-    """``apply(ring, n_rows, x, y, scale, row_scale, col_scale, row_bias, col_bias, *operands)``, as
-    :class:`contrastloss.ops.PairStats`: row values for this rank's rows over all columns, column
-    values for this rank's columns over all rows."""
+    """``apply(ring, n_rows, x, y, scale, row_scale, col_scale, row_bias, col_bias, *operands)``,
+    like :class:`contrastloss.ops.PairStats`: row values for this rank's rows over all columns,
+    column values for this rank's columns over all rows."""
 
     @staticmethod
     def forward(ctx: Any, ring: Ring, n_rows: int, *tensors: Tensor | None) -> tuple[Tensor, ...]:
@@ -150,7 +152,7 @@ class RingStats(torch.autograd.Function):
 
 
 def _inputs(ring: Ring, n_rows: int, tensors: Sequence[Any], block: list[Tensor]) -> Any:
-    """The form of one step: this rank's rows against the columns of ``block``."""
+    """The operator arguments of one step: this rank's rows and the columns of ``block``."""
     own, rows, n_cols = list(tensors[:7]), tensors[7 : 7 + n_rows], len(tensors) - 7 - n_rows
     moving = iter(block)
     for k in _MOVING:
@@ -164,19 +166,19 @@ def _inputs(ring: Ring, n_rows: int, tensors: Sequence[Any], block: list[Tensor]
 
 
 def _block(n_rows: int, tensors: Sequence[Tensor | None]) -> list[Tensor]:
-    """What moves of this rank's tensors."""
+    """Those of this rank's tensors that move."""
     found = [tensors[k] for k in _MOVING] + list(tensors[7 + n_rows :])
     return [value for value in found if value is not None]
 
 
 def _forward(ring: Ring, n_rows: int, tensors: Sequence[Tensor | None]) -> Iterator:
-    """Pairs of an output's position and its values."""
+    """Yield pairs (position of an output, its values)."""
     row_channels, col_channels = ring.channels(ROW), ring.channels(COL)
     own_row = ring.layout.offset(ROW, ring.peers.rank)
     block = _block(n_rows, tensors)
     rows: list[Any] | None = None
     home: list[Any] = []
-    arriving = None  # what ranks before this one have found of this step's columns
+    arriving = None  # statistics of this step's columns from the ranks before this one
     for step in range(ring.peers.world):
         moving = ring.move(block, step) if step + 1 < ring.peers.world else None
         found = form.forward(*_inputs(ring, n_rows, tensors, block))
@@ -198,8 +200,8 @@ def _forward(ring: Ring, n_rows: int, tensors: Sequence[Tensor | None]) -> Itera
 
 
 class _Backward:
-    """The second round: columns travel with their statistics and those statistics' gradients, and
-    collect their own gradient in the statistics' dtype."""
+    """The backward round: columns travel with their statistics and the gradients of these. The
+    gradients of the columns are summed on the way, in the statistics' dtype."""
 
     def __init__(
         self,
@@ -216,7 +218,7 @@ class _Backward:
             [n for n, w in zip(Gradients.NAMES, needed, strict=False) if w],
         )
         by_col = ring.outputs(COL)
-        #: a gradient for every column value, since all ranks have to send the same
+        #: every column value gets a gradient, since all ranks have to send the same tensors
         self.grads = [
             torch.zeros_like(o) if g is None and k in by_col and o.is_floating_point() else g
             for k, (o, g) in enumerate(zip(outputs, grads, strict=True))
@@ -227,7 +229,7 @@ class _Backward:
     def run(self) -> list[Tensor | None]:
         ring = self.ring
         if ring.peers.direct(self.outputs[0].device):
-            # a neighbour may wait itself for the one that is missing
+            # find a missing rank here: in the ring, a neighbour that waits for it would be blamed
             ring.peers.everyone(torch.zeros(1, dtype=torch.uint8), ring.layout.tag)
         block = _block(self.n_rows, self.tensors)
         size = len(block)
@@ -253,7 +255,7 @@ class _Backward:
         return self._assembled(own, home)
 
     def _step(self, step: int, block: list[Tensor], rest: list[Tensor]) -> list[Tensor]:
-        """Gradients from this rank's rows against the columns of one rank."""
+        """Gradients from the pairs of this rank's rows with the columns of one rank."""
         layout, rank, owner = self.ring.layout, self.ring.peers.rank, self.ring.owner(step)
         outputs, grads = list(self.outputs), list(self.grads)
         travelling = iter(rest)
@@ -272,7 +274,7 @@ class _Backward:
         return form.backward(*inputs, outputs, present, self.live, mask(self.needed[:7]))
 
     def _split(self, found: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Gradients of what stays and of what moves."""
+        """Gradients of the tensors that stay, and of those that move."""
         moves = [Gradients.NAMES.index(name) in _MOVING for name in self.names]
         moves += [False] * len(self.ring.program.shifts(ROW))
         moves += [True] * len(self.ring.program.shifts(COL))
@@ -296,5 +298,5 @@ class _Backward:
 
 
 def _added(old: list[Tensor], new: list[Tensor]) -> list[Tensor]:
-    """In place, since each is as large as a block."""
+    """The sums, computed in place, since each tensor is as large as a block."""
     return [a.add_(b) for a, b in zip(old, new, strict=True)] if old else new

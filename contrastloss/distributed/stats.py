@@ -1,4 +1,4 @@
-"""``pair_stats`` of a batch that is spread over the ranks of a process group."""
+"""``pair_stats`` for a batch that is sharded over the ranks of a process group."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ __all__ = ["STRATEGIES", "Strategy", "pair_stats"]
 Strategy = Literal["auto", "gather", "ring"]
 STRATEGIES = ("auto", "gather", "ring")
 
-#: 'auto' gathers columns as long as all of them, widened, take no more bytes than this
+#: 'auto' gathers if the columns of all ranks, in the statistics' dtype, take at most so many bytes
 GATHERED = 256 << 20
 
-#: positions among all ranks' rows, for the self pairs of ``y=None``
+#: an id: positions among the rows of all ranks, which exclude the self pairs of ``y=None``
 _SELF = "position among all"
 
 
@@ -54,32 +54,33 @@ def pair_stats(
     compute_dtype: torch.dtype | None = None,
     backend: str | None = None,
 ) -> tuple[list[Any], Layout]:
-    """:func:`contrastloss.ops.pair_stats` of the rows and columns of all ranks together, in their
-    order: row channels return this rank's rows over all columns, column channels this rank's
-    columns over all rows; positions, of ``INDEX`` and of ``MAX``, count over all ranks.
+    """:func:`contrastloss.ops.pair_stats` over the rows and columns of all ranks, in the order of
+    ranks. Row channels return values for this rank's rows over all columns; column channels return
+    values for this rank's columns over all rows. Positions (``INDEX``, ``MAX``) count over all
+    ranks.
 
     Args:
-        x, y: this rank's rows (M, D) and columns (N, D); any rank may have none.
-        group: a ProcessGroup or a DeviceMesh of one dimension, all of whose ranks make this call.
-        strategy: 'gather' holds the columns of all ranks at once; 'ring' those of two ranks, and
-            sends them around while it computes. 'auto' gathers up to 256 MB.
-        equal_sizes: True promises that all ranks have the same numbers of rows and columns. No
-            header is exchanged then, which saves a synchronisation, and nothing is compared.
-        layout: the numbers of rows and columns of all ranks, if a call to ``Peers.meet`` has
-            returned them already; None: the ranks meet here.
+        x, y: this rank's rows (M, D) and columns (N, D); a rank may have none.
+        group: a ProcessGroup or a DeviceMesh of one dimension. All of its ranks make this call.
+        strategy: 'gather' holds the columns of all ranks at once. 'ring' holds those of two ranks,
+            and sends them around while it computes. 'auto' gathers up to 256 MB.
+        equal_sizes: True promises that all ranks have the same numbers of rows and columns. Then no
+            header is exchanged, which saves a synchronisation, and nothing is compared.
+        layout: the numbers of rows and columns of all ranks, if ``Peers.meet`` has already returned
+            them; None: the ranks meet here.
 
     The other arguments are those of :func:`contrastloss.ops.pair_stats`, for this rank's rows and
-    columns. Gradients: a rank's backward gives the derivative of the sum over ranks of what each of
-    them computed from its results, by this rank's tensors, also where other ranks saw them. Neither
-    strategy is differentiable twice.
+    columns. Gradients: each rank computes a value from its results. A rank's backward pass gives
+    the derivative of the sum of these values over all ranks by this rank's tensors, including their
+    use on other ranks. Neither strategy is differentiable twice.
 
     Returns:
         The results, and the :class:`Layout` of the call.
 
     Raises:
-        TypeError, ValueError: as ``ops.pair_stats``; or, on every rank, what another one raised,
-            or in what the ranks differ. The message names them.
-        RuntimeError: a rank does not answer within the group's timeout; it is named.
+        TypeError, ValueError: as ``ops.pair_stats``; or, on every rank, if another rank raised or
+            the ranks differ. The message names the ranks and the error or difference.
+        RuntimeError: a rank does not answer within the group's timeout; the message names it.
     """
     peers = Peers.of(group)
     rows = dict(rows or {})
@@ -96,7 +97,7 @@ def pair_stats(
         check_operands(x, y, vectors, rows, cols, program, compute_dtype)
         if x.ndim != 2:
             got = tuple(x.shape)
-            raise ValueError(f"x: got shape {got}, expected (M, D): ranks share no batches")
+            raise ValueError(f"x: got shape {got}, expected (M, D): no batch dimensions over ranks")
         settings["compute_dtype"] = product_dtype(x) if compute_dtype is None else compute_dtype
         if layout is None:
             layout = Layout((x.shape[0],) * peers.world, (columns.shape[0],) * peers.world)
@@ -130,14 +131,14 @@ def _about(
     rows: Mapping[str, Tensor],
     cols: Mapping[str, Tensor],
 ) -> dict[str, str]:
-    """What has to be the same on every rank, of the operands."""
+    """The properties of the operands that have to be the same on every rank."""
     given = {"x": x, "y": y, **dict(zip(Gradients.NAMES[2:7], vectors, strict=True))}
     given |= {f"rows[{name!r}]": value for name, value in rows.items()}
     given |= {f"cols[{name!r}]": value for name, value in cols.items()}
     found = {"D": str(x.shape[1]), "dtype": str(x.dtype)}
     found |= {name: describe(value) for name, value in given.items()}
     for name, value in cols.items():
-        found[f"width of {name!r}"] = str(value.shape[1:].numel())  # of a form
+        found[f"width of {name!r}"] = str(value.shape[1:].numel())  # E of a bilinear form
     return found
 
 
@@ -152,7 +153,8 @@ def _gathered(
     cols: Mapping[str, Tensor],
     settings: Mapping[str, Any],
 ) -> list[Any]:
-    """This rank's rows against the columns of all; column values are merged where they belong."""
+    """The gather strategy: this rank's rows against the columns of all ranks. The values of column
+    channels are merged on the rank that owns the columns."""
 
     def all_of(value: Tensor | None, dtype: torch.dtype | None = None) -> Any:
         return None if value is None else gather(value, peers, layout, dtype or value.dtype)
@@ -191,7 +193,7 @@ def _around(
     cols: Mapping[str, Tensor],
     settings: Mapping[str, Any],
 ) -> list[Any]:
-    """The same by :class:`RingStats`."""
+    """The ring strategy, by :class:`RingStats`."""
     program = Program(tuple(channels), tuple(rows), tuple(cols))
     ring = Ring(peers, layout, program, **settings)
     flat = iter(
@@ -201,8 +203,8 @@ def _around(
 
 
 def _along(value: Tensor | None, columns: Tensor, form: bool = False) -> Any:
-    """A column operand with a value for every column, as it has to be to move; real ones in the
-    statistics' dtype, so that their gradients are added up in it."""
+    """A column operand expanded to one value per column, so that it can be sent. A floating one is
+    cast to the statistics' dtype, so that its gradients are summed in it."""
     if value is None:
         return None
     value = value.to(stat_dtype(columns)) if value.is_floating_point() else value
@@ -218,7 +220,7 @@ def _add_positions(
     device: torch.device,
     symmetric: bool,
 ) -> None:
-    """Positions count over all ranks: INDEX where a channel asks for it, and self pairs."""
+    """Add positions over all ranks: INDEX if a channel uses it, and the id of self pairs."""
     called = {name for channel in channels for name in channel.called[ROW] | channel.called[COL]}
     sides: tuple[tuple[Axis, dict[str, Tensor]], ...] = ((ROW, rows), (COL, cols))
     for axis, given in sides:
