@@ -1,4 +1,4 @@
-// A candidate of a top-k, once for C++ and CUDA. A leaf: no torch, no Python.
+// A top-k candidate, shared by C++ and CUDA. No torch, no Python.
 #pragma once
 
 #include <cstdint>
@@ -9,10 +9,10 @@
 
 namespace contrastloss {
 
-// A key and its column as one integer, a type that the standard library's algorithms, which are not
-// compiled for an instruction set, compare without a call. Larger is better, and of equal keys the
-// smaller column is: no two candidates of a row are equal, so the k best of them are one set in one
-// order. 0 is none.
+// A key and its column, packed into one integer. Standard algorithms, which are not compiled per
+// instruction set, compare integers without calling a function. A larger integer is better; among
+// equal keys the smaller column is better. No two candidates of a row are equal, so the k best and
+// their order are unique. 0 means no candidate.
 template <class T>
 struct Candidate {
   using Bits = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
@@ -20,7 +20,7 @@ struct Candidate {
   static constexpr Bits kSign = Bits(1) << (8 * sizeof(T) - 1);
 
   static CL_HD Packed pack(T key, uint32_t column) {
-    key += T(0);  // -0 is 0
+    key += T(0);  // turns -0 into 0
     Bits bits;
     memcpy(&bits, &key, sizeof bits);
     const Bits ordered = bits & kSign ? static_cast<Bits>(~bits) : bits | kSign;

@@ -1,10 +1,10 @@
-// The maths of a channel, once for C++ and CUDA. A leaf: no torch, no Python.
+// The maths of a channel, shared by C++ and CUDA. No torch, no Python.
 //
 //   SUM      sum_j e^w psi(u),   u = sign (s - shift)
 //   LSE      log sum_j exp(z),   z = theta s + w, accumulated as (max, sum)
 //
-// psi and dpsi are templates over where exp, expm1 and log1p come from (`Math`): the C library by
-// default, polynomials where loops have to vectorise.
+// psi and dpsi take exp, expm1 and log1p from the template argument `Math`: the C library by
+// default, polynomials where loops must vectorise.
 #pragma once
 
 #include <cmath>
@@ -39,7 +39,7 @@ struct StdMath {
   }
 };
 
-// max(u, 0) that lets NaN through.
+// max(u, 0); NaN stays NaN.
 template <class T>
 CL_HD T relu(T u) {
   return u < T(0) ? T(0) : u;
@@ -78,7 +78,7 @@ CL_HD T dpsi(T u) {
   return T(0);
 }
 
-// A running log sum exp: log(sum) + max. The shift is 0 while nothing was added, so that an empty
+// A running log-sum-exp, log(sum) + max. The shift is 0 until a value has been added, so an empty
 // set gives -inf and never NaN.
 template <class T>
 struct LogSum {

@@ -1,4 +1,4 @@
-// contrastloss._C: what was built, what this CPU can do, and the channel maths for tests. No torch.
+// contrastloss._C: build information, CPU features, and the channel maths for tests. No torch.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -41,7 +41,8 @@ py::dict build_info() {
 }
 
 #if defined(__x86_64__) || defined(__i386__)
-// AMX needs the chip (leaf 7) and an operating system that saves the tiles (bits 17, 18 of XCR0).
+// AMX needs a CPU that has it (leaf 7) and an operating system that saves the tile state (bits 17
+// and 18 of XCR0).
 bool has_amx_bf16() {
   unsigned eax, ebx, ecx, edx;
   if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return false;
@@ -101,13 +102,14 @@ const NamedPsi& find_psi(const std::string& name) {
   throw py::value_error("psi: got '" + name + "', expected one of " + known);
 }
 
-// What a signal's handler raised while an operator ran, until the operator has returned.
+// The exception that a signal handler raised while an operator ran, until the operator has
+// returned.
 struct Raised {
   PyObject *type = nullptr, *value = nullptr, *traceback = nullptr;
 } raised;
 
-// Runs the handlers of pending signals, on Python's main thread; whether one of them raised. Native
-// code without Python calls it by its address.
+// Runs the handlers of pending signals, on Python's main thread. Returns whether one of them
+// raised. Native code that does not link Python calls this function by its address.
 int run_signal_handlers() {
   if (!Py_IsInitialized()) return 0;
   const PyGILState_STATE state = PyGILState_Ensure();
@@ -135,13 +137,14 @@ double log_sum(const std::vector<double>& values) {
 
 PYBIND11_MODULE(_C, m) {
   using namespace contrastloss;
-  m.doc() = "What was built, what this CPU can do, and the channel maths for tests.";
+  m.doc() = "Build information, CPU features, and the channel maths for tests.";
   m.def("build_info", &build_info, "Compiler, flags, instruction sets and CUDA architectures.");
-  m.def("cpu_capability", &cpu_capability, "Instruction sets of this CPU that matter here.");
+  m.def("cpu_capability", &cpu_capability,
+        "Instruction sets of this CPU that the backend can use.");
   m.def(
       "signal_handlers", [] { return reinterpret_cast<uintptr_t>(&run_signal_handlers); },
-      "The address of a function that runs pending signal handlers; 1 where one of them raised.");
-  m.def("raise_from_handler", &raise_from_handler, "Raises what such a handler raised, if any.");
+      "The address of a function that runs pending signal handlers and returns 1 if one raised.");
+  m.def("raise_from_handler", &raise_from_handler, "Raises what a signal handler raised, if any.");
 
   py::module_ channel = m.def_submodule("channel", "csrc/channel.h on one double.");
   channel.def(
@@ -150,7 +153,7 @@ PYBIND11_MODULE(_C, m) {
   channel.def(
       "dpsi", [](const std::string& name, double u) { return find_psi(name).slope(u); },
       py::arg("name"), py::arg("u"));
-  channel.def("log_sum", &log_sum, py::arg("values"), "log sum exp; -inf for no value at all.");
+  channel.def("log_sum", &log_sum, py::arg("values"), "log-sum-exp; -inf for an empty list.");
   channel.def(
       "log_add", [](double a, double b) { return log_sum({a, b}); }, py::arg("a"), py::arg("b"));
 }

@@ -1,6 +1,6 @@
-// A call as tensors, read into a Problem. Operands arrive as contrastloss/backends/encode.py
-// prepares them: contiguous, one batch dimension or none, the statistics' dtype, int64 ids, and the
-// program as integers. All of that is checked here: anybody may call a registered operator.
+// Reads a call's tensors into a Problem. contrastloss/backends/encode.py prepares the operands:
+// contiguous, with at most one batch dimension, in the statistics' dtype, ids in int64, the program
+// as integers. All of this is checked here, because anyone can call a registered operator.
 #pragma once
 
 #include <initializer_list>
@@ -27,7 +27,7 @@ inline Element element(ScalarType type) {
 
 inline int64_t bytes(Element e) { return e == Element::F64 ? 8 : e == Element::F32 ? 4 : 2; }
 
-// The call's operands, as they come through the schema.
+// The call's operands, in the order of the operator schema.
 struct Operands {
   const Tensor& x;
   const OptionalTensor &y, &scale, &row_scale, &col_scale, &row_bias, &col_bias;
@@ -36,15 +36,16 @@ struct Operands {
   bool cosine;
   ScalarType compute;
 
-  // What reads no pointer: the readers below check a tensor's dtype and size where they take it.
+  // Checks that read no data. The readers below check the dtype and size of each tensor they take.
   void check() const {
-    STD_TORCH_CHECK(x.dim() == 2 || x.dim() == 3, "x: got ", x.dim(), " dimensions, expected 2, 3");
+    STD_TORCH_CHECK(x.dim() == 2 || x.dim() == 3, "x: got ", x.dim(),
+                    " dimensions, expected 2 or 3");
     STD_TORCH_CHECK(d() >= 1, "x: got no features, expected at least one");
     require(x, "x", x, x.scalar_type(), x.numel());
     if (y) {
       require(*y, "y", x, x.scalar_type(), y->numel());
       STD_TORCH_CHECK(y->dim() == x.dim(), "y: got ", y->dim(), " dimensions, expected ", x.dim());
-      STD_TORCH_CHECK(!batched() || y->size(0) == x.size(0), "y: expected the batch of x");
+      STD_TORCH_CHECK(!batched() || y->size(0) == x.size(0), "y: expected the batch size of x");
       const int64_t features = y->size(y->dim() - 1);
       STD_TORCH_CHECK(features == d(), "y: got ", features, " features, expected ", d());
     }
@@ -53,7 +54,7 @@ struct Operands {
       if (*t) require_device(**t, "scale or bias", x);
     for (const std::vector<Tensor>* side : {&rows, &cols})
       for (const Tensor& t : *side) require_device(t, "operand", x);
-    STD_TORCH_CHECK(code.is_cpu() && values.is_cpu(), "program: expected it on the CPU");
+    STD_TORCH_CHECK(code.is_cpu() && values.is_cpu(), "program: expected CPU tensors");
   }
 
   bool batched() const { return x.dim() == 3; }
@@ -62,7 +63,7 @@ struct Operands {
   int64_t n() const { return y ? y->size(y->dim() - 2) : m(); }
   int64_t d() const { return x.size(x.dim() - 1); }
 
-  // The shape of a result that has `item` for every batch item.
+  // The shape of a result whose batch items have the shape `item`.
   std::vector<int64_t> shape(std::initializer_list<int64_t> item) const {
     std::vector<int64_t> found;
     if (batched()) found.push_back(batch());
@@ -71,8 +72,8 @@ struct Operands {
   }
 };
 
-// Reads the program, which contrastloss/backends/encode.py writes. Program and values are on the
-// CPU whatever the device of the rest.
+// Reads the program that contrastloss/backends/encode.py writes. The program and its values are on
+// the CPU, whatever the device of the other operands.
 class Reader {
  public:
   explicit Reader(const Operands& o) : o_(o), size_(o.code.numel()), values_(o.values.numel()) {
@@ -86,7 +87,7 @@ class Reader {
     STD_TORCH_CHECK(at_ < size_, "program: truncated");
     return code_[at_++];
   }
-  // A number below `count`, of what is called `what`.
+  // Reads a number below `count`; `what` names it in the error message.
   template <class Number = int>
   Number below(int64_t count, const char* what) {
     const int64_t k = next();
@@ -99,7 +100,8 @@ class Reader {
     return value_[k];
   }
 
-  // The vector that a code names for this batch item: -1 is none, or the position itself.
+  // Reads an operand number and returns that operand's ids for this batch item. -1 gives null: the
+  // positions themselves.
   const int64_t* ids(bool row, int64_t item) {
     const Tensor* t = operand(row);
     if (!t) return nullptr;
@@ -107,19 +109,20 @@ class Reader {
     require(*t, "ids", ScalarType::Long, o_.batch() * n);
     return static_cast<const int64_t*>(t->data_ptr()) + item * n;
   }
-  // Whether what is read next is an operand's number.
+  // Whether the next number names an operand.
   bool names_operand() const { return at_ < size_ && code_[at_] != -1; }
-  // E of the form whose row operand is read next. Of an empty one it may be any number, whose
-  // product with others is none.
+  // The extent E of the form whose row operand comes next. An empty tensor may have any E, and its
+  // products with other sizes could overflow, so E is bounded.
   int64_t extent() {
     const Tensor* t = operand(true);
     STD_TORCH_CHECK(t && t->dim() >= 1, "program: a form without an operand");
     --at_;
     const int64_t e = t->size(t->dim() - 1);
-    STD_TORCH_CHECK(e < int64_t(1) << 31, "operand: got a form of ", e, " numbers");
+    STD_TORCH_CHECK(e < int64_t(1) << 31, "operand: got a form of extent ", e,
+                    ", expected less than 2^31");
     return e;
   }
-  // Null also where there is an operand, of no numbers.
+  // Null also for an operand without elements.
   template <class T>
   const T* floats(bool row, int64_t item, int64_t extent = 1, bool needed = false) {
     const Tensor* t = operand(row);
@@ -131,7 +134,7 @@ class Reader {
   }
 
  private:
-  // null: none
+  // null for -1
   const Tensor* operand(bool row) {
     const int64_t k = next();
     if (k == -1) return nullptr;
@@ -170,7 +173,8 @@ Group<T> read_group(Reader& in, int64_t item, bool symmetric) {
         term.col_ids.push_back(in.ids(false, item));
       }
     } else {
-      STD_TORCH_CHECK(term.extent == 1, "program: got a weight of ", term.extent, " names");
+      STD_TORCH_CHECK(term.extent == 1, "program: got a weight with ", term.extent,
+                      " names, expected 1");
       if (term.kind >= TermKind::FORM) term.extent = in.extent();
       term.row = in.floats<T>(true, item, term.extent, term.kind != TermKind::COL);
       term.col = in.floats<T>(false, item, term.extent, term.kind != TermKind::ROW);
@@ -180,10 +184,10 @@ Group<T> read_group(Reader& in, int64_t item, bool symmetric) {
   return group;
 }
 
-// All but the scale, whose value may be on another device.
+// Reads everything except the scale, whose value may be on another device.
 template <class T>
 Problem<T> read_problem(const Operands& o, int64_t item) {
-  if (item == 0) o.check();  // once for all of them
+  if (item == 0) o.check();  // once for all batch items
   Problem<T> p;
   const Element in = element(o.x.scalar_type()), rounded = element(o.compute);
   const int64_t m = o.m(), n = o.n(), d = o.d(), batch = o.batch();

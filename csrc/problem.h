@@ -1,6 +1,6 @@
-// What a call asks for: plain data, no torch, its pointers on whatever device the call is. Built
-// once per batch item by operands.h, read by the engines of csrc/cpu and turned into kernels'
-// parameters by csrc/cuda.
+// What a call computes, as plain data without torch. Pointers are on the device of the call.
+// operands.h builds one Problem per batch item; the engines of csrc/cpu read it, and csrc/cuda
+// turns it into kernel parameters.
 //
 //   s_ij = scale a_i b_j <x_i, y_j> + beta_i + gamma_j
 #pragma once
@@ -18,7 +18,7 @@ enum class Element : int { F64, F32, BF16, F16 };
 // In the order of DISTRIBUTIONS in contrastloss/backends/network.py.
 enum class Swap : int { CAUCHY, LOGISTIC, LOGISTIC_PHI, GAUSSIAN, RECIPROCAL, OPTIMAL };
 
-// A contiguous rows x cols matrix whose values are rounded to `rounded` before they are used.
+// A contiguous rows x cols matrix. Its values are rounded to `rounded` before they are used.
 struct Matrix {
   const void* data = nullptr;
   Element element = Element::F32;
@@ -26,7 +26,7 @@ struct Matrix {
   int64_t rows = 0, cols = 0;
 };
 
-// An integer test on the ids of a pair; null ids are the positions themselves.
+// An integer test on the ids of a pair. Null ids mean the positions.
 struct Test {
   Compare op;
   const int64_t* row;
@@ -34,7 +34,7 @@ struct Test {
   int64_t width;
 };
 
-// A summand of the log-weight.
+// One term of the log-weight, which is a sum.
 template <class T>
 struct Term {
   TermKind kind;
@@ -42,35 +42,37 @@ struct Term {
   const T* col = nullptr;
   T value = 0;
   int64_t extent = 0;
-  std::vector<const int64_t*> row_ids, col_ids;  // of DIFFERING
+  std::vector<const int64_t*> row_ids, col_ids;  // for DIFFERING
 };
 
-// Pairs that several channels share: a conjunction of tests and a sum of terms.
+// The tests (all must pass) and the log-weight terms (summed) that several channels share.
 template <class T>
 struct Group {
   std::vector<Test> tests;
   std::vector<Term<T>> terms;
 };
 
-// A channel with its state. Every array is indexed by position along the channel's own axis.
+// A channel with its accumulators. Every array is indexed by position along the channel's own axis.
 template <class T>
 struct Channel {
   Kind kind;
   int psi = 0;
-  bool column = false;  // reduces rows, returns a value per column
+  bool column = false;  // reduces over rows and returns one value per column
   int group = 0;
   T theta = 1, sign = 1;
-  T margin = NAN;  // of an LSE: NaN for none
+  T margin = NAN;  // `relax` of an LSE; NaN if there is none
   const T* shift = nullptr;
-  int slot = -1;  // which of the axis' shifts that is, in the order of `Program.shifts`
+  int slot = -1;  // the index of the shift in `Program.shifts` of the axis
 
-  // forward: sum exp(z) = sum exp(top), moment = sum exp(z - top) s; of MAX top and index
+  // forward. LSE and EXPECT: sum_j exp(z_j) = sum exp(top), moment = sum_j exp(z_j - top) s_j. SUM:
+  // sum. MAX: top, index.
   T* top = nullptr;
   double* sum = nullptr;
   double* moment = nullptr;
   int64_t* index = nullptr;
 
-  // backward: the statistics (E, or V's index; L), their gradients (null: none), d shift
+  // backward. The statistics: mean E, log-sum-exp L, the maximum's index. Their gradients (null:
+  // none), and the gradient of the shift.
   const T* mean = nullptr;
   const T* lse = nullptr;
   const int64_t* at = nullptr;
@@ -79,17 +81,18 @@ struct Channel {
   double* dshift = nullptr;
 
   bool paced() const { return margin == margin; }
-  // Whether its logits are the scores and the weights.
+  // Whether the logits are s + w, without theta and without a pace.
   bool direct() const { return theta == T(1) && !paced(); }
   bool same_logits(const Channel& c) const {
     return theta == c.theta && (margin == c.margin || (!paced() && !c.paced()));
   }
 
-  // A sum of scores or a count: sign s, or 1.
+  // A sum of scores (sign s) or a count.
   bool plain() const { return kind == Kind::SUM && psi <= 1 && shift == nullptr; }
 };
 
-// A backward's results; null where no gradient was asked for. dx and dy are accumulated into.
+// The results of a backward pass; null where no gradient is needed. Gradients are added to dx and
+// dy.
 template <class T>
 struct Sums {
   T* dx = nullptr;
@@ -103,16 +106,17 @@ struct Sums {
 template <class T>
 struct Problem {
   Matrix x, y;  // y is x where `symmetric`
-  // With cosines, 1 / |x_i| and 1 / |y_j| where rows are packed as unit vectors. Where they are
-  // packed as they are, the norms are part of a and b, and these are null.
+  // With cosines: 1 / |x_i| and 1 / |y_j|, if rows are packed as unit vectors. If rows are packed
+  // unchanged, a and b include the inverse norms and these are null.
   const T* x_norm = nullptr;
   const T* y_norm = nullptr;
   bool symmetric = false;  // self pairs are dropped
-  // scores and tests are the same for (i, j) and (j, i), and so may be the sums: a tile above the
-  // diagonal then serves both at once. Otherwise it is visited once more, transposed.
+  // Scores, tests and weights are the same for (i, j) and (j, i), and sums may mix both
+  // orientations: one visit of a tile above the diagonal also covers the tile below it. Otherwise
+  // the tile is visited a second time, transposed.
   bool mirror = false;
   T scale = 1;
-  T bound = INFINITY;  // of |s_ij|, where it is known
+  T bound = INFINITY;  // an upper bound of |s_ij|, if one is known
   const T* a = nullptr;
   const T* b = nullptr;
   const T* beta = nullptr;
@@ -121,7 +125,7 @@ struct Problem {
   std::vector<Channel<T>> channels;
   Sums<T> sums;
 
-  // Whether a tile needs logits and weights of its own beside its scores.
+  // Whether a tile needs buffers for logits and weights in addition to its scores.
   bool general() const {
     for (const Group<T>& g : groups)
       if (!g.tests.empty() || !g.terms.empty()) return true;
@@ -130,14 +134,15 @@ struct Problem {
     return false;
   }
 
-  // Whether scores are anything but the products themselves.
+  // Whether scores differ from the products <x_i, y_j>.
   bool scaled() const { return scale != T(1) || a || b || beta || gamma; }
 
-  // Whether every tile of a group without tests and terms may skip the search for its range.
+  // Whether the bound makes it unnecessary to search the range of scores of each tile, in a group
+  // without tests and terms.
   bool bounded(T spread) const { return bound <= spread / 2; }
 
-  // Whether rows times all columns, each thread with rows of its own, is a way to the same sums:
-  // every pair is met from both sides, and no sum along columns is kept.
+  // Whether each thread may take its own rows against all columns: then every pair is visited from
+  // both sides, and no sums along columns are kept.
   bool strips(bool backward) const {
     if (!mirror) return false;
     for (const Channel<T>& c : channels)

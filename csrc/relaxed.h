@@ -1,10 +1,10 @@
-// Comparators of a relaxed sorting network, once for C++ and CUDA. A leaf: no torch, no Python.
+// The comparators of a relaxed sorting network, shared by C++ and CUDA. No torch, no Python.
 //
 // A comparator (a, b) with delta = x_b - x_a and w = F(beta delta) applies the symmetric matrix W
 //
 //   x_a' = x_b - w delta,   x_b' = x_a + w delta
 //
-// to what its two wires carry.
+// to the values of its two wires.
 #pragma once
 
 #include "channel.h"
@@ -12,7 +12,7 @@
 
 namespace contrastloss {
 
-// w = F(beta delta), and its derivatives by delta and by beta.
+// w = F(beta delta), and its derivatives with respect to delta and beta.
 template <class T, Swap S, class Math = StdMath>
 struct Relaxed {
   T beta, art_lambda;
@@ -40,7 +40,7 @@ struct Relaxed {
   }
 
  private:
-  // F'(v), of LOGISTIC_PHI that by its damped argument
+  // F'(v); for LOGISTIC_PHI, the derivative with respect to the damped argument
   CL_HD T density(T delta, T w) const {
     const T v = beta * delta;
     if (S == Swap::CAUCHY) return T(0.31830988618379067) / (T(1) + v * v);

@@ -1,4 +1,5 @@
-// The only file that includes torch: its stable ABI, so that one build serves 2.10 and later.
+// The only file that includes torch. It uses the stable ABI, so one build works with torch 2.10 and
+// later.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -21,10 +22,10 @@ constexpr ScalarType kScalarType = sizeof(T) == 8 ? ScalarType::Double : ScalarT
 
 inline void require_device(const Tensor& t, const char* name, const Tensor& x) {
   const bool same = t.device() == x.device();
-  STD_TORCH_CHECK(same, name, ": expected it on the device of x");
+  STD_TORCH_CHECK(same, name, ": expected the device of x");
 }
 
-// Whoever calls an operator: no mistake may read foreign memory.
+// Anyone can call an operator: no wrong argument may make it read memory outside its tensors.
 inline void require(const Tensor& t, const char* name, ScalarType dtype, int64_t numel) {
   STD_TORCH_CHECK(t.scalar_type() == dtype, name, ": wrong dtype");
   STD_TORCH_CHECK(t.is_contiguous(), name, ": not contiguous");

@@ -1,22 +1,23 @@
-// The products of a tile on AMX, from bf16 to fp32. Same interface as VectorProducts.
+// The products of a tile on AMX: bf16 operands, fp32 sums. Same interface as VectorProducts.
 //
-// Every operand is a matrix of 32-bit words, two bf16 each, kept in blocks of 16 x 16 words: one
-// tile register. TDPBF16PS multiplies A (rows x pairs along K) and B (pairs along K x columns), so
-// one operand of each product is paired along its rows and the other along its columns:
+// Every operand is a matrix of 32-bit words, each holding two bf16 numbers. It is stored in blocks
+// of 16 x 16 words, the size of one tile register. TDPBF16PS multiplies A (rows x pairs along K) by
+// B (pairs along K x columns), so each product needs one operand paired along its rows and the
+// other paired along its columns:
 //
 //   S = X Y^T     A: x, paired along D       B: y paired along D, transposed
 //   dX += H Y     A: H, paired along n       B: y, paired along n
 //   dY += H^T X   A: H paired along m, transposed   B: x, paired along m
 //
-// H is rounded to bf16 here. Sums are fp32, unrounded.
+// H is rounded to bf16 here. The fp32 sums are not rounded.
 
-// Rows x words in blocks of 16 x 16.
+// A matrix of rows x words, in blocks of 16 x 16.
 struct Blocks {
   uint32_t* data;
   int64_t across;  // blocks in a row of blocks
 
   uint32_t* block(int64_t i, int64_t k) const { return data + (i * across + k) * 256; }
-  // word k of row i; sixteen words from a multiple of 16 on are contiguous
+  // Word k of row i. Sixteen words starting at a multiple of 16 are contiguous.
   uint32_t* at(int64_t i, int64_t k) const { return block(i / 16, k / 16) + i % 16 * 16 + k % 16; }
 };
 
@@ -52,7 +53,7 @@ class AmxProducts {
   static constexpr int64_t kUnit = 32;
   static_assert(TILE_M % 32 == 0, "tiles are whole pairs of tile registers");
 
-  // Rows and columns of a tile that the products read or write: whole pairs of tile registers.
+  // How many rows and columns of a tile the products read or write: whole pairs of tile registers.
   static int64_t whole_rows(int64_t m) { return round_up(m, 32); }
   static int64_t whole_cols(int64_t n) { return round_up(n, 32); }
 
@@ -119,7 +120,7 @@ class AmxProducts {
           add(h_t_, j / 16, x_pairs_, r / 32, k / 16, (m + 31) / 32, dy + j * d + k, n - j, d - k);
   }
 
-  // The tile registers of this thread: eight of 16 rows x 64 bytes.
+  // Configures the tile registers of this thread: eight of 16 rows x 64 bytes.
   struct Session {
     Session() {
       struct alignas(64) {
@@ -127,14 +128,14 @@ class AmxProducts {
         uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
         uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
       } config;
-      asm volatile("" : : "r"(&config) : "memory");  // gcc 12 drops the stores otherwise
+      asm volatile("" : : "r"(&config) : "memory");  // otherwise gcc 12 drops the stores
       _tile_loadconfig(&config);
     }
     ~Session() { _tile_release(); }
   };
 
  private:
-  // Rows i and i + 1 of those from `first` on, rounded to bf16, zero beyond row n and beyond D.
+  // Loads rows first + i and first + i + 1, rounded to bf16, with zeros beyond row n and beyond D.
   void load_pair(const Matrix& x, int64_t first, int64_t i, int64_t n) {
     for (int64_t row = 0; row < 2; ++row) {
       uint16_t* out = rows_ + row * 2 * words_;
@@ -150,7 +151,7 @@ class AmxProducts {
     }
   }
 
-  // The two loaded rows, i and i + 1, as row i / 2 of pairs along the rows.
+  // Stores the two loaded rows, i and i + 1, as row i / 2 of a matrix paired along its rows.
   void interleave(const Blocks& pairs, int64_t i) const {
     for (int64_t k = 0; k < 2 * words_; k += 16) {
       const uint16_t *a = rows_ + k, *b = a + 2 * words_;
@@ -160,7 +161,7 @@ class AmxProducts {
     }
   }
 
-  // H to bf16, paired along n and, transposed, along m; zero beyond both.
+  // Rounds H to bf16: paired along n and, transposed, paired along m. Zeros beyond both.
   void round(int64_t m, int64_t n, float* h, int64_t ld) {
     const int64_t rows = whole_rows(m), cols = whole_cols(n);
     for (int64_t i = 0; i < m; ++i)
@@ -203,7 +204,8 @@ class AmxProducts {
     _tile_zero(3);
   }
 
-  // Registers 0 .. 3 += two by two blocks: A at (i, k), B at (l, j), over `depth` blocks along K.
+  // Adds the product of 2 x 2 blocks to registers 0 .. 3: A at (i, k), B at (l, j), over `depth`
+  // blocks along K.
   static void multiply(const Blocks& a, int64_t i, int64_t k, const Blocks& b, int64_t l, int64_t j,
                        int64_t depth) {
     const uint32_t *a0 = a.block(i, k), *a1 = a.block(i + 1, k), *b0 = b.block(l, j);
@@ -227,7 +229,7 @@ class AmxProducts {
     _tile_stored(3, c + 16 * ld + 16, ld * 4);
   }
 
-  // C += A B for 32 x 32 of C, of which `rows` x `cols` exist.
+  // C += A B for 32 x 32 elements of C, of which `rows` x `cols` exist.
   void add(const Blocks& a, int64_t i, const Blocks& b, int64_t l, int64_t j, int64_t depth,
            float* c, int64_t rows, int64_t cols) const {
     const int64_t d = p_.x.cols;
@@ -248,9 +250,9 @@ class AmxProducts {
   }
 
   const Problem<float>& p_;
-  int64_t words_;  // of a row
+  int64_t words_;  // words of a row
   Blocks x_, x_pairs_, y_t_, y_pairs_, h_, h_t_;
-  uint32_t* band_;  // sixteen rows of words, about to be transposed
+  uint32_t* band_;  // sixteen rows of words that will be transposed
   float* edge_;
   uint16_t* rows_;
   float* row_;

@@ -1,25 +1,26 @@
-// One tile's H_ij = scale a_i b_j G_ij from its products <x_i, y_j>, and the sums over it. Included
-// once per instruction set.
+// Computes H_ij = scale a_i b_j G_ij of one tile from its products <x_i, y_j>, and the sums over G.
+// Included once per instruction set.
 //
-//   G_ij = sum_c  gL theta e^(z_ij - L) (pace_ij if there is one)  +  gE p (1 + theta (s_ij - E)) +
-//   gH e^w sign psi'(u_ij)
+//   G_ij = sum_c  gL theta e^(z_ij - L) (pace_ij if there is one)
+//               + gE p (1 + theta (s_ij - E))  +  gH e^w sign psi'(u_ij)
 //               + gV sign [j = index]
 //
-// with L, gL, ... of row i for row channels, of column j for column channels; a mirrored tile,
-// which also stands for the one below the diagonal, has both.
+// L, gL, ... belong to row i for row channels and to column j for column channels. A mirrored tile,
+// which also stands for the tile below the diagonal, has both.
 
 template <class T>
 struct Backward {
   const Problem<T>& problem;
   TileScratch<T> scratch;
 
-  // How the LSE channels of one group and like logits enter a tile. With all L within kSpread of
-  // each other, e^(z - L) = e^(z - T) e^(T - L), and one exponential serves rows and columns.
+  // What the LSE channels of one group with the same logits add to a tile. If all L lie within
+  // kSpread of each other, e^(z - L) = e^(z - T) e^(T - L), and one exponential is enough for rows
+  // and columns.
   struct Logs {
     Ref<T> like;
     bool shared;
     T middle;
-    const T* column;  // shared: sum of gL theta e^(T - L_j)
+    const T* column;  // if shared: the sum of gL theta e^(T - L_j)
     std::vector<Ref<T>> rows, columns;
   };
 
@@ -37,7 +38,7 @@ struct Backward {
       if (!c.column || mirrored) into->rows.push_back({&c});
       if (c.column || mirrored) into->columns.push_back({&c});
     }
-    bool taken = false;  // there is one column buffer
+    bool taken = false;  // there is only one column buffer
     for (Logs& l : found)
       if (!taken && !l.rows.empty() && !l.columns.empty()) taken = share(l, t);
     return found;
@@ -56,7 +57,7 @@ struct Backward {
     for (const Ref<T>& c : l.rows) widen(c->lse, t.i0, t.m);
     for (const Ref<T>& c : l.columns) widen(c->lse, t.j0, t.n);
     if (!(high - low <= kSpread<T>)) return false;
-    l.middle = high < low ? T(0) : (low + high) / 2;  // high < low: nothing but empty sets
+    l.middle = high < low ? T(0) : (low + high) / 2;  // high < low: all sets are empty
     T* column = scratch.columns;
     for (int64_t j = 0; j < t.n; ++j) column[j] = 0;
     for (const Ref<T>& c : l.columns)
@@ -70,7 +71,7 @@ struct Backward {
     return c.grad_lse[k] * c.theta * VecMath::exp(middle - c.lse[k]);
   }
 
-  // Of <G, dots> only `part` is counted: half where every pair of a mirrored problem is met twice.
+  // Adds `part` of <G, dots>: one half where every pair of a mirrored problem is visited twice.
   void visit(const Tile<T>& t, bool mirrored, T part) {
     const std::vector<Logs> logs = plan(t, mirrored);
     const std::vector<Cover> covered = covers(problem, t);
@@ -95,8 +96,8 @@ struct Backward {
     }
   }
 
-  // Most tiles of most losses: LSE channels of theta 1, whose sums lie close together or belong to
-  // the rows alone, beside plain sums. One pass from products to H.
+  // The most common case: LSE channels with theta = 1 that share one shift or reduce rows only, and
+  // plain sums. Takes one pass from products to H.
   bool fused(const Tile<T>& t, const std::vector<Cover>& covered, const std::vector<Logs>& logs,
              bool mirrored, T part) {
     const Sums<T>& out = problem.sums;
@@ -141,7 +142,7 @@ struct Backward {
     for (int64_t r = 0; r < t.m; ++r) {
       const int64_t i = t.i0 + r;
       const T left = row_factor(problem, i), beta = problem.beta ? problem.beta[i] : T(0);
-      // shared: row e^(z - T), else the row's own slope e^(z - L); of an empty row 0 e^-inf
+      // shared: row e^(z - T); otherwise the row's own slope e^(z - L). For an empty row: 0 e^-inf.
       const T lse = l.shared ? l.middle : l.rows[0]->lse[i];
       const T middle = lse == T(-INFINITY) ? T(INFINITY) : lse, start = beta - middle;
       T row = 0, total = 0;
@@ -168,7 +169,7 @@ struct Backward {
     }
   }
 
-  // d loss / d s of every pair that the plain sums of row or column k take.
+  // The gradient of the score of every pair that the plain sums of row or column k include.
   T slope(const Pass& pass, bool column, int64_t k) const {
     T total = 0;
     for (const Channel<T>& c : problem.channels)
@@ -213,7 +214,7 @@ struct Backward {
     }
   }
 
-  // One channel that is not an LSE, along its own axis and, mirrored, along both.
+  // One channel that is not an LSE: along its own axis or, if mirrored, along both.
   void add(const Channel<T>& c, const Tile<T>& t, int64_t i, bool mirrored, const T* s, const T* w,
            T* z, T* g) {
     if (c.kind == Kind::LSE || (!c.grad && !c.grad_lse)) return;
@@ -297,7 +298,7 @@ struct Backward {
     }
   }
 
-  // Sums over the row, then H in place of the products.
+  // Adds up the row's sums, then overwrites the products with H.
   void finish_row(const Tile<T>& t, int64_t i, const T* g, T* dot, T part) {
     const Sums<T>& out = problem.sums;
     const T* b = problem.b ? problem.b + t.j0 : nullptr;

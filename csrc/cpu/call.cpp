@@ -1,4 +1,4 @@
-// Engines, threads and scratch: what every operator on CPU tensors runs on.
+// Engines, threads and scratch memory of the operators on CPU tensors.
 #include "call.h"
 
 #include <atomic>
@@ -16,7 +16,8 @@ namespace {
 
 const Engine* const kEngines[] = {&amx_engine, &avx512_engine, &avx2_engine, &generic_engine};
 
-// Kept from call to call up to this size; mapping fresh pages costs more than small problems do.
+// Scratch memory up to this size is kept between calls: mapping fresh pages costs more than a small
+// problem.
 constexpr int64_t kKept = int64_t(16) << 20;
 
 class Scratch {
@@ -37,21 +38,22 @@ class Scratch {
   int64_t size_ = 0;
 };
 
-// OpenMP's workers do not survive a fork, and a child that waits for them waits for ever.
+// OpenMP's worker threads do not survive a fork; a child that waits for them waits forever.
 bool forked = false;
 const int fork_noted = pthread_atfork(nullptr, nullptr, [] { forked = true; });
 
-// Whether a signal's handler wants the operator to end; nobody set it: no signals are looked for.
+// Returns whether a signal handler wants the operator to end. If it is null, signals are not
+// checked.
 std::atomic<int (*)()> signals{nullptr};
 
 using Clock = std::chrono::steady_clock;
 constexpr auto kPause = std::chrono::milliseconds(100);
 
-// Jobs that run at once. What any of them throws is kept, since it may not leave a worker thread,
-// and ends the others.
+// Jobs that run concurrently. An exception may not leave a worker thread, so it is stored; it also
+// ends the other jobs.
 class Jobs {
  public:
-  // f(context, k) for k in [begin, end), on one of the threads
+  // Calls f(context, k) for k in [begin, end), on one of the threads.
   void run(int64_t begin, int64_t end, void (*f)(void*, int64_t), void* context) {
     Jobs* const outer = of_this_thread;
     of_this_thread = this;
@@ -69,7 +71,7 @@ class Jobs {
     if (thrown_) std::rethrow_exception(thrown_);
   }
 
-  // Signals are the caller's, now and then.
+  // Only the calling thread checks for signals, every kPause.
   void poll() {
     if (!ended_.load(std::memory_order_relaxed) && pthread_equal(pthread_self(), caller_)) {
       const Clock::time_point now = Clock::now();
@@ -79,7 +81,7 @@ class Jobs {
       if (ask && ask()) ended_ = true;
     }
     if (ended_.load(std::memory_order_relaxed))
-      throw std::runtime_error("interrupted: a signal's handler ended this call");
+      throw std::runtime_error("interrupted: a signal handler ended this call");
   }
 
   static thread_local Jobs* of_this_thread;
@@ -98,8 +100,8 @@ thread_local Jobs* Jobs::of_this_thread = nullptr;
 
 const Engine& engine(int64_t level) {
   if (level != -1) {
-    STD_TORCH_CHECK(level >= 0 && level < 4 && kEngines[level]->supported(),
-                    "isa: not supported here");
+    STD_TORCH_CHECK(level >= 0 && level < 4 && kEngines[level]->supported(), "isa: got ", level,
+                    ", expected an instruction set of this CPU");
     return *kEngines[level];
   }
   for (const Engine* e : kEngines)
@@ -131,7 +133,7 @@ void* scratch(int64_t bytes) {
 
 }  // namespace contrastloss::cpu
 
-// For contrastloss/backends/cpu.py: this library holds no Python.
+// Called by contrastloss/backends/cpu.py. This library does not link Python.
 extern "C" __attribute__((visibility("default"))) void contrastloss_cpu_signals(int (*ask)()) {
   contrastloss::cpu::signals = ask;
 }

@@ -1,4 +1,4 @@
-// What the operators on CPU tensors share: threads, norms and gradients around an engine.
+// What the operators on CPU tensors share: threads, and norms and gradients around an engine.
 #pragma once
 
 #include <algorithm>
@@ -10,7 +10,7 @@
 
 namespace contrastloss::cpu {
 
-// The instruction set of that number, -1: the best one present.
+// The engine of instruction set number `level`; -1 means the best one that this CPU has.
 const Engine& engine(int64_t level);
 
 int threads();
@@ -23,7 +23,7 @@ Problem<T> problem(const Operands& o, int64_t item) {
   return p;
 }
 
-// Of batch item `item`: `per_item` elements of a tensor that has `extent` of them.
+// The data of batch item `item`, after checking that `t` has `batch` times `per_item` elements.
 template <class U>
 const U* batch_item(const Tensor& t, const char* name, ScalarType type, int64_t batch,
                     int64_t per_item, int64_t item) {
@@ -31,8 +31,9 @@ const U* batch_item(const Tensor& t, const char* name, ScalarType type, int64_t 
   return static_cast<const U*>(t.data_ptr()) + item * per_item;
 }
 
-// Inverse norms of both sides. Where rows are packed as unit vectors the engine applies them, else
-// they become part of the problem's scales. With `cosine` unset, nothing.
+// The inverse norms of x and y. If rows are packed as unit vectors, the engine applies them;
+// otherwise they are multiplied into the problem's row and column scales. Does nothing without
+// `cosine`.
 template <class T>
 class Norms {
  public:
@@ -42,7 +43,7 @@ class Norms {
     if (!p.symmetric) measure(e, p.y, y_);
     const std::vector<T>& y = p.symmetric ? x_ : y_;
     multiplied_ = e.bf16 && p.x.rounded == Element::BF16 && short_rows(x_) && short_rows(y);
-    p.bound = bound(p);  // |cos| <= 1, but for rounding
+    p.bound = bound(p);  // |cos| <= 1, up to rounding
     if (multiplied_) {
       p.a = scaled(x_, p.a, a_);
       p.b = scaled(y, p.b, b_);
@@ -52,11 +53,11 @@ class Norms {
     }
   }
 
-  // What a and b hold beside the call's own scales.
+  // The factors in a and b in addition to the call's own scales.
   double x(int64_t i) const { return part(x_, i); }
   double y(int64_t j) const { return part(y_.empty() ? x_ : y_, j); }
 
-  // From the gradients of the unit vectors to those of x and y.
+  // Turns the gradients of the unit vectors into those of x and y.
   void finish(const Engine& e, const Problem<T>& p) const {
     if (x_.empty()) return;
     const auto& r = e.of(T()).remove_radial;
@@ -76,7 +77,7 @@ class Norms {
     return product * T(1.0001) + largest(p.beta, m, 0) + largest(p.gamma, n, 0);
   }
 
-  // Whether no product of two rows, packed as they are, is beyond fp32.
+  // Whether the product of two unscaled rows always fits in fp32.
   static bool short_rows(const std::vector<T>& r) {
     return std::none_of(r.begin(), r.end(), [](T v) { return v > T(0) && v < T(1e-15); });
   }
@@ -101,8 +102,7 @@ class Norms {
   std::vector<T> x_, y_, a_, b_;
 };
 
-// ---- gradients
-// ------------------------------------------------------------------------------------
+// ---- gradients ----------------------------------------------------------------------------------
 
 enum Need : int64_t {
   DX = 1,
@@ -114,8 +114,7 @@ enum Need : int64_t {
   DCOL_BIAS = 64
 };
 
-// The gradients that `needs` marks, as tensors, and the accumulators behind those of one batch
-// item.
+// The gradients marked in `needs`, as tensors, and the accumulators of one batch item.
 template <class T>
 class Gradients {
  public:
@@ -138,7 +137,7 @@ class Gradients {
     return t;
   }
 
-  // Gives a problem, whose norms are in place, its accumulators.
+  // Gives the problem its accumulators, after Norms has been applied to it.
   void begin(Problem<T>& p, int64_t item) {
     const int64_t m = o_.m(), n = o_.n(), d = o_.d();
     p.sums.dx = at(0, item, m * d), p.sums.dy = at(1, item, n * d);

@@ -1,12 +1,14 @@
-// Arrays of one thread's scratch. Included once per instruction set.
+// The arrays of one thread's scratch memory. Included once per instruction set.
 //
-// In a checked build (CL_CHECKED, which every sanitizer brings) a guard follows each array. It
-// holds a pattern, and under AddressSanitizer it is poisoned: the first finds what instrumentation
-// does not see, such as stores of tile registers, the second finds reads and names their place.
+// In a checked build (CL_CHECKED, which every sanitizer build defines) a guard follows each array.
+// It holds a byte pattern and is poisoned under AddressSanitizer. The pattern detects writes that
+// are not instrumented, such as stores of tile registers; the poison detects reads and reports
+// where they happen.
 
 inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
-// Zeros that all threads share. Not a std::vector, whose code is no instruction set's own.
+// Zeroed memory that all threads share. Not a std::vector, because code of std::vector is not
+// specific to the instruction set.
 template <class U>
 class Zeros {
  public:
@@ -21,8 +23,8 @@ class Zeros {
   U* data_;
 };
 
-// Hands out the arrays that `layout(carver)` takes, each on a cache line of its own. The layout
-// runs twice: it is counted first.
+// Allocates the arrays that `layout(carver)` takes, each on its own cache line. The layout runs
+// twice: the first run measures the size.
 class Carver {
  public:
   template <class Layout>
@@ -49,7 +51,7 @@ class Carver {
   static constexpr int64_t kGuard = 64, kMost = 32;
   static constexpr unsigned char kPattern = 0xa5;
 
-  // Bytes [end, used_) belong to nobody.
+  // Guards bytes [end, used_).
   void guard(int64_t end) {
     if (!base_) return;
     if (guards_ == kMost) std::abort();

@@ -1,8 +1,9 @@
-// Norms, and the way back from the gradients of unit vectors. Included once per instruction set.
+// Norms, and the step from gradients of unit vectors to gradients of rows. Included once per
+// instruction set.
 
-constexpr double kEps = 1e-12;  // torch.nn.functional.normalize's
+constexpr double kEps = 1e-12;  // the eps of torch.nn.functional.normalize
 
-// Calls f(i, x_i) for every row, in chunks on several threads where that pays.
+// Calls f(i, x_i) for every row, on several threads if there is enough work.
 template <class T, class F>
 void each_row(const Matrix& x, int threads, Parallel parallel, const F& f) {
   struct Context {
@@ -23,7 +24,7 @@ void each_row(const Matrix& x, int threads, Parallel parallel, const F& f) {
   parallel(context.parts, chunk, &context);
 }
 
-// <factor a, b> in double, in as many partial sums as keep the multipliers busy.
+// <factor a, b> in double precision, with enough partial sums to keep the multipliers busy.
 template <class T>
 inline double inner(const T* a, const T* b, int64_t n, double factor = 1) {
   constexpr int64_t kSums = kVectorBytes / 2;
@@ -38,7 +39,7 @@ inline double inner(const T* a, const T* b, int64_t n, double factor = 1) {
   return total;
 }
 
-// |x|. Squares of doubles may overflow or vanish: such a row is scaled by its largest element.
+// x|. Squares of doubles may overflow or underflow: such a row is scaled by its largest element.
 template <class T>
 inline double length(const T* row, int64_t n) {
   const double squared = inner(row, row, n);
@@ -65,8 +66,8 @@ void inverse_norms(const Matrix& x, T* out, int threads, Parallel parallel) {
   });
 }
 
-// With u = r x: r (g - u <u, g>) of a gradient g of u or, where g comes multiplied by r, the same
-// without the outer r. Below eps r is a constant.
+// With u = r x, turns a gradient g of u into r (g - u <u, g>). If g is already multiplied by r, the
+// outer r is left out. Where the norm is below eps, r is a constant.
 template <class T>
 void remove_radial(const Matrix& x, const T* r, bool multiplied, T* grad, int threads,
                    Parallel parallel) {

@@ -1,5 +1,5 @@
-// What the engines do beside the statistics of a Problem, and an instruction set's entry points:
-// plain data, no torch.
+// The entry points of one instruction set's engine, and the plain data that they take in addition
+// to a Problem. No torch.
 #pragma once
 
 #include <cmath>
@@ -10,25 +10,25 @@
 
 namespace contrastloss::cpu {
 
-// The k best columns of every row, by the sign of the problem's one channel and behind its tests;
-// see contrastloss/backends/topk.py.
+// The k best columns of every row, ordered by the sign of the problem's one channel and restricted
+// by its tests; see contrastloss/backends/topk.py.
 template <class T>
 struct Selection {
   int64_t k = 1;
-  const T* lower = nullptr;  // per row, as all of these
+  const T* lower = nullptr;  // per row, like the next two
   const T* upper = nullptr;
-  const int64_t* offsets = nullptr;  // of the row's ignored columns, ascending
+  const int64_t* offsets = nullptr;  // of each row's ignored columns, which ascend
   const int64_t* columns = nullptr;
   T beta = 0;
-  const uint32_t* row_keys = nullptr;  // two words a row; null: no sampling
+  const uint32_t* row_keys = nullptr;  // two words per row; null: no sampling
   const uint32_t* col_keys = nullptr;
-  T* values = nullptr;  // (M, k): scores, or keys when sampling
+  T* values = nullptr;  // (M, k): scores, or keys if sampled
   int64_t* indices = nullptr;
 
   bool sampled() const { return row_keys != nullptr; }
 };
 
-// Row-private columns, (M, k); those that do not exist count for nothing.
+// The columns that each row chooses, (M, k). Columns that do not exist are ignored.
 template <class T>
 struct Places {
   const int64_t* index = nullptr;
@@ -37,7 +37,7 @@ struct Places {
   const T* grad = nullptr;  // the backward pass's input
 };
 
-// Rows through a relaxed sorting network.
+// A relaxed sorting network, applied to rows.
 template <class T>
 struct SortProblem {
   int64_t rows = 0, wires = 0, masses = 0, comparators = 0;
@@ -52,7 +52,7 @@ struct SortProblem {
   T* sorted = nullptr;  // the forward pass's results
   T* mass = nullptr;
 
-  const T* grad_sorted = nullptr;  // the backward pass's inputs and results; null: not wanted
+  const T* grad_sorted = nullptr;  // the backward pass's inputs and results; null: not needed
   const T* grad_mass = nullptr;
   T* dx = nullptr;
   T* dt = nullptr;
@@ -62,7 +62,7 @@ struct SortProblem {
 // Runs f(context, k) for k in [0, n) on the caller's threads.
 using Parallel = void (*)(int64_t n, void (*f)(void*, int64_t), void* context);
 
-// What an engine does for one statistics dtype.
+// The functions of an engine for one statistics dtype.
 template <class T>
 struct Routines {
   void (*forward)(const Problem<T>&, int threads, Parallel);
@@ -74,22 +74,24 @@ struct Routines {
   void (*sort_backward)(const SortProblem<T>&, int threads, Parallel);
   // 1 / max(|x_i|, 1e-12), 0 for a zero row
   void (*inverse_norms)(const Matrix& x, T* out, int threads, Parallel);
-  // from gradients of the unit vectors r x, `multiplied` by r or not, to those of x
+  // turns gradients of the unit vectors r x, `multiplied` by r or not, into those of x
   void (*remove_radial)(const Matrix& x, const T* r, bool multiplied, T* grad, int threads,
                         Parallel);
 };
 
-// Every job calls it between its tiles. Throws where a signal ended the operator, on all threads.
+// Every job calls this between its tiles. It throws, on all threads, once a signal has ended the
+// operator.
 void poll();
 
-// At least so many bytes of this thread's scratch, aligned to cache lines, until its next call.
+// At least `bytes` bytes of this thread's scratch memory, aligned to cache lines, valid until the
+// thread's next call.
 void* scratch(int64_t bytes);
 
 // One instruction set's entry points.
 struct Engine {
   const char* name;
   bool (*supported)();
-  // whether x and y rounded to bf16 are multiplied as bf16, hence packed as they are
+  // whether x and y rounded to bf16 are multiplied in bf16, and therefore packed unchanged
   bool bf16;
   Routines<float> f32;
   Routines<double> f64;

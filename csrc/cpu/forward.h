@@ -1,11 +1,11 @@
-// One tile's contribution to every statistic. Included once per instruction set.
+// Adds one tile to every statistic. Included once per instruction set.
 //
-// LSE keeps (top, sum) per row or column, sum in double: sum_j exp(z_j) = sum exp(top). A tile adds
-// float partial sums under a shift of its own. Where the tile's scores lie within kSpread of each
-// other the shift is the tile's maximum, and one exponential feeds rows and columns; elsewhere each
-// row and each column has its own.
+// LSE keeps (top, sum) per row or column, with sum in double: sum_j exp(z_j) = sum exp(top). A tile
+// adds float partial sums under its own shift. If the tile's logits lie within kSpread of each
+// other, the shift is the tile's maximum, and one exponential is enough for rows and columns.
+// Otherwise each row and each column has its own shift.
 
-// sum exp(top) += part exp(shift), and the same for the moment.
+// Adds part exp(shift) to sum exp(top), and moment exp(shift) to the moment.
 template <class T>
 inline void fold(const Channel<T>& c, int64_t k, T shift, double part, double moment) {
   if (shift == T(-INFINITY)) return;  // nothing was added
@@ -22,7 +22,7 @@ inline void fold(const Channel<T>& c, int64_t k, T shift, double part, double mo
   c.top[k] = top;
 }
 
-// Scratch for one tile: logits or weights of its size, and vectors over its columns.
+// Scratch memory for one tile: logits or weights of the tile's size, and vectors over its columns.
 template <class T>
 struct TileScratch {
   T* z;        // m x ld
@@ -36,8 +36,8 @@ struct Forward {
   const Problem<T>& problem;
   TileScratch<T> scratch;
 
-  // `mirrored`: the tile above the diagonal also stands for the one below it, so that every
-  // channel is reduced along both axes into the same state.
+  // `mirrored`: the tile above the diagonal also stands for the one below it, so every channel is
+  // reduced along both axes into the same accumulators.
   void visit(const Tile<T>& t, bool mirrored) {
     const std::vector<Cover> covered = covers(problem, t);
     if (fused(t, covered, mirrored)) return;
@@ -68,8 +68,8 @@ struct Forward {
     std::vector<Ref<T>> rows, columns;
   };
 
-  // The LSE channels of a group that share the logits of `like`, by the axes along which a tile
-  // adds to them.
+  // The LSE channels with the group and the logits of `like`, by the axes along which a tile adds
+  // to them.
   ByAxis by_axis(const Channel<T>& like, bool mirrored) const {
     ByAxis found;
     for (const Channel<T>& c : problem.channels) {
@@ -80,8 +80,8 @@ struct Forward {
     return found;
   }
 
-  // Most tiles of most losses: LSE channels of theta 1, of scores whose bound serves as the shift,
-  // beside plain sums and counts. One pass from products to sums; scores are not even stored.
+  // The most common case: LSE channels with theta = 1 whose score bound serves as the shift, and
+  // plain sums and counts. Takes one pass from products to sums, without storing scores.
   bool fused(const Tile<T>& t, const std::vector<Cover>& covered, bool mirrored) {
     if (!problem.bounded(kSpread<T>) || problem.gamma) return false;
     const Roles found = roles(problem, covered, [](const Channel<T>&) { return true; });
@@ -138,7 +138,7 @@ struct Forward {
       put(found, true, mirrored, t.j0 + j, exps[j], sums[j], counts[j]);
   }
 
-  // One row's or column's part of a fused tile, to the channels along that axis.
+  // Adds the sums of one row or column of a fused tile to the channels along that axis.
   void put(const Roles& found, bool column, bool mirrored, int64_t k, T exps, T sum, T count) {
     for (const Channel<T>& c : problem.channels) {
       if (c.column != column && !mirrored) continue;
@@ -152,7 +152,7 @@ struct Forward {
 
   // ---- LSE and EXPECT -------------------------------------------------------------------------
 
-  // All such channels of a group; those alike share their logits and exponentials.
+  // All LSE and EXPECT channels of a group. Channels with the same logits share the exponentials.
   void logs(int g, const Tile<T>& t, const T* w, bool mirrored) {
     const std::vector<Channel<T>>& all = problem.channels;
     auto takes = [&](size_t k) {
@@ -176,7 +176,7 @@ struct Forward {
     }
   }
 
-  // LSE channels alone: the case that nearly every loss is.
+  // LSE channels only, the case of nearly every loss.
   void plain(const Channel<T>& like, const Tile<T>& t, const T* z, bool mirrored, T low, T high) {
     const auto [rows, columns] = by_axis(like, mirrored);
     if (rows.empty() && columns.empty()) return;
@@ -195,8 +195,8 @@ struct Forward {
     return scratch.z;
   }
 
-  // The range of a tile's logits but for those that are -inf: low > high, where there are no
-  // others. With a NaN it is everything, so that rows and columns find it by themselves.
+  // The range of a tile's logits that are not -inf; low > high if there are none. If a logit is
+  // NaN, the range is infinite, so that each row and column finds the NaN itself.
   static void spread(const T* z, const Tile<T>& t, T& low, T& high) {
     const T none = -INFINITY;
     int nan = 0;
@@ -335,7 +335,8 @@ struct Forward {
 
   // ---- MAX --------------------------------------------------------------------------------------
 
-  // Whether value v at position k replaces the best one: larger, or equal and earlier, or NaN.
+  // Whether value v at position k replaces the best one: it is larger, or equal and earlier, or
+  // NaN.
   static bool beats(T v, int64_t k, T best, int64_t at) {
     if (v != v) return best == best;
     return v > best || (v == best && v != T(-INFINITY) && (k < at || at < 0));

@@ -1,5 +1,5 @@
-// The operators contrastloss::cpu_gather and cpu_gather_backward: scores of row-private columns on
-// CPU tensors.
+// The operators contrastloss::cpu_gather and cpu_gather_backward: scores of columns that each row
+// chooses, on CPU tensors.
 #include "call.h"
 
 namespace contrastloss::cpu {

@@ -1,11 +1,11 @@
-// Scores of row-private columns, and their gradients
+// The scores of columns that each row chooses for itself (`index`), and their gradients
 //
 //   dx_i += h_ik y_j,   dy_j += h_ik x_i,   h_ik = scale a_i b_j g_ik,   j = index_ik.
 //
-// Rows are given out to threads, and for the columns' sums the columns are: each is summed by one
-// thread, in the order of the rows. Included once per instruction set.
+// Threads share the rows; for sums over columns they share the columns, so that each column is
+// summed by one thread, in the order of the rows. Included once per instruction set.
 
-// A side's rows, as their products are made of them.
+// The rows of x or y as the products read them.
 template <class T>
 class Rows {
  public:
@@ -29,9 +29,10 @@ template <class T>
 struct Gather {
   const Problem<T>& problem;
   const Places<T>& places;
-  static constexpr int64_t kPolled = 256;  // entries between two looks for signals
+  static constexpr int64_t kPolled = 256;  // entries between two checks for signals
   int64_t parts = 1;
-  // entries of `index` by column: those of column j are order[starts[j]] ... order[starts[j + 1]]
+  // The entries of `index`, sorted by column: those of column j are order[starts[j]] ...
+  // order[starts[j + 1] - 1].
   int64_t *starts = nullptr, *order = nullptr;
 
   int64_t m() const { return problem.x.rows; }
@@ -43,7 +44,7 @@ struct Gather {
     parts = std::clamp<int64_t>(static_cast<int64_t>(work), 1, threads);
   }
 
-  // f(part's rows of x, part's rows of y, first, last) for a part of `length` rows or columns
+  // Calls f(rows of x, rows of y, first, last) for one part of `length` rows or columns.
   template <class F>
   void over(int64_t part, int64_t length, const F& f) const {
     T *xi = nullptr, *yj = nullptr;
@@ -131,7 +132,7 @@ struct Gather {
     for (int64_t k = 0; k < d; ++k) sum[k] += factor * row[k];
   }
 
-  // A counting sort: within a column entries keep their order.
+  // A counting sort: the entries of one column keep their order.
   void sort_by_column() {
     const int64_t entries = m() * places.k;
     for (int64_t e = 0; e < entries; ++e)

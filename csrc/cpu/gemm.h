@@ -1,12 +1,13 @@
 // A register-blocked matrix product on packed panels. Included once per instruction set, inside
-// that set's namespace and target (isa_*.cpp), so nothing here is shared between them.
+// that set's namespace and target (isa_*.cpp), so instruction sets share none of this code.
 //
 //   C(i, j) (+)= sum_k A(i, k) B(k, j)
 //
-// B is packed in panels of NR columns; A is read by broadcast, in place. One micro-kernel of
-// MR x NR accumulators serves all three products of a tile: S = X Y^T, dX += H Y, dY += H^T X.
+// B is packed in panels of NR columns; A is read in place, one broadcast element at a time. One
+// micro-kernel with MR x NR accumulators computes all three products of a tile: S = X Y^T, dX += H
+// Y, dY += H^T X.
 
-// An element of a product.
+// Vector operations on the element type of a product.
 template <class T>
 struct Product {
   using Acc = T;
@@ -17,7 +18,7 @@ struct Product {
   static CL_INLINE Vec fma(Vec acc, Vec a, Vec b) { return acc + a * b; }
 };
 
-// Where A(i, k) stands: a + i * row + (k / segment) * jump + (k % segment) * col.
+// A(i, k) is at a + i * row + (k / segment) * jump + (k % segment) * col.
 struct Layout {
   int64_t row, col, segment, jump;
 };
@@ -30,7 +31,7 @@ struct Gemm {
   static constexpr int NR = 2 * P::LANES;
   static constexpr int MR = kMicroRows;
 
-  // MR x NR block of C; only the first `rows` x `cols` of it are written.
+  // Computes an MR x NR block of C, of which the first `rows` x `cols` elements are written.
   static CL_NOINLINE void micro(int64_t k, const T* a, Layout w, const T* b, Acc* c, int64_t ldc,
                                 int rows, int cols, bool add) {
     static_assert(MR % 3 == 0, "rows are addressed in threes");

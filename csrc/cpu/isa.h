@@ -1,7 +1,7 @@
-// The body of one instruction set's engine: everything below is compiled for the target that is in
-// force where this file is included, in the namespace that stands around it. No inline function
-// with external linkage is defined here, so no other translation unit can pick one of them up.
-// clang-format off: each part needs those before it
+// The body of one instruction set's engine. Everything below is compiled for the target that is
+// active where this file is included, in the namespace around it. It defines no inline function
+// with external linkage, so no other translation unit can link to this code.
+// clang-format off: each header needs the ones before it
 #include "simd_math.h"
 #include "carver.h"
 #include "packing.h"

@@ -1,4 +1,4 @@
-// The engine for amx: products of bf16 in tile registers, everything else as for avx512.
+// The engine for AMX: bf16 products in tile registers, everything else as in the AVX-512 engine.
 #include "isa_begin.h"
 
 #if defined(__x86_64__)
@@ -27,10 +27,11 @@ namespace contrastloss::cpu {
 namespace {
 constexpr int kVectorBytes = 64, kMicroRows = 12, kTileRows = 192;
 #include "isa.h"
-// after the parts that it shares with the other engines
+// amx.h needs the parts above, which all engines have
 #include "amx.h"
 
-// The chip has it and the operating system grants the tile registers, once for the process.
+// Whether the CPU has AMX and the operating system grants the tile registers, which is asked once
+// per process.
 bool granted() {
   unsigned a, b, c, d;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
@@ -46,7 +47,7 @@ bool supported() {
   return answer;
 }
 
-// bf16 that no norm divides first: see Norms of call.h.
+// Whether rows are multiplied in bf16, without division by their norms: see Norms in call.h.
 bool packed_as_they_are(const Problem<float>& problem) {
   return problem.x.rounded == Element::BF16 && !problem.x_norm;
 }

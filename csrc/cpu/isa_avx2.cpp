@@ -1,4 +1,4 @@
-// The engine for avx2.
+// The engine for AVX2.
 #include "isa_begin.h"
 
 #ifdef __clang__

@@ -1,4 +1,4 @@
-// The engine for avx512.
+// The engine for AVX-512.
 #include "isa_begin.h"
 
 #ifdef __clang__

@@ -1,4 +1,4 @@
-// What every instruction set's engine needs from outside, included before its target is in force.
+// What every engine includes before its target is active.
 #pragma once
 
 #include <algorithm>

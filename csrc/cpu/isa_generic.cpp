@@ -1,4 +1,4 @@
-// The engine for generic.
+// The generic engine, for any CPU.
 #include "isa_begin.h"
 
 #include "../candidate.h"

@@ -1,6 +1,6 @@
-// Gumbel noise of pairs, the same to the last bit on every backend: see `gumbel` in
-// contrastloss/backends/reference/noise.py, which this repeats operation by operation. Included
-// once per instruction set.
+// Gumbel noise of pairs, identical to the last bit on every backend. It repeats `gumbel` of
+// contrastloss/backends/reference/noise.py operation by operation. Included once per instruction
+// set.
 
 struct Noise {
   static constexpr int64_t LANES = kVectorBytes / 4;
@@ -8,7 +8,7 @@ struct Noise {
   typedef int32_t Int __attribute__((vector_size(kVectorBytes), may_alias));
   typedef uint32_t Bits __attribute__((vector_size(kVectorBytes), may_alias));
 
-  // Row i's keys against columns [j0, j0 + n); `out` has room for whole vectors.
+  // The noise of row i and columns [j0, j0 + n); `out` has room for whole vectors.
   static void row(const uint32_t* row_keys, int64_t i, const uint32_t* col_keys, int64_t j0,
                   int64_t n, float* out) {
     const Bits first = row_keys[2 * i] - Bits{}, second = row_keys[2 * i + 1] - Bits{};
@@ -24,7 +24,7 @@ struct Noise {
   }
 
  private:
-  // A product that no sum may absorb: a fused multiply-add rounds once where two roundings are due.
+  // Keeps a product out of fused multiply-adds, which round once where two roundings are required.
   static CL_INLINE Float alone(Float v) {
 #if defined(__x86_64__)
     asm("" : "+x"(v));
@@ -45,7 +45,7 @@ struct Noise {
     return -log(exponential);
   }
 
-  // (h + 1/2) / 2^32 of h < 2^31
+  // (h + 1/2) / 2^32 for h < 2^31
   static CL_INLINE Float unit_interval(Bits h) {
     const Float high = __builtin_convertvector(reinterpret_cast<Int>(h >> 16), Float);
     const Float rest = __builtin_convertvector(reinterpret_cast<Int>(h & 0xffffu), Float);
@@ -61,7 +61,7 @@ struct Noise {
     return 2.0f * (z * p);
   }
 
-  // of a positive normal number: x = 2^e m, m in [sqrt(1/2), sqrt(2))
+  // for a positive normal number x = 2^e m, m in [sqrt(1/2), sqrt(2))
   static CL_INLINE Float log(Float x) {
     const Int bits = reinterpret_cast<Int>(x);
     const Int e = (bits - 0x3f3504f3) >> 23;

@@ -1,5 +1,5 @@
-// Rows of a matrix in the statistics' dtype or in bf16, rounded as the call asks. Included once per
-// instruction set.
+// Loads rows of a matrix in the statistics' dtype or in bf16, rounded as the call asks. Included
+// once per instruction set.
 
 inline float from_bf16(uint16_t v) { return __builtin_bit_cast(float, uint32_t(v) << 16); }
 
@@ -12,7 +12,7 @@ CL_INLINE uint32_t to_bf16(float v) {
 
 inline float from_f16(uint16_t v) {
   const uint32_t sign = uint32_t(v & 0x8000u) << 16, body = v & 0x7fffu;
-  // normal and subnormal alike: shift into place and correct the exponent's bias exactly
+  // normal and subnormal numbers: shift into place and correct the exponent's bias exactly
   const float finite = __builtin_bit_cast(float, body << 13) * 0x1p112f;
   const uint32_t special = 0x7f800000u | ((body & 0x3ffu) << 13);
   const uint32_t bits = body >= 0x7c00u ? special : __builtin_bit_cast(uint32_t, finite);
@@ -22,7 +22,7 @@ inline float from_f16(uint16_t v) {
 inline float round_f16(float v) {
   const float x = std::fabs(v);
   if (!(x < 65520.0f)) return x == x ? std::copysign(INFINITY, v) : v;
-  // one ulp of f16 at x, at least that of the subnormals
+  // one ulp of f16 at x, at least that of subnormal numbers
   uint32_t e = __builtin_bit_cast(uint32_t, x) & 0x7f800000u;
   e = e < 0x38800000u ? 0x38800000u : e;
   const float magic = __builtin_bit_cast(float, e + (13u << 23));
@@ -49,7 +49,7 @@ inline void load_row(const Matrix& x, int64_t i, T* out) {
       break;
   }
   if (x.rounded == x.element) return;
-  if (x.rounded == Element::F32)  // of F64; the narrower ones are exact in it
+  if (x.rounded == Element::F32)  // only F64 needs it; narrower types are exact in F32
     for (int64_t k = 0; k < d; ++k) out[k] = T(float(out[k]));
   if (x.rounded == Element::BF16)
     for (int64_t k = 0; k < d; ++k)
@@ -58,14 +58,14 @@ inline void load_row(const Matrix& x, int64_t i, T* out) {
     for (int64_t k = 0; k < d; ++k) out[k] = T(round_f16(float(out[k])));
 }
 
-// The rows themselves, where they need no conversion; else null.
+// The rows themselves if they need no conversion; otherwise null.
 template <class T>
 inline const T* as_is(const Matrix& x) {
   const Element own = sizeof(T) == 8 ? Element::F64 : Element::F32;
   return x.element == own && x.rounded == own ? static_cast<const T*>(x.data) : nullptr;
 }
 
-// A row, as the unit vector that it stands for where the problem says so.
+// Loads a row, scaled to a unit vector if there are inverse norms.
 template <class T>
 inline void load_unit(const Matrix& x, const T* inverse_norm, int64_t i, T* out) {
   load_row(x, i, out);

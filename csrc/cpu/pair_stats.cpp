@@ -6,8 +6,8 @@
 namespace contrastloss::cpu {
 namespace {
 
-// Whether (i, j) and (j, i) have the same score, tests and weight in a symmetric problem. Looked up
-// in the data, O(N): callers need not promise anything.
+// Whether (i, j) and (j, i) have the same score, tests and weight in a symmetric problem. The
+// values are compared, in O(N), so callers need not promise anything.
 template <class T>
 bool mirrors(const Problem<T>& p) {
   if (!p.symmetric) return false;
@@ -39,7 +39,7 @@ bool mirrors(const Problem<T>& p) {
 
 // ---- forward ------------------------------------------------------------------------------------
 
-// Accumulators of one batch item.
+// The accumulators of one batch item.
 template <class T>
 struct State {
   std::vector<std::vector<double>> doubles;
@@ -132,7 +132,8 @@ class BackwardPass {
   }
 
  private:
-  // As many statistics as the channels return, and a gradient for each that is live.
+  // Checks that there is one statistic per value that the channels return, and one gradient per
+  // live value.
   void check(const Problem<T>& p) const {
     size_t expected = 0, live = 0;
     for (const Channel<T>& c : p.channels)
@@ -144,7 +145,7 @@ class BackwardPass {
     STD_TORCH_CHECK(grads_.size() == live, "grads: got ", grads_.size(), ", expected ", live);
   }
 
-  // The statistics of the forward pass and their gradients, for one batch item.
+  // Sets the forward pass's statistics and their gradients of one batch item.
   void attach(Problem<T>& p, int64_t item) {
     size_t output = 0, grad = 0;
     auto take = [&](int64_t n) {
@@ -183,7 +184,7 @@ class BackwardPass {
     attach(p, item);
     found_.begin(p, item);
     std::vector<std::vector<double>> shifts = attach_shifts(p);
-    // A mirrored tile adds up both orientations: right only for sums that want them added up.
+    // A mirrored tile mixes both orientations, which is wrong for sums that belong to one of them.
     p.mirror = mirrors(p) && !found_.wants(DROW_BIAS | DCOL_BIAS | DROW_SCALE | DCOL_SCALE);
     e.of(T()).backward(p, threads(), run_parallel);
     found_.finish(e, p, norms, item);
@@ -195,7 +196,7 @@ class BackwardPass {
       }
   }
 
-  // One accumulator per distinct shift operand, rows first.
+  // Creates one accumulator per distinct shift operand, rows first.
   std::vector<std::vector<double>> attach_shifts(Problem<T>& p) {
     std::vector<std::vector<double>> found;
     for (size_t k = 0; k < row_shifts_.size(); ++k)
@@ -215,8 +216,7 @@ class BackwardPass {
   std::vector<Tensor> row_shifts_, col_shifts_;
 };
 
-// ---- operators
-// ------------------------------------------------------------------------------------
+// ---- operators ----------------------------------------------------------------------------------
 
 std::vector<Tensor> cpu_forward(Tensor x, OptionalTensor y, OptionalTensor scale,
                                 OptionalTensor row_scale, OptionalTensor col_scale,

@@ -1,4 +1,4 @@
-// Which pairs of a tile a channel sees, and with what log-weight. Included once per instruction
+// Which pairs of a tile a channel includes, and their log-weights. Included once per instruction
 // set.
 
 // Rows [i0, i0 + m) x columns [j0, j0 + n) of the pair scores, row r at s + r * ld.
@@ -8,7 +8,7 @@ struct Tile {
   int64_t ld, i0, m, j0, n;
 };
 
-// A channel by reference, in a type of this instruction set: containers of it are its own too.
+// A reference to a channel. The type belongs to this instruction set, and so do containers of it.
 template <class T>
 struct Ref {
   const Channel<T>* channel;
@@ -32,7 +32,7 @@ inline Range id_range(const int64_t* ids, int64_t first, int64_t n) {
   return r;
 }
 
-// From the ranges of the ids alone: most tiles need no test of single pairs.
+// Decides by the ranges of the ids: most tiles need no tests of single pairs.
 inline Cover cover(const Test& test, const Range& r, const Range& c) {
   const bool apart = r.high < c.low || c.high < r.low;
   const bool equal = r.low == r.high && c.low == c.high && r.low == c.low;
@@ -58,13 +58,13 @@ Cover cover(const Group<T>& group, const Tile<T>& t, bool with_terms) {
 
 CL_INLINE int64_t id_at(const int64_t* ids, int64_t k) { return ids ? ids[k] : k; }
 
-// Whether ids are at most `width` apart; their difference may need 65 bits.
+// Whether two ids differ by at most `width`. Their difference may need 65 bits.
 CL_INLINE bool within(int64_t a, int64_t b, int64_t width) {
   const uint64_t u = static_cast<uint64_t>(a), v = static_cast<uint64_t>(b);
   return width >= 0 && (a > b ? u - v : v - u) <= static_cast<uint64_t>(width);
 }
 
-// w of row i: 0 for a pair that passes every test, -inf for one that does not.
+// Sets w of row i to -inf for pairs that fail the test.
 template <class T>
 void test_row(const Test& test, int64_t i, int64_t j0, int64_t n, T* w) {
   const int64_t id = test.row ? test.row[i] : i, width = test.width;
@@ -153,7 +153,7 @@ void term_row(const Term<T>& term, int64_t i, int64_t j0, int64_t n, T* w) {
   }
 }
 
-// What a tile sees of every group.
+// Which pairs of the tile each group includes.
 template <class T>
 std::vector<Cover> covers(const Problem<T>& p, const Tile<T>& t) {
   std::vector<Cover> found;
@@ -161,15 +161,16 @@ std::vector<Cover> covers(const Problem<T>& p, const Tile<T>& t) {
   return found;
 }
 
-// What one pass over a tile serves at once: the LSE channels of theta 1 of one group, and the plain
-// sums and counts of one group, each behind its tests. -1: the tile sees no pair for them.
+// The channels that one fused pass over a tile can compute: the LSE channels with theta = 1 of one
+// group, and the plain sums and counts of one group, each with its tests. -1: the tile has no pair
+// for them.
 struct Roles {
   bool fusable = false;
   int logs = -1, sums = -1;
-  bool masked = false;  // there are tests to make, or sums
+  bool masked = false;  // there are tests or sums
 };
 
-// Of the channels that `asked` picks; the others have nothing to do.
+// Considers the channels that `asked` selects; the others need no work.
 template <class T, class Asked>
 Roles roles(const Problem<T>& p, const std::vector<Cover>& covered, const Asked& asked) {
   Roles found{true};
@@ -194,7 +195,7 @@ inline T row_factor(const Problem<T>& p, int64_t i) {
   return p.a ? p.scale * p.a[i] : p.scale;
 }
 
-// The log-weights of row i against [j0, j0 + n).
+// Computes the log-weights of row i and columns [j0, j0 + n).
 template <class T>
 void weight_row(const Group<T>& group, int64_t i, int64_t j0, int64_t n, T* w) {
   for (int64_t j = 0; j < n; ++j) w[j] = 0;
@@ -202,14 +203,15 @@ void weight_row(const Group<T>& group, int64_t i, int64_t j0, int64_t n, T* w) {
   for (const Test& test : group.tests) test_row(test, i, j0, n, w);
 }
 
-// The same for a group of Roles: nothing passes where there is none.
+// The same for a group of Roles; without a group no pair passes.
 template <class T>
 void mask_row(const Problem<T>& p, int group, const Tile<T>& t, int64_t i, T* w) {
   if (group >= 0) return weight_row(p.groups[static_cast<size_t>(group)], i, t.j0, t.n, w);
   for (int64_t j = 0; j < t.n; ++j) w[j] = -INFINITY;
 }
 
-// u e^w in place; without terms the weights are 0 and -inf, and no exponential is needed.
+// Multiplies u by e^w in place. Without terms the weights are 0 or -inf, so no exponential is
+// needed.
 template <class T>
 void weigh_row(const Group<T>& group, const T* w, int64_t n, T* u) {
   const T no = -INFINITY;
@@ -229,8 +231,8 @@ CL_INLINE T pace(T s, T m, bool negative) {
   return distance < T(0) ? T(0) : distance;
 }
 
-// z = theta s + w or, paced, theta pace (s - m) + w, of 1 - m where theta is negative; -inf
-// wherever w is, whatever s is there.
+// z = theta s + w or, with a pace, theta pace (s - m) + w, with 1 - m for m if theta is negative. z
+// is -inf wherever w is, whatever s is there.
 template <class T>
 void logits_row(const Channel<T>& c, const T* s, const T* w, int64_t n, T* z) {
   const T theta = c.theta, m = c.margin;
@@ -255,7 +257,7 @@ void logits_row(const Channel<T>& c, const T* s, const T* w, int64_t n, T* z) {
   }
 }
 
-// In place: s = <x, y> -> scale a b <x, y> + beta + gamma.
+// Computes s = scale a b <x, y> + beta + gamma from the products `dot`, which may be `s`.
 template <class T>
 void score_row(const Problem<T>& p, int64_t i, int64_t j0, int64_t n, const T* dot, T* s) {
   const T left = row_factor(p, i);

@@ -1,4 +1,4 @@
-// One instruction set's entry points for one dtype and one way to multiply. Included once per
+// The functions of one engine for one dtype and one class of products. Included once per
 // instruction set.
 
 template <class T, class P>

@@ -1,16 +1,16 @@
 // Tiles and the schedule. Included once per instruction set.
 //
-// A job is a chunk of rows against a chunk of columns. In one phase no two jobs share a chunk of
-// rows or of columns, so results along both axes are accumulated in place, by one thread at a time
-// and in a fixed order: deterministic, and scratch is a constant per thread.
+// A job is a chunk of rows against a chunk of columns. No two jobs of one phase share a chunk of
+// rows or a chunk of columns, so one thread at a time adds to each result, in a fixed order.
+// Results are deterministic, and each thread needs a constant amount of scratch memory.
 
 // ---- scratch of one thread ----------------------------------------------------------------------
 
-// `P` multiplies: VectorProducts or AmxProducts.
+// `P` computes the products: VectorProducts or AmxProducts.
 template <class T, class P>
 struct Workspace {
-  int64_t block_rows;  // rows packed at a time; D up to a whole panel
-  int64_t ld;          // of a tile; off the powers of two, where cache sets collide
+  int64_t block_rows;  // rows that are packed at a time
+  int64_t ld;  // leading dimension of a tile; no power of two, since cache sets would collide
   T *tile = nullptr, *transposed = nullptr;
   TileScratch<T> tile_scratch{};
   std::optional<P> products;
@@ -23,7 +23,8 @@ struct Workspace {
     const int64_t m = p.x.rows, n = p.y.rows;
     const int64_t budget = (int64_t(1) << 20) / p.x.cols / P::TILE_N * P::TILE_N;
     block_rows = std::min(std::clamp(budget, P::TILE_N, 6 * P::TILE_N), m);
-    // a turned tile has up to TILE_M columns that were rows, no more than there are columns
+    // A transposed tile has up to TILE_M columns, which were rows, and no more than there are
+    // columns.
     const int64_t rows = std::min(P::TILE_M, m), cols = std::min(P::TILE_N, n);
     const bool oriented = p.symmetric && !p.mirror;
     const int64_t high = P::whole_rows(rows);
@@ -47,8 +48,8 @@ struct Job {
   Workspace<T, P> work{problem};
   typename P::Session session{};
 
-  // Rows [r0, r1) x columns [c0, c1); `triangle`: both are the same chunk of a symmetric problem;
-  // `strip`: they are rows of a symmetric problem and all of its columns.
+  // Rows [r0, r1) x columns [c0, c1). `triangle`: both are the same chunk of a symmetric problem.
+  // `strip`: some rows of a symmetric problem against all of its columns.
   void run(int64_t r0, int64_t r1, int64_t c0, int64_t c1, bool triangle, bool strip) {
     for (int64_t b0 = r0; b0 < r1; b0 += work.block_rows) {
       const int64_t rows = std::min(work.block_rows, r1 - b0);
@@ -69,21 +70,22 @@ struct Job {
     }
   }
 
-  // A tile that may meet the diagonal: its square on it, and what lies to the right of that.
+  // A tile that may cross the diagonal: the square on the diagonal, then what lies to its right.
   void triangle_tile(int64_t b0, int64_t i0, int64_t m, int64_t j0, int64_t n) {
-    if (i0 >= j0 + n) return;  // below: the mirror image of tiles that are visited
+    if (i0 >= j0 + n) return;  // below the diagonal: the mirror image of visited tiles
     tile(b0, i0, m, j0, i0, m, false);
     const int64_t right = i0 + P::TILE_M;
     if (right < j0 + n) tile(b0, i0, m, j0, right, j0 + n - right, true);
   }
 
   // Rows [i0, i0 + m) of the packed block at b0, columns [j, j + n) of the packed block at j0.
-  // `above`: in a symmetric problem, the tile below the diagonal is served with it.
+  // `above`: in a symmetric problem, this visit also covers the tile below the diagonal.
   void tile(int64_t b0, int64_t i0, int64_t m, int64_t j0, int64_t j, int64_t n, bool above) {
     const int64_t d = problem.x.cols;
     Tile<T> t{work.tile, work.ld, i0, m, j, n};
     work.products->scores(i0 - b0, m, j - j0, n, t.s, t.ld);
-    // across the diagonal: with both orientations in H, one product has all of the rows' gradient
+    // across the diagonal: H has both orientations, so one product gives the whole gradient of the
+    // rows
     const bool whole = problem.symmetric && !above && problem.strips(BACKWARD);
     if (above && !problem.mirror) {
       both_orientations(t);
@@ -106,7 +108,7 @@ struct Job {
     }
   }
 
-  // Both orientations one after the other, for scores or tests that are not symmetric. The
+  // Visits both orientations one after the other, for scores or tests that are not symmetric. The
   // transposed tile is visited in parts, since a tile is wider than it is high.
   void both_orientations(const Tile<T>& t) {
     T* other = work.transposed;
@@ -126,7 +128,8 @@ struct Job {
 
 // ---- the schedule -------------------------------------------------------------------------------
 
-// Chunk k of n positions in `parts` chunks, whole tiles where there are enough of them.
+// Where chunk k begins when n positions are cut into `parts` chunks, of whole tiles if there are
+// enough.
 inline int64_t chunk_start(int64_t n, int64_t parts, int64_t k, int64_t unit) {
   const int64_t units = (n + unit - 1) / unit;
   return std::min(n, units * k / parts * unit);
@@ -155,7 +158,7 @@ struct Schedule {
   int64_t chunks_symmetric() const { return parts == 1 ? 1 : 2 * parts; }
 
   static void run_rows(void* self, int64_t k) { static_cast<Schedule*>(self)->job(k, k, true); }
-  // A Latin square: in every phase each thread has another chunk of columns.
+  // A Latin square: in each phase, every thread has a different chunk of columns.
   static void run_square(void* self, int64_t k) {
     Schedule* s = static_cast<Schedule*>(self);
     s->job(k, (k + s->phase) % s->parts, false);
@@ -165,7 +168,8 @@ struct Schedule {
     s->job(2 * k, 2 * k, false);
     if (s->parts > 1) s->job(2 * k + 1, 2 * k + 1, false);
   }
-  // A round robin of 2 P chunks: every pair meets once in 2 P - 1 phases, P pairs at a time.
+  // A round robin of 2 P chunks: every pair of chunks meets once in 2 P - 1 phases, P pairs at a
+  // time.
   static void run_pairs(void* self, int64_t k) {
     Schedule* s = static_cast<Schedule*>(self);
     const int64_t last = 2 * s->parts - 1;

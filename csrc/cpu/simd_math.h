@@ -1,9 +1,9 @@
-// Scalar functions written so that loops over them vectorise: no calls, no branches. Included once
-// per instruction set. Errors are below 2 ulp.
+// Scalar functions without calls or branches, so that loops over them vectorise. Included once per
+// instruction set. Errors are below 2 ulp.
 
 struct VecMath {
-  // e^x = 2^n e^r, n = round(x / ln 2), |r| <= ln 2 / 2; `rest` is e^r - 1. The integer n stands in
-  // the low bits of x / ln 2 + 1.5 2^(bits of the mantissa).
+  // e^x = 2^n e^r, n = round(x / ln 2), |r| <= ln 2 / 2; `rest` is e^r - 1. The integer n is in the
+  // low bits of x / ln 2 + 1.5 2^(mantissa bits).
   static CL_INLINE float exp2n(float x, float& rest) {
     const float shifted = x * 1.44269504f + 12582912.0f;
     const float n = shifted - 12582912.0f;
@@ -18,7 +18,7 @@ struct VecMath {
     const uint32_t bits = (__builtin_bit_cast(uint32_t, shifted) << 23) + 0x3f800000u;
     return __builtin_bit_cast(float, bits);
   }
-  // Taylor's series: what it leaves out is below 1e-17.
+  // Taylor series with a truncation error below 1e-17.
   static CL_INLINE double exp2n(double x, double& rest) {
     const double shifted = x * 1.4426950408889634 + 6755399441055744.0;
     const double n = shifted - 6755399441055744.0;
@@ -39,7 +39,7 @@ struct VecMath {
     const uint64_t bits = (__builtin_bit_cast(uint64_t, shifted) << 52) + 0x3ff0000000000000u;
     return __builtin_bit_cast(double, bits);
   }
-  // beyond these e^x is 0 (or denormal, which counts as 0) and infinite
+  // beyond these bounds e^x is 0 (denormal numbers count as 0) or infinite
   static CL_INLINE bool vanishes(float x) { return x < -87.3f; }
   static CL_INLINE bool vanishes(double x) { return x < -708.3; }
   static CL_INLINE bool overflows(float x) { return x > 88.3f; }
@@ -53,7 +53,7 @@ struct VecMath {
     e = vanishes(x) ? T(0) : e;
     return overflows(x) ? T(__builtin_inff()) : e;
   }
-  // where e^x is known to be a normal number
+  // for x where e^x is a normal number
   template <class T>
   static CL_INLINE T exp_bounded(T x) {
     T rest;
@@ -68,8 +68,9 @@ struct VecMath {
     e = vanishes(x) ? T(-1) : e;
     return overflows(x) ? T(__builtin_inff()) : e;
   }
-  // Beyond tan(pi / 8) by a quarter turn, beyond tan(3 pi / 8) by another; within, a polynomial fit
-  // to (atan(t) / t - 1) / t^2 at Chebyshev points, relative error below 3e-9.
+  // Above tan(pi / 8) the argument is reduced by pi / 4, above tan(3 pi / 8) by pi / 2. The rest is
+  // a polynomial fit to (atan(t) / t - 1) / t^2 at Chebyshev points, with relative error below
+  // 3e-9.
   static CL_INLINE float atan(float x) {
     const float size = x < 0.0f ? -x : x;
     const bool middle = size > 0.41421356f, steep = size > 2.41421356f;
@@ -98,7 +99,7 @@ struct VecMath {
   }
 };
 
-// How far scores of one tile may spread and still share one shift: e^-kSpread stays far above the
+// How far the logits of one tile may spread and still share one shift: e^-kSpread is far above the
 // smallest normal number, so no term that matters is lost.
 template <class T>
 constexpr T kSpread = sizeof(T) == 8 ? T(300) : T(40);

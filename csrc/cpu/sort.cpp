@@ -1,5 +1,5 @@
 // The operators contrastloss::cpu_sort and cpu_sort_backward: relaxed sorting networks on CPU
-// tensors, as contrastloss/backends/cpu.py prepares them.
+// tensors. contrastloss/backends/cpu.py prepares the operands.
 #include "call.h"
 
 namespace contrastloss::cpu {
@@ -15,7 +15,7 @@ template <class T>
 SortProblem<T> read_sort(const Tensor& x, const Tensor& t, const Tensor& steepness,
                          const Tensor& ends, double art_lambda, int64_t swap) {
   STD_TORCH_CHECK(x.dim() == 2 && t.dim() == 3, "x, t: expected 2 and 3 dimensions");
-  STD_TORCH_CHECK(swap >= 0 && swap < 6, "distribution: no such number");
+  STD_TORCH_CHECK(swap >= 0 && swap < 6, "distribution: got ", swap, ", expected 0 to 5");
   SortProblem<T> p;
   p.rows = x.size(0), p.wires = x.size(1), p.masses = t.size(1);
   p.shared = t.size(0) == 1 && p.rows != 1;
@@ -48,7 +48,7 @@ std::vector<Tensor> sort_backward(const Tensor& x, SortProblem<T> p, const Engin
                                   int64_t needs) {
   p.grad_sorted = floats<T>(grad_sorted, "grad_sorted", p.rows * p.wires);
   p.grad_mass = floats<T>(grad_mass, "grad_mass", p.rows * p.masses * p.wires);
-  STD_TORCH_CHECK(!(needs & 2) || !p.shared, "t: one for all rows gets no gradient");
+  STD_TORCH_CHECK(!(needs & 2) || !p.shared, "t: no gradient for a t that all rows share");
   std::vector<Tensor> found;
   auto wanted = [&](int64_t bit, std::vector<int64_t> shape) -> T* {
     if (!(needs & bit)) return nullptr;

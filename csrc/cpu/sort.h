@@ -1,14 +1,15 @@
 // Relaxed sorting networks. Included once per instruction set.
 //
-// The comparators' matrices W are those of relaxed.h. All together are P: sorted = x P, and
-// P t = W_1 (W_2 ... (W_C t)).
-// A block of rows is handled at once, a row per lane: wire i of all of them is one vector.
+// The matrices W of the comparators are those of relaxed.h, and P is their product: sorted = x P, P
+// t = W_1 (W_2 ... (W_C t)). A block of rows is processed at once, one row per lane: wire i of all
+// of them is one vector.
 //
-// Backward, from gradients r of the sorted row and g of P t:
-//   x up,      keeping delta and w of every comparator
-//   t down,    keeping e = v_b - v_a in front of every comparator
-//   g up:      dw += (g_b - g_a) e, g <- W g; what arrives is dt
-//   r down:    dw += (r_b - r_a) delta, r <- W r, then r_a -= F' dw and r_b += F' dw; that is dx
+// Backward, from the gradients r of the sorted row and g of P t:
+//   x forwards:   keep delta and w of every comparator
+//   t backwards:  keep e = v_b - v_a before every comparator
+//   g forwards:   dw += (g_b - g_a) e, g <- W g; the result is dt
+//   r backwards:  dw += (r_b - r_a) delta, r <- W r, then r_a -= F' dw and r_b += F' dw; the
+//                 result is dx
 
 template <class T, int W>
 struct Lanes {
@@ -43,7 +44,7 @@ struct SortBlock {
   int a(int64_t c) const { return p.ends[2 * c]; }
   int b(int64_t c) const { return p.ends[2 * c + 1]; }
 
-  // Rows of `from`, `stride` apart, to wires; lanes without a row carry zeros.
+  // Loads rows of `from`, `stride` apart, into wires; lanes without a row hold zeros.
   void load(const T* from, int64_t stride, Vec* to) const {
     for (int64_t i = 0; i < n; ++i)
       for (int64_t l = 0; l < W; ++l) to[i].at[l] = l < rows ? from[l * stride + i] : T(0);
@@ -77,7 +78,7 @@ struct SortBlock {
     }
   }
 
-  // W of comparator c to `wires`; the difference that stood there goes to `kept`.
+  // Applies W of comparator c to `wires`; the difference before it goes to `kept`.
   CL_INLINE void mix(int64_t c, Vec* wires, Vec* kept) const {
     Vec &low = wires[a(c)], &high = wires[b(c)];
     const Vec& weight = w[c];
@@ -170,7 +171,7 @@ void sort_by(const SortProblem<T>& problem, int threads, Parallel parallel) {
   if (problem.rows == 0) return;
   if (SortBlock<T, kLanes, S>::bytes(problem, BACKWARD) <= kMost) {
     sort_rows<T, kLanes, S, BACKWARD>(problem, threads, parallel);
-  } else {  // so long that a row for each lane would take too much memory
+  } else {  // long networks: one row per lane would take too much memory
     sort_rows<T, 1, S, BACKWARD>(problem, threads, parallel);
   }
 }

@@ -4,19 +4,21 @@
 namespace contrastloss::cpu {
 namespace {
 
-// Ignore lists: offsets (B M + 1) that ascend from 0 to the number of columns listed.
+// Ignore lists: offsets (B M + 1) ascend from 0 to the number of listed columns.
 struct IgnoreLists {
   const int64_t *offsets = nullptr, *columns = nullptr;
 
   IgnoreLists(const std::vector<Tensor>& ignore, int64_t rows) {
     if (ignore.empty()) return;
-    STD_TORCH_CHECK(ignore.size() == 2, "ignore: expected offsets and columns");
+    STD_TORCH_CHECK(ignore.size() == 2, "ignore: got ", ignore.size(),
+                    " tensors, expected offsets and columns");
     const int64_t listed = ignore[1].numel();
     require(ignore[0], "ignore offsets", ScalarType::Long, rows + 1);
     require(ignore[1], "ignore columns", ScalarType::Long, listed);
     offsets = static_cast<const int64_t*>(ignore[0].data_ptr());
     columns = static_cast<const int64_t*>(ignore[1].data_ptr());
-    STD_TORCH_CHECK(offsets[0] == 0 && offsets[rows] == listed, "ignore offsets: wrong ends");
+    STD_TORCH_CHECK(offsets[0] == 0 && offsets[rows] == listed,
+                    "ignore offsets: expected 0 first and the number of columns last");
     for (int64_t i = 0; i < rows; ++i)
       STD_TORCH_CHECK(offsets[i] <= offsets[i + 1], "ignore offsets: not ascending");
     for (int64_t i = 0; i < rows; ++i)
@@ -32,7 +34,8 @@ std::vector<Tensor> topk(const Operands& o, const Engine& e, int64_t k, const Op
                          double beta) {
   const int64_t m = o.m(), n = o.n(), batch = o.batch();
   STD_TORCH_CHECK(k >= 1, "k: got ", k, ", expected at least 1");
-  STD_TORCH_CHECK(row_keys.has_value() == col_keys.has_value(), "keys: of rows or of columns only");
+  STD_TORCH_CHECK(row_keys.has_value() == col_keys.has_value(),
+                  "keys: got only row keys or only column keys, expected both or neither");
   const IgnoreLists lists(ignore, batch * m);
   std::vector<Tensor> found{empty(o.x, o.shape({m, k}), kScalarType<T>),
                             empty(o.x, o.shape({m, k}), ScalarType::Long)};

@@ -1,11 +1,11 @@
 // The k best columns of every row. Included once per instruction set.
 //
-// A row keeps a list of candidates and the key that a further one has to exceed, its floor. A
-// vector compare rejects nearly all of a tile's row. Columns come in ascending order, so that of
-// equal keys the first one stays.
+// Each row keeps a list of candidates and a floor, the key that a new candidate must exceed. A
+// vector compare rejects nearly all of a tile's row. Columns are visited in ascending order, so the
+// first of several equal keys stays.
 
-// The lists of some rows. Short ones are kept in order; what is beyond kSorted is collected in up
-// to twice the room and then cut to the k best, which raises the floor.
+// The lists of some rows. Lists of up to kSorted candidates are kept sorted. Longer ones collect up
+// to twice as many candidates and are then cut to the k best, which raises the floor.
 template <class T>
 struct Shortlists {
   static constexpr int64_t kSorted = 64;
@@ -24,7 +24,7 @@ struct Shortlists {
 
   Packed<T>* of(int64_t r) const { return all + r * capacity; }
 
-  // Keys of row r at columns `first` and on.
+  // Offers the keys of row r at columns `first` and following.
   void offer(int64_t r, const T* keys, int64_t n, uint32_t first) {
     constexpr int64_t kLanes = kVectorBytes / sizeof(T), kChunk = 4 * kLanes;
     for (int64_t c = 0; c < n; c += kChunk) {
@@ -60,7 +60,7 @@ struct Shortlists {
     floors[r] = Candidate<T>::key(list[k - 1]);
   }
 
-  // Every place takes the better of what it has and the worse of c and its neighbour above.
+  // Each slot takes the better of its own candidate and the worse of c and the slot before it.
   void insert(Packed<T>* list, Packed<T> c) const {
 #pragma omp simd
     for (int64_t i = k - 1; i > 0; --i) {
@@ -71,14 +71,14 @@ struct Shortlists {
     if (c > list[0]) list[0] = c;
   }
 
-  // Puts the k best in front, the last of them last; returns how many remain.
+  // Moves the k best to the front, the worst of them last. Returns how many remain.
   int64_t cut(int64_t r, int64_t size) const {
     if (size <= k) return size;
     std::nth_element(of(r), of(r) + (k - 1), of(r) + size, std::greater<>());
     return k;
   }
 
-  // The best ones in order; returns how many there are.
+  // Sorts the best candidates. Returns how many there are.
   int64_t finish(int64_t r) const {
     const int64_t size = cut(r, sizes[r]);
     if (k > kSorted) std::sort(of(r), of(r) + size, std::greater<>());
@@ -86,7 +86,7 @@ struct Shortlists {
   }
 };
 
-// Scratch of one thread, and one job: rows [r0, r1) against columns [c0, c1).
+// The scratch memory of one thread, and one job: rows [r0, r1) against columns [c0, c1).
 template <class T, class P>
 struct TopKJob {
   const Problem<T>& problem;
@@ -122,7 +122,7 @@ struct TopKJob {
     products.emplace(problem, memory, block_rows, cols);
   }
 
-  // `emit(i, candidates, count)` takes every row's result.
+  // `emit(i, candidates, count)` receives the result of each row.
   template <class Emit>
   void run(int64_t r0, int64_t r1, int64_t c0, int64_t c1, const Emit& emit) {
     const Group<T>& group = problem.groups[static_cast<size_t>(problem.channels[0].group)];
@@ -153,7 +153,7 @@ struct TopKJob {
     }
   }
 
-  // In place: row r of a tile of products becomes the keys of its pairs, -inf for no candidate.
+  // Turns row r of a tile of products into the keys of its pairs, in place; -inf: no candidate.
   void keys(const Group<T>* tested, const Tile<T>& t, int64_t r) {
     const int64_t i = t.i0 + r, n = t.n;
     T* s = t.s + r * t.ld;
@@ -193,14 +193,14 @@ struct TopKJob {
   }
 };
 
-// Rows are split among threads where there are many, columns where there are few. Then every part
-// of the columns has a list of its own, and a last pass merges them.
+// Threads share the rows if there are many and the columns if there are few. In the second case
+// each part of the columns has its own lists, and a last pass merges them.
 template <class T, class P>
 struct TopK {
   const Problem<T>& problem;
   const Selection<T>& wanted;
   int64_t row_parts = 1, col_parts = 1;
-  Packed<T>* partial = nullptr;  // (part of the columns, row, k), up to a 0
+  Packed<T>* partial = nullptr;  // (part of the columns, row, k); a 0 ends a list
 
   int64_t m() const { return problem.x.rows; }
   int64_t k() const { return std::min(wanted.k, problem.y.rows); }
@@ -216,7 +216,7 @@ struct TopK {
     const int64_t parts = std::clamp<int64_t>(static_cast<int64_t>(work), 1, threads);
     const bool fits = parts * m() * list <= kPartialBytes && n >= 8 * parts * P::TILE_N;
     (fits && m() < parts * kFew ? col_parts : row_parts) = parts;
-    col_parts = std::max(col_parts, (n >> 31) + 1);  // columns are numbered in 32 bits
+    col_parts = std::max(col_parts, (n >> 31) + 1);  // column numbers have 32 bits
     if (col_parts == 1) return parallel(row_parts, run_job, this);
     const Zeros<Packed<T>> lists(col_parts * m() * k());
     partial = lists.data();
@@ -247,14 +247,14 @@ struct TopK {
     for (int64_t i = t.m() * job / parts; i < t.m() * (job + 1) / parts; ++i) t.merge(i);
   }
 
-  // The next one of a part's list; its columns begin at `first`.
+  // The next candidate of a part's list; the part's columns begin at `first`.
   struct Head {
     const Packed<T>*at, *end;
     int64_t first;
     bool empty() const { return at == end || *at == 0; }
   };
 
-  // Of equal keys the earlier part comes first: its columns are smaller.
+  // For equal keys the earlier part comes first, since its columns are smaller.
   void merge(int64_t i) {
     std::vector<Head> heads;
     for (int64_t p = 0; p < col_parts; ++p)

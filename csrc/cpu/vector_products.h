@@ -1,4 +1,4 @@
-// The products of a tile on vector units, over packed panels. Included once per instruction set.
+// The products of a tile on vector units, with packed panels. Included once per instruction set.
 //
 //   S = X Y^T,   dX += H Y,   dY += H^T X
 
@@ -9,11 +9,11 @@ class VectorProducts {
   static constexpr int NR = Gemm<T>::NR, MR = Gemm<T>::MR, LANES = Product<T>::LANES;
   static constexpr int64_t TILE_M = kTileRows, TILE_N = 2 * kTileRows;
   static_assert(TILE_M % NR == 0 && TILE_M % MR == 0, "tiles are whole micro-tiles");
-  // chunks of rows and of columns begin at its multiples
+  // chunks of rows and columns begin at multiples of this
   static constexpr int64_t kUnit = 32;
 
-  // Rows and columns of a tile that the products read or write: whole micro-tiles. All room for
-  // tiles and for packed rows and columns is of these sizes.
+  // How many rows and columns of a tile the products read or write: whole micro-tiles. All buffers
+  // for tiles and for packed rows and columns have these sizes.
   static int64_t whole_rows(int64_t m) { return round_up(m, MR); }
   static int64_t whole_cols(int64_t n) { return std::max(round_up(n, NR), round_up(n, MR)); }
 
@@ -37,17 +37,18 @@ class VectorProducts {
     transpose();
   }
 
-  // Rows [r, r + m) of the packed ones against columns [c, c + n) of the packed ones.
+  // Computes the products of packed rows [r, r + m) and packed columns [c, c + n).
   void scores(int64_t r, int64_t m, int64_t c, int64_t n, T* s, int64_t ld) const {
     const int64_t d = p_.x.cols;
     const Layout by_panel{NR, 1, NR, stride_x_ * NR};
     Gemm<T>::run(m, round_up(n, NR), d, x_ + r * NR, by_panel, y_t_ + c * d, d * NR, s, ld, false);
   }
 
-  // From H of the same rows and columns. dx and dy begin at them; null: not wanted.
+  // Adds the gradients from H of these rows and columns. dx and dy point to their first row; null:
+  // not needed.
   void gradients(int64_t r, int64_t m, int64_t c, int64_t n, T* h, int64_t ld, T* dx, T* dy) const {
     const int64_t d = p_.x.cols;
-    // what nobody wrote may be denormal, and slow
+    // zero the padding: unwritten numbers may be denormal, which is slow
     for (int64_t i = 0; i < m; ++i)
       for (int64_t j = n; j < whole_cols(n); ++j) h[i * ld + j] = 0;
     for (int64_t i = m; i < whole_rows(m); ++i)
@@ -56,10 +57,10 @@ class VectorProducts {
     if (dy) Gemm<T>::run(n, d, m, h, Layout{1, ld, m, 0}, x_ + r * NR, stride_x_ * NR, dy, d, true);
   }
 
-  struct Session {};  // nothing to set up on a thread
+  struct Session {};  // needs no setup per thread
 
  private:
-  // Rows in panels of NR features: [panel][row][NR], zero beyond D and beyond row n.
+  // Packs rows in panels of NR features, [panel][row][NR], with zeros beyond D and beyond row n.
   void pack(const Matrix& x, const T* norm, int64_t first, int64_t n, int64_t stride, T* out) {
     const int64_t d = x.cols, panels = (d + NR - 1) / NR;
     for (int64_t k = d; k < panels * NR; ++k) row_[k] = 0;
@@ -72,7 +73,7 @@ class VectorProducts {
     }
   }
 
-  // The packed columns in panels of NR of them: [panel][feature][NR].
+  // Transposes the packed columns into panels of NR columns, [panel][feature][NR].
   void transpose() {
     const int64_t d = p_.x.cols;
     for (int64_t p = 0; p < stride_y_ / NR; ++p)
@@ -84,8 +85,8 @@ class VectorProducts {
       }
   }
 
-  // LANES vectors, NR apart, become the first `n` of LANES vectors, NR apart. In step H lanes and
-  // vectors swap the bit H of their numbers.
+  // Transposes LANES vectors, NR apart, and stores the first `n` of the results, NR apart. Step H
+  // swaps bit H of the lane number with bit H of the vector number.
   static void transpose_lanes(const T* from, T* to, int64_t n) {
     Vec v[LANES];
 #pragma GCC unroll 16

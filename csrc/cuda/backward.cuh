@@ -1,18 +1,18 @@
-// H of a block of pairs, H_ij = scale a_i b_j G_ij, for library products that take it to x and y,
-// and the sums over G that other gradients are made of:
+// Computes H of a block of pairs, H_ij = scale a_i b_j G_ij, from which library matrix products
+// compute the gradients of x and y, and the sums over G that the other gradients need:
 //
 //   G_ij = sum_c  gL theta e^(z_ij - L) (pace_ij if there is one)  +  gE p (1 + theta (s_ij - E))
 //               + gH e^w sign psi'(u_ij)  +  gV sign [j = index]
 //
-// with L, gL, ... of row i for row channels, of column j for column channels; a view of a symmetric
-// problem that serves both orientations has both.
+// L, gL, ... belong to row i for row channels and to column j for column channels. A view of a
+// symmetric problem that covers both orientations has both.
 #pragma once
 
 #include "forward.cuh"
 
 namespace contrastloss::cuda {
 
-// What a view needs of one row or column.
+// The statistics of one row or column and their gradients, as a view needs them.
 template <class T>
 struct Slope {
   T lse, grad, mean, grad_mean;
@@ -25,7 +25,7 @@ class Backward {
   static constexpr bool kGeneric = Fs::generic;
 
  public:
-  // Adds to g, from the views of one orientation.
+  // Adds the views of one orientation to g.
   __device__ Backward(const BackwardPlan<T>& plan, Tile<T, FN>& tile,
                       Accumulators<T, FN>& accumulators, T bound, bool transposed,
                       T (&g)[kLaneRows][FN])
@@ -62,7 +62,7 @@ class Backward {
  private:
   using Seen = typename Tile<T, FN>::Seen;
 
-  // The statistics of channel c at a place along its own axis.
+  // The statistics of channel c at a position along its own axis.
   template <int FORMULA>
   __device__ __forceinline__ Slope<T> slope(int c, bool some, int64_t at) const {
     const Stats<T>& stats = plan_.stats[c];
@@ -91,7 +91,7 @@ class Backward {
     }
   }
 
-  // Rows and columns of an LSE by one exponential:
+  // One exponential for the rows and the columns of an LSE:
   // e^(z - L_i) g_i + e^(z - L_j) g_j = e^(z - B) (e^(B - L_i) g_i + e^(B - L_j) g_j)
   __device__ __forceinline__ void both(const View<T>& view, const Seen& seen) const {
     const T shift = bound_ * ::std::fabs(view.theta);
@@ -111,7 +111,7 @@ class Backward {
     });
   }
 
-  // From the statistics of the tile's rows (AXIS 0) or columns (1).
+  // Adds what the statistics of the tile's rows (AXIS 0) or columns (AXIS 1) contribute.
   template <int FORMULA, int AXIS>
   __device__ __forceinline__ void along(const View<T>& view, const Seen& seen,
                                         T (&by_row)[kLaneRows], T (&by_col)[FN]) const {
@@ -154,7 +154,7 @@ class Backward {
   T (&g_)[kLaneRows][FN];
 };
 
-// The sums over G of one orientation that SumParts asks for.
+// Computes the sums over G of one orientation that `parts` asks for.
 template <class T, int FN, class Put>
 __device__ __forceinline__ void sum_up(const Tile<T, FN>& tile, bool transposed,
                                        const SumParts& parts, const T (&g)[kLaneRows][FN],
@@ -182,7 +182,7 @@ struct alignas(2 * sizeof(E)) Two {
   E first, second;
 };
 
-// Writes h of the tile. The rows of the block begin at multiples of 16 bytes.
+// Writes h of the tile. Rows of the block begin at multiples of 16 bytes.
 template <class E, class T, int FN>
 __device__ __forceinline__ void store(const BackwardPlan<T>& f, const Tile<T, FN>& tile,
                                       const T (&h)[kLaneRows][FN]) {
@@ -205,7 +205,8 @@ __device__ __forceinline__ void store(const BackwardPlan<T>& f, const Tile<T, FN
   }
 }
 
-// Zeros in the block's tiles below the diagonal of a symmetric problem, which the walk leaves out.
+// Writes zeros to the block's tiles below the diagonal of a symmetric problem, which the walk
+// skips.
 template <class E, class T, int FN>
 __device__ void blank(const BackwardPlan<T>& f, Tile<T, FN>& tile) {
   const T zero[kLaneRows][FN] = {};
@@ -237,7 +238,7 @@ __global__ void __launch_bounds__(kThreads, 1)
         *accumulators.tile_row(part, k).at = T(0);
     }
     tile.set_cols(walk.j);
-    walk.products(tile.lane, tile.acc);  // there is a barrier in it
+    walk.products(tile.lane, tile.acc);  // contains a barrier
     T h[kLaneRows][FN] = {};
     const auto orientation = [&](bool transposed, T(&g)[kLaneRows][FN]) {
       const Backward<E, T, Fs> backward(f, tile, accumulators, range, transposed, g);

@@ -1,6 +1,6 @@
-// What the operators on CUDA tensors share: a call on the device, its kernels, and what is measured
-// before any pair is visited. Host code: nothing here waits for the device, and all memory is
-// PyTorch's.
+// What the operators on CUDA tensors share: a call on the device, its kernels, and the norms and
+// bounds that are computed first. Host code. Nothing here synchronises with the device, and PyTorch
+// allocates all memory.
 #pragma once
 
 #include <cuda/device.h>
@@ -32,20 +32,20 @@ T* pointer(const OptionalTensor& t) {
   return t ? pointer<T>(*t) : nullptr;
 }
 
-// f of the statistics' type
+// Calls f with a value of the statistics' type.
 template <class F>
 auto by_type(const Tensor& x, const F& f) {
   return x.scalar_type() == ScalarType::Double ? f(double()) : f(float());
 }
 
-// Of partial maxima of the bounds, which are read by every block: few.
+// The number of partial maxima of each bound. It is small, because every block reads all of them.
 template <class T>
 int64_t bound_parts(const Call<T>& call) {
   return std::min<int64_t>(blocks(call.batch() * std::max(call.o.m(), call.o.n()), 8), 64);
 }
 
-// What precedes the tiles: the bounds, (4, parts), and with cosines of either side the inverse
-// norms and their products with the side's own factors, (2, count) each.
+// Computes what the tiles need first: the bounds, (4, parts), and with cosines the inverse norms of
+// rows and of columns and their products with the call's own factors, (2, count) each.
 template <class T>
 std::vector<Tensor> measure(const Call<T>& call, const Kernels<T>& k, int* finished,
                             cudaStream_t stream) {
@@ -85,7 +85,7 @@ void apply(const Call<T>& call, const std::vector<Tensor>& measured, Plan<T>& pl
   plan.b = expected<T>(measured[2], "measured columns", o.x, {2, n}) + n;
 }
 
-// as operators receive it
+// a call as operators receive it
 
 #define CL_CALL                                                                   \
   Tensor x, OptionalTensor y, OptionalTensor scale, OptionalTensor row_scale,     \

@@ -1,5 +1,5 @@
-// What the operators check of tensors and lists that come beside a call's operands: anybody may
-// call a registered operator, and no mistake may read foreign memory.
+// Checks of tensors and lists that operators take in addition to a call's operands. Anyone can call
+// a registered operator: no wrong argument may make it read memory outside its tensors.
 #pragma once
 
 #include <string>
@@ -15,12 +15,13 @@ std::string shape_text(const Sizes& sizes) {
   return text + ")";
 }
 
-// A tensor that a kernel reads or writes: where x is, contiguous, of that dtype and shape.
+// Checks a tensor that a kernel reads or writes: it is on the device of x, contiguous, and has this
+// dtype and shape.
 inline void expect(const Tensor& t, const char* name, const Tensor& x, ScalarType dtype,
                    const std::vector<int64_t>& shape) {
   const auto sizes = t.sizes();
   const bool on_device = t.device() == x.device();
-  STD_TORCH_CHECK(on_device, name, ": expected it on the device of x");
+  STD_TORCH_CHECK(on_device, name, ": expected the device of x");
   STD_TORCH_CHECK(t.scalar_type() == dtype, name, ": got ", toString(t.scalar_type()),
                   ", expected ", toString(dtype));
   STD_TORCH_CHECK(std::vector<int64_t>(sizes.begin(), sizes.end()) == shape, name, ": got shape ",

@@ -1,5 +1,4 @@
-// The caller's device and stream. The host emulation (tests/cuda_host) puts a header of its own in
-// the place of this one.
+// The caller's device and stream. The host emulation (tests/cuda_host) replaces this header.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -12,12 +11,12 @@
 
 namespace contrastloss::cuda {
 
-// Makes a tensor's device the current one while it lives, and knows the stream that PyTorch runs on
+// Makes a tensor's device the current one during its lifetime, and knows PyTorch's current stream
 // there.
 class Device {
  public:
   explicit Device(const Tensor& t) : guard_(t.get_device_index()) {
-    // looked up, so that this library loads beside a torch that has no CUDA
+    // looked up at run time, so that this library also loads with a torch without CUDA
     using Lookup = AOTITorchError (*)(int32_t, void**);
     static const auto current =
         reinterpret_cast<Lookup>(dlsym(RTLD_DEFAULT, "aoti_torch_get_current_cuda_stream"));

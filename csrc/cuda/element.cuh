@@ -8,7 +8,7 @@
 
 namespace contrastloss::cuda {
 
-// f(program) for the program that `special` stands for; fp64 has none but the generic one.
+// Calls f with the formulas that `special` stands for. fp64 has only the generic kernels.
 template <class T, class F>
 void with_formulas(Special special, const F& f) {
   if constexpr (sizeof(T) == 4) {

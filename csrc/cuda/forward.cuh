@@ -1,19 +1,21 @@
-// Statistics of all pairs. Block (p, q) visits every gridDim.x-th row of tiles against every
-// gridDim.y-th column of them; what it finds of a row goes to slice q, of a column to slice p, and
-// slices are merged in order, by the last block of a small problem and by a kernel of their own of
-// a large one. No sum depends on timing.
+// The statistics of all pairs. Block (p, q) visits every gridDim.x-th row of tiles and every
+// gridDim.y-th column of tiles. It writes partial statistics of rows to slice q and of columns to
+// slice p. The slices are merged in order: by the last block in small problems, by a second kernel
+// in large ones. No sum depends on timing.
 //
-// One exponential serves rows and columns where the scores are known to be small: with
-// |s_ij| <= B = |scale| max |a_i| |x_i| max |b_j| |y_j| + max |beta| + max |gamma|
-// (Cauchy-Schwarz), exp(s - B) can neither overflow nor vanish. Elsewhere every row and every
-// column of a tile has a shift of its own.
+// One exponential is enough for rows and columns if the scores are known to be small. With
+//
+//   |s_ij| <= B = |scale| max |a_i| |x_i| max |b_j| |y_j| + max |beta| + max |gamma|
+//
+// (Cauchy-Schwarz), exp(s - B) can neither overflow nor underflow. Otherwise each row and each
+// column of a tile has its own shift.
 #pragma once
 
 #include "state.cuh"
 
 namespace contrastloss::cuda {
 
-// Largest range of logits, 2 B, for which one shift serves all.
+// The largest range of logits, 2 B, for which one shift is enough.
 template <class T>
 constexpr T kRange = sizeof(T) == 8 ? T(400) : T(40);
 
@@ -29,7 +31,7 @@ __device__ T bound(const Plan<T>& plan) {
   return scale * top[0] * top[1] * T(1.0001) + top[2] + top[3];
 }
 
-// Whether |theta| B may be the shift of all of a view's logits.
+// Whether |theta| B can be the shift of all logits of a view.
 template <class Fs, class T>
 __device__ bool bounded(const Plan<T>& plan, const View<T>& view, T bound) {
   const Pairs& pairs = plan.pairs[view.group];
@@ -181,7 +183,7 @@ class Forward {
   const T bound_;
 };
 
-// The value of channel c at place k of batch item z, from all slices.
+// Computes the value of channel c at position k of batch item z from all slices.
 template <class T>
 __device__ void finalize(const ForwardPlan<T>& f, int c, int k, int across, int down, int batch,
                          int z) {
@@ -223,14 +225,15 @@ __global__ void merge_kernel(const __grid_constant__ ForwardPlan<T> f, int acros
       finalize(f, c, k, across, down, batch, blockIdx.z);
 }
 
-// Shared memory of a kernel: stages, the tile's vectors, the state.
+// The bytes of shared memory of a kernel: stages, the tile's vectors, accumulators.
 template <class T, int FN>
 __host__ __device__ constexpr int64_t shared_bytes(int row_parts) {
   return 2 * kStageBytes<FN> + sizeof(Vectors<T, FN>) +
          sizeof(T) * (Accumulators<T, FN>::kParts + row_parts * kTileRows);
 }
 
-// Empty state in this block's slices, each place by the thread that will add to it.
+// Writes empty states to this block's slices. Each position is written by the thread that will add
+// to it.
 template <class T, int FN>
 __device__ void clear(const ForwardPlan<T>& f, const Accumulators<T, FN>& accumulators) {
   const Plan<T>& plan = f.plan;
@@ -247,7 +250,7 @@ __device__ void clear(const ForwardPlan<T>& f, const Accumulators<T, FN>& accumu
   }
 }
 
-// The last block to get here merges what all have left.
+// The last block that gets here merges all slices.
 template <class T>
 __device__ void finish(const ForwardPlan<T>& f) {
   const int across = gridDim.x, down = gridDim.y;
@@ -290,7 +293,7 @@ __global__ void __launch_bounds__(kThreads, 1)
               .store(plan.view[v].formula, empty_state<T>(plan.view[v].formula));
     }
     tile.set_cols(walk.j);
-    walk.products(tile.lane, tile.acc);  // there is a barrier in it
+    walk.products(tile.lane, tile.acc);  // contains a barrier
     Fs::each(plan, forward);
     fresh = walk.last_of_row();
     for (int v = 0; fresh && k < kTileRows && walk.i + k < plan.m && v < plan.views; ++v) {

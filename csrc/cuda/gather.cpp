@@ -1,5 +1,5 @@
-// The operators contrastloss::cuda_gather and cuda_gather_backward: scores of row-private columns
-// on CUDA tensors, as contrastloss/backends/cuda.py prepares them.
+// The operators contrastloss::cuda_gather and cuda_gather_backward: scores of columns that each row
+// chooses, on CUDA tensors. contrastloss/backends/cuda.py prepares the operands.
 #include "gather.h"
 
 #include "call.h"
@@ -29,7 +29,8 @@ class Gather {
  public:
   Gather(const Operands& o, const Tensor& index)
       : call_(o), kernels_(gather_kernels(o.x.scalar_type(), T())) {
-    STD_TORCH_CHECK(index.dim() == o.x.dim(), "index: wrong number of dimensions");
+    STD_TORCH_CHECK(index.dim() == o.x.dim(), "index: got ", index.dim(), " dimensions, expected ",
+                    o.x.dim());
     const Plan<T>& plan = call_.plan;
     f.x = plan.x, f.y = plan.y, f.m = plan.m, f.n = plan.n, f.d = plan.d, f.wide = plan.wide;
     f.rows = o.batch() * f.m, f.cols = o.batch() * f.n, f.k = index.size(index.dim() - 1);
@@ -39,7 +40,7 @@ class Gather {
     for (f.team = 1; f.team < 32 && f.team * kernels_.per_lane < f.d;) f.team *= 2;
   }
 
-  // Factors, with inverse norms where there are cosines.
+  // Sets the factors; with cosines they include the inverse norms.
   void factors(const std::vector<Tensor>& measured) {
     Plan<T> plan = call_.plan;
     if (call_.o.cosine) apply(call_, measured, plan);
@@ -48,7 +49,7 @@ class Gather {
 
   Tensor scores(cudaStream_t stream) {
     const Operands& o = call_.o;
-    std::vector<Tensor> measured;  // alive until the kernel is on its way
+    std::vector<Tensor> measured;  // lives until the kernel has been launched
     if (o.cosine) measured = measure(call_, kernels(o.x.scalar_type(), T()), nullptr, stream);
     factors(measured);
     const Tensor found = empty(o.x, o.shape({o.m(), f.k}), kScalarType<T>);
@@ -56,7 +57,7 @@ class Gather {
     return found;
   }
 
-  // <x_i, y_j> of every entry
+  // Computes <x_i, y_j> of every entry.
   Tensor dots(cudaStream_t stream) const {
     GatherPlan<T> plain = f;
     plain.scale = plain.a = plain.b = plain.beta = plain.gamma = nullptr;
@@ -67,7 +68,7 @@ class Gather {
 
   void sums(const GatherSums<T>& s, cudaStream_t stream) {
     if (!s.vector && !s.bias && !s.dot) return;
-    // where the entries of one keep the teams of several warps busy
+    // a block per row or column if its entries keep the teams of several warps busy
     f.block = f.rows * f.k >= kLong * (s.starts ? f.cols : f.rows);
     kernels_.sums(f, s, stream);
   }
@@ -81,9 +82,10 @@ class Gather {
   const GatherKernels<T>& kernels_;
 };
 
-// Sums, in this order and where they are wanted: over dx and dy (of a symmetric problem dx alone),
-// d row_bias and d col_bias, and sum_k g_ik b_j <x_i, y_j> of every row, sum g_ik a_i <x_i, y_j> of
-// every column. All are before the inverse norms' part of cosines has been taken out.
+// Returns the sums that are needed, in this order: those for dx and dy (only dx in a symmetric
+// problem), d row_bias and d col_bias, sum_k g_ik b_j <x_i, y_j> of every row, and sum g_ik a_i
+// <x_i, y_j> of every column. With cosines, the caller still has to remove the radial part and the
+// inverse norms.
 template <class T>
 std::vector<Tensor> backward(const Operands& o, const Tensor& index, const Tensor& grad,
                              const OptionalTensor& order, const OptionalTensor& starts,
@@ -115,7 +117,7 @@ std::vector<Tensor> backward(const Operands& o, const Tensor& index, const Tenso
   }
   gather.sums(row, device.stream());
   if (!col.vector && !col.bias && !col.dot) return found;
-  STD_TORCH_CHECK(order && starts, "order, starts: expected for sums of columns");
+  STD_TORCH_CHECK(order && starts, "order, starts: expected both for sums over columns");
   col.order = integers(*order, "order", o, {entries});
   col.starts = integers(*starts, "starts", o, {gather.f.cols + 1});
   gather.sums(col, device.stream());

@@ -1,11 +1,12 @@
-// The kernels of row-private columns, by element type.
+// The kernels for columns that each row chooses, by element type.
 #include "gather.cuh"
 
 #include "launch.h"
 
 namespace contrastloss::cuda {
 
-// Blocks of one launch: more are not needed to keep the device busy and its ends even.
+// The blocks of one launch. More are not needed to keep the device busy and to let all blocks end
+// at about the same time.
 inline dim3 gather_grid(int64_t items, int64_t per_block) {
   const int64_t most = 64 * int64_t(attribute(cudaDevAttrMultiProcessorCount));
   return dim3(blocks(std::min(items, most * per_block), per_block));

@@ -1,11 +1,11 @@
-// Kernels of row-private columns:
+// The kernels for columns that each row chooses:
 //
 //   s_ik = scale a_i b_j <x_i, y_j> + beta_i + gamma_j,   j = index_ik
 //   dx_i += h_ik y_j,   dy_j += h_ik x_i,   h_ik = scale a_i b_j g_ik.
 //
-// A team of lanes reads a vector, as many vectors at once as a warp has teams, and each team has a
-// few on their way. What a row or a column is made of is added up by one warp or block in an order
-// that depends on sizes alone; for columns, entries are sorted beforehand.
+// A team of lanes reads one vector. A warp has several teams, and each team has several loads in
+// flight. One warp or block adds up each row or column, in an order that depends on sizes only; for
+// columns, the entries are sorted first.
 #pragma once
 
 #include "gather.h"
@@ -13,7 +13,7 @@
 
 namespace contrastloss::cuda {
 
-constexpr int kAtOnce = 4;  // vectors of a team on their way
+constexpr int kAtOnce = 4;  // vectors that a team loads at once
 constexpr int kWarps = kThreads / 32;
 
 template <class E>
@@ -32,12 +32,12 @@ struct Team {
         wide(wide) {}
 
   __device__ int width() const { return size * kPerLane<E>; }
-  // Of a vector's elements from `start` on, which is this lane's number e.
+  // The position of this lane's element number e, among the elements from `start` on.
   __device__ int place(int start, int e) const {
     return start + (wide ? lane * kPerLane<E> + e : lane + e * size);
   }
 
-  // The lane's elements: zeros beyond the end, and of a vector that is null.
+  // Loads the lane's elements. They are zeros beyond the end of the vector and if `vector` is null.
   __device__ __forceinline__ Chunk<E> load(const E* vector, int start, int d) const {
     Chunk<E> found;
     if (wide) {
@@ -54,7 +54,7 @@ struct Team {
   }
 
  private:
-  struct alignas(kChunk) Words {  // one load, which an array of elements is not
+  struct alignas(kChunk) Words {  // read by one load, unlike an array of elements
     uint32_t word[kChunk / 4];
   };
 };
@@ -64,14 +64,15 @@ __device__ __forceinline__ T at_or(const T* vector, int64_t at, T otherwise) {
   return vector ? vector[at] : otherwise;
 }
 
-// The column of an entry of a row, -1: none.
+// The column of an entry of a row, counted over the batch; -1: there is none.
 template <class T>
 __device__ __forceinline__ int64_t column_of(const GatherPlan<T>& f, int64_t row, int64_t entry) {
   const int64_t j = f.index[entry];
   return j >= 0 && j < f.n ? row / f.m * f.n + j : -1;
 }
 
-// The row of an entry, -1: there is no such entry. What sorted them may have been anything.
+// The row of an entry; -1: there is no such entry. The sorted order comes from outside and may hold
+// any number.
 template <class T>
 __device__ __forceinline__ int64_t row_of(const GatherPlan<T>& f, int64_t entry) {
   return entry >= 0 && entry < f.rows * f.k ? entry / f.k : -1;
@@ -82,15 +83,15 @@ __device__ __forceinline__ int64_t place_in_order(const GatherPlan<T>& f, int64_
   return start < 0 ? 0 : start > entries ? entries : start;
 }
 
-// How many warps' work a row's entries are, where each of a warp's teams takes kAtOnce of them.
+// How many steps a row's entries take, if each of a warp's teams takes kAtOnce of them per step.
 CL_HD int64_t gather_steps(int64_t k, int step) { return (k + step - 1) / step; }
 
-// How many times a team's width a vector is.
+// How many parts of a team's width a vector has.
 CL_HD int64_t gather_parts(bool some, int d, int width) {
   return some && d > 0 ? (d - 1) / width + 1 : 1;
 }
 
-// A warp takes entries of one row, kAtOnce to a team.
+// Each warp takes entries of one row, kAtOnce per team.
 template <class E, class T>
 __global__ void __launch_bounds__(kThreads, 2)
     gather_scores_kernel(const __grid_constant__ GatherPlan<T> f, T* to) {
@@ -138,7 +139,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   }
 }
 
-// What a lane has of a row's or a column's sums.
+// One lane's share of the sums of a row or column.
 template <class E, class T>
 struct GatherSum {
   T vector[kPerLane<E>], bias, dot;
@@ -152,8 +153,8 @@ struct GatherSum {
   static constexpr int kNumbers = kPerLane<E> + 2;
 };
 
-// Adds up entries begin, begin + stride, ... before `end` of row or column `own`, of vectors the
-// elements from `start` on.
+// Adds up entries begin, begin + stride, ... before `end` of row or column `own`: the vector
+// elements from `start` on, and the scalars.
 template <class E, class T, bool COLUMN>
 __device__ __forceinline__ void gather_add(const GatherPlan<T>& f, const GatherSums<T>& s,
                                            const Team<E>& team, int64_t own, int64_t begin,
@@ -188,7 +189,7 @@ __device__ __forceinline__ void gather_add(const GatherPlan<T>& f, const GatherS
   }
 }
 
-// A warp, or a block, to each row or column, and to each team.width() elements of its vector.
+// A warp or a block computes team.width() elements of the sums of one row or column.
 template <class E, class T, bool COLUMN>
 __global__ void __launch_bounds__(kThreads, 2)
     gather_sums_kernel(const __grid_constant__ GatherPlan<T> f,

@@ -1,5 +1,5 @@
-// Scores of row-private columns and their gradients, as kernels are told of them. Rows, columns and
-// entries of `index` are counted over the whole batch.
+// The scores of columns that each row chooses, and their gradients: the data of their kernels.
+// Rows, columns and entries of `index` are counted over the whole batch.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -14,32 +14,32 @@ struct GatherPlan {
   const void* y;  // (batch n, d)
   int64_t rows, cols, k;
   int m, n, d;
-  int team;        // lanes to a vector, a power of two
+  int team;        // lanes per vector, a power of two
   bool wide;       // vectors can be read 16 bytes at a time
-  bool block;      // a row's or column's sums are a block's work, not a warp's
+  bool block;      // a block, not a warp, sums up one row or column
   const T* scale;  // null: 1
-  const T* a;      // with cosines these hold the inverse norms too
+  const T* a;      // with cosines, a and b include the inverse norms
   const T* b;
   const T* beta;
   const T* gamma;
-  const int64_t* index;  // (rows, k), a column of the row's own batch item or none
+  const int64_t* index;  // (rows, k), columns of the row's own batch item; others are ignored
 };
 
-// What is summed for each row or each column; null: nothing.
+// The sums of each row or each column; null: not needed.
 template <class T>
 struct GatherSums {
   T* vector;  // (rows, d) or (cols, d)
   T* bias;
   T* dot;
-  bool add;  // to what `vector` holds
+  bool add;  // adds to `vector` instead of overwriting it
   const T* grad;
   const T* dots;  // <x_i, y_j> of every entry, for `dot`
-  // of columns: the entries of column j are order[starts[j]] ... order[starts[j + 1]]
+  // for columns: the entries of column j are order[starts[j]] ... order[starts[j + 1] - 1]
   const int64_t* order;
   const int64_t* starts;
 };
 
-// Of one element type; each is one launch.
+// The kernels of one element type; each call is one launch.
 template <class T>
 struct GatherKernels {
   void (*scores)(const GatherPlan<T>&, T* to, cudaStream_t);

@@ -1,5 +1,5 @@
-// What only inline assembly can say: matrix instructions of sm_80 and copies past the registers.
-// The host emulation (tests/cuda_host) puts a header of its own in the place of this one.
+// All inline assembly: matrix instructions of sm_80, and copies that bypass registers. The host
+// emulation (tests/cuda_host) replaces this header.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -13,8 +13,8 @@ __device__ __forceinline__ uint32_t shared_address(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
-// Four 8 x 8 matrices of 16-bit numbers. Lane k gives the address of row k % 8 of matrix k / 8 and
-// gets, of row lane / 4 of each, the two numbers at 2 (lane % 4).
+// Loads four 8 x 8 matrices of 16-bit numbers. Lane k passes the address of row k % 8 of matrix k /
+// 8 and receives, for row lane / 4 of each matrix, the two numbers at 2 (lane % 4).
 __device__ __forceinline__ void load_matrices(uint32_t (&to)[4], const void* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
@@ -22,7 +22,7 @@ __device__ __forceinline__ void load_matrices(uint32_t (&to)[4], const void* row
                : "memory");
 }
 
-// c += a b, 16 x 16 times 16 x 8, added up in fp32.
+// c += a b, 16 x 16 times 16 x 8, with fp32 sums.
 #define CL_MMA(ELEMENT, NAME)                                                                    \
   __device__ __forceinline__ void multiply_add(float& c0, float& c1, float& c2, float& c3,       \
                                                const uint32_t (&a)[4], uint32_t b0, uint32_t b1, \
@@ -36,8 +36,8 @@ CL_MMA(__nv_bfloat16, "bf16")
 CL_MMA(__half, "f16")
 #undef CL_MMA
 
-// 16 bytes from device to shared memory, both aligned; zeros where `some` is not set. They have
-// arrived after copies_arrive, for this thread.
+// Copies 16 bytes from device to shared memory, both aligned, or writes zeros if `some` is false.
+// For this thread, the bytes have arrived after copies_arrive.
 __device__ __forceinline__ void copy_16(void* to, const void* from, bool some) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
                "r"(some ? 16 : 0)

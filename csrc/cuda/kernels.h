@@ -1,4 +1,4 @@
-// The kernels of one element type as the host sees them; each element_*.cu holds one of these.
+// The launch functions of one element type; each element_*.cu defines one instance.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -14,10 +14,10 @@ struct Kernels {
   void (*h_block)(const BackwardPlan<T>&, Special, Grid, cudaStream_t);
   void (*totals)(const Totals<T>&, cudaStream_t);
   void (*finish)(const Finish<T>&, cudaStream_t);
-  // of the tiles that a program is computed in
+  // the size of the tiles
   int tile_rows;
   int (*tile_cols)(Special);
-  // whether programs other than NONE have kernels
+  // whether there are kernels other than those for Special::NONE
   bool special;
 };
 

@@ -1,4 +1,4 @@
-// Launches that are checked.
+// Kernel launches with error checks.
 #pragma once
 
 #include <algorithm>
@@ -21,7 +21,7 @@ inline int attribute(cudaDeviceAttr which) {
 template <class... Parameters>
 void launch(void (*kernel)(Parameters...), dim3 grid, int threads, int64_t shared,
             cudaStream_t stream, const Parameters&... parameters) {
-  if (shared > 48 << 10)  // more has to be asked for
+  if (shared > 48 << 10)  // above 48 KiB the kernel needs this attribute
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                static_cast<int>(shared)));
   cudaLaunchConfig_t config{};

@@ -1,6 +1,6 @@
-// Gumbel noise of pairs, the same to the last bit on every backend: see `gumbel` in
-// contrastloss/backends/reference/noise.py, which this repeats operation by operation. The compiler
-// may not fuse what is rounded by an intrinsic.
+// Gumbel noise of pairs, identical to the last bit on every backend. It repeats `gumbel` of
+// contrastloss/backends/reference/noise.py operation by operation. The compiler may not fuse
+// operations written as rounding intrinsics.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -16,7 +16,7 @@ __device__ __forceinline__ double times(double u, double v) { return __dmul_rn(u
 __device__ __forceinline__ double plus(double u, double v) { return __dadd_rn(u, v); }
 
 struct Noise {
-  // of a row's and a column's two keys
+  // The noise of a pair, from the two keys of its row and of its column.
   __device__ static float of(uint32_t row, uint32_t row_more, uint32_t col, uint32_t col_more) {
     return gumbel(mixed(mixed(row + col) ^ (row_more + col_more)));
   }
@@ -36,7 +36,7 @@ struct Noise {
     return -log(exponential);
   }
 
-  // (h + 1/2) / 2^32 of h < 2^31
+  // (h + 1/2) / 2^32 for h < 2^31
   __device__ __forceinline__ static float unit_interval(uint32_t h) {
     const float high = static_cast<float>(h >> 16), rest = static_cast<float>(h & 0xffffu);
     return times(plus(plus(times(high, 65536.0f), rest), 0.5f), 1.0f / 4294967296.0f);
@@ -51,7 +51,7 @@ struct Noise {
     return times(2.0f, times(z, p));
   }
 
-  // of a positive normal number: x = 2^e m, m in [sqrt(1/2), sqrt(2))
+  // for a positive normal number x = 2^e m, m in [sqrt(1/2), sqrt(2))
   __device__ __forceinline__ static float log(float x) {
     int bits;
     memcpy(&bits, &x, sizeof bits);

@@ -1,5 +1,5 @@
-// The operators contrastloss::cuda_forward and those of a backward pass: pair_stats on CUDA
-// tensors.
+// The operators of pair_stats on CUDA tensors: contrastloss::cuda_forward, and those of the
+// backward pass.
 #include <bitset>
 
 #include "call.h"
@@ -7,11 +7,11 @@
 namespace contrastloss::cuda {
 namespace {
 
-// Rows and columns together up to which the last block of a forward pass merges the slices.
+// Up to this many rows plus columns, the last block of a forward pass merges the slices.
 constexpr int64_t kSmall = 4096;
 
-// As many blocks as run at once, twice over, spread so that neither rows nor columns have many
-// slices.
+// Chooses twice as many blocks as run concurrently, spread so that neither rows nor columns have
+// many slices.
 template <class T>
 Grid grid(const Kernels<T>& k, Special special, int64_t rows, int64_t cols, int64_t batch) {
   const int64_t wanted = 2 * attribute(cudaDevAttrMultiProcessorCount);
@@ -27,7 +27,7 @@ Grid grid(const Kernels<T>& k, Special special, int64_t rows, int64_t cols, int6
 
 // ---- forward ------------------------------------------------------------------------------------
 
-// The views of a forward pass, and what becomes of their states.
+// Sets the views of a forward pass, and where their states and values go.
 template <class T>
 void plan_forward(Call<T>& call, ForwardPlan<T>& f) {
   const bool mirror = call.mirrors();
@@ -87,8 +87,8 @@ std::vector<Tensor> forward(const Operands& o) {
 // In the order of Gradients.NAMES in contrastloss/backends/call.py.
 enum Need : int64_t { DSCALE = 4, DROW_SCALE = 8, DCOL_SCALE = 16, DROW_BIAS = 32, DCOL_BIAS = 64 };
 
-// The views of a backward pass and the sums that it keeps. What is wanted of them in the end, in
-// this order: row bias, column bias, row dot, column dot, the row shifts, the column shifts.
+// The views of a backward pass and its sums. `totals` lists the sums that are needed, in this
+// order: row bias, column bias, row dot, column dot, the row shifts, the column shifts.
 template <class T>
 class BackwardCall {
  public:
@@ -121,7 +121,8 @@ class BackwardCall {
   std::vector<Total> totals;
 
  private:
-  // State for a sum along one axis of the problem. Of a symmetric one its other half lies across.
+  // Reserves accumulators for a sum along one axis of the problem. In a symmetric problem, its
+  // other half lies along the other axis of the tiles.
   Parts keep(bool column) {
     Parts at;
     if (call.symmetric || !column) at.row = f.row_parts++;
@@ -202,11 +203,11 @@ template <class T>
 Special special(BackwardCall<T>& b, const Kernels<T>& k) {
   const Special found =
       k.special && !b.f.row_parts && !b.f.col_parts ? b.call.special() : Special::NONE;
-  b.f.plan = b.call.plan;  // views may have changed places
+  b.f.plan = b.call.plan;  // special() may have reordered the views
   return found;
 }
 
-// What all operators of a backward pass are told.
+// The arguments that all operators of a backward pass share.
 struct Backward {
   const std::vector<Tensor>&outputs, &grads;
   int64_t live, needs;
@@ -224,7 +225,7 @@ struct Backward {
   }
 };
 
-// Slices of the sums over rows and over columns.
+// The shapes of the slices of row sums and of column sums.
 template <class T>
 std::vector<int64_t> row_slices(const BackwardCall<T>& b, Grid g) {
   return {b.f.row_parts, g.batch, g.down, b.call.o.m()};
@@ -251,7 +252,7 @@ std::vector<Tensor> sums(const Operands& o, const Backward& pass) {
           torch::stable::new_zeros(o.x, col_slices(b, g), kScalarType<T>)};
 }
 
-// Rows that do not overlap and begin at multiples of 16 bytes.
+// Checks h: rows do not overlap and begin at multiples of 16 bytes.
 inline void expect_h(const Operands& o, const Tensor& h) {
   const bool on_device = h.device() == o.x.device();
   STD_TORCH_CHECK(on_device && h.scalar_type() == o.x.scalar_type() && h.dim() == 3,
@@ -264,10 +265,10 @@ inline void expect_h(const Operands& o, const Tensor& h) {
                       (h.size(0) == 1 || item >= row * h.size(1)) &&
                       reinterpret_cast<uintptr_t>(h.data_ptr()) % 16 == 0,
                   "h: got strides ", shape_text(h.strides()),
-                  ", expected rows apart at multiples of 16 bytes");
+                  ", expected rows at multiples of 16 bytes that do not overlap");
 }
 
-// Rows [i, i + h.size(1)) against columns [j, j + h.size(2)).
+// Computes H of rows [i, i + h.size(1)) and columns [j, j + h.size(2)).
 template <class T>
 void h_block(const Operands& o, const Backward& pass, const std::vector<Tensor>& measured,
              const std::vector<Tensor>& sums, const OptionalTensor& gain, const Tensor& h,
@@ -313,7 +314,7 @@ std::vector<Tensor> totals(const Operands& o, const Backward& pass,
   return found;
 }
 
-// The gradient of x from the (..., D) sums over H times the other side, in x's dtype where
+// Computes the gradient of x from the (..., D) sums over H times the other side; in x's dtype if
 // `narrow`.
 template <class T>
 Tensor finish(const Tensor& sums, const Tensor& x, const OptionalTensor& inverse,

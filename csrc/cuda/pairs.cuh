@@ -1,4 +1,4 @@
-// Scores of a tile, and which of its pairs a view sees with what log-weight.
+// The scores of a tile, and which of its pairs a view includes, with their log-weights.
 #pragma once
 
 #include "../channel.h"
@@ -6,7 +6,7 @@
 
 namespace contrastloss::cuda {
 
-// A pair as the problem counts it: positions within the batch item, and places in memory.
+// A pair: its positions within the batch item, and the indices of its row and column in memory.
 struct Pair {
   int i, j;
   int64_t row, col;
@@ -19,7 +19,7 @@ __device__ inline bool passes(const Test& test, const Pair& at) {
     case Compare::NE: return u != v;
     case Compare::LT: return u < v;
     case Compare::WITHIN: {
-      // the difference of two int64 may need 65 bits
+      // The difference of two int64 may need 65 bits.
       const uint64_t a = static_cast<uint64_t>(u), b = static_cast<uint64_t>(v);
       return test.width >= 0 && (u > v ? a - b : b - a) <= static_cast<uint64_t>(test.width);
     }
@@ -50,7 +50,7 @@ __device__ T log_weight(const Plan<T>& plan, const Weight<T>& term, const Pair& 
   return t <= T(0) ? T(0) : t > T(0) ? T(-INFINITY) : t;  // NaN stays NaN
 }
 
-// Out of line, as the terms: one copy serves all numbers of a lane.
+// Tests and terms are not inlined: one copy serves all numbers of a lane.
 __device__ __noinline__ inline bool passes_all(const Test* tests, int first, int end,
                                                const Pair& at) {
   for (int k = first; k < end; ++k)
@@ -66,7 +66,7 @@ __device__ __noinline__ T log_weights(const Plan<T>& plan, const Pairs& pairs, c
 
 enum class Cover { NONE, SOME, ALL };
 
-// What tests on positions alone say of rows [i, i_end) and columns [j, j_end).
+// Decides a test on positions for rows [i, i_end) and columns [j, j_end); tests on ids give SOME.
 __device__ inline Cover cover(const Test& test, int i, int i_end, int j, int j_end) {
   if (test.row || test.col) return Cover::SOME;
   const bool apart = i_end <= j || j_end <= i;
@@ -78,7 +78,7 @@ __device__ inline Cover cover(const Test& test, int i, int i_end, int j, int j_e
   }
 }
 
-// The vectors of a tile in shared memory, of pairs seen direct and transposed:
+// The vectors of a tile in shared memory, for direct [0] and transposed [1] pairs:
 // s = scale * product * factor_i * factor_j + add_i + add_j.
 template <class T, int FN>
 struct Vectors {
@@ -110,7 +110,7 @@ class Tile {
 
   __device__ void move(int i, int j) { i_ = i, j_ = j; }
 
-  // Both are followed by a barrier before the first score.
+  // A barrier must follow both of these before the first score.
   __device__ void set_rows(int i) {
     i_ = i;
     for (int k = threadIdx.x; k < kTileRows; k += kThreads) {
@@ -156,14 +156,14 @@ class Tile {
     if (transposed) return {j, i, row_place(j), col_place(i)};
     return {i, j, row_place(i), col_place(j)};
   }
-  // What a sum of the view subtracts from the pair's score; only generic programs have any.
+  // The shift of a pair's score; only generic kernels have shifts.
   template <bool GENERIC>
   __device__ __forceinline__ T shift(const View<T>& view, int r, int c) const {
     if (!GENERIC || !view.shift) return T(0);
     const Pair at = pair(view.transposed, r, c);
     return view.shift[view.column ? at.col : at.row];
   }
-  // Whether the tile's pair exists at all.
+  // Whether this pair of the tile exists.
   __device__ bool counts(int r, int c) const {
     return row_in(r) && col_in(c) && (!plan_.symmetric || row(r) < col(c));
   }
@@ -185,11 +185,11 @@ class Tile {
     return all;
   }
 
-  // Which of the lane's pairs the view sees, with what log-weights.
+  // Which of the lane's pairs the view includes, and their log-weights.
   struct Seen {
     bool all;
     unsigned long long mask;  // bit FN r + c
-    T weight[kLaneRows][FN];  // of programs with terms
+    T weight[kLaneRows][FN];  // set if there are terms
   };
 
   template <bool TERMS>
@@ -199,7 +199,7 @@ class Tile {
     seen.mask = ~0ull;
     if (!seen.all) {
       seen.mask = 0;
-      // not unrolled: nothing here is held in registers by its number
+      // not unrolled, since nothing here is indexed in registers
 #pragma unroll 1
       for (int k = 0; k < kLaneRows * FN; ++k) {
         const int r = k / FN, c = k % FN;
@@ -223,8 +223,8 @@ class Tile {
     }
   }
 
-  // f(r, c, seen, s, w) for all of the lane's pairs, unrolled; s and w say nothing of one that is
-  // not seen.
+  // Calls f(r, c, seen, s, w) for all of the lane's pairs, unrolled. s and w are meaningless for a
+  // pair that is not seen.
   template <bool TERMS, class F>
   __device__ __forceinline__ void each(const View<T>& view, const Seen& seen, const F& f) const {
     if (!TERMS && seen.all) {
@@ -253,7 +253,8 @@ class Tile {
   int i_ = 0, j_ = 0;
 };
 
-// theta s + w or, paced, theta [s + m]_+ (s - m) + w, of 1 - s and 1 - m where theta is negative.
+// The logit: theta s + w or, with a pace, theta [s + m]_+ (s - m) + w; 1 - s and 1 - m replace s
+// and m if theta is negative.
 template <class T>
 __device__ __forceinline__ T pace(const View<T>& view, T s) {
   return relu((view.theta < T(0) ? T(1) - s : s) + view.margin);
@@ -270,7 +271,7 @@ __device__ __forceinline__ T logit(const View<T>& view, T s, T w) {
   return view.theta * pace(view, s) * (s - offset) + w;
 }
 
-// psi and psi' of a sum: of a formula that is a constant, or of the view's.
+// psi and psi' of a SUM whose formula is a constant or, for kAnySum, that of the view.
 constexpr int kAnySum = kSum + 100;
 
 template <class T>
@@ -314,15 +315,16 @@ __device__ __forceinline__ T dpsi_of(const View<T>& view, T u) {
     return dpsi<static_cast<Psi>(FORMULA - kSum)>(u);
 }
 
-// The programs that losses ask for most have kernels of their own, in which formulas are constants
-// and which know no terms, paces and shifts. No formula at all: those of the plan.
+// The formulas of all views, in order. The combinations that losses use most have their own
+// kernels, in which formulas are constants and which support no terms, paces or shifts. An empty
+// list means that formulas are read from the plan.
 template <int... FORMULAS>
 struct Formulas {
   static constexpr bool generic = sizeof...(FORMULAS) == 0;
-  // FN: few numbers per lane where the code for each of them is long
+  // FN: few numbers per lane if the code for each number is long
   static constexpr int cols = generic ? 4 : 16;
 
-  // f.template operator()<FORMULA>(view) for every view in order
+  // Calls f.template operator()<FORMULA>(view) for every view, in order.
   template <class T, class F>
   __device__ __forceinline__ static void each(const Plan<T>& plan, const F& f) {
     if constexpr (generic) {

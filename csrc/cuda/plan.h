@@ -1,10 +1,9 @@
-// What kernels are told: plain data, small enough to be a kernel's parameter.
+// The arguments of kernels: plain data, small enough to be a kernel parameter.
 //
-// A tile holds pairs of tile rows and tile columns. Of a symmetric problem only pairs above the
-// diagonal are visited, each seen twice: direct, as (row i, column j), and transposed, as (j, i). A
-// View is one way to look at all pairs: a channel's formula, seen direct or transposed, and what is
-// reduced of it along the tile's rows and columns. Where both ways give the same numbers, one view
-// serves.
+// A tile holds the pairs of tile rows and tile columns. In a symmetric problem only pairs above the
+// diagonal are visited, each in two orientations: direct, as (row i, column j), and transposed, as
+// (j, i). A View is a channel's formula in one orientation, and what is reduced of it along the
+// tile's rows and columns. If both orientations give the same numbers, one view covers both.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +16,7 @@ namespace contrastloss::cuda {
 constexpr int kMaxChannels = 12, kMaxViews = 2 * kMaxChannels;
 constexpr int kMaxGroups = kMaxChannels, kMaxTests = 24, kMaxTerms = 12;
 
-// A channel's formula as one number: its kind or, of a sum, its psi.
+// A channel's formula as one number: its kind or, for a SUM, its psi.
 CL_HD constexpr int formula(Kind kind, int psi = 0) {
   return kind == Kind::SUM ? 4 + psi : static_cast<int>(kind);
 }
@@ -26,12 +25,12 @@ constexpr int kSum = formula(Kind::SUM), kOne = formula(Kind::SUM, static_cast<i
 constexpr int kId = formula(Kind::SUM, static_cast<int>(Psi::Id));
 constexpr int kSoftplus = formula(Kind::SUM, static_cast<int>(Psi::Softplus));
 
-// How many numbers the state of a formula is: see State.
+// How many numbers the State of a formula has.
 CL_HD constexpr int components(int formula) {
   return formula == kExpect ? 3 : formula == kLse || formula == kMax ? 2 : 1;
 }
 
-// Ranges of the plan's tests and terms.
+// The ranges of a group's tests and terms in the plan.
 struct Pairs {
   int test, tests_end, term, terms_end;
 
@@ -41,14 +40,14 @@ struct Pairs {
 template <class T>
 struct Weight {
   TermKind kind;
-  int extent;  // numbers of a form's vectors; of DIFFERING the number of tests from `first` on
+  int extent;  // length of a form's vectors; for DIFFERING, the number of tests from `first` on
   int first;
   T value;
   const T* row;
   const T* col;
 };
 
-// Components of the state that is kept per tile row or per tile column; -1: nothing is kept.
+// The first component of the accumulators per tile row and per tile column; -1: none.
 struct Parts {
   int row = -1, col = -1;
 };
@@ -57,17 +56,17 @@ template <class T>
 struct View {
   short formula;
   short group;
-  short column;  // of which axis the channel is
+  short column;  // whether it is a column channel
   bool transposed;
-  // forward: from which component on its state is kept. Backward: that of the shift's gradient.
+  // forward: the first component of its accumulators; backward: that of the shift's gradient
   short row_part, col_part;
-  // backward: whose statistics count along the tile's rows and columns, -1: none
+  // backward: the channel whose statistics apply along the tile's rows and columns; -1: none
   short row_stats, col_stats;
   T theta, sign, margin;
   const T* shift;
 };
 
-// Sums over a view's gradients, for what is differentiated beside x, y and the shifts.
+// The sums over G for gradients other than those of x, y and the shifts.
 struct SumParts {
   Parts bias, dot;
 };
@@ -80,7 +79,7 @@ struct Plan {
   bool symmetric;
   bool wide;       // rows can be read 16 bytes at a time
   const T* scale;  // null: 1
-  const T* a;      // with cosines these hold the inverse norms too
+  const T* a;      // with cosines, a and b include the inverse norms
   const T* b;
   const T* beta;
   const T* gamma;
@@ -93,14 +92,14 @@ struct Plan {
   Weight<T> term[kMaxTerms];
 };
 
-// What becomes of one channel's state.
+// The values of one channel, and where its states are.
 template <class T>
 struct Output {
   short formula;
   bool column;
   Parts at;
   T* value;
-  void* more;  // EXPECT: its log-sum-exp; MAX: the index
+  void* more;  // EXPECT: the log-sum-exp; MAX: the index
 };
 
 template <class T>
@@ -109,7 +108,7 @@ struct ForwardPlan {
   int row_parts, col_parts, channels;
   T* rows;        // (row_parts, batch, down, m)
   T* cols;        // (col_parts, batch, across, n)
-  int* finished;  // blocks that are done; null: slices are merged by a kernel of its own
+  int* finished;  // number of blocks that are done; null: a second kernel merges the slices
   Output<T> output[kMaxChannels];
 };
 
@@ -136,7 +135,7 @@ struct BackwardPlan {
   Stats<T> stats[kMaxChannels];
 };
 
-// Sums of slices, (batch, m) or (batch, n) each.
+// The sums over slices, (batch, m) or (batch, n) each.
 constexpr int kMaxTotals = 4 + kMaxChannels;
 template <class T>
 struct Totals {
@@ -150,7 +149,8 @@ struct Totals {
   } total[kMaxTotals];
 };
 
-// One side of a problem: rows (count, d), their own factor and bias, and what is found of them.
+// One side of a problem, x or y: its rows (count, d), its factors and biases, and the norms
+// computed from it.
 template <class T>
 struct Side {
   const void* rows;
@@ -166,10 +166,10 @@ struct Sides {
   Side<T> side[2];
   int sides, d;
   T* bounds;      // (4, blocks): see Plan
-  int* finished;  // set to 0, if there is one
+  int* finished;  // set to 0 if not null
 };
 
-// The gradient of one side from its sums over H times the other side.
+// Computes the gradient of one side from the sums over H times the other side.
 template <class T>
 struct Finish {
   const T* sums;
@@ -177,13 +177,14 @@ struct Finish {
   const T* inverse;  // null: no cosines
   const T* gain;     // null: 1
   void* to;
-  bool narrow;  // in the element type, not in that of the statistics
+  bool narrow;  // the result has the element type, not the statistics' type
   int64_t rows;
   int d;
 };
 
-// Programs that have kernels of their own, with their formulas in ascending order: of MoCo, CLIP
-// and NT-Xent, SupCon, multi-similarity, hard negatives, SigLIP. See Formulas in pairs.cuh.
+// The combinations of formulas, each in ascending order, that have their own kernels: those of
+// MoCo, CLIP and NT-Xent, SupCon, multi-similarity, hard negatives, SigLIP. See Formulas in
+// pairs.cuh.
 enum class Special {
   NONE,
   LOG,               // kLse
@@ -194,7 +195,7 @@ enum class Special {
   SUM_AND_SOFTPLUS,  // kId, kSoftplus
 };
 
-// Over how many blocks rows and columns of tiles are spread.
+// How many blocks share the rows of tiles (across) and the columns of tiles (down).
 struct Grid {
   int across, down, batch;
 };

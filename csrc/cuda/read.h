@@ -1,4 +1,4 @@
-// From a call's program to a kernel's plan.
+// Builds a kernel's plan from a call and its channel program.
 #pragma once
 
 #include <algorithm>
@@ -9,8 +9,8 @@
 
 namespace contrastloss::cuda {
 
-// A call on one device: its operands, its channels with the pointers of the first batch item, and
-// the plan without views.
+// A call: its operands, its channels with pointers to the first batch item, and the plan, at first
+// without views.
 template <class T>
 struct Call {
   const Operands& o;
@@ -22,9 +22,9 @@ struct Call {
       : o(operands), problem(read_problem<T>(o, 0)), symmetric(!o.y.has_value()) {
     const int64_t m = o.m(), n = o.n(), d = o.d();
     STD_TORCH_CHECK(m < kMost && n < kMost && d < kMost && o.batch() < 1 << 16,
-                    "x: more rows, columns or batch items than a kernel counts");
+                    "x: more rows, columns or batch items than a kernel supports");
     STD_TORCH_CHECK(problem.channels.size() <= kMaxChannels && problem.groups.size() <= kMaxGroups,
-                    "program: more channels than a kernel takes");
+                    "program: more channels than a kernel supports");
     plan.x = problem.x.data, plan.y = problem.y.data;
     plan.m = static_cast<int>(m), plan.n = static_cast<int>(n), plan.d = static_cast<int>(d);
     plan.symmetric = symmetric;
@@ -38,8 +38,8 @@ struct Call {
   int64_t batch() const { return o.batch(); }
   int64_t length(bool column) const { return column ? o.n() : o.m(); }
 
-  // Whether (i, j) and (j, i) have the same score, tests and weight, as far as the operands' places
-  // in memory tell: values are on the device.
+  // Whether (i, j) and (j, i) have the same score, tests and weight. Only pointers are compared,
+  // since the values are on the device.
   bool mirrors() const {
     if (!symmetric || problem.a != problem.b || problem.beta != problem.gamma) return false;
     for (const Group<T>& g : problem.groups) {
@@ -53,8 +53,8 @@ struct Call {
     return true;
   }
 
-  // A view of channel c, not yet of any axis; one that is there already, with the same numbers and
-  // `free` of this axis, is shared.
+  // A view of channel c, without an axis so far. An existing view with the same numbers is shared
+  // if `free(view)`, that is, if it does not use this axis yet.
   template <class Free>
   View<T>& view(const Channel<T>& c, bool transposed, const Free& free) {
     View<T> made{};
@@ -70,7 +70,7 @@ struct Call {
     return plan.view[plan.views++] = made;
   }
 
-  // The kernels that serve the views, which are brought into their order.
+  // Chooses the kernels for the views, and sorts the views in the order of these kernels.
   Special special() {
     std::vector<View<T>> views(plan.view, plan.view + plan.views);
     for (const View<T>& v : views)
@@ -94,7 +94,7 @@ struct Call {
   }
 
  private:
-  static constexpr int64_t kMost = (int64_t(1) << 31) - 512;  // a tile beyond it still counts
+  static constexpr int64_t kMost = (int64_t(1) << 31) - 512;  // leaves room for a tile in int32
 
   static bool alike(const View<T>& u, const View<T>& v) {
     const bool same_margin = u.margin == v.margin || (u.margin != u.margin && v.margin != v.margin);
@@ -109,7 +109,7 @@ struct Call {
     pairs.tests_end = plan.tests;
     pairs.term = plan.terms;
     for (const Term<T>& term : group.terms) {
-      STD_TORCH_CHECK(plan.terms < kMaxTerms, "program: more weights than a kernel takes");
+      STD_TORCH_CHECK(plan.terms < kMaxTerms, "program: more weights than a kernel supports");
       Weight<T>& weight = plan.term[plan.terms++];
       weight = {term.kind, static_cast<int>(term.extent), plan.tests, term.value, term.row,
                 term.col};
@@ -119,7 +119,7 @@ struct Call {
     pairs.terms_end = plan.terms;
   }
   void add(const Test& test) {
-    STD_TORCH_CHECK(plan.tests < kMaxTests, "program: more tests than a kernel takes");
+    STD_TORCH_CHECK(plan.tests < kMaxTests, "program: more tests than a kernel supports");
     plan.test[plan.tests++] = test;
   }
 };

@@ -1,5 +1,5 @@
-// What is done row by row, a warp to each: before the tiles their norms and bounds, after the
-// products the gradients of x and y.
+// Kernels with one warp per row: norms and bounds before the tiles, gradients of x and y after the
+// products.
 #pragma once
 
 #include "pairs.cuh"
@@ -16,8 +16,8 @@ __device__ __forceinline__ T larger(T u, T v) {
   return v > u || v != v ? v : u;
 }
 
-// A warp's length of a row. Squares of float are numbers of double; those of double may be none, so
-// that its rows are divided by their largest number beforehand.
+// The norm of a row, computed by a warp. Squares of floats fit in double. Squares of doubles may
+// overflow or underflow, so such a row is first divided by its largest element.
 template <class T, class E>
 __device__ __forceinline__ double row_norm(const E* row, int d, int lane) {
   double top = 1;
@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(kThreads) sides_kernel(const __grid_constant__
   }
   __syncthreads();
   if (threadIdx.x < 4) {
-    const int k = threadIdx.x, s = k % 2 < f.sides ? k : k - 1;  // x stands for y
+    const int k = threadIdx.x, s = k % 2 < f.sides ? k : k - 1;  // one side: y is x
     T most = 0;
     for (int w = 0; w < warps; ++w) most = larger(most, tops[s * warps + w]);
     f.bounds[threadIdx.x * gridDim.x + blockIdx.x] = most;
@@ -72,8 +72,8 @@ __global__ void __launch_bounds__(kThreads) sides_kernel(const __grid_constant__
   if (f.finished && blockIdx.x == 0 && threadIdx.x == 0) *f.finished = 0;
 }
 
-// Without the gain and, with cosines, without its radial part: g - u <u, g> with u = x r, where the
-// norm is not clamped. The square of r may be no number.
+// Divides by the gain and, with cosines, removes the radial part, g - u <u, g> with u = x r, unless
+// the norm is clamped. The square of r may overflow.
 template <class E, class O, class T>
 __global__ void __launch_bounds__(kThreads) finish_kernel(const __grid_constant__ Finish<T> f) {
   const int lane = threadIdx.x % 32;
@@ -94,7 +94,7 @@ __global__ void __launch_bounds__(kThreads) finish_kernel(const __grid_constant_
     to[k] = static_cast<O>((sums[k] - static_cast<T>(x[k]) * inverse * radial) / gain);
 }
 
-// The sums of all slices, in their order.
+// Adds up all slices in order.
 template <class T>
 __global__ void __launch_bounds__(kThreads) totals_kernel(const __grid_constant__ Totals<T> f) {
   const int k = blockIdx.x * kThreads + threadIdx.x;

@@ -1,5 +1,5 @@
 // The operators contrastloss::cuda_sort and cuda_sort_backward: relaxed sorting networks on CUDA
-// tensors, as contrastloss/backends/cuda.py prepares them.
+// tensors. contrastloss/backends/cuda.py prepares the operands.
 #include "sort.h"
 
 #include <algorithm>
@@ -11,9 +11,9 @@
 namespace contrastloss::cuda {
 namespace {
 
-constexpr int64_t kSharedBytes = 64 << 10;            // of a block, for segments to be cut by
-constexpr int64_t kScratchBytes = int64_t(64) << 20;  // of a launch, at least one row
-constexpr int64_t kMost = int64_t(1) << 30;           // numbers that kernels count in int
+constexpr int64_t kSharedBytes = 64 << 10;  // per block; networks are cut into segments that fit
+constexpr int64_t kScratchBytes = int64_t(64) << 20;  // per launch, for at least one row
+constexpr int64_t kMost = int64_t(1) << 30;           // kernels count in int
 
 const int* integers(const Tensor& t, const char* name, const Tensor& x,
                     const std::vector<int64_t>& shape) {
@@ -21,7 +21,7 @@ const int* integers(const Tensor& t, const char* name, const Tensor& x,
   return static_cast<const int*>(t.data_ptr());
 }
 
-// A network over the rows of x.
+// A network applied to the rows of x.
 struct Network {
   const Tensor &x, &t, &steepness, &ends, &starts;
   double art_lambda;
@@ -65,7 +65,7 @@ struct Network {
   }
 };
 
-// Row after row of blocks, as many at once as have scratch.
+// Launches as many rows at a time as fit in the scratch memory.
 template <class T, class Offset>
 void run(const Network& network, SortPlan<T> p, bool backward, const Offset& offset) {
   const Device device(network.x);
@@ -110,7 +110,7 @@ std::vector<Tensor> sort_backward(const Network& network, const Tensor& grad_sor
   const int64_t rows = network.rows(), n = network.wires(), masses = network.masses();
   p.grad_sorted = expected<T>(grad_sorted, "grad_sorted", network.x, {rows, n});
   p.grad_mass = expected<T>(grad_mass, "grad_mass", network.x, {rows, masses, n});
-  STD_TORCH_CHECK(!(needs & 2) || !p.shared, "t: one for all rows gets no gradient");
+  STD_TORCH_CHECK(!(needs & 2) || !p.shared, "t: no gradient for a t that all rows share");
   std::vector<Tensor> found;
   const auto wanted = [&](int64_t bit, std::vector<int64_t> shape) -> T* {
     if (!(needs & bit)) return nullptr;

@@ -1,10 +1,11 @@
-// Relaxed sorting networks: sorted = x P and P t = W_1 (W_2 ... (W_C t)), never P.
+// Relaxed sorting networks: sorted = x P and P t = W_1 (W_2 ... (W_C t)). P is never formed.
 //
-// Backward, from gradients r of the sorted row and g of P t, segment by segment from the last:
-//   x up,      keeping delta and w of every comparator
-//   g up:      keeping g_b - g_a in front of every comparator; what leaves the network is dt
-//   t down:    dw += (g_b - g_a) (v_b - v_a)
-//   r down:    dw += (r_b - r_a) delta, r <- W r, then r_a -= F' dw and r_b += F' dw; that is dx
+// Backward, from the gradients r of the sorted row and g of P t, segment by segment from the last:
+//   x forwards:   keep delta and w of every comparator
+//   g forwards:   keep g_b - g_a before every comparator; the result of the network is dt
+//   t backwards:  dw += (g_b - g_a) (v_b - v_a)
+//   r backwards:  dw += (r_b - r_a) delta, r <- W r, then r_a -= F' dw and r_b += F' dw; the
+//                 result is dx
 #pragma once
 
 #include "../relaxed.h"
@@ -21,7 +22,7 @@ class SortRow {
       : p_(plan), id_(static_cast<int>(threadIdx.x) % plan.team) {
     const int team = static_cast<int>(threadIdx.x) / plan.team;
     const int64_t row = int64_t(blockIdx.x) * plan.teams + team;
-    // a team without a row of its own does what the last one does, and writes nothing
+    // a team without its own row repeats the last row and writes nothing
     active_ = row < plan.rows;
     row_ = active_ ? row : plan.rows - 1;
     swap_ = {plan.beta[row_], plan.art_lambda};
@@ -45,7 +46,7 @@ class SortRow {
       x_up(s);
       for (int k = 0; k < p_.masses; ++k) {
         T* to = p_.mass + (row_ * p_.masses + k) * p_.wires;
-        // a team's wires go back and forth between the same threads
+        // each wire is always read and written by the same thread
         read(v_, s == p_.segments - 1 ? t(k) : to);
         down(s, [&](int at, int a, int b) { mix(v_, at, a, b); });
         write(v_, to);
@@ -93,8 +94,8 @@ class SortRow {
     }
   }
 
-  // f(place, a, b) for this thread's comparators of a segment, layer after layer. Whatever the
-  // tables hold, none is read beyond its end, and there is no comparator of wires that are not.
+  // Calls f(place, a, b) for this thread's comparators of one layer. Whatever numbers the tables
+  // hold, no table is read beyond its end, and comparators with invalid wires are skipped.
   template <class F>
   __device__ void layer(int s, int l, const F& f) {
     const int half = p_.wires / 2, place = (l - s * p_.segment) * half;
@@ -116,7 +117,7 @@ class SortRow {
     for (int l = min((s + 1) * p_.segment, p_.layers) - 1; l >= s * p_.segment; --l) layer(s, l, f);
   }
 
-  // W v by the weight that is kept at that place; v_b - v_a as it was.
+  // Applies W to v with the weight stored at `at`. Returns v_b - v_a from before.
   __device__ T mix(T* v, int at, int a, int b) const {
     const T low = v[a], high = v[b], difference = high - low, moved = w_[at] * difference;
     v[a] = high - moved, v[b] = low + moved;
@@ -130,7 +131,7 @@ class SortRow {
       mix(x_, at, a, b);
     });
   }
-  // Through the whole network, and what single segments start from.
+  // Sends x through the whole network, and stores where each segment starts.
   __device__ void x_up_all() {
     read(x_, p_.x + row_ * p_.wires);
     for (int s = 0; s < p_.segments; ++s) {
@@ -139,7 +140,7 @@ class SortRow {
       sort(s);
     }
   }
-  // The weights of one segment; of the only one they are there.
+  // Recomputes the weights of one segment. A single segment still has them.
   __device__ void x_up(int s) {
     if (p_.segments == 1) return;
     sync();

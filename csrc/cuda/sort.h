@@ -1,4 +1,4 @@
-// Sorting networks as kernels and host see them: plain data.
+// Sorting networks: plain data for kernels and host.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -8,18 +8,18 @@
 
 namespace contrastloss::cuda {
 
-// More wires have no room in shared memory: WIRES of contrastloss/backends/cuda.py.
+// More wires do not fit in shared memory: WIRES of contrastloss/backends/cuda.py.
 constexpr int64_t kMostWires = 1024;
 
-// A team of threads has a row, a thread every `team`-th comparator of a layer. Teams of up to 32
-// are parts of a warp, larger ones are a block. What its comparators did in one segment of layers
-// is in shared memory; networks of several segments leave the wires at the start of each in
-// `scratch`.
+// A team of threads processes one row; each thread takes every `team`-th comparator of a layer. A
+// team of up to 32 threads is part of a warp, a larger one is a block. Shared memory holds the
+// results of the comparators of one segment of layers. If there are several segments, `scratch`
+// holds the wires at the start of each.
 template <class T>
 struct SortPlan {
   int rows, wires, masses, layers, comparators;
-  int team, teams;        // threads of a team, teams of a block
-  int segment, segments;  // layers of a segment
+  int team, teams;        // threads per team, teams per block
+  int segment, segments;  // layers per segment
   bool shared;            // t is the same for all rows
   const int* ends;        // (a, b) of every comparator
   const int* starts;      // the first comparator of every layer, and the end
@@ -31,14 +31,14 @@ struct SortPlan {
 
   T* sorted;  // the forward pass's results
   T* mass;
-  const T* grad_sorted;  // the backward pass's inputs, and results; null: not wanted
+  const T* grad_sorted;  // the backward pass's inputs and results; null: not needed
   const T* grad_mass;
   T* dx;
   T* dt;
   T* dbeta;
 };
 
-// Numbers of shared memory and of scratch that a row takes.
+// How many numbers of shared memory and of scratch one row takes.
 CL_HD constexpr int64_t sort_shared(int64_t wires, int64_t segment, bool backward) {
   return (backward ? 4 : 2) * (wires + segment * (wires / 2));
 }

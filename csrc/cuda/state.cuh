@@ -1,16 +1,16 @@
-// What is kept per tile row and per tile column while a block walks over its tiles, and how the
-// lanes and warps that hold a row or a column bring their parts of it together.
+// The accumulators per tile row and per tile column while a block walks over its tiles, and how the
+// lanes and warps that hold parts of a row or column combine them.
 //
-// Rows are kept in shared memory until a row of tiles is done, columns in this block's own slice of
-// device memory. Every place belongs to one thread, so nothing is added up in an order that depends
-// on timing.
+// Accumulators of rows are in shared memory until a row of tiles is done; those of columns are in
+// this block's slice of device memory. Each position belongs to one thread, so no sum depends on
+// timing.
 #pragma once
 
 #include "pairs.cuh"
 
 namespace contrastloss::cuda {
 
-// An index in the place of a number: exactly, whatever the number's width.
+// Stores an index as a number, exactly, whatever the width of the number.
 __device__ __forceinline__ float as_number(int index, float) {
   float number;
   memcpy(&number, &index, sizeof number);
@@ -24,7 +24,7 @@ __device__ __forceinline__ int as_index(float number) {
 }
 __device__ __forceinline__ int as_index(double number) { return static_cast<int>(number); }
 
-// A statistic before it is complete: up to three numbers, whose meaning depends on the formula.
+// A statistic before it is complete: up to three numbers, whose meaning depends on the kind.
 //
 //   LSE      top, sum          sum_j exp(z_j) = sum exp(top)
 //   EXPECT   top, sum, moment  sum_j exp(z_j) s_j = moment exp(top)
@@ -65,7 +65,8 @@ __device__ __forceinline__ State<T> empty_state(int formula) {
   return State<T>::of_lse(T(-INFINITY));
 }
 
-// The larger one, of equals that of the smaller index, of NaN and anything NaN and -1.
+// Keeps the larger value, with the smaller index if both are equal. If either is NaN, the result is
+// NaN with index -1.
 template <class T>
 __device__ __forceinline__ void take_larger(T& value, int& index, T other, int other_index) {
   const bool odd = value != value || other != other;
@@ -100,7 +101,7 @@ __device__ State<T> merged(int formula, State<T> u, const State<T>& v) {
 template <class T>
 struct Components {
   T* at;
-  int64_t stride;  // from one component to the next
+  int64_t stride;  // between components
 
   __device__ State<T> load(int formula) const {
     const int n = components(formula);
@@ -117,7 +118,7 @@ struct Components {
   }
 };
 
-// Over the lanes that hold the same row (AXIS 0) or the same column (1).
+// Combines the lanes that hold the same row (AXIS 0) or the same column (AXIS 1).
 template <int AXIS, class T, int N, class F>
 __device__ __forceinline__ void across_lanes(T (&v)[N], const F& f) {
   constexpr int kFirst = AXIS == 0 ? 1 : 4, kEnd = AXIS == 0 ? 4 : 32;
@@ -137,8 +138,8 @@ class Accumulators {
  public:
   static constexpr int kParts = 3 * (kWarpCols * kTileRows + kWarpRows * kTileCols<FN>);
 
-  // Of the slices of all blocks, this block's: every part has one of rows per batch item and block
-  // downwards, and one of columns per batch item and block across.
+  // Selects this block's slices: each component has one slice of rows per batch item and
+  // blockIdx.y, and one slice of columns per batch item and blockIdx.x.
   __device__ Accumulators(const Plan<T>& plan, T* shared, T* rows, T* cols)
       : shared_(shared),
         rows_(rows + (int64_t(blockIdx.z) * gridDim.y + blockIdx.y) * plan.m),
@@ -146,7 +147,7 @@ class Accumulators {
         row_stride_(int64_t(gridDim.z) * gridDim.y * plan.m),
         col_stride_(int64_t(gridDim.z) * gridDim.x * plan.n) {}
 
-  // The state of a tile row in shared memory, of a tile column and of a row in device memory.
+  // The states of a tile row (shared memory), and of a column and a row (device memory).
   __device__ Components<T> tile_row(int part, int k) const {
     return {shared_ + kParts + part * kTileRows + k, kTileRows};
   }
@@ -157,13 +158,14 @@ class Accumulators {
     return {rows_ + part * row_stride_ + i, row_stride_};
   }
 
-  // What the lanes found of the tile at (i, j): v[r] or v[c], the same in all lanes that share it.
+  // Adds the results of a tile, v[r] or v[c], which are equal in all lanes that share the row or
+  // column.
   template <int FORMULA, int AXIS, int N>
   __device__ void put(const Lane& lane, int part, const State<T> (&v)[N], int j, int j_end) {
     constexpr int kWarps = AXIS == 0 ? kWarpCols : kWarpRows;
     constexpr int kLength = AXIS == 0 ? kTileRows : kTileCols<FN>;
     T* parts = shared_ + (AXIS == 0 ? 0 : 3 * kWarpCols * kTileRows);
-    __syncthreads();  // the last ones have been read
+    __syncthreads();  // the previous values have been read
     const bool first = AXIS == 0 ? lane.t == 0 : lane.g == 0;
     const int warp = AXIS == 0 ? lane.warp_col : lane.warp_row;
     if (first) {
@@ -184,7 +186,7 @@ class Accumulators {
     (AXIS == 0 ? tile_row(part, k) : column(part, j + k)).add(FORMULA, found);
   }
 
-  // Adds up what each lane has of a row or column.
+  // Adds up the lanes' shares of each row or column.
   template <int AXIS, int N>
   __device__ __forceinline__ void put_sums(const Lane& lane, int part, T (&v)[N], int j,
                                            int j_end) {

@@ -1,9 +1,9 @@
-// A tile of products <x_i, y_j>: how it comes from device memory through shared memory into the
-// registers of a block, and which thread holds which of its numbers.
+// A tile of products <x_i, y_j>: how it is loaded from device memory through shared memory into
+// registers, and which thread holds which of its numbers.
 //
-// Warps stand 4 x 2 over a tile. A warp has 32 rows and 4 FN columns, of which a lane holds 4 x FN:
-// the layout of the sm_80 matrix instruction's results, which fp32 and fp64 share, multiplied
-// without it.
+// A tile has 4 x 2 warps. A warp has 32 rows and 4 FN columns, of which each lane holds 4 x FN
+// numbers. This is the result layout of the sm_80 matrix instruction. fp32 and fp64 use the same
+// layout without that instruction.
 #pragma once
 
 #include <cuda/instructions.h>
@@ -17,12 +17,12 @@ extern __shared__ __align__(128) unsigned char shared_memory[];
 
 constexpr int kWarpRows = 4, kWarpCols = 2, kThreads = 32 * kWarpRows * kWarpCols;
 constexpr int kTileRows = 32 * kWarpRows;
-// what a lane holds of a tile
+// rows of a tile per lane
 constexpr int kLaneRows = 4;
 
-constexpr int kChunk = 16;                     // bytes of one copy
-constexpr int kDepthBytes = 128;               // of a row in a stage
-constexpr int kStride = kDepthBytes + kChunk;  // apart enough that eight rows meet no bank twice
+constexpr int kChunk = 16;                     // bytes per copy
+constexpr int kDepthBytes = 128;               // bytes of a row in a stage
+constexpr int kStride = kDepthBytes + kChunk;  // avoids bank conflicts between eight rows
 
 template <int FN>
 constexpr int kTileCols = 4 * FN * kWarpCols;
@@ -55,7 +55,8 @@ struct alignas(kChunk) Chunk {
   E value[kChunk / sizeof(E)];
 };
 
-// One side of a stage: rows [first, end) of a (rows, d) matrix, columns from k0 on. Zeros beyond.
+// Loads one side of a stage: rows [first, end) of a (rows, d) matrix, columns from k0 on, with
+// zeros beyond the end.
 template <class E, int ROWS>
 __device__ void fetch(unsigned char* stage, const E* matrix, int64_t origin, int first, int end,
                       int d, int k0, bool wide) {
@@ -76,7 +77,7 @@ __device__ void fetch(unsigned char* stage, const E* matrix, int64_t origin, int
   }
 }
 
-// acc += the products over one stage's depth.
+// Adds the products over the depth of one stage to acc.
 template <class E, class T, int FN>
 __device__ __forceinline__ void multiply(const unsigned char* stage, const Lane& lane,
                                          T (&acc)[kLaneRows][FN]) {
@@ -124,8 +125,8 @@ __device__ __forceinline__ void multiply(const unsigned char* stage, const Lane&
   }
 }
 
-// Walks over the tiles of rows [i0, i1) and columns [j0, j1) that fall to this block, in which the
-// next stage is on its way while one is multiplied, across the borders of tiles too.
+// Walks over this block's tiles of rows [i0, i1) and columns [j0, j1). While one stage is
+// multiplied, the next one is loaded, also across the borders of tiles.
 template <class E, class T, int FN>
 class Walk {
  public:
@@ -147,8 +148,8 @@ class Walk {
 
   __device__ bool done() const { return i >= i1_; }
 
-  // The products of the tile at (i, j); the walk then stands at the next one's stages, until
-  // `advance` moves i and j there.
+  // Computes the products of the tile at (i, j). The stages then belong to the next tile, but i and
+  // j change only in `advance`.
   __device__ __forceinline__ void products(const Lane& lane, T (&acc)[kLaneRows][FN]) {
 #pragma unroll
     for (int r = 0; r < kLaneRows; ++r)
@@ -156,7 +157,7 @@ class Walk {
       for (int c = 0; c < FN; ++c) acc[r][c] = T(0);
     for (int step = 0; step < steps_; ++step) {
       copies_arrive();
-      __syncthreads();  // all have this stage, and are done with the one that is filled next
+      __syncthreads();  // all threads have this stage and have finished the one that is loaded next
       const unsigned char* stage = stages_ + buffer_ * kStageBytes<FN>;
       buffer_ ^= 1;
       if (++next_step_ == steps_) {
@@ -174,7 +175,7 @@ class Walk {
  private:
   static constexpr int kDepth = kDepthBytes / sizeof(E);
 
-  // Of a symmetric problem nothing lies to the left of the diagonal.
+  // In a symmetric problem, tiles to the left of the diagonal are skipped.
   __device__ int first(int row) const {
     const int stride = static_cast<int>(gridDim.y) * kTileCols<FN>;
     int column = j0_ + static_cast<int>(blockIdx.y) * kTileCols<FN>;
@@ -209,7 +210,7 @@ class Walk {
   int next_i_, next_j_, next_step_ = 0, buffer_ = 0;
 
  public:
-  int i, j;  // where the current tile begins
+  int i, j;  // the first row and column of the current tile
 };
 
 }  // namespace contrastloss::cuda

@@ -6,13 +6,13 @@
 namespace contrastloss::cuda {
 namespace {
 
-// Columns of a chunk: the first is small, so that the lists soon have floors and the later ones,
-// each twice as wide, add little. Few rows have room for wide ones.
+// Columns per chunk. The first chunk is small, so that lists soon have floors and later chunks,
+// each twice as wide, add few candidates. For a few rows, chunks can be wide.
 constexpr int64_t kFirst = 1024, kWide = 1 << 16;
 template <class T>
 constexpr int64_t kLeast = sizeof(T) == 8 ? 2048 : 4096;
 
-// What a call asks for beside the scores: contrastloss/backends/topk.py.
+// The operands of a top-k in addition to those of the scores: contrastloss/backends/topk.py.
 struct Selected {
   int64_t k;
   const OptionalTensor &lower, &upper;
@@ -22,8 +22,9 @@ struct Selected {
   int64_t list_bytes;
 };
 
-// How rows and columns are cut, so that lists take `bytes` or, where less than that is no use, as
-// little as there can be: parts of some batch items with all of their rows, or of some rows of one.
+// How rows and columns are cut so that lists take at most `bytes` or, if that is too little, as few
+// as possible: into parts of several batch items with all of their rows, or of some rows of one
+// item.
 struct Cut {
   int64_t items, rows, widest, capacity;
 
@@ -59,7 +60,7 @@ TopkPlan<T> plan(Call<T>& call, const Selected& s) {
   const int64_t batch = call.batch(), m = o.m(), n = o.n();
   expect_range("k", s.k, 1, (int64_t(1) << 31) - 1);
   STD_TORCH_CHECK(s.row_keys.has_value() == s.col_keys.has_value(),
-                  "keys: of rows or of columns only");
+                  "keys: got only row keys or only column keys, expected both or neither");
   const auto& channels = call.problem.channels;
   STD_TORCH_CHECK(channels.size() == 1 && channels[0].kind == Kind::MAX && !channels[0].column &&
                       !call.plan.terms,
@@ -67,7 +68,7 @@ TopkPlan<T> plan(Call<T>& call, const Selected& s) {
   call.view(channels[0], false, [](const View<T>&) { return false; });
   TopkPlan<T> f{};
   f.plan = call.plan;
-  f.plan.symmetric = false;  // as for the walk; a test leaves (i, i) out
+  f.plan.symmetric = false;  // the walk visits all tiles; a test excludes (i, i)
   f.sampled = s.row_keys.has_value();
   f.beta = static_cast<T>(s.beta);
   f.lower = expected<T>(s.lower, "lower", o.x, o.shape({m}));
@@ -87,7 +88,7 @@ TopkPlan<T> plan(Call<T>& call, const Selected& s) {
   return f;
 }
 
-// The plan with pointers of another first batch item.
+// The plan with pointers to another first batch item.
 template <class T>
 TopkPlan<T> at_item(TopkPlan<T> f, int64_t item, int64_t element_bytes) {
   Plan<T>& p = f.plan;
@@ -103,7 +104,7 @@ TopkPlan<T> at_item(TopkPlan<T> f, int64_t item, int64_t element_bytes) {
   return f;
 }
 
-// All columns against one part of the rows.
+// Runs all columns against one part of the rows.
 template <class T>
 void run(TopkPlan<T> f, int64_t widest, Element element, cudaStream_t stream) {
   launch_begin(f.lists, stream);

@@ -1,4 +1,4 @@
-// The kernels of top-k, by element type.
+// The top-k kernels, by element type.
 #include "topk.cuh"
 
 #include "launch.h"
@@ -13,7 +13,7 @@ void launch_begin(const Lists<T>& lists, cudaStream_t stream) {
 template <class E, class T, bool SAMPLED>
 void launch_by(const TopkPlan<T>& f, cudaStream_t stream) {
   constexpr int FN = kTopkCols<T, SAMPLED>;
-  // as many blocks as run at once, twice over
+  // twice as many blocks as run concurrently
   const auto items = static_cast<unsigned>(f.lists.items);
   const unsigned wanted =
       blocks(2 * attribute(cudaDevAttrMultiProcessorCount), std::max(items, 1u));

@@ -1,10 +1,12 @@
-// The k best columns of every row. Columns are visited chunk by chunk. Every row has a list in
-// device memory of what may still be among its k best, and a floor, its k-th best key so far: of a
-// chunk, candidates_kernel appends what exceeds the floor, and select_kernel cuts the list to the k
-// best, which raises it. Columns ascend from chunk to chunk, so of equal keys the earlier stays.
+// The k best columns of every row. Columns are visited in chunks. Each row has a list in device
+// memory of candidates for its k best, and a floor, its k-th best key so far. For each chunk,
+// candidates_kernel appends the keys above the floor, and select_kernel cuts the list to the k
+// best, which raises the floor. Columns ascend from chunk to chunk, so the first of several equal
+// keys stays.
 //
-// Where in a list a candidate comes to stand depends on timing, which candidates a list holds does
-// not; they are sorted before one is dropped or returned, and no two of a row compare equal.
+// The order of candidates in a list depends on timing, but which candidates it holds does not.
+// Lists are sorted before a candidate is dropped or returned, and no two candidates of a row are
+// equal.
 #pragma once
 
 #include "noise.cuh"
@@ -19,11 +21,11 @@ __global__ void begin_kernel(const __grid_constant__ Lists<T> f) {
   if (slot < f.slots()) f.counts[slot] = 0, f.floors[slot] = -INFINITY;
 }
 
-// Noise takes long code for each of a lane's numbers, fp64 many registers.
+// Noise needs long code for each of a lane's numbers, and fp64 needs many registers.
 template <class T, bool SAMPLED>
 constexpr int kTopkCols = SAMPLED || sizeof(T) == 8 ? 4 : 16;
 
-// What a lane offers of a tile to the lists of its rows.
+// Offers a lane's share of a tile to the lists of its rows.
 template <class T, bool SAMPLED>
 class Offer {
   static constexpr int FN = kTopkCols<T, SAMPLED>;
@@ -31,7 +33,7 @@ class Offer {
  public:
   __device__ Offer(const TopkPlan<T>& plan, Tile<T, FN>& tile) : f_(plan), tile_(tile) {}
 
-  // After the tile has been set to other rows.
+  // Called after the tile has moved to other rows.
   __device__ void set_rows() {
 #pragma unroll
     for (int r = 0; r < kLaneRows; ++r) {
@@ -44,7 +46,7 @@ class Offer {
     }
   }
 
-  // The tile's products become keys.
+  // Turns the tile's products into keys and appends the candidates.
   __device__ __forceinline__ void operator()() {
     const View<T>& view = f_.plan.view[0];
     const Cover cover = tile_.covered(view);
@@ -65,7 +67,8 @@ class Offer {
         T key = view.sign * s;
         if (SAMPLED)
           key = plus(times(f_.beta, s), T(Noise::of(key_[r][0], key_[r][1], column[0], column[1])));
-        // NaN is in no range and exceeds nothing, -inf neither; a negative beta turns it round
+        // NaN passes no comparison. A score of -inf is excluded explicitly, since a negative beta
+        // would make its key +inf.
         const bool take = (seen.mask >> (FN * r + c) & 1) && s >= low_[r] && s <= high_[r] &&
                           key > floor_[r] && !(SAMPLED && s == T(-INFINITY));
         taken |= take ? 1ull << (FN * r + c) : 0ull;
@@ -87,7 +90,7 @@ class Offer {
       if ((taken >> k & 1) && ignored(tile_.row_place(tile_.row(k / FN)), tile_.col(k % FN)))
         taken &= ~(1ull << k);
   }
-  // Offsets that do not ascend lead to no place outside of the lists.
+  // Offsets that do not ascend must not lead outside the lists.
   __device__ bool ignored(int64_t row, int64_t column) const {
     const auto inside = [&](int64_t at) { return at < 0 ? 0 : at > f_.listed ? f_.listed : at; };
     int64_t at = inside(f_.offsets[row]), end = inside(f_.offsets[row + 1]);
@@ -134,15 +137,16 @@ __global__ void __launch_bounds__(kThreads, 1)
   for (bool fresh = true; !walk.done(); walk.advance()) {
     if (fresh) tile.set_rows(walk.i), offer.set_rows();
     tile.set_cols(walk.j);
-    walk.products(tile.lane, tile.acc);  // there is a barrier in it
+    walk.products(tile.lane, tile.acc);  // contains a barrier
     offer();
     fresh = walk.last_of_row();
     __syncthreads();  // before the vectors change
   }
 }
 
-// The numbers of a block, largest first. A bitonic network in which every comparator puts the
-// larger number in front, so that one whose second place is beyond the end has nothing to do.
+// Sorts a block's numbers in descending order. In this bitonic network every comparator moves the
+// larger number to the front, so a comparator whose second position is beyond the end has nothing
+// to do.
 template <class P>
 __device__ void sort(P* v, int n) {
   __syncthreads();
@@ -157,7 +161,7 @@ __device__ void sort(P* v, int n) {
         const P smaller = v[a];
         v[a] = v[b], v[b] = smaller;
       }
-      // a warp's pairs of spans up to 64 are all within the same 64 numbers
+      // for spans up to 64, all pairs of a warp are within the same 64 numbers
       const int64_t next = span > 2 ? span : 2 * size;
       if (next > 64)
         __syncthreads();
@@ -167,7 +171,7 @@ __device__ void sort(P* v, int n) {
   __syncthreads();
 }
 
-// A block to each row.
+// One block per row.
 template <class T>
 __global__ void select_kernel(const __grid_constant__ Lists<T> f, bool last) {
   const int64_t slot = blockIdx.x;

@@ -1,4 +1,4 @@
-"""Fixtures of the C++ and CUDA backends' tests."""
+"""Fixtures for the tests of the C++ and CUDA backends."""
 
 import pytest
 from instructions import present, using
@@ -13,14 +13,14 @@ def pytest_generate_tests(metafunc):
 
 @pytest.fixture
 def isa(request):
-    """The name of each instruction set of this CPU, which the C++ backend then uses."""
+    """The name of each instruction set of this CPU; the C++ backend uses it during the test."""
     with using(request.param):
         yield request.param
 
 
 @pytest.fixture
 def cuda_backend(device):
-    """Its kernels run here."""
+    """Skips the test unless the CUDA backend's kernels can run here."""
     reason = cuda.missing()
     if reason is None and device.type != cuda.DEVICE:
         reason = f"it serves tensors on {cuda.DEVICE}: --device cuda, or --cuda-host"

@@ -1,4 +1,5 @@
-"""What is particular to the C++ backend: instruction sets, tiles, threads, memory, bad programs."""
+"""Features of the C++ backend only: instruction sets, tiles, threads, memory, malformed
+programs."""
 
 import itertools
 import math
@@ -36,7 +37,7 @@ CLIP = (
     LSE(pairs=(differs(INDEX),), axis=COL),
     SUM("id", pairs=(same(INDEX),)),
 )
-#: programs that take the fused pass, the general one, and both orientations of a tile
+#: programs that use the fused pass, the general pass, and both orientations of a tile
 PROGRAMS = {
     "clip": CLIP,
     "plain": (LSE(), LSE(axis=COL)),
@@ -44,7 +45,7 @@ PROGRAMS = {
     "mixed": (LSE(2.0), EXPECT(axis=COL), MAX(pairs=(same("i"),)), SUM("softplus", sign=-1.0)),
     "weights": (LSE(weight=(row_weight("u"),)), SUM("square", shift="margin", axis=COL)),
 }
-#: more than one tile both ways, ragged; a row of tiles; a block of rows and more; one pair
+#: several ragged tiles in both directions; a row of tiles; more than one block of rows; one pair
 SIZES = [(433, 811, 33), (3, 900, 130), (2500, 70, 5), (1, 1, 1), (192, 384, 64)]
 ANY_CPU = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -79,7 +80,7 @@ def test_every_instruction_set(isa, dtype, fifth):
 @pytest.mark.parametrize(("m", "n", "d"), SIZES)
 @pytest.mark.parametrize("scale", [1.0, 100.0])
 def test_sizes_and_ranges(isa, m, n, d, scale):
-    """At scale 100 scores spread too far for one shift per tile."""
+    """At scale 100 the scores spread too far for one shift per tile."""
     for symmetric in (False, True):
         call = problem(CLIP, m=m, n=n, d=d, symmetric=symmetric, cosine=True, dtype=torch.float32)
         call["scale"] = torch.tensor(scale)
@@ -87,7 +88,7 @@ def test_sizes_and_ranges(isa, m, n, d, scale):
 
 
 def test_scores_of_bf16_are_not_rounded(isa):
-    """Two rows whose products, 257 and 256, are one number in bf16."""
+    """Two products, 257 and 256, that round to the same bf16 number."""
     x = torch.tensor([[1.0, 1.0]], dtype=torch.bfloat16)
     y = torch.tensor([[256.0, 1.0], [256.0, 0.0]], dtype=torch.bfloat16)
     (value,) = call_cpu(x=x, y=y, channels=(LSE(),))
@@ -95,7 +96,7 @@ def test_scores_of_bf16_are_not_rounded(isa):
 
 
 def test_special_values_stay_in_their_rows(isa):
-    """NaN and infinity reach their own row and column, in a tile as far as a row of it."""
+    """NaN and infinity affect only their own row, also within a tile."""
     for bad in (math.nan, math.inf):
         x, y = torch.randn(2, 70, 40)
         (clean,) = call_cpu(x=x, y=y, channels=(LSE(),))
@@ -106,7 +107,7 @@ def test_special_values_stay_in_their_rows(isa):
         assert not value[50].isfinite()
 
 
-# ---- the same again ------------------------------------------------------------------------------
+# ---- determinism ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -157,7 +158,7 @@ def test_serves_several_python_threads_at_once():
 
 
 def test_releases_the_gil():
-    """Another Python thread counts on while a call runs."""
+    """Another Python thread keeps counting while a call runs."""
     x = torch.randn(6000, 64)
     call_cpu(x=x[:8], y=None, channels=(LSE(),))
     count, stop = [0], threading.Event()
@@ -211,7 +212,8 @@ def test_starts_no_more_threads_than_torch_may(count):
 
 @ANY_CPU
 def test_works_in_a_forked_child():
-    """On one thread: OpenMP's workers do not survive a fork, and torch would wait for them."""
+    """On one thread: OpenMP's worker threads do not survive a fork, and torch would wait for
+    them."""
     (code,) = fresh(
         "torch.set_num_threads(2); here = loss(); pid = os.fork()\n"
         "near = lambda a, b: all(abs(u - v) < 1e-5 * abs(v) for u, v in zip(a, b))\n"
@@ -244,12 +246,12 @@ print(peak() - before)
 
 @ANY_CPU
 def test_memory_does_not_grow_with_threads_times_columns():
-    """Four threads, 65,536 columns of 128 features, where one N x D matrix has 32 MB."""
+    """Four threads and 65,536 columns of 128 features, where one N x D matrix takes 32 MB."""
     (extra,) = fresh(MEMORY)
     assert float(extra) <= 28
 
 
-# ---- bad programs --------------------------------------------------------------------------------
+# ---- malformed programs --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -261,7 +263,11 @@ def test_memory_does_not_grow_with_threads_times_columns():
         ([1, 0, 1, 9, 0, 1, -1, -1], [0.0], "no such weight: 9"),
         ([1, 0, 1, 0, 0, 1, -1, -1], [0.0], "a weight without its operand"),
         ([1, 0, 1, 4, 0, 1, -1, -1], [0.0], "a form without an operand"),
-        ([1, 0, 1, 0, 0, 1 - (1 << 63), -1, -1], [0.0], "got a weight of -9223372036854775807"),
+        (
+            [1, 0, 1, 0, 0, 1 - (1 << 63), -1, -1],
+            [0.0],
+            "got a weight with -9223372036854775807 names",
+        ),
         ([1, 0, 0, 1, 4, 0, 0, 0], [], "no such kind: 4"),
         ([1, 0, 0, 1, 1, 8, 0, 0], [], "no such psi: 8"),
         ([1, 0, 0, 1, 0, 0, 0, 1], [], "no such group: 1"),
@@ -270,7 +276,7 @@ def test_memory_does_not_grow_with_threads_times_columns():
     ],
 )
 def test_a_malformed_program_is_an_error(code, values, message):
-    """Nothing that reaches the operator past the Python layer reads foreign memory."""
+    """A call that bypasses the Python layer reads no memory outside its tensors."""
     x = torch.randn(1, 3, 4)
     program = torch.tensor(code, dtype=torch.int64), torch.tensor(values, dtype=torch.float64)
     with pytest.raises(RuntimeError, match=message):
@@ -280,7 +286,7 @@ def test_a_malformed_program_is_an_error(code, values, message):
 
 
 def raw_call(**changes):
-    """A valid call of the registered operator, some of its operands replaced."""
+    """A valid call of the registered operator, with some operands replaced."""
     found = {"x": torch.randn(2, 3, 4), "y": torch.randn(2, 5, 4), "isa": -1, **changes}
     code = encode(Program((LSE(),))).tensors
     return torch.ops.contrastloss.cpu_forward(
@@ -294,15 +300,15 @@ def raw_call(**changes):
         ({"y": torch.randn(2, 5, 4).double()}, "y: wrong dtype"),
         ({"y": torch.randn(2, 5, 4).half()}, "y: wrong dtype"),
         ({"y": torch.randn(5, 4)}, "y: got 2 dimensions, expected 3"),
-        ({"y": torch.randn(3, 5, 4)}, "y: expected the batch of x"),
+        ({"y": torch.randn(3, 5, 4)}, "y: expected the batch size of x"),
         ({"y": torch.randn(2, 5, 3)}, "y: got 3 features, expected 4"),
         ({"y": torch.randn(2, 4, 5).mT}, "y: not contiguous"),
         ({"x": torch.randn(2, 4, 3).mT}, "x: not contiguous"),
         ({"x": torch.randn(4)}, "x: got 1 dimensions"),
         ({"x": torch.randn(2, 3, 0), "y": None}, "x: got no features"),
         ({"x": torch.zeros(2, 3, 4, dtype=torch.int64), "y": None}, "dtype: expected float64"),
-        ({"isa": 4}, "isa: not supported"),
-        ({"isa": -2}, "isa: not supported"),
+        ({"isa": 4}, "isa: got 4, expected an instruction set of this CPU"),
+        ({"isa": -2}, "isa: got -2, expected an instruction set of this CPU"),
     ],
 )
 def test_malformed_embeddings_are_errors(changes, message):
@@ -311,7 +317,7 @@ def test_malformed_embeddings_are_errors(changes, message):
 
 
 def test_operands_on_another_device_are_errors():
-    """Of operators that fake kernels serve for them too, which return uninitialised memory."""
+    """The operators' fake kernels accept such tensors and return uninitialised memory."""
     with pytest.raises((RuntimeError, NotImplementedError), match="Meta"):
         raw_call(y=torch.randn(2, 5, 4, device="meta"))
     program = Program((LSE(),)).text
@@ -325,7 +331,7 @@ def test_operands_on_another_device_are_errors():
 
 
 def test_an_exported_loss_checks_what_it_is_given():
-    """The dtype of y is no part of an exported program's signature."""
+    """An exported program's signature does not include the dtype of y."""
     example = torch.randn(6, 8), torch.randn(6, 8)
     exported = torch.export.export(CLIPLoss(), example).module()
     torch.testing.assert_close(exported(*example), CLIPLoss()(*example))

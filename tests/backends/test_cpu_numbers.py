@@ -1,4 +1,4 @@
-"""Numbers at the ends of their range, on every instruction set: NaN, ids, norms, rounding."""
+"""Extreme numbers on every instruction set: NaN, ids, norms, rounding."""
 
 import itertools
 import math
@@ -37,7 +37,7 @@ def values(x, y, channels, **operands):
 
 # ---- NaN -----------------------------------------------------------------------------------------
 
-#: one pair; part of a tile; a tile of rows and columns; more than one of them
+#: one pair; part of a tile; exactly one tile; slightly more than one tile
 SIZES = [(1, 1), (5, 7), (192, 384), (200, 390)]
 ROWS = {"one row": slice(0, 1), "the last": slice(-1, None), "a tile": slice(0, 192), "all": ...}
 
@@ -98,7 +98,7 @@ WIDTHS = [-1, 0, 1, 1 << 31, HIGH]
 
 
 def test_ids_at_the_ends_of_int64(isa):
-    """Also against positions, which no operand holds."""
+    """Also compared with positions, which have no operand."""
     ids, n = torch.tensor(IDS), 200
     x, y = torch.zeros(len(IDS), 1), torch.zeros(n, 1)
     tests = [same(INDEX), differs(INDEX), precedes(INDEX), *(within(INDEX, w) for w in WIDTHS)]
@@ -128,7 +128,7 @@ FACTORS = {
     torch.float64: (1e200, 1e300, 1e-11, 1.0),
     torch.bfloat16: (1e25, 1e-11, 1.0),
 }
-#: of values and of gradients
+#: tolerances of values and of gradients
 ROUNDING = {
     torch.float32: (1e-6, 2e-5),
     torch.float64: (1e-13, 2e-12),
@@ -152,7 +152,7 @@ def test_cosines_of_rows_whose_squares_overflow(isa, dtype):
 
 
 def test_a_tiny_row_is_no_zero_row(isa):
-    """Below eps a norm counts as eps: cosines are those of x / eps, and so is the gradient."""
+    """A norm below eps is replaced by eps: cosines are those of x / eps, and so is the gradient."""
     x = torch.tensor([[3e-200, 4e-200]], dtype=torch.float64, requires_grad=True)
     y = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
     (got,) = values(x, y, (SUM("id"),), cosine=True)

@@ -1,8 +1,8 @@
-"""The C++ backend at thousands of sizes: values and gradients around every border of its tiles.
+"""The C++ backend at thousands of sizes: values and gradients around every boundary of its tiles.
 
-A tile is a few hundred rows and columns, micro-tiles and vectors are 2 to 32 wide, and the memory
-behind each is rounded up to some of them: whatever reads one number too far, or writes it, shows at
-some of these sizes and no other.
+A tile has a few hundred rows and columns; micro-tiles and vectors are 2 to 32 wide, and buffers are
+rounded up to multiples of some of them. A read or write that is off by one shows at some of these
+sizes only.
 """
 
 import random
@@ -16,13 +16,13 @@ from contrastloss.backends import cpu
 from contrastloss.channel import COL, EXPECT, INDEX, LSE, MAX, SUM, differs
 from contrastloss.ops import pair_stats
 
-#: rows of a micro-tile, lanes of a vector, tile registers, tiles, and blocks of rows
+#: sizes of micro-tiles, vectors, tile registers, tiles, and blocks of rows
 UNITS = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 192, 384)
-#: the largest error of a gradient, of its largest element
+#: the largest error allowed, relative to the largest element
 ERRORS = {torch.float64: 1e-12, torch.float32: 2e-5, torch.bfloat16: 2e-2}
 
 LOGS = (LSE(), LSE(axis=COL))
-#: channels that the fused pass does not serve, of both axes
+#: channels that the fused pass does not support, along both axes
 MIXED = (
     LSE(pairs=(differs(INDEX),)),
     SUM("softplus", axis=COL),
@@ -34,14 +34,14 @@ pytestmark = pytest.mark.skipif(cpu.missing() is not None, reason=str(cpu.missin
 
 
 def around(units, least, most):
-    """Whole numbers of units, one less and one more, between two bounds."""
+    """Multiples of the units, and one less and one more, between two bounds."""
     near = {k * u + e for u in units for k in range(1, most // u + 1) for e in (-1, 0, 1)}
     return sorted(k for k in near if k >= least)
 
 
 def operands(m, n, d, dtype, seed, symmetric, vectors):
-    """Embeddings whose scores are a few units, so that no row is won by one column; and, where they
-    are wanted, the scale, scales and biases of rows and columns."""
+    """Embeddings whose scores are of order 1, so that no single column dominates a row; with
+    ``vectors`` also the scale, and scales and biases of rows and columns."""
     g = torch.Generator().manual_seed(seed)
     x, y = (torch.randn(k, d, generator=g).div(d**0.25).to(dtype) for k in (m, n))
     found = {"x": x} if symmetric else {"x": x, "y": y}
@@ -59,8 +59,8 @@ def operands(m, n, d, dtype, seed, symmetric, vectors):
 
 
 def dense(call, channels, upstream):
-    """Values, and the gradients of all operands, in closed form, in fp64; and by how much every
-    maximum exceeds what comes next."""
+    """The values and the gradients of all operands from the dense formula in fp64; and the margin
+    by which each maximum exceeds the next value."""
     wide = {name: value.detach().double() for name, value in call.items()}
     x = wide["x"]
     y = wide.get("y", x)
@@ -88,7 +88,7 @@ def dense(call, channels, upstream):
 
 
 def statistics(s, channels, upstream, symmetric):
-    """Values of every channel, the gradient of the scores, and by how much maxima lead."""
+    """The values of every channel, the gradient of the scores, and the margin of the maxima."""
     diagonal = torch.eye(*s.shape, dtype=torch.bool)
     every = ~diagonal if symmetric else torch.ones_like(diagonal)
     values, slope, lead = [], torch.zeros_like(s), torch.inf
@@ -117,7 +117,7 @@ def statistics(s, channels, upstream, symmetric):
 
 
 def wrong(m, n, d, dtype, channels=LOGS, symmetric=False, vectors=False, seed=0):
-    """What differs from the dense formula at these sizes, in words; None where nothing does."""
+    """What differs from the dense formula at these sizes, as text; None if nothing does."""
     call = operands(m, m if symmetric else n, d, dtype, seed, symmetric, vectors)
     results = pair_stats(**{"y": None, **call}, channels=channels, backend="cpu")
     values = [v if isinstance(v, torch.Tensor) else v.value for v in results]
@@ -126,7 +126,7 @@ def wrong(m, n, d, dtype, channels=LOGS, symmetric=False, vectors=False, seed=0)
     grads = torch.autograd.grad(values, list(call.values()), upstream)
     expected, slopes, lead = dense(call, channels, upstream)
     found = [(f"value {k}", *pair) for k, pair in enumerate(zip(values, expected, strict=True))]
-    if lead > 1e-5:  # else rounding decides which pair has the maximum's gradient
+    if lead > 1e-5:  # otherwise rounding decides which pair gets the maximum's gradient
         found += [(f"d {k}", v, slopes[k]) for k, v in zip(call, grads, strict=True)]
     for name, got, want in found:
         limit = ERRORS[got.dtype] * max(want.abs().max().item(), 1.0)
@@ -138,7 +138,7 @@ def wrong(m, n, d, dtype, channels=LOGS, symmetric=False, vectors=False, seed=0)
 
 def sizes(seed):
     """(rows, columns, features): every number of rows and of columns up to 300, every number of
-    features up to 80, and borders, each beside others that are drawn."""
+    features up to 80, and boundary sizes, each combined with random other sizes."""
     draw = random.Random(seed)
     borders, features = around(UNITS, 2, 400), around((4, 8, 16, 32), 1, 80)
     for k in range(2, 301):
@@ -158,7 +158,7 @@ def sizes(seed):
 @pytest.mark.parametrize("dtype", ERRORS, ids=str)
 def test_every_size_up_to_300(isa, dtype, channels, vectors):
     seed = random.randrange(1 << 30)
-    every = 4 if vectors else 2  # of them, others in each run
+    every = 4 if vectors else 2  # each run takes every 2nd or 4th size, chosen at random
     cases = [case for case in enumerate(sizes(seed)) if case[0] % every == seed % every]
     found = [
         line
@@ -173,7 +173,7 @@ def test_every_size_up_to_300(isa, dtype, channels, vectors):
     m=st.integers(600, 1400), n=st.integers(600, 1400), d=st.integers(1, 3000), seed=st.integers(0)
 )
 def check_threads_and_depth(m, n, d, seed):
-    """So much work that two threads share it, and features that leave room for few rows."""
+    """Enough work that two threads share it, and so many features that few rows fit in a block."""
     seed %= 1 << 30
     for symmetric in (False, True):
         assert not wrong(m, n, d, torch.float32, symmetric=symmetric, seed=seed)

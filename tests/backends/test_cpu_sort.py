@@ -1,4 +1,5 @@
-"""Sorting networks in C++: instruction sets, lanes, threads, operands past Python."""
+"""Sorting networks in C++: instruction sets, lanes, threads, and operators called without the
+Python layer."""
 
 import pytest
 import torch
@@ -38,8 +39,8 @@ def test_every_instruction_set(isa, dtype, distribution):
             torch.testing.assert_close(a.double(), b, **tolerance)
 
 
-def test_arcus_tangens_over_the_whole_range(isa):
-    """Through one comparator: w = 1/2 + atan(delta) / pi, from the sorted pair (0, delta)."""
+def test_arctangent_over_the_whole_range(isa):
+    """One comparator has w = 1/2 + atan(delta) / pi, for the pair (0, delta)."""
     delta = torch.cat([torch.logspace(-20, 20, 4001), torch.linspace(0, 6, 6001)])
     delta = torch.cat([delta, -delta])
     x = torch.stack([torch.zeros_like(delta), delta], 1)
@@ -59,7 +60,8 @@ def test_repeats_bit_for_bit_at_any_number_of_threads(threads, count):
 
 
 def test_rows_too_long_for_a_lane_each():
-    """More than 64 MB of comparators in a vector of rows: one row at a time, the same numbers."""
+    """The comparators of one vector of rows take more than 64 MB: one row at a time gives the same
+    numbers."""
     x, t = torch.randn(3, 900), torch.randn(1, 900)
     got = sort_network(x, t, steepness=50.0, backend="cpu")
     want = sort_network(x.double(), t.double(), steepness=50.0, backend="reference")
@@ -79,7 +81,7 @@ def test_rows_too_long_for_a_lane_each():
         ({"ends": torch.tensor([[0, 1]])}, "comparators: wrong dtype"),
         ({"t": torch.ones(3, 1, 4)}, "t: got 12 elements, expected 8"),
         ({"steepness": torch.ones(3)}, "steepness: got 3 elements, expected 2"),
-        ({"distribution": 6}, "distribution: no such number"),
+        ({"distribution": 6}, "distribution: got 6, expected 0 to 5"),
     ],
 )
 def test_malformed_operands_are_errors(change, message):

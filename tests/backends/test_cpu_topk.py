@@ -1,4 +1,5 @@
-"""Top-k and gathering in C++: instruction sets, threads, splits, memory, operands past Python."""
+"""Top-k and gathering in C++: instruction sets, threads, splits, memory, and operators called
+without the Python layer."""
 
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from contrastloss.ops import gather_scores, pair_topk
 if cpu.missing() is not None:
     pytest.skip(f"cpu: {cpu.missing()}", allow_module_level=True)
 
-#: rows in several blocks of a small k; rows split among threads; columns split among them; one
+#: several blocks of rows; rows shared by threads; columns shared by threads; one pair
 SIZES = [(2500, 300, 90), (1700, 500, 8), (5, 20_000, 17), (1, 1, 1)]
 
 
@@ -25,7 +26,7 @@ def on_cpu(device):
 
 
 def whole(m, n, d, dtype):
-    """Integers, whose products are exact: ties have to be broken alike."""
+    """Integers, whose products are exact, so that ties are broken in the same way."""
     return (torch.randint(-3, 4, (rows, d)).to(dtype) for rows in (m, n))
 
 
@@ -58,7 +59,7 @@ def test_every_instruction_set_draws_the_same(isa):
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_same_at_any_number_of_threads(threads, count, dtype):
-    """However rows and columns are split, and whatever a list was cut to in between."""
+    """Whatever the split of rows and columns, and whatever lists are cut in between."""
     for m, n, d in SIZES[:3]:
         x, y = torch.randn(m, d).to(dtype), torch.randn(n, d).to(dtype)
         threads(2)
@@ -70,7 +71,7 @@ def test_the_same_at_any_number_of_threads(threads, count, dtype):
 
 
 def test_lists_too_long_for_a_block_of_rows():
-    """4,000 of 9,000 columns: a thread lists few rows at a time."""
+    """4,000 of 9,000 columns: a thread keeps lists for few rows at a time."""
     x, y = whole(700, 9000, 5, torch.float32)
     found = pair_topk(x, y, 4000, backend="cpu")
     values, index = best(x.double() @ y.double().mT, 4000)
@@ -79,7 +80,7 @@ def test_lists_too_long_for_a_block_of_rows():
 
 
 def test_tiles_without_a_candidate_are_passed_over():
-    """Sorted labels: nearly every tile holds one class against another, or only equals."""
+    """Sorted labels: nearly every tile has one class against another one, or only one class."""
     labels = torch.arange(1200) // 400
     x, y = whole(1200, 1200, 6, torch.float32)
     s = x.double() @ y.double().mT
@@ -114,7 +115,7 @@ def test_memory_is_lists_and_tiles():
     assert float(done.stdout) <= 40
 
 
-# ---- past the Python layer -----------------------------------------------------------------------
+# ---- without the Python layer --------------------------------------------------------------------
 
 
 def arguments(program, **changes):
@@ -134,8 +135,8 @@ def arguments(program, **changes):
         ({"ignore": [torch.zeros(4, dtype=torch.int64)]}, "expected offsets and columns"),
         ({"ignore": [torch.tensor([0, 9, 1, 1]), torch.tensor([0])]}, "offsets: not ascending"),
         ({"ignore": [torch.tensor([0, 2, 2, 2]), torch.tensor([4, 0])]}, "columns: not ascending"),
-        ({"ignore": [torch.tensor([0, 0, 0, 7]), torch.tensor([0])]}, "wrong ends"),
-        ({"row_keys": torch.zeros(3, 2, dtype=torch.int32)}, "keys: of rows or of columns only"),
+        ({"ignore": [torch.tensor([0, 0, 0, 7]), torch.tensor([0])]}, "offsets: expected 0 first"),
+        ({"row_keys": torch.zeros(3, 2, dtype=torch.int32)}, "keys: got only row keys or only"),
         ({"row_keys": torch.zeros(2, dtype=torch.int32), "col_keys": torch.zeros(10).int()},
          "row_keys: got 2 elements, expected 6"),
     ],

@@ -1,5 +1,5 @@
-"""The CUDA backend, on a GPU or, with --cuda-host, on the CPU: beside the sweep, the kernels that
-programs of losses have, both ways to shift an exponential, and what it declines."""
+"""The CUDA backend, on a GPU or, with --cuda-host, on the CPU. In addition to the sweep: the
+special kernels for programs of losses, both ways to shift an exponential, and declined programs."""
 
 import pytest
 import torch
@@ -42,8 +42,8 @@ pytestmark = pytest.mark.usefixtures("cuda_backend")
 @pytest.mark.parametrize("name", PROGRAMS)
 @pytest.mark.gpu_smoke
 def test_programs(device, name, dtype, symmetric):
-    """Several blocks and tiles, neither of which the sizes divide; rows that can be read 16 bytes
-    at a time and rows that cannot."""
+    """Several blocks and tiles that do not divide the sizes; rows that can be read 16 bytes at a
+    time and rows that cannot."""
     cases = [
         (f"{size} {cosine}", PROGRAMS[name], {**size, "vectors": vectors, "cosine": cosine})
         for size, vectors, cosine in (
@@ -60,7 +60,7 @@ def test_programs(device, name, dtype, symmetric):
     ("name", "dtype"), [("log and sum", torch.bfloat16), ("any", torch.float32)], ids=str
 )
 def test_races(device, name, dtype, symmetric):
-    """What a sanitizer that takes its time is to see: several blocks, tiles and stages."""
+    """A small case for a slow sanitizer: several blocks, tiles and stages."""
     size = {"m": 130, "n": 140, "d": 70, "vectors": VECTORS}
     cases = [("", PROGRAMS[name], size)]
     disagreements("cuda", cases, device=device, dtype=dtype, symmetric=symmetric)
@@ -70,8 +70,7 @@ def test_races(device, name, dtype, symmetric):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("scale", [1.0, 30.0, 100.0, -100.0])
 def test_shifts(device, dtype, scale, symmetric):
-    """Scores within the range of one shift, and far beyond it: by the rows themselves, since the
-    bound is theirs."""
+    """Scores within the range of one shift and far beyond it. The tolerance follows the scale."""
     stat = torch.float64 if dtype == torch.float64 else torch.float32
     channels = (LSE(), LSE(axis=COL), EXPECT())
     x = torch.randn(70, 24, device=device).to(dtype)
@@ -97,8 +96,8 @@ def test_shifts(device, dtype, scale, symmetric):
     ids=str,
 )
 def test_cosines_of_rows_whose_squares_overflow(device, dtype, factor, rtol):
-    """Values and gradients are those of shorter rows, but for x's own gradient, which is as much
-    smaller."""
+    """Values and gradients equal those of scaled-down rows, except that x's own gradient is smaller
+    by the factor."""
     x, y = torch.randn(9, 24, device=device).to(dtype), torch.randn(14, 24, device=device).to(dtype)
     found = []
     for by in (1.0, factor):
@@ -112,7 +111,7 @@ def test_cosines_of_rows_whose_squares_overflow(device, dtype, factor, rtol):
 
 
 def test_rows_without_pairs_and_values_that_are_none(device):
-    """-inf and zero gradients; NaN in the rows and columns that it is in, and nowhere else."""
+    """-inf and zero gradients; NaN only in the rows and columns that contain it."""
     x, y = torch.randn(2, 140, 8, device=device).unbind()
     x[3], y[5] = torch.nan, torch.nan
     labels = torch.zeros(140, dtype=torch.int64, device=device)
@@ -171,11 +170,11 @@ def test_programs_that_are_too_long(device, program, message):
 
 
 def test_the_programs_limits_are_those_of_the_kernels(device):
-    """One more than Python lets through is refused by the library itself."""
+    """The library itself rejects one channel more than the Python layer accepts."""
     x = torch.randn(4, 3, device=device)
     call = contrastloss.backends.PairCall(
         x, x, *[None] * 5, (), (), contrastloss.channel.Program((LSE(),) * (cuda.CHANNELS + 1)),
         False, x.dtype,
     )  # fmt: skip
-    with pytest.raises(RuntimeError, match="more channels than a kernel takes"):
+    with pytest.raises(RuntimeError, match="more channels than a kernel supports"):
         cuda.pair_stats_forward(call)

@@ -1,5 +1,5 @@
-"""Row-private columns on the CUDA backend: teams of every size, sums of a warp and of a block, more
-work than blocks, indices that are none. The rest is tests/ops/test_gather_scores.py."""
+"""Columns that each row chooses, on the CUDA backend: teams of every size, sums of a warp and of a
+block, more work than blocks, invalid indices. More tests are in tests/ops/test_gather_scores.py."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def problem(device, dtype, m, n, d, k, lead=(), symmetric=False):
 
 
 def run(backend, operands, index, cosine=True, **options):
-    """Scores, and gradients of a fixed combination of them."""
+    """The scores, and the gradients of a fixed combination of them."""
     leaves = [v if v is None else v.detach().clone().requires_grad_() for v in operands]
     named = dict(zip(NAMES[2:], leaves[2:], strict=True))
     out = gather_scores(*leaves[:2], index, cosine=cosine, backend=backend, **named, **options)
@@ -56,8 +56,8 @@ def compare(operands, index, cosine=True):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("d", [1, 7, 8, 24, 33, 64, 130, 256, 300, 520])
 def test_teams(device, d, dtype):
-    """Parts of a warp and whole ones, vectors of several times their width, which can be read 16
-    bytes at a time or cannot."""
+    """Parts of a warp and whole warps; vectors several times as wide as a team, which can or cannot
+    be read 16 bytes at a time."""
     operands, index = problem(device, dtype, 11, 13, d, 9)
     compare(operands, index, cosine=d not in (1, 33))
 
@@ -81,7 +81,7 @@ def test_rows_that_begin_anywhere(device, dtype):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(("m", "n", "k"), [(90, 5, 70), (4, 300, 400), (6, 7, 300)])
 def test_many_entries(device, m, n, k, dtype, symmetric):
-    """Of every column, of every row, and of both: the sums of a block."""
+    """Many entries per column, per row, and both: the sums of a block."""
     operands, index = problem(device, dtype, m, n, 24, k, (2,), symmetric)
     compare(operands, index)
 
@@ -100,8 +100,8 @@ def test_more_rows_than_blocks(device):
 @SYMMETRIC
 @pytest.mark.parametrize("lead", [(), (3,)], ids=["", "batch"])
 def test_an_index_of_nothing(device, lead, symmetric):
-    """On the library itself, which cannot look: neither memory beyond the columns nor those of the
-    next batch item."""
+    """Calls the library directly. Invalid indices read neither memory beyond the columns nor
+    columns of the next batch item."""
     x, y = (torch.randn(*lead, 4, 3, device=device) for _ in range(2))
     call = PairCall(x, None if symmetric else y, *[None] * 5, (), (), Program(()), True, x.dtype)
     wrong = [4, -2, 1 << 31, 1 << 32, 1 << 60, -(1 << 63)]
@@ -122,7 +122,8 @@ def test_an_index_of_nothing(device, lead, symmetric):
 @SYMMETRIC
 @pytest.mark.parametrize("cosine", [False, True])
 def test_each_gradient_alone(device, cosine, symmetric):
-    """Is what it is among all of them, to the last bit."""
+    """Each gradient alone is bitwise equal to the same gradient computed together with all
+    others."""
     operands, index = problem(device, torch.float32, 11, 13, 9, 7, (2,), symmetric)
     call = PairCall(*operands, (), (), Program(()), cosine, torch.float32)
     grad = torch.randn(index.shape, device=device)
@@ -146,13 +147,13 @@ def test_repeats_its_bits(device, m, n, k, dtype, symmetric):
 
 @SYMMETRIC
 def test_races(device, symmetric):
-    """What a sanitizer that takes its time is to see: sums of warps and of a block."""
+    """A small case for a slow sanitizer: sums of warps and of a block."""
     for k in (3, 130):
         compare(*problem(device, torch.bfloat16, 5, 4, 70, k, (), symmetric))
 
 
 def test_products_of_narrower_numbers(device):
-    """Embeddings are rounded for the products, gradients are not."""
+    """Embeddings are rounded for the products; gradients are not rounded."""
     operands, index = problem(device, torch.float32, 20, 30, 24, 8)
     got = run("cuda", operands, index, compute_dtype=torch.bfloat16)
     rounded = [*(v.bfloat16().float() for v in operands[:2]), *operands[2:]]

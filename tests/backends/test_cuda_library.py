@@ -1,5 +1,4 @@
-"""The CUDA library as it was built: what it holds, for which chips, and what it asks of them. Needs
-no GPU."""
+"""The CUDA library as built: its operators, architectures and resource usage. Needs no GPU."""
 
 import importlib.util
 import re
@@ -18,8 +17,8 @@ if cuda.DEVICE != "cuda":
 
 from contrastloss import _C
 
-#: bytes of a thread that may lie in memory instead of registers, spilled ones among them: of the
-#: programs of losses what is passed to functions, of the generic one a little more, of fp64 more
+#: stack bytes per thread, including spilled registers: in the special kernels only arguments of
+#: functions that are not inlined, in the generic kernel a little more, in fp64 more
 STACK = {"special": 64, "generic": 96, "fp64": 512}
 MEGABYTES = 60
 OPERATORS = ("forward", "measure", "sums", "h_block", "totals", "finish", "topk", "gather")
@@ -28,7 +27,7 @@ OPERATORS += ("gather_backward", "sort", "sort_backward")
 
 @pytest.fixture(scope="module")
 def objects():
-    """cuobjdump of the library, which Triton brings."""
+    """Runs cuobjdump, which Triton ships, on the library."""
     spec = importlib.util.find_spec("triton")
     if spec is None:
         pytest.skip("needs triton, for its cuobjdump")
@@ -48,7 +47,7 @@ def test_operators_are_registered(name):
 
 
 def test_it_links_no_cuda():
-    """So that it loads beside every torch."""
+    """The library loads with every torch."""
     command = ["readelf", "--dynamic", "--wide", str(cuda.LIBRARY)]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     needed = set(re.findall(r"NEEDED.*\[(\S+)\.so", listed))
@@ -66,7 +65,7 @@ def test_it_holds_the_architectures_that_it_says(objects):
     said = _C.build_info()["cuda_architectures"]
     wanted = {f"sm_{word.split('+')[0].replace('.', '').rstrip('af')}" for word in said}
     found = {word.rstrip("af") for word in re.findall(r"\.(sm_\w+)\.cubin", objects("-lelf"))}
-    assert found == wanted  # older tools leave the letter out
+    assert found == wanted  # without the letter, which older tools omit
     ptx = {word.rstrip("af") for word in re.findall(r"\.(sm_\w+)\.ptx", objects("-lptx"))}
     assert bool(ptx) is any(word.endswith("+PTX") for word in said)
 

@@ -1,5 +1,5 @@
-"""The CUDA operators called past Python: of whatever is wrong with an operand they raise
-RuntimeError, and no number in a table leads out of memory."""
+"""The CUDA operators called without the Python layer. Every wrong operand raises RuntimeError, and
+no number in a table makes a kernel access memory outside the tensors."""
 
 import pytest
 import torch
@@ -40,7 +40,7 @@ OPERATORS = (
     "forward", "measure", "sums", "h_block", "totals", "finish",
     "topk", "gather", "gather_backward", "sort", "sort_backward",
 )  # fmt: skip
-VALUES = 6  # that the program returns
+VALUES = 6  # how many values the program returns
 
 
 def names(schema):
@@ -64,7 +64,7 @@ def operands(device, program):
 
 
 def valid(operator, device):
-    """The operator, and arguments that it takes, by name."""
+    """The operator, and valid arguments by name."""
     torch.manual_seed(0)
     ops = torch.ops.contrastloss
     best = Program((MAX(pairs=(differs("label"),)),), ("label",), ("label",))
@@ -113,7 +113,7 @@ def valid(operator, device):
     return getattr(ops, f"cuda_{operator}"), given
 
 
-#: what may be wrong with a tensor
+#: ways to make a tensor invalid
 MUTATIONS = {
     "dtype": lambda t: t.to(torch.int32 if t.dtype != torch.int32 else torch.int64),
     "wide": lambda t: t.to(torch.float64 if t.dtype != torch.float64 else torch.float32),
@@ -136,7 +136,7 @@ def tensors(given):
 
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_every_tensor(device, operator):
-    """A tensor of another dtype, device, shape or layout, in the place of each one in turn."""
+    """Replaces each tensor in turn by one of another dtype, device, shape or layout."""
     function, given = valid(operator, device)
     function(*given.values())
     accepted = []
@@ -157,7 +157,7 @@ def test_every_tensor(device, operator):
             except RuntimeError:
                 continue
             accepted.append((name, place, wrong))
-    # numbers that no code names are not read; lists and tables that may have any length
+    # values that no code refers to are not read; some lists and tables may have any length
     fits = {("values", None, "longer"), ("code", None, "longer"), ("ignore", 1, "empty")}
     free = {"topk": ("ignore", 1), "gather": ("index", None)}.get(operator, ("starts", None))
     if operator != "gather_backward":
@@ -200,7 +200,7 @@ WRONG = {
     "a block of another rank": ("h_block", {"h": lambda h: h[0]}, "h: expected 3 dimensions"),
     "k of 0": ("topk", {"k": lambda _: 0}, "k: got 0, expected 1 to"),
     "a huge k": ("topk", {"k": lambda _: 1 << 31}, "k: got 2147483648, expected 1 to"),
-    "keys of rows": ("topk", {"col_keys": lambda _: None}, "keys: of rows or of columns only"),
+    "keys of rows": ("topk", {"col_keys": lambda _: None}, "keys: got only row keys or only"),
     "offsets only": ("topk", {"ignore": lambda v: v[:1]}, "ignore: got 1 tensors, expected 2"),
     "flat keys": ("topk", {"row_keys": lambda k: k.flatten()}, "row_keys: got shape"),
     "a flat index": ("gather", {"index": lambda k: k.flatten(1)}, "index: "),
@@ -219,7 +219,7 @@ WRONG = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_what_is_wrong(device, case):
-    """The message names it."""
+    """The error message names the wrong argument."""
     operator, changes, message = WRONG[case]
     function, given = valid(operator, device)
     changed = {**given, **{name: change(given[name]) for name, change in changes.items()}}
@@ -246,7 +246,7 @@ def test_a_program_of_columns_has_no_best(device):
 
 @pytest.mark.parametrize("operator", ["forward", "sums", "h_block", "totals", "topk", "gather"])
 def test_programs(device, operator):
-    """Any number in the place of any other is a program or an error."""
+    """Any number in place of another gives a valid program or an error."""
     function, given = valid(operator, device)
     refused = 0
     for place in range(len(given["code"])):
@@ -261,14 +261,14 @@ def test_programs(device, operator):
 
 
 def test_extents_whose_products_wrap(device):
-    """4 times 2^62 numbers of a form are as many as none in 64 bits; 2^63 + 1 times anything even
-    is once."""
+    """In 64 bits, 4 times 2^62 wraps to 0, and 2^63 + 1 times an even number wraps to that
+    number."""
     x, empty = torch.ones(4, 2, device=device), torch.empty(0, 2**62, device=device)
     call = PairCall(
         x, x, *[None] * 5, (empty,), (empty,), Program((LSE(weight=(form("f"),)),), ("f",), ("f",)),
         False, x.dtype,
     )  # fmt: skip
-    with pytest.raises(RuntimeError, match=f"operand: got a form of {2**62} numbers"):
+    with pytest.raises(RuntimeError, match=f"operand: got a form of extent {2**62}, expected"):
         cuda.pair_stats_forward(call)
     call.rows, call.cols = (x[:, 0].contiguous(),), ()
     call.program = Program((LSE(weight=(row_weight("u"),)),), ("u",), ())
@@ -276,11 +276,13 @@ def test_extents_whose_products_wrap(device):
     code = given["code"].clone()
     assert code[5] == 1  # how many names the weight has
     code[5] = 1 - 2**63
-    with pytest.raises(RuntimeError, match=f"program: got a weight of {1 - 2**63} names"):
+    with pytest.raises(
+        RuntimeError, match=f"program: got a weight with {1 - 2**63} names, expected 1"
+    ):
         torch.ops.contrastloss.cuda_forward(*{**given, "code": code}.values())
 
 
-#: integers for tables that the device reads, which nobody checks beforehand
+#: integers for tables that only the device reads, so that they are not checked beforehand
 ODD = (-(2**31), -1, 0, 1, 2, 6, 7, 1000, 2**31 - 1)
 
 
@@ -299,8 +301,8 @@ ODD = (-(2**31), -1, 0, 1, 2, 6, 7, 1000, 2**31 - 1)
     ],
 )
 def test_tables(device, operator, table):
-    """Tables that lead nowhere: results have their shapes, and no place outside of the tensors is
-    read or written, which AddressSanitizer sees."""
+    """Tables of invalid numbers: results have the right shapes, and no memory outside the tensors
+    is read or written, which AddressSanitizer checks."""
     function, given = valid(operator, device)
     want = function(*given.values())
     odd = torch.tensor(ODD, device=device)

@@ -1,5 +1,6 @@
-"""Sorting networks of the CUDA backend: teams of parts of a warp, of warps and of a block, networks
-of several segments, batches of several launches. The rest is tests/ops/test_sort_network.py."""
+"""Sorting networks of the CUDA backend: teams that are parts of a warp, whole warps and blocks,
+networks of several segments, batches of several launches. More tests are in
+tests/ops/test_sort_network.py."""
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("cuda_backend")
 
 
 def run(backend, inputs, **options):
-    """Sorted rows, masses, and the gradients of a fixed combination of both."""
+    """The sorted rows, the masses, and the gradients of a fixed combination of both."""
     leaves = [v.clone().requires_grad_() for v in inputs]
     x, t, steepness = leaves
     found = sort_network(x, t, steepness=steepness, backend=backend, **options)
@@ -41,7 +42,7 @@ def test_networks(device, n, network, dtype):
 
 @pytest.mark.parametrize("n", [33, 130])
 def test_races(device, n):
-    """What a sanitizer that takes its time is to see."""
+    """A small case for a slow sanitizer."""
     compare(device, 5, n, 2, torch.float32)
 
 
@@ -51,7 +52,7 @@ def test_distributions_in_segments(device, distribution):
 
 
 def test_many_rows(device):
-    """More than have scratch at once."""
+    """More rows than fit in the scratch memory at once."""
     compare(device, 470, 300, 1, torch.float64, network="odd_even")
 
 

@@ -1,5 +1,5 @@
 """Top-k as CUDA kernels, on a GPU or, with --cuda-host, on the CPU: chunks of columns, parts of
-rows, long lists, noise to the last bit, operands past Python."""
+rows, long lists, bitwise equal noise, and operators called without the Python layer."""
 
 from functools import partial
 
@@ -14,7 +14,7 @@ from contrastloss.ops import pair_topk
 DTYPES = pytest.mark.parametrize(
     "dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str
 )
-#: columns of a first chunk
+#: columns of the first chunk
 FIRST = 1024
 
 
@@ -22,12 +22,12 @@ pytestmark = pytest.mark.usefixtures("cuda_backend")
 
 
 def whole(*shape, device, high=3):
-    """Integers, whose products are exact: ties have to be broken alike."""
+    """Integers, whose products are exact, so that ties are broken in the same way."""
     return torch.randint(-high, high + 1, shape).to(device, torch.float32)
 
 
 def agree(x, y, k, **options):
-    """Returns what the reference found too."""
+    """Returns the result, after checking that the reference gives the same."""
     found = pair_topk(x, y, k, **options, backend="cuda")
     want = pair_topk(x, y, k, **options, backend="reference")
     assert torch.equal(found.indices, want.indices)
@@ -42,7 +42,7 @@ def agree(x, y, k, **options):
 @pytest.mark.parametrize("k", [1, 17, 2 * FIRST])
 @pytest.mark.gpu_smoke
 def test_every_chunk_has_better_columns(device, dtype, k):
-    """Ascending scores, 64 equal ones at a time: every list is full after every chunk."""
+    """Ascending scores in groups of 64 equal ones: every list is full after every chunk."""
     n = 8500
     y = (torch.arange(n, device=device) // 64)[:, None].to(dtype)
     x = torch.tensor([[1.0], [-1.0], [0.0]], device=device, dtype=dtype)
@@ -54,7 +54,7 @@ def test_every_chunk_has_better_columns(device, dtype, k):
 
 
 def test_equal_scores_of_several_chunks(device):
-    """Of ones that are as good as the last that was kept, none of a later chunk comes in."""
+    """Scores equal to the last kept one do not enter the list from a later chunk."""
     y = torch.zeros(5 * FIRST, 1, device=device)
     x = torch.ones(140, 1, device=device)
     y[FIRST - 3 :: FIRST] = 1.0
@@ -66,17 +66,18 @@ def test_equal_scores_of_several_chunks(device):
 @pytest.mark.parametrize(
     ("dtype", "n", "k"),
     [
-        (torch.float32, 31_744, 100),  # wide chunks, whose lists are sorted part by part
-        (torch.float32, 6000, 4096),  # the longest lists that are
-        (torch.float32, 6000, 4097),  # in device memory
+        (torch.float32, 31_744, 100),  # wide chunks, whose lists are sorted in parts
+        (torch.float32, 6000, 4096),  # the longest lists in shared memory
+        (torch.float32, 6000, 4097),  # lists in device memory
         (torch.float64, 5000, 2048),
         (torch.float64, 5000, 3000),
-        (torch.float64, 3000, 4000),  # more than there are
+        (torch.float64, 3000, 4000),  # more than there are columns
     ],
     ids=str,
 )
 def test_long_lists(device, dtype, n, k):
-    """Ascending scores; in any order; in any order of which the second half is above the first."""
+    """Ascending scores, shuffled scores, and shuffled halves of which the second is above the
+    first."""
     g = torch.Generator().manual_seed(1)
     shuffled = [torch.randperm(part, generator=g) for part in (n, n // 2, n - n // 2)]
     halves = torch.cat([shuffled[1], n // 2 + shuffled[2]])
@@ -91,7 +92,7 @@ def test_long_lists(device, dtype, n, k):
 @pytest.mark.parametrize("symmetric", [False, True])
 @pytest.mark.parametrize("share", [0.0, 0.7, 2.0])
 def test_parts(device, monkeypatch, lead, symmetric, share):
-    """However few rows have lists at a time: one; some of an item or some items; all."""
+    """Whatever number of rows has lists at a time: one; some rows of an item or some items; all."""
     m, n = (300, 300) if symmetric else (270, 700 if lead else 2500)
     items = lead[0] if lead else 1
     monkeypatch.setattr(cuda, "LIST_BYTES", int(share * items * m * n * 8))
@@ -126,7 +127,7 @@ def test_cosines_in_parts(device, monkeypatch):
 
 
 def test_a_sample_leaves_out_scores_of_minus_infinity(device):
-    """A negative beta would make the best keys of them."""
+    """A negative beta would turn them into the best keys."""
     y, bias = torch.zeros(5, 1, device=device), torch.zeros(5, device=device)
     bias[[1, 3]] = -torch.inf
     x = torch.ones(20, 1, device=device)
@@ -136,7 +137,7 @@ def test_a_sample_leaves_out_scores_of_minus_infinity(device):
 
 @DTYPES
 def test_keys_of_samples_are_the_same_bits(device, dtype, monkeypatch):
-    """Products that are exact leave the noise, its product with beta and their sum."""
+    """With exact products, only the noise, its product with beta and their sum can differ."""
     monkeypatch.setattr(cuda, "LIST_BYTES", 4 << 20)
     x, y = (whole(2, n, 5, device=device).to(dtype) for n in (150, 2100))
     program = Program((MAX(pairs=(differs(INDEX),)),))
@@ -155,7 +156,7 @@ def test_keys_of_samples_are_the_same_bits(device, dtype, monkeypatch):
 
 
 def test_races(device):
-    """What a sanitizer that takes its time is to see: several blocks, tiles, stages and chunks."""
+    """A small case for a slow sanitizer: several blocks, tiles, stages and chunks."""
     x, y = (whole(n, 70, device=device).bfloat16() for n in (140, 1200))
     ids = torch.arange(1200, device=device) % 3
     agree(x, y, 40, pairs=(same("a"),), rows={"a": ids[:140]}, cols={"a": ids})
@@ -170,7 +171,7 @@ def test_repeats_its_bits(device):
         assert torch.equal(found.values, first.values)
 
 
-# ---- past the Python layer -----------------------------------------------------------------------
+# ---- without the Python layer --------------------------------------------------------------------
 
 
 def run(device, program=None, **changes):
@@ -194,7 +195,7 @@ def run(device, program=None, **changes):
         ({"ignore": [torch.zeros(4, dtype=torch.int64)]}, "ignore: got 1 tensors, expected 2"),
         ({"ignore": [torch.zeros(3, dtype=torch.int64)] * 2},
          r"ignore offsets: got shape \(3\), expected \(4\)"),
-        ({"row_keys": torch.zeros(3, 2, dtype=torch.int32)}, "keys: of rows or of columns only"),
+        ({"row_keys": torch.zeros(3, 2, dtype=torch.int32)}, "keys: got only row keys or only"),
         ({"row_keys": torch.zeros(2, dtype=torch.int32), "col_keys": torch.zeros(10).int()},
          r"row_keys: got shape \(2\), expected \(3, 2\)"),
         ({"program": Program((LSE(),))}, "expected one MAX channel"),
@@ -207,7 +208,7 @@ def test_malformed_operands_are_errors(device, changes, message):
 
 
 def test_malformed_offsets_read_nothing_else(device):
-    """Their values are on the device: rows have other lists then, but within those given."""
+    """The values are on the device, so rows get wrong lists, but only from the given columns."""
     offsets, columns = torch.tensor([-5, 1, 1 << 40, 0]), torch.tensor([4, 3])
     values, index = run(device, ignore=[offsets, columns])
     assert index.tolist() == [[3, 2], [4, 2], [4, 3]]

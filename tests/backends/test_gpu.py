@@ -1,4 +1,4 @@
-"""The backends for GPUs where only a GPU can show it: captured steps, streams, large tensors."""
+"""GPU backends, tests that need a GPU: captured steps, streams, large tensors."""
 
 import copy
 
@@ -44,7 +44,7 @@ def test_repeats_its_bits(device, backend, cls):
 @pytest.mark.gpu_smoke
 @pytest.mark.parametrize("n", [16, 33, 200])
 def test_sorting(device, backend, n):
-    """Beside the reference in fp64, and with the same bits every time."""
+    """Agrees with the reference in fp64, and repeats bit for bit."""
     x, t = torch.randn(500, n, device=device), torch.rand(500, 2, n, device=device)
     weights = torch.randn_like(x), torch.randn_like(t)
 
@@ -71,7 +71,7 @@ def test_a_device_that_is_not_the_current_one(backend):
 
 @pytest.mark.gpu_smoke
 def test_two_streams(device, backend):
-    """Calls that overlap share no scratch."""
+    """Overlapping calls share no scratch memory."""
     loss = contrastloss.CLIPLoss(backend=backend)
     x, y = embeddings(device)
     want = step(loss, x, y)
@@ -90,7 +90,7 @@ def test_two_streams(device, backend):
 
 @pytest.mark.gpu_smoke
 def test_a_captured_training_step(device, backend):
-    """Replayed on new batches it goes where the eager steps go."""
+    """Replayed on new batches, the captured step equals the eager step."""
     eager = torch.nn.Linear(48, D, device=device, dtype=torch.bfloat16)
     captured = copy.deepcopy(eager)
     loss = contrastloss.CLIPLoss(backend=backend)
@@ -112,7 +112,7 @@ def test_a_captured_training_step(device, backend):
     run = training(captured, given)
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):  # kernels compile, libraries find their workspaces
+    with torch.cuda.stream(side):  # compiles kernels and allocates library workspaces
         for _ in range(3):
             run()
     torch.cuda.current_stream().wait_stream(side)
@@ -145,7 +145,8 @@ def test_memory_of_a_million_rows(device, backend):
 
 @pytest.mark.parametrize("axis", [ROW, COL])
 def test_more_elements_than_int32_counts(device, backend, axis):
-    """The last rows of a tensor of 2^31 elements, and their gradient, are those of a small one."""
+    """The last rows of a tensor with 2^31 elements, and their gradient, equal those of a small
+    tensor."""
     if torch.cuda.mem_get_info()[0] < 32 << 30:
         pytest.skip("needs 32 GiB of free GPU memory")
     few = torch.randn(96, 512, device=device, dtype=torch.bfloat16)

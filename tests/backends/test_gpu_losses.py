@@ -1,5 +1,5 @@
-"""Losses on the backends for GPUs, also in their stand-ins on the CPU: Triton's interpreter
-(TRITON_INTERPRET=1) and the emulation (--cuda-host)."""
+"""Losses on the GPU backends, also without a GPU: in Triton's interpreter (TRITON_INTERPRET=1) and
+in the CUDA emulation (--cuda-host)."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ import contrastloss
 import contrastloss.testing
 from contrastloss.losses import LOSSES, PairLoss
 
-#: losses of operators that Triton does not have
+#: losses that use operators which Triton does not have
 BEYOND = {"groco", "mochi", "sampled", "triplet"}
 
 
@@ -27,7 +27,7 @@ def test_losses(device, backend, name):
         return
     found = []
     for chosen in (backend, "reference"):
-        torch.manual_seed(1)  # some losses draw
+        torch.manual_seed(1)  # some losses draw random numbers
         leaves = [v.clone().requires_grad_(v.is_floating_point()) for v in inputs]
         value = cls(backend=chosen)(*leaves)
         value.backward()
@@ -47,7 +47,7 @@ def test_a_compiled_loss(device, backend):
 
 
 def test_autocast(device, backend):
-    """Embeddings are rounded for the products, and for nothing else."""
+    """Embeddings are rounded only for the products."""
     # Triton's interpreter does not multiply bfloat16
     dtype = torch.float16 if (backend, device.type) == ("triton", "cpu") else torch.bfloat16
     loss, exact = (

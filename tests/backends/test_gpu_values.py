@@ -1,5 +1,5 @@
-"""Odd values and every kind of size on the backends for GPUs, also in their stand-ins on the CPU:
-Triton's interpreter (TRITON_INTERPRET=1) and the emulation (--cuda-host)."""
+"""Special values and many sizes on the GPU backends, also without a GPU: in Triton's interpreter
+(TRITON_INTERPRET=1) and in the CUDA emulation (--cuda-host)."""
 
 import itertools
 
@@ -27,7 +27,7 @@ from contrastloss.channel import (
     within,
 )
 
-#: rows of a tile, and columns of one or several
+#: rows of a tile, and columns of one or several tiles
 TILE = {"cuda": 128, "triton": 32}
 
 
@@ -44,7 +44,7 @@ NAN_PROGRAMS = {
     ),
     "sums": tuple(SUM(psi) for psi in PSI if psi != "step"),
 }  # fmt: skip
-#: of which operand which rows, in tiles
+#: which rows of which operand are NaN, in units of tiles
 NANS = {
     "a row": ("x", 0.1, 0.11),
     "a tile of rows": ("x", 0, 1),
@@ -62,8 +62,8 @@ NANS = {
 @pytest.mark.parametrize("place", NANS)
 @pytest.mark.parametrize("name", NAN_PROGRAMS)
 def test_nan(device, backend, name, place, symmetric):
-    """NaN in, NaN out: values and the gradients of x and y hold it where the reference's do, and
-    are the reference's elsewhere."""
+    """Values and the gradients of x and y are NaN where the reference's are, and equal the
+    reference's elsewhere."""
     operand, start, stop = NANS[place]
     if symmetric and operand == "y":
         pytest.skip("there is none")
@@ -86,7 +86,7 @@ def test_nan(device, backend, name, place, symmetric):
 
 
 def test_nan_is_not_below_a_threshold(device, backend):
-    """Neither where scores are counted beyond one, nor where a form bounds the pairs."""
+    """NaN is not counted as below a threshold, neither by a step nor by a bound on a form."""
     x, bound = torch.ones(3, 2, device=device), torch.ones(3, 2, device=device)
     x[1], bound[2] = torch.nan, torch.nan
     program = (SUM("step"), LSE(weight=(at_most("near"),)))
@@ -112,7 +112,7 @@ PASSES = {
 
 @pytest.mark.parametrize("given", ["both", "rows", "cols"])
 def test_ids_at_the_ends(device, backend, given):
-    """Tests of ids compare as integers without end do; a position meets them as any id."""
+    """Ids compare as unbounded integers do; a position compares like any other id."""
     ids = torch.tensor(IDS, device=device)
     x = torch.ones(len(IDS), 1, device=device)
     positions = range(len(IDS))
@@ -132,7 +132,8 @@ def test_ids_at_the_ends(device, backend, given):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
 def test_operands_of_another_dtype(device, backend, dtype):
-    """They are those of the statistics' dtype, bit for bit, and gradients come in their own."""
+    """Results are bitwise equal to those of operands in the statistics' dtype; gradients have the
+    operands' dtype."""
     program = (
         LSE(weight=(row_weight("u"), form("soft"))),
         SUM("relu2", shift="margin"),
@@ -173,8 +174,8 @@ SWEPT = {
 @pytest.mark.parametrize("symmetric", [False, True], ids=["y", "symmetric"])
 @pytest.mark.parametrize("name", SWEPT)
 def test_sizes(device, backend, name, symmetric):
-    """Around every border of tiles, warps and vectors, beside every one, at depths that take turns:
-    values and all gradients."""
+    """Sizes around every boundary of tiles, warps and vectors, with varying depths: values and all
+    gradients."""
     sizes = SIZES[backend]
     depths, dtypes = itertools.cycle(DEPTHS), itertools.cycle((torch.float32, torch.float16))
     if backend == "cuda":

@@ -1,4 +1,4 @@
-"""The reference's memory, and the choice among backends."""
+"""The memory of the reference backend, and the choice of a backend."""
 
 import subprocess
 import sys
@@ -13,8 +13,8 @@ from contrastloss.backends.reference import block
 from contrastloss.channel import COL, INDEX, LSE, differs
 from contrastloss.ops import pair_stats
 
-# Blocks are visited one after another, so how many there are does not matter: 2,048 rows against
-# 65,536 columns have blocks of the size that 65,536 rows have.
+# Blocks are visited one after another, so their number does not matter: 2,048 rows against 65,536
+# columns give blocks of the same size as 65,536 rows.
 MEMORY = """
 import resource, torch
 from contrastloss.channel import COL, INDEX, LSE, differs
@@ -43,8 +43,8 @@ print(peak() - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux")
 def test_memory_is_bounded():
-    """Beyond inputs, normalised copies and gradients at most 128 MB at N = 65,536, D = 128, where
-    one N x N matrix has 16 GB."""
+    """At most 128 MB beyond inputs, normalised copies and gradients at N = 65,536, D = 128, where
+    one N x N matrix takes 16 GB."""
     done = subprocess.run(
         [sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True, timeout=300
     )
@@ -62,7 +62,7 @@ def test_the_size_of_a_block_changes_nothing(monkeypatch, device, elements, symm
 
 
 class Call:
-    """As much of a call as :func:`block.blocks` looks at."""
+    """The attributes of a call that :func:`block.blocks` reads."""
 
     x = torch.empty(0)
 
@@ -76,7 +76,7 @@ class Call:
 @pytest.mark.parametrize("batch", [0, 1, 3, 4096])
 @pytest.mark.parametrize(("m", "n"), [(1000, 50_000), (50_000, 3), (1, 70_000), (1, 1), (512, 0)])
 def test_blocks_cover_every_pair_once_and_bound_what_is_live(batch, m, n):
-    """However many rows and columns: no block has more scores than were asked for."""
+    """No block has more scores than allowed, whatever the numbers of rows and columns."""
     spans = list(block.blocks(Call(batch, m, n)))
     sizes = [(i.stop - i.start) * (j.stop - j.start) for i, j in spans]
     assert max(sizes, default=0) * batch <= block.block_elements(Call.x.device)
@@ -88,7 +88,7 @@ def test_blocks_cover_every_pair_once_and_bound_what_is_live(batch, m, n):
 
 
 class Fake:
-    """A backend that is missing, declines or is slow, as told."""
+    """A backend that is missing, declines or is slow, according to its arguments."""
 
     def __init__(self, missing=None, why_not=None, slow=False):
         self.missing = lambda: missing
@@ -101,7 +101,7 @@ class Fake:
 
 @pytest.fixture
 def table(monkeypatch):
-    """BACKENDS, free to be changed."""
+    """BACKENDS, restored after the test."""
     copy = dict(BACKENDS)
     for name in copy:
         monkeypatch.delitem(BACKENDS, name)

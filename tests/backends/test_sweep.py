@@ -1,7 +1,7 @@
-"""Every channel on every backend against the dense fp64 oracle.
+"""Every channel on every backend, compared with the dense fp64 oracle.
 
 Two full products (kinds x axes x tests x weights x symmetry, and kinds x axes x dtypes x operands x
-batches x symmetry) and random programs of several channels, whose statistics share one pass.
+batches x symmetry) and random programs of several channels that share one pass.
 """
 
 import itertools
@@ -36,19 +36,19 @@ from contrastloss.channel import (
 )
 from contrastloss.ops import pair_stats
 
-#: other draws of cases in whose own one a pair's gradient is beyond fp16, but not that of x:
-#: backends that multiply in fp16 need both to be within
+#: other seeds for cases in which a pair's gradient overflows fp16 although the gradient of x does
+#: not: backends with fp16 products need both in range
 DRAWS = {("shifted focal", ROW, VECTORS, torch.float16): 1}
 
 
 def serves(name, call):
-    """Whether the backend serves this call here; a missing one serves nothing."""
+    """Whether the backend serves this call here; a missing backend serves none."""
     backend = BACKENDS[name]
     return backend.missing() is None and backend.why_not(as_pair_call(call)) is None
 
 
 def as_pair_call(call):
-    """A call as the backends get it."""
+    """The call as a PairCall."""
     rows, cols = call["rows"], call["cols"]
     program = Program(call["channels"], tuple(rows), tuple(cols))
     x, y = call["x"], call["y"]
@@ -66,7 +66,7 @@ def as_pair_call(call):
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    """The reference visits many blocks of rows here."""
+    """Small blocks, so that the reference visits many of them."""
     monkeypatch.setattr(block, "block_elements", lambda device: 600)
 
 
@@ -78,7 +78,8 @@ def function_of(backend):
 
 
 def disagreements(backend, cases, **options):
-    """Every case in which the backend serves and differs from the oracle; none may be left."""
+    """Compares every case that the backend serves with the oracle, and fails with a list of
+    differences."""
 
     found, served = [], 0
     for label, program, settings_ in cases:
@@ -92,7 +93,7 @@ def disagreements(backend, cases, **options):
 
 
 def chunks(channels, length=9):
-    """Programs of no more channels than every backend takes."""
+    """Programs short enough for every backend."""
     channels = tuple(channels)
     return [channels[k : k + length] for k in range(0, len(channels), length)]
 
@@ -101,7 +102,7 @@ def chunks(channels, length=9):
 @pytest.mark.parametrize("symmetric", [False, True], ids=["y", "symmetric"])
 @pytest.mark.parametrize("weight", WEIGHTS)
 def test_channels(backend, device, weight, symmetric, fifth):
-    """Kind x axis x tests x weights, the operands that are not in question taking turns."""
+    """Kind x axis x tests x weights, cycling through the other operands."""
     turn = itertools.cycle(itertools.product(OPERANDS, (False, True)))
     cases = []
     for kind, axis, pairs in itertools.product(KINDS, (ROW, COL), PAIRS):
@@ -139,7 +140,7 @@ def problems(draw):
     options = {
         "m": draw(st.integers(1, 40)),
         "n": draw(st.integers(1, 40)),
-        "d": draw(st.integers(2 if cosine else 1, 20)),  # all cosines of numbers are +-1: ties
+        "d": draw(st.integers(2 if cosine else 1, 20)),  # for d = 1 all cosines are +-1: ties
         "lead": draw(st.sampled_from([(), (1,), (3,)])),
         "dtype": draw(st.sampled_from(DTYPES)),
         "symmetric": draw(st.booleans()),
@@ -152,7 +153,7 @@ def problems(draw):
 
 @pytest.mark.gpu_smoke
 def test_programs(backend, device):
-    """Several channels in one pass: they may share tests, weights, shifts and axes, or not."""
+    """Several channels in one pass, which may or may not share tests, weights, shifts and axes."""
 
     @settings(max_examples=120, derandomize=True, deadline=None, database=None)
     @given(problems())
@@ -180,7 +181,8 @@ MIXED = (
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("symmetric", [False, True], ids=["y", "symmetric"])
 def test_across_the_borders_of_tiles(backend, device, threads, dtype, symmetric, fifth):
-    """Sizes that no tile divides; each channel by itself too, since backends specialise on one."""
+    """Sizes that no tile divides; also each channel alone, because backends specialise on single
+    channels."""
     threads(2)
     programs = [("mixed", MIXED), *((str(channel), (channel,)) for channel in MIXED)]
     cases = []
@@ -195,8 +197,8 @@ def test_across_the_borders_of_tiles(backend, device, threads, dtype, symmetric,
     "kinds", [("lse", "lse"), ("softplus", "max"), ("shifted relu2", "expect")]
 )
 def test_symmetric_scores_are_not_symmetric(backend, device, kinds):
-    """y=None evaluates a tile in both orientations: row_bias != col_bias, row ids != column ids,
-    and tests that are no symmetric relation must see which one is which."""
+    """y=None evaluates a tile in both orientations, which must be told apart by row_bias !=
+    col_bias, row ids != column ids, and tests that are not symmetric."""
     for pairs in ((precedes("a"),), (precedes(INDEX),), (same("a"), precedes("b"))):
         program = tuple(
             variant(KINDS[kind], axis, pairs, (row_weight("u"), col_weight("v")))
@@ -215,8 +217,8 @@ def test_symmetric_scores_are_not_symmetric(backend, device, kinds):
 
 @pytest.mark.parametrize("axis", [ROW, COL])
 def test_each_shift_gets_its_own_gradient(backend, device, axis):
-    """Channels may call shifts in another order than that of the operands, share one, or have two
-    names for the same tensor."""
+    """Channels may use shifts in another order than the operands, share one, or name the same
+    tensor twice."""
     order = ("late", "early", "late", "twin")
     program = tuple(SUM("square", axis=axis, shift=name) for name in order)
     call = problem(program, device=device, lead=(2,))
@@ -246,7 +248,8 @@ def test_symmetric_columns_take_the_rows_operands(backend, device):
 @pytest.mark.parametrize("symmetric", [False, True], ids=["y", "symmetric"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 def test_positions_may_be_given(backend, device, dtype, symmetric):
-    """Shards: explicit ids under INDEX replace positions in tests, not in what MAX returns."""
+    """As for shards: explicit ids under INDEX replace positions in tests, but not in the result of
+    MAX."""
     program = (LSE(pairs=(differs(INDEX),)), MAX(pairs=(precedes(INDEX),)), MAX(axis=COL))
     call = problem(program, device=device, dtype=dtype, symmetric=symmetric)
     m, n = call["x"].shape[0], (call["x"] if symmetric else call["y"]).shape[0]
@@ -258,7 +261,7 @@ def test_positions_may_be_given(backend, device, dtype, symmetric):
 
 @pytest.mark.parametrize("symmetric", [False, True], ids=["y", "symmetric"])
 def test_frozen_inputs(backend, device, symmetric):
-    """Every subset of the inputs that need a gradient gets the gradients of the full set."""
+    """Every subset of inputs that require a gradient gets the same gradients as the full set."""
     program = (LSE(pairs=(differs(INDEX),)), SUM("relu2", axis=COL, shift="margin"))
     call = problem(program, device=device, symmetric=symmetric, vectors=VECTORS)
     names = sorted(leaves(call))
@@ -278,8 +281,8 @@ def test_frozen_inputs(backend, device, symmetric):
 @pytest.mark.parametrize(("m", "n"), [(0, 5), (5, 0), (0, 0), (1, 1)])
 @pytest.mark.parametrize("lead", [(), (2,), (0,)], ids=str)
 def test_nothing_to_reduce(backend, device, dtype, symmetric, m, n, lead):
-    """Empty rows, empty columns and, for y=None, the single row that has no pair: the value of the
-    empty set, and zero gradients."""
+    """No rows, no columns and, for y=None, a single row without pairs: the value of the empty set,
+    and zero gradients."""
     options = {"m": m, "n": n, "d": 3, "lead": lead, "vectors": VECTORS}
     cases = []
     for axis in (ROW, COL):
@@ -319,7 +322,7 @@ FEATURES = sorted(
 
 
 def call_with(feature, device):
-    """A call whose features are this one and as few others as possible."""
+    """A call with this feature and as few others as possible."""
     kind = {c.kind: c for c in (LSE(), EXPECT(), MAX())}.get(feature, LSE())
     if feature.startswith("SUM "):
         kind = SUM(feature.removeprefix("SUM "))
@@ -343,7 +346,7 @@ def test_each_feature_has_its_word(feature, device):
 
 @pytest.mark.parametrize("feature", FEATURES)
 def test_declines_what_its_table_says(backend, device, feature):
-    """No backend lacks a feature silently, or lists one that it serves."""
+    """Every backend declines exactly the features that it lists."""
     declines = getattr(BACKENDS[backend], "DECLINES", frozenset())
     assert declines <= set(FEATURES)
     call = call_with(feature, device)
@@ -358,7 +361,7 @@ def test_declines_what_its_table_says(backend, device, feature):
 
 
 def test_the_sweep_knows_every_feature(device):
-    """A feature that is added to channels or calls is added to the sweep, or this fails."""
+    """A new feature of channels or calls must be added to the sweep."""
     seen = set()
     for kind, pairs, weight in itertools.product(KINDS, PAIRS, WEIGHTS):
         channel = variant(KINDS[kind], ROW, PAIRS[pairs], WEIGHTS[weight])

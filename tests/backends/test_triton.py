@@ -1,6 +1,6 @@
-"""The Triton backend in Triton's interpreter, against the dense oracle. Its kernels take seconds
-there, so channels share calls: every kind, axis, test, weight and operand occurs, not every product
-of them."""
+"""The Triton backend in Triton's interpreter, compared with the dense oracle. Kernels take seconds
+there, so channels share calls: every kind, axis, test, weight and operand occurs, but not every
+combination."""
 
 import itertools
 
@@ -20,12 +20,12 @@ pytestmark = pytest.mark.skipif(
 SYMMETRIC = pytest.mark.parametrize("symmetric", [False, True], ids=["y", "symmetric"])
 
 
-#: other draws for cases in whose own one a gradient of a scale is a sum that nearly cancels, where
-#: the order of fp32 sums decides
+#: other seeds for cases in which a gradient of a scale is a sum that nearly cancels, so that the
+#: order of fp32 sums matters
 SEEDS = {("col", 6): 1}
 
 
-#: in the interpreter the others take minutes; "sum" and "log form eps" are the most involved
+#: the other weights take minutes in the interpreter; "sum" and "log form eps" are the most complex
 EXTRA = [
     pytest.param(weight, marks=pytest.mark.extra)
     for weight in WEIGHTS
@@ -36,7 +36,7 @@ EXTRA = [
 @SYMMETRIC
 @pytest.mark.parametrize("weight", ["none", "sum", "log form eps", "at most", *EXTRA])
 def test_channels(device, weight, symmetric):
-    """Every kind along both axes, with tests that take turns, eight channels a call."""
+    """Every kind along both axes, cycling through the tests, eight channels per call."""
     start = list(WEIGHTS).index(weight)
     pairs = itertools.islice(itertools.cycle(PAIRS.values()), start, None)
     program = [
@@ -88,7 +88,7 @@ def test_operands(device, dtype, symmetric):
 @SYMMETRIC
 @pytest.mark.parametrize(("m", "n", "d"), [(300, 130, 70), (1, 290, 1), (129, 65, 33)])
 def test_across_the_borders_of_tiles(device, symmetric, m, n, d):
-    """Several programs along both axes, ragged tails, slices that are merged."""
+    """Several program instances along both axes, ragged tails, and slices that are merged."""
     options = {"m": m, "n": n, "d": d, "vectors": VECTORS, "cosine": d > 1}
     disagreements(
         "triton", [("mixed", MIXED, options)], device=device, symmetric=symmetric,

@@ -1,5 +1,5 @@
-"""Every Triton kernel, with every row of its table, compiled for chips that are not here: it has to
-fit in their shared memory, to keep its values in registers, and to use Hopper's wgmma."""
+"""Every Triton kernel, with every row of its table, compiled for chips that are not present. It
+must fit in their shared memory, keep its values in registers, and use Hopper's wgmma."""
 
 import re
 import subprocess
@@ -39,7 +39,7 @@ ARCHITECTURES = {
     "sm_100": GPUTarget("cuda", 100, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
-#: bytes of shared memory that one program may have
+#: bytes of shared memory per program instance
 SHARED = {"sm_80": 163 << 10, "sm_90": 227 << 10, "sm_100": 227 << 10, "gfx942": 64 << 10}
 PROGRAMS = {
     "clip": (
@@ -57,15 +57,15 @@ PROGRAMS = {
         MAX(axis=COL, pairs=(same("label"),)),
     ),
 }
-#: bytes (of AMD: registers) that may go to memory. Of what losses ask, none; of a program with
-#: every kind of channel and a second form, some.
+#: bytes (for AMD: registers) that may be spilled: none for programs of losses, some for a program
+#: with every kind of channel and a second form
 SPILLS = {"sm_80": 640, "sm_90": 512, "sm_100": 512, "gfx942": 128}
 NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.int64: "i64", torch.int32: "i32"}
 ROWS = {"small": 256, "large": 4096}
 
 
 class Launches:
-    """Stands for a kernel, and keeps what it would have been launched with."""
+    """Replaces a kernel and records its launches."""
 
     def __init__(self, kernel):
         self.kernel, self.kept = kernel, []
@@ -89,7 +89,8 @@ def call(name, dtype, rows):
 
 
 def launches(monkeypatch, architecture, name, dtype, size):
-    """(kernel, arguments, options) of a forward and a backward pass."""
+    """The first launch (kernel, arguments, options) of each kernel of a forward and a backward
+    pass."""
     found = []
     for module, kernel in (
         (forward, "forward_kernel"),
@@ -137,7 +138,7 @@ def compiled(kernel, args, options, target):
 
 
 def spilled(binary, architecture, tmp_path):
-    """Bytes that ptxas stores, registers that the AMD assembler stores."""
+    """Spilled bytes according to ptxas, or spilled registers according to the AMD assembler."""
     if architecture == "gfx942":
         return int(re.search(r"\.vgpr_spill_count:\s*(\d+)", binary.asm["amdgcn"])[1])
     number = int(architecture.removeprefix("sm_"))
@@ -185,4 +186,4 @@ def test_sorting_fits(monkeypatch, tmp_path, architecture, n):
         binary = compiled(one.kernel, args, options, ARCHITECTURES[architecture])
         assert binary.metadata.shared <= 16 << 10
         spill = spilled(binary, architecture, tmp_path)
-        assert spill <= 32, f"{one.kernel.__name__} spills {spill}"  # predicates, mostly
+        assert spill <= 32, f"{one.kernel.__name__} spills {spill}"  # mostly predicates

@@ -1,5 +1,6 @@
-"""What a call of the Triton backend holds beyond its inputs and the gradients that it returns: at a
-million rows from the sizes of all tensors, without data, and in a small call as allocated."""
+"""The memory of a call of the Triton backend beyond its inputs and returned gradients: for half a
+million and a million rows from the sizes of all tensors, without data, and for a small call as
+allocated."""
 
 import itertools
 import weakref
@@ -30,12 +31,12 @@ CLIP = Program(
     (),
     (),
 )
-#: times the bytes of x and y
+#: in units of the bytes of x and y
 LIMIT = 1.5
 
 
 class Live(TorchDispatchMode):
-    """Bytes of all storages that operators return, until these die; and their peak."""
+    """The bytes of all living storages that operators returned, and their peak."""
 
     def __init__(self):
         super().__init__()
@@ -54,14 +55,14 @@ class Live(TorchDispatchMode):
 
 
 class Unlaunched:
-    """Stands for a kernel."""
+    """Replaces a kernel that is not launched."""
 
     def __getitem__(self, grid):
         return lambda *args, **options: None
 
 
 def test_half_a_million_rows(monkeypatch):
-    """Products and norms take what the library's workspaces take, which is not seen here."""
+    """Workspaces of library products are not counted."""
     for module, name in ((forward, "forward_kernel"), (forward, "merge_kernel"),
                          (backward, "h_block_kernel")):  # fmt: skip
         monkeypatch.setattr(module, name, Unlaunched())
@@ -84,7 +85,7 @@ def test_half_a_million_rows(monkeypatch):
 
 @pytest.mark.parametrize("n", [16, 128, 512])
 def test_a_million_rows_sorted(monkeypatch, n):
-    """What comparators did is kept for the blocks at work, not for all rows."""
+    """The results of comparators are kept for the running blocks only, not for all rows."""
     monkeypatch.setattr(sort, "processors", lambda device: 132)
     for name in ("forward_kernel", "backward_kernel"):
         monkeypatch.setattr(sort, name, Unlaunched())
@@ -101,7 +102,7 @@ def test_a_million_rows_sorted(monkeypatch, n):
 
 
 def allocated(run):
-    """The highest sum of what the allocator of the CPU gave and took back meanwhile."""
+    """The peak of the CPU allocator's allocations minus its releases."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
         run()
     events = [e for e in found.profiler.kineto_results.events() if e.name() == "[memory]"]

@@ -1,5 +1,6 @@
-"""Sorting networks of the Triton backend in Triton's interpreter: blocks that fill their wires and
-blocks that do not, programs with several blocks. The rest is tests/ops/test_sort_network.py."""
+"""Sorting networks of the Triton backend in Triton's interpreter: numbers of wires that fill a
+block and numbers that do not, instances with several blocks. More tests are in
+tests/ops/test_sort_network.py."""
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ def _served(device):
 
 
 def run(backend, inputs, **options):
-    """Sorted rows, masses, and the gradients of a fixed combination of both."""
+    """The sorted rows, the masses, and the gradients of a fixed combination of both."""
     x, t, steepness = leaves = [v.clone().requires_grad_() for v in inputs]
     found = sort_network(x, t, steepness=steepness, backend=backend, **options)
     made = torch.Generator().manual_seed(5)
@@ -40,7 +41,7 @@ def test_networks(device, rows, n, network):
 
 
 def test_any_number_of_instances(device, monkeypatch):
-    """A row's results do not depend on which program had it."""
+    """A row's results do not depend on the program instance that computes them."""
     from contrastloss.backends.triton import sort
 
     given = inputs(device, 70, 16)

@@ -1,4 +1,4 @@
-"""Builds the CUDA backend for the host: csrc/cuda, unchanged, against the headers of this folder.
+"""Builds the CUDA backend for the CPU: csrc/cuda, unchanged, with the headers of this folder.
 
 python tests/cuda_host/build.py [plain | thread | address] prints the library's path.
 """
@@ -29,14 +29,14 @@ def path(sanitizer: str) -> Path:
 
 
 def build(sanitizer: str = "plain") -> Path:
-    """The library, whose operators serve CPU tensors; built where it is stale."""
+    """The path of the library, whose operators take CPU tensors; builds it if it is out of date."""
     library = path(sanitizer)
     folder = library.parent
     folder.mkdir(parents=True, exist_ok=True)
     torch_folder = Path(torch.__file__).parent
     extra = SANITIZERS[sanitizer]
     includes = [f"-I{HERE}", f"-I{ROOT / 'csrc'}", "-isystem", str(torch_folder / "include")]
-    # fibers are told to the thread sanitizer by hand, in code that it does not see
+    # host.cpp announces fibers to ThreadSanitizer, and is itself not instrumented
     own = ["-DCUDA_HOST_TSAN", "-g"] if sanitizer == "thread" else extra
     with (folder / "build.ninja").open("w") as stream:
         ninja = Writer(stream)
@@ -53,7 +53,7 @@ def build(sanitizer: str = "plain") -> Path:
             ninja.build(objects[-1], "host" if source.stem == "host" else "kernels", str(source))
         ninja.build(library.name, "link", objects)
     ninja_command = [sys.executable, "-m", "ninja", "-C", str(folder), "--quiet"]
-    # a sanitizer that is preloaded here is none of the compiler's
+    # a sanitizer preloaded into this process must not be loaded into the compiler
     clean = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     done = subprocess.run(ninja_command, capture_output=True, text=True, env=clean)
     if done.returncode:

@@ -1,4 +1,4 @@
-// bfloat16, rounded to nearest even.
+// bfloat16 with rounding to nearest even.
 #pragma once
 
 #include <cstdint>

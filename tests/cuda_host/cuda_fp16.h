@@ -1,4 +1,4 @@
-// Half precision, by the compiler's own type.
+// Half precision, using the compiler's own type.
 #pragma once
 
 struct __half {

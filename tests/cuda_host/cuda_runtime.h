@@ -1,10 +1,9 @@
-// CUDA on the host, for tests: what the kernels of csrc/cuda use of the language and of the
-// runtime.
+// CUDA on the CPU, for tests: the parts of the language and the runtime that csrc/cuda uses.
 //
-// The threads of a block are fibers on one operating system thread, which change at barriers and
-// where lanes of a warp talk to each other; blocks run one after the other. To ThreadSanitizer each
-// fiber is a thread of its own that only barriers, shuffles and atomics order, so it finds a
-// missing barrier, and blocks that meet at one place, whatever the order they ran in.
+// The threads of a block are fibers on one operating system thread. They switch at barriers and
+// where lanes of a warp exchange values; blocks run one after another. For ThreadSanitizer each
+// fiber is a separate thread, ordered only by barriers, shuffles and atomics. So it finds missing
+// barriers, and blocks that access the same memory, whatever order they run in.
 #pragma once
 
 #include <cmath>
@@ -18,7 +17,7 @@
 #define __host__
 #define __shared__
 #define __forceinline__ inline __attribute__((__always_inline__))
-#define __noinline__  // gcc spells an attribute of its own this way; inlining changes nothing here
+#define __noinline__  // gcc uses this name for its own attribute; inlining does not matter here
 #define __grid_constant__
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
@@ -46,12 +45,12 @@ extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 namespace cuda_host {
 
 void synchronize_threads();
-// Every lane of the caller's warp leaves a value; then all of them can be read.
+// Each lane of the caller's warp stores a value; after the call all values can be read.
 const void* exchange(const void* value, size_t bytes);
-// Copies that arrive later than they are asked for.
+// Asynchronous copies: done at copies_arrive, not when they are issued.
 void copy_later(void* to, const void* from, size_t bytes);
 void copies_arrive();
-// Orders what the sanitizer sees across an atomic at `place`.
+// Tell the sanitizer that an atomic at `place` orders memory accesses.
 void before_atomic(void* place);
 void after_atomic(void* place);
 
@@ -59,7 +58,7 @@ cudaError_t run(const cudaLaunchConfig_t& config, const std::function<void()>& k
 
 constexpr size_t kSlot = 32;  // bytes of a lane's value
 
-// The values that the lanes of a warp have left.
+// The values that the lanes of a warp have stored.
 template <class T>
 class Values {
  public:
@@ -106,7 +105,7 @@ T atomicAdd(T* place, T value) {
   return old;
 }
 inline int __popc(unsigned word) { return __builtin_popcount(word); }
-// rounded by themselves: nothing here is compiled for a chip that fuses
+// separately rounded operations: this build does not use fused multiply-adds
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fdiv_rn(float a, float b) { return a / b; }
@@ -119,13 +118,13 @@ inline int max(int a, int b) { return a > b ? a : b; }
 
 inline const char* cudaGetErrorString(cudaError_t) { return "invalid value"; }
 inline cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
-// few, so that small problems have several tiles to a block
+// few multiprocessors, so that small problems have several tiles per block
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
   return *value = 3, cudaSuccess;
 }
 template <class F>
 cudaError_t cudaFuncSetAttribute(F, cudaFuncAttribute, int bytes) {
-  return bytes <= 227 << 10 ? cudaSuccess : cudaErrorInvalidValue;  // what sm_90 has
+  return bytes <= 227 << 10 ? cudaSuccess : cudaErrorInvalidValue;  // the limit of sm_90
 }
 template <class... Parameters, class... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),

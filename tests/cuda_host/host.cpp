@@ -1,5 +1,5 @@
-// Blocks of fibers: see cuda_runtime.h. Compiled without ThreadSanitizer, which is told here what
-// orders what.
+// Blocks of fibers: see cuda_runtime.h. Compiled without ThreadSanitizer; this file tells it how
+// accesses are ordered.
 #include <cuda_runtime.h>
 #include <sys/mman.h>
 
@@ -20,7 +20,8 @@ constexpr size_t kSharedBytes = 256 << 10;
 alignas(4096) unsigned char shared_memory[kSharedBytes];
 }  // namespace contrastloss::cuda
 
-// Saves what a call has to preserve on the stack at *from, and goes on at the stack `to`.
+// Saves the registers that a call must preserve on the stack, stores the stack pointer at *from,
+// and continues on the stack `to`.
 extern "C" void cuda_host_switch(void** from, void* to);
 __asm__(
     ".text\n.globl cuda_host_switch\n.hidden cuda_host_switch\ncuda_host_switch:\n"
@@ -44,7 +45,7 @@ struct Copy {
 
 struct Barrier {
   unsigned arrived = 0, generation = 0;
-  char tag[2];  // a place for the sanitizer, of even and of odd generations
+  char tag[2];  // addresses for the sanitizer, for even and odd generations
 };
 
 struct Warp {
@@ -54,7 +55,7 @@ struct Warp {
 };
 
 struct Fiber {
-  void* stack = nullptr;  // where it goes on
+  void* stack = nullptr;  // stack pointer at which it continues
   unsigned char* memory = nullptr;
   size_t bytes = kStack;
   bool done = false;
@@ -83,12 +84,12 @@ void go_to(Fiber& from, Fiber& to) {
 #endif
 }
 
-// To the next fiber that is not done; back to the scheduler when all are.
+// Switches to the next fiber that is not done, or to the scheduler if all are done.
 void yield() {
   Fiber& from = fibers[current];
   if (live == 0) return go_to(from, scheduler);
   if (++idle > 4 * fibers.size()) {
-    std::fprintf(stderr, "cuda_host: threads of a block wait for each other\n");
+    std::fprintf(stderr, "cuda_host: deadlock among the threads of a block\n");
     std::abort();
   }
   do current = (current + 1) % fibers.size();
@@ -117,7 +118,7 @@ void start() {
   const void* memory;
   size_t bytes;
   __sanitizer_finish_switch_fiber(nullptr, &memory, &bytes);
-  // the first one comes from the scheduler, whose stack has to be known for the way back
+  // the first fiber is started by the scheduler, whose stack is needed for the way back
   if (current == 0)
     scheduler.memory = static_cast<unsigned char*>(const_cast<void*>(memory)),
     scheduler.bytes = bytes;
@@ -130,7 +131,7 @@ void start() {
   --live, idle = 0;
   if (live && everyone.arrived >= live) everyone.arrived = 0, ++everyone.generation;
   yield();
-  std::abort();  // nobody comes back here
+  std::abort();  // never reached
 }
 
 unsigned char* map(void* at, size_t bytes) {
@@ -141,7 +142,7 @@ unsigned char* map(void* at, size_t bytes) {
 void run_block(size_t shared) {
   using contrastloss::cuda::kSharedBytes;
   using contrastloss::cuda::shared_memory;
-#if defined(CUDA_HOST_TSAN)  // blocks that take turns with this memory do not share it
+#if defined(CUDA_HOST_TSAN)  // fresh memory: blocks that use it in turn do not share it
   map(shared_memory, kSharedBytes);
   for (Fiber& fiber : fibers) map(fiber.memory, kStack);
 #endif
@@ -152,11 +153,11 @@ void run_block(size_t shared) {
   live = static_cast<unsigned>(fibers.size()), idle = 0, current = 0;
   everyone.arrived = 0;
   warps.assign((fibers.size() + 31) / 32, Warp());
-#if defined(__SANITIZE_ADDRESS__)  // who ran there last has not returned from all it had called
+#if defined(__SANITIZE_ADDRESS__)  // the last fiber there did not return from all of its calls
   for (Fiber& fiber : fibers) ASAN_UNPOISON_MEMORY_REGION(fiber.memory, kStack);
 #endif
   for (Fiber& fiber : fibers) {
-    // as if `start` had been called with six registers saved, on a stack that is aligned for calls
+    // as if `start` had been called with six saved registers, on a stack aligned for calls
     void** top = reinterpret_cast<void**>(fiber.memory + kStack) - 1;
     *--top = reinterpret_cast<void*>(&start);
     for (int k = 0; k < 6; ++k) *--top = nullptr;
@@ -181,7 +182,7 @@ void synchronize_threads() { wait(everyone, live); }
 
 const void* exchange(const void* value, size_t bytes) {
   Warp& warp = warps[current / 32];
-  // two buffers: who is ahead by one exchange does not disturb those who still read
+  // two buffers, so that a lane one exchange ahead does not disturb lanes that still read
   unsigned char* slots = warp.slots[warp.barrier.generation % 2];
   std::memcpy(slots + current % 32 * kSlot, value, bytes);
   wait(warp.barrier, 32);
@@ -215,7 +216,7 @@ cudaError_t run(const cudaLaunchConfig_t& config, const std::function<void()>& f
     return cudaErrorInvalidValue;
   kernel = &function;
   for (size_t k = threads; k < fibers.size(); ++k) {
-#if defined(__SANITIZE_ADDRESS__)  // who gets these addresses next
+#if defined(__SANITIZE_ADDRESS__)  // for the next user of these addresses
     ASAN_UNPOISON_MEMORY_REGION(fibers[k].memory, kStack);
 #endif
     munmap(fibers[k].memory, kStack);

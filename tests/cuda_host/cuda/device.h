@@ -1,4 +1,4 @@
-// In the place of csrc/cuda/device.h: tensors are on the CPU, and there are no streams.
+// Replaces csrc/cuda/device.h: tensors are on the CPU, and there are no streams.
 #pragma once
 
 #include <cuda_runtime.h>

@@ -1,5 +1,5 @@
-// In the place of csrc/cuda/instructions.h: the same functions, each by what PTX says of its
-// instruction. Which lane holds which numbers of a matrix is what the kernels are tested for here.
+// Replaces csrc/cuda/instructions.h: the same functions, written after the PTX description of each
+// instruction. The tests check which lane holds which numbers of a matrix.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -16,8 +16,9 @@ inline void load_matrices(uint32_t (&to)[4], const void* row) {
                 4);
 }
 
-// A (16, 16): lane 4 g + t holds, of rows g and g + 8, columns 2 t and 2 t + 8 with the next ones.
-// B (16, 8): of column g the same rows. C (16, 8): of rows g and g + 8 columns 2 t and 2 t + 1.
+// A (16, 16): lane 4 g + t holds columns 2 t, 2 t + 1, 2 t + 8 and 2 t + 9 of rows g and g + 8.
+// B (16, 8): it holds rows 2 t, 2 t + 1, 2 t + 8 and 2 t + 9 of column g.
+// C (16, 8): it holds columns 2 t and 2 t + 1 of rows g and g + 8.
 template <class E>
 void multiply_add(float& c0, float& c1, float& c2, float& c3, const uint32_t (&a)[4], uint32_t b0,
                   uint32_t b1, const E*) {
