@@ -1,8 +1,8 @@
 """Channels: what one pass over the pair scores returns.
 
-A channel is a frozen value, kind x axis x pairs x log-weight. It knows no tensor: ids, weights and
-shifts are named, and the operands of :func:`contrastloss.ops.pair_stats` carry the names' vectors.
-This module is a leaf; every layer of the package may import it and it imports none of them.
+A channel is a frozen value: a kind, an axis, pairs and a log-weight. It holds no tensor. Ids,
+weights and shifts are names, and the operands of :func:`contrastloss.ops.pair_stats` provide the
+vectors of these names. Every layer of the package may import this module; it imports none of them.
 
 With the score ``s_ij`` and the log-weight ``w_ij`` (0 by default, -inf for a pair that fails a
 test), a row channel returns for every row i
@@ -14,9 +14,9 @@ test), a row channel returns for every row i
     ``MAX(sign)``           ``max_j sign s_ij`` and its index, the smallest one among equals
     ======================  ====================================================================
 
-and a column channel the same for every column j. No pair left: -inf, 0, 0, and (-inf, -1). A score
-that is NaN makes NaN of all of them but for those that look at no score: ``LSE(0)`` and
-``SUM("one")``.
+and a column channel returns the same for every column j. If no pair is left, the values are -inf,
+0, 0, and (-inf, -1). A score of NaN makes all of them NaN, except those that do not depend on
+scores: ``LSE(0)`` and ``SUM("one")``.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ PSI = ("one", "id", "square", "relu", "relu2", "softplus", "focal", "step")
 def _check_finite(name: str, value: float) -> None:
     try:
         finite = math.isfinite(value)
-    except OverflowError:  # an integer beyond every float
+    except OverflowError:  # an integer too large for a float
         finite = False
     if not finite:
         got = f"an integer of {value.bit_length()} bits" if isinstance(value, int) else value
@@ -73,7 +73,7 @@ def _check_finite(name: str, value: float) -> None:
 
 
 class Test(NamedTuple):
-    """An integer test that a pair has to pass, on the ids called ``name``."""
+    """An integer test that a pair must pass, on the ids called ``name``."""
 
     op: Literal["eq", "ne", "lt", "within"]
     name: str
@@ -96,14 +96,14 @@ def precedes(name: str) -> Test:
 
 
 def within(name: str, width: int) -> Test:
-    """Pairs whose ids are at most ``width`` apart, an int64."""
+    """Pairs whose ids differ by at most ``width``, an int64."""
     if not isinstance(width, int) or not -(1 << 63) <= width < 1 << 63:
-        raise ValueError(f"width: got {width!r}, expected an integer that int64 holds")
+        raise ValueError(f"width: got {width!r}, expected an integer that fits in int64")
     return Test("within", name, width)
 
 
 class Term(NamedTuple):
-    """A summand of a channel's log-weight. Log-weights carry no gradient."""
+    """One term of a channel's log-weight, which is a sum. Log-weights carry no gradient."""
 
     kind: Literal["row", "col", "distance", "differing", "form", "log_form", "at_most"]
     names: tuple[str, ...]
@@ -111,53 +111,57 @@ class Term(NamedTuple):
 
 
 def row_weight(name: str) -> Term:
-    """``u_i``, the row vector ``name``; -inf takes the row out."""
+    """``u_i``, the row vector ``name``; -inf excludes the row."""
     return Term("row", (name,))
 
 
 def col_weight(name: str) -> Term:
-    """``v_j``, the column vector ``name``; -inf takes the column out."""
+    """``v_j``, the column vector ``name``; -inf excludes the column."""
     return Term("col", (name,))
 
 
 def distance(name: str, coefficient: float = -1.0) -> Term:
-    """``coefficient * log(1 + |a_i - b_j|)`` of the real labels ``name`` (SupReMix)."""
+    """``coefficient * log(1 + |a_i - b_j|)`` for the real labels ``name`` (SupReMix)."""
     return Term("distance", (name,), float(coefficient))
 
 
 def differing(*names: str) -> Term:
-    """``log #{t : ids differ}`` over several id vectors (MEOW)."""
+    """``log #{t : ids differ}``: the log of how many of several id vectors differ (MEOW)."""
     return Term("differing", names)
 
 
 def form(name: str, *, log: bool = False, eps: float = 0.0) -> Term:
-    """``t_ij = <m_i, n_j>``, or ``log(eps + t_ij)``, of the operands ``name``: a second bilinear
-    form of (..., M, E) and (..., N, E), for soft labels, teacher logits and kernels of labels."""
+    """``t_ij = <m_i, n_j>``, or ``log(eps + t_ij)``: a second bilinear form, of the operands
+    ``name`` with shapes (..., M, E) and (..., N, E), for soft labels, teacher logits and kernels of
+    labels."""
     return Term("log_form" if log else "form", (name,), float(eps))
 
 
 def at_most(name: str) -> Term:
-    """0 where ``<m_i, n_j> <= 0`` and -inf where it is more, of a form's operands ``name``; NaN
-    stays NaN. A row's own bound t_i is one more feature: -t_i beside m_i, 1 beside n_j."""
+    """0 where ``<m_i, n_j> <= 0`` and -inf where it is positive, for a form's operands ``name``;
+    NaN stays NaN. To give each row its own bound t_i, append a feature: -t_i to m_i and 1 to
+    n_j."""
     return Term("at_most", (name,))
 
 
 @dataclass(frozen=True, eq=False)
 class Channel:
-    """What the four kinds share. ``pairs`` is a conjunction, ``weight`` a sum."""
+    """The fields that the four kinds share. All ``pairs`` tests must pass; ``weight`` terms are
+    summed."""
 
     kind: ClassVar[str]
     #: names of the values that the channel returns
     returns: ClassVar[tuple[str, ...]] = ("value",)
-    #: names of what the kind has beside axis, pairs and weight
+    #: names of the kind's fields in addition to axis, pairs and weight
     fields: ClassVar[tuple[str, ...]] = ()
-    #: the channel as JSON; its operands that are compared; those that are forms; all, by axis
+    #: the channel as JSON, and the part of it without axis and pairs; the names of operands that
+    #: are compared; those that are forms; all of them, by axis
     text: ClassVar[str]
     numbers: ClassVar[str]
     ids: ClassVar[frozenset[str]]
     forms: ClassVar[frozenset[str]]
     called: ClassVar[dict[Axis, frozenset[str]]]
-    #: those of ``called`` that tests and weights read, hence without gradient
+    #: those of ``called`` that tests and weights read, so that they get no gradient
     fixed: ClassVar[dict[Axis, frozenset[str]]]
     _: KW_ONLY
     axis: Axis = ROW
@@ -177,8 +181,8 @@ class Channel:
         self._derive()
 
     def adapted(self, pairs: tuple[Test, ...], axis: Axis) -> Channel:
-        """The channel with other tests, along another axis. It looks at no number, so that it can
-        be traced where a compiler takes numbers for variables."""
+        """The channel with other tests and another axis. It reads no number, so that a compiler
+        that treats numbers as variables can trace it."""
         other = object.__new__(type(self))
         for name in (*self.fields, "weight", "numbers"):
             object.__setattr__(other, name, getattr(self, name))
@@ -187,7 +191,7 @@ class Channel:
         other._derive()
         return other
 
-    # of one string, whose hash is kept, where a dataclass would compare and hash every field
+    # by one string, whose hash is cached; a dataclass would compare and hash every field
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Channel) and self.text == other.text
 
@@ -195,7 +199,7 @@ class Channel:
         return hash(self.text)
 
     def _derive(self) -> None:
-        """What calls ask of a channel, found once: calls stay cheap and traceable."""
+        """Computes what calls need of a channel once, so that calls stay cheap and traceable."""
 
         def names(*kinds: str) -> frozenset[str]:
             return frozenset(n for term in self.weight if term.kind in kinds for n in term.names)
@@ -216,19 +220,20 @@ class Channel:
         }
         for name in called[ROW] | called[COL]:
             if not name.isprintable() or '"' in name or "\\" in name:
-                raise ValueError(f"name: got {name!r}, expected one without quotes and controls")
+                raise ValueError(f"name: got {name!r}, expected a printable name without quotes")
         for name, value in derived.items():
             object.__setattr__(self, name, value)
 
     def _text(self) -> str:
-        """JSON, of plain strings: a channel may be made where a compiler traces."""
+        """JSON, built from plain strings, since a channel may be created while a compiler
+        traces."""
         pairs = ", ".join([f'["{t.op}", "{t.name}", {t.width}]' for t in self.pairs])
         return (
             f'{{"kind": "{self.kind}", "axis": "{self.axis}", "pairs": [{pairs}], {self.numbers}}}'
         )
 
     def _numbers(self) -> str:
-        """The part of the text that has the weight and what the kind has for itself."""
+        """The part of the text that holds the weight and the kind's own fields."""
         terms = []
         for term in self.weight:
             names = ", ".join([f'"{name}"' for name in term.names])
@@ -244,10 +249,10 @@ class Channel:
 
 @dataclass(frozen=True, eq=False)
 class LSE(Channel):
-    """``log sum exp(theta s + w)``; ``theta=0`` is the log of the weighted count.
+    """``log sum exp(theta s + w)``; ``theta=0`` gives the log of the weighted count.
 
     With ``relax`` m the exponent is that of circle loss: ``theta [s + m]_+ (s - m) + w`` and, for a
-    negative theta, ``theta [1 + m - s]_+ (s - 1 + m) + w``. The pace ``[...]_+`` in it carries no
+    negative theta, ``theta [1 + m - s]_+ (s - 1 + m) + w``. The pace ``[...]_+`` carries no
     gradient: the nearer a pair is to its optimum, -m or 1 + m, the less it counts.
     """
 
@@ -264,8 +269,8 @@ class LSE(Channel):
 
 @dataclass(frozen=True, eq=False)
 class SUM(Channel):
-    """``sum e^w psi(sign (s - shift))`` with psi one of :data:`PSI`; ``shift`` names a vector along
-    the channel's own axis, which may itself be an earlier statistic and carry a gradient."""
+    """``sum e^w psi(sign (s - shift))`` with psi one of :data:`PSI`. ``shift`` names a vector along
+    the channel's own axis; it may be an earlier statistic and carry a gradient."""
 
     kind = "SUM"
     fields = ("psi", "sign", "shift")
@@ -292,7 +297,7 @@ class EXPECT(Channel):
 @dataclass(frozen=True, eq=False)
 class MAX(Channel):
     """``max sign * s`` and its index. ``sign=-1`` gives minus the smallest score. The index is -1
-    for an empty set, whose value is -inf, and where a score is NaN, whose value is NaN."""
+    for an empty set, whose value is -inf, and if a score is NaN, when the value is NaN."""
 
     kind = "MAX"
     returns = ("value", "index")
@@ -310,8 +315,8 @@ _KINDS: dict[str, type[Channel]] = {kind.kind: kind for kind in (LSE, SUM, EXPEC
 
 @dataclass(eq=False)
 class Program:
-    """The channels of one call and the order in which their operands are passed. What calls ask of
-    it is found once, by plain assignments, which can be traced."""
+    """The channels of one call and the order of their operands. What calls need of them is computed
+    once, by plain assignments that can be traced."""
 
     channels: tuple[Channel, ...]
     rows: tuple[str, ...] = ()
@@ -322,12 +327,14 @@ class Program:
         none: frozenset[str] = frozenset()
         channels = ",".join([c.text for c in everything])
         rows, cols = (",".join([f'"{n}"' for n in names]) for names in (self.rows, self.cols))
-        #: the form in which a program travels through the operator's schema
+        #: the text that represents a program in the operator's schema
         self.text = f"[[{channels}],[{rows}],[{cols}]]"
-        #: operands that are (..., M, E) and (..., N, E); those that are compared, hence integers
+        #: operands that are (..., M, E) and (..., N, E); those that are compared, so they are
+        #: integers
         self.forms = none.union(*[c.forms for c in everything])
         self.ids = none.union(*[c.ids for c in everything])
-        #: the operands that the channels need along each axis; those that must not need a gradient
+        #: the operands that the channels need along each axis; those that must not require a
+        #: gradient
         self.called = {a: none.union(*[c.called[a] for c in everything]) for a in (ROW, COL)}
         self.fixed = {a: none.union(*[c.fixed[a] for c in everything]) for a in (ROW, COL)}
         used = {(c.axis, c.shift) for c in everything if isinstance(c, SUM)}
@@ -347,12 +354,13 @@ class Program:
         return _decode(text)
 
     def shifts(self, axis: Axis) -> tuple[str, ...]:
-        """The operands of ``axis`` that are differentiated: the shifts of SUM channels."""
+        """The operands of ``axis`` that get a gradient: the shifts of SUM channels."""
         return self._shifts[axis]
 
     @property
     def features(self) -> frozenset[str]:
-        """What a backend must know to serve it: the words in the tables of what it declines."""
+        """What a backend must support to serve the program, in the words of its table
+        ``DECLINES``."""
         return _features(self)
 
 

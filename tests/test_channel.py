@@ -1,4 +1,4 @@
-"""Channels are values: frozen, hashable, and the same after a trip through the schema's string."""
+"""Channels are values: frozen, hashable, and unchanged after encoding as the schema's string."""
 
 import dataclasses
 import math
@@ -75,9 +75,11 @@ def test_names_are_free(name):
 
 
 @pytest.mark.parametrize("name", ['quo"te', "back\\slash", "new\nline"])
-def test_but_for_what_would_break_the_string(name):
+def test_names_that_would_break_the_string(name):
     for make in (lambda: LSE(pairs=(same(name),)), lambda: SUM(shift=name)):
-        with pytest.raises(ValueError, match=r"^name: got .*, expected one without quotes"):
+        with pytest.raises(
+            ValueError, match=r"^name: got .*, expected a printable name without quotes"
+        ):
             make()
 
 

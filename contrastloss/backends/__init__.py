@@ -1,4 +1,4 @@
-"""The backends, side by side. :mod:`.choose` picks one for a call."""
+"""The backends. :mod:`.choose` selects one for a call."""
 
 from .call import (
     Gradients,

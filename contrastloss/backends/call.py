@@ -1,4 +1,4 @@
-"""The one form in which a call reaches a backend."""
+"""The data structure in which a call reaches a backend."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ __all__ = [
 
 @dataclass(eq=False)
 class PairCall:
-    """``s_ij = scale a_i b_j <x_i, y_j> + beta_i + gamma_j`` and the channels wanted of it.
+    """``s_ij = scale a_i b_j <x_i, y_j> + beta_i + gamma_j``, and the channels to compute from it.
 
-    Every tensor has one leading batch dimension, or none has one: x is (B, M, D), y (B, N, D) or
-    None for x itself (self pairs are then dropped by position), a ``row_scale``, b ``col_scale``,
-    beta ``row_bias`` and gamma ``col_bias`` are (B, M) or (B, N) or None, scale is 0-dim or None.
+    Either every tensor has one leading batch dimension or none has. x is (B, M, D). y is (B, N, D)
+    or None for x itself; then self pairs are dropped by position. a ``row_scale``, b ``col_scale``,
+    beta ``row_bias`` and gamma ``col_bias`` are (B, M) or (B, N) or None; scale is 0-dim or None.
     With ``cosine`` x and y stand for their unit vectors, and gradients are those of x and y
-    themselves. ``rows`` and ``cols`` hold the program's operands in its order, (B, M) or, for a
-    form, (B, M, E).
+    themselves. ``rows`` and ``cols`` hold the program's operands in its order, (B, M) or (B, N),
+    for a form (B, M, E) or (B, N, E).
     """
 
     x: Tensor
@@ -49,7 +49,7 @@ class PairCall:
     cols: tuple[Tensor, ...]
     program: Program
     cosine: bool
-    #: x and y are rounded to this dtype for the products; statistics and gradients are not
+    #: x and y are rounded to this dtype for the products; statistics and gradients are not rounded
     compute_dtype: torch.dtype
 
     @property
@@ -84,7 +84,8 @@ class PairCall:
         return stat_dtype(self.x)
 
     def operand(self, axis: Axis, name: str) -> Tensor | None:
-        """The vector called ``name``; None is the position itself, for INDEX without an operand."""
+        """The vector called ``name``; None means the position itself, for INDEX without an
+        operand."""
         names, values = (
             (self.program.rows, self.rows) if axis == ROW else (self.program.cols, self.cols)
         )
@@ -95,14 +96,14 @@ class PairCall:
         raise KeyError(name)
 
     def named(self, axis: Axis, name: str) -> Tensor:
-        """The operand called ``name``, which no position can stand for."""
+        """The operand called ``name``, which must be given."""
         found = self.operand(axis, name)
         assert found is not None, name
         return found
 
     @cached_property
     def features(self) -> frozenset[str]:
-        """The program's features and those of the operands."""
+        """The features of the program and of the operands."""
         extra = set()
         if self.batch != 1:
             extra.add("batch")
@@ -114,35 +115,35 @@ class PairCall:
 
 
 def stat_dtype(x: Tensor) -> torch.dtype:
-    """Of scores and statistics of x: fp64 for fp64, fp32 for everything else."""
+    """The dtype of scores and statistics of x: fp64 for fp64, fp32 for all other dtypes."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
-#: devices that have no fp64: there, making such a tensor is an error
+#: devices without fp64, where creating such a tensor is an error
 WITHOUT_FP64 = frozenset({"mps"})
 
 
 def widest(x: Tensor) -> torch.dtype:
-    """In which long sums are added up: fp64 where x's device has it. Else fp32, block after block
-    or as torch sums: of a hundred blocks, to some 2e-6 of their size."""
+    """The dtype of long sums: fp64 if the device of x has it. Otherwise fp32, added block by block
+    or as torch does; over a hundred blocks this is accurate to about 2e-6 of the sum."""
     return stat_dtype(x) if x.device.type in WITHOUT_FP64 else torch.float64
 
 
-#: torch.nn.functional.normalize's
+#: the eps of torch.nn.functional.normalize
 EPS = 1e-12
 
 
 def rounding(x: Tensor) -> float:
-    """How far a score of unit vectors and scale 1 may be from itself where its products are added
-    up in another order. What is as near as that to the bound that a score sets is a tie."""
+    """The rounding error of a score of unit vectors with scale 1, if its products are added in
+    another order. Scores that differ from a bound by less than this are ties."""
     return 8.0 * torch.finfo(stat_dtype(x)).eps
 
 
 def inverse_norm(x: Tensor) -> Tensor:
-    """``1 / max(|x|, eps)`` over the last dimension, of the statistics' dtype; 0 for a zero vector,
-    whose cosines are then 0 with zero gradient (``F.normalize`` gives 0 with a gradient of order
-    1e12). The largest entry's power of two is taken out first: squares have half the range of
-    their dtype."""
+    """``1 / max(|x|, eps)`` over the last dimension, in the statistics' dtype. It is 0 for a zero
+    vector, whose cosines are then 0 with zero gradient (``F.normalize`` gives 0 with a gradient of
+    order 1e12). The vector is first divided by the power of two of its largest entry, because
+    squares have half the range of their dtype."""
     x = x.to(stat_dtype(x))
     top = torch.maximum(x.detach().amax(-1), -x.detach().amin(-1))
     size = _power_of_two(top.clamp_min(EPS))
@@ -152,41 +153,42 @@ def inverse_norm(x: Tensor) -> Tensor:
 
 
 def _power_of_two(x: Tensor) -> Tensor:
-    """The largest one that positive normal numbers hold, by their bits; infinite for NaN."""
+    """The largest power of two below each positive normal number, from its bits; infinite for
+    NaN."""
     if x.dtype == torch.float64:
         return (x.view(torch.int64) & 0x7FF0000000000000).view(x.dtype)
     return (x.view(torch.int32) & 0x7F800000).view(x.dtype)
 
 
 def unit(x: Tensor) -> Tensor:
-    """``x / max(|x|, eps)``, of the statistics' dtype."""
+    """``x / max(|x|, eps)``, in the statistics' dtype."""
     return x * inverse_norm(x).unsqueeze(-1)
 
 
 def unit_gradient(x: Tensor, grad: Tensor) -> Tensor:
-    """The gradient of x from that of its unit vector."""
+    """The gradient of x, given the gradient of its unit vector."""
     r = inverse_norm(x).unsqueeze(-1)
     return tangential(x, r * grad, r)
 
 
 def tangential(x: Tensor, grad: Tensor, r: Tensor) -> Tensor:
-    """``g - u <u, g>``, with ``u = x r``: turns what reaches x through u while r stands still into
-    the gradient of x. Where the norm is below eps, r is a constant, and this is g."""
+    """``g - u <u, g>`` with ``u = x r``: the gradient of x, given the gradient g that reaches x
+    through u for a fixed r. Where the norm is below eps, r is a constant and the result is g."""
     u = x * r
     radial = torch.where(r < 1.0 / EPS, (u * grad).sum(-1, keepdim=True), 0.0)
     return torch.addcmul(grad, u, radial, value=-1)
 
 
 def mask(flags: Iterable[bool]) -> int:
-    """Flags as the bits of a number, the first one lowest."""
+    """Flags as the bits of a number; the first flag is the lowest bit."""
     return sum([1 << bit for bit, flag in enumerate(flags) if flag])
 
 
 @dataclass
 class Gradients:
-    """What a backward pass returns; None where no gradient was asked for. x and y come in the
-    dtype of x, everything else in the statistics' dtype. For ``y=None`` dy is folded into dx.
-    ``row_shifts`` and ``col_shifts`` follow :meth:`Program.shifts`."""
+    """What a backward pass returns; None where no gradient is needed. The gradients of x and y have
+    the dtype of x, all others the statistics' dtype. For ``y=None`` dy is added to dx.
+    ``row_shifts`` and ``col_shifts`` have the order of :meth:`Program.shifts`."""
 
     x: Tensor | None = None
     y: Tensor | None = None
@@ -205,7 +207,7 @@ class Gradients:
         return self.col_shifts if axis == COL else self.row_shifts
 
     def each(self, f: Callable[[Any], Any]) -> Gradients:
-        """``f`` of all of them."""
+        """``f`` applied to all gradients."""
         found = Gradients(*[f(getattr(self, name)) for name in self.NAMES])
         found.row_shifts = tuple(map(f, self.row_shifts))
         found.col_shifts = tuple(map(f, self.col_shifts))

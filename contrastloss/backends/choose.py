@@ -1,4 +1,4 @@
-"""The one table that chooses a backend, and the reasons why another was not."""
+"""The table that chooses a backend, and the reasons why another one was not chosen."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["BACKENDS", "available", "choose"]
 
 Call = PairCall | SortCall
 
-#: In order of preference. Each offers ``missing() -> str | None`` (why this machine lacks it),
-#: ``why_not(call) -> str | None`` (why it cannot serve a call), ``slow(call) -> bool`` (whether
-#: the next one is measured to be faster) and the operators' forward and backward functions.
+#: In order of preference. Each backend has ``missing() -> str | None`` (why this machine lacks it),
+#: ``why_not(call) -> str | None`` (why it cannot serve a call), ``slow(call) -> bool`` (whether the
+#: next backend was measured to be faster) and the operators' forward and backward functions.
 BACKENDS: dict[str, ModuleType] = {
     "cpu": cpu,
     "cuda": cuda,
@@ -26,7 +26,7 @@ BACKENDS: dict[str, ModuleType] = {
 
 
 def available() -> dict[str, str | None]:
-    """Every backend's name, with None where it is present and the reason where it is missing."""
+    """Every backend's name, with None if it is present or the reason why it is missing."""
     return {name: backend.missing() for name, backend in BACKENDS.items()}
 
 
@@ -37,11 +37,11 @@ def _reason(backend: ModuleType, function: str, call: Call) -> str | None:
 
 
 def choose(call: Call, function: str, name: str | None = None) -> Callable[..., Any]:
-    """``function`` of the backend called ``name``, or of the first one that serves ``call``.
+    """``function`` of the backend called ``name``, or of the first backend that can serve ``call``.
 
     Raises:
         ValueError: ``name`` is unknown.
-        RuntimeError: the backend was asked for by name and cannot serve; with the reason.
+        RuntimeError: the named backend cannot serve the call; with the reason.
     """
     if name is None:
         serving = (b for b in BACKENDS.values() if _reason(b, function, call) is None)

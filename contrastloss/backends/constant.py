@@ -1,4 +1,4 @@
-"""Tensors that a cache may hold."""
+"""Tensors that can be cached."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["constant"]
 def constant(
     values: Sequence[Any], dtype: torch.dtype, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """The same whoever asks first: default device, default dtype and inference mode are those of
-    one caller, and what is kept goes to all others."""
+    """A tensor that does not depend on the first caller's default device, default dtype or
+    inference mode, since the cache returns it to all later callers."""
     with torch.inference_mode(False):
         return torch.tensor(values, dtype=dtype, device="cpu").to(device)

@@ -1,4 +1,4 @@
-"""The C++ backend: ``csrc/cpu``, one tile of scores at a time, vectorised and threaded."""
+"""The C++ backend, ``csrc/cpu``: one tile of scores at a time, vectorised and threaded."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = [
     "why_not",
 ]
 
-#: features that this backend does not serve
+#: features that this backend does not support
 DECLINES: frozenset[str] = frozenset()
 
 #: instruction sets, best first; ``CONTRASTLOSS_ISA`` names one, the default is the best present
@@ -43,7 +43,7 @@ ISA = os.environ.get("CONTRASTLOSS_ISA")
 _PYTHON: Any
 try:
     _PYTHON = importlib.import_module("contrastloss._C")
-except ImportError:  # a signal then waits until an operator has returned
+except ImportError:  # then signals are handled only after an operator has returned
     _PYTHON = None
 
 _LIBRARY = Path(__file__).parent.parent / "_cpu.so"
@@ -82,8 +82,8 @@ def missing() -> str | None:
 
 
 def _run(operator: Callable[..., Any], *operands: Any) -> Any:
-    """An operator's result. A signal whose handler raises, such as Ctrl-C's, ends it between two
-    tiles; then that exception is raised, and not the operator's."""
+    """An operator's result. A signal whose handler raises, such as Ctrl-C, ends the operator
+    between two tiles; then the handler's exception is raised instead of the operator's."""
     try:
         return operator(*operands)
     except RuntimeError:
@@ -129,7 +129,7 @@ def pair_stats_backward(
     grads: Sequence[Tensor | None],
     needs: frozenset[str],
 ) -> Gradients:
-    """The gradients named in ``needs`` (of :attr:`Gradients.NAMES`), and those of all shifts."""
+    """The gradients named in ``needs`` (see :attr:`Gradients.NAMES`), and those of all shifts."""
     wanted = mask([name in needs for name in Gradients.NAMES])
     found = _run(
         torch.ops.contrastloss.cpu_backward,
@@ -146,7 +146,7 @@ def pair_stats_backward(
 
 
 def pair_topk(call: PairCall, selection: Selection) -> tuple[Tensor, Tensor]:
-    """Scores, or the keys of a sample, and columns of the k best of every row, (B, M, k)."""
+    """The k best of every row, (B, M, k): their scores, or keys if sampled, and their columns."""
     values, index = _run(
         torch.ops.contrastloss.cpu_topk, *_arguments(call), *selection_arguments(selection)
     )
@@ -161,7 +161,7 @@ def gather_scores_forward(call: PairCall, index: Tensor) -> Tensor:
 def gather_scores_backward(
     call: PairCall, index: Tensor, grad: Tensor, needs: frozenset[str]
 ) -> Gradients:
-    """The gradients named in ``needs`` (of :attr:`Gradients.NAMES`)."""
+    """The gradients named in ``needs`` (see :attr:`Gradients.NAMES`)."""
     wanted = mask([name in needs for name in Gradients.NAMES])
     found = _run(
         torch.ops.contrastloss.cpu_gather_backward,
@@ -186,7 +186,7 @@ def sort_network_forward(call: SortCall) -> tuple[Tensor, Tensor]:
 def sort_network_backward(
     call: SortCall, grad_sorted: Tensor, grad_mass: Tensor, needs: Sequence[bool]
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of x, t and steepness; None where ``needs`` has no flag."""
+    """The gradients of x, t and steepness; None where ``needs`` is false."""
     found = _run(
         torch.ops.contrastloss.cpu_sort_backward,
         *_sort_arguments(call),
@@ -199,7 +199,7 @@ def sort_network_backward(
 
 
 def _named(call: PairCall, found: Sequence[Tensor], needs: frozenset[str]) -> Gradients:
-    """The first of ``found`` as the gradients that are there, those of x and y in its dtype."""
+    """The first tensors of ``found`` as named gradients; those of x and y get the dtype of x."""
     result, rest = Gradients(), iter(found)
     for name in Gradients.NAMES:
         if name in needs and not (name == "y" and call.y is None):

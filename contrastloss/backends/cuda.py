@@ -1,5 +1,5 @@
-"""CUDA C++: ``csrc/cuda``, for NVIDIA GPUs from sm_80 on. A library of its own, which links no CUDA
-and loads beside every torch."""
+"""The CUDA C++ backend, ``csrc/cuda``, for NVIDIA GPUs from sm_80 on. It is a separate library that
+links no CUDA library, so it loads with every torch."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ __all__ = [
     "why_not",
 ]
 
-#: features that this backend does not serve
+#: features that this backend does not support
 DECLINES: frozenset[str] = frozenset()
-#: what fits in a kernel's parameters: kMax... of csrc/cuda/plan.h
+#: what fits in a kernel's parameters: kMax... in csrc/cuda/plan.h
 CHANNELS, TESTS, TERMS = 12, 24, 12
-#: of a sorting network: what fits in a block's shared memory
+#: wires of a sorting network that fit in a block's shared memory
 WIRES = 1024
-#: of a top-k's candidates, at a time
+#: bytes for the candidate lists of a top-k
 LIST_BYTES = 128 << 20
 
-#: the library, and the device that it serves: tests put their emulation on the CPU here
+#: the library and its device type; tests replace both by their emulation on the CPU
 LIBRARY = Path(__file__).parent.parent / "_cuda.so"
 DEVICE = "cuda"
 
@@ -133,7 +133,8 @@ def _too_long(program: Program, symmetric: bool) -> str | None:
 
 
 def slow(call: PairCall | SortCall) -> bool:
-    """By name only, until it has been run, checked and timed on a GPU."""
+    """Always true: this backend is used only by name until it has been run, checked and timed on a
+    GPU."""
     return True
 
 
@@ -156,7 +157,7 @@ def pair_stats_backward(
     grads: Sequence[Tensor | None],
     needs: frozenset[str],
 ) -> Gradients:
-    """The gradients named in ``needs`` (of :attr:`Gradients.NAMES`), and those of all shifts."""
+    """The gradients named in ``needs`` (see :attr:`Gradients.NAMES`), and those of all shifts."""
     ops = torch.ops.contrastloss
     operands = _arguments(call)
     x: Tensor = call.add_batch(operands[0])
@@ -173,7 +174,7 @@ def pair_stats_backward(
         blocks.cols,
     )
     measured, sums = ops.cuda_measure(*operands), ops.cuda_sums(*given)
-    # (B, M) and (B, N) inverse norms, and the factors of rows with them
+    # (B, M) and (B, N) inverse norms, and the row factors that include them
     norms = [v.view(2, len(x), -1)[0] for v in measured[1:]] or [None, None]
     factors = measured[1].view(2, len(x), -1)[1] if call.cosine else call.add_batch(call.row_scale)
 
@@ -202,7 +203,7 @@ def pair_stats_backward(
 
 
 def pair_topk(call: PairCall, selection: Selection) -> tuple[Tensor, Tensor]:
-    """Scores, or the keys of a sample, and columns of the k best of every row, (B, M, k)."""
+    """The k best of every row, (B, M, k): their scores, or keys if sampled, and their columns."""
     values, index = torch.ops.contrastloss.cuda_topk(
         *_arguments(call), *selection_arguments(selection), LIST_BYTES
     )
@@ -223,7 +224,7 @@ def sort_network_forward(call: SortCall) -> tuple[Tensor, Tensor]:
 def sort_network_backward(
     call: SortCall, grad_sorted: Tensor, grad_mass: Tensor, needs: Sequence[bool]
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of x, t and steepness; None where ``needs`` has no flag."""
+    """The gradients of x, t and steepness; None where ``needs`` is false."""
     found = iter(
         torch.ops.contrastloss.cuda_sort_backward(
             *_sort_arguments(call), grad_sorted.contiguous(), grad_mass.contiguous(), mask(needs)
@@ -240,7 +241,7 @@ def gather_scores_forward(call: PairCall, index: Tensor) -> Tensor:
 def gather_scores_backward(
     call: PairCall, index: Tensor, grad: Tensor, needs: frozenset[str]
 ) -> Gradients:
-    """The gradients named in ``needs`` (of :attr:`Gradients.NAMES`)."""
+    """The gradients named in ``needs`` (see :attr:`Gradients.NAMES`)."""
     ops = torch.ops.contrastloss
     operands = _arguments(call)
     x: Tensor = call.add_batch(operands[0])
@@ -253,7 +254,7 @@ def gather_scores_backward(
     found = ops.cuda_gather_backward(*operands, index, grad, order, starts, measured, wanted)
     sums = iter(map(call.add_batch, found))
 
-    # inverse norms, and the factors of rows with them
+    # inverse norms, and the row factors that include them
     norms: tuple[Tensor | None, Tensor | None] = None, None
     factors = call.add_batch(call.row_scale)
     if call.cosine:
@@ -278,11 +279,11 @@ def gather_scores_backward(
 
 
 def _by_column(index: Tensor, columns: int) -> tuple[Tensor, Tensor]:
-    """The entries of ``index``, (B, M, K), by the columns that they name, (B M K,), and where in
-    that order the entries of each column begin and end, (B columns + 1,). Entries that name none
-    are the last; those of one column keep their order."""
+    """The entries of ``index``, (B, M, K), sorted by column, (B M K,), and where the entries of
+    each column begin and end in that order, (B columns + 1,). Entries without a valid column come
+    last; entries of the same column keep their order."""
     every = len(index) * columns
-    dtype = torch.int32 if every < 2**31 - 1 else torch.int64  # half the digits, half the work
+    dtype = torch.int32 if every < 2**31 - 1 else torch.int64  # the sort takes half the time
     first = torch.arange(len(index), device=index.device).view(-1, 1, 1) * columns
     exists = (index >= 0) & (index < columns)
     column = torch.where(exists, index + first, every).to(dtype)

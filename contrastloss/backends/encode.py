@@ -1,5 +1,5 @@
-"""A call as the compiled backends' operators take it: contiguous tensors, and the program as
-integers, which ``Reader`` of csrc/operands.h reads."""
+"""Converts calls to the arguments of the compiled backends' operators: contiguous tensors, and the
+program as integers for ``Reader`` of csrc/operands.h."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ __all__ = [
     "sort_arguments",
 ]
 
-#: of what :func:`arguments` returns
+#: the schema of what :func:`arguments` returns
 SCHEMA = (
     "Tensor x, Tensor? y, Tensor? scale, Tensor? row_scale, Tensor? col_scale, Tensor? row_bias, "
     "Tensor? col_bias, Tensor[] rows, Tensor[] cols, Tensor code, Tensor values, bool cosine"
 )
 
-#: of what :func:`selection_arguments` returns
+#: the schema of what :func:`selection_arguments` returns
 SELECTION = (
     "int k, Tensor? lower, Tensor? upper, Tensor[] ignore, Tensor? row_keys, Tensor? col_keys, "
     "float beta"
 )
 
-#: of what :func:`sort_arguments` returns
+#: the schema of what :func:`sort_arguments` returns
 SORT = "Tensor x, Tensor t, Tensor steepness, Tensor ends, float art_lambda, int distribution"
 
 _KINDS = {LSE: 0, SUM: 1, EXPECT: 2, MAX: 3}
@@ -47,15 +47,15 @@ _TERMS = {"row": 0, "col": 1, "distance": 2, "differing": 3, "form": 4, "log_for
 
 
 class Code:
-    """A program written for ``Reader``, and the operands in the order in which it numbers them:
-    (position among the program's operands, whether it is read as ids)."""
+    """A program encoded for ``Reader``, and its operands in the order of their numbers: (position
+    among the program's operands, whether it is read as ids)."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
         self.code: list[int] = []
         self.values: list[float] = []
         self.operands: dict[Axis, list[tuple[int, bool]]] = {ROW: [], COL: []}
-        #: what channels share
+        #: the tests and weights that channels share
         self.groups = list(dict.fromkeys((c.pairs, c.weight) for c in program.channels))
         self.code.append(len(self.groups))
         for pairs, weight in self.groups:
@@ -68,7 +68,7 @@ class Code:
         self.code.append(len(program.channels))
         for channel in program.channels:
             self._channel(channel, self.groups.index((channel.pairs, channel.weight)))
-        #: as they are passed: a list would be converted number by number, at every call
+        #: tensors, since lists would be converted number by number at every call
         self.tensors = constant(self.code, torch.int64), constant(self.values, torch.float64)
 
     def _term(self, term: Term) -> None:
@@ -121,8 +121,8 @@ def encode(program: Program) -> Code:
 
 
 def arguments(call: PairCall) -> tuple:
-    """Ids are int64 and floats of the statistics' dtype. What rows and columns share stays one
-    tensor: backends see by its place in memory that it is the same."""
+    """The operands of a call: ids in int64, floats in the statistics' dtype. A tensor that rows and
+    columns share stays one tensor, because backends recognise it by its address."""
     code = encode(call.program)
     made: dict[tuple, Tensor] = {}
 
@@ -154,7 +154,7 @@ def arguments(call: PairCall) -> tuple:
 
 
 def selection_arguments(selection: Selection) -> tuple:
-    """Keys are int32, of the same bits."""
+    """The operands of a top-k. Keys become int32 with the same bits."""
 
     def words(keys: Tensor | None) -> Tensor | None:
         return None if keys is None else keys.to(torch.int32).contiguous()

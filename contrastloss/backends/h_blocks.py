@@ -1,14 +1,14 @@
-"""From H to the gradients of x and y, where a kernel writes H and the library multiplies.
+"""The gradients of x and y from blocks of H, which a kernel writes and library products multiply.
 
-A kernel writes H_ij = scale a_i b_j G_ij of a block of pairs, in the dtype of the products, and
-library products take it to x and y: dx += H y, dy += H^T x, added up in the statistics' dtype. A
-block is bounded, so memory does not grow with M N.
+A kernel writes H_ij = scale a_i b_j G_ij for a block of pairs, in the dtype of the products.
+Library matrix products then add up dx += H y and dy += H^T x in the statistics' dtype. The size of
+a block is bounded, so memory does not grow with M N.
 
-A block of rows meets all columns before the next one does. Its part of dx is final then and is
-rounded, so that only the columns have sums of their full length.
+A block of rows meets all columns before the next block of rows begins. Its part of dx is then final
+and is rounded, so only the columns need sums of full length.
 
-Of a symmetric problem only blocks on and above the diagonal are visited. Their H holds both
-orientations, so the two products together are the gradient of x, whose rows are the columns.
+In a symmetric problem only blocks on and above the diagonal are visited. Their H holds both
+orientations, so the two products together give the gradient of x.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from .call import PairCall, inverse_norm, stat_dtype, widest
 
 __all__ = ["HBlocks", "dot_gradients", "fp16_gain", "inverse_norms"]
 
-#: elements of H that are held at once
+#: elements of H in memory at a time
 ELEMENTS = 1 << 27
-#: rows of a block
+#: rows per block
 ROWS = 4096
 
 
 class HBlocks:
-    """H of x (B, M, D) against y (B, N, D), in the dtype of the products; y is x in a
-    symmetric problem. Widths are multiples of ``step``."""
+    """The blocks of H for x (B, M, D) and y (B, N, D), which have the dtype of the products; y is x
+    in a symmetric problem. Widths are multiples of ``step``."""
 
     def __init__(self, x: Tensor, y: Tensor, symmetric: bool, step: int) -> None:
         self.x, self.y, self.symmetric = x, y, symmetric
@@ -45,7 +45,7 @@ class HBlocks:
         write: Callable[[Tensor, slice, slice], None],
         finish: Callable[[Tensor, str, slice], Tensor],
     ) -> tuple[Tensor | None, Tensor | None]:
-        """dx and dy, of a symmetric problem dx alone; None where ``needs`` has no "x" or "y".
+        """dx and dy, in a symmetric problem only dx; None where ``needs`` has no "x" or "y".
 
         ``write(h, i, j)`` fills h (B, rows, columns) for rows i and columns j. ``finish(sums, side,
         part)`` turns the sums of H times the other side into the gradient of a part of "x" or "y".
@@ -55,7 +55,7 @@ class HBlocks:
         buffer = x.new_empty(x.shape[0], self.rows, -(-self.cols // 8) * 8)
         col_sums, dx = None, None
         if ("x" if self.symmetric else "y") in needs:
-            # of a symmetric problem rows and columns meet in the same sums, in no simple order
+            # in a symmetric problem rows and columns add to the same sums in mixed order
             col_sums = (torch.zeros_like if self.symmetric else torch.empty_like)(y, dtype=dtype)
         for i in parts(0, self.m, self.rows):
             row_sums = None
@@ -83,12 +83,12 @@ class HBlocks:
 
 
 def parts(start: int, stop: int, step: int) -> list[slice]:
-    """[start, stop) in steps; once, empty, where there is nothing."""
+    """[start, stop) in steps; one empty slice if there is nothing."""
     return [slice(k, min(k + step, stop)) for k in range(start, max(stop, start + 1), step)]
 
 
 def placed(whole: Tensor | None, value: Tensor, part: slice, length: int) -> Tensor:
-    """``whole`` with ``value`` in its place, or ``value`` where that is all there is."""
+    """``whole`` with ``value`` in its place, or ``value`` itself if it is the whole."""
     if part.stop - part.start == length:
         return value
     if whole is None:
@@ -98,7 +98,7 @@ def placed(whole: Tensor | None, value: Tensor, part: slice, length: int) -> Ten
 
 
 def inverse_norms(x: Tensor) -> Tensor:
-    """:func:`inverse_norm` of x (B, M, D), a block of rows at a time: it takes copies of x."""
+    """:func:`inverse_norm` of x (B, M, D), one block of rows at a time, because it copies x."""
     blocks = [inverse_norm(x[:, i]) for i in parts(0, x.shape[1], ROWS)]
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks, 1)
 
@@ -115,8 +115,8 @@ def add_product(total: Tensor, h: Tensor, v: Tensor, fresh: bool) -> None:
 
 
 def fp16_gain(grads: Iterable[Tensor | None], dtype: torch.dtype) -> Tensor | None:
-    """A power of two that lifts H into the range of fp16, from the gradients of the statistics;
-    None where the range is no matter."""
+    """A power of two that scales H into the range of fp16, from the gradients of the statistics;
+    None for dtypes that do not need it."""
     tops = [g.abs().amax() for g in grads if g is not None and g.numel()]
     if dtype != torch.float16 or not tops:
         return None
@@ -132,8 +132,8 @@ def dot_gradients(
     a: Tensor | None,
     norms: tuple[Tensor | None, Tensor | None],
 ) -> dict[str, Tensor]:
-    """The gradients of scale, row_scale and col_scale from sum_j G_ij b_j <x_i, y_j> and
-    sum_i G_ij a_i <x_i, y_j>, where a and b hold the inverse ``norms`` too."""
+    """The gradients of scale, row_scale and col_scale, from sum_j G_ij b_j <x_i, y_j> and sum_i
+    G_ij a_i <x_i, y_j>. With cosines, a and b include the inverse ``norms``."""
     found = {}
     if "scale" in needs and row_dot is not None:
         dots = row_dot.to(widest(row_dot))

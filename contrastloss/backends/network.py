@@ -1,4 +1,5 @@
-"""Sorting networks, and the one form in which a call of ``sort_network`` reaches a backend."""
+"""Sorting networks, and the data structure in which a call of ``sort_network`` reaches a
+backend."""
 
 from __future__ import annotations
 
@@ -15,14 +16,14 @@ __all__ = ["DISTRIBUTIONS", "NETWORKS", "SortCall", "comparators", "layers"]
 
 Comparator = tuple[int, int]
 
-#: cumulative distribution functions that a relaxed comparator may swap by
+#: cumulative distribution functions that relax a comparator
 DISTRIBUTIONS = ("cauchy", "logistic", "logistic_phi", "gaussian", "reciprocal", "optimal")
 NETWORKS = ("odd_even", "bitonic")
 
 
 @lru_cache(maxsize=256)
 def layers(network: str, n: int) -> tuple[tuple[Comparator, ...], ...]:
-    """The comparators (a, b) of every layer; a is where the smaller one goes."""
+    """The comparators (a, b) of every layer; the smaller number goes to a."""
     return _odd_even(n) if network == "odd_even" else _bitonic(n)
 
 
@@ -31,10 +32,10 @@ def _odd_even(n: int) -> tuple[tuple[Comparator, ...], ...]:
 
 
 def _bitonic(n: int) -> tuple[tuple[Comparator, ...], ...]:
-    """Batcher's network of the next power of two, its first wires removed. Every block is merged
-    with its mirror image, so that all comparators point the same way and the smallest numbers, on
-    the first wires, would stay there. (Of the form with alternating directions no wires can be
-    removed: 22 of 32 would not always be sorted.)"""
+    """Batcher's network of the next power of two, without its first wires. Every block is merged
+    with its mirror image, so all comparators point the same way and the smallest numbers would stay
+    on the first wires. (Wires cannot be removed from the variant with alternating directions: 22 of
+    32 would not always be sorted.)"""
     blocks = (n - 1).bit_length()
     missing, found = (1 << blocks) - n, []
     for block in range(blocks):
@@ -51,7 +52,7 @@ def _bitonic(n: int) -> tuple[tuple[Comparator, ...], ...]:
 
 @lru_cache(maxsize=128)
 def comparators(network: str, n: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(a, b) of all comparators, layer after layer, and where each layer's begin, and the end."""
+    """(a, b) of all comparators, layer after layer; and where each layer begins, with the end."""
     found = layers(network, n)
     ends = [wire for layer in found for pair in layer for wire in pair]
     starts = [0, *accumulate(map(len, found))]
@@ -60,15 +61,15 @@ def comparators(network: str, n: int, device: torch.device) -> tuple[Tensor, Ten
 
 @dataclass(eq=False)
 class SortCall:
-    """A network relaxed by a distribution F: its comparator (a, b) turns x into
+    """A network relaxed by a distribution F. Its comparator (a, b) maps x to
 
         ``x_a' = w x_a + (1 - w) x_b,  x_b' = (1 - w) x_a + w x_b,  w = F(beta (x_b - x_a))``
 
-    which is ``W x`` with a symmetric W. All of them make P: ``sorted = x P``, and rank masses are
-    ``P t = W_1 (W_2 ... (W_C t))``.
+    which is ``W x`` with a symmetric W. P is the product of all W: ``sorted = x P``, and the rank
+    masses are ``P t = W_1 (W_2 ... (W_C t))``.
     """
 
-    #: (R, n), in the statistics' dtype, as everything that follows
+    #: (R, n), in the statistics' dtype, like all tensors below
     x: Tensor
     #: (R, T, n), or (1, T, n) for the same t in every row; T may be 0
     t: Tensor
@@ -81,6 +82,7 @@ class SortCall:
     features = frozenset({"sort"})
 
     def beyond(self, most: int) -> str | None:
-        """Why a backend that sorts so many numbers at most cannot serve this."""
+        """Why a backend that sorts at most ``most`` numbers cannot serve this call; None if it
+        can."""
         n = self.x.shape[1]
         return None if n <= most else f"it sorts at most {most} numbers, not {n}"

@@ -1,4 +1,4 @@
-"""What a top-k call asks for beside the scores."""
+"""The options of a top-k call in addition to those of the scores."""
 
 from __future__ import annotations
 
@@ -12,25 +12,27 @@ __all__ = ["Selection", "mixed", "position_keys"]
 
 @dataclass(eq=False)
 class Selection:
-    """The k best columns of every row, by ``key_ij = sign s_ij`` or, when sampling, by
-    ``beta s_ij + g_ij`` with Gumbel noise g; the call's one ``MAX`` channel has sign and tests.
+    """The k best columns of every row, ordered by ``key_ij = sign s_ij`` or, when sampling, by
+    ``beta s_ij + g_ij`` with Gumbel noise g. The call's one ``MAX`` channel has the sign and the
+    tests.
 
-    A candidate passes the tests, is in no ignore list and has ``lower_i <= s_ij <= upper_i``; NaN
-    and keys of -inf are none. Vectors are (B, M), or (M,) for a call without a batch dimension.
+    A candidate passes the tests, is in no ignore list and has ``lower_i <= s_ij <= upper_i``.
+    Scores of NaN and keys of -inf are no candidates. Vectors are (B, M), or (M,) for a call without
+    a batch dimension.
     """
 
     k: int
     lower: Tensor | None = None
     upper: Tensor | None = None
-    #: CSR over all B M rows: offsets (B M + 1), columns ascending within a row
+    #: CSR over all B M rows: offsets (B M + 1), and columns, ascending within a row
     ignore: tuple[Tensor, Tensor] | None = None
     #: beta; None selects the best without noise
     sample: float | None = None
-    #: of :func:`position_keys`, (..., M, 2) and (..., N, 2), when sampling
+    #: from :func:`position_keys`, (..., M, 2) and (..., N, 2), when sampling
     row_keys: Tensor | None = None
     col_keys: Tensor | None = None
 
-    #: the names of what has a batch dimension where the call has one
+    #: the fields that have a batch dimension if the call has one
     VECTORS = ("lower", "upper", "row_keys", "col_keys")
 
 
@@ -38,15 +40,15 @@ _BITS = 0xFFFFFFFF
 
 
 def mixed(value: Tensor) -> Tensor:
-    """A bijection of 32-bit numbers, held in int64, that scatters neighbours: two rounds of
-    multiply and xorshift, with the constants of C. Wellons' search for low bias."""
+    """A bijection of 32-bit numbers, stored in int64, that scatters neighbouring numbers: two
+    rounds of multiply and xorshift, with the constants of C. Wellons' search for low bias."""
     value = (value ^ (value >> 16)) * 0x21F0AAAD & _BITS
     value = (value ^ (value >> 15)) * 0xD35A2D97 & _BITS
     return value ^ (value >> 15)
 
 
 def position_keys(positions: Tensor, seed: int, axis: int) -> Tensor:
-    """Two 32-bit numbers for every position, (..., 2): a function of (seed, axis, position) alone,
+    """Two 32-bit numbers for every position, (..., 2). They depend only on (seed, axis, position),
     so that blocks, shards and backends agree on the noise of a pair."""
     words = (positions & _BITS, (positions >> 32) & _BITS)
     keys = []

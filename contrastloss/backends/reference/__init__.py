@@ -1,6 +1,6 @@
 """The specification: plain torch on any device, in any dtype, twice differentiable.
 
-Forward and backward visit one block of pairs at a time, so that memory grows as M + N, not as M N.
+Forward and backward visit one block of pairs at a time, so memory grows as M + N, not as M N.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def pair_stats_forward(call: PairCall) -> list[Tensor]:
 def pair_stats_backward(
     call: PairCall, outputs: Sequence[Tensor], grads: Values, needs: frozenset[str]
 ) -> Gradients:
-    """The gradients named in ``needs`` (of :attr:`Gradients.NAMES`), and those of all shifts."""
+    """The gradients named in ``needs`` (see :attr:`Gradients.NAMES`), and those of all shifts."""
     outputs, grads = [*map(call.add_batch, outputs)], [*map(call.add_batch, grads)]
     found = backward.pair_stats_backward(call.batched(), outputs, grads, needs)
     return found.each(call.drop_batch)
@@ -55,8 +55,9 @@ def pair_stats_double_backward(
     needs: frozenset[str],
     upstream: Gradients,
 ) -> tuple[Gradients, list[Tensor | None], list[Tensor | None]]:
-    """The vector-Jacobian product of :func:`pair_stats_backward`: ``upstream`` holds gradients of
-    its results; returned are those of the call's operands, of ``outputs`` and of ``grads``."""
+    """The vector-Jacobian product of :func:`pair_stats_backward`. ``upstream`` holds gradients of
+    its results; returned are the gradients of the call's operands, of ``outputs`` and of
+    ``grads``."""
     outputs, grads = [*map(call.add_batch, outputs)], [*map(call.add_batch, grads)]
     found, d_outputs, d_grads = double_backward.pair_stats_double_backward(
         call.batched(), outputs, grads, needs, upstream.each(call.add_batch)
@@ -69,7 +70,7 @@ def pair_stats_double_backward(
 
 
 def pair_topk(call: PairCall, selection: Selection) -> tuple[Tensor, Tensor]:
-    """Scores, or the keys of a sample, and columns of the k best of every row, (B, M, k)."""
+    """The k best of every row, (B, M, k): their scores, or keys if sampled, and their columns."""
     batched = {name: call.add_batch(getattr(selection, name)) for name in Selection.VECTORS}
     keys, index = topk.pair_topk(call.batched(), replace(selection, **batched))
     return call.drop_batch(keys), call.drop_batch(index)
@@ -83,7 +84,7 @@ def gather_scores_forward(call: PairCall, index: Tensor) -> Tensor:
 def gather_scores_backward(
     call: PairCall, index: Tensor, grad: Tensor, needs: frozenset[str]
 ) -> Gradients:
-    """The gradients named in ``needs`` (of :attr:`Gradients.NAMES`)."""
+    """The gradients named in ``needs`` (see :attr:`Gradients.NAMES`)."""
     found = gather.gather_scores_backward(
         call.batched(), call.add_batch(index), call.add_batch(grad), needs
     )
@@ -93,8 +94,8 @@ def gather_scores_backward(
 def gather_scores_double_backward(
     call: PairCall, index: Tensor, grad: Tensor, needs: frozenset[str], upstream: Gradients
 ) -> tuple[Gradients, Tensor | None]:
-    """The vector-Jacobian product of :func:`gather_scores_backward`: ``upstream`` holds gradients
-    of its results; returned are those of the call's operands and of ``grad``."""
+    """The vector-Jacobian product of :func:`gather_scores_backward`. ``upstream`` holds gradients
+    of its results; returned are the gradients of the call's operands and of ``grad``."""
     found, d_grad = gather.gather_scores_double_backward(
         call.batched(),
         call.add_batch(index),

@@ -1,6 +1,7 @@
 """Gradients, one block of pairs at a time.
 
-The backward recomputes the scores of a block and the gradient of the loss with respect to them,
+The backward pass recomputes the scores of a block and computes the gradient of the loss with
+respect to them,
 
     G_ij = sum_c  gL_i theta p_ij                               LSE,  p_ij = e^(theta s + w - L_i)
                 + gL_i theta pace_ij p_ij                        LSE with relax
@@ -8,9 +9,9 @@ The backward recomputes the scores of a block and the gradient of the loss with 
                 + p_ij (gE_i (1 + theta (s_ij - E_i)) + gL_i theta)   EXPECT
                 + gV_i sign [j = index_i]                        MAX
 
-(and the mirror images of column channels), from which everything else is a product or a sum:
-``dx = H y``, ``dy = H^T x`` with ``H_ij = scale a_i b_j G_ij``, ``d beta = G 1``, and the three
-scales from sums of ``G_ij <x_i, y_j>``.
+and the same with rows and columns exchanged for column channels. All other gradients are products
+or sums of G: ``dx = H y``, ``dy = H^T x`` with ``H_ij = scale a_i b_j G_ij``, ``d beta = G 1``, and
+the gradients of the three scales from sums of ``G_ij <x_i, y_j>``.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from ..call import Gradients, PairCall, unit_gradient, widest
 from .block import Block, blocks, dim_of, rounded, unit
 from .maths import dpsi, finite
 
-#: rows whose radial part is taken out at a time
+#: rows whose radial part is removed at a time
 CHUNK = 4096
 
 
 def _score_gradient(
     block: Block, outputs: Sequence[Tensor], grads: Sequence[Tensor | None]
 ) -> tuple[Tensor, dict[tuple[Axis, str], Tensor]]:
-    """G of the module's docstring for one block, and the gradients of the shifts."""
+    """G (see the module's docstring) of one block, and the gradients of the shifts."""
     total = torch.zeros_like(block.s)
     shifts: dict[tuple[Axis, str], Tensor] = {}
     first = 0
@@ -79,7 +80,7 @@ def block_gradients(
     grads: Sequence[Tensor | None],
     needs: frozenset[str],
 ) -> dict[str, Tensor]:
-    """What one block adds to each gradient; :meth:`Block.part` says where."""
+    """What one block adds to each gradient; :meth:`Block.part` selects where."""
     call = block.call
     g, shifts = _score_gradient(block, outputs, grads)
     found = {f"{axis} shift {name}": value for (axis, name), value in shifts.items()}
@@ -112,7 +113,8 @@ def pair_stats_backward(
     grads: Sequence[Tensor | None],
     needs: frozenset[str],
 ) -> Gradients:
-    """Of a call with a batch dimension, as all of this package's modules take it."""
+    """See :func:`contrastloss.backends.reference.pair_stats_backward`; the call has a batch
+    dimension, as in all modules of this package."""
     raw = rounded(call)
     units, totals = unit(raw), _totals(raw, needs)
     for rows, cols in blocks(units):
@@ -138,8 +140,8 @@ def pair_stats_backward(
 
 
 def _totals(call: PairCall, needs: frozenset[str]) -> dict[str, Tensor]:
-    """Zeros to add the blocks' gradients to; those of vectors are wide. For ``y=None`` dy goes into
-    dx."""
+    """Zeros to which the blocks' gradients are added; vectors have a wide dtype. For ``y=None`` dy
+    is added to dx."""
     likes = {name: getattr(call, name) for name in needs}
     for axis in (ROW, COL):
         shifts = {f"{axis} shift {n}": call.named(axis, n) for n in call.program.shifts(axis)}
@@ -156,6 +158,6 @@ def _totals(call: PairCall, needs: frozenset[str]) -> dict[str, Tensor]:
 
 
 def _to_raw(x: Tensor, grad: Tensor) -> None:
-    """In place, from the gradient of the unit vectors to that of x."""
+    """Turns the gradient of the unit vectors into that of x, in place."""
     for part, total in zip(x.split(CHUNK, 1), grad.split(CHUNK, 1), strict=True):
         total.copy_(unit_gradient(part, total))

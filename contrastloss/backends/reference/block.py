@@ -1,4 +1,4 @@
-"""A block of pairs: its scores, and what the channels ask of each pair."""
+"""A block of pairs: its scores, and what the channels need of each pair."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..call import PairCall
 from ..call import unit as unit_vectors
 from .maths import NEG_INF
 
-#: gradients that belong to rows; all others but the scale's belong to columns
+#: gradients with one value per row; all others except the scale's have one per column
 PER_ROW = ("x", "row_scale", "row_bias", f"{ROW} shift ")
 
 
 class Block:
-    """Some rows against some columns of a rounded call of unit vectors."""
+    """Some rows and columns of a rounded call of unit vectors."""
 
     def __init__(self, call: PairCall, rows: slice, cols: slice):
         self.call, self.rows, self.cols = call, rows, cols
@@ -48,7 +48,7 @@ class Block:
         return s
 
     def along(self, axis: Axis, vector: Tensor) -> Tensor:
-        """The block's part of a vector of ``axis``, shaped to stand beside the scores."""
+        """The block's part of a vector of ``axis``, shaped to broadcast against the scores."""
         part = vector[:, self.span(axis)]
         return part.unsqueeze(2 if axis == ROW else 1)
 
@@ -68,13 +68,13 @@ class Block:
         return here[None, :, None] if axis == ROW else here[None, None, :]
 
     def ids(self, name: str) -> tuple[Tensor, Tensor]:
-        """The ids of both sides in int64, whatever they came in: narrow ones would wrap, and those
-        of two dtypes be compared in one that may not hold both."""
+        """The row and column ids in int64, whatever their dtype: narrow ids would wrap, and ids of
+        two dtypes would be compared in a dtype that may not hold both."""
         row, col = self.operands(name)
         return row.to(torch.int64), col.to(torch.int64)
 
     def operands(self, name: str) -> tuple[Tensor, Tensor]:
-        """The ids or labels of both sides, positions where INDEX has no operand."""
+        """The row and column ids or labels; positions if INDEX has no operand."""
         vectors = {axis: self.call.operand(axis, name) for axis in (ROW, COL)}
         row, col = (
             self.positions(axis) if vector is None else self.along(axis, vector)
@@ -83,7 +83,7 @@ class Block:
         return row, col
 
     def allowed(self, channel: Channel) -> Tensor | None:
-        """Which pairs pass the channel's tests, (B or 1, m, N); None means all of them."""
+        """Which pairs pass the channel's tests, (B or 1, m, N); None means all."""
         mask = None
         if self.call.y is None:
             mask = self.positions(ROW) != self.positions(COL)
@@ -120,7 +120,7 @@ class Block:
         return torch.log(term.value + t) if term.kind == "log_form" else t
 
     def logits(self, channel: LSE | EXPECT) -> Tensor:
-        """theta s + w, -inf where the pair is not allowed."""
+        """theta s + w, and -inf for pairs that are not allowed."""
         z = self.s if channel.theta == 1.0 else channel.theta * self.s
         if isinstance(channel, LSE) and channel.relax is not None:
             offset = channel.relax if channel.theta > 0 else 1.0 - channel.relax
@@ -133,7 +133,7 @@ class Block:
         return z if mask is None else z.masked_fill(~mask, NEG_INF)
 
     def pace(self, channel: LSE) -> Tensor:
-        """``[s + m]_+``, or ``[1 + m - s]_+``; a constant to whoever differentiates."""
+        """``[s + m]_+``, or ``[1 + m - s]_+`` for a negative theta; a constant for autograd."""
         assert channel.relax is not None
         s = self.s.detach()
         return torch.relu((s if channel.theta > 0 else 1.0 - s) + channel.relax)
@@ -146,7 +146,7 @@ class Block:
         return u if channel.sign == 1.0 else channel.sign * u
 
     def weighted(self, channel: Channel, values: Tensor) -> Tensor:
-        """e^w values, 0 where the pair is not allowed whatever the value is."""
+        """e^w values; 0 for pairs that are not allowed, whatever their value is."""
         weight, mask = self.log_weight(channel), self.allowed(channel)
         if weight is not None:
             kept = weight != NEG_INF
@@ -168,7 +168,8 @@ def _passes(test: Test, a: Tensor, b: Tensor) -> Tensor:
 
 
 def _raised(ids: Tensor, width: int) -> Tensor:
-    """``ids + width``, at most the largest int64: the difference of two ids may be none."""
+    """``ids + width``, clamped to the largest int64. (The difference of two ids may not fit in
+    int64.)"""
     return ids.clamp_max(torch.iinfo(torch.int64).max - width) + width
 
 
@@ -179,7 +180,7 @@ def times(scale: Tensor | None, vector: Tensor | None) -> Tensor | None:
 
 
 def rounded(call: PairCall) -> PairCall:
-    """The call with x and y rounded to the compute dtype and held in the statistics' dtype, so
+    """The call with x and y rounded to the compute dtype and stored in the statistics' dtype, so
     that their products are exact and the sums are fp32 or fp64."""
 
     def operand(tensor: Tensor) -> Tensor:
@@ -189,7 +190,7 @@ def rounded(call: PairCall) -> PairCall:
 
 
 def unit(call: PairCall) -> PairCall:
-    """A rounded call in which x and y are the unit vectors that ``cosine`` speaks of."""
+    """A rounded call; with ``cosine``, x and y are replaced by their unit vectors."""
     if not call.cosine:
         return call
 
@@ -198,14 +199,14 @@ def unit(call: PairCall) -> PairCall:
 
 
 def block_elements(device: torch.device) -> int:
-    """Scores of one block; a handful of temporaries of this size live at a time. On a CPU they
-    should stay in its cache, on a GPU they should be worth a launch."""
+    """The number of scores per block; several temporaries of this size exist at a time. On a CPU
+    they should fit in its cache; on a GPU they should be worth a kernel launch."""
     return 1 << 19 if device.type == "cpu" else 1 << 22
 
 
 def blocks(call: PairCall) -> Iterator[tuple[slice, slice]]:
-    """Rows and columns of every block, about twice as wide as high; none where there is no pair.
-    A row's blocks come from left to right, a column's from top to bottom."""
+    """The rows and columns of every block, about twice as wide as high; none if there are no pairs.
+    A row's blocks come from left to right, a column's blocks from top to bottom."""
     m, n = call.length(ROW), call.length(COL)
     if m == 0 or n == 0:
         return

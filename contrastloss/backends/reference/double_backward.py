@@ -22,14 +22,15 @@ def pair_stats_double_backward(
     needs: frozenset[str],
     upstream: Gradients,
 ) -> tuple[Gradients, list[Tensor | None], list[Tensor | None]]:
-    """Of a call with a batch dimension, as all of this package's modules take it.
+    """See :func:`contrastloss.backends.reference.pair_stats_double_backward`; the call has a batch
+    dimension.
 
-    Given the statistics, G of a block depends on nothing outside the block, so torch's autograd
-    differentiates one block at a time and memory stays O(M + N).
+    Given the statistics, G of a block depends only on the block, so autograd differentiates one
+    block at a time and memory stays O(M + N).
     """
     wanted = {n: getattr(upstream, n) for n in needs if getattr(upstream, n) is not None}
     if call.y is None and "x" in wanted:
-        wanted["y"] = wanted["x"]  # dx is the sum of both sides
+        wanted["y"] = wanted["x"]  # dx is the sum over both sides
     for axis in (ROW, COL):
         for name, value in zip(call.program.shifts(axis), upstream.shifts(axis), strict=False):
             if value is not None:
@@ -40,7 +41,7 @@ def pair_stats_double_backward(
         with torch.enable_grad():
             block = Block(unit(leaves.call), rows, cols)
             found = block_gradients(block, leaves.outputs, leaves.grads, needs)
-            if call.cosine:  # linear in the gradient of the unit vectors, hence block by block
+            if call.cosine:  # linear in the gradient of the unit vectors: can be done per block
                 raw = {"x": leaves.call.x[:, rows], "y": leaves.call.columns[:, cols]}
                 for side in found.keys() & raw.keys():
                     found[side] = unit_gradient(raw[side], found[side])
@@ -67,7 +68,7 @@ def _leaf(tensor: MaybeTensor) -> MaybeTensor:
 
 
 class _Leaves:
-    """Detached copies of everything that the backward pass reads, with their gradients."""
+    """Detached copies of everything that the backward pass reads, and their gradients."""
 
     def __init__(
         self, call: PairCall, outputs: Sequence[Tensor], grads: Sequence[Tensor | None]

@@ -12,7 +12,7 @@ from .maths import NEG_INF, finite, psi
 
 
 def _statistic(block: Block, channel: Channel) -> tuple[Tensor, ...]:
-    """One channel over one block."""
+    """One channel of one block."""
     dim = dim_of(channel.axis)
     if isinstance(channel, SUM):
         return (block.weighted(channel, psi(channel.psi, block.argument(channel))).sum(dim),)
@@ -31,7 +31,7 @@ def _statistic(block: Block, channel: Channel) -> tuple[Tensor, ...]:
 
 
 def _first_max(value: Tensor, positions: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """The largest value and its smallest position; (-inf, -1) where there is none."""
+    """The largest value and its smallest position; (-inf, -1) if there is none."""
     best = value.amax(dim)
     nowhere = torch.iinfo(positions.dtype).max
     hit = (value == best.unsqueeze(dim)) & (value != NEG_INF)
@@ -40,7 +40,8 @@ def _first_max(value: Tensor, positions: Tensor, dim: int) -> tuple[Tensor, Tens
 
 
 def _fold(channel: Channel, a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Two partial statistics of the same rows or columns, from an earlier and a later block."""
+    """Merges two partial statistics of the same rows or columns, from an earlier and a later
+    block."""
     if isinstance(channel, SUM):
         return (a[0] + b[0],)
     if isinstance(channel, LSE):
@@ -54,7 +55,7 @@ def _fold(channel: Channel, a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> tup
 
 
 def _empty(call: PairCall, channel: Channel) -> tuple[Tensor, ...]:
-    """The statistics of no pair at all, wide enough to fold many blocks into."""
+    """The statistics of an empty set, in a dtype wide enough to merge many blocks."""
     shape = (call.batch, call.length(channel.axis))
     zero = torch.zeros(shape, dtype=widest(call.x), device=call.x.device)
     if isinstance(channel, SUM):
@@ -68,7 +69,8 @@ def _empty(call: PairCall, channel: Channel) -> tuple[Tensor, ...]:
 
 
 def pair_stats_forward(call: PairCall) -> list[Tensor]:
-    """Of a call with a batch dimension, as all of this package's modules take it."""
+    """See :func:`contrastloss.backends.reference.pair_stats_forward`; the call has a batch
+    dimension."""
     call = unit(rounded(call))
     results = [_empty(call, channel) for channel in call.program.channels]
     for rows, cols in blocks(call):

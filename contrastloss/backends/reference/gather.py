@@ -1,4 +1,4 @@
-"""Scores of row-private columns: ``s_ik = score(i, index_ik)``, and their gradients
+"""Scores of columns that each row chooses, ``s_ik = score(i, index_ik)``, and their gradients
 
 dx_i += h_ik y_j,  dy_j += h_ik x_i,  h_ik = scale a_i b_j g_ik,  j = index_ik.
 """
@@ -18,11 +18,11 @@ from .maths import NEG_INF
 
 
 class _Part:
-    """Some rows against the columns that their indices name."""
+    """Some rows and the columns that their indices name."""
 
     def __init__(self, call: PairCall, index: Tensor, rows: slice):
         self.call, self.rows = call, rows
-        #: there is no column behind an index that is out of range
+        #: an index out of range names no column
         self.valid = (index >= 0) & (index < call.length(COL))
         self.index = torch.where(self.valid, index, 0)[:, rows]
         self.valid = self.valid[:, rows]
@@ -51,7 +51,7 @@ class _Part:
 
 
 def _parts(call: PairCall, index: Tensor) -> Iterator[_Part]:
-    """Parts whose gathered columns are as many elements as a block has scores."""
+    """Parts of rows whose gathered columns have about as many elements as a block has scores."""
     width = max(1, call.batch * index.shape[2] * call.x.shape[2])
     step = max(1, block_elements(call.x.device) // width)
     rows = call.length(ROW) if call.length(COL) and index.shape[2] else 0
@@ -60,7 +60,8 @@ def _parts(call: PairCall, index: Tensor) -> Iterator[_Part]:
 
 
 def gather_scores_forward(call: PairCall, index: Tensor) -> Tensor:
-    """Of a call with a batch dimension, as all of this package's modules take it."""
+    """See :func:`contrastloss.backends.reference.gather_scores_forward`; the call has a batch
+    dimension."""
     call = unit(rounded(call))
     out = torch.full(index.shape, NEG_INF, dtype=call.stat_dtype, device=index.device)
     for part in _parts(call, index):
@@ -71,7 +72,7 @@ def gather_scores_forward(call: PairCall, index: Tensor) -> Tensor:
 def gather_scores_backward(
     call: PairCall, index: Tensor, grad: Tensor, needs: frozenset[str]
 ) -> Gradients:
-    """The gradients named in ``needs``, of (B, M, K) gradients of the scores."""
+    """The gradients named in ``needs``, given (B, M, K) gradients of the scores."""
     raw = rounded(call)
     call_of_units = unit(raw)
     totals = {
@@ -96,8 +97,8 @@ def gather_scores_backward(
 def gather_scores_double_backward(
     call: PairCall, index: Tensor, grad: Tensor, needs: frozenset[str], upstream: Gradients
 ) -> tuple[Gradients, Tensor | None]:
-    """The derivative of :func:`gather_scores_backward`, given the gradients of what it returned:
-    the gradients of the call's tensors and of ``grad``. Some rows at a time, by autograd."""
+    """The derivative of :func:`gather_scores_backward`, given the gradients of its results: the
+    gradients of the call's tensors and of ``grad``. Autograd takes some rows at a time."""
     raw = rounded(call)
     leaves = {
         name: value.detach().requires_grad_()

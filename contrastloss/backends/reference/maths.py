@@ -1,4 +1,4 @@
-"""The scalar functions of the channels, once for torch."""
+"""The scalar functions of the channels for torch."""
 
 from __future__ import annotations
 
@@ -44,5 +44,5 @@ def dpsi(name: str, u: Tensor) -> Tensor:
 
 
 def finite(lse: Tensor) -> Tensor:
-    """+inf for -inf, so that exp(z - lse) of an empty set is 0 and not NaN."""
+    """Replaces -inf by +inf, so that exp(z - lse) of an empty set is 0 and not NaN."""
     return torch.where(lse == NEG_INF, torch.inf, lse)

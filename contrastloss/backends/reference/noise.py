@@ -1,9 +1,9 @@
-"""Gumbel noise of pairs, the same to the last bit on every backend.
+"""Gumbel noise of pairs, identical to the last bit on every backend.
 
-A pair's 32 random bits h are a hash of its row's and its column's keys. With ``w = (h + 1/2) /
+The 32 random bits h of a pair are a hash of its row's and its column's keys. With ``w = (h + 1/2) /
 2^32`` uniform on (0, 1), ``g = -log E`` for the exponential variate ``E = -log(1 - w)``. Both
-logarithms are the series of ``2 artanh``, in fp32, with every product and every sum rounded by
-itself: a backend may use no other order and no fused multiply-add.
+logarithms are the series of ``2 artanh`` in fp32. Every product and every sum is rounded
+separately: a backend may not use another order or a fused multiply-add.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from torch import Tensor
 
 from ..topk import mixed
 
-_LN2 = 0.6931471824645996  # the float next to it
+_LN2 = 0.6931471824645996  # the nearest fp32 number
 
 
 def gumbel(row_keys: Tensor, col_keys: Tensor) -> Tensor:
-    """fp32 noise of keys (..., 2) that broadcast against each other."""
+    """fp32 noise for keys (..., 2), which broadcast against each other."""
     first = mixed((row_keys[..., 0] + col_keys[..., 0]) & 0xFFFFFFFF)
     return _from_bits(mixed(first ^ ((row_keys[..., 1] + col_keys[..., 1]) & 0xFFFFFFFF)))
 
@@ -30,7 +30,7 @@ def _from_bits(h: Tensor) -> Tensor:
 
 
 def _unit_interval(h: Tensor) -> Tensor:
-    """(h + 1/2) / 2^32, rounded from the exact halves of h."""
+    """(h + 1/2) / 2^32, rounded from the exact 16-bit halves of h."""
     whole = (h >> 16).to(torch.float32) * 65536.0 + (h & 0xFFFF).to(torch.float32)
     return (whole + 0.5) * 2.0**-32
 
@@ -45,7 +45,7 @@ def _artanh2(z: Tensor) -> Tensor:
 
 
 def _log(x: Tensor) -> Tensor:
-    """Of a positive normal number: x = 2^e m with m in [sqrt(1/2), sqrt(2)), by its bits."""
+    """log x of a positive normal number x = 2^e m with m in [sqrt(1/2), sqrt(2)), from its bits."""
     bits = x.view(torch.int32)
     e = (bits - 0x3F3504F3) >> 23
     m = (bits - (e << 23)).view(torch.float32)

@@ -1,4 +1,4 @@
-"""Relaxed sorting networks, a layer at a time."""
+"""Relaxed sorting networks, one layer at a time."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor
 
 from ..network import SortCall, layers
 
-#: of logistic_phi, where the difference is zero
+#: eps of logistic_phi, for a difference of zero
 EPS = 1e-10
 
 
 def swap_weight(distribution: str, delta: Tensor, beta: Tensor, art_lambda: float) -> Tensor:
-    """How much of a comparator's order stays: w = F(beta delta)."""
+    """The weight with which a comparator keeps its inputs in order: w = F(beta delta)."""
     v = beta * delta
     if distribution == "cauchy":
         return torch.atan(v) / math.pi + 0.5
@@ -34,7 +34,7 @@ def swap_weight(distribution: str, delta: Tensor, beta: Tensor, art_lambda: floa
 
 
 def slopes(call: SortCall, delta: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
-    """The derivatives of w by delta and by beta."""
+    """The derivatives of w with respect to delta and beta."""
     beta = call.steepness.unsqueeze(1)
     v = beta * delta
     damping = bend = torch.ones_like(v)
@@ -63,7 +63,7 @@ class _Layer(NamedTuple):
     w: Tensor
 
     def mix(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """W values of (R, T, n), and the differences ``v_b - v_a`` that they had."""
+        """Applies W to values (R, T, n). Also returns the differences ``v_b - v_a`` from before."""
         low, high = values[..., self.a], values[..., self.b]
         difference = high - low
         moved = self.w.unsqueeze(1) * difference
@@ -95,12 +95,14 @@ def sort_network_forward(call: SortCall) -> tuple[Tensor, Tensor]:
 def sort_network_backward(
     call: SortCall, grad_sorted: Tensor, grad_mass: Tensor, needs: Sequence[bool]
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of x, t and steepness; None where ``needs`` has no flag. The swaps' gradients are
+    """The gradients of x, t and steepness; None where ``needs`` is false. The gradients of the
+    weights are
 
         ``dw = sum_t (g_b - g_a) (v_b - v_a) + (r_b - r_a) delta``
 
-    with v the masses on their way down, and with the gradients g of the masses on their way up and
-    r of the sorted row on its way down, all of them in front of the comparator.
+    with v the masses, which go backwards through the network, the gradients g of the masses, which
+    go forwards, and the gradients r of the sorted row, which go backwards; each is taken before the
+    comparator.
     """
     _, found = _sort(call)
     mass, kept, of_swaps = call.t.expand(len(call.x), -1, -1), [], []

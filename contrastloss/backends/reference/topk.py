@@ -14,7 +14,7 @@ from .noise import gumbel
 
 
 def pair_topk(call: PairCall, selection: Selection) -> tuple[Tensor, Tensor]:
-    """Of a call with a batch dimension, as all of this package's modules take it."""
+    """See :func:`contrastloss.backends.reference.pair_topk`; the call has a batch dimension."""
     call = unit(rounded(call))
     shape = (call.batch, call.length(ROW), selection.k)
     keys = torch.full(shape, NEG_INF, dtype=call.stat_dtype, device=call.x.device)
@@ -24,7 +24,7 @@ def pair_topk(call: PairCall, selection: Selection) -> tuple[Tensor, Tensor]:
         new = _keys(block, selection)
         here = torch.where(new == NEG_INF, -1, block.positions(COL))
         seen, columns = torch.cat([keys[:, rows], new], 2), torch.cat([index[:, rows], here], 2)
-        # stable: of equal keys the earlier one, which has the smaller column, stays in front
+        # stable: among equal keys the earlier one, which has the smaller column, stays in front
         best, order = seen.sort(dim=2, descending=True, stable=True)
         keys[:, rows] = best[..., : selection.k]
         index[:, rows] = columns.gather(2, order[..., : selection.k])
@@ -40,7 +40,7 @@ def _sign(call: PairCall) -> float:
 
 
 def _keys(block: Block, selection: Selection) -> Tensor:
-    """What the columns of a block are ordered by, -inf for those that are no candidates."""
+    """The keys by which the columns of a block are ordered; -inf: no candidate."""
     s, (channel,) = block.s, block.call.program.channels
     if selection.sample is None:
         keys = _sign(block.call) * s
@@ -49,7 +49,7 @@ def _keys(block: Block, selection: Selection) -> Tensor:
         assert selection.col_keys is not None
         row, col = selection.row_keys[:, block.rows], selection.col_keys[:, block.cols]
         keys = selection.sample * s + gumbel(row[:, :, None], col[:, None]).to(s.dtype)
-    # a negative factor would make the best of a score of -inf
+    # a negative factor would turn a score of -inf into the best key
     out = s.isnan() | keys.isnan() | (_sign(block.call) * s == NEG_INF)
     mask = block.allowed(channel)
     if mask is not None:
@@ -64,7 +64,7 @@ def _keys(block: Block, selection: Selection) -> Tensor:
 
 
 def _ignored(block: Block, offsets: Tensor, columns: Tensor) -> Tensor:
-    """The ignore lists of a block's rows as a mask."""
+    """The ignore lists of a block's rows, as a mask."""
     found = torch.zeros_like(block.s, dtype=torch.bool)
     rows = block.call.length(ROW)
     for item in range(found.shape[0]):

@@ -1,4 +1,4 @@
-"""Triton: NVIDIA and AMD GPUs and, with ``TRITON_INTERPRET=1``, tensors on the CPU."""
+"""The Triton backend: NVIDIA and AMD GPUs and, with ``TRITON_INTERPRET=1``, tensors on the CPU."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ __all__ = [
     "why_not",
 ]
 
-#: features that this backend does not serve
+#: features that this backend does not support
 DECLINES: frozenset[str] = frozenset()
-#: numbers that ``sort_network`` sorts at most
+#: the most numbers per row that ``sort_network`` sorts
 WIRES = 1024
 
 
@@ -38,7 +38,7 @@ def interpreted() -> bool:
 def missing() -> str | None:
     try:
         found = find_spec("triton")
-    except ImportError as error:  # a finder that refuses
+    except ImportError as error:  # raised by an import hook
         return f"triton cannot be imported: {error}"
     return "triton is not installed" if found is None else None
 
@@ -59,7 +59,8 @@ def why_not(call: PairCall | SortCall) -> str | None:
 
 
 def slow(call: PairCall | SortCall) -> bool:
-    """By name only, until it has been run, checked and timed on a GPU."""
+    """Always true: this backend is used only by name until it has been run, checked and timed on a
+    GPU."""
     return True
 
 
@@ -77,7 +78,7 @@ def pair_stats_backward(
     grads: Sequence[Tensor | None],
     needs: frozenset[str],
 ) -> Gradients:
-    """The gradients named in ``needs`` (of :attr:`Gradients.NAMES`), and those of all shifts."""
+    """The gradients named in ``needs`` (see :attr:`Gradients.NAMES`), and those of all shifts."""
     from .backward import pair_stats_backward as run
 
     with torch.cuda.device_of(call.x):
@@ -95,7 +96,7 @@ def sort_network_forward(call: SortCall) -> tuple[Tensor, Tensor]:
 def sort_network_backward(
     call: SortCall, grad_sorted: Tensor, grad_mass: Tensor, needs: Sequence[bool]
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of x, t and steepness; None where ``needs`` has no flag."""
+    """The gradients of x, t and steepness; None where ``needs`` is false."""
     from .sort import sort_network_backward as run
 
     with torch.cuda.device_of(call.x):

@@ -1,5 +1,5 @@
-"""Gradients: the kernel that writes H of a panel of pairs, for :mod:`..panels` to multiply, and the
-sums over G."""
+"""Gradients: the kernel that writes blocks of H, which :mod:`..h_blocks` multiplies, and the sums
+over G."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["pair_stats_backward"]
 
 @triton.jit
 def own(vector, HAS: tl.constexpr, place, valid, AXIS: tl.constexpr):
-    """A channel's vector along its own axis; 0 where there is none."""
+    """A channel's vector along its own axis; 0 if there is none."""
     if HAS:
         return along(tl.load(vector + place, mask=valid, other=0), AXIS)
     else:
@@ -39,8 +39,8 @@ def gradient(
     dot, scale, a, b, beta, gamma, rows, cols, stats, state, by_col, slot, allowed,
     i, in_i, j, in_j, R: tl.constexpr,
 ):  # fmt: skip
-    """H of a tile with rows i along axis R; what it adds to the sums that lie along axis 0 of the
-    tile joins ``state``, along axis 1 the slices ``by_col``."""
+    """H of a tile whose rows i are along axis R. Sums along axis 0 of the tile are added to
+    ``state``, sums along axis 1 to the slices ``by_col``."""
     s = scores(dot, scale, a, b, beta, gamma, HAS, i, in_i, j, in_j, R)
     total = tl.zeros(dot.shape, tl.float32)
     for c in tl.static_range(words.channels(P)):
@@ -72,7 +72,7 @@ def channel_gradient(
     P: tl.constexpr, c: tl.constexpr, LIVE: tl.constexpr, stats, s, allowed, rows, cols,
     i, in_i, j, in_j, R: tl.constexpr,
 ):  # fmt: skip
-    """The part of one channel, whose vectors lie along its own axis."""
+    """One channel's part of G; its vectors are along its own axis."""
     w = weights(P, words.channel(P, c, "group"), allowed, rows, cols, i, in_i, j, in_j, R)
     u = shifted(P, c, s, rows, cols, i, in_i, j, in_j, R)
     if words.channel(P, c, "axis") == 0:
@@ -101,7 +101,7 @@ def sum_up(
     SUMS: tl.constexpr, WHAT: tl.constexpr, CHANNEL: tl.constexpr, value, state, by_col, slot,
     i, in_i, j, in_j, R: tl.constexpr,
 ):  # fmt: skip
-    """``state`` with ``value`` summed into those of the sums that are of this kind."""
+    """Adds ``value`` to the sums of this kind and channel; returns the new ``state``."""
     new = ()
     for k in tl.static_range(words.sums(SUMS)):
         if words.summed(SUMS, k, "what") == WHAT and words.summed(SUMS, k, "channel") == CHANNEL:
@@ -118,8 +118,9 @@ def sum_up(
 
 @triton.jit
 def added(OWN: tl.constexpr, value, state, slices, slot, i, in_i, j, in_j, R: tl.constexpr):
-    """``state`` with the sums over this tile that lie along its axis 0; others go to the slices."""
-    if OWN == 0:  # one per row: over the columns
+    """Adds a sum over this tile: to ``state`` if it is along axis 0 of the tile, otherwise to the
+    slices."""
+    if OWN == 0:  # one sum per row, over the columns
         total = tl.sum(value, 1 - R)
         if R == 0:
             return state + total
@@ -143,7 +144,7 @@ def h_block_kernel(
     ROW_STRIDES: tl.constexpr, COL_STRIDES: tl.constexpr, SYMMETRIC: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """H of rows [i0, i1) and columns [j0, j1), and the sums over these pairs of what SUMS lists:
+    """H of rows [i0, i1) and columns [j0, j1), and the sums over these pairs that SUMS lists:
     (what, axis, channel)."""
     p, q, z = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     x, y, a, b, beta, gamma, rows, cols = operands(
@@ -228,7 +229,8 @@ class Pass:
         self.by_col = tuple(self._slices(s, 1, (len(o.x), self.p, self.n)) for s in self.sums)
 
     def _slices(self, what: words.SumWords, axis: int, shape: tuple[int, ...]) -> Tensor:
-        """Zeros; of a problem that is not symmetric only along the axis of the sum."""
+        """Zeros for partial sums. If the problem is not symmetric, only along the axis of the
+        sum."""
         if self.o.symmetric or what.axis == axis:
             return torch.zeros(shape, dtype=torch.float32, device=self.o.x.device)
         return self.o.scale
@@ -246,7 +248,8 @@ class Pass:
         return tuple(found)
 
     def run(self, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
-        """dx and dy in ``dtype``, of a symmetric problem dx alone; sums go to the slices."""
+        """dx and dy in ``dtype``, in a symmetric problem only dx. Other sums are written to the
+        slices."""
         o = self.o
         gain = fp16_gain(self.grads, o.x.dtype)
         one = torch.ones((), dtype=torch.float32, device=o.x.device)
@@ -257,7 +260,7 @@ class Pass:
         def finish(sums: Tensor, side: str, part: slice) -> Tensor:
             x, norms = (o.x, o.x_norm) if side == "x" else (o.y, o.y_norm)
             grad = sums if gain is None else sums / gain
-            if norms is not None:  # they are part of the scores
+            if norms is not None:  # the scores include them
                 grad = tangential(x[:, part].float(), grad, norms[:, part, None])
             return grad.to(dtype)
 
@@ -277,7 +280,7 @@ class Pass:
         )  # fmt: skip
 
     def total(self, k: int) -> Tensor:
-        """One of the sums, (B, M) or (B, N)."""
+        """The total of sum number k, (B, M) or (B, N)."""
         if self.o.symmetric:
             return self.by_row[k].sum(1) + self.by_col[k].sum(1)
         return (self.by_col if self.sums[k].axis else self.by_row)[k].sum(1)
@@ -289,7 +292,7 @@ def pair_stats_backward(
     grads: Sequence[Tensor | None],
     needs: frozenset[str],
 ) -> Gradients:
-    """The gradients named in ``needs`` (of :attr:`Gradients.NAMES`), and those of all shifts."""
+    """The gradients named in ``needs`` (see :attr:`Gradients.NAMES`), and those of all shifts."""
     o = Operands.of(call)
     outputs, grads = [*map(call.add_batch, outputs)], [*map(call.add_batch, grads)]
 

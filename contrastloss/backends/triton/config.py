@@ -1,7 +1,7 @@
-"""Tile sizes by architecture and size class, and how programs share the tiles.
+"""Tile sizes by architecture and size class, and how program instances share the tiles.
 
 ``CONTRASTLOSS_AUTOTUNE=1`` times the candidates at the first call of each class and prints the row
-that would stand in the table.
+for the table.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Config:
     stages: int
 
     def options(self, d: int) -> dict[str, Any]:
-        """As a launch takes them; no deeper than the vectors are long."""
+        """The launch options. BLOCK_D is not larger than the vectors need."""
         return {
             "BLOCK_M": self.block_m,
             "BLOCK_N": self.block_n,
@@ -41,8 +41,8 @@ class Config:
         }
 
 
-#: (architecture, bytes of an element, size) -> tiles. Chosen so that nothing spills; "any" serves
-#: what has no row of its own. Not yet timed on any GPU.
+#: (architecture, bytes per element, size) -> tiles. Chosen so that no registers spill; "any" is for
+#: architectures without their own row. Not yet timed on any GPU.
 TABLE: dict[tuple[str, int, str], Config] = {
     ("any", 2, "small"): Config(32, 32, 64, 4, 2),
     ("any", 2, "large"): Config(64, 64, 64, 8, 2),
@@ -54,7 +54,7 @@ TABLE: dict[tuple[str, int, str], Config] = {
     ("gfx942", 2, "large"): Config(64, 64, 64, 4, 2),
     ("gfx942", 4, "large"): Config(32, 32, 32, 4, 2),
 }
-#: what autotuning tries
+#: the configurations that autotuning tries
 CANDIDATES = [
     Config(m, n, d, warps, stages)
     for m, n, warps in ((32, 64, 4), (64, 64, 4), (64, 64, 8), (128, 64, 8), (128, 128, 8))
@@ -75,14 +75,14 @@ def architecture(device: torch.device) -> str:
 
 
 def classify(o: Operands) -> tuple[str, int, str]:
-    """The row of the table that a call asks for."""
+    """The key of the table row for a call."""
     size = "small" if max(o.x.shape[1], o.y.shape[1]) <= 1024 else "large"
     return architecture(o.x.device), o.x.element_size(), size
 
 
 def choose(o: Operands, kernel: str, run: Callable[[Config], Any]) -> Config:
-    """The table's row for ``kernel`` ("forward" or "backward"), or the fastest candidate where
-    autotuning is asked for; ``run`` makes the call with a given one."""
+    """The table's row for ``kernel`` ("forward" or "backward"), or the fastest candidate if
+    autotuning is enabled; ``run`` makes the call with a given configuration."""
     key = classify(o)
     if os.environ.get("CONTRASTLOSS_AUTOTUNE") == "1" and o.x.device.type == "cuda":
         call = (kernel, *key)
@@ -99,22 +99,22 @@ def _fastest(run: Callable[[Config], Any]) -> Config:
         try:
             times[config] = triton.testing.do_bench(lambda c=config: run(c), warmup=5, rep=20)
         except triton.runtime.errors.OutOfResources:
-            continue  # more shared memory or registers than this chip has
+            continue  # needs more shared memory or registers than this chip has
     return min(times, key=times.__getitem__)
 
 
 @lru_cache(maxsize=16)
 def processors(device: torch.device) -> int:
-    """Programs that run at once."""
+    """How many program instances run concurrently."""
     if device.type != "cuda":
         return 2
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
 def grid(m: int, n: int, config: Config, device: torch.device) -> tuple[int, int]:
-    """(across, down): over how many programs blocks of rows and blocks of columns are spread. What
-    is found of a row takes ``down`` slices, and of a column ``across``, so that both are kept near
-    the root of the number of programs that there should be."""
+    """(across, down): how many program instances share the blocks of rows and the blocks of
+    columns. Partial results of rows need ``down`` slices and those of columns ``across`` slices, so
+    both are kept near the square root of the number of instances."""
     wanted = 2 * processors(device)
     row_blocks = max(1, triton.cdiv(m, config.block_m))
     col_blocks = max(1, triton.cdiv(n, config.block_n))
@@ -124,7 +124,7 @@ def grid(m: int, n: int, config: Config, device: torch.device) -> tuple[int, int
 
 
 def precision(o: Operands) -> str:
-    """Of fp32 products: TF32 alone only where the user allows it."""
+    """The precision of fp32 products: plain TF32 only if the user allows it."""
     if o.x.dtype != torch.float32 or o.x.device.type != "cuda" or torch.version.hip:
         return "ieee"
     return "tf32x3" if torch.get_float32_matmul_precision() == "highest" else "tf32"

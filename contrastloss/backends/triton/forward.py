@@ -1,7 +1,7 @@
-"""Statistics. Program (p, q) of (across, down) visits every ``across``-th block of rows against
-every ``down``-th of columns; what it finds of a row goes to slice q, of a column to slice p, and a
-second kernel merges the slices. No two programs write the same place, so results do not depend on
-timing."""
+"""Statistics. Program instance (p, q) of (across, down) visits every ``across``-th block of rows
+and every ``down``-th block of columns. It writes partial statistics of rows to slice q and of
+columns to slice p, and a second kernel merges the slices. No two instances write to the same place,
+so results do not depend on timing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .tile import operands, products, scores
 
 __all__ = ["pair_stats_forward"]
 
-#: the empty state's vectors, and the dtypes of the values that come of them
+#: the values of an empty state, and the dtypes of the final values
 STATE = {
     "LSE": (-torch.inf, 0.0),
     "SUM": (0.0,),
@@ -62,7 +62,8 @@ def store_state(slices, state, at, valid):
 
 @triton.jit
 def add_slice(slices, KIND: tl.constexpr, found, at, valid):
-    """Merge into this program's own slice. The barrier lets all of its threads see it next time."""
+    """Merges into this instance's own slice. The barrier makes the slice visible to all of its
+    threads."""
     store_state(slices, merged(KIND, load_state(slices, KIND, at, valid), found), at, valid)
     tl.debug_barrier()
 
@@ -71,7 +72,7 @@ def add_slice(slices, KIND: tl.constexpr, found, at, valid):
 def visit(
     P: tl.constexpr, state, by_col, slot, s, allowed, rows, cols, i, in_i, j, in_j, R: tl.constexpr
 ):  # fmt: skip
-    """All channels of a tile whose rows i lie along axis R."""
+    """All channels of a tile whose rows i are along axis R."""
     new = ()
     for c in tl.static_range(words.channels(P)):
         new = new + (  # type: ignore[assignment]
@@ -87,7 +88,8 @@ def visit_one(
     P: tl.constexpr, c: tl.constexpr, state, slices, slot, s, allowed, rows, cols,
     i, in_i, j, in_j, R: tl.constexpr,
 ):  # fmt: skip
-    """What lies along axis 0 of the tile joins ``state``, along axis 1 this program's slice."""
+    """Merges results along axis 0 of the tile into ``state``, along axis 1 into this instance's
+    slice."""
     KIND: tl.constexpr = words.channel(P, c, "kind")
     w = weights(P, words.channel(P, c, "group"), allowed, rows, cols, i, in_i, j, in_j, R)
     u = shifted(P, c, s, rows, cols, i, in_i, j, in_j, R)
@@ -115,9 +117,9 @@ def forward_kernel(
     ROW_STRIDES: tl.constexpr, COL_STRIDES: tl.constexpr, SYMMETRIC: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """``by_row``, ``by_col``: per channel the slices of its state along rows and along columns. A
-    symmetric problem has both for every channel: a tile above the diagonal is seen direct and
-    turned."""
+    """``by_row``, ``by_col``: the slices of each channel's state along rows and along columns. A
+    symmetric problem has both for every channel, because a tile above the diagonal is evaluated
+    twice, direct and transposed."""
     p, q, z = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     x, y, a, b, beta, gamma, rows, cols = operands(
         x, y, a, b, beta, gamma, rows, cols, z, m, n, D, ROW_STRIDES, COL_STRIDES
@@ -131,7 +133,7 @@ def forward_kernel(
         for c in tl.static_range(words.channels(P)):
             state = state + (empty(words.channel(P, c, "kind"), BLOCK_M),)  # type: ignore[assignment]
         first = q
-        if SYMMETRIC:  # blocks of columns to the left of the diagonal are seen from the other side
+        if SYMMETRIC:  # blocks of columns left of the diagonal are covered by transposed tiles
             first = q + tl.cdiv(tl.maximum(block * BLOCK_M // BLOCK_N - q, 0), down) * down
         for column in range(first, tl.cdiv(n, BLOCK_N), down):
             j = column * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -161,7 +163,7 @@ def forward_kernel(
 def merge_kernel(
     slices, more, out, n, S, T, KIND: tl.constexpr, MORE: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip
-    """The values of one channel from S slices of its state and, with MORE, T further ones."""
+    """The values of one channel from S slices of its state and, with MORE, T additional slices."""
     z = tl.program_id(1).to(tl.int64)
     i = (tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)).to(tl.int64)
     valid = i < n
@@ -189,7 +191,7 @@ def merge_kernel(
 
 
 def slices_of(kind: str, shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, ...]:
-    """Empty states."""
+    """Slices filled with the empty state."""
     return tuple(
         torch.full(
             shape, v, dtype=torch.int32 if isinstance(v, int) else torch.float32, device=device

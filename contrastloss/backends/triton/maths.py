@@ -1,8 +1,8 @@
-"""The maths of a channel, once for Triton: psi, tests and weights, folding, and the parts of G.
+"""The maths of a channel for Triton: psi, tests and weights, merging, and the parts of G.
 
-A tile's scores are seen *direct*, rows along axis 0, or *turned*, as the tile on the other side of
-the diagonal of a symmetric problem, whose rows lie along axis 1. Everything that belongs to a row
-or a column is loaded along its own axis, so both are the same formulas.
+A tile is evaluated *direct*, with rows along axis 0, or *transposed*, as the tile on the other side
+of the diagonal of a symmetric problem, whose rows are along axis 1. Everything that belongs to a
+row or a column is loaded along its own axis, so both cases use the same formulas.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ NOTHING = tl.constexpr(float("-inf"))
 
 @triton.jit
 def along(vector, AXIS: tl.constexpr):
-    """A vector as it broadcasts over a tile. Positions are int32, and offsets int64: tiles of
+    """A vector, shaped to broadcast over a tile. Positions are int32 and offsets int64: tiles of
     64-bit positions would not fit in registers."""
     if AXIS == 0:
         return vector[:, None]
@@ -68,7 +68,8 @@ def dpsi(u, KIND: tl.constexpr):
 
 @triton.jit
 def log1p(t):
-    """For t in [0, 1]: 2 artanh(t / (2 + t)), whose series keeps what 1 + t would lose."""
+    """log(1 + t) for t in [0, 1], as 2 artanh(t / (2 + t)); its series keeps digits that 1 + t
+    would lose."""
     q = t / (2.0 + t)
     v = q * q
     p = 1.0 / 15
@@ -83,7 +84,7 @@ def log1p(t):
 
 @triton.jit
 def expm1(u):
-    """Near 0 by its series, where e^u - 1 would cancel."""
+    """e^u - 1, near 0 by its series, where the difference would cancel."""
     p = 1.0 / 5040
     p = p * u + 1.0 / 720
     p = p * u + 1.0 / 120
@@ -98,7 +99,7 @@ def expm1(u):
 
 @triton.jit
 def operand(vectors, K: tl.constexpr, places, valid, AXIS: tl.constexpr):
-    """Operand K at these places; -1 is the place itself."""
+    """Operand K at these positions; -1 means the positions themselves."""
     if K < 0:
         return along(places, AXIS)
     else:
@@ -116,7 +117,7 @@ def passes(OP: tl.constexpr, WIDTH: tl.constexpr, a, b):
     elif WIDTH < 0:
         return (a < b) & (a > b)
     else:
-        # the difference of two int64 may need 65 bits: as unsigned numbers it is right
+        # the difference of two int64 may need 65 bits, but is correct as an unsigned number
         difference = tl.where(a > b, a - b, b - a).to(tl.uint64)
         return difference <= WIDTH
 
@@ -125,8 +126,8 @@ def passes(OP: tl.constexpr, WIDTH: tl.constexpr, a, b):
 def weights(
     P: tl.constexpr, G: tl.constexpr, allowed, rows, cols, i, in_i, j, in_j, R: tl.constexpr
 ):
-    """Log-weights of a tile for group G of pairs, -inf for those outside. i are the rows, along
-    axis R, and j the columns."""
+    """The log-weights of a tile for group G, -inf for excluded pairs. i are the rows, along axis R,
+    and j the columns."""
     w = tl.where(allowed, 0.0, NOTHING)
     for k in tl.static_range(words.terms(P, G)):
         w += term(P, G, k, rows, cols, i, in_i, j, in_j, R, w.shape)
@@ -200,7 +201,7 @@ def shifted(P: tl.constexpr, c: tl.constexpr, s, rows, cols, i, in_i, j, in_j, R
 
 @triton.jit
 def pace(P: tl.constexpr, c: tl.constexpr, s):
-    """[s + m]_+ or, where theta is negative, [1 + m - s]_+; NaN stays NaN."""
+    """[s + m]_+ or, if theta is negative, [1 + m - s]_+; NaN stays NaN."""
     M: tl.constexpr = words.channel(P, c, "margin")
     if words.channel(P, c, "theta") < 0:
         return psi(1.0 - s + M, "relu")
@@ -210,8 +211,8 @@ def pace(P: tl.constexpr, c: tl.constexpr, s):
 
 @triton.jit
 def logits(P: tl.constexpr, c: tl.constexpr, s, w):
-    """z = theta s + w or, paced, theta pace (s - m) + w, of 1 - m where theta is negative; -inf
-    wherever w is, whatever s is there."""
+    """z = theta s + w or, with a pace, theta pace (s - m) + w, with 1 - m for m if theta is
+    negative. z is -inf wherever w is, whatever s is there."""
     THETA: tl.constexpr = words.channel(P, c, "theta")
     M: tl.constexpr = words.channel(P, c, "margin")
     if THETA == 0:
@@ -225,7 +226,7 @@ def logits(P: tl.constexpr, c: tl.constexpr, s, w):
 
 @triton.jit
 def weighed(value, w, TERMS: tl.constexpr):
-    """value e^w, 0 for pairs outside."""
+    """value e^w, 0 for excluded pairs."""
     if TERMS > 0:
         return tl.where(w == NOTHING, 0.0, value * tl.exp(w))
     else:
@@ -257,7 +258,7 @@ def finite(top):
 
 @triton.jit
 def merged(KIND: tl.constexpr, a, b):
-    """The state of a union from those of its parts."""
+    """The state of a union of two sets, from their states."""
     if KIND == "SUM":
         return (a[0] + b[0],)
     elif KIND == "MAX":
@@ -277,7 +278,8 @@ def merged(KIND: tl.constexpr, a, b):
 
 @triton.jit
 def reduced(P: tl.constexpr, c: tl.constexpr, s, w, u, places, AXIS: tl.constexpr):
-    """The state of one tile along ``AXIS``; ``places`` are the positions along it."""
+    """The state of one tile, reduced along ``AXIS``; ``places`` are the positions along that
+    axis."""
     KIND: tl.constexpr = words.channel(P, c, "kind")
     if KIND == "SUM":
         TERMS: tl.constexpr = words.terms(P, words.channel(P, c, "group"))
@@ -307,7 +309,7 @@ def reduced(P: tl.constexpr, c: tl.constexpr, s, w, u, places, AXIS: tl.constexp
 def score_gradient(
     P: tl.constexpr, c: tl.constexpr, s, w, u, mean, lse, at, grad, grad_lse, places
 ):
-    """One channel's part of G; statistics and gradients come broadcast along the channel's axis.
+    """One channel's part of G; statistics and gradients are broadcast along the channel's axis.
 
     LSE     gL theta [pace] e^(z - L)     SUM  g e^w sign psi'(u)
     EXPECT  p (g (1 + theta (s - E)) + gL theta)        MAX  g sign [place = at]

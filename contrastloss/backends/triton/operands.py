@@ -1,4 +1,4 @@
-"""A call's tensors as the kernels take them."""
+"""A call's tensors as kernel arguments."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["Operands", "strides"]
 
 @dataclass
 class Operands:
-    """A call with a batch dimension, ready for the kernels: products of x and y in
-    ``compute_dtype``, all else in the statistics' dtype, contiguous. With cosines the inverse norms
-    are part of ``a`` and ``b``."""
+    """A call with a batch dimension, ready for the kernels: x and y in ``compute_dtype``, all other
+    tensors in the statistics' dtype, contiguous. With cosines, ``a`` and ``b`` include the inverse
+    norms."""
 
     x: Tensor
     y: Tensor
@@ -34,7 +34,7 @@ class Operands:
     words: Words
     channels: tuple[Channel, ...]
     symmetric: bool
-    #: which of a, b, beta and gamma there are; x stands for those that there are not
+    #: which of a, b, beta and gamma are given; x is passed in place of the others
     has: tuple[bool, ...]
     x_norm: Tensor | None
     y_norm: Tensor | None
@@ -73,7 +73,7 @@ class Operands:
 
 
 def strides(operands: tuple[Tensor, ...]) -> tuple[int, ...]:
-    """Numbers per place: 1, or the length of a form's vectors."""
+    """Numbers per position: 1, or the length of a form's vectors."""
     return tuple(v.shape[-1] if v.ndim == 3 else 1 for v in operands)
 
 

@@ -1,13 +1,14 @@
-"""Relaxed sorting networks: ``sorted = x P`` and ``P t = W_1 (W_2 ... (W_C t))``, never P.
+"""Relaxed sorting networks: ``sorted = x P`` and ``P t = W_1 (W_2 ... (W_C t))``, not forming P.
 
-A program has a block of rows, and takes all their wires through one layer at a time. Wire i meets
-its partner, itself where a layer leaves it alone; ``sign`` is 1 at a comparator's end a, -1 at its
-end b, 0 at a lone wire. With w = F(beta delta), both ends find the same
+A program instance takes a block of rows through one layer at a time, all wires at once. Wire i
+meets its partner, which is itself if the layer has no comparator for it; ``sign`` is 1 at a
+comparator's end a, -1 at its end b, 0 at a wire without comparator. With w = F(beta delta), both
+ends compute the same
 
     ``delta = sign (v_partner - v),  v' = v_partner - sign w delta``
 
-so that a comparator is computed twice, and no layout of wires has to suit a network. What a block's
-comparators did stays in a slice of the program's own, on its way between a sweep up and one down.
+so each comparator is computed twice, and any network fits the same layout of wires. Between a
+forward and a backward sweep the results of a block's comparators stay in the instance's own slice.
 """
 
 from __future__ import annotations
@@ -27,19 +28,21 @@ from .config import processors
 
 __all__ = ["sort_network_backward", "sort_network_forward"]
 
-#: numbers of a block: its rows, times wires. Few, so that thousands of short rows are many blocks.
+#: numbers per block: its rows times wires; few, so that thousands of short rows make many blocks
 TILE = 256
-#: bytes of all programs' slices together, unless one alone has more. Those of a forward pass hold w
-#: of every layer; of a backward pass w, delta, g_b - g_a and dw, in this order.
+#: bytes of all instances' slices together, unless a single slice is larger. The slices of a forward
+#: pass hold w of every layer; those of a backward pass hold w, delta, g_b - g_a and dw, in this
+#: order.
 SCRATCH = 64 << 20
-#: of logistic_phi, where the difference is zero
+#: eps of logistic_phi, for a difference of zero
 EPS = tl.constexpr(1e-10)
 
 
 @triton.jit
 def atan(v):
-    """Less a quarter turn where |v| is above tan(3 pi / 8), half of one above tan(pi / 8); within,
-    q - q^3 / 3 + q^5 / 5 - ... to the dtype's last digit."""
+    """The argument is reduced by pi / 2 if |v| is above tan(3 pi / 8), by pi / 4 if it is above
+    tan(pi / 8). The rest is q - q^3 / 3 + q^5 / 5 - ... to the last digit of the dtype.
+    """
     TERMS: tl.constexpr = 21 if v.dtype == tl.float64 else 9
     size = tl.abs(v)
     steep, middle = size > 2.414213562373095, size > 0.41421356237309503
@@ -63,7 +66,7 @@ def damping(delta, ART: tl.constexpr):
 
 @triton.jit
 def weight(delta, beta, F: tl.constexpr, ART: tl.constexpr):
-    """How much of a comparator's order stays: w = F(beta delta)."""
+    """The weight with which a comparator keeps its inputs in order: w = F(beta delta)."""
     v = beta * delta
     if F == "cauchy":
         return atan(v) * 0.3183098861837907 + 0.5
@@ -83,7 +86,7 @@ def weight(delta, beta, F: tl.constexpr, ART: tl.constexpr):
 
 @triton.jit
 def slopes(delta, w, beta, F: tl.constexpr, ART: tl.constexpr):
-    """The derivatives of w by delta and by beta."""
+    """The derivatives of w with respect to delta and beta."""
     v = beta * delta
     size = tl.abs(v)
     if F == "cauchy":
@@ -107,7 +110,7 @@ def slopes(delta, w, beta, F: tl.constexpr, ART: tl.constexpr):
 
 @triton.jit
 def meet(v, partners, layer, BLOCK: tl.constexpr, WIRES: tl.constexpr):
-    """Every wire's partner's value, its sign, and the difference between b and a."""
+    """The value of every wire's partner, the wire's sign, and the difference between b and a."""
     i = tl.arange(0, WIRES)
     partner = tl.load(partners + layer * WIRES + i)
     sign = ((partner > i).to(tl.int32) - (partner < i).to(tl.int32)).to(v.dtype)[None, :]
@@ -120,7 +123,7 @@ def sort(
     x, beta, partners, layers, kept, size, BACKWARD: tl.constexpr,
     F: tl.constexpr, ART: tl.constexpr, BLOCK: tl.constexpr, WIRES: tl.constexpr,
 ):  # fmt: skip
-    """Up through all layers, leaving what the other sweeps begin with."""
+    """Sends x forwards through all layers, and stores what the other sweeps need."""
     for layer in range(layers):
         other, sign, delta = meet(x, partners, layer, BLOCK, WIRES)
         w = weight(delta, beta, F, ART)
@@ -139,7 +142,7 @@ def forward_kernel(
     x, t, beta, partners, values, mass, scratch, rows, n, layers, masses, stride,
     F: tl.constexpr, ART: tl.constexpr, BLOCK: tl.constexpr, WIRES: tl.constexpr,
 ):  # fmt: skip
-    """``stride``: numbers between the masses of two rows; 0 where all rows have the same."""
+    """``stride``: the distance between the masses of two rows; 0 if all rows share them."""
     r, i = tl.arange(0, BLOCK).to(tl.int64)[:, None], tl.arange(0, WIRES)[None, :]
     size = layers * BLOCK * WIRES
     kept = scratch + tl.program_id(0).to(tl.int64) * size + r * WIRES + i
@@ -165,7 +168,7 @@ def of_one_mass(
     k, t, of_mass, dt, partners, kept, size, row, i, valid, n, layers, masses, stride,
     WANTED: tl.constexpr, BLOCK: tl.constexpr, WIRES: tl.constexpr,
 ):  # fmt: skip
-    """g up, which arrives as dt, and t down: ``dw += (g_b - g_a) (v_b - v_a)``."""
+    """g forwards, which results in dt, and t backwards: ``dw += (g_b - g_a) (v_b - v_a)``."""
     g = tl.load(of_mass + (row * masses + k) * n + i, mask=valid, other=0.0)
     for layer in range(layers):
         other, sign, difference = meet(g, partners, layer, BLOCK, WIRES)
@@ -192,8 +195,9 @@ def backward_kernel(
     NEEDS: tl.constexpr, F: tl.constexpr, ART: tl.constexpr, BLOCK: tl.constexpr,
     WIRES: tl.constexpr,
 ):  # fmt: skip
-    """x up, every mass, and the sorted row's gradient r down: ``dw += (r_b - r_a) delta``, then
-    ``r <- W r, r_a -= F' dw, r_b += F' dw``, which arrives as dx."""
+    """x forwards, every mass, and the sorted row's gradient r backwards:
+    ``dw += (r_b - r_a) delta``, then ``r <- W r, r_a -= F' dw, r_b += F' dw``. The result is dx.
+    """
     r, i = tl.arange(0, BLOCK).to(tl.int64)[:, None], tl.arange(0, WIRES)[None, :]
     size = layers * BLOCK * WIRES
     kept = scratch + tl.program_id(0).to(tl.int64) * size * 4 + r * WIRES + i
@@ -229,7 +233,7 @@ def backward_kernel(
 
 @lru_cache(maxsize=64)
 def partners(network: str, n: int, device: torch.device) -> Tensor:
-    """Every wire's partner in every layer, of as many wires as a kernel takes."""
+    """Every wire's partner in every layer, padded to the number of wires that a kernel takes."""
     found = layers(network, n)
     wires = max(2, triton.next_power_of_2(n))
     table = [list(range(wires)) for _ in found]
@@ -240,7 +244,7 @@ def partners(network: str, n: int, device: torch.device) -> Tensor:
 
 
 def launch(kernel: Any, call: SortCall, arrays: int, *tensors: Tensor, **options: Any) -> None:
-    """``tensors`` are the kernel's arguments between the network and its scratch."""
+    """Launches a kernel; ``tensors`` are its arguments between the network and the scratch."""
     table = partners(call.network, call.x.shape[1], call.x.device)
     (rows, n), (depth, wires), masses = call.x.shape, table.shape, call.t.shape[1]
     block = max(1, TILE // wires)
@@ -267,7 +271,7 @@ def sort_network_forward(call: SortCall) -> tuple[Tensor, Tensor]:
 def sort_network_backward(
     call: SortCall, grad_sorted: Tensor, grad_mass: Tensor, needs: Sequence[bool]
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of x, t and steepness; None where ``needs`` has no flag."""
+    """The gradients of x, t and steepness; None where ``needs`` is false."""
     grads = grad_sorted.contiguous(), grad_mass.contiguous()
     shapes = grads[0].shape, grads[1].shape, call.steepness.shape
     found = [

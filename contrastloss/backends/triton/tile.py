@@ -1,4 +1,4 @@
-"""What both kernels do with a tile: its products, its scores, and where its batch item stands."""
+"""What both kernels need of a tile: products, scores, and the operands of a batch item."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from .maths import along
 
 @triton.jit
 def item(vectors, STRIDES: tl.constexpr, z, n):
-    """The operands of batch item z; STRIDES holds numbers per place, 1 or a form's extent."""
+    """The operands of batch item z; STRIDES holds the numbers per position, 1 or a form's
+    extent."""
     found = ()
     for k in tl.static_range(len(STRIDES)):
         found = found + (vectors[k] + z * n * STRIDES[k],)  # type: ignore[assignment]
@@ -34,8 +35,8 @@ def products(
     x, y, i0, i1, j0, j1, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, D: tl.constexpr,
     BLOCK_D: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """<x_i, y_j> of rows from i0 to i1 and columns from j0 to j1, in fp32, unrounded. Offsets in a
-    tile are int32: pointers would take twice the registers."""
+    """<x_i, y_j> for rows [i0, i1) and columns [j0, j1), in fp32, unrounded. Offsets within a tile
+    are int32: pointers would take twice as many registers."""
     zero = tl.zeros((), tl.int64)
     x += (zero + i0) * D
     y += (zero + j0) * D
@@ -56,7 +57,7 @@ def products(
 
 @triton.jit
 def scores(dot, scale, a, b, beta, gamma, HAS: tl.constexpr, i, in_i, j, in_j, R: tl.constexpr):
-    """scale a_i b_j <x_i, y_j> + beta_i + gamma_j; rows i lie along axis R."""
+    """scale a_i b_j <x_i, y_j> + beta_i + gamma_j; rows i are along axis R."""
     C: tl.constexpr = 1 - R
     s = dot * scale
     if HAS[0]:

@@ -1,4 +1,4 @@
-"""A program as one constant of the kernels, and its words, which are read while they compile."""
+"""A program as one constant of the kernels, and the functions that read it while they compile."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["SumWords", "Words", "encode"]
 
 
 class Words:
-    """Nested tuples as one constant, the same as another if it reads the same."""
+    """Nested tuples as one constant; two are equal if their texts are."""
 
     def __init__(self, content: Any) -> None:
         self.content, self.text = content, repr(content)
@@ -38,8 +38,8 @@ class Words:
 
 
 class ChannelWords(NamedTuple):
-    """``axis`` is 0 for row channels; ``shift`` the number of an operand, -1 for none; ``margin``
-    is ``relax`` of :class:`~contrastloss.channel.LSE`."""
+    """``axis`` is 0 for row channels; ``shift`` is an operand number, -1 for none; ``margin`` is
+    ``relax`` of :class:`~contrastloss.channel.LSE`."""
 
     kind: str
     axis: int
@@ -52,7 +52,7 @@ class ChannelWords(NamedTuple):
 
 
 class TestWords(NamedTuple):
-    """``row`` and ``col`` are numbers of operands, -1 the position itself."""
+    """``row`` and ``col`` are operand numbers; -1 means the position itself."""
 
     op: str
     row: int
@@ -71,7 +71,7 @@ class TermWords(NamedTuple):
 
 
 class SumWords(NamedTuple):
-    """What a backward pass sums up beside H: along which axis, and of which channel."""
+    """What a backward pass adds up in addition to H: along which axis, and of which channel."""
 
     what: str
     axis: int
@@ -80,8 +80,9 @@ class SumWords(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def encode(program: Program, extents: tuple[int, ...]) -> Words:
-    """``(groups, channels)``: groups of tests and terms that channels share. Operands are numbers,
-    -1 the position itself; ``extents`` are the lengths of row operands that are forms."""
+    """``(groups, channels)``: groups are the tests and terms that channels share. Operands are
+    numbers; -1 means the position itself. ``extents`` are the lengths of the row operands that are
+    forms."""
     groups = list(dict.fromkeys((c.pairs, c.weight) for c in program.channels))
 
     def index(axis: Axis, name: str) -> int:
@@ -117,7 +118,7 @@ def encode(program: Program, extents: tuple[int, ...]) -> Words:
     return Words((coded, tuple(channel(c) for c in program.channels)))
 
 
-# what kernels call: Triton reads the body of such a function, and lets it use only its arguments
+# called by kernels: Triton reads the body of such a function and lets it use only its arguments
 
 
 @triton.constexpr_function
@@ -132,7 +133,7 @@ def channel(words: Words, c: int, field: str) -> Any:
 
 @triton.constexpr_function
 def offset(words: Words, c: int) -> float:
-    """What a paced exponent takes from its scores."""
+    """What an exponent with a pace subtracts from its scores."""
     one: ChannelWords = words.at(1, c)
     assert one.margin is not None
     return one.margin if one.theta > 0 else 1.0 - one.margin
@@ -181,5 +182,5 @@ def summed(listed: Words, k: int, field: str) -> Any:
 
 @triton.constexpr_function
 def live(flags: int, c: int, which: int) -> bool:
-    """Whether a channel's value, or an EXPECT's second one, has a gradient."""
+    """Whether a channel's value, or an EXPECT's second value, has a gradient."""
     return (flags >> (2 * c + which)) % 2 == 1
