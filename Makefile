@@ -1,15 +1,15 @@
-# Everything a developer does here. The first run of a target makes .venv with the versions of
-# constraints.txt and builds the package in place; later runs do only what has become stale.
+# All commands for developers. The first run of a target makes .venv with the versions in
+# constraints.txt and builds the package in place; later runs do only what is out of date.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
-# where it can be built, C++ that does not compile is an error here, not a reason to go without
+# on a machine that can build it, C++ that does not compile is an error, not a reason to omit it
 CAN_BUILD := $(shell test "$$(uname -sm)" = "Linux x86_64" && command -v c++)
 export CONTRASTLOSS_NATIVE ?= $(if $(CAN_BUILD),1)
 NATIVE := setup.py $(wildcard csrc/* csrc/*/*)
 
-# a worker for each core, and in it one thread for each test; threads that wait do not spin
+# one worker for each core, one thread in each worker; waiting threads do not spin
 PYTEST := OMP_WAIT_POLICY=passive $(BIN)/pytest -n auto --maxprocesses 8 --dist loadgroup
 TESTED := $(VENV)/.test $(VENV)/.distributed $(VENV)/.triton
 
@@ -24,16 +24,16 @@ demo: $(VENV)/.demo ## train on a small data set, no download; LOSS=groco choose
 test: $(TESTED) ## the tests of every change; ARGS="-k clip" narrows them
 	$(PYTEST) --budget $(ARGS)
 
-test-all: $(TESTED) ## and those of every loss by the compilers, more sizes, schedules, instruction sets
+test-all: $(TESTED) ## all tests: also every loss compiled, more sizes, schedules, instruction sets
 	$(PYTEST) --budget --extra all $(ARGS)
 
-fuzz: $(VENV)/.test ## random calls against dense formulas for SECONDS=60; SEED=n repeats a run
+fuzz: $(VENV)/.test ## random calls compared with dense formulas for SECONDS=60; SEED=n repeats a run
 	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
 
-golden: $(VENV)/.test ## every loss's outputs against those on record, bit by bit; RECORD=1 writes them
+golden: $(VENV)/.test ## compare the outputs of every loss with the record, bit by bit; RECORD=1 writes it
 	PYTHONPATH=tests $(BIN)/python -m golden $(if $(RECORD),--record)
 
-lint: $(VENV)/.lint ## style, types, layout, generated pages; changes nothing
+lint: $(VENV)/.lint ## check style, types, layout and generated pages; changes nothing
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -42,18 +42,18 @@ lint: $(VENV)/.lint ## style, types, layout, generated pages; changes nothing
 	$(BIN)/python bench/report.py --check
 	$(BIN)/python docs/generate.py --check
 
-bench: $(VENV)/.bench $(VENV)/.peers ## speed and memory on this machine; docs and plots of them
+bench: $(VENV)/.bench $(VENV)/.peers ## measure speed and memory on this machine; write docs and plots
 	$(BIN)/pytest bench --ignore=bench/bench_topk.py --ignore=bench/bench_sort.py \
 	  --benchmark-json=bench/results/cpu.json
 	$(BIN)/pytest bench/bench_topk.py --benchmark-json=bench/results/topk.json
 	$(BIN)/pytest bench/bench_sort.py --benchmark-json=bench/results/sort.json
 	$(BIN)/python bench/report.py
 
-wheel: $(VENV)/.wheel ## dist/: the sdist and the wheel; what is built in place is not built again
+wheel: $(VENV)/.wheel ## dist/: the sdist and the wheel; parts built in place are not built again
 	rm -rf dist
 	$(BIN)/python -m build --quiet --no-isolation --sdist --wheel
 
-# torch alone and first: every later step finds it there, and its headers
+# torch alone and first, so that every later step finds it and its headers
 $(VENV)/.torch: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) torch
@@ -65,7 +65,7 @@ $(VENV)/.native: $(VENV)/.torch $(NATIVE)
 	$(PIP) --no-build-isolation -e .
 	touch $@
 
-# without their dependencies, which would bring another torch; bench/peers.py does without them
+# without their dependencies, which would install another torch; bench/peers.py does not need them
 $(VENV)/.peers: $(VENV)/.torch
 	$(PIP) --no-deps pytorch-metric-learning lightly info-nce-pytorch open_clip_torch faiss-cpu \
 	  diffsort
