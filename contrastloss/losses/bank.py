@@ -1,4 +1,4 @@
-"""Contrast with the part of a memory bank that shares the row's label."""
+"""Contrastive loss against the columns of a memory bank that share the row's label."""
 
 from __future__ import annotations
 
@@ -22,22 +22,27 @@ _OWN_LABEL = (LSE(pairs=(same(LABEL),)),)
 
 
 class BankContrastiveLoss(ScoreLoss, name="bank_contrastive"):
-    r"""Query against key; the negatives are the stored columns of the query's own label.
+    r"""Query against key, with the bank's embeddings of the same label as negatives.
 
     .. math:: \ell_i = -\log \frac{e^{s(q_i, k_i)}}
         {e^{s(q_i, k_i)} + \sum_{j:\, b_j = c_i} e^{s(q_i, m_j)}}
 
-    with the labels c of the queries and b of what is stored, e.g. languages, each with a bank of
-    its own within the one queue: what tells languages apart is no help.
+    with labels c of the queries and b of the stored embeddings :math:`m_j`. With languages as
+    labels, each language has its own bank within one queue, and features that only identify the
+    language do not reduce the loss.
 
     Args:
-        temperature: tau, 0.05.
+        temperature: tau, positive. Default: 0.05.
 
     Shape:
-        query, key: (N, D). bank: an EmbeddingQueue made with ``labels=True``, which gets no
-        gradient, or a tensor (K, D) beside ``bank_labels`` (K,). labels: (N,), integers. ids: (N,),
-        for a queue made with ``ids=True``, leaves out columns of the row's own instance. Loss: (),
-        or (N,) for ``reduction='none'``. A label of which nothing is stored: 0.
+        query, key: (N, D).
+        bank: an EmbeddingQueue made with ``labels=True``, which gets no gradient, or a tensor
+        (K, D).
+        labels: (N,), integers.
+        bank_labels: (K,), integers, if bank is a tensor; otherwise None.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
+        Loss: (), or (N,) for ``reduction='none'``. A row whose label is not stored has loss 0.
 
     Source: Wu et al., Unsupervised Context Aware Sentence Representation Pretraining for
     Multi-lingual Dense Retrieval, 2022.
@@ -105,7 +110,7 @@ class BankContrastiveLoss(ScoreLoss, name="bank_contrastive"):
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Three labels, and a bank of twice as many columns."""
+        """Three labels, and a bank of 2n + 3 columns."""
 
         def normal(count: int) -> Tensor:
             return normalize(

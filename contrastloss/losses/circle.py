@@ -19,25 +19,27 @@ _POSITIVES = (same(LABEL),)
 
 
 class CircleLoss(LabelLoss, name="circle"):
-    r"""Every pair at a pace of its own: the further from its optimum, the stronger it is moved.
+    r"""Circle loss: the further a pair is from its optimum, the larger its weight.
 
-    With :math:`P_i` the other rows of row i's label, :math:`N_i` those of other labels, and
+    With :math:`P_i` the other rows with row i's label, :math:`N_i` the rows with other labels, and
     :math:`s_{ij} = \cos(z_i, z_j)`,
 
     .. math:: \ell_i = \log\Bigl(1 +
         \sum_{n \in N_i} e^{\gamma [s_{in} + m]_+ (s_{in} - m)}
         \sum_{p \in P_i} e^{-\gamma [1 + m - s_{ip}]_+ (s_{ip} - 1 + m)}\Bigr)
 
-    in which the paces :math:`[\cdot]_+` carry no gradient. ``'mean'`` is over the rows that have a
-    positive and a negative; the loss of all others is 0.
+    where the weights :math:`[\cdot]_+` get no gradient. ``reduction='mean'`` averages over the rows
+    that have both a positive and a negative; all other rows have loss 0.
 
     Args:
-        m: the relaxation, 0.4.
-        gamma: the scale, 80.
-        temperature: divides the scores; 1.0.
+        m: relaxation factor. Default: 0.4.
+        gamma: scale factor, positive. Default: 80.
+        temperature: divides the scores, positive. Default: 1.
 
     Shape:
-        z: (N, D). labels: (N,), integers. Loss: (), or (N,) for ``reduction='none'``.
+        z: (N, D).
+        labels: (N,), integers.
+        Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization, 2020.
     """
@@ -65,7 +67,7 @@ class CircleLoss(LabelLoss, name="circle"):
     def reference(
         z: Tensor, labels: Tensor, *, scale: Tensor, bias: Tensor, m: float, gamma: float
     ) -> tuple[Tensor, Tensor]:
-        """Losses, and which rows the mean counts."""
+        """The losses, and a mask of the rows that count in the mean."""
         s = scale * (z @ z.mT) + bias
         own, held = labels[:, None] == labels, s.detach()
         near = -gamma * torch.relu(1 + m - held) * (s - 1 + m)

@@ -21,22 +21,23 @@ WITHIN = (BY_ROW, CrossLoss.positive)
 
 
 class CleanCLIPLoss(ScoreLoss, name="clean_clip"):
-    r"""CLIP, and InfoNCE from each modality to augmented views of itself.
+    r"""CLIP plus InfoNCE between each modality and its augmented view.
 
     .. math:: \ell_i = \text{inter}\; \text{CLIP}_i(x, y) + \tfrac12\, \text{intra}
         \left(\text{InfoNCE}_i(x, \tilde x) + \text{InfoNCE}_i(y, \tilde y)\right)
 
-    of images x and texts y with one temperature for all terms. Those within a modality are one-way:
-    from x and y to their augmentations.
+    for images x and texts y, with one temperature for all terms. The terms within a modality are
+    one-directional, from x and y to their augmentations.
 
     Args:
-        inter, intra: the weights, 1.0 each.
-        temperature: tau, 0.07.
+        inter: weight of the CLIP term. Default: 1.
+        intra: weight of the terms within a modality. Default: 1.
+        temperature: tau, positive. Default: 0.07.
 
     Shape:
-        image, text, image_augmented, text_augmented: (N, D). logit_scale: an already exponentiated
-        scale, which overrides the temperature. Loss: (), or (N,) for ``reduction='none'``. One row
-        alone has no negative: 0.
+        image, text, image_augmented, text_augmented: (N, D).
+        logit_scale: an already exponentiated scale, which overrides the temperature.
+        Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Bansal et al., CleanCLIP: Mitigating Data Poisoning Attacks in Multimodal Contrastive
     Learning, 2023.
@@ -92,7 +93,7 @@ class CleanCLIPLoss(ScoreLoss, name="clean_clip"):
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Four embeddings around a common direction per instance."""
+        """Four embeddings around a shared direction per instance."""
         cosine = min(0.9, math.sqrt(2 * math.log(2 * n + 2) / d))
         x = normalize(torch.randn(5, n, d, generator=generator, dtype=torch.float64), dim=-1)
         return tuple(1.5 * (math.sqrt(cosine) * x[0] + math.sqrt(1 - cosine) * x[1:]))

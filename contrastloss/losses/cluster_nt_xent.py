@@ -1,4 +1,4 @@
-"""NT-Xent whose negatives are chosen by clusters."""
+"""NT-Xent with negatives chosen by cluster."""
 
 from __future__ import annotations
 
@@ -23,26 +23,28 @@ CLUSTER, VIEW = "cluster", "view"
 
 
 class ClusterNTXentLoss(TwoViewLoss, name="cluster_nt_xent"):
-    r"""NT-Xent with negatives of other clusters only, or of the own cluster only.
+    r"""NT-Xent with negatives from other clusters only, or from the same cluster only.
 
     .. math:: \ell_i = -\log \frac{e^{s_{ip}}}{e^{s_{ip}} + \sum_{j \in N_i} e^{s_{ij}}},
         \qquad s_{ij} = \cos(z_i, z_j) / \tau
 
-    for every row i of ``z = [x; y]``, p the other view of its instance. :math:`N_i` holds the rows
-    of other instances whose cluster is another one (``'other'``: G-SimCLR, whose batches are free
-    of false negatives) or the same (``'own'``: MCL, in which what an earlier stage has learned does
-    not tell a pair apart). A row without negatives costs 0 and counts; the mean is over 2N.
+    for every row i of ``z = [x; y]``, where p is the other view of its instance. :math:`N_i` are
+    the rows of other instances in a different cluster (``'other'``: G-SimCLR, which avoids false
+    negatives) or in the same cluster (``'own'``: MCL, where the features of an earlier stage do not
+    separate the negatives). A row without negatives has loss 0 and is counted: the mean is over 2N
+    rows.
 
     Args:
-        temperature: tau, 0.1.
-        against: ``'other'`` or ``'own'``, the clusters of the negatives.
-        across: negatives are rows of the other view only: x against y and y against x, CLIP's two
-            directions.
-        return_stats: of the rows that have a negative.
+        temperature: tau, positive. Default: 0.1.
+        against: the clusters of the negatives, ``'other'`` or ``'own'``. Default: ``'other'``.
+        across: negatives are rows of the other view only: x against y and y against x, the two
+            directions of CLIP. Default: False.
+        return_stats: the statistics average over the rows that have a negative.
 
     Shape:
-        x, y: (N, D). clusters: (N,), integers; on several ranks, this rank's. Loss: (), or (2N,)
-        for ``reduction='none'``, x's rows first.
+        x, y: (N, D).
+        clusters: (N,), integers; with a group, those of this rank's rows.
+        Loss: (), or (2N,) for ``reduction='none'``, x's rows first.
 
     Source: Chakraborty et al., G-SimCLR: Self-Supervised Contrastive Learning with Guided
     Projection via Pseudo Labelling, 2020; Zhang et al., Learning the Unlearned: Mitigating Feature
@@ -104,7 +106,7 @@ class ClusterNTXentLoss(TwoViewLoss, name="cluster_nt_xent"):
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """A positive is about as near as the nearest negative."""
+        """Positives about as similar as the most similar negative."""
         x, other = torch.randn(2, n, d, generator=generator).double()
         cosine = min(0.8, math.sqrt(2 * math.log(n + 2) / d))
         y = cosine * x + math.sqrt(1 - cosine**2) * other

@@ -14,26 +14,28 @@ from .base.options import Temperature
 
 __all__ = ["CMIMLoss"]
 
-#: of z against itself no row meets itself; of two views, no row meets its own
+#: z against itself already excludes the diagonal; with two views it is excluded by index
 _ITSELF = (LSE(),)
 _VIEWS = (LSE(pairs=(differs(INDEX),)),)
 
 
 class CMIMLoss(ScoreLoss, name="cmim"):
-    r"""Every code is to be told from the batch's other codes, on average, without augmentation.
+    r"""cMIM: InfoNCE with the mean over the batch's negatives, which needs no augmentation.
 
     .. math:: \ell_i = \log\Bigl(1 + e^{-s_{ii}} \frac{1}{N - 1} \sum_{j \ne i} e^{s_{ij}}\Bigr),
         \qquad s_{ij} = \cos(z_i, z_j) / \tau
 
-    in which :math:`s_{ii} = 1 / \tau`; with a second view y, :math:`\cos(z_i, y_j)` takes the
-    place of :math:`\cos(z_i, z_j)`. InfoNCE sums over negatives, so that its value grows with the
-    batch. The other terms of cMIM, likelihoods of its encoder and decoder, are the model's.
+    where :math:`s_{ii} = 1 / \tau`. With a second view y, :math:`\cos(z_i, y_j)` replaces
+    :math:`\cos(z_i, z_j)`. InfoNCE sums over negatives, so its value grows with the batch size. The
+    other terms of cMIM, the likelihoods of its encoder and decoder, are left to the model.
 
     Args:
-        temperature: tau, 0.1.
+        temperature: tau, positive. Default: 0.1.
 
     Shape:
-        z: (N, D). y: (N, D), or None. Loss: (), or (N,) for ``reduction='none'``. One row alone: 0.
+        z: (N, D).
+        y: (N, D), or None.
+        Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Livne, cMIM: A Contrastive Mutual Information Framework for Unified Generative and
     Discriminative Representation Learning, 2025.
@@ -62,6 +64,6 @@ class CMIMLoss(ScoreLoss, name="cmim"):
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Two views, as little alike as other rows are: a mean over negatives is easily beaten."""
+        """Two barely similar views, since a positive easily outscores a mean over negatives."""
         z, y = (torch.randn(n, d, generator=generator, dtype=torch.float64) for _ in "zy")
         return z, 0.1 * z + y

@@ -1,4 +1,4 @@
-"""CoST: trends against a queue, seasons in the frequency domain."""
+"""CoST: contrastive learning of trend and seasonal representations of time series."""
 
 from __future__ import annotations
 
@@ -26,25 +26,27 @@ _NEGATIVES = (LSE(),)
 
 
 class CoSTLoss(ScoreLoss, name="cost"):
-    r"""MoCo of trend representations, and NT-Xent of the spectra of seasonal ones.
+    r"""CoST: MoCo on trend representations plus NT-Xent on the spectra of seasonal ones.
 
     .. math:: \ell_i = \text{MoCo}_i(q, k) + \tfrac12\, \text{weight}\; \frac1F \sum_f \left(
         \text{NT-Xent}_i(|X_f|, |Y_f|) + \text{NT-Xent}_i(\arg X_f, \arg Y_f)\right)
 
-    in which :math:`X_f` and :math:`Y_f` are the real Fourier transforms over time of x and y, of
-    unit vectors at every time. Amplitudes and phases meet in plain products without temperature,
-    each frequency among all series. The released code adds 1e-6 to the parts of the spectra; here a
-    vanishing one has amplitude and phase 0, without gradient.
+    where :math:`X_f` and :math:`Y_f` are the real Fourier transforms over time of x and y, which
+    are unit vectors at every time step. Amplitudes and phases are compared across all series, per
+    frequency, by dot products without temperature. The released code adds 1e-6 to the real and
+    imaginary parts; here a vanishing coefficient has amplitude and phase 0, without gradient.
 
     Args:
-        weight: of the seasonal terms, 0.0005 as in the released code.
-        temperature: tau of the trend term, 0.07.
-        normalize: scores of the trend term are cosines, and x and y unit vectors at every time.
+        weight: weight >= 0 of the seasonal terms. Default: 0.0005, as in the released code.
+        temperature: tau of the trend term, positive. Default: 0.07.
+        normalize: whether the trend term uses cosines, and x and y are normalised at every time
+            step. Default: True.
 
     Shape:
-        query, key: (B, D), the trends of two views at one time. queue: an EmbeddingQueue of earlier
-        keys, which gets no gradient, or a tensor (K, D). x_seasonal, y_seasonal: (B, T, E). Loss:
-        (), or (B,) for ``reduction='none'``.
+        query, key: (B, D), the trends of two views at one time step.
+        queue: an EmbeddingQueue of earlier keys, which gets no gradient, or a tensor (K, D).
+        x_seasonal, y_seasonal: (B, T, E).
+        Loss: (), or (B,) for ``reduction='none'``.
 
     Source: Woo et al., CoST: Contrastive Learning of Disentangled Seasonal-Trend Representations
     for Time Series Forecasting, 2022.
@@ -97,7 +99,7 @@ class CoSTLoss(ScoreLoss, name="cost"):
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """A queue, and five times of seasons of four features."""
+        """A queue, and seasonal series of five time steps and four features."""
 
         def normal(*shape: int) -> Tensor:
             return torch.randn(*shape, generator=generator, dtype=torch.float64)
@@ -110,18 +112,18 @@ class CoSTLoss(ScoreLoss, name="cost"):
 
 
 def _spectrum(x: Tensor, unit: bool) -> tuple[Tensor, Tensor]:
-    """Amplitudes and phases, (F, B, E), of the Fourier transform over time; both are 0 where there
-    is nothing but rounding."""
+    """Amplitudes and phases, (F, B, E), of the Fourier transform over time; both are 0 where a
+    coefficient is only rounding error."""
     x = wide(x)
     if unit:
         x = ops.unit(x)
-    if not x.shape[0]:  # which not every transform takes
+    if not x.shape[0]:  # not every FFT backend accepts an empty batch
         return (empty := x[:, : x.shape[1] // 2 + 1].movedim(1, 0)), empty
     found = torch.fft.rfft(x, dim=1).movedim(1, 0)
-    real, imaginary = found.real, found.imag + 0.0  # -0 would turn the phase pi into -pi
+    real, imaginary = found.real, found.imag + 0.0  # -0 would change the phase pi to -pi
     floor = x.shape[1] * torch.finfo(x.dtype).eps * x.detach().abs().amax(1)
     power = real.detach().square() + imaginary.detach().square()
-    some = ~(power <= floor.square())  # NaN is no rounding
+    some = ~(power <= floor.square())  # keeps NaN
     real = torch.where(some, real, 1.0)
     imaginary = torch.where(some, imaginary, 0.0)
     amplitude = (real.square() + imaginary.square()).sqrt()

@@ -1,4 +1,4 @@
-"""Supervised contrast between two modalities."""
+"""Supervised contrastive loss between two modalities."""
 
 from __future__ import annotations
 
@@ -17,23 +17,24 @@ _PAIRS = (same(LABEL),)
 
 
 class CrossSupConLoss(ScoreLoss, name="cross_supcon"):
-    r"""SupCon of x against y and of y against x: rows of the other side and the same label attract.
+    r"""Symmetric SupCon between x and y: rows of the other side with the same label are positives.
 
-    With :math:`P_i` all rows of i's label, i among them, and :math:`s_{ij} = \cos(x_i, y_j) /
+    With :math:`P_i` all rows with row i's label, including i, and :math:`s_{ij} = \cos(x_i, y_j) /
     \tau`,
 
     .. math:: \ell_i = -\frac{1}{2 |P_i|} \sum_{p \in P_i} \Bigl(
         \log \frac{e^{s_{ip}}}{\sum_j e^{s_{ij}}} + \log \frac{e^{s_{pi}}}{\sum_j e^{s_{ji}}}
         \Bigr).
 
-    With a label of its own for every row this is CLIP.
+    If all labels differ, this is CLIP.
 
     Args:
-        temperature: tau, 0.07.
+        temperature: tau, positive. Default: 0.07.
 
     Shape:
-        x, y: (N, D), e.g. audio and its text. labels: (N,), integers. Loss: (), or (N,) for
-        ``reduction='none'``.
+        x, y: (N, D), e.g. audio and its text.
+        labels: (N,), integers.
+        Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Yang et al., Unified Contrastive Learning in Image-Text-Label Space, 2022 (UniCL);
     Cappellazzo et al., Continual Contrastive Spoken Language Understanding, 2024.

@@ -1,4 +1,4 @@
-"""Supervised contrast that weighs hard positives up."""
+"""Supervised contrastive loss with focal weights on hard positives."""
 
 from __future__ import annotations
 
@@ -26,23 +26,25 @@ _CHANNELS = (
 
 
 class FocalContrastiveLoss(LabelLoss, name="focal_contrastive"):
-    r"""Supervised contrast in which a positive counts the more, the less likely it is.
+    r"""SupCon with focal weights: the less likely a positive is, the more it counts.
 
-    With :math:`P_i` the other rows of row i's label and :math:`s_{ij} = \cos(z_i, z_j) / \tau`,
+    With :math:`P_i` the other rows with row i's label and :math:`s_{ij} = \cos(z_i, z_j) / \tau`,
 
     .. math:: \ell_i = -\frac{1}{|P_i|} \sum_{p \in P_i} (1 - p_{ip}) \log p_{ip},
         \qquad p_{ij} = \frac{e^{s_{ij}}}{\sum_{k \ne i} e^{s_{ik}}}.
 
-    The weight :math:`1 - p_{ip}` is differentiated. ``'mean'`` is over the rows that have a
-    positive; without one a row's loss is 0.
+    The weight :math:`1 - p_{ip}` is differentiated. A row without a positive has loss 0, and
+    ``reduction='mean'`` averages over the other rows.
 
     Args:
-        temperature: tau, 0.07.
-        divisor: ``'positives'`` (the paper) or ``'batch'``: a row's sum is divided by N instead of
-            :math:`|P_i|`, as the authors' code does.
+        temperature: tau, positive. Default: 0.07.
+        divisor: ``'positives'`` divides a row's sum by :math:`|P_i|` (the paper), ``'batch'`` by N
+            (the authors' code). Default: ``'positives'``.
 
     Shape:
-        z: (N, D). labels: (N,), integers. Loss: (), or (N,) for ``reduction='none'``.
+        z: (N, D).
+        labels: (N,), integers.
+        Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Zhang et al., Unleashing the Power of Contrastive Self-Supervised Visual Models via
     Contrast-Regularized Fine-Tuning, 2021 (Core-tuning, whose mixed samples are made outside).
@@ -59,13 +61,13 @@ class FocalContrastiveLoss(LabelLoss, name="focal_contrastive"):
         self, negative: Tensor, expected: Any, total: Tensor, count: Tensor, scores: Scores
     ) -> tuple[Tensor, Tensor | None]:
         some, several = count > 0, count > 1
-        # with q the softmax over positives, p = e^-gap q and -log p = gap - log q, so that one pass
-        # knows all sums of (1 - p) log p. With the normaliser as the shift of a second one, a pair
-        # would get from each a gradient that mostly cancels the other's, and both would be rounded
+        # With q the softmax over positives, p = e^-gap q and -log p = gap - log q, so that one pass
+        # gives all sums of (1 - p) log p. A second pass with the normaliser as its shift would give
+        # each pair two rounded gradients that mostly cancel.
         inside = torch.where(some, expected.lse, 0.0)
         gap = torch.where(some, softplus(negative - inside), 0.0)
-        rest = -torch.expm1(-gap)  # the negatives' mass
-        # of one positive, log q is 0
+        rest = -torch.expm1(-gap)  # probability mass of the negatives
+        # log q is 0 for a single positive
         surprise = torch.where(several, count * inside - total, 0.0)
         entropy = torch.where(several, inside - expected.value, 0.0)
         losses = (count - 1 + rest) * gap + surprise - (1 - rest) * entropy
@@ -76,7 +78,7 @@ class FocalContrastiveLoss(LabelLoss, name="focal_contrastive"):
     def reference(
         z: Tensor, labels: Tensor, *, scale: Tensor, bias: Tensor, divisor: str
     ) -> tuple[Tensor, Tensor]:
-        """Losses, and which rows the mean counts."""
+        """The losses, and a mask of the rows that count in the mean."""
         s = (scale * (z @ z.mT) + bias).fill_diagonal_(-torch.inf)
         mask = (labels[:, None] == labels).fill_diagonal_(False)
         log_p = torch.where(mask, s - s.logsumexp(1, keepdim=True), 0.0)

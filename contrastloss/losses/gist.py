@@ -1,4 +1,4 @@
-"""In-batch negatives that a guide approves of."""
+"""GISTEmbed: in-batch negatives filtered by a guide model."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _GUIDED = LSE(pairs=_OTHERS, weight=(at_most(GUIDE),))
 
 
 class GISTLoss(CrossLoss, name="gist"):
-    r"""InfoNCE without the negatives that a guide, another embedding model, holds for positives.
+    r"""InfoNCE that drops negatives which a guide model considers positives.
 
-    With the guide's cosines g, the rows of y and, of both sides, the rows against themselves,
+    With g the cosines of the guide's embeddings, and negatives both across and within the sides,
 
     .. math:: \ell_i = -\log \frac{e^{s(x_i, y_i)}}{e^{s(x_i, y_i)} +
         \sum_{j \in A_i} e^{s(x_i, y_j)} + \sum_{j \in B_i} e^{s(x_i, x_j)} +
@@ -34,19 +34,22 @@ class GISTLoss(CrossLoss, name="gist"):
 
     where :math:`j \ne i` is in :math:`A_i, B_i, C_i` if :math:`g(x_i, y_j)`, :math:`g(x_i, x_j)` or
     :math:`g(y_i, y_j)` is at most :math:`g(x_i, y_i) - \text{margin}` (``'absolute'``) or
-    :math:`g(x_i, y_i)\, (1 - \text{margin})` (``'relative'``). What is beyond that by no more than
-    rounding, 8 eps of the guide's dtype, is a tie and a negative: a document that occurs twice.
+    :math:`g(x_i, y_i)\, (1 - \text{margin})` (``'relative'``). Excesses of at most 8 eps of the
+    guide's dtype are rounding: ties stay negatives, e.g. a document that occurs twice. The
+    statistics of ``return_stats`` compare x with y and ignore the guide.
 
     Args:
-        temperature: tau, 0.01.
-        margin: how far below the positive a negative has to be for the guide, 0.0.
-        margin_strategy: ``'absolute'`` or ``'relative'``.
-        contrast_anchors, contrast_positives: whether the second and the third sum are there.
+        temperature: tau, positive. Default: 0.01.
+        margin: how far below the positive the guide has to score a negative. Default: 0.
+        margin_strategy: ``'absolute'`` or ``'relative'``. Default: ``'absolute'``.
+        contrast_anchors: whether to include the sum over :math:`B_i`. Default: True.
+        contrast_positives: whether to include the sum over :math:`C_i`. Default: True.
 
     Shape:
-        x, y: (N, D). guide: the guide's embeddings of the same rows, two of (N, E), which get no
-        gradient; None keeps all negatives. Loss: (), or (N,) for ``reduction='none'``.
-        ``return_stats`` speaks of x against y, without the guide.
+        x, y: (N, D).
+        guide: two tensors (N, E), the guide's embeddings of x and y, which get no gradient; None
+        keeps all negatives.
+        Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Solatorio, GISTEmbed: Guided In-sample Selection of Training Negatives, 2024; margins:
     sentence-transformers.
@@ -91,15 +94,15 @@ class GISTLoss(CrossLoss, name="gist"):
         return self.finish(softplus(negative - positive), extra, positive)
 
     def _bounded(self, x: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """The guide's unit vectors of x and of y as row and as column operands of ``at_most``: the
-        bound of a row is one more feature."""
+        """The guide's unit vectors of x and y as row and column operands of ``at_most``; a row's
+        bound is an extra feature."""
         x, y = (ops.unit(v) for v in (x, y))
         cosine = (x * y).sum(1, keepdim=True)
         if self.margin_strategy == "absolute":
             bound = cosine - self.margin
         else:
             bound = cosine * (1 - self.margin)
-        bound = bound + ops.rounding(x)  # the pass adds the positive's own products up otherwise
+        bound = bound + ops.rounding(x)  # kernels may sum the positive's products in another order
         one = torch.ones_like(bound)
         return [(torch.cat([v, -bound], 1), torch.cat([v, one], 1)) for v in (x, y)]
 

@@ -1,4 +1,4 @@
-"""Hard-negative sampling by importance weights (HCL), and its debiased special case."""
+"""Hard negative sampling by importance weights (HCL), and the debiased contrastive loss."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ __all__ = ["HardNegativeLoss"]
 
 
 class HardNegativeLoss(TwoViewLoss, name="hard_negative"):
-    r"""NT-Xent whose negatives are weighted by :math:`e^{\beta s}` and debiased by the class prior.
+    r"""NT-Xent with importance-weighted hard negatives, debiased by the class prior (HCL).
 
-    With M = 2N - 2 negatives per row of ``z = [x; y]``, P the positive's score,
+    Negatives are weighted by :math:`e^{\beta s}`. With M = 2N - 2 negatives per row of
+    ``z = [x; y]`` and P the positive's score,
 
     .. math::
         \log G_i &= \log M + \log \sum_j e^{(1 + \beta) s_{ij}} - \log \sum_j e^{\beta s_{ij}}
@@ -26,18 +27,19 @@ class HardNegativeLoss(TwoViewLoss, name="hard_negative"):
 
         \ell_i &= -\log \frac{e^{P_i}}{e^{P_i} + N_i}
 
-    in logarithms throughout. ``beta=0`` is the debiased contrastive loss, ``beta=0, tau_plus=0``
-    NT-Xent.
+    All terms are computed in logarithms. ``beta=0`` is the debiased contrastive loss, ``beta=0,
+    tau_plus=0`` is NT-Xent.
 
     Args:
-        temperature: tau, 0.5.
-        beta: concentration on hard negatives, 1.0; at least 0.
-        tau_plus: prior probability that a negative is of the anchor's class, 0.1; in [0, 1).
-        detach_weights: whether the weights :math:`e^{\beta s}` are constants. False, the default,
-            differentiates them, as the authors' code does.
+        temperature: tau, positive. Default: 0.5.
+        beta: concentration on hard negatives, >= 0. Default: 1.
+        tau_plus: prior probability that a negative has the anchor's class, in [0, 1). Default: 0.1.
+        detach_weights: whether the weights :math:`e^{\beta s}` are constants; False differentiates
+            them, as the authors' code does. Default: False.
 
     Shape:
-        x, y: (N, D). Loss: (), or (2N,) for ``reduction='none'``. One instance alone: 0.
+        x, y: (N, D).
+        Loss: (), or (2N,) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Robinson et al., Contrastive Learning with Hard Negative Samples, 2021; Chuang et al.,
     Debiased Contrastive Learning, 2020.
@@ -79,7 +81,7 @@ class HardNegativeLoss(TwoViewLoss, name="hard_negative"):
         own = i[:, None] % n == i % n
         held = beta * (s.detach() if detach_weights else s)
         hard, weights = (v.masked_fill(own, -torch.inf).logsumexp(1) for v in (s + held, held))
-        # everything relative to e^P, to which the loss is invariant
+        # divide all terms by e^P, which leaves the loss unchanged
         g = m * torch.exp(hard - weights - positive)
         floor = m * torch.exp(bias - scale.flatten() - positive)
         return torch.log1p(torch.maximum((g - tau_plus * m) / (1 - tau_plus), floor))

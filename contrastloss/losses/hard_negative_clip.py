@@ -1,4 +1,4 @@
-"""Hard-negative reweighting between two modalities."""
+"""Hard negative reweighting between two modalities."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ __all__ = ["HardNegativeCLIPLoss"]
 
 
 class HardNegativeCLIPLoss(CrossLoss, name="hard_negative_clip"):
-    r"""CLIP whose negatives are weighted by :math:`e^{\beta s}` and debiased by the class prior.
+    r"""CLIP with importance-weighted hard negatives, debiased by the class prior.
 
-    A row's negatives are the other modality's M = N - 1 other rows. With :math:`P_i = s_{ii}`,
+    The negatives of row i, the M = N - 1 other rows of the other modality, are weighted by
+    :math:`e^{\beta s}`. With :math:`P_i = s_{ii}`,
 
     .. math::
         \log G_i &= \log M + \log \sum_{j \ne i} e^{(1 + \beta) s_{ij}}
@@ -28,16 +29,17 @@ class HardNegativeCLIPLoss(CrossLoss, name="hard_negative_clip"):
         \ell_i &= \tfrac12 \log\bigl(1 + N_i e^{-P_i}\bigr)
             + \tfrac12 \log\bigl(1 + N'_i e^{-P_i}\bigr)
 
-    where :math:`N'` is N of the scores :math:`s_{ji}`. ``beta=0, tau_plus=0`` is CLIP.
+    where :math:`N'` is N computed from the scores :math:`s_{ji}`. ``beta=0, tau_plus=0`` is CLIP.
 
     Args:
-        temperature: tau, 0.5.
-        beta: concentration on hard negatives, 1.0; at least 0.
-        tau_plus: prior probability that a negative is of the anchor's class, 0.1; in [0, 1).
-        detach_weights: whether the weights :math:`e^{\beta s}` are constants; False.
+        temperature: tau, positive. Default: 0.5.
+        beta: concentration on hard negatives, >= 0. Default: 1.
+        tau_plus: prior probability that a negative has the anchor's class, in [0, 1). Default: 0.1.
+        detach_weights: whether the weights :math:`e^{\beta s}` are constants. Default: False.
 
     Shape:
-        x, y: (N, D). Loss: (), or (N,) for ``reduction='none'``. One row alone: 0.
+        x, y: (N, D).
+        Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Choi et al., Multimodal Contrastive Learning with Hard Negative Sampling for Human
     Activity Recognition, 2023; Robinson et al., Contrastive Learning with Hard Negative Samples,

@@ -18,31 +18,37 @@ from .base.scores import Scores
 
 __all__ = ["InfoNCELoss"]
 
-#: for weights by hardness
+#: negatives weighted by hardness
 _WEIGHTED = EXPECT(pairs=(differs(INDEX),))
 _HARDEST = MAX(pairs=(differs(INDEX),))
 
 
 class InfoNCELoss(CrossLoss, name="info_nce"):
-    r"""Row i of x against row i of y; the other rows of y, or ``negatives``, are its negatives.
+    r"""InfoNCE: row i of y is the positive of row i of x, against in-batch or given negatives.
 
     .. math:: \ell_i = -\log \frac{e^{s_{ii}}}{e^{s_{ii}} + \sum_{j \ne i} e^{s_{ij}}},
         \qquad s_{ij} = \cos(x_i, y_j) / \tau
 
+    With ``top_k`` or ``hardness``, the statistic ``lse`` covers the positive and the selected,
+    weighted negatives.
+
     Args:
-        temperature: tau, 0.1.
-        top_k: only so many of a row's negatives, those of the largest scores; None for all.
-        hardness: alpha; negatives are weighted by :math:`e^{\alpha \cos(x_i, y_j)}`, a constant
-            without gradient (in sentence-transformers ``hardness_strength``); 0 for equal weights.
-        group: without ``top_k`` only.
+        temperature: tau, positive. Default: 0.1.
+        top_k: use only the ``top_k`` negatives with the largest scores of each row, at least 1;
+            None uses all. Default: None.
+        hardness: alpha >= 0. Negatives are weighted by :math:`e^{\alpha \cos(x_i, y_j)}`, a
+            constant without gradient (``hardness_strength`` in sentence-transformers); 0 gives
+            equal weights. Default: 0.
+        group: not supported together with ``top_k``.
 
     Shape:
-        x, y: (N, D). negatives: (K, D), shared by all rows (with a group, of all ranks), or
-        (N, K, D), row i's own; with them the other rows of y are no negatives. memory: an
-        EmbeddingQueue, whose columns are negatives beside the other rows of y; ids: (N,), for one
-        made with ``ids=True``, leaves out columns of the row's own instance. Loss: (), or (N,) for
-        ``reduction='none'``. No negative at all: 0. With ``top_k`` or ``hardness`` the
-        statistic ``lse`` is that of the positive and the weighted negatives that count.
+        x, y: (N, D).
+        negatives: (K, D), shared by all rows (of all ranks, with a group), or (N, K, D), one set
+        per row. They replace the other rows of y.
+        memory: an EmbeddingQueue of additional negatives.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
+        Loss: (), or (N,) for ``reduction='none'``. A row without negatives has loss 0.
 
     Source: van den Oord et al., Representation Learning with Contrastive Predictive Coding, 2018;
     hardness: Lan et al., LLaVE, 2025.
@@ -91,7 +97,7 @@ class InfoNCELoss(CrossLoss, name="info_nce"):
         return self.finish(softplus(negative - positive), extra, positive, best_positive=best)
 
     def _hardest(self, scores: Scores) -> tuple[Tensor, list[Tensor]]:
-        """Log-sum-exp of the largest scores of every row, weighted, and the largest score."""
+        """Log-sum-exp of each row's weighted ``top_k`` scores, and its largest score."""
         assert self.top_k is not None
         found = scores.topk(self.top_k, pairs=self.negatives).values
         values = found
@@ -103,11 +109,12 @@ class InfoNCELoss(CrossLoss, name="info_nce"):
         return log_sum_exp(values.movedim(-1, 0)), [found[..., 0]]
 
     def _weighted(self, scores: Scores) -> tuple[Tensor, list[Tensor]]:
-        """Log-sum-exp of the weighted scores of every row, and the largest score.
+        """Log-sum-exp of each row's weighted scores, and its largest unweighted score.
 
-        With c the cosines, value and softmax p are those of the scores (scale + alpha) c + bias.
-        The gradient is that of p (scale c + bias) with p held: of log-sum-exp the share
-        scale / (scale + alpha), which is exact for c, and the rest of what scale and bias take.
+        Let c be the cosines. The value and the softmax p come from the scores
+        (scale + alpha) c + bias. The gradient is that of sum p (scale c + bias) with p constant.
+        The log-sum-exp times scale / (scale + alpha) gives the exact gradient for c; the second
+        term of ``slope`` adds the remaining gradient for scale and bias.
         """
         raised, scale, bias = copy(scores), scores.inverse_temperature, scores.bias
         if scores.row_scale is None:
@@ -121,7 +128,7 @@ class InfoNCELoss(CrossLoss, name="info_nce"):
         offset = 0.0 if bias is None else bias
 
         def plain(score: Tensor) -> Tensor:
-            """A score without the weight, whose gradient is that of scale and bias alone."""
+            """The score without its weight; only scale and bias receive a gradient."""
             cosine = (score - offset) / total
             return scale * cosine.detach() + offset
 

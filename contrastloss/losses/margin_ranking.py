@@ -1,4 +1,4 @@
-"""The margin ranking loss."""
+"""Margin ranking loss."""
 
 from __future__ import annotations
 
@@ -23,21 +23,22 @@ BY_ROW, BY_COL = (SUM("relu", shift=BOUND, pairs=_OTHERS, axis=axis) for axis in
 
 
 class MarginRankingLoss(CrossLoss, name="margin_ranking"):
-    r"""Every row's positive is to score higher than its negatives, by a margin.
+    r"""Margin ranking: each positive should outscore the row's negatives by a margin.
 
     .. math:: \ell_i = \frac{1}{N - 1} \sum_{j \ne i} [m - s_{ii} + s_{ij}]_+,
         \qquad s_{ij} = \cos(x_i, y_j) / \tau
 
     Args:
-        temperature: tau, 1.0.
-        margin: m, 0.6.
-        symmetric: True takes the mean of this and the same over columns,
-            :math:`[m - s_{ii} + s_{ji}]_+`; False.
+        temperature: tau, positive. Default: 1.
+        margin: m. Default: 0.6.
+        symmetric: average with the loss over columns, :math:`[m - s_{ii} + s_{ji}]_+`. Not
+            supported together with ``negatives``. Default: False.
 
     Shape:
-        x, y: (N, D). negatives: (N, K, D), row i's own; with them the other rows of y are no
-        negatives and the mean is over K. Loss: (), or (N,) for ``reduction='none'``. Without a
-        negative: 0.
+        x, y: (N, D).
+        negatives: (N, K, D), one set per row. They replace the other rows of y, and the mean is
+        over K.
+        Loss: (), or (N,) for ``reduction='none'``. A row without negatives has loss 0.
 
     Source: Kiros et al., Unifying Visual-Semantic Embeddings with Multimodal Neural Language
     Models, 2014; Carvalho et al., Self-Supervised Contrastive Learning for Robust Audio-Sheet Music
@@ -114,6 +115,6 @@ class MarginRankingLoss(CrossLoss, name="margin_ranking"):
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Positives among the better negatives: no margin is met at every temperature."""
+        """Positives that score like hard negatives: no margin is met at every temperature."""
         x, y = (torch.randn(n, d, generator=generator, dtype=torch.float64) for _ in "xy")
         return x, 0.1 * x + y

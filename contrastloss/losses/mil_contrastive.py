@@ -1,4 +1,4 @@
-"""Multiple instances: contrast over two modalities between the snippets that score highest."""
+"""Multiple-instance contrastive loss between two modalities."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ _CHANNELS = tuple(LSE(weight=(col_weight(name),)) for name in (_BACKGROUND, _NOR
 
 
 class MILContrastiveLoss(ScoreLoss, name="mil_contrastive"):
-    r"""What is abnormal in a bag looks alike to two modalities, and unlike everything normal.
+    r"""Aligns the top-scoring snippets of positive bags across two modalities, against normal ones.
 
-    Of bag b, of length :math:`T_b`, every modality selects the :math:`k_b = \lfloor T_b /
-    \text{divisor} \rfloor + 1` snippets that it scores highest and the k_b that it scores lowest.
-    With :math:`\bar x_b`, :math:`\bar y_b` the means of the highest ones, a positive bag has
+    In bag b of length :math:`T_b`, each modality selects its :math:`k_b = \lfloor T_b /
+    \text{divisor} \rfloor + 1` snippets with the highest scores and its :math:`k_b` snippets with
+    the lowest scores. With :math:`\bar x_b`, :math:`\bar y_b` the means of the highest-scoring
+    snippets, the loss of a positive bag is
 
     .. math:: \ell_b = \sum_{V \in \{\text{background}, \text{normal}\}}
         -\log \frac{e^{s(\bar x_b, \bar y_b)}}
@@ -31,20 +32,22 @@ class MILContrastiveLoss(ScoreLoss, name="mil_contrastive"):
         -\log \frac{e^{s(\bar y_b, \bar x_b)}}
         {e^{s(\bar y_b, \bar x_b)} + \sum_{v \in V_x} e^{s(\bar y_b, v)}}
 
-    where the background holds the lowest snippets of all bags, and normal ones are the highest of
-    the bags that are not positive; :math:`s = \cos / \tau`. A denominator without negatives
-    contributes 0. The released code repeats a bag's query k_b times, so that longer bags count
-    more; here every positive bag counts once.
+    where :math:`s = \cos / \tau`. The background is the lowest-scoring snippets of all bags; the
+    normal set is the highest-scoring snippets of the negative bags. A term without negatives is 0.
+    The released code repeats a bag's query :math:`k_b` times, so that longer bags count more; here
+    every positive bag counts once.
 
     Args:
-        temperature: tau, 0.1.
-        divisor: 16.
+        temperature: tau, positive. Default: 0.1.
+        divisor: determines :math:`k_b`, at least 1. Default: 16.
 
     Shape:
-        x, y: (B, T, D), the two modalities' snippets. scores_x, scores_y: (B, T), each modality's
-        own scores, which get no gradient. labels: (B,), bool or integers, positive bags are not 0.
-        lengths: (B,), integers; None: T, later snippets are padding. Loss: (), or (B,) for
-        ``reduction='none'``. Bags that are not positive, or empty, have loss 0 and do not count.
+        x, y: (B, T, D), the snippets in both modalities.
+        scores_x, scores_y: (B, T), the scores of each modality, which get no gradient.
+        labels: (B,), bool or integers; nonzero for positive bags.
+        lengths: (B,), integers; later snippets are padding. None: all have length T.
+        Loss: (), or (B,) for ``reduction='none'``. Negative and empty bags have loss 0 and are not
+        counted in the mean.
 
     Source: Yu et al., Modality-Aware Contrastive Instance Learning with Self-Distillation for
     Weakly-Supervised Audio-Visual Violence Detection, 2022.
@@ -105,8 +108,7 @@ class MILContrastiveLoss(ScoreLoss, name="mil_contrastive"):
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Inputs for ``forward``, for :mod:`contrastloss.testing`: bags of five snippets,
-        whose scores are different in every dtype."""
+        """Bags of five snippets, whose scores are distinct in every dtype."""
         shared, *noise = torch.randn(3, n, 5, d, generator=generator, dtype=torch.float64)
         scores = torch.rand(2, n, 5, generator=generator).argsort(-1).double()
         return *(shared + v for v in noise), *scores, torch.arange(n) % 2
@@ -125,7 +127,7 @@ class MILContrastiveLoss(ScoreLoss, name="mil_contrastive"):
         divisor: int,
         normalize: bool,
     ) -> tuple[Tensor, Tensor]:
-        """Losses, and which bags count."""
+        """The losses, and a mask of the bags that count in the mean."""
         if lengths is None:
             lengths = torch.full_like(labels, x.shape[1], dtype=torch.int64)
         mean, low, normal = ([[], []] for _ in range(3))  # type: ignore[var-annotated]
@@ -149,12 +151,12 @@ class MILContrastiveLoss(ScoreLoss, name="mil_contrastive"):
 
 
 def _extremes(z: Tensor, scores: Tensor, padding: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The snippets of the k highest and of the k lowest scores, (B, k, D); NaN, if one of a bag's
-    scores is: then nobody knows which they are."""
+    """The snippets with the k highest and the k lowest scores, (B, k, D) each. If any score of a
+    bag is NaN, its order is undefined and all of its snippets are NaN."""
     found = []
     unknown = (scores.isnan() & ~padding).any(1)[:, None, None]
     scores = scores.clamp(torch.finfo(scores.dtype).min, torch.finfo(scores.dtype).max)
-    for largest in (True, False):  # beyond every score is what is padding
+    for largest in (True, False):  # padding ranks after all scores
         ranked = scores.masked_fill(padding, -torch.inf if largest else torch.inf)
         index = ranked.topk(k, dim=1, largest=largest).indices
         chosen = z.gather(1, index[..., None].expand(-1, -1, z.shape[2]))

@@ -1,4 +1,4 @@
-"""Mixing of hard negatives."""
+"""Hard negative mixing (MoCHi)."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .moco import MoCoLoss
 
 __all__ = ["MoCHiLoss"]
 
-#: numbers of gathered embeddings that are held at once
+#: limit on the elements of gathered embeddings in memory at once
 _GATHERED = 1 << 22
-#: scores of mixtures that are held at once
+#: limit on the scores of mixtures in memory at once
 _HELD = 1 << 19
 
 
 class MoCHiLoss(MoCoLoss, name="mochi"):
-    r"""MoCo with further negatives, mixed for every query out of its hardest ones.
+    r"""MoCHi: MoCo with additional negatives, mixed for each query from its hardest negatives.
 
     With :math:`n, n'` drawn from the ``hardest`` stored keys nearest to the query q, and
     :math:`\alpha \sim U(0, 1)`, :math:`\beta \sim U(0, \tfrac12)`,
@@ -37,21 +37,22 @@ class MoCHiLoss(MoCoLoss, name="mochi"):
         h' = \frac{\beta q + (1 - \beta) n}{\|\beta q + (1 - \beta) n\|}
         \quad\text{(``mixed_with_query``)}
 
-    are added to the denominator of :class:`~contrastloss.MoCoLoss`. Embeddings are unit vectors;
-    with ``normalize=False`` they are taken as they come. Mixtures are constants: no gradient flows
-    through h and h' to q, to the weights, or to what was mixed. No mixture is ever formed, since
-    its score follows from those of its parts. Large batches are mixed some rows at a time, and
-    again in the backward pass. Choices and weights come from torch's
-    global generator of the device. ``return_stats`` speaks of the stored keys.
+    are added to the denominator of :class:`~contrastloss.MoCoLoss`. Embeddings are normalised
+    first, unless ``normalize=False``. Mixtures are constants: no gradient flows through h and h'
+    to q, to the weights, or to the mixed keys. Mixtures are never materialised, since their scores
+    follow from those of their parts. Large batches are processed some rows at a time, and the
+    backward pass computes these parts again. Keys and weights are drawn from torch's global
+    generator of the device. The statistics of ``return_stats`` cover the stored keys only.
 
     Args:
-        temperature: tau, 0.2.
-        hardest: how many keys, those of the largest scores, are mixed; 1024.
-        mixed: number of mixtures of two keys per query, 1024; 0 for none.
-        mixed_with_query: number of mixtures of a key with the query, 128; 0 for none.
+        temperature: tau, positive. Default: 0.2.
+        hardest: number of stored keys to mix, those with the largest scores; at least 1.
+            Default: 1024.
+        mixed: number of mixtures of two keys per query; 0 for none. Default: 1024.
+        mixed_with_query: number of mixtures of a key with the query; 0 for none. Default: 128.
 
     Shape:
-        As :class:`~contrastloss.MoCoLoss`.
+        Same as :class:`~contrastloss.MoCoLoss`.
 
     Source: Kalantidis et al., Hard Negative Mixing for Contrastive Learning, 2020.
     """
@@ -66,8 +67,8 @@ class MoCHiLoss(MoCoLoss, name="mochi"):
         return True  # the mixtures
 
     def draw(self, count: int, device: torch.device) -> Tensor:
-        """Uniform numbers for ``count`` queries: a row chooses 2 ``mixed`` + ``mixed_with_query``
-        keys by the first ones and has the weights of its mixtures in the others."""
+        """Uniform random numbers for ``count`` queries. The first 2 ``mixed`` +
+        ``mixed_with_query`` numbers of a row choose keys; the others are mixing weights."""
         numbers = 3 * self.mixed + 2 * self.mixed_with_query
         return torch.rand(count, numbers, dtype=torch.float32, device=device)
 
@@ -78,7 +79,7 @@ class MoCHiLoss(MoCoLoss, name="mochi"):
         return stored, _Mixtures(stored, self)
 
     def logits(self, scores: Scores, stored: Block) -> Tensor:
-        """The mixtures' scores, (N, S); -inf of a query without keys."""
+        """Scores of the mixtures, (N, S); -inf for a query without keys."""
         plain, scale = scores.plain(), scores.inverse_temperature
         scale = scale if scores.row_scale is None else scores.row_scale[:, None]
         x, y = wide(scores.x), wide(stored.columns).detach()  # mixtures are constants
@@ -92,7 +93,7 @@ class MoCHiLoss(MoCoLoss, name="mochi"):
         return torch.where(some, mixed, -torch.inf)
 
     def _choose(self, scores: Scores, stored: Block) -> tuple[Tensor, Tensor]:
-        """The keys to mix, as positions in the queue, and the weights with which they are."""
+        """The queue positions of the keys to mix, and their mixing weights."""
         nearest = stored.topk(scores, self.hardest, (), {}, None).indices
         found = (nearest >= 0).sum(-1, keepdim=True)
         uniform = self.draw(nearest.shape[0], nearest.device)
@@ -101,7 +102,7 @@ class MoCHiLoss(MoCoLoss, name="mochi"):
         return nearest.gather(-1, rank.clamp_min(0)), weights
 
     def _mix(self, x: Tensor, y: Tensor, chosen: Tensor, scored: Tensor, weights: Tensor) -> Tensor:
-        """The scores of the mixtures before the temperature, from those of their parts."""
+        """Scores of the mixtures, not yet scaled, from the scores of their parts."""
         sizes = [self.mixed, self.mixed, self.mixed_with_query]
         (i, j, k), (one, two, single) = (v.split(sizes, -1) for v in (chosen, scored))
         alpha, beta = weights.split(sizes[1:], -1)
@@ -110,7 +111,7 @@ class MoCHiLoss(MoCoLoss, name="mochi"):
         squares, between = (y * y).sum(-1), _products(y, i, j)
         norm = _inverse_norm(alpha, squares[i], squares[j], between)
         pairs = (alpha * one + (1 - alpha) * two) * norm
-        # <q, q'>, q' being the constant that was mixed: without gradient where q is a unit vector
+        # <q, q'> with the constant q' that was mixed; a unit vector q gets no gradient from it
         x = ops.unit(x.detach()) if self.normalize else x
         own = (x * x.detach()).sum(-1, keepdim=True)
         norm = _inverse_norm(beta, own.detach(), squares[k], single.detach())
@@ -129,7 +130,7 @@ class MoCHiLoss(MoCoLoss, name="mochi"):
         mixed_with_query: int,
         uniform: Tensor,
     ) -> Tensor:
-        """``uniform`` is what :meth:`draw` returned."""
+        """``uniform`` is the tensor that :meth:`draw` returned."""
         best = (query @ queue.mT).argsort(dim=-1, descending=True, stable=True)[:, :hardest]
         sizes = [mixed, mixed, mixed_with_query, mixed, mixed_with_query]
         *places, alpha, beta = uniform.to(query.dtype).split(sizes, -1)
@@ -149,7 +150,7 @@ class MoCHiLoss(MoCoLoss, name="mochi"):
 
 
 class _Mixtures(Block):
-    """Columns of each row that are mixed from its hardest stored keys, and are never formed."""
+    """Mixtures of each row's hardest stored keys, as columns that are never materialised."""
 
     SYNTHETIC = True
 
@@ -172,21 +173,21 @@ class _Mixtures(Block):
 
         if n <= step:
             return of(slice(None))
-        # some rows at a time; the backward pass computes again what is held of them
+        # some rows at a time; the backward pass recomputes the scores of each part
         parts = [slice(start, start + step) for start in range(0, n, step)]
         found = [checkpoint(of, part, use_reentrant=False) for part in parts]
         return [joined(values) for values in zip(*found, strict=True)]
 
 
 def joined(values: Sequence[Any]) -> Any:
-    """The values of a channel for all rows, from those for some of them at a time."""
+    """Concatenate the values of a channel for parts of the rows."""
     if isinstance(values[0], Tensor):
         return torch.cat(list(values))
     return type(values[0])(*map(torch.cat, zip(*values, strict=True)))
 
 
 def _products(y: Tensor, i: Tensor, j: Tensor) -> Tensor:
-    """``<y_i, y_j>`` of pairs of positions, (N, S), some rows at a time."""
+    """``<y_i, y_j>`` for pairs of positions, (N, S), computed some rows at a time."""
     rows = max(1, _GATHERED // max(1, i.shape[-1] * y.shape[-1]))
     parts = zip(i.split(rows), j.split(rows), strict=True)
     return torch.cat([(y[a] * y[b]).sum(-1) for a, b in parts])
@@ -194,7 +195,7 @@ def _products(y: Tensor, i: Tensor, j: Tensor) -> Tensor:
 
 def _inverse_norm(share: Tensor, square: Tensor, other: Tensor, product: Tensor) -> Tensor:
     """``1 / |share a + (1 - share) b|`` from ``|a|^2``, ``|b|^2`` and ``<a, b>``. Where a and b
-    cancel, the norm is kept at what rounding leaves of it."""
+    cancel, the norm is bounded below by its rounding error."""
     apart = share**2 * square + (1 - share) ** 2 * other
     whole = apart + 2 * share * (1 - share) * product
     floor = (4 * torch.finfo(apart.dtype).eps * apart).clamp_min(1e-24)

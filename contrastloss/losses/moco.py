@@ -1,4 +1,4 @@
-"""Momentum contrast."""
+"""Momentum contrast (MoCo)."""
 
 from __future__ import annotations
 
@@ -21,24 +21,25 @@ _CHANNELS = (LSE(),)
 
 
 class MoCoLoss(PairLoss, name="moco"):
-    r"""A query against its key; the negatives are the keys of earlier batches, from a queue.
+    r"""MoCo: query against key, with the keys of earlier batches, from a queue, as negatives.
 
     .. math:: \ell_i = -\log \frac{e^{s_{ii}}}{e^{s_{ii}} + \sum_k e^{t_{ik}}},
         \qquad s_{ii} = \cos(q_i, k_i) / \tau, \quad t_{ik} = \cos(q_i, n_k) / \tau
 
-    Empty slots of the queue are no negatives. Enqueue the keys after the call: before it, every
-    key would be among its own negatives.
+    Unfilled slots of the queue are ignored. Enqueue the keys after the call; enqueued before it,
+    each key would be among the negatives of its own query.
 
     Args:
-        temperature: tau, 0.07.
-        group: spreads the queries over ranks, for the mean and its gradient; the queue is the same
-            on all of them (``queue.enqueue(key, group=...)``).
+        temperature: tau, positive. Default: 0.07.
+        group: distributes the queries over ranks, for the mean and its gradient. The queue has to
+            be the same on all ranks (``queue.enqueue(key, group=...)``).
 
     Shape:
-        query, key: (N, D). queue: an EmbeddingQueue of K slots, which gets no gradient, or a
-        tensor (K, D). ids: (N,), integers, for a queue made with ``ids=True``: a stored key of the
-        query's own instance is no negative. Loss: (), or (N,) for ``reduction='none'``. An empty
-        queue: 0.
+        query, key: (N, D).
+        queue: an EmbeddingQueue of K slots, which gets no gradient, or a tensor (K, D).
+        ids: (N,), integers, for a queue made with ``ids=True``; stored keys of the query's own
+        instance are ignored.
+        Loss: (), or (N,) for ``reduction='none'``. With an empty queue it is 0.
 
     Source: He et al., Momentum Contrast for Unsupervised Visual Representation Learning, 2020.
     """
@@ -67,7 +68,7 @@ class MoCoLoss(PairLoss, name="moco"):
         return self.finish(softplus(negative - positive), extra, positive, best_positive=best)
 
     def blocks(self, queue: EmbeddingQueue | Tensor, ids: Tensor | None) -> tuple[Block, ...]:
-        """The columns that are negatives."""
+        """The column blocks with the negatives."""
         return (Stored(queue, ids=ids),)
 
     @staticmethod

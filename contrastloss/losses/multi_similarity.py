@@ -1,4 +1,4 @@
-"""The multi-similarity loss."""
+"""Multi-similarity loss."""
 
 from __future__ import annotations
 
@@ -17,24 +17,27 @@ __all__ = ["MultiSimilarityLoss"]
 
 
 class MultiSimilarityLoss(LabelLoss, name="multi_similarity"):
-    r"""Every row draws its least similar positives in and pushes its most similar negatives away.
+    r"""Multi-similarity loss: the hardest positives and negatives get the largest weights.
 
-    With :math:`P_i` the other rows of row i's label, :math:`N_i` those of other labels, and
+    With :math:`P_i` the other rows with row i's label, :math:`N_i` the rows with other labels, and
     :math:`s_{ij} = \cos(z_i, z_j)`,
 
     .. math:: \ell_i =
         \frac1\alpha \log\Bigl(1 + \sum_{p \in P_i} e^{-\alpha (s_{ip} - \lambda)}\Bigr) +
         \frac1\beta \log\Bigl(1 + \sum_{n \in N_i} e^{\beta (s_{in} - \lambda)}\Bigr)
 
-    over all pairs, as pytorch-metric-learning without a miner. A term without pairs is 0.
+    over all pairs, as in pytorch-metric-learning without a miner. A term without pairs is 0.
 
     Args:
-        alpha, beta: weights of positive and of negative pairs, 2 and 50.
-        base: lambda, 0.5.
-        temperature: divides the scores; 1.0.
+        alpha: scale of positive pairs, positive. Default: 2.
+        beta: scale of negative pairs, positive. Default: 50.
+        base: lambda. Default: 0.5.
+        temperature: divides the scores, positive. Default: 1.
 
     Shape:
-        z: (N, D). labels: (N,), integers. Loss: (), or (N,) for ``reduction='none'``.
+        z: (N, D).
+        labels: (N,), integers.
+        Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Wang et al., Multi-Similarity Loss with General Pair Weighting, 2019.
     """

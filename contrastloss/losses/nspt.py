@@ -1,4 +1,4 @@
-"""Negatives of the student, positives of the teacher."""
+"""Negative-student positive-teacher loss (COCONUT)."""
 
 from __future__ import annotations
 
@@ -19,25 +19,28 @@ __all__ = ["NSPTLoss"]
 
 
 class NSPTLoss(ScoreLoss, name="nspt"):
-    r"""Supervised contrast in which positives are the teacher's rows, and all else the student's.
+    r"""SupCon with positives from the teacher and the denominator from the student.
 
-    With the student's rows h, the teacher's t, :math:`P_i` the other rows of row i's label and
-    :math:`s(u, v) = \cos(u, v) / \tau`,
+    With the student's rows h, the teacher's rows t, :math:`P_i` the other rows with row i's label
+    and :math:`s(u, v) = \cos(u, v) / \tau`,
 
     .. math:: \ell_i = -\frac{1}{|P_i|} \sum_{p \in P_i}
         \log \frac{e^{s(h_i, t_p)}}{\sum_{j \ne i} e^{s(h_i, h_j)}}
 
-    for every anchor i. The teacher's row of the anchor itself is no positive, as in SupCon, unless
-    ``include_own`` says so. ``'mean'`` is over the anchors that have a positive; all other rows
-    cost 0. The positives are not among the denominator's terms: the loss may be negative.
+    for every anchor i. ``reduction='mean'`` averages over the anchors that have a positive; all
+    other rows have loss 0. The denominator does not contain the positives, so the loss can be
+    negative.
 
     Args:
-        temperature: tau, 0.1.
-        include_own: the teacher's row i is a positive of row i.
+        temperature: tau, positive. Default: 0.1.
+        include_own: whether the teacher's row i is a positive of row i; False excludes it, as in
+            SupCon. Default: False.
 
     Shape:
-        h, teacher: (N, D); the teacher gets no gradient. labels: (N,), integers. rehearsal: (N,),
-        bool, which rows are anchors; None: all. Loss: (), or (N,) for ``reduction='none'``.
+        h, teacher: (N, D); the teacher gets no gradient.
+        labels: (N,), integers.
+        rehearsal: (N,), bool, marks the anchors; None for all rows.
+        Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Cappellazzo et al., Continual Contrastive Spoken Language Understanding, 2024 (COCONUT:
     the negative-student positive-teacher loss; the anchors are the rehearsed rows).
@@ -47,8 +50,8 @@ class NSPTLoss(ScoreLoss, name="nspt"):
     _: KW_ONLY
     include_own: bool = False
 
-    #: a row is pushed from its class' students in one pass and pulled to their teachers in another:
-    #: the better students follow, the more of this cancels
+    #: one pass pushes a row away from its class in the student, the other pulls it to its class in
+    #: the teacher; the gradients cancel the more, the closer the student is to the teacher
     WIDE_PRODUCTS = True
     _STUDENT = (LSE(),)
     _OTHERS = tuple(SUM(psi, pairs=(same(LABEL), differs(INDEX))) for psi in ("one", "id"))
@@ -67,12 +70,12 @@ class NSPTLoss(ScoreLoss, name="nspt"):
             _check_marks(rehearsal, h)
         if self.validate:
             check_finite(h=h, teacher=teacher)
-        h = wide(h)  # gradients of both passes meet in fp32
+        h = wide(h)  # so that the gradients of both passes are added in fp32
         (everything,) = self.scores(h, None).stats(self._STUDENT)
         channels = self._OWN if self.include_own else self._OTHERS
         ids = {LABEL: labels}
         count, positive = self.scores(h, teacher.detach()).stats(channels, ids, ids)
-        # one row alone has no other row
+        # a single row has no negatives
         counted = (count > 0) & (everything != -torch.inf)
         nan = nan_rows(h, teacher)
         if rehearsal is not None:
@@ -98,7 +101,7 @@ class NSPTLoss(ScoreLoss, name="nspt"):
         include_own: bool,
         rehearsal: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Losses, and which rows the mean counts."""
+        """The losses, and a mask of the rows that count in the mean."""
         s = (scale * (h @ h.mT) + bias).fill_diagonal_(-torch.inf)
         mask = labels[:, None] == labels
         mask = mask if include_own else mask.fill_diagonal_(False)

@@ -1,4 +1,4 @@
-"""Supervised contrast of images and texts in one embedding."""
+"""SupCon on pooled image and text embeddings."""
 
 from __future__ import annotations
 
@@ -19,21 +19,24 @@ __all__ = ["PooledSupConLoss"]
 
 
 class PooledSupConLoss(SupConLoss, name="pooled_supcon"):
-    r"""SupCon on instances whose embedding is a weighted sum of their image's and their text's,
+    r"""SupCon on the weighted sum of each instance's image and text embeddings.
 
     .. math:: z_i = \operatorname{unit}\bigl(w \operatorname{unit}(\text{image}_i) +
-        (1 - w) \operatorname{unit}(\text{text}_i)\bigr);
+        (1 - w) \operatorname{unit}(\text{text}_i)\bigr)
 
-    the loss of z is that of :class:`SupConLoss`.
+    The loss of z is that of :class:`SupConLoss`.
 
     Args:
-        temperature: tau, 0.1.
-        variant: ``'out'`` or ``'in'``, as of SupCon.
-        image_weight: w, 0.3.
-        normalize: False takes images and texts as they come; the sum is a unit vector always.
+        temperature: tau, positive. Default: 0.1.
+        variant: ``'out'`` or ``'in'``, as in SupCon. Default: ``'out'``.
+        image_weight: w, from 0 to 1. Default: 0.3.
+        normalize: False uses images and texts without normalisation; the sum is always a unit
+            vector. Default: True.
 
     Shape:
-        image, text: (N, D). labels: (N,), integers. memory, ids: as of SupCon; the queue holds z.
+        image, text: (N, D).
+        labels: (N,), integers.
+        memory, ids: as in SupCon; the queue holds z.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Arora et al., Linking Representations with Multimodal Contrastive Learning, 2023
@@ -86,6 +89,6 @@ class PooledSupConLoss(SupConLoss, name="pooled_supcon"):
         variant: str,
         image_weight: float,
     ) -> tuple[Tensor, Tensor]:
-        """Losses, and which rows the mean counts."""
+        """The losses, and a mask of the rows that count in the mean."""
         z = torch.nn.functional.normalize(image_weight * image + (1 - image_weight) * text)
         return SupConLoss.reference(z, labels, scale=scale, bias=bias, variant=variant)

@@ -1,4 +1,4 @@
-"""Contrast with sampled candidates."""
+"""Contrastive loss with sampled negatives per row (wav2vec 2.0)."""
 
 from __future__ import annotations
 
@@ -15,30 +15,33 @@ from .base.pair_loss import PairLoss, softplus
 
 __all__ = ["SampledContrastiveLoss"]
 
-#: integers of as many bytes
+#: the integer dtype of each element size in bytes
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
-#: an odd 64-bit number of no structure, as a signed one
+#: an odd 64-bit multiplier for hashing, as a signed integer
 _ODD = 0x9E3779B97F4A7C15 - (1 << 64)
 
 
 class SampledContrastiveLoss(PairLoss, name="sampled"):
-    r"""Every row of x against candidates of its own among the rows of y, the first its positive.
+    r"""Each row has its own positive and sampled negatives, given by index (wav2vec 2.0).
 
     .. math:: \ell_i = -\log \frac{e^{s_{i0}}}{\sum_k e^{s_{ik}}},
         \qquad s_{ik} = \cos(x_i, y_{\text{index}_{ik}}) / \tau
 
-    A distractor that equals the positive, by its index or as a vector, is left out, as in fairseq's
-    wav2vec 2.0; one drawn twice counts twice. No (N, K, D) tensor of candidates is formed.
+    A negative that equals the positive, by index or by value, is ignored, as in fairseq's
+    wav2vec 2.0. A negative drawn twice counts twice. No (N, K, D) tensor of candidates is
+    materialised.
 
     Args:
-        temperature: tau, 0.1.
-        group: spreads the rows of x over ranks, for the mean and its gradient; candidates are rows
-            of this rank's y.
+        temperature: tau, positive. Default: 0.1.
+        group: distributes the rows of x over ranks, for the mean and its gradient. Candidates are
+            rows of this rank's y.
 
     Shape:
-        x: (N, D). y: (M, D). index: (N, K), int64: row i's positive, then its distractors; -1 for
-        none. Loss: (), or (N,) for ``reduction='none'``. A row without positive does not count and
-        has loss 0.
+        x: (N, D).
+        y: (M, D).
+        index: (N, K), int64: the positive of row i, then its negatives; -1 for none.
+        Loss: (), or (N,) for ``reduction='none'``. A row without a positive has loss 0 and is not
+        counted in the mean.
 
     Source: Baevski et al., wav2vec 2.0, 2020; Trinh et al., Selfie: Self-supervised Pretraining for
     Image Embedding, 2019.
@@ -77,7 +80,7 @@ class SampledContrastiveLoss(PairLoss, name="sampled"):
     def reference(
         x: Tensor, y: Tensor, index: Tensor, *, scale: Tensor, bias: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Losses, and which rows count."""
+        """The losses, and a mask of the rows that count in the mean."""
         candidates, counted = y[index], index[:, 0] >= 0
         logits = scale * torch.einsum("nd,nkd->nk", x, candidates) + bias
         out = (candidates == candidates[:, :1]).all(2) | (index < 0)
@@ -96,7 +99,7 @@ def _check_candidates(index: Tensor, x: Tensor) -> None:
 
 
 def _distractors(y: Tensor, index: Tensor) -> Tensor:
-    """Which candidates, (N, K), are not the positive, nor equal to it."""
+    """Mask (N, K) of the candidates that differ from the positive."""
     if not y.shape[0]:
         return torch.zeros_like(index, dtype=torch.bool)
     vector = _numbered(y.detach())[index]
@@ -104,12 +107,12 @@ def _distractors(y: Tensor, index: Tensor) -> Tensor:
 
 
 def _numbered(y: Tensor) -> Tensor:
-    """The same number for equal rows of y, and different ones for others, (M,).
+    """Number the rows of y, (M,): equal rows get the same number, different rows different ones.
 
     Rows are sorted by a 64-bit hash of their bits and compared with their neighbours. Different
-    rows never share a number; equal ones fail to only if a third row has their hash.
+    rows never share a number; equal rows can differ only if a third row has the same hash.
     """
-    bits = (y + 0.0).view(_BITS[y.element_size()]).long()  # + 0: -0 is 0
+    bits = (y + 0.0).view(_BITS[y.element_size()]).long()  # + 0.0 maps -0 to 0
     factor = torch.arange(1, y.shape[1] + 1, device=y.device) * _ODD
     hashed = ((bits ^ (bits >> 29)) * (factor ^ (factor >> 31) | 1)).sum(1)
     order = hashed.argsort()

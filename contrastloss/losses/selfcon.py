@@ -1,4 +1,4 @@
-"""Self-contrastive learning: a network's own exits are views."""
+"""Self-contrastive learning (SelfCon): the outputs of one network are the views."""
 
 from __future__ import annotations
 
@@ -20,26 +20,27 @@ _COLUMNS = tuple(f"label{t}" for t in range(8))
 
 
 class SelfConLoss(ScoreLoss, name="selfcon"):
-    r"""Supervised contrast of the exits of one network, over one or several columns of labels.
+    r"""SupCon between several outputs of one network, with one or more columns of labels.
 
-    The rows are the V outputs of each instance, e.g. of the backbone and of a sub-network. With
-    :math:`P_i^t` the other rows of row i's label in column t and :math:`s_{ij} = \cos(z_i, z_j) /
+    The rows are the V outputs for each instance, e.g. of the backbone and of a sub-network. With
+    :math:`P_i^t` the other rows with row i's label in column t and :math:`s_{ij} = \cos(z_i, z_j) /
     \tau`,
 
     .. math:: \ell_i^t = -\frac{1}{|P_i^t|} \sum_{p \in P_i^t}
         \log \frac{e^{s_{ip}}}{\sum_{j \ne i,\; y_j^t \ge 0} e^{s_{ij}}}.
 
-    The loss is the sum over the columns of the ``'mean'`` over the rows that have a positive
-    there; without one a row's loss is 0. All columns are had from one pass.
+    ``reduction='mean'`` averages each column over the rows that have a positive in it, and sums
+    over the columns. A row without a positive has loss 0. All columns are computed in one pass.
 
     Args:
-        temperature: tau, 0.07.
+        temperature: tau, positive. Default: 0.07.
 
     Shape:
-        z: (N, V, D). labels: None, where the positives are the other outputs of the same instance;
-        (N,), or (N, T) for T columns, at most 8, integers. With a negative label a row
-        takes no part in that column, neither as anchor nor in the others' denominators. Loss: (),
-        or for ``reduction='none'`` (N, V), or (N, V, T) for T columns.
+        z: (N, V, D).
+        labels: (N,), or (N, T) for T <= 8 columns, integers. A row with a negative label is ignored
+        in that column, as an anchor and in the denominators of others. None: the positives are the
+        other outputs for the same instance.
+        Loss: (), or for ``reduction='none'`` (N, V), or (N, V, T) for T columns.
 
     Source: Bae et al., Self-Contrastive Learning: Single-viewed Supervised Contrastive Framework
     using Sub-network, 2023; two columns: Boychev and Cholakov, ImagiNet, 2024.
@@ -71,7 +72,7 @@ class SelfConLoss(ScoreLoss, name="selfcon"):
         count = columns.shape[1]
         rows, cols = {}, {}
         for name, column in zip(_COLUMNS[:count], columns.unbind(1), strict=True):
-            # no label is the same as no label
+            # -1 vs -2, so that unlabelled rows never match each other
             for key, value in ((name, column), (f"{name} is there", torch.zeros_like(column))):
                 rows[key] = torch.where(column < 0, -1, value)
                 cols[key] = torch.where(column < 0, -2, value)
@@ -90,7 +91,7 @@ class SelfConLoss(ScoreLoss, name="selfcon"):
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Some rows have no label."""
+        """Inputs in which some rows have no label."""
         labels = torch.randint(-1, max(n // 3, 1), (n,), generator=generator)
         centre = torch.randn(n + 1, 1, d, generator=generator).double()
         return centre[labels] + 0.7 * torch.randn(n, 2, d, generator=generator), labels
@@ -99,7 +100,7 @@ class SelfConLoss(ScoreLoss, name="selfcon"):
     def reference(
         z: Tensor, labels: Tensor, *, scale: Tensor, bias: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Losses, and which rows the mean of a column counts."""
+        """The losses, and a mask of the rows that count in each column's mean."""
         n, views = z.shape[:2]
         flat = z.flatten(0, 1)
         s = (scale * (flat @ flat.mT) + bias).fill_diagonal_(-torch.inf)

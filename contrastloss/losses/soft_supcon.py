@@ -1,4 +1,4 @@
-"""Contrast towards soft similarities of labels."""
+"""Supervised contrastive loss with soft label similarities."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _WEIGHT = (form(TARGET, log=True),)
 
 
 class SoftSupConLoss(ScoreLoss, name="soft_supcon"):
-    r"""Pairs attract each other as much as their labels have in common.
+    r"""SupCon with soft positives: pairs are weighted by the similarity of their labels.
 
-    With :math:`t_{ij} = \cos(m_i, m_j)` of the rows of ``targets``, :math:`T_i = \sum_{j \ne i}
+    With m the rows of ``targets``, :math:`t_{ij} = \cos(m_i, m_j)`, :math:`T_i = \sum_{j \ne i}
     t_{ij}` and :math:`s_{ij} = \cos(z_i, z_j) / \tau`,
 
     .. math::
@@ -35,20 +35,22 @@ class SoftSupConLoss(ScoreLoss, name="soft_supcon"):
         \text{bce: } \ell_i &= \frac{1}{N - 1} \sum_{j \ne i}
             \bigl[\log(1 + e^{s_{ij}}) - t_{ij} s_{ij}\bigr]
 
-    ``'mean'`` is over the rows with :math:`T_i > 0` for ``'ce'``, the others costing 0, and over
-    all rows for ``'bce'``.
+    With ``'ce'``, a row with :math:`T_i = 0` has loss 0, and ``reduction='mean'`` averages over the
+    other rows. With ``'bce'`` it averages over all rows.
 
     Args:
-        temperature: tau, 0.1.
-        variant: ``'ce'``, a softmax over the others, or ``'bce'``, a sigmoid of every pair.
-        normalize_targets: False takes :math:`t_{ij} = \langle m_i, m_j \rangle`; for ``'bce'`` no
-            product should exceed 1.
-        validate: besides NaN and infinities, raise ValueError on negative targets.
+        temperature: tau, positive. Default: 0.1.
+        variant: ``'ce'``, a softmax over the other rows, or ``'bce'``, a sigmoid of every pair.
+            Default: ``'ce'``.
+        normalize_targets: False uses :math:`t_{ij} = \langle m_i, m_j \rangle`; with ``'bce'`` no
+            product should exceed 1. Default: True.
+        validate: additionally raise ValueError on negative targets. Default: False.
 
     Shape:
-        z: (N, D). targets: (N, C), several labels per row (multi-hot) or soft ones, at least 0 and
-        of any dtype; they get no gradient, and negative ones are taken for 0. Loss: (), or (N,) for
-        ``reduction='none'``; one row alone: 0.
+        z: (N, D).
+        targets: (N, C), multi-hot or soft labels >= 0 of any real dtype, without gradient.
+        Negative values are clamped to 0.
+        Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Wang et al., Multi-Label Guided Soft Contrastive Learning for Efficient Earth
     Observation Pretraining, 2024.
@@ -97,7 +99,7 @@ class SoftSupConLoss(ScoreLoss, name="soft_supcon"):
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """One to three of some labels per row, which share a direction each."""
+        """One to three labels per row; each label has a direction."""
         size = min(max(n // 4, 2), 24)
         targets = torch.zeros(n, size, dtype=torch.int64)
         targets.scatter_(1, torch.randint(size, (n, 3), generator=generator), 1)
@@ -114,7 +116,7 @@ class SoftSupConLoss(ScoreLoss, name="soft_supcon"):
         variant: str,
         normalize_targets: bool,
     ) -> tuple[Tensor, Tensor]:
-        """Losses, and which rows the mean counts."""
+        """The losses, and a mask of the rows that count in the mean."""
         m, n = targets.to(z.dtype), len(z)
         if normalize_targets:
             m = torch.nn.functional.normalize(m)

@@ -1,4 +1,4 @@
-"""Supervised contrastive learning."""
+"""Supervised contrastive loss (SupCon)."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _POSITIVES: dict[str, Channel] = {
 
 
 class SupConLoss(LabelLoss, name="supcon"):
-    r"""Rows of the same label attract each other; all other rows are in the denominator.
+    r"""SupCon: rows with the same label are positives; the softmax is over all other rows.
 
-    With :math:`P_i` the other rows of row i's label and :math:`s_{ij} = \cos(z_i, z_j) / \tau`,
+    With :math:`P_i` the other rows with row i's label and :math:`s_{ij} = \cos(z_i, z_j) / \tau`,
 
     .. math::
         \text{out: } \ell_i &= -\frac{1}{|P_i|} \sum_{p \in P_i}
@@ -34,19 +34,21 @@ class SupConLoss(LabelLoss, name="supcon"):
         \text{in: } \ell_i &= -\log \frac{1}{|P_i|} \sum_{p \in P_i}
             \frac{e^{s_{ip}}}{\sum_{j \ne i} e^{s_{ij}}}
 
-    ``'mean'`` is over the rows that have a positive; without one a row's loss is 0 and, where no
-    row has one, so is the whole loss, with zero gradient.
+    A row without a positive has loss 0, and ``reduction='mean'`` averages over the other rows. If
+    no row has a positive, the loss is 0 with zero gradient.
 
     Args:
-        temperature: tau, 0.1.
-        variant: ``'out'`` (the paper's recommendation) or ``'in'``.
+        temperature: tau, positive. Default: 0.1.
+        variant: ``'out'`` (recommended by the paper) or ``'in'``. Default: ``'out'``.
 
     Shape:
-        z: (N, D), or (N, V, D) for V views of each instance. labels: (N,), integers. memory: an
-        EmbeddingQueue made with ``labels=True``, whose columns stand beside the batch's as further
-        positives and negatives, without gradient; ids: (N,), for one made with ``ids=True``, leaves
-        out columns of the row's own instance. Loss: (), or (N,), or (N, V), for
-        ``reduction='none'``.
+        z: (N, D), or (N, V, D) for V views of each instance.
+        labels: (N,), integers.
+        memory: an EmbeddingQueue made with ``labels=True``; its columns are additional positives
+        and negatives, without gradient.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
+        Loss: (), or (N,) or (N, V) for ``reduction='none'``.
 
     Source: Khosla et al., Supervised Contrastive Learning, 2020.
     """
@@ -72,7 +74,7 @@ class SupConLoss(LabelLoss, name="supcon"):
     def reference(
         z: Tensor, labels: Tensor, *, scale: Tensor, bias: Tensor, variant: str
     ) -> tuple[Tensor, Tensor]:
-        """Losses, and which rows the mean counts."""
+        """The losses, and a mask of the rows that count in the mean."""
         views = 1 if z.ndim == 2 else z.shape[1]
         flat, label = z.flatten(0, -2), labels.repeat_interleave(views)
         s = (scale * (flat @ flat.mT) + bias).fill_diagonal_(-torch.inf)

@@ -1,4 +1,4 @@
-"""Supervised contrast for regression."""
+"""Supervised contrastive loss for regression (SupReMix)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .base.scores import wide
 
 __all__ = ["SupReMixLoss"]
 
-#: the label as a number, and as what is compared
+#: the label as a number, and as an integer for comparison
 VALUE, LABEL = "value", "label"
 _WEIGHTS = {
     "distance": (distance(VALUE, 1.0),),
@@ -27,28 +27,29 @@ _WEIGHTS = {
 
 
 class SupReMixLoss(ScoreLoss, name="supremix"):
-    r"""Supervised contrast of real labels, whose negatives count by how far their labels are.
+    r"""SupCon for regression: negatives are weighted by the distance of their labels.
 
-    With :math:`P_i` the other rows of row i's label and :math:`s_{ij} = \cos(z_i, z_j) / \tau`,
+    With :math:`P_i` the other rows with row i's label and :math:`s_{ij} = \cos(z_i, z_j) / \tau`,
 
     .. math:: \ell_i = -\frac{1}{|P_i|} \sum_{p \in P_i}
         \log \frac{e^{s_{ip}}}{\sum_{j \ne i} w_{ij} e^{s_{ij}}},
         \qquad w_{ij} = 1 + |y_i - y_j|,
 
-    so that a negative is pushed the more, the further its label is. ``'mean'`` is over the rows
-    that have a positive; without one a row's loss is 0. Mixtures of rows, which the paper adds, are
-    further rows of z with their mixed labels.
+    so that negatives with more distant labels are pushed away more strongly. A row without a
+    positive has loss 0, and ``reduction='mean'`` averages over the other rows. The mixtures of rows
+    that the paper adds can be passed as additional rows of z with their mixed labels.
 
     Args:
-        temperature: tau, 0.07.
+        temperature: tau, positive. Default: 0.07.
         weighting: ``'distance'`` for the w above, ``'inverse'`` for
-            :math:`1 / (1 + |y_i - y_j|)`, None for 1.
-        loss_weight: multiplies the loss, e.g. by tau over a base temperature.
+            :math:`1 / (1 + |y_i - y_j|)`, None for 1. Default: ``'distance'``.
+        loss_weight: multiplies the loss, e.g. tau over a base temperature. Default: 1.
 
     Shape:
-        z: (N, D), or (N, V, D) for V views of each instance. labels: (N,), numbers of any real
-        dtype, without gradient; positives are rows whose labels are equal as fp32 (fp64 for fp64
-        embeddings) or integers. Loss: (), or (N,), or (N, V), for ``reduction='none'``.
+        z: (N, D), or (N, V, D) for V views of each instance.
+        labels: (N,), of any real dtype, without gradient. Positives are rows with equal labels:
+        floating labels are compared in fp32 (in fp64 for fp64 embeddings), others as integers.
+        Loss: (), or (N,) or (N, V) for ``reduction='none'``.
 
     Source: Wu et al., Mixup Your Own Pairs, 2023.
     """
@@ -90,7 +91,7 @@ class SupReMixLoss(ScoreLoss, name="supremix"):
     def reference(
         z: Tensor, labels: Tensor, *, scale: Tensor, bias: Tensor, weighting: str | None
     ) -> tuple[Tensor, Tensor]:
-        """Losses, and which rows the mean counts."""
+        """The losses, and a mask of the rows that count in the mean."""
         views = 1 if z.ndim == 2 else z.shape[1]
         flat, label = z.flatten(0, -2), labels.repeat_interleave(views)
         s = (scale * (flat @ flat.mT) + bias).fill_diagonal_(-torch.inf)
@@ -112,9 +113,9 @@ def _check_values(labels: Tensor, z: Tensor) -> None:
 
 
 def _compared(labels: Tensor, dtype: torch.dtype) -> Tensor:
-    """Integers that are equal where the labels are: of floating ones their bits."""
+    """Integers that are equal where the labels are; for floating labels, their bits."""
     if not labels.is_floating_point():
         return labels.long()
     value = labels.to(dtype)
-    value = torch.where(value == 0, 0.0, value)  # -0 is 0
+    value = torch.where(value == 0, 0.0, value)  # maps -0 to 0
     return value.view(torch.int64 if dtype == torch.float64 else torch.int32).long()

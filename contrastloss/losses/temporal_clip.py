@@ -1,4 +1,4 @@
-"""CLIP with negatives that are reversed in time."""
+"""CLIP with time-reversed negatives."""
 
 from __future__ import annotations
 
@@ -19,30 +19,32 @@ from .base.scores import Scores
 __all__ = ["TemporalCLIPLoss"]
 
 BOTH = (BY_ROW, BY_COL, CrossLoss.positive)
-#: the columns of other rows, and the row's own
+#: the negatives of other rows, and the row's own column
 APART = (BY_ROW, CrossLoss.positive)
 
 
 class TemporalCLIPLoss(ScoreLoss, name="temporal_clip"):
-    r"""CLIP whose negatives are also the other side's embeddings of time-reversed inputs.
+    r"""CLIP with embeddings of time-reversed inputs as additional negatives.
 
     .. math:: \ell_i = \tfrac12\, r(t_i, a, \tilde a) + \tfrac12\, r(a_i, t, \tilde t), \qquad
         r(q_i, k, \tilde k) = -\log \frac{e^{s(q_i, k_i)}}{\sum_j e^{s(q_i, k_j)} +
         \text{same}\; e^{s(q_i, \tilde k_i)} +
         \text{cross} \sum_{j \ne i} e^{s(q_i, \tilde k_j)}}
 
-    of audio a and text t; reversed embeddings that are not given are left out. The term of the
-    reversed pair is the same loss with each side and its reversal exchanged.
+    for audio a and text t. Reversed embeddings that are not given are left out. For the loss of the
+    reversed pair, call it with each side and its reversal exchanged.
 
     Args:
-        same: weight of a row's own reversal, 1.0; 0 leaves it out.
-        cross: weight of the reversals of other rows, 1.0; 0 leaves them out.
-        temperature: tau, 0.07.
+        same: weight >= 0 of a row's own reversal; 0 leaves it out. Default: 1.
+        cross: weight >= 0 of the reversals of other rows; 0 leaves them out. Default: 1.
+        temperature: tau, positive. Default: 0.07.
 
     Shape:
-        audio, text: (N, D). audio_reversed, text_reversed: (N, D), at least one of them: negatives
-        of the texts and of the audio. logit_scale: an already exponentiated scale, which overrides
-        the temperature. Loss: (), or (N,) for ``reduction='none'``.
+        audio, text: (N, D).
+        audio_reversed, text_reversed: (N, D) or None; at least one is required. They are negatives
+        of the texts and of the audio, respectively.
+        logit_scale: an already exponentiated scale, which overrides the temperature.
+        Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Sinha et al., Enhancing Audio-Language Models through Self-Supervised Post-Training with
     Text-Audio Pairs, 2024; Bagad et al., Test of Time, 2023.
@@ -82,7 +84,7 @@ class TemporalCLIPLoss(ScoreLoss, name="temporal_clip"):
         return self.reduce(0.5 * rows)
 
     def _beside(self, negative: Tensor, scores: Scores) -> Tensor:
-        """The log-sum-exp over negatives with that over reversed columns, weighted."""
+        """Log-sum-exp over the negatives and the weighted scores of reversed columns."""
         parts = [negative]
         if self.cross:
             others, own = scores.stats(APART)
@@ -118,7 +120,7 @@ class TemporalCLIPLoss(ScoreLoss, name="temporal_clip"):
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """A common direction per instance in both modalities, another in both reversals."""
+        """Both modalities share one direction per instance, both reversals another one."""
         cosine = min(0.9, math.sqrt(2 * math.log(4 * n + 2) / d))
         x = normalize(torch.randn(6, n, d, generator=generator, dtype=torch.float64), dim=-1)
         common, own = x[:2].repeat_interleave(2, 0), x[2:]

@@ -1,4 +1,4 @@
-"""The triplet loss."""
+"""Triplet loss."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["TripletLoss"]
 
 _POSITIVES, _NEGATIVES = (same(LABEL),), (differs(LABEL),)
 _HARDEST = (MAX(-1.0, pairs=_POSITIVES), MAX(pairs=_NEGATIVES))
-#: so many positives of a row are taken by one pass over the scores
+#: number of positives per row that one pass over the scores handles
 _RANKS = 8
 
 
-#: sum and number of the negatives above each of them
+#: sum of the margin terms and number of negatives above each of these positives' thresholds
 _ABOVE = tuple(
     SUM(psi, pairs=_NEGATIVES, shift=f"shift {rank}")
     for rank in range(_RANKS)
@@ -31,38 +31,41 @@ _ABOVE = tuple(
 
 
 class TripletLoss(LabelLoss, name="triplet"):
-    r"""Every positive of a row is to be more similar to it than its negatives are, by a margin.
+    r"""Triplet loss on cosine similarities, with batch-all, batch-hard or semi-hard mining.
 
-    With :math:`p \ne a` of row a's label, n of another, and :math:`s_{ij} = \cos(z_i, z_j)`,
+    With :math:`p \ne a` a row with row a's label, n a row with another label, and
+    :math:`s_{ij} = \cos(z_i, z_j)`,
 
     .. math:: \ell_a = \sum_{(p, n)} [s_{an} - s_{ap} + m]_+
 
-    over the triplets of
+    over these triplets:
 
     ``'all'``
         every p and every n (batch-all);
     ``'hard'``
         the least similar p and the most similar n (batch-hard);
     ``'semihard'``
-        every p, and to it the ``k`` most similar n with
+        for every p, the ``k`` most similar n with
         :math:`s_{ap} - m \le s_{an} < s_{ap}`.
 
-    ``'mean'`` is over the triplets whose term is not 0, as in pytorch-metric-learning; without any
-    it is 0. ``'all'`` takes one pass over the scores for 8 positives of every row and memory O(N),
-    whatever the number of triplets.
+    ``reduction='mean'`` averages over the triplets with a nonzero term, as in
+    pytorch-metric-learning; without any the loss is 0. ``'all'`` needs one pass over the scores for
+    every 8 positives per row, and O(N) memory for any number of triplets.
 
     Args:
-        margin: m, 0.05.
-        mining: ``'all'``, ``'hard'`` or ``'semihard'``.
-        positives: of ``'all'`` and ``'semihard'``, at most so many positives per row, the least
-            similar ones. None for all: the size of the largest class is looked up, which
-            synchronises a GPU and cannot be compiled.
-        k: of ``'semihard'``, at most so many negatives per positive; 1.
-        temperature: divides the scores; 1.0.
-        group: with ``'hard'`` only.
+        margin: m. Default: 0.05.
+        mining: ``'all'``, ``'hard'`` or ``'semihard'``. Default: ``'all'``.
+        positives: for ``'all'`` and ``'semihard'``, the maximum number of positives per row, at
+            least 1; the least similar ones are used. None uses all: this reads the size of the
+            largest class, which synchronises a GPU and cannot be compiled. Default: None.
+        k: for ``'semihard'``, the maximum number of negatives per positive, at least 1. Default: 1.
+        temperature: divides the scores, positive. Default: 1.
+        group: supported with ``mining='hard'`` only.
 
     Shape:
-        z: (N, D). labels: (N,), integers. Loss: (), or (N,) for ``reduction='none'``.
+        z: (N, D).
+        labels: (N,), integers.
+        Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Schroff et al., FaceNet: A Unified Embedding for Face Recognition and Clustering, 2015;
     Hermans et al., In Defense of the Triplet Loss for Person Re-Identification, 2017.
@@ -101,7 +104,7 @@ class TripletLoss(LabelLoss, name="triplet"):
             return super().evaluate(scores, rows)
         count = self.positives or max(largest_class(scores.ids(LABEL, rows)) - 1, 1)
         found = scores.topk(count, largest=False, pairs=_POSITIVES, rows=rows)
-        # where there is no positive, no negative is similar enough
+        # +inf for missing positives, so that no negative violates their margin
         positives = torch.where(found.indices >= 0, found.values, torch.inf)
         values = self.label_statistics(scores, (), rows)[1] if self.return_stats else ()
         sums = self._all if self.mining == "all" else self._semihard
@@ -131,7 +134,7 @@ class TripletLoss(LabelLoss, name="triplet"):
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Inputs for ``forward``, for :mod:`contrastloss.testing`: classes that overlap."""
+        """Overlapping classes."""
         labels = torch.randint(0, max(n // 4, 1), (n,), generator=generator)
         centre = torch.randn(max(n, 1), d, generator=generator).double()
         return centre[labels] + 2.0 * torch.randn(n, d, generator=generator), labels
@@ -148,12 +151,12 @@ class TripletLoss(LabelLoss, name="triplet"):
         positives: int | None,
         k: int,
     ) -> tuple[Tensor, Tensor]:
-        """Sums of the terms of every row, and how many of them are not 0."""
+        """For every row, the sum of its terms and the number of nonzero terms."""
         s = scale * (z @ z.mT) + bias
         same = labels[:, None] == labels
         inf = torch.full_like(s, torch.inf)
         near = torch.where(same.clone().fill_diagonal_(False), s, inf).sort(1).values
-        far = torch.where(same, -inf, s)[:, None, :]  # (N, 1, N), beside positives (N, P, 1)
+        far = torch.where(same, -inf, s)[:, None, :]  # (N, 1, N); positives are (N, P, 1)
         if mining == "hard":
             near, far = near[:, :1], far.amax(2, keepdim=True)
         near = near[:, :positives, None]

@@ -1,4 +1,4 @@
-"""InfoNCE with weighted rows and columns drawn unevenly."""
+"""InfoNCE with row weights and sampling bias correction."""
 
 from __future__ import annotations
 
@@ -20,25 +20,28 @@ _CORRECTED = LSE(pairs=(differs(INDEX),), weight=(col_weight(LOG_Q),))
 
 
 class WeightedInfoNCELoss(CrossLoss, name="weighted_info_nce"):
-    r"""InfoNCE whose rows have weights and whose columns were not drawn evenly.
+    r"""InfoNCE with row weights and log-q correction of the columns' sampling bias.
 
     .. math:: \ell_i = -w_i \log
         \frac{e^{s_{ii} - \log q_i}}{e^{s_{ii} - \log q_i} + \sum_{j \ne i} e^{s_{ij} - \log q_j}},
         \qquad s_{ij} = \cos(x_i, y_j) / \tau
 
-    With q the probability that column j is in a batch this is the corrected batch softmax: frequent
-    items are no longer punished for being frequent. With ``correct_positive=False`` only negatives
-    are corrected, which weights them by their inverse propensity. ``'mean'`` divides by the number
-    of rows, whatever they weigh.
+    With :math:`q_j` the probability that column j is in a batch, this is the corrected batch
+    softmax, which does not penalise frequent items. ``correct_positive=False`` corrects the
+    negatives only, which weights them by their inverse propensity. ``reduction='mean'`` divides by
+    the number of rows, not by the sum of their weights. The statistics of ``return_stats`` use the
+    uncorrected scores s.
 
     Args:
-        temperature: tau, 0.1.
-        correct_positive: whether the positive, too, loses its log q; True.
+        temperature: tau, positive. Default: 0.1.
+        correct_positive: whether to subtract log q from the positive's score, too. Default: True.
 
     Shape:
-        x, y: (N, D). row_weight: w, (N,), None for 1. log_q: (N,), finite, None for 0; with a
-        group, both are those of this rank's rows. Neither gets a gradient. Loss: (), or (N,) for
-        ``reduction='none'``. No negative: 0. ``return_stats`` speaks of the scores s as they are.
+        x, y: (N, D).
+        row_weight: w, (N,), None for 1.
+        log_q: (N,), finite, None for 0. With a group, both are those of this rank's rows. Neither
+        gets a gradient.
+        Loss: (), or (N,) for ``reduction='none'``. A row without negatives has loss 0.
 
     Source: correction: Yi et al., Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
     Recommendations, 2019; Yao et al., Self-supervised Learning for Large-scale Item
@@ -101,7 +104,7 @@ class WeightedInfoNCELoss(CrossLoss, name="weighted_info_nce"):
 
 
 def _vector(name: str, value: Tensor, x: Tensor) -> Tensor:
-    """One constant per row, in the dtype of statistics."""
+    """Check a vector of one constant per row, and convert it to fp32 or fp64."""
     if not isinstance(value, Tensor) or not value.is_floating_point():
         got = value.dtype if isinstance(value, Tensor) else type(value).__name__
         raise TypeError(f"{name}: got {got}, expected a floating tensor")
