@@ -1,4 +1,4 @@
-"""Errors against fp64 on the same rounded embeddings, by dtype and temperature."""
+"""Errors compared with fp64 on the same rounded embeddings, by dtype and temperature."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""On a GPU: our backends against the library's products alone, compiled code and other kernels."""
+"""On a GPU: our backends, the library's products alone, compiled code and other kernels."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from bench_losses import compare
 from peers import COMPILED, CUDA, CUT_CROSS_ENTROPY, DENSE, INF_CL, PROBLEMS, REFERENCE, TRITON
 from timing import PRODUCTS, products, step
 
-#: the largest last: who runs out of time loses these
+#: the largest cases come last, so that a run that is out of time loses only these
 LARGE = [
     (problem, rows, d, "bfloat16")
     for rows in (16384, 32768, 65536)
     for d in (512, 1024)
     for problem in ("clip", "nt_xent")
 ]
-#: where Triton and CUDA C++ overtake the reference, and compiled code with it
+#: sizes around which Triton and CUDA C++ become faster than the reference and compiled code
 SMALL = [
     (problem, rows, 128, dtype)
     for problem in ("clip", "nt_xent")
@@ -43,7 +43,7 @@ def bench_kernels(benchmark: Any, case: Any, device: str, seconds: float) -> Non
 
 
 def bench_million(benchmark: Any, device: str) -> None:
-    """That a million rows get through, in what time, and with how much memory."""
+    """A million rows: whether the call succeeds, its time and its memory."""
     subject = PROBLEMS["clip"]
     loss = subject.load(TRITON)
     x, y = subject.inputs(1 << 20, 512, torch.bfloat16, device)

@@ -1,4 +1,4 @@
-"""Forward and backward against everyone else: large batches, and small ones."""
+"""Forward and backward, compared with all other programs: large and small batches."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def compare(
     seconds: float,
     beside: dict[str, Callable[[], None]] | None = None,
 ) -> None:
-    """Time the contestants, and what else is to run beside them, against each other, then the
-    first one, ours, once more for pytest-benchmark."""
+    """Time the contestants and the functions in ``beside`` in turn, then the first contestant,
+    ours, once more for pytest-benchmark."""
     problem, rows, d, dtype = case
     subject, kind = PROBLEMS[problem], getattr(torch, dtype)
     inputs = subject.inputs(rows, d, kind, device)
@@ -69,6 +69,6 @@ def bench_small(benchmark: Any, case: Any, device: str, seconds: float) -> None:
 
 
 def bench_cubic(benchmark: Any, device: str, seconds: float) -> None:
-    """The largest NT-Xent that pytorch-metric-learning's class is run with."""
+    """The largest NT-Xent with which the class of pytorch-metric-learning is run."""
     names = [OURS, DENSE, "pytorch-metric-learning"]
     compare(benchmark, ("nt_xent", 256, 128, "float32"), names, device, seconds / 4)

@@ -1,4 +1,4 @@
-"""Memory beyond inputs and gradients, each contestant in a process of its own."""
+"""Memory in addition to inputs and gradients, each contestant in its own process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from peers import CHECKPOINTED, COMPILED, DENSE, OURS
 
-#: problem, contestant and rows; at the last sizes the others only show what they ask for
+#: problem, contestant and rows; at the largest sizes the others only show how much they ask for
 CASES = [
     *(("clip", OURS, rows) for rows in (1024, 4096, 16384, 65536, 131072)),
     *(("clip", DENSE, rows) for rows in (1024, 4096, 16384, 65536)),

@@ -1,4 +1,4 @@
-"""Time against the number of rows, for CLIP, to sizes that no dense program reaches."""
+"""Time of CLIP for increasing numbers of rows, up to sizes that no dense program reaches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Differentiable sorting against diffsort, forward and backward, and GroCo against NT-Xent."""
+"""Differentiable sorting compared with diffsort, forward and backward; GroCo with NT-Xent."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Step = Callable[[], tuple[Tensor, ...]]
 
 
 def matrices(x: Tensor, network: str, backend: str | None = None) -> Sort:
-    """Sorted rows and all of P, as diffsort returns them."""
+    """Sorted rows and the whole matrix P, as diffsort returns them."""
     identity = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
 
     def run(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,7 +46,7 @@ def matrices(x: Tensor, network: str, backend: str | None = None) -> Sort:
 
 
 def masses(x: Tensor, network: str) -> Sort:
-    """Sorted rows and the mass of the upper half of the ranks, which P is most often made for."""
+    """Sorted rows and the mass of the upper half of the ranks, the most common use of P."""
     upper = torch.arange(x.shape[1], device=x.device) >= x.shape[1] // 2
 
     def run(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,12 +64,12 @@ def diffsort(x: Tensor, network: str) -> Sort:
 
 
 CONTESTANTS = {OURS: matrices, MASSES: masses, DIFFSORT: diffsort}
-#: on a GPU, as long as neither is chosen unasked
+#: on a GPU, as long as neither is chosen automatically
 NAMED = {name: partial(matrices, backend=name) for name in (TRITON, CUDA)}
 
 
 def step(run: Sort, x: Tensor, device: str) -> Step:
-    """Forward, and backward from fixed gradients of both results."""
+    """Forward, and backward with fixed gradients of both results."""
     leaf = x.detach().requires_grad_()
     made = torch.Generator().manual_seed(0)
     weights = [torch.randn(v.shape, generator=made).to(v) for v in run(leaf)]
@@ -85,7 +85,7 @@ def step(run: Sort, x: Tensor, device: str) -> Step:
 
 
 def peak(name: str, rows: int, n: int, network: str) -> int:
-    """Of one forward and backward pass on the CPU, in a process of its own, as memory.py has it."""
+    """Peak memory of a forward and backward pass on the CPU, in its own process, as in memory.py."""
     command = [sys.executable, __file__, name, str(rows), str(n), network]
     environment = os.environ | memory.MALLOC
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
@@ -99,7 +99,7 @@ def bench_sort(benchmark: Any, case: Any, device: str, seconds: float) -> None:
     steps = {}
     want, refused, errors = step(matrices(x.double(), network), x.double(), device)(), {}, {}
     for name, make in (CONTESTANTS | (NAMED if device == "cuda" else {})).items():
-        if name == MASSES:  # another result
+        if name == MASSES:  # it has another result
             continue
         try:
             run = step(make(x, network), x, device)
@@ -128,7 +128,7 @@ def bench_sort(benchmark: Any, case: Any, device: str, seconds: float) -> None:
 
 
 def bench_groco(benchmark: Any, device: str, seconds: float) -> None:
-    """GroCo with ten negatives beside NT-Xent, on two views of 4,096 rows."""
+    """GroCo with ten negatives compared with NT-Xent, on two views of 4,096 rows."""
     made = torch.Generator().manual_seed(0)
     z = torch.randn(2, 4096, 128, generator=made).to(device)
     z[1] = z[0] + 0.5 * z[1]
@@ -150,7 +150,7 @@ def main(name: str, rows: str, n: str, network: str) -> None:
     torch.set_num_threads(2)
     make = CONTESTANTS[name]
     small, x = torch.randn(4, int(n)), torch.randn(int(rows), int(n))
-    step(make(small, network), small, "cpu")()  # libraries and threads come with the first call
+    step(make(small, network), small, "cpu")()  # the first call loads libraries and starts threads
     run = step(make(x, network), x, "cpu")
     before = memory.reset_peak("cpu")
     run()

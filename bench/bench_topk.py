@@ -1,4 +1,4 @@
-"""The best columns of every row against a loop over torch.topk and faiss' exact index."""
+"""The best columns of every row, compared with a loop over torch.topk and faiss' exact index."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def judge(found: tuple[Tensor, Tensor], want: tuple[Tensor, Tensor], tolerance: 
     """The largest error of a score.
 
     Raises:
-        ArithmeticError: it is beyond the tolerance, or a column stands where another one, whose
-            score is not the same within it, belongs.
+        ArithmeticError: it exceeds the tolerance, or a column was returned whose score differs by
+            more than the tolerance from that of the right column.
     """
     error = (found[0].double() - want[0].double()).abs().max().item()
     if not error <= tolerance:
@@ -87,7 +87,7 @@ def bench_topk(benchmark: Any, case: Any, device: str, seconds: float) -> None:
         FAISS: lambda: faiss(x, y, k),
     }
     want = chunked(x.double(), y.double(), k)
-    # the loop rounds scores to bf16, and may then rank them otherwise
+    # the loop rounds scores to bf16, which may change their order
     tolerance = 2e-6 if dtype == "float32" else 4e-3
     steps, errors, refused = {}, {}, {}
     for name, make in contestants.items():

@@ -1,4 +1,4 @@
-"""Options, and a JSON that says what it was measured on but not where or by whom."""
+"""Options, and a JSON file that says on what it was measured, but not where or by whom."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import contrastloss
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--device", default="cpu", help="what everything runs on: cpu or cuda")
+    parser.addoption("--device", default="cpu", help="the device to run on: cpu or cuda")
     parser.addoption("--threads", default=2, type=int, help="threads of torch, 2")
     parser.addoption("--seconds", default=10.0, type=float, help="time for one comparison, 10")
 
@@ -62,7 +62,7 @@ def pytest_benchmark_update_commit_info(commit_info: dict[str, Any]) -> None:
 
 
 def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
-    """The samples are summed up in the statistics; a file in the repository need not hold them."""
+    """Removes the samples: the file in the repository needs only their statistics."""
     for benchmark in output_json["benchmarks"]:
         benchmark["stats"].pop("data", None)
         del benchmark["options"]

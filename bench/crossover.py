@@ -1,5 +1,5 @@
-"""Where the Triton and CUDA backends are faster than the reference, and than each other, from
-results of bench/bench_gpu.py.
+"""From results of bench/bench_gpu.py: where the Triton and CUDA backends are faster than the
+reference and than each other.
 
 python bench/crossover.py bench/results/cuda-kernels.json
 """
@@ -13,17 +13,17 @@ from report import factor, title
 from results import CUDA, REFERENCE, Results
 
 ADVICE = """
-`slow` in contrastloss/backends/cuda.py and in contrastloss/backends/triton/__init__.py passes on
-every call that does not ask for them by name. With these figures it can pass on those alone where
-another backend wins: it sees the call's dtypes (`call.x.dtype`, `call.compute_dtype`), its lengths
+`slow` in contrastloss/backends/cuda.py and in contrastloss/backends/triton/__init__.py is true for
+every call that does not name the backend. With these figures it can be true only where another
+backend is faster: it sees the call's dtypes (`call.x.dtype`, `call.compute_dtype`), its lengths
 (`call.length(ROW)`, `call.length(COL)`), its depth and whether it is symmetric (`call.y is None`).
-`choose.BACKENDS` asks cuda first. Then docs/support.md, which says that neither is chosen by
-itself, changes too."""
+`choose.BACKENDS` tries cuda first. Then also change docs/support.md, which says that neither is
+chosen automatically."""
 
 
 def main(file: str) -> None:
     results = Results(Path(file))
-    print("time over Triton's: reference, CUDA C++")
+    print("time / Triton's time: reference, CUDA C++")
     for info in results.of("bench_backends", "bench_kernels"):
         print(f"  {title(info['case'])}: {factor(info, REFERENCE)}, {factor(info, CUDA)}")
     print(ADVICE)

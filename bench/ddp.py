@@ -1,12 +1,12 @@
-"""What gradient a batch spread over ranks gives, ours and others', into bench/results/ddp.json.
+"""The gradients of a batch that is spread over ranks, ours and others', in bench/results/ddp.json.
 
 python bench/ddp.py       measure: four processes on gloo, a few seconds
-python bench/report.py    write the table of docs/distributed.md from it
+python bench/report.py    write the table of docs/distributed.md from the result
 
-The ranks share a linear encoder and a temperature. Each calls a system's class on its own rows,
-and the gradients are averaged over the ranks, as DDP does. The truth is the gradient of the same
-formula on the whole batch in one process (bench/dense.py); that a class alone in a process gives
-just that is checked first, so that only the distribution is judged.
+The ranks share a linear encoder and a temperature. Each rank calls a system's class on its own
+rows, and the gradients are averaged over the ranks, as DDP does. They are compared with the
+gradient of the same formula on the whole batch in one process (bench/dense.py). Each class is first
+checked to give that gradient in one process, so that only the distribution is compared.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ import contrastloss
 FILE = Path(__file__).parent / "results/ddp.json"
 WORLD, ROWS, D, DTYPE = 4, 16, 32, torch.float64
 TEMPERATURE, BIAS = 0.1, -10.0
-#: how far from 1 our own ratios may be, and a class alone in a process from the formula
+#: how far our own ratios, and those of any class in one process, may be from 1
 LIMIT = 1e-9
 
-#: (x, y, labels, scale) -> loss: rows of two views, the labels of both
+#: (x, y, labels, scale) -> loss, of the rows of two views and the labels of both
 Loss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 FORMULAS: dict[str, Loss] = {
@@ -46,7 +46,7 @@ FORMULAS: dict[str, Loss] = {
     "NTXentLoss": lambda x, y, labels, scale: dense.nt_xent(x, y, scale=scale),
     "SupConLoss": lambda x, y, labels, scale: dense.supcon(*both(x, y, labels), scale=scale),
 }
-#: its name, that of its formula, and what gives the loss of (rank, world size)
+#: its name, the name of its formula, and a function of (rank, world size) that returns the loss
 System = tuple[str, str, Callable[[int, int], Loss]]
 
 
@@ -91,7 +91,7 @@ def metric_learning(name: str, **options: Any) -> System:
         loss = wrapper(cls(temperature=TEMPERATURE), **options)
 
         def call(x: Tensor, y: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
-            if name == "NTXentLoss":  # an instance is a class of its own
+            if name == "NTXentLoss":  # each instance is its own class
                 labels = torch.arange(rank * len(x), (rank + 1) * len(x))
             return loss(*both(x, y, labels))
 
@@ -128,7 +128,7 @@ def problem() -> list[Tensor]:
 
 
 def gradients(loss: Loss, encoder: Tensor, x: Tensor, y: Tensor, labels: Tensor) -> list[Any]:
-    """Of the encoder and of the logarithm of the scale, None where the loss does not take it."""
+    """Of the encoder and of the logarithm of the scale; None if the loss takes no scale."""
     scale = torch.tensor(1 / TEMPERATURE, dtype=DTYPE)
     weight, log_scale = nn.Parameter(encoder), nn.Parameter(scale.log())
     loss(x @ weight, y @ weight, labels, log_scale.exp()).backward()
@@ -150,7 +150,7 @@ def one(ratios: dict[str, float | None]) -> bool:
 
 def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
-    warnings.simplefilter("ignore")  # others' about deprecated calls, and wrappers used alone
+    warnings.simplefilter("ignore")  # of other libraries: deprecated calls, unused wrappers
     encoder, *batch = problem()
     true = {name: gradients(loss, encoder, *batch) for name, loss in FORMULAS.items()}
     refused = {}
@@ -158,7 +158,7 @@ def work(rank: int, folder: str) -> None:
         try:
             alone = compare(gradients(load(0, 1), encoder, *batch), true[formula])
             assert one(alone), f"{name} does not compute {formula}: {alone}"
-        except (ImportError, TypeError) as error:  # it is absent, or has no such option
+        except (ImportError, TypeError) as error:  # it is not installed, or lacks the option
             refused[name] = {"refused": str(error).partition(" (")[0]}
     store = dist.FileStore(f"{folder}/store", WORLD)
     limit = timedelta(seconds=60)

@@ -1,7 +1,7 @@
-"""The losses as they are written without this library, of embeddings that need not be unit vectors.
+"""The losses as they are written without this library. Embeddings need not be unit vectors.
 
-``block=None`` holds all scores at once. With a number, that many rows of scores are held at a time
-and computed again in the backward pass (``torch.utils.checkpoint``): the other way to O(N) memory.
+``block=None`` holds all scores at once. A number holds that many rows of scores at a time and
+computes them again in the backward pass (``torch.utils.checkpoint``), another way to O(N) memory.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 def over(rows: Callable[..., Any], z: Tensor, block: int | None) -> list[Any]:
-    """``rows(part of z, its first row)`` of all of z, or of block after block."""
+    """``rows(part of z, its first row)`` for all of z, or for one block after the other."""
     if block is None:
         return [rows(z, 0)]
     starts = range(0, len(z), block)
@@ -28,7 +28,7 @@ def numbers(part: Tensor, start: int) -> Tensor:
 
 
 def wide(scores: Tensor) -> Tensor:
-    """Scores of one block cost little memory, and logsumexp of narrow ones would be inaccurate."""
+    """Scores of one block need little memory, and logsumexp of narrow ones would be inaccurate."""
     return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 
@@ -69,8 +69,8 @@ def nt_xent(x: Tensor, y: Tensor, *, scale: float, block: int | None = None) -> 
 
 
 def nt_xent_masked(x: Tensor, y: Tensor, *, scale: float) -> Tensor:
-    """As it is mostly written: self pairs taken out with a mask, which costs a copy of all scores
-    each way that filling the diagonal in place saves."""
+    """The usual way: a mask removes self pairs. It copies all scores in the forward and in the
+    backward pass, which filling the diagonal in place avoids."""
     z, n = normalize(torch.cat([x, y])), len(x)
     own = torch.eye(2 * n, dtype=torch.bool, device=z.device)
     scores = (scale * z @ z.T).masked_fill(own, -torch.inf)
@@ -105,7 +105,7 @@ def supcon(z: Tensor, labels: Tensor, *, scale: float, block: int | None = None)
 
 
 def clip_sample(x: Tensor, y: Tensor, *, scale: float, sample: Tensor) -> Tensor:
-    """The sum of the losses of a few rows: exact, gradients too, without the others' scores."""
+    """The sum of the losses of a few rows, and exact gradients, without the scores of the others."""
     x, y = normalize(x), normalize(y)
     by_row = cross_entropy(scale * x[sample] @ y.T, sample, reduction="sum")
     return (by_row + cross_entropy(scale * y[sample] @ x.T, sample, reduction="sum")) / 2

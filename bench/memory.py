@@ -1,13 +1,13 @@
-"""What one forward and backward pass takes beyond its inputs and gradients.
+"""The memory of one forward and backward pass in addition to its inputs and gradients.
 
-On the CPU it is measured in a fresh process, since freed memory is not always given back:
+On the CPU it is measured in a new process, since freed memory is not always returned:
 
     python bench/memory.py '{"problem": "clip", "name": "contrastloss", "rows": 8192, "d": 128,
                              "dtype": "float32", "device": "cpu", "threads": 2}'
 
 prints a JSON object: ``extra`` bytes at the peak and the ``value`` of the loss; or ``asked``, the
-bytes of the allocation that failed. Such a process may address :data:`LIMIT`, so that nothing that
-asks for the impossible gets to swap or to be killed.
+bytes of the allocation that failed. The process may address at most :data:`LIMIT` bytes, so that no
+process swaps or is killed because it asks for too much.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ import torch
 
 LIMIT = 16 << 30
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-#: glibc gives larger blocks back at once, so that nothing new hides in memory freed earlier
+#: glibc returns larger blocks at once, so that no new block hides in memory freed earlier
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 UNITS = {"bytes": 1, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
 def probe(**what: Any) -> dict[str, Any]:
-    if what["device"] == "cuda":  # its allocator counts, and forgets, without a new process
+    if what["device"] == "cuda":  # its allocator counts, and can be reset, without a new process
         return measure(**what)
     command = [sys.executable, __file__, json.dumps(what)]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | MALLOC)
@@ -59,14 +59,14 @@ def peak(device: str) -> int:
 
 
 def limit(device: str) -> None:
-    if device == "cpu":  # with CUDA, addresses are reserved by far more than is used
+    if device == "cpu":  # CUDA reserves far more addresses than it uses
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (LIMIT, LIMIT))
 
 
 def asked(error: Exception) -> int | None:
-    """How much an allocation that failed was for."""
+    """The size of an allocation that failed."""
     found = re.search(r"allocate ([\d.]+) (bytes|MiB|GiB)", str(error))
     return int(float(found[1]) * UNITS[found[2]]) if found else None
 
@@ -82,7 +82,7 @@ def measure(
     subject, kind = PROBLEMS[problem], getattr(torch, dtype)
     loss = subject.load(name)
     inputs = subject.inputs(rows, d, kind, device)
-    # libraries, threads and their buffers come with the first call; compiled code with the shape
+    # the first call loads libraries and starts threads; code is compiled for each shape
     step(loss, inputs if name == COMPILED else subject.inputs(128, d, kind, device))()
     run = step(loss, inputs)
     before = reset_peak(device)

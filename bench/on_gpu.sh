@@ -1,23 +1,23 @@
 #!/usr/bin/env bash
 # Build, check and measure on a bare machine with an NVIDIA GPU and no network, in one call of at
-# most nine minutes. The machine brings a CUDA compiler and a Python with torch.
+# most nine minutes. The machine has a CUDA compiler and a Python with torch.
 #
 #   bench/on_gpu.sh [FOLDER] [STAGE...]
 #
-# FOLDER (bench/results) gets cuda.json, cuda-kernels.json and a log per stage. Stages: build check
-# bench, which are the default, and five that want a call each, as in bench/on_gpu.sh FOLDER build
+# Writes cuda.json, cuda-kernels.json and a log per stage to FOLDER (bench/results). The default
+# stages are build check bench. Five more need a call each, such as bench/on_gpu.sh FOLDER build
 # suite:
 #
 #   suite      all tests
-#   cuda       those of the CUDA backend
-#   sanitizer  some of them under compute-sanitizer, for memory and for races in shared memory
-#   triton     those of the Triton backend, its kernels compiled for other chips too
-#   kernels    both backends against products alone, compiled code and other kernels, and what the
-#              figures mean for the choice of a backend
+#   cuda       tests of the CUDA backend
+#   sanitizer  some of these under compute-sanitizer, for memory and for races in shared memory
+#   triton     tests of the Triton backend, which also compile its kernels for other chips
+#   kernels    both backends compared with products alone, compiled code and other kernels, and what
+#              the figures mean for the choice of a backend
 #
 #   PYTHON   the interpreter, python3
-#   WHEELS   a folder with wheels of what the machine lacks, .wheels; filled elsewhere with
-#            pip download --no-deps -d .wheels lightly ...
+#   WHEELS   a folder with wheels of packages that the machine lacks, .wheels; fill it elsewhere
+#            with pip download --no-deps -d .wheels lightly ...
 set -euo pipefail
 
 folder=$(realpath -m "${1:-bench/results}")
@@ -32,7 +32,7 @@ needed+=('pytest>=8' pytest-benchmark pytest-timeout pytest-xdist hypothesis)
 needed+=(scikit-learn matplotlib tqdm)
 peers=(open_clip_torch lightly pytorch-metric-learning info-nce-pytorch inf-cl cut-cross-entropy)
 
-# What is there and fits stays; the rest comes from the folder. Never another torch.
+# Packages that are there and fit stay; others come from the folder. Never installs another torch.
 install() {
   timeout 170 "$python" -m pip --disable-pip-version-check install --quiet --no-deps --no-index \
     --find-links "${WHEELS:-.wheels}" "$@"
@@ -54,7 +54,7 @@ check() {
   timeout 90 "$python" -m pytest -q -m gpu_smoke --device cuda
 }
 
-# interrupted, pytest still writes what it has
+# pytest writes its results when it is interrupted
 bench() {
   timeout -s INT -k 10 250 "$python" -m pytest -q bench --ignore bench/bench_gpu.py \
     --device cuda --seconds 2 --benchmark-json "$folder/cuda.json"
@@ -65,7 +65,7 @@ cuda() {
     tests/backends/test_sweep.py tests/ops --device cuda -k cuda
 }
 
-# one of each program, since a sanitizer takes minutes for what takes seconds
+# one test of each program, since a sanitizer turns seconds into minutes
 sanitizer() {
   local tool
   for tool in memcheck racecheck; do

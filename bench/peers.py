@@ -1,4 +1,4 @@
-"""Who runs against whom: for every problem our loss, dense PyTorch and the classes of others."""
+"""The contestants of every problem: our loss, dense PyTorch and the classes of other libraries."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from contrastloss.losses import PairLoss
 from contrastloss.testing import example
 
 OURS, DENSE, COMPILED, CHECKPOINTED = "contrastloss", "dense", "compiled", "checkpointed"
-#: ours with a backend of that name
+#: our loss with the backend of that name
 TRITON, CUDA, REFERENCE = "triton", "cuda", "reference"
 INF_CL, CUT_CROSS_ENTROPY = "inf-cl", "cut-cross-entropy"
-#: of top-k
+#: contestants of top-k
 CHUNKED, FAISS = "matmul and topk", "faiss"
-#: of sorting: all of P, as ours, or one vector of masses; GroCo beside NT-Xent
+#: contestants of sorting: all of P, as ours, or one vector of masses; GroCo and NT-Xent
 DIFFSORT, MASSES, GROCO, NT_XENT = "diffsort", "one mass", "groco", "nt_xent"
-#: rows of scores that the checkpointed baseline holds at a time
+#: the number of rows of scores that the checkpointed baseline holds at a time
 BLOCK = 1024
 
 Loss = Callable[..., Tensor]
@@ -50,9 +50,9 @@ class Library:
 
 @dataclass(frozen=True)
 class Problem:
-    """``gemms`` is how many products of rows x rows x D a forward and backward pass needs that
-    holds no scores: forward one, backward the same again and two for the gradients. Against
-    itself, half of the tiles give all of that."""
+    """``gemms`` is the number of products of rows x rows x D in a forward and backward pass that
+    stores no scores: one forward, the same again backward, and two for the gradients. If a batch is
+    compared with itself, half of the tiles are enough."""
 
     ours: PairLoss
     dense: Loss
@@ -61,7 +61,7 @@ class Problem:
     libraries: dict[str, Library] = field(default_factory=dict)
 
     def inputs(self, rows: int, d: int, dtype: torch.dtype, device: str) -> list[Tensor]:
-        """For scores with ``rows`` rows."""
+        """Inputs whose scores have ``rows`` rows."""
         made = example(type(self.ours), rows // self.views, d, torch.Generator().manual_seed(0))
         return [v.to(device, dtype if v.is_floating_point() else v.dtype) for v in made]
 
@@ -71,11 +71,11 @@ class Problem:
         return {"scale": 1 / self.ours.temperature, **bias}
 
     def load(self, name: str, rows: int = 0) -> Loss:
-        """The contestant of that name, ready to be called with ``inputs``.
+        """The contestant of this name, to be called with ``inputs``.
 
         Raises:
             ImportError: its package is not installed.
-            ValueError: it cannot be run with so many rows, or not on this machine.
+            ValueError: it cannot be run with this many rows, or on this machine.
         """
         plain = partial(self.dense, **self.options)
         if name == OURS:
@@ -104,15 +104,15 @@ class Problem:
         return [OURS, DENSE, COMPILED, CHECKPOINTED, *self.libraries]
 
 
-# ---- other people's packages --------------------------------------------------------------------
+# ---- other libraries ----------------------------------------------------------------------------
 
 
 def module(name: str, bare: Iterable[str] = (), blank: Iterable[str] = ()) -> ModuleType:
-    """Import one module of a package whose ``__init__`` files ask for all the rest of it.
+    """Import one module of a package whose ``__init__`` files import everything else in it.
 
-    ``bare`` packages are entered without running their ``__init__``; ``blank`` modules are
-    imported by the module and not used by the class that is wanted. So neither torchvision nor
-    timm is needed, of which the builds on PyPI do not load beside a torch for the CPU only.
+    ``bare`` packages are entered without running their ``__init__``. ``blank`` modules are imported
+    by the module, but the class does not use them. So neither torchvision nor timm is needed; their
+    builds on PyPI do not load with a CPU-only torch.
     """
     for parent in bare:
         spec = find_spec(parent)
@@ -172,7 +172,7 @@ def cut_cross_entropy(ours: Any) -> Loss:
 
     def loss(x: Tensor, y: Tensor) -> Tensor:
         x, y, target = normalize(x), normalize(y), dense.numbers(x, 0)
-        options = {"filter_eps": None}  # every gradient counts
+        options = {"filter_eps": None}  # no gradient is dropped
         by_row = entropy(scale * x, y, target, **options)
         return (by_row + entropy(scale * y, x, target, **options)) / 2
 
@@ -227,7 +227,7 @@ PROBLEMS = {
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that are installed."""
+    """The versions of the packages that are installed."""
     found = {}
     packages = ("open_clip_torch", "lightly", "pytorch-metric-learning", "info-nce-pytorch")
     for name in (*packages, INF_CL, CUT_CROSS_ENTROPY, "faiss-cpu", "diffsort", "triton"):

@@ -1,4 +1,4 @@
-"""Time, memory and share of the GEMM rate against the number of rows."""
+"""Plots of time, memory and share of the GEMM rate over the number of rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One JSON of pytest-benchmark, and what can be asked of it."""
+"""Reads one JSON file of pytest-benchmark."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class Results:
         return info["times"].get(name, {}).get("seconds", alone)
 
     def efficiency(self, info: dict[str, Any], name: str = OURS) -> float:
-        """The least time that its matrix products take at the rate of a large one in the same
-        minute, over the time it took."""
+        """The least time of its matrix products, at the rate of a large product measured in the
+        same minute, divided by its time."""
         if "gemm" not in info["times"]:  # a small batch
             return math.nan
         rate = info["gemm"] / info["times"]["gemm"]["seconds"]
@@ -63,12 +63,12 @@ class Results:
 
     @staticmethod
     def best(info: dict[str, Any]) -> float:
-        """The time of the faster of Triton and CUDA C++ over Triton's."""
+        """The time of the faster one of Triton and CUDA C++, divided by Triton's."""
         return min(1.0, info["times"].get(CUDA, {}).get("ratio", 1.0))
 
     @staticmethod
     def over_products(info: dict[str, Any]) -> float:
-        """Our time over that of the products alone, of which a problem may need half."""
+        """Our time divided by that of the products alone, of which a problem may need half."""
         problem = PROBLEMS[info["case"]["problem"]]
         return 4 / problem.gemms / info["times"][PRODUCTS]["ratio"]
 
@@ -81,7 +81,7 @@ class Results:
     # ---- memory ---------------------------------------------------------------------------------
 
     def memory(self, problem: str) -> dict[str, dict[int, dict[str, int]]]:
-        """Contestant -> rows -> what its probe found."""
+        """Contestant -> rows -> result of its memory probe."""
         found: dict[str, dict[int, dict[str, int]]] = {}
         for info in self.of("bench_memory"):
             if info["case"]["problem"] == problem:
@@ -89,7 +89,7 @@ class Results:
         return found
 
     def extra(self, problem: str, name: str) -> list[tuple[int, int]]:
-        """Rows, and bytes beyond inputs and gradients, where the pass got through."""
+        """Rows, and bytes in addition to inputs and gradients, of passes that succeeded."""
         probes = self.memory(problem).get(name, {})
         return [(rows, probe["extra"]) for rows, probe in probes.items() if "extra" in probe]
 

@@ -1,4 +1,4 @@
-"""What the library sets out to reach on two threads of a CPU, and on a GPU; what was measured."""
+"""The targets on two threads of a CPU and on a GPU, compared with what was measured."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from collections.abc import Iterator
 from peers import CHUNKED, CUT_CROSS_ENTROPY, DIFFSORT, FAISS, INF_CL, NT_XENT
 from results import COMPILED, CUDA, DENSE, OURS, TRITON, Results
 
-#: problem, rows, D, dtype: at least this many times the speed of a rival
+#: problem, rows, D, dtype: at least this many times the speed of another program
 SPEED = {
     ("clip", 8192, 128, "float32"): {DENSE: 7.0, COMPILED: 2.7},
     ("clip", 8192, 512, "float32"): {DENSE: 2.2, COMPILED: 1.1},
     ("nt_xent", 8192, 128, "float32"): {DENSE: 6.0, COMPILED: 3.2},
     ("clip", 8192, 128, "bfloat16"): {DENSE: 9.0},
 }
-#: problem, rows: at most this many MB beyond inputs and gradients
+#: problem, rows: at most this many MB in addition to inputs and gradients
 MEMORY = {("clip", 65536): 64.0, ("nt_xent", 8192): 30.0}
-#: 100 of 200,000 columns: at least this many times the speed of a rival
+#: 100 of 200,000 columns: at least this many times the speed of another program
 TOPK = {CHUNKED: 1.5, FAISS: 1.1}
-#: rows of n: at least this many times the speed of diffsort, at most this share of its memory
+#: (rows, n): at least this many times the speed of diffsort, at most this share of its memory
 SORT = {(4096, 16): (20.0, 1.0), (256, 128): (50.0, 1 / 50)}
-#: GroCo's time over that of NT-Xent, at most
+#: at most this many times the time of NT-Xent for GroCo
 GROCO_TIME = 1.5
-#: dense PyTorch's time over ours in small batches
+#: at least this ratio of dense PyTorch's time to ours in small batches
 SMALL, SMALLEST, SMALLEST_ROWS = 1.0, 1 / 1.25, 64
 
-#: on a GPU: our time over that of the products alone, at most; the speed of rivals, at least; and
-#: memory over that of the inputs
+#: on a GPU: at most this many times the time of the products alone; at least this many times the
+#: speed of other programs; at most this many times the memory of the inputs (MILLION)
 PRODUCTS = {"clip": 1.7, "nt_xent": 1.9}
 KERNELS = {INF_CL: 3.0, CUT_CROSS_ENTROPY: 1.5}
 COMPILED_ON_GPU, DEEPEST = 1.3, 512
-#: up to so many rows at most this share of dense PyTorch's time
+#: up to this many rows, at most this share of dense PyTorch's time
 SMALL_ON_GPU, SMALL_TIME = 1024, 0.6
 MILLION = 1.5
-#: rows of up to so many numbers at least so many times the speed of diffsort
+#: rows of up to this many numbers: at least this many times the speed of diffsort
 SHORT, SORT_ON_GPU = 16, 30.0
 
 Line = tuple[str, float, float, bool]  # what, wanted, measured, reached
@@ -78,7 +78,7 @@ def gpu_lines(results: Results) -> Iterator[Line]:
     for info in results.of("bench_kernels"):
         case, times = info["case"], info["times"]
         what = f"{case['problem']} {case['rows']} x {case['d']}"
-        best = results.best(info)  # of the two that can be chosen
+        best = results.best(info)  # the faster one of the two backends
         most, found = PRODUCTS[case["problem"]], results.over_products(info) * best
         yield f"{what}: over the products alone", most, found, found <= most
         rivals = KERNELS | ({COMPILED: COMPILED_ON_GPU} if case["d"] <= DEEPEST else {})

@@ -1,7 +1,7 @@
-"""Contestants in turn, checked before they are timed.
+"""Times contestants in turn, after checking their results.
 
-A machine that slows down, slows down whoever runs at that moment. So every round runs each
-contestant once, and ratios are medians over rounds of the ratio within a round.
+A machine that slows down affects the contestant that runs at that moment. So every round runs each
+contestant once, and a ratio is the median over rounds of the ratio within a round.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from torch import Tensor
 Step = Callable[[], tuple[Tensor, tuple[Tensor, ...]]]
 
 GEMM, PRODUCTS = "gemm", "four products"
-#: side of the square product whose rate counts as what the machine can do
+#: side of the square product whose rate counts as the rate of the machine
 GEMM_SIDE = {"cpu": 2048, "cuda": 8192}
 
-#: relative error of a value or gradient beyond which a contestant is refused. It lets rounding
-#: pass, also that of scores held in bf16, and no wrong program.
+#: relative error of a value or gradient above which a contestant is refused. It allows rounding,
+#: also of scores held in bf16, but no wrong program.
 TOLERANCE = {
     torch.float64: 1e-9,
     torch.float32: 1e-3,
@@ -38,8 +38,8 @@ def synchronise(device: str) -> None:
 
 
 def step(function: Loss, inputs: Sequence[Tensor]) -> Step:
-    """Forward and backward. The gradient that comes in is the number of rows, as a gradient scaler
-    would have it: with the mean's 1 / rows, fp16 gradients would underflow."""
+    """Forward and backward. The incoming gradient is the number of rows, as with a gradient scaler:
+    with the mean's 1 / rows, fp16 gradients would underflow."""
     leaves = [v.detach().requires_grad_(v.is_floating_point()) for v in inputs]
     wanted = [v for v in leaves if v.requires_grad]
     device = leaves[0].device.type
@@ -67,7 +67,7 @@ def gemm(dtype: torch.dtype, device: str) -> tuple[Callable[[], None], float]:
 
 
 def products(rows: int, d: int, dtype: torch.dtype, device: str) -> Callable[[], None]:
-    """What a forward and a backward pass that takes its scores twice multiplies, by the library."""
+    """The library products of a forward and a backward pass that computes its scores twice."""
     x, y = torch.randn(2, rows, d, device=device).to(dtype)
     scores = x.new_empty(rows, rows)
 
@@ -106,7 +106,7 @@ def judge(run: Step, want: Any, dtype: torch.dtype) -> dict[str, float]:
     """The errors of a contestant.
 
     Raises:
-        ArithmeticError: they are beyond the tolerance.
+        ArithmeticError: they exceed the tolerance.
     """
     found = errors(run(), want)
     for what, error in found.items():
@@ -118,7 +118,7 @@ def judge(run: Step, want: Any, dtype: torch.dtype) -> dict[str, float]:
 def admit(
     problem: str, names: Sequence[str], inputs: Sequence[Tensor]
 ) -> tuple[dict[str, Step], dict[str, Any], dict[str, str]]:
-    """Who may be timed, their errors, and why the others may not; the first one has to."""
+    """The contestants that may be timed, their errors, and why others may not. The first must."""
     subject, want = PROBLEMS[problem], exact(problem, inputs)
     steps, error, refused = {}, {}, {}
     torch.compiler.reset()
@@ -135,15 +135,15 @@ def admit(
 
 
 def reason(error: Exception) -> str:
-    """One line without the paths of this machine."""
+    """One line, without paths of this machine."""
     line = (str(error).strip() or type(error).__name__).splitlines()[0]
     words = [word.rpartition("/")[2] if word.startswith("/") else word for word in line.split()]
     return " ".join(words)[:200]
 
 
 def judge_sample(inputs: Sequence[Tensor], size: int = 64) -> dict[str, float]:
-    """Our CLIP at sizes where nothing dense is left to compare with: the losses of a few rows and
-    the gradients that they give to all embeddings."""
+    """Checks our CLIP at sizes that no dense program reaches: the losses of a few rows and their
+    gradients for all embeddings."""
     subject = PROBLEMS["clip"]
     rows = torch.arange(0, len(inputs[0]), len(inputs[0]) // size, device=inputs[0].device)
     ours = type(subject.ours)(reduction="none")
@@ -172,7 +172,7 @@ def interleave(
 
 
 def summary(times: dict[str, list[float]], ours: str) -> dict[str, dict[str, float]]:
-    """Per contestant: seconds as median and quantiles, and its time over ours."""
+    """For each contestant: median and quantiles of its seconds, and its time / ours."""
     found = {}
     for name, seconds in times.items():
         p20, *_, p80 = quantiles(seconds, n=5)
