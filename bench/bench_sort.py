@@ -85,7 +85,7 @@ def step(run: Sort, x: Tensor, device: str) -> Step:
 
 
 def peak(name: str, rows: int, n: int, network: str) -> int:
-    """Peak memory of a forward and backward pass on the CPU, in its own process, as in memory.py."""
+    """Peak memory of a forward and backward pass on the CPU, in its own process (see memory.py)."""
     command = [sys.executable, __file__, name, str(rows), str(n), network]
     environment = os.environ | memory.MALLOC
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)

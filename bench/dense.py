@@ -105,7 +105,7 @@ def supcon(z: Tensor, labels: Tensor, *, scale: float, block: int | None = None)
 
 
 def clip_sample(x: Tensor, y: Tensor, *, scale: float, sample: Tensor) -> Tensor:
-    """The sum of the losses of a few rows, and exact gradients, without the scores of the others."""
+    """The sum of the losses of a few rows, with exact gradients, without scores of other rows."""
     x, y = normalize(x), normalize(y)
     by_row = cross_entropy(scale * x[sample] @ y.T, sample, reduction="sum")
     return (by_row + cross_entropy(scale * y[sample] @ x.T, sample, reduction="sum")) / 2
