@@ -1,53 +1,3828 @@
-"""Every loss as a function, ``clip(x, y, *, temperature=0.07, ...)``: the module's inputs, then its
-options by keyword. Built from the modules' declarations; ``functional.pyi`` is generated from them
-too (``python -m contrastloss.testing stubs``), so that options are written once."""
+"""Every loss as a function, ``clip(x, y, *, temperature=0.07, ...)``: the module's
+inputs, then its options by keyword.
+
+Written by `python -m contrastloss.testing stubs`; do not edit.
+"""
 
 from __future__ import annotations
 
-import inspect
-from dataclasses import fields
-from functools import lru_cache
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from torch import Tensor
 
-from .losses import LOSSES, Loss
+from .losses.base.evaluate import evaluate
+from .losses.base.pair_loss import Memory
+from .memory import EmbeddingQueue
+
+__all__ = [
+    "ada_meow",
+    "adjacency_contrastive",
+    "alignment_uniformity",
+    "bank_contrastive",
+    "barlow_twins",
+    "binary_nce",
+    "cacr",
+    "circle",
+    "clan",
+    "clean_clip",
+    "clip",
+    "cluster_nt_xent",
+    "cmim",
+    "codebook_diversity",
+    "cosine",
+    "cost",
+    "cross_supcon",
+    "dcl",
+    "diff_sort",
+    "dino",
+    "focal_contrastive",
+    "gist",
+    "groco",
+    "hard_negative",
+    "hard_negative_clip",
+    "hierarchical_contrastive",
+    "info_nce",
+    "jepa",
+    "koleo",
+    "latent_positive",
+    "margin_ranking",
+    "meow",
+    "mil_contrastive",
+    "mochi",
+    "moco",
+    "multi_modal",
+    "multi_similarity",
+    "mv_dhel",
+    "mv_info_nce",
+    "nspt",
+    "nt_xent",
+    "pair_contrastive",
+    "pooled_supcon",
+    "proto_nce",
+    "recall_at_k",
+    "region_attribute",
+    "sampled",
+    "selfcon",
+    "sepclr",
+    "siglip",
+    "simctg",
+    "simlap",
+    "smooth_ap",
+    "soft_supcon",
+    "spearman",
+    "spectral",
+    "supcon",
+    "supremix",
+    "swav",
+    "temporal_clip",
+    "topk_cross_entropy",
+    "triplet",
+    "vicreg",
+    "weighted_info_nce",
+]
 
 
-@lru_cache(maxsize=256, typed=True)  # True is not 1: one of them is an error
-def _kept(cls: type[Loss], **options: Any) -> Loss:
-    return cls(**options)
+def ada_meow(
+    x: Tensor,
+    y: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    v: Tensor,
+    *,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.5,
+    normalize: bool = True,
+    validate: bool = False,
+) -> Tensor:
+    r"""Rows of x against rows of y, weighed by what a network of two layers makes of the pair.
+
+    .. math:: \ell_i = -\log \frac{e^{s_{ii}}}{\sum_j w_{ij} e^{s_{ij}}},
+        \qquad s_{ij} = \cos(x_i, y_j) / \tau, \quad
+        w_{ij} = \sigma\bigl(v^\top \tanh(W (\hat x_i + \hat y_j) + b)\bigr)
+
+    with the vectors as they are compared: of unit length, unless ``normalize=False``. As in the
+    authors' code the sum has j = i, too. The weights are kept as logarithms and cannot underflow.
+    Embeddings and network get gradients.
+
+    This takes O(N^2 h) time for h hidden units, and in memory some rows of pairs at a time, which
+    the backward pass computes again.
+
+    Args:
+        temperature: tau, 0.5.
+        backend: not used; pairs with such weights are plain PyTorch.
+
+    Shape:
+        x, y: (N, D). weight: (h, D), bias and v: (h,), the network's Parameters W, b and v; the
+        paper has h = 16. Loss: (), or (N,) for ``reduction='none'``.
+
+    Source: Yu et al., Heterogeneous Graph Contrastive Learning with Meta-path Contexts and
+    Adaptively Weighted Negative Samples, 2022.
+
+    The module with the same options: :class:`contrastloss.AdaMEOWLoss`.
+    """
+    named: dict[str, Any] = {}
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+    }
+    return evaluate("ada_meow", (x, y, weight, bias, v), named, options)
 
 
-def _module(cls: type[Loss], options: dict[str, Any]) -> Loss:
-    try:
-        return _kept(cls, **options)
-    except TypeError:  # an option that has no hash, such as a list
-        return cls(**options)
+def adjacency_contrastive(
+    z: Tensor,
+    adjacency: Tensor | Sequence[Tensor],
+    *,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 1.0,
+    normalize: bool = True,
+    validate: bool = False,
+    self_score: bool = False,
+    eps: float = 0.0,
+) -> Tensor:
+    r"""The rows that a graph connects attract each other, in proportion to the edges' weights.
+
+    .. math:: \ell_i = -\log\Bigl(\frac{\sum_{j \ne i} A_{ij} e^{s_{ij}}}
+        {\sum_{j \ne i} e^{s_{ij}}} + \epsilon\Bigr), \qquad s_{ij} = \cos(z_i, z_j) / \tau
+
+    A is sparse: rows are cut into chunks of 16 edges, which takes O((N + edges / 16) D + edges)
+    memory, whatever the degrees. Weights of repeated entries add up; those that are not positive
+    count as no edge. They carry no gradient.
+
+    Args:
+        temperature: tau, 1.0; the paper's multiplies the scores, so it is 1 / tau.
+        self_score: the released code masks the diagonal of the scores with 0, which adds
+            :math:`e^0` to the denominator and :math:`A_{ii} e^0` to the numerator: True does so.
+            With False, self loops are left out.
+        eps: inside the logarithm, 0.0; the released code has 1e-8.
+
+    Shape:
+        z: (N, D). adjacency: a sparse (N, N) tensor, of layout CSR or, which is sorted first, COO;
+        or the tuple (crow, col) or (crow, col, values) of the three tensors of CSR, (N + 1,), (E,)
+        and (E,), with which the loss may be compiled; without values they are 1. Loss: (), or (N,)
+        for ``reduction='none'``. A row without neighbours has loss 0 and does not count.
+
+    Source: Kulatilleke et al., SCGC: Self-Supervised Contrastive Graph Clustering, 2022.
+
+    The module with the same options: :class:`contrastloss.AdjacencyContrastiveLoss`.
+    """
+    named: dict[str, Any] = {}
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "self_score": self_score,
+        "eps": eps,
+    }
+    return evaluate("adjacency_contrastive", (z, adjacency), named, options)
 
 
-def _function(name: str, cls: type[Loss]) -> Any:
-    inputs = inspect.signature(cls.forward).parameters
-    options = [field.name for field in fields(cls)]
+def alignment_uniformity(
+    x: Tensor,
+    y: Tensor,
+    *,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    alpha: float = 2.0,
+    t: float = 2.0,
+    weight: float = 1.0,
+    across: bool = False,
+    normalize: bool = True,
+) -> Tensor:
+    r"""Positives near each other, and everything spread evenly.
 
-    def loss(*args: Any, **kwargs: Any) -> Any:
-        given = {key: kwargs.pop(key) for key in options if key in kwargs}
-        spread = given.get("group") is not None
-        if spread or any(isinstance(value, Tensor) for value in given.values()):
-            module = cls(**given)  # not kept: it would keep a group, or a tensor and its graph
-        else:
-            module = _module(cls, given)
-        return module(*args, **kwargs)
+    .. math:: \ell &= \frac1N \sum_i |x_i - y_i|^\alpha + \lambda\, \frac{U(x) + U(y)}{2}
 
-    parameters = [p.replace(annotation=p.annotation) for k, p in inputs.items() if k != "self"]
-    declared = inspect.signature(cls).parameters
-    parameters += [declared[o].replace(kind=inspect.Parameter.KEYWORD_ONLY) for o in options]
-    loss.__name__ = loss.__qualname__ = name
-    loss.__doc__ = f"Functional form of :class:`contrastloss.{cls.__name__}`.\n\n{cls.__doc__}"
-    loss.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    loss.__module__ = __name__
-    return loss
+        U(z) &= \log \frac{2}{N (N - 1)} \sum_{i < j} e^{-t |z_i - z_j|^2}
+
+    of unit vectors. With ``across`` one mean over all 2N rows, and pairs of different instances of
+    either view, takes the place of the two: BECLR's repulsion, with scores divided by 2, is that
+    of ``t=0.25`` up to a constant.
+
+    Args:
+        alpha: 2.0, positive. Rows that are equal get no gradient.
+        t: 2.0, positive.
+        weight: lambda, 1.0; 0 for alignment alone.
+        across: whether pairs of different views repel each other, too; False.
+        normalize: False takes x and y as they are; True, a zero vector is orthogonal to all others.
+
+    Shape:
+        x, y: (N, D). Loss: (). The uniformity of fewer than two rows is 0.
+
+    Source: Wang and Isola, Understanding Contrastive Representation Learning through Alignment and
+    Uniformity on the Hypersphere, 2020.
+
+    The module with the same options: :class:`contrastloss.AlignmentUniformityLoss`.
+    """
+    named: dict[str, Any] = {}
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "alpha": alpha,
+        "t": t,
+        "weight": weight,
+        "across": across,
+        "normalize": normalize,
+    }
+    return evaluate("alignment_uniformity", (x, y), named, options)
 
 
-globals().update({name: _function(name, cls) for name, cls in LOSSES.items()})
-__all__ = list(LOSSES)
+def bank_contrastive(
+    query: Tensor,
+    key: Tensor,
+    bank: EmbeddingQueue | Tensor,
+    labels: Tensor,
+    bank_labels: Tensor | None = None,
+    *,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.05,
+    normalize: bool = True,
+    validate: bool = False,
+) -> Tensor:
+    r"""Query against key, with the bank's embeddings of the same label as negatives.
+
+    .. math:: \ell_i = -\log \frac{e^{s(q_i, k_i)}}
+        {e^{s(q_i, k_i)} + \sum_{j:\, b_j = c_i} e^{s(q_i, m_j)}}
+
+    with labels c of the queries and b of the stored embeddings :math:`m_j`. With languages as
+    labels, each language has its own bank within one queue, and features that only identify the
+    language do not reduce the loss.
+
+    Args:
+        temperature: tau, positive. Default: 0.05.
+
+    Shape:
+        query, key: (N, D).
+        bank: an EmbeddingQueue made with ``labels=True``, which gets no gradient, or a tensor
+        (K, D).
+        labels: (N,), integers.
+        bank_labels: (K,), integers, if bank is a tensor; otherwise None.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
+        Loss: (), or (N,) for ``reduction='none'``. A row whose label is not stored has loss 0.
+
+    Source: Wu et al., Unsupervised Context Aware Sentence Representation Pretraining for
+    Multi-lingual Dense Retrieval, 2022.
+
+    The module with the same options: :class:`contrastloss.BankContrastiveLoss`.
+    """
+    named = {
+        "ids": ids,
+        "logit_scale": logit_scale,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+    }
+    return evaluate("bank_contrastive", (query, key, bank, labels, bank_labels), named, options)
+
+
+def barlow_twins(
+    x: Tensor,
+    y: Tensor,
+    *,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    lambda_: float | None = 0.005,
+    eps: float = 1e-05,
+) -> Tensor:
+    r"""Every feature agrees with itself over two views, and with no other feature.
+
+    .. math:: \sum_i (1 - c_{ii})^2 + \lambda \sum_i \sum_{j \ne i} c_{ij}^2, \qquad
+        c_{ij} = \frac1N \sum_n \hat x_{ni} \hat y_{nj}
+
+    with features standardised over the batch, as a BatchNorm without affine map does:
+    :math:`\hat x = (x - \text{mean}) / \sqrt{\text{var} + \epsilon}`, the variance biased. The
+    D x D matrix c is not held.
+
+    Args:
+        lambda_: weight of the second sum, 0.005; None for 1 / D (Graph Barlow Twins).
+        eps: added to the variance, 1e-5.
+
+    Shape:
+        x, y: (N, D). Loss: (). No rows: 0. One row has no variance: c = 0.
+
+    Source: Zbontar et al., Barlow Twins: Self-Supervised Learning via Redundancy Reduction, 2021;
+    Bielak et al., Graph Barlow Twins, 2022.
+
+    The module with the same options: :class:`contrastloss.BarlowTwinsLoss`.
+    """
+    named: dict[str, Any] = {}
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "lambda_": lambda_,
+        "eps": eps,
+    }
+    return evaluate("barlow_twins", (x, y), named, options)
+
+
+def binary_nce(
+    x: Tensor,
+    y: Tensor,
+    *,
+    memory: Memory = None,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 1.0,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+    r"""Tells the pair of a row from pairs of independent rows, as many of either kind.
+
+    .. math:: \ell_i = \log\bigl(1 + e^{-s_{ii}}\bigr)
+        + \frac{1}{N - 1} \sum_{j \ne i} \log\bigl(1 + e^{s_{ij}}\bigr),
+        \qquad s_{ij} = \cos(x_i, y_j) / \tau
+
+    With :math:`f = e^s` the terms are :math:`\log(1 + 1/f^+)` and :math:`\log(1 + f^-)`, whose
+    optimum is the density ratio of both kinds of pairs. SigLIP sums over negatives instead.
+
+    Args:
+        temperature: tau, 1.0.
+
+    Shape:
+        x, y: (N, D). Loss: (), or (N,) for ``reduction='none'``. One row alone: the first term.
+
+    Source: Gutmann and Hyvarinen, Noise-Contrastive Estimation, 2010; Qiu et al., Contrastive UCB:
+    Provably Efficient Contrastive Self-Supervised Learning in Online Reinforcement Learning, 2022;
+    Rethmeier and Augenstein, A Primer on Contrastive Pretraining in Language Processing, 2021.
+
+    The module with the same options: :class:`contrastloss.BinaryNCELoss`.
+    """
+    named = {
+        "memory": memory,
+        "ids": ids,
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
+        "return_stats": return_stats,
+    }
+    return evaluate("binary_nce", (x, y), named, options)
+
+
+def cacr(
+    x: Tensor,
+    y: Tensor,
+    *,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 1.0,
+    normalize: bool = True,
+    validate: bool = False,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    t_positive: float = 1.0,
+    t_negative: float = 2.0,
+    detach_weights: bool = False,
+) -> Tensor:
+    r"""Attracts a row's far positives and repels its near negatives the most.
+
+    With the squared distances :math:`D_{ij} = |x_i - y_j|^2 / \tau` of unit vectors,
+
+    .. math:: \ell_i = \alpha \sum_k \frac{e^{t^+ D_{ik}}}{\sum_l e^{t^+ D_{il}}} D_{ik}
+        - \beta \sum_{j \ne i} \frac{e^{-t^- D_{ij}}}{\sum_{l \ne i} e^{-t^- D_{il}}} D_{ij}
+
+    the first sum over row i's own positives, the second over the other rows' first ones.
+
+    Args:
+        temperature: tau, 1.0.
+        alpha, beta: weights of attraction and repulsion, 1.0 each.
+        t_positive, t_negative: how much the farthest positives and the nearest negatives count for
+            more, 1.0 and 2.0.
+        detach_weights: whether both softmaxes are constants, as in the authors' code for ImageNet;
+            False, the default, differentiates them, as their code for small images does.
+
+    Shape:
+        x: (N, D). y: (N, D), or (N, K, D) for K positives of every row. Loss: (), or (N,) for
+        ``reduction='none'``. Without a negative only attraction is left. ``normalize=False`` takes
+        distances of the vectors as they are; otherwise a zero vector is orthogonal to all others.
+
+    Source: Zheng et al., Contrastive Attraction and Contrastive Repulsion for Representation
+    Learning, 2023.
+
+    The module with the same options: :class:`contrastloss.CACRLoss`.
+    """
+    named: dict[str, Any] = {}
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "alpha": alpha,
+        "beta": beta,
+        "t_positive": t_positive,
+        "t_negative": t_negative,
+        "detach_weights": detach_weights,
+    }
+    return evaluate("cacr", (x, y), named, options)
+
+
+def circle(
+    z: Tensor,
+    labels: Tensor,
+    *,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 1.0,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    m: float = 0.4,
+    gamma: float = 80.0,
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+    r"""Circle loss: the further a pair is from its optimum, the larger its weight.
+
+    With :math:`P_i` the other rows with row i's label, :math:`N_i` the rows with other labels, and
+    :math:`s_{ij} = \cos(z_i, z_j)`,
+
+    .. math:: \ell_i = \log\Bigl(1 +
+        \sum_{n \in N_i} e^{\gamma [s_{in} + m]_+ (s_{in} - m)}
+        \sum_{p \in P_i} e^{-\gamma [1 + m - s_{ip}]_+ (s_{ip} - 1 + m)}\Bigr)
+
+    where the weights :math:`[\cdot]_+` get no gradient. ``reduction='mean'`` averages over the rows
+    that have both a positive and a negative; all other rows have loss 0.
+
+    Args:
+        m: relaxation factor. Default: 0.4.
+        gamma: scale factor, positive. Default: 80.
+        temperature: divides the scores, positive. Default: 1.
+
+    Shape:
+        z: (N, D).
+        labels: (N,), integers.
+        Loss: (), or (N,) for ``reduction='none'``.
+
+    Source: Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization, 2020.
+
+    The module with the same options: :class:`contrastloss.CircleLoss`.
+    """
+    named = {
+        "memory": memory,
+        "ids": ids,
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
+        "m": m,
+        "gamma": gamma,
+        "return_stats": return_stats,
+    }
+    return evaluate("circle", (z, labels), named, options)
+
+
+def clan(
+    z: Tensor,
+    negatives: Tensor,
+    *,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    alpha: float = 0.5,
+    margin: float = 1.0,
+    squared: bool = False,
+    eps: float = 1e-06,
+) -> Tensor:
+    r"""Rows attract each other; augmentations that leave their class are pushed away.
+
+    With :math:`d(a, b) = (1 - \cos(a, b)) / 2` and :math:`h_{ij} = [m - d(z_i, z'_j)]_+`,
+
+    .. math:: \alpha \frac{\sum_{i \ne j} d(z_i, z_j)}{\#\{d(z_i, z_j) > \epsilon\}}
+        + (1 - \alpha) \frac{\sum_{ij} h_{ij}}{\#\{h_{ij} > \epsilon\}}
+
+    The counts carry no gradient; a term whose count is 0 is 0.
+
+    Args:
+        alpha: weight of attraction, from 0 to 1; 0.5.
+        margin: m, 1.0, which leaves no pair out; the released training script has 0.5.
+        squared: d and h are squared, before they are counted.
+        eps: 1e-6.
+
+    Shape:
+        z: (N, D), the rows of one class. negatives: (M, D). Both get gradients. Loss: ().
+
+    Source: Wilkie et al., Contrastive Self-Supervised Network Intrusion Detection using Augmented
+    Negative Pairs, 2025.
+
+    The module with the same options: :class:`contrastloss.CLANLoss`.
+    """
+    named: dict[str, Any] = {}
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "alpha": alpha,
+        "margin": margin,
+        "squared": squared,
+        "eps": eps,
+    }
+    return evaluate("clan", (z, negatives), named, options)
+
+
+def clean_clip(
+    image: Tensor,
+    text: Tensor,
+    image_augmented: Tensor,
+    text_augmented: Tensor,
+    *,
+    logit_scale: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    validate: bool = False,
+    inter: float = 1.0,
+    intra: float = 1.0,
+) -> Tensor:
+    r"""CLIP plus InfoNCE between each modality and its augmented view.
+
+    .. math:: \ell_i = \text{inter}\; \text{CLIP}_i(x, y) + \tfrac12\, \text{intra}
+        \left(\text{InfoNCE}_i(x, \tilde x) + \text{InfoNCE}_i(y, \tilde y)\right)
+
+    for images x and texts y, with one temperature for all terms. The terms within a modality are
+    one-directional, from x and y to their augmentations.
+
+    Args:
+        inter: weight of the CLIP term. Default: 1.
+        intra: weight of the terms within a modality. Default: 1.
+        temperature: tau, positive. Default: 0.07.
+
+    Shape:
+        image, text, image_augmented, text_augmented: (N, D).
+        logit_scale: an already exponentiated scale, which overrides the temperature.
+        Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is 0.
+
+    Source: Bansal et al., CleanCLIP: Mitigating Data Poisoning Attacks in Multimodal Contrastive
+    Learning, 2023.
+
+    The module with the same options: :class:`contrastloss.CleanCLIPLoss`.
+    """
+    named = {
+        "logit_scale": logit_scale,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "inter": inter,
+        "intra": intra,
+    }
+    return evaluate("clean_clip", (image, text, image_augmented, text_augmented), named, options)
+
+
+def clip(
+    x: Tensor,
+    y: Tensor,
+    *,
+    memory: Memory = None,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+    r"""The mean of InfoNCE over rows and InfoNCE over columns, out of one pass.
+
+    .. math:: \ell_i = -\tfrac12 \log \frac{e^{s_{ii}}}{\sum_j e^{s_{ij}}}
+        - \tfrac12 \log \frac{e^{s_{ii}}}{\sum_j e^{s_{ji}}},
+        \qquad s_{ij} = \cos(x_i, y_j) / \tau
+
+    Args:
+        temperature: tau, 0.07. An (N,) tensor divides row i's scores in both terms.
+
+    Shape:
+        x, y: (N, D), e.g. images and their texts. Loss: (), or (N,) for ``reduction='none'``.
+
+    Source: Radford et al., Learning Transferable Visual Models From Natural Language
+    Supervision, 2021.
+
+    The module with the same options: :class:`contrastloss.CLIPLoss`.
+    """
+    named = {
+        "memory": memory,
+        "ids": ids,
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
+        "return_stats": return_stats,
+    }
+    return evaluate("clip", (x, y), named, options)
+
+
+def cluster_nt_xent(
+    x: Tensor,
+    y: Tensor,
+    clusters: Tensor,
+    *,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    against: Literal["other", "own"] = "other",
+    across: bool = False,
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+    r"""NT-Xent with negatives from other clusters only, or from the same cluster only.
+
+    .. math:: \ell_i = -\log \frac{e^{s_{ip}}}{e^{s_{ip}} + \sum_{j \in N_i} e^{s_{ij}}},
+        \qquad s_{ij} = \cos(z_i, z_j) / \tau
+
+    for every row i of ``z = [x; y]``, where p is the other view of its instance. :math:`N_i` are
+    the rows of other instances in a different cluster (``'other'``: G-SimCLR, which avoids false
+    negatives) or in the same cluster (``'own'``: MCL, where the features of an earlier stage do not
+    separate the negatives). A row without negatives has loss 0 and is counted: the mean is over 2N
+    rows.
+
+    Args:
+        temperature: tau, positive. Default: 0.1.
+        against: the clusters of the negatives, ``'other'`` or ``'own'``. Default: ``'other'``.
+        across: negatives are rows of the other view only: x against y and y against x, the two
+            directions of CLIP. Default: False.
+        return_stats: the statistics average over the rows that have a negative.
+
+    Shape:
+        x, y: (N, D).
+        clusters: (N,), integers; with a group, those of this rank's rows.
+        Loss: (), or (2N,) for ``reduction='none'``, x's rows first.
+
+    Source: Chakraborty et al., G-SimCLR: Self-Supervised Contrastive Learning with Guided
+    Projection via Pseudo Labelling, 2020; Zhang et al., Learning the Unlearned: Mitigating Feature
+    Suppression in Contrastive Learning, 2024.
+
+    The module with the same options: :class:`contrastloss.ClusterNTXentLoss`.
+    """
+    named = {
+        "memory": memory,
+        "ids": ids,
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
+        "against": against,
+        "across": across,
+        "return_stats": return_stats,
+    }
+    return evaluate("cluster_nt_xent", (x, y, clusters), named, options)
+
+
+def cmim(
+    z: Tensor,
+    y: Tensor | None = None,
+    *,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+) -> Tensor:
+    r"""cMIM: InfoNCE with the mean over the batch's negatives, which needs no augmentation.
+
+    .. math:: \ell_i = \log\Bigl(1 + e^{-s_{ii}} \frac{1}{N - 1} \sum_{j \ne i} e^{s_{ij}}\Bigr),
+        \qquad s_{ij} = \cos(z_i, z_j) / \tau
+
+    where :math:`s_{ii} = 1 / \tau`. With a second view y, :math:`\cos(z_i, y_j)` replaces
+    :math:`\cos(z_i, z_j)`. InfoNCE sums over negatives, so its value grows with the batch size. The
+    other terms of cMIM, the likelihoods of its encoder and decoder, are left to the model.
+
+    Args:
+        temperature: tau, positive. Default: 0.1.
+
+    Shape:
+        z: (N, D).
+        y: (N, D), or None.
+        Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is 0.
+
+    Source: Livne, cMIM: A Contrastive Mutual Information Framework for Unified Generative and
+    Discriminative Representation Learning, 2025.
+
+    The module with the same options: :class:`contrastloss.CMIMLoss`.
+    """
+    named: dict[str, Any] = {}
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+    }
+    return evaluate("cmim", (z, y), named, options)
+
+
+def codebook_diversity(
+    probabilities: Tensor,
+    *,
+    mask: Tensor | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    form: Literal["entropy", "perplexity"] = "entropy",
+    eps: float = 1e-07,
+) -> Tensor:
+    r"""On average, all entries of every codebook are to be used equally.
+
+    With :math:`\bar p_{gv}` the mean over frames of the softmax over codebook g's V entries,
+
+    .. math::
+        \text{entropy: } & \frac{1}{G V} \sum_{g v} \bar p_{gv} \log \bar p_{gv}
+
+        \text{perplexity: } & \frac{1}{G V} \Bigl(G V - \sum_g e^{H(\bar p_g)}\Bigr),
+        \qquad H(p) = -\sum_v p_v \log p_v
+
+    The first is the paper's, :math:`-\log(V) / V` at best; the second, between 0 and 1 - 1/V, that
+    of the released code in fairseq. w2v-BERT adds it with the weight 0.1 (``loss_weight``).
+
+    Args:
+        form: ``'entropy'`` or ``'perplexity'``.
+        eps: probabilities in the logarithm are at least this, so that entries that nobody uses have
+            a finite gradient; 1e-7.
+
+    Shape:
+        probabilities: (..., G, V), which sum to 1 over V; all leading dimensions are frames. mask:
+        bool, (...), the frames that count. Loss: (); of no frames 0.
+
+    Source: Baevski et al., wav2vec 2.0: A Framework for Self-Supervised Learning of Speech
+    Representations, 2020; Chung et al., w2v-BERT, 2021.
+
+    The module with the same options: :class:`contrastloss.CodebookDiversityLoss`.
+    """
+    named = {
+        "mask": mask,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "form": form,
+        "eps": eps,
+    }
+    return evaluate("codebook_diversity", (probabilities,), named, options)
+
+
+def cosine(
+    x: Tensor,
+    target: Tensor,
+    *,
+    weights: Tensor | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    power: float = 1.0,
+    pairs: Literal["aligned", "all"] = "aligned",
+    stop_gradient: bool = True,
+) -> Tensor:
+    r"""Every row against its own target, without negatives.
+
+    .. math:: \ell_i = (1 - \cos(x_i, t_i))^{\text{power}}
+
+    BYOL's ``2 - 2 cos`` is ``loss_weight=2``, SimSiam's ``-cos`` this loss minus one, GraphMAE's
+    scaled cosine error ``power`` 2 or 3. A symmetric loss is the mean of two calls.
+
+    Args:
+        power: 1.0, at least 1.
+        pairs: ``'aligned'``, or ``'all'``: every row against the mean over all targets, which is
+            :math:`\ell_i = 1 - \langle \hat x_i, \tfrac1N \sum_j \hat t_j \rangle` in O(N D), as
+            Point-CMAE's released code has it where the paper has aligned tokens; ``power`` is 1.
+        stop_gradient: whether the target is a constant, True.
+
+    Shape:
+        x, target: (..., N, D). weights: (..., N): bool marks the rows that count; floating ones
+        multiply the losses of rows, without a gradient of their own, and change nothing about what
+        ``'mean'`` divides by. ``'all'`` averages the targets of all rows, counted or not. Loss: (),
+        or (..., N) for ``reduction='none'``. A zero vector has cosine 0.
+
+    Source: Grill et al., Bootstrap Your Own Latent, 2020; Chen and He, Exploring Simple Siamese
+    Representation Learning, 2021; Hou et al., GraphMAE, 2022; Ren et al., Bringing Masked
+    Autoencoders Explicit Contrastive Properties for Point Cloud Self-Supervised Learning, 2024.
+
+    The module with the same options: :class:`contrastloss.CosineLoss`.
+    """
+    named = {
+        "weights": weights,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "power": power,
+        "pairs": pairs,
+        "stop_gradient": stop_gradient,
+    }
+    return evaluate("cosine", (x, target), named, options)
+
+
+def moco(
+    query: Tensor,
+    key: Tensor,
+    queue: EmbeddingQueue | Tensor,
+    *,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+    r"""MoCo: query against key, with the keys of earlier batches, from a queue, as negatives.
+
+    .. math:: \ell_i = -\log \frac{e^{s_{ii}}}{e^{s_{ii}} + \sum_k e^{t_{ik}}},
+        \qquad s_{ii} = \cos(q_i, k_i) / \tau, \quad t_{ik} = \cos(q_i, n_k) / \tau
+
+    Unfilled slots of the queue are ignored. Enqueue the keys after the call; enqueued before it,
+    each key would be among the negatives of its own query.
+
+    Args:
+        temperature: tau, positive. Default: 0.07.
+        group: distributes the queries over ranks, for the mean and its gradient. The queue has to
+            be the same on all ranks (``queue.enqueue(key, group=...)``).
+
+    Shape:
+        query, key: (N, D).
+        queue: an EmbeddingQueue of K slots, which gets no gradient, or a tensor (K, D).
+        ids: (N,), integers, for a queue made with ``ids=True``; stored keys of the query's own
+        instance are ignored.
+        Loss: (), or (N,) for ``reduction='none'``. With an empty queue it is 0.
+
+    Source: He et al., Momentum Contrast for Unsupervised Visual Representation Learning, 2020.
+
+    The module with the same options: :class:`contrastloss.MoCoLoss`.
+    """
+    named = {
+        "ids": ids,
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
+        "return_stats": return_stats,
+    }
+    return evaluate("moco", (query, key, queue), named, options)
+
+
+def cost(
+    query: Tensor,
+    key: Tensor,
+    queue: EmbeddingQueue | Tensor,
+    x_seasonal: Tensor,
+    y_seasonal: Tensor,
+    *,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    validate: bool = False,
+    weight: float = 0.0005,
+) -> Tensor:
+    r"""CoST: MoCo on trend representations plus NT-Xent on the spectra of seasonal ones.
+
+    .. math:: \ell_i = \text{MoCo}_i(q, k) + \tfrac12\, \text{weight}\; \frac1F \sum_f \left(
+        \text{NT-Xent}_i(|X_f|, |Y_f|) + \text{NT-Xent}_i(\arg X_f, \arg Y_f)\right)
+
+    where :math:`X_f` and :math:`Y_f` are the real Fourier transforms over time of x and y, which
+    are unit vectors at every time step. Amplitudes and phases are compared across all series, per
+    frequency, by dot products without temperature. The released code adds 1e-6 to the real and
+    imaginary parts; here a vanishing coefficient has amplitude and phase 0, without gradient.
+
+    Args:
+        weight: weight >= 0 of the seasonal terms. Default: 0.0005, as in the released code.
+        temperature: tau of the trend term, positive. Default: 0.07.
+        normalize: whether the trend term uses cosines, and x and y are normalised at every time
+            step. Default: True.
+
+    Shape:
+        query, key: (B, D), the trends of two views at one time step.
+        queue: an EmbeddingQueue of earlier keys, which gets no gradient, or a tensor (K, D).
+        x_seasonal, y_seasonal: (B, T, E).
+        Loss: (), or (B,) for ``reduction='none'``.
+
+    Source: Woo et al., CoST: Contrastive Learning of Disentangled Seasonal-Trend Representations
+    for Time Series Forecasting, 2022.
+
+    The module with the same options: :class:`contrastloss.CoSTLoss`.
+    """
+    named: dict[str, Any] = {}
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "weight": weight,
+    }
+    return evaluate("cost", (query, key, queue, x_seasonal, y_seasonal), named, options)
+
+
+def cross_supcon(
+    x: Tensor,
+    y: Tensor,
+    labels: Tensor,
+    *,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    validate: bool = False,
+) -> Tensor:
+    r"""Symmetric SupCon between x and y: rows of the other side with the same label are positives.
+
+    With :math:`P_i` all rows with row i's label, including i, and :math:`s_{ij} = \cos(x_i, y_j) /
+    \tau`,
+
+    .. math:: \ell_i = -\frac{1}{2 |P_i|} \sum_{p \in P_i} \Bigl(
+        \log \frac{e^{s_{ip}}}{\sum_j e^{s_{ij}}} + \log \frac{e^{s_{pi}}}{\sum_j e^{s_{ji}}}
+        \Bigr).
+
+    If all labels differ, this is CLIP.
+
+    Args:
+        temperature: tau, positive. Default: 0.07.
+
+    Shape:
+        x, y: (N, D), e.g. audio and its text.
+        labels: (N,), integers.
+        Loss: (), or (N,) for ``reduction='none'``.
+
+    Source: Yang et al., Unified Contrastive Learning in Image-Text-Label Space, 2022 (UniCL);
+    Cappellazzo et al., Continual Contrastive Spoken Language Understanding, 2024.
+
+    The module with the same options: :class:`contrastloss.CrossSupConLoss`.
+    """
+    named: dict[str, Any] = {}
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+    }
+    return evaluate("cross_supcon", (x, y, labels), named, options)
+
+
+def dcl(
+    x: Tensor,
+    y: Tensor,
+    *,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    weight: float | None = None,
+    detach_weight: bool = True,
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+    r"""NT-Xent with the positive taken out of the denominator.
+
+    .. math:: \ell_i = -w_i s_{ip} + \log \sum_{j \notin \{i, p\}} e^{s_{ij}},
+        \qquad s_{ij} = \cos(z_i, z_j) / \tau
+
+    for every row i of ``z = [x; y]``, p the other view of its instance.
+
+    Args:
+        temperature: tau, 0.1.
+        weight: None for :math:`w = 1` (DCL); a number sigma for DCLW,
+            :math:`w_i = 2 - N \operatorname{softmax}_i(\cos(x_i, y_i) / \sigma)` (paper: 0.5).
+        detach_weight: no gradient through w (the default); False differentiates it.
+
+    Shape:
+        x, y: (N, D). Loss: (), or (2N,) for ``reduction='none'``. One instance alone: 0.
+
+    Source: Yeh et al., Decoupled Contrastive Learning, 2022.
+
+    The module with the same options: :class:`contrastloss.DCLLoss`.
+    """
+    named = {
+        "memory": memory,
+        "ids": ids,
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
+        "weight": weight,
+        "detach_weight": detach_weight,
+        "return_stats": return_stats,
+    }
+    return evaluate("dcl", (x, y), named, options)
+
+
+def diff_sort(
+    x: Tensor,
+    target: Tensor,
+    *,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    steepness: float | Tensor = 10.0,
+    network: str = "odd_even",
+    distribution: str = "cauchy",
+    art_lambda: float = 0.25,
+) -> Tensor:
+    r"""Scores are to be in the order of their targets.
+
+    .. math:: \ell = -\frac1n \sum_i \log \sum_{r \in R_i} P_{ir}
+
+    with :math:`P_{ir}` the mass that a relaxed sorting network brings from score i to rank r, and
+    :math:`R_i` the rank of target i; equal targets have all their ranks in common. This is the
+    cross entropy between P and the permutation matrix of the targets, without the terms of that
+    matrix's zeros, which the published code adds. Memory is O(n^2) per row, that of P.
+
+    Args:
+        steepness, network, distribution, art_lambda: of the network; 10, ``'odd_even'``,
+            ``'cauchy'`` and (for ``'logistic_phi'`` alone) 0.25.
+
+    Shape:
+        x: scores, (..., n). target: numbers of x's shape, in whose order the scores are to be.
+        Loss: (), or (...) for ``reduction='none'``.
+
+    Source: Petersen et al., Differentiable Sorting Networks for Scalable Sorting and Ranking
+    Supervision, 2021.
+
+    The module with the same options: :class:`contrastloss.DiffSortLoss`.
+    """
+    named: dict[str, Any] = {}
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "steepness": steepness,
+        "network": network,
+        "distribution": distribution,
+        "art_lambda": art_lambda,
+    }
+    return evaluate("diff_sort", (x, target), named, options)
+
+
+def dino(
+    student: Tensor,
+    teacher: Tensor,
+    prototypes: Tensor,
+    *,
+    teacher_prototypes: Tensor | None = None,
+    center: Tensor | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    teacher_temperature: float | Tensor = 0.04,
+) -> Tensor:
+    r"""A student's softmax over prototypes follows the sharper, centred one of a teacher.
+
+    With the student's rows s and prototypes c, the teacher's t and c', and a centre m,
+
+    .. math:: \ell_i = -\sum_k p_{ik}
+        \log \frac{e^{\cos(s_i, c_k) / \tau}}{\sum_l e^{\cos(s_i, c_l) / \tau}}, \qquad
+        p_{ik} = \frac{e^{(\cos(t_i, c'_k) - m_k) / \tau_t}}
+        {\sum_l e^{(\cos(t_i, c'_l) - m_l) / \tau_t}}
+
+    The teacher's side is constant. The centre, a moving average of :meth:`center` over batches,
+    keeps all rows from choosing the same prototype. For several crops, sum over pairs of views;
+    rows may be patches, as in iBOT.
+
+    Args:
+        temperature: tau, 0.1, the student's.
+        teacher_temperature: tau_t, 0.04, a float or a 0-dim tensor.
+
+    Shape:
+        student, teacher: (N, D). prototypes: (K, D). teacher_prototypes: (K, D); None: the
+        student's, as constants. center: (K,); None: 0. Loss: (), or (N,) for
+        ``reduction='none'``.
+
+    Source: Caron et al., Emerging Properties in Self-Supervised Vision Transformers, 2021.
+
+    The module with the same options: :class:`contrastloss.DINOLoss`.
+    """
+    named = {
+        "teacher_prototypes": teacher_prototypes,
+        "center": center,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "teacher_temperature": teacher_temperature,
+    }
+    return evaluate("dino", (student, teacher, prototypes), named, options)
+
+
+def focal_contrastive(
+    z: Tensor,
+    labels: Tensor,
+    *,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    divisor: Literal["positives", "batch"] = "positives",
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+    r"""SupCon with focal weights: the less likely a positive is, the more it counts.
+
+    With :math:`P_i` the other rows with row i's label and :math:`s_{ij} = \cos(z_i, z_j) / \tau`,
+
+    .. math:: \ell_i = -\frac{1}{|P_i|} \sum_{p \in P_i} (1 - p_{ip}) \log p_{ip},
+        \qquad p_{ij} = \frac{e^{s_{ij}}}{\sum_{k \ne i} e^{s_{ik}}}.
+
+    The weight :math:`1 - p_{ip}` is differentiated. A row without a positive has loss 0, and
+    ``reduction='mean'`` averages over the other rows.
+
+    Args:
+        temperature: tau, positive. Default: 0.07.
+        divisor: ``'positives'`` divides a row's sum by :math:`|P_i|` (the paper), ``'batch'`` by N
+            (the authors' code). Default: ``'positives'``.
+
+    Shape:
+        z: (N, D).
+        labels: (N,), integers.
+        Loss: (), or (N,) for ``reduction='none'``.
+
+    Source: Zhang et al., Unleashing the Power of Contrastive Self-Supervised Visual Models via
+    Contrast-Regularized Fine-Tuning, 2021 (Core-tuning, whose mixed samples are made outside).
+
+    The module with the same options: :class:`contrastloss.FocalContrastiveLoss`.
+    """
+    named = {
+        "memory": memory,
+        "ids": ids,
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
+        "divisor": divisor,
+        "return_stats": return_stats,
+    }
+    return evaluate("focal_contrastive", (z, labels), named, options)
+
+
+def gist(
+    x: Tensor,
+    y: Tensor,
+    *,
+    guide: tuple[Tensor, Tensor] | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.01,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    margin: float = 0.0,
+    margin_strategy: Literal["absolute", "relative"] = "absolute",
+    contrast_anchors: bool = True,
+    contrast_positives: bool = True,
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+    r"""InfoNCE that drops negatives which a guide model considers positives.
+
+    With g the cosines of the guide's embeddings, and negatives both across and within the sides,
+
+    .. math:: \ell_i = -\log \frac{e^{s(x_i, y_i)}}{e^{s(x_i, y_i)} +
+        \sum_{j \in A_i} e^{s(x_i, y_j)} + \sum_{j \in B_i} e^{s(x_i, x_j)} +
+        \sum_{j \in C_i} e^{s(y_i, y_j)}}
+
+    where :math:`j \ne i` is in :math:`A_i, B_i, C_i` if :math:`g(x_i, y_j)`, :math:`g(x_i, x_j)` or
+    :math:`g(y_i, y_j)` is at most :math:`g(x_i, y_i) - \text{margin}` (``'absolute'``) or
+    :math:`g(x_i, y_i)\, (1 - \text{margin})` (``'relative'``). Excesses of at most 8 eps of the
+    guide's dtype are rounding: ties stay negatives, e.g. a document that occurs twice. The
+    statistics of ``return_stats`` compare x with y and ignore the guide.
+
+    Args:
+        temperature: tau, positive. Default: 0.01.
+        margin: how far below the positive the guide has to score a negative. Default: 0.
+        margin_strategy: ``'absolute'`` or ``'relative'``. Default: ``'absolute'``.
+        contrast_anchors: whether to include the sum over :math:`B_i`. Default: True.
+        contrast_positives: whether to include the sum over :math:`C_i`. Default: True.
+
+    Shape:
+        x, y: (N, D).
+        guide: two tensors (N, E), the guide's embeddings of x and y, which get no gradient; None
+        keeps all negatives.
+        Loss: (), or (N,) for ``reduction='none'``.
+
+    Source: Solatorio, GISTEmbed: Guided In-sample Selection of Training Negatives, 2024; margins:
+    sentence-transformers.
+
+    The module with the same options: :class:`contrastloss.GISTLoss`.
+    """
+    named = {
+        "guide": guide,
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
+        "margin": margin,
+        "margin_strategy": margin_strategy,
+        "contrast_anchors": contrast_anchors,
+        "contrast_positives": contrast_positives,
+        "return_stats": return_stats,
+    }
+    return evaluate("gist", (x, y), named, options)
+
+
+def groco(
+    views: Tensor | Sequence[Tensor],
+    *,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    steepness: float | Tensor = 1.0,
+    network: str = "odd_even",
+    distribution: str = "cauchy",
+    art_lambda: float = 0.25,
+    topk_neg: int = 10,
+    stop_grad: bool = True,
+    positive_views: int | None = None,
+) -> Tensor:
+    r"""All positives of an anchor are to score higher than its hardest negatives.
+
+    Every image of every view is an anchor. Its negatives are the ``topk_neg`` most similar other
+    images of its own view, its positives are the same image in the other views. Their cosines, all
+    negatives ascending and then all positives ascending, go through a relaxed sorting network. With
+    :math:`P_{ir}` the mass of candidate i at rank r, K negatives and n candidates,
+
+    .. math:: \ell = -\frac1n \Bigl(\sum_{i > K} \log p_i + \sum_{i \le K} \log(1 - p_i)\Bigr),
+        \qquad p_i = \sum_{r > K} P_{ir},
+
+    so that a positive belongs on one of the n - K highest ranks, whichever. This is the binary
+    cross entropy of the positive ranks; that of the negative ones is equal, since the rows of P sum
+    to 1. P is not formed, and memory is O(V N n). Cauchy masses have long tails: cosines of -1 and
+    1, as far apart as can be, still cost 0.147 with 10 negatives at steepness 1, 0.015 at 10.
+
+    Args:
+        topk_neg: negatives per anchor, 10; all N - 1 where these are fewer.
+        steepness, network, distribution, art_lambda: of the network; 1, ``'odd_even'``,
+            ``'cauchy'`` and (for ``'logistic_phi'`` alone) 0.25.
+        stop_grad: gradients flow to anchors alone, not to positives and negatives.
+        positive_views: only the first so many views, at least 2, are positives (the large crops of
+            multi-crop, whose small crops are anchors alone); None for all.
+
+    Shape:
+        views: (V, N, D), or a sequence of V tensors (N, D); V at least 2. Loss: (), or (V, N) for
+        ``reduction='none'``. One image alone has no negative: 0.
+
+    Source: Shvetsova et al., Learning by Sorting: Self-supervised Learning with Group Ordering
+    Constraints, 2023.
+
+    The module with the same options: :class:`contrastloss.GroCoLoss`.
+    """
+    named: dict[str, Any] = {}
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "steepness": steepness,
+        "network": network,
+        "distribution": distribution,
+        "art_lambda": art_lambda,
+        "topk_neg": topk_neg,
+        "stop_grad": stop_grad,
+        "positive_views": positive_views,
+    }
+    return evaluate("groco", (views,), named, options)
+
+
+def hard_negative(
+    x: Tensor,
+    y: Tensor,
+    *,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.5,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    beta: float = 1.0,
+    tau_plus: float = 0.1,
+    detach_weights: bool = False,
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+    r"""NT-Xent with importance-weighted hard negatives, debiased by the class prior (HCL).
+
+    Negatives are weighted by :math:`e^{\beta s}`. With M = 2N - 2 negatives per row of
+    ``z = [x; y]`` and P the positive's score,
+
+    .. math::
+        \log G_i &= \log M + \log \sum_j e^{(1 + \beta) s_{ij}} - \log \sum_j e^{\beta s_{ij}}
+
+        N_i &= \max\Bigl(\frac{G_i - \tau^+ M e^{P_i}}{1 - \tau^+},\; M e^{-1/\tau}\Bigr)
+
+        \ell_i &= -\log \frac{e^{P_i}}{e^{P_i} + N_i}
+
+    All terms are computed in logarithms. ``beta=0`` is the debiased contrastive loss, ``beta=0,
+    tau_plus=0`` is NT-Xent.
+
+    Args:
+        temperature: tau, positive. Default: 0.5.
+        beta: concentration on hard negatives, >= 0. Default: 1.
+        tau_plus: prior probability that a negative has the anchor's class, in [0, 1). Default: 0.1.
+        detach_weights: whether the weights :math:`e^{\beta s}` are constants; False differentiates
+            them, as the authors' code does. Default: False.
+
+    Shape:
+        x, y: (N, D).
+        Loss: (), or (2N,) for ``reduction='none'``. For N = 1 it is 0.
+
+    Source: Robinson et al., Contrastive Learning with Hard Negative Samples, 2021; Chuang et al.,
+    Debiased Contrastive Learning, 2020.
+
+    The module with the same options: :class:`contrastloss.HardNegativeLoss`.
+    """
+    named = {
+        "memory": memory,
+        "ids": ids,
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
+        "beta": beta,
+        "tau_plus": tau_plus,
+        "detach_weights": detach_weights,
+        "return_stats": return_stats,
+    }
+    return evaluate("hard_negative", (x, y), named, options)
+
+
+def hard_negative_clip(
+    x: Tensor,
+    y: Tensor,
+    *,
+    memory: Memory = None,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.5,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    beta: float = 1.0,
+    tau_plus: float = 0.1,
+    detach_weights: bool = False,
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+    r"""CLIP with importance-weighted hard negatives, debiased by the class prior.
+
+    The negatives of row i, the M = N - 1 other rows of the other modality, are weighted by
+    :math:`e^{\beta s}`. With :math:`P_i = s_{ii}`,
+
+    .. math::
+        \log G_i &= \log M + \log \sum_{j \ne i} e^{(1 + \beta) s_{ij}}
+            - \log \sum_{j \ne i} e^{\beta s_{ij}}
+
+        N_i &= \max\Bigl(\frac{G_i - \tau^+ M e^{P_i}}{1 - \tau^+},\; M e^{-1/\tau}\Bigr)
+
+        \ell_i &= \tfrac12 \log\bigl(1 + N_i e^{-P_i}\bigr)
+            + \tfrac12 \log\bigl(1 + N'_i e^{-P_i}\bigr)
+
+    where :math:`N'` is N computed from the scores :math:`s_{ji}`. ``beta=0, tau_plus=0`` is CLIP.
+
+    Args:
+        temperature: tau, positive. Default: 0.5.
+        beta: concentration on hard negatives, >= 0. Default: 1.
+        tau_plus: prior probability that a negative has the anchor's class, in [0, 1). Default: 0.1.
+        detach_weights: whether the weights :math:`e^{\beta s}` are constants. Default: False.
+
+    Shape:
+        x, y: (N, D).
+        Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is 0.
+
+    Source: Choi et al., Multimodal Contrastive Learning with Hard Negative Sampling for Human
+    Activity Recognition, 2023; Robinson et al., Contrastive Learning with Hard Negative Samples,
+    2021.
+
+    The module with the same options: :class:`contrastloss.HardNegativeCLIPLoss`.
+    """
+    named = {
+        "memory": memory,
+        "ids": ids,
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
+        "beta": beta,
+        "tau_plus": tau_plus,
+        "detach_weights": detach_weights,
+        "return_stats": return_stats,
+    }
+    return evaluate("hard_negative_clip", (x, y), named, options)
+
+
+def hierarchical_contrastive(
+    x: Tensor,
+    y: Tensor,
+    *,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 1.0,
+    normalize: bool = False,
+    validate: bool = False,
+    alpha: float = 0.5,
+) -> Tensor:
+    r"""NT-Xent between series at each time and between times of each series, at every scale.
+
+    With ``NT-Xent`` over both views of all series at one time (instance), and over both views of
+    one series at all times (temporal),
+
+    .. math:: \ell_i = \frac1L \sum_{k=0}^{L-1} \left(\alpha\, \text{instance}_i(x^k, y^k) +
+        (1 - \alpha)\, \text{temporal}_i(x^k, y^k)\right)
+
+    means over times and both views, where :math:`x^0 = x` and :math:`x^{k+1}` has the largest of
+    every two neighbouring times, an odd last one left out, until one time is left. There the
+    temporal term is 0.
+
+    Args:
+        alpha: weight of the instance term, 0.5.
+        temperature: divides the scores; 1.0.
+        normalize: False: scores are plain products. True: cosines of what was pooled.
+
+    Shape:
+        x, y: (B, T, D), two views of B series. Loss: (), or (B,) for ``reduction='none'``. One
+        series alone has no instance term.
+
+    Source: Yue et al., TS2Vec: Towards Universal Representation of Time Series, 2022.
+
+    The module with the same options: :class:`contrastloss.HierarchicalContrastiveLoss`.
+    """
+    named: dict[str, Any] = {}
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "alpha": alpha,
+    }
+    return evaluate("hierarchical_contrastive", (x, y), named, options)
+
+
+def info_nce(
+    x: Tensor,
+    y: Tensor,
+    negatives: Tensor | None = None,
+    *,
+    memory: Memory = None,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    top_k: int | None = None,
+    hardness: float = 0.0,
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+    r"""InfoNCE: row i of y is the positive of row i of x, against in-batch or given negatives.
+
+    .. math:: \ell_i = -\log \frac{e^{s_{ii}}}{e^{s_{ii}} + \sum_{j \ne i} e^{s_{ij}}},
+        \qquad s_{ij} = \cos(x_i, y_j) / \tau
+
+    With ``top_k`` or ``hardness``, the statistic ``lse`` covers the positive and the selected,
+    weighted negatives.
+
+    Args:
+        temperature: tau, positive. Default: 0.1.
+        top_k: use only the ``top_k`` negatives with the largest scores of each row, at least 1;
+            None uses all. Default: None.
+        hardness: alpha >= 0. Negatives are weighted by :math:`e^{\alpha \cos(x_i, y_j)}`, a
+            constant without gradient (``hardness_strength`` in sentence-transformers); 0 gives
+            equal weights. Default: 0.
+        group: not supported together with ``top_k``.
+
+    Shape:
+        x, y: (N, D).
+        negatives: (K, D), shared by all rows (of all ranks, with a group), or (N, K, D), one set
+        per row. They replace the other rows of y.
+        memory: an EmbeddingQueue of additional negatives.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
+        Loss: (), or (N,) for ``reduction='none'``. A row without negatives has loss 0.
+
+    Source: van den Oord et al., Representation Learning with Contrastive Predictive Coding, 2018;
+    hardness: Lan et al., LLaVE, 2025.
+
+    The module with the same options: :class:`contrastloss.InfoNCELoss`.
+    """
+    named = {
+        "memory": memory,
+        "ids": ids,
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
+        "top_k": top_k,
+        "hardness": hardness,
+        "return_stats": return_stats,
+    }
+    return evaluate("info_nce", (x, y, negatives), named, options)
+
+
+def jepa(
+    prediction: Tensor,
+    target: Tensor,
+    context: Tensor,
+    occupied: Tensor,
+    hidden: Tensor | None = None,
+    *,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    occupied_weight: float = 0.75,
+    gamma: float = 0.0625,
+    eps: float = 0.0001,
+    stop_gradient: bool = True,
+) -> Tensor:
+    r"""Cells of a map, predicted from the cells that the context encoder sees.
+
+    With the hidden cells that are occupied, O, or empty, E, and the visible occupied ones, V,
+
+    .. math:: \alpha \Bigl[w\, \operatorname{mean}_O (1 - \cos(p_c, t_c))
+        + (1 - w) \operatorname{mean}_E (1 - \cos(p_c, t_c))\Bigr]
+        + \beta \bigl[v(\text{context}_V) + v(\text{prediction}_O)\bigr]
+
+        v(z) = \operatorname{mean}_d \Bigl[\gamma -
+            \sqrt{\operatorname{Var}(z_d) + \epsilon}\Bigr]_+
+
+    with unbiased variances over a map's cells, averaged over maps.
+
+    Args:
+        alpha, beta: weights of prediction and of spread, 1.0 and 1.0 (KITTI; Waymo: beta 10).
+        occupied_weight: w, 0.75.
+        gamma: the standard deviation that is asked of a feature, 1/16.
+        eps: added to variances, 1e-4.
+        stop_gradient: whether the target is a constant, True.
+
+    Shape:
+        prediction, target: (P, D) or (B, P, D), P cells of B maps. context: (P, C) or (B, P, C).
+        occupied: bool, (P,) or (B, P). hidden: bool of that shape, the cells that were masked;
+        None: every cell is both predicted and seen. Loss: (). A mean of no cells is 0, and so is v;
+        the variance of one cell is 0.
+
+    Source: Zhu et al., AD-L-JEPA: Self-Supervised Spatial World Models with Joint Embedding
+    Predictive Architecture for Autonomous Driving with LiDAR Data, 2025.
+
+    The module with the same options: :class:`contrastloss.JEPALoss`.
+    """
+    named: dict[str, Any] = {}
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "alpha": alpha,
+        "beta": beta,
+        "occupied_weight": occupied_weight,
+        "gamma": gamma,
+        "eps": eps,
+        "stop_gradient": stop_gradient,
+    }
+    return evaluate("jepa", (prediction, target, context, occupied, hidden), named, options)
+
+
+def koleo(
+    z: Tensor,
+    *,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    eps: float = 1e-08,
+    normalize: bool = True,
+) -> Tensor:
+    r"""Every row away from its nearest neighbour: an estimate of the negative entropy.
+
+    .. math:: \ell_i = -\log\bigl(\min_{j \ne i} |z_i - z_j| + \varepsilon\bigr)
+
+    The neighbour is the one of the largest score, to that precision; its distance is computed from
+    the two rows, not from the score, which has no digits left for near duplicates.
+
+    Args:
+        eps: what an exact duplicate's distance is taken for, 1e-8. It gets no gradient.
+        normalize: of unit vectors, True, a zero vector being orthogonal to all others; False takes
+            z as it is.
+
+    Shape:
+        z: (N, D). Loss: (), or (N,) for ``reduction='none'``. One row alone: 0. A row's gradient
+        also reaches its neighbour.
+
+    Source: Sablayrolles et al., Spreading Vectors for Similarity Search, 2019; eps: Oquab et al.,
+    DINOv2: Learning Robust Visual Features without Supervision, 2023.
+
+    The module with the same options: :class:`contrastloss.KoLeoLoss`.
+    """
+    named: dict[str, Any] = {}
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "eps": eps,
+        "normalize": normalize,
+    }
+    return evaluate("koleo", (z,), named, options)
+
+
+def latent_positive(
+    query: Tensor,
+    key: Tensor,
+    queue: EmbeddingQueue | Tensor,
+    generated: Tensor,
+    valid: Tensor | None = None,
+    *,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    validate: bool = False,
+    weight: float = 1.0,
+    form: Literal["alignment", "info_nce"] = "alignment",
+) -> Tensor:
+    r"""MoCo, and a term that draws the query to positives generated from its key.
+
+    With the positives :math:`g \in G_i` of :func:`contrastloss.mixing.latent_positives` or
+    :func:`~contrastloss.mixing.extrapolated_positives`,
+
+    .. math:: \ell_i = \text{MoCo}_i(q, k) + \text{weight}\; \frac{N}{\sum_j |G_j|} \sum_{g \in G_i}
+        \begin{cases} -s(q_i, g) & \text{alignment} \\
+        \text{MoCo}_i(q, g) & \text{InfoNCE} \end{cases}
+
+    in which MoCo takes its negatives from the queue: the ``'mean'`` is that of MoCo and, weighted,
+    that of all generated positives of the batch. Positives made by a generator are constants;
+    a gradient flows to those that need one.
+
+    Args:
+        weight: mu, 1.0; the released script of HaLP has 2.
+        form: ``'alignment'`` (HaLP) or ``'info_nce'`` (Hallucinator), the term of the generated.
+        temperature: tau, 0.07.
+
+    Shape:
+        query, key: (N, D). queue: an EmbeddingQueue, which gets no gradient, or a tensor (K, D).
+        generated: (N, G, D). valid: (N, G), bool, which of them count; None for all. A row without
+        any has MoCo alone. ids: (N,), for a queue made with ``ids=True``, leaves out columns of the
+        row's own instance. Loss: (), or (N,) for ``reduction='none'``.
+
+    Source: Shah et al., HaLP: Hallucinating Latent Positives for Skeleton-based Self-Supervised
+    Learning of Actions, 2023; Wu et al., Hallucination Improves the Performance of Unsupervised
+    Visual Representation Learning, 2023.
+
+    The module with the same options: :class:`contrastloss.LatentPositiveLoss`.
+    """
+    named = {
+        "ids": ids,
+        "logit_scale": logit_scale,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "weight": weight,
+        "form": form,
+    }
+    return evaluate("latent_positive", (query, key, queue, generated, valid), named, options)
+
+
+def margin_ranking(
+    x: Tensor,
+    y: Tensor,
+    negatives: Tensor | None = None,
+    *,
+    memory: Memory = None,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 1.0,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    margin: float = 0.6,
+    symmetric: bool = False,
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+    r"""Margin ranking: each positive should outscore the row's negatives by a margin.
+
+    .. math:: \ell_i = \frac{1}{N - 1} \sum_{j \ne i} [m - s_{ii} + s_{ij}]_+,
+        \qquad s_{ij} = \cos(x_i, y_j) / \tau
+
+    Args:
+        temperature: tau, positive. Default: 1.
+        margin: m. Default: 0.6.
+        symmetric: average with the loss over columns, :math:`[m - s_{ii} + s_{ji}]_+`. Not
+            supported together with ``negatives``. Default: False.
+
+    Shape:
+        x, y: (N, D).
+        negatives: (N, K, D), one set per row. They replace the other rows of y, and the mean is
+        over K.
+        Loss: (), or (N,) for ``reduction='none'``. A row without negatives has loss 0.
+
+    Source: Kiros et al., Unifying Visual-Semantic Embeddings with Multimodal Neural Language
+    Models, 2014; Carvalho et al., Self-Supervised Contrastive Learning for Robust Audio-Sheet Music
+    Retrieval Systems, 2023.
+
+    The module with the same options: :class:`contrastloss.MarginRankingLoss`.
+    """
+    named = {
+        "memory": memory,
+        "ids": ids,
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
+        "margin": margin,
+        "symmetric": symmetric,
+        "return_stats": return_stats,
+    }
+    return evaluate("margin_ranking", (x, y, negatives), named, options)
+
+
+def meow(
+    x: Tensor,
+    y: Tensor,
+    clusters: Tensor,
+    *,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.5,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+    r"""Rows of x against rows of y, each weighed by the number of clusterings that part the two.
+
+    .. math:: \ell_i = -\log \frac{e^{s_{ii}}}{\sum_j w_{ij} e^{s_{ij}}},
+        \qquad s_{ij} = \cos(x_i, y_j) / \tau, \quad w_{ij} = \#\{t : c_{it} \ne c_{jt}\}
+
+    Since :math:`w_{ii} = 0` the positive is not in the denominator, and the loss may be negative. A
+    row from which no other differs in any clustering costs 0 and counts.
+
+    Args:
+        temperature: tau, 0.5.
+
+    Shape:
+        x, y: (N, D). clusters: (N, T), integers, of T clusterings, at most 16; on several ranks,
+        this rank's. Loss: (), or (N,) for ``reduction='none'``.
+
+    Source: Yu et al., Heterogeneous Graph Contrastive Learning with Meta-path Contexts and
+    Adaptively Weighted Negative Samples, 2022. The paper adds ProtoNCE.
+
+    The module with the same options: :class:`contrastloss.MEOWLoss`.
+    """
+    named = {
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
+        "return_stats": return_stats,
+    }
+    return evaluate("meow", (x, y, clusters), named, options)
+
+
+def mil_contrastive(
+    x: Tensor,
+    y: Tensor,
+    scores_x: Tensor,
+    scores_y: Tensor,
+    labels: Tensor,
+    lengths: Tensor | None = None,
+    *,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    divisor: int = 16,
+) -> Tensor:
+    r"""Aligns the top-scoring snippets of positive bags across two modalities, against normal ones.
+
+    In bag b of length :math:`T_b`, each modality selects its :math:`k_b = \lfloor T_b /
+    \text{divisor} \rfloor + 1` snippets with the highest scores and its :math:`k_b` snippets with
+    the lowest scores. With :math:`\bar x_b`, :math:`\bar y_b` the means of the highest-scoring
+    snippets, the loss of a positive bag is
+
+    .. math:: \ell_b = \sum_{V \in \{\text{background}, \text{normal}\}}
+        -\log \frac{e^{s(\bar x_b, \bar y_b)}}
+        {e^{s(\bar x_b, \bar y_b)} + \sum_{v \in V_y} e^{s(\bar x_b, v)}}
+        -\log \frac{e^{s(\bar y_b, \bar x_b)}}
+        {e^{s(\bar y_b, \bar x_b)} + \sum_{v \in V_x} e^{s(\bar y_b, v)}}
+
+    where :math:`s = \cos / \tau`. The background is the lowest-scoring snippets of all bags; the
+    normal set is the highest-scoring snippets of the negative bags. A term without negatives is 0.
+    The released code repeats a bag's query :math:`k_b` times, so that longer bags count more; here
+    every positive bag counts once.
+
+    Args:
+        temperature: tau, positive. Default: 0.1.
+        divisor: determines :math:`k_b`, at least 1. Default: 16.
+
+    Shape:
+        x, y: (B, T, D), the snippets in both modalities.
+        scores_x, scores_y: (B, T), the scores of each modality, which get no gradient.
+        labels: (B,), bool or integers; nonzero for positive bags.
+        lengths: (B,), integers; later snippets are padding. None: all have length T.
+        Loss: (), or (B,) for ``reduction='none'``. Negative and empty bags have loss 0 and are not
+        counted in the mean.
+
+    Source: Yu et al., Modality-Aware Contrastive Instance Learning with Self-Distillation for
+    Weakly-Supervised Audio-Visual Violence Detection, 2022.
+
+    The module with the same options: :class:`contrastloss.MILContrastiveLoss`.
+    """
+    named: dict[str, Any] = {}
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "divisor": divisor,
+    }
+    return evaluate("mil_contrastive", (x, y, scores_x, scores_y, labels, lengths), named, options)
+
+
+def mochi(
+    query: Tensor,
+    key: Tensor,
+    queue: EmbeddingQueue | Tensor,
+    *,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.2,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    hardest: int = 1024,
+    mixed: int = 1024,
+    mixed_with_query: int = 128,
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+    r"""MoCHi: MoCo with additional negatives, mixed for each query from its hardest negatives.
+
+    With :math:`n, n'` drawn from the ``hardest`` stored keys nearest to the query q, and
+    :math:`\alpha \sim U(0, 1)`, :math:`\beta \sim U(0, \tfrac12)`,
+
+    .. math:: h = \frac{\alpha n + (1 - \alpha) n'}{\|\alpha n + (1 - \alpha) n'\|}
+        \quad\text{(``mixed`` of them)}, \qquad
+        h' = \frac{\beta q + (1 - \beta) n}{\|\beta q + (1 - \beta) n\|}
+        \quad\text{(``mixed_with_query``)}
+
+    are added to the denominator of :class:`~contrastloss.MoCoLoss`. Embeddings are normalised
+    first, unless ``normalize=False``. Mixtures are constants: no gradient flows through h and h'
+    to q, to the weights, or to the mixed keys. Mixtures are never materialised, since their scores
+    follow from those of their parts. Large batches are processed some rows at a time, and the
+    backward pass computes these parts again. Keys and weights are drawn from torch's global
+    generator of the device. The statistics of ``return_stats`` cover the stored keys only.
+
+    Args:
+        temperature: tau, positive. Default: 0.2.
+        hardest: number of stored keys to mix, those with the largest scores; at least 1.
+            Default: 1024.
+        mixed: number of mixtures of two keys per query; 0 for none. Default: 1024.
+        mixed_with_query: number of mixtures of a key with the query; 0 for none. Default: 128.
+
+    Shape:
+        Same as :class:`~contrastloss.MoCoLoss`.
+
+    Source: Kalantidis et al., Hard Negative Mixing for Contrastive Learning, 2020.
+
+    The module with the same options: :class:`contrastloss.MoCHiLoss`.
+    """
+    named = {
+        "ids": ids,
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
+        "hardest": hardest,
+        "mixed": mixed,
+        "mixed_with_query": mixed_with_query,
+        "return_stats": return_stats,
+    }
+    return evaluate("mochi", (query, key, queue), named, options)
+
+
+def multi_modal(
+    *embeddings: Tensor,
+    logit_scales: Tensor | Sequence[Tensor | float] | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    validate: bool = False,
+    weights: tuple[float, ...] | None = None,
+    directions: Literal["mean", "sum"] = "mean",
+) -> Tensor:
+    r"""The loss of CLIP between every two of several modalities, summed.
+
+    .. math:: \ell_i = \sum_{a < b} w_{ab} \sum_l \text{CLIP}_i(x^a_l, x^b_l)
+
+    over the pairs of modalities, in the order (0, 1), (0, 2), ..., (1, 2), ..., and over layers l
+    where embeddings of several layers are given.
+
+    Args:
+        weights: w, one number per pair of modalities in that order; None for 1. A pair of weight 0
+            is left out.
+        directions: ``'mean'`` of the cross entropies over rows and over columns, as CLIP, or their
+            ``'sum'``, as AstroM3.
+        temperature: tau, 0.07.
+
+    Shape:
+        embeddings: at least two, (N, D) each, or (L, N, D) for L layers. logit_scales: one already
+        exponentiated scale per pair, numbers, 0-dim tensors or a tensor (P,), which override the
+        temperature. Loss: (), or (N,) for ``reduction='none'``; with layers the mean over N is that
+        of the sum over layers.
+
+    Source: Radford et al., Learning Transferable Visual Models From Natural Language Supervision,
+    2021; Rizhko and Bloom, AstroM3, 2024; layers: Sun et al., HiCMAE, 2024.
+
+    The module with the same options: :class:`contrastloss.MultiModalLoss`.
+    """
+    named = {
+        "logit_scales": logit_scales,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "weights": weights,
+        "directions": directions,
+    }
+    return evaluate("multi_modal", (*embeddings,), named, options)
+
+
+def multi_similarity(
+    z: Tensor,
+    labels: Tensor,
+    *,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 1.0,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    alpha: float = 2.0,
+    beta: float = 50.0,
+    base: float = 0.5,
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+    r"""Multi-similarity loss: the hardest positives and negatives get the largest weights.
+
+    With :math:`P_i` the other rows with row i's label, :math:`N_i` the rows with other labels, and
+    :math:`s_{ij} = \cos(z_i, z_j)`,
+
+    .. math:: \ell_i =
+        \frac1\alpha \log\Bigl(1 + \sum_{p \in P_i} e^{-\alpha (s_{ip} - \lambda)}\Bigr) +
+        \frac1\beta \log\Bigl(1 + \sum_{n \in N_i} e^{\beta (s_{in} - \lambda)}\Bigr)
+
+    over all pairs, as in pytorch-metric-learning without a miner. A term without pairs is 0.
+
+    Args:
+        alpha: scale of positive pairs, positive. Default: 2.
+        beta: scale of negative pairs, positive. Default: 50.
+        base: lambda. Default: 0.5.
+        temperature: divides the scores, positive. Default: 1.
+
+    Shape:
+        z: (N, D).
+        labels: (N,), integers.
+        Loss: (), or (N,) for ``reduction='none'``.
+
+    Source: Wang et al., Multi-Similarity Loss with General Pair Weighting, 2019.
+
+    The module with the same options: :class:`contrastloss.MultiSimilarityLoss`.
+    """
+    named = {
+        "memory": memory,
+        "ids": ids,
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
+        "alpha": alpha,
+        "beta": beta,
+        "base": base,
+        "return_stats": return_stats,
+    }
+    return evaluate("multi_similarity", (z, labels), named, options)
+
+
+def mv_dhel(
+    z: Tensor,
+    *,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+) -> Tensor:
+    r"""Each view is spread by itself; an instance's views are drawn together in one term.
+
+    With the views :math:`z_{il}` and :math:`s_{il,jm} = \cos(z_{il}, z_{jm}) / \tau`,
+
+    .. math:: \ell_i = \sum_l \log \sum_{j \ne i} e^{s_{il,jl}}
+        - \log \sum_{l < m} e^{s_{il,im}}
+
+    Sums of logarithms, where a product of sums would overflow at a low temperature.
+
+    Args:
+        temperature: tau, 0.1.
+
+    Shape:
+        z: (N, V, D), V >= 2 views of each instance. Loss: (), or (N,) for ``reduction='none'``. One
+        instance alone has no negative: 0.
+
+    Source: Koromilas et al., A Principled Framework for Multi-View Contrastive Learning, 2025.
+
+    The module with the same options: :class:`contrastloss.MVDHELLoss`.
+    """
+    named: dict[str, Any] = {}
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+    }
+    return evaluate("mv_dhel", (z,), named, options)
+
+
+def mv_info_nce(
+    z: Tensor,
+    *,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    same_view: bool = False,
+) -> Tensor:
+    r"""All views of an instance in one term: a sum of positives over a sum of pairs.
+
+    With the views :math:`z_{il}` and :math:`s_{il,jm} = \cos(z_{il}, z_{jm}) / \tau`,
+
+    .. math:: \ell_i = -\log \frac{\sum_{l \ne m} e^{s_{il,im}}}
+        {\sum_{l \ne m} \sum_j e^{s_{il,jm}}}
+
+    Args:
+        temperature: tau, 0.1.
+        same_view: pairs of other instances in the same view, l = m, are in the denominator too, as
+            in the released code; False, the paper.
+
+    Shape:
+        z: (N, V, D), V >= 2 views of each instance. Loss: (), or (N,) for ``reduction='none'``. One
+        instance alone has no negative: 0.
+
+    Source: Koromilas et al., A Principled Framework for Multi-View Contrastive Learning, 2025.
+
+    The module with the same options: :class:`contrastloss.MVInfoNCELoss`.
+    """
+    named: dict[str, Any] = {}
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "same_view": same_view,
+    }
+    return evaluate("mv_info_nce", (z,), named, options)
+
+
+def nspt(
+    h: Tensor,
+    teacher: Tensor,
+    labels: Tensor,
+    *,
+    rehearsal: Tensor | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    include_own: bool = False,
+) -> Tensor:
+    r"""SupCon with positives from the teacher and the denominator from the student.
+
+    With the student's rows h, the teacher's rows t, :math:`P_i` the other rows with row i's label
+    and :math:`s(u, v) = \cos(u, v) / \tau`,
+
+    .. math:: \ell_i = -\frac{1}{|P_i|} \sum_{p \in P_i}
+        \log \frac{e^{s(h_i, t_p)}}{\sum_{j \ne i} e^{s(h_i, h_j)}}
+
+    for every anchor i. ``reduction='mean'`` averages over the anchors that have a positive; all
+    other rows have loss 0. The denominator does not contain the positives, so the loss can be
+    negative.
+
+    Args:
+        temperature: tau, positive. Default: 0.1.
+        include_own: whether the teacher's row i is a positive of row i; False excludes it, as in
+            SupCon. Default: False.
+
+    Shape:
+        h, teacher: (N, D); the teacher gets no gradient.
+        labels: (N,), integers.
+        rehearsal: (N,), bool, marks the anchors; None for all rows.
+        Loss: (), or (N,) for ``reduction='none'``.
+
+    Source: Cappellazzo et al., Continual Contrastive Spoken Language Understanding, 2024 (COCONUT:
+    the negative-student positive-teacher loss; the anchors are the rehearsed rows).
+
+    The module with the same options: :class:`contrastloss.NSPTLoss`.
+    """
+    named = {
+        "rehearsal": rehearsal,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "include_own": include_own,
+    }
+    return evaluate("nspt", (h, teacher, labels), named, options)
+
+
+def nt_xent(
+    x: Tensor,
+    y: Tensor,
+    *,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+    r"""Normalised temperature-scaled cross entropy over two views of N instances.
+
+    .. math:: \ell_i = -\log \frac{e^{s_{ip}}}{\sum_{j \ne i} e^{s_{ij}}},
+        \qquad s_{ij} = \cos(z_i, z_j) / \tau
+
+    for every row i of ``z = [x; y]``, p the other view of its instance; the mean is over 2N.
+
+    Args:
+        temperature: tau, 0.1.
+
+    Shape:
+        x, y: (N, D). Loss: (), or (2N,) for ``reduction='none'``, x's rows first. One instance
+        alone has no negative: 0.
+
+    Source: Chen et al., A Simple Framework for Contrastive Learning of Visual
+    Representations, 2020.
+
+    The module with the same options: :class:`contrastloss.NTXentLoss`.
+    """
+    named = {
+        "memory": memory,
+        "ids": ids,
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
+        "return_stats": return_stats,
+    }
+    return evaluate("nt_xent", (x, y), named, options)
+
+
+def pair_contrastive(
+    x: Tensor,
+    y: Tensor,
+    target: Tensor,
+    *,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    variant: Literal["margin", "bce"] = "margin",
+    distance: Literal["cosine", "euclidean"] = "cosine",
+    margin: float = 0.5,
+    positive_margin: float = 0.0,
+    squared: bool = True,
+    temperature: float | Tensor = 1.0,
+    bias: float | Tensor = 0.0,
+    normalize: bool = True,
+) -> Tensor:
+    r"""Row i of x and row i of y are a pair, and t_i says whether they are alike (1) or not (0).
+
+    .. math::
+        \text{margin: } \ell_i &= t_i [d_i - m_+]_+^2 + (1 - t_i) [m - d_i]_+^2
+
+        \text{bce: } \ell_i &= -t_i \log \sigma(u_i) - (1 - t_i) \log \sigma(-u_i),
+        \qquad u_i = s_i / \tau + b
+
+    with d a distance and s a cosine, or product. Hadsell's factor 1/2 is ``loss_weight=0.5``;
+    pytorch-metric-learning's hinges are not squared.
+
+    Args:
+        variant: ``'margin'`` or ``'bce'``.
+        distance: of the margins: ``'cosine'``, 1 - cos, or ``'euclidean'``, of vectors as they are.
+        margin: m, 0.5; pairs that are not alike are to be this far apart.
+        positive_margin: of pairs that are alike, 0.0.
+        squared: whether hinges are squared, True.
+        temperature, bias: of the logits, 1.0 and 0.0; floats, 0-dim tensors or Parameters.
+        normalize: logits are of cosines, else of products.
+
+    Shape:
+        x, y: (N, D). target: (N,), bool, integers or floats, soft ones too. Loss: (), or (N,) for
+        ``reduction='none'``.
+
+    Source: Hadsell et al., Dimensionality Reduction by Learning an Invariant Mapping, 2006.
+
+    The module with the same options: :class:`contrastloss.PairContrastiveLoss`.
+    """
+    named: dict[str, Any] = {}
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "variant": variant,
+        "distance": distance,
+        "margin": margin,
+        "positive_margin": positive_margin,
+        "squared": squared,
+        "temperature": temperature,
+        "bias": bias,
+        "normalize": normalize,
+    }
+    return evaluate("pair_contrastive", (x, y, target), named, options)
+
+
+def supcon(
+    z: Tensor,
+    labels: Tensor,
+    *,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    variant: Literal["out", "in"] = "out",
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+    r"""SupCon: rows with the same label are positives; the softmax is over all other rows.
+
+    With :math:`P_i` the other rows with row i's label and :math:`s_{ij} = \cos(z_i, z_j) / \tau`,
+
+    .. math::
+        \text{out: } \ell_i &= -\frac{1}{|P_i|} \sum_{p \in P_i}
+            \log \frac{e^{s_{ip}}}{\sum_{j \ne i} e^{s_{ij}}}
+
+        \text{in: } \ell_i &= -\log \frac{1}{|P_i|} \sum_{p \in P_i}
+            \frac{e^{s_{ip}}}{\sum_{j \ne i} e^{s_{ij}}}
+
+    A row without a positive has loss 0, and ``reduction='mean'`` averages over the other rows. If
+    no row has a positive, the loss is 0 with zero gradient.
+
+    Args:
+        temperature: tau, positive. Default: 0.1.
+        variant: ``'out'`` (recommended by the paper) or ``'in'``. Default: ``'out'``.
+
+    Shape:
+        z: (N, D), or (N, V, D) for V views of each instance.
+        labels: (N,), integers.
+        memory: an EmbeddingQueue made with ``labels=True``; its columns are additional positives
+        and negatives, without gradient.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
+        Loss: (), or (N,) or (N, V) for ``reduction='none'``.
+
+    Source: Khosla et al., Supervised Contrastive Learning, 2020.
+
+    The module with the same options: :class:`contrastloss.SupConLoss`.
+    """
+    named = {
+        "memory": memory,
+        "ids": ids,
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
+        "variant": variant,
+        "return_stats": return_stats,
+    }
+    return evaluate("supcon", (z, labels), named, options)
+
+
+def pooled_supcon(
+    image: Tensor,
+    text: Tensor,
+    labels: Tensor,
+    *,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    variant: Literal["out", "in"] = "out",
+    image_weight: float = 0.3,
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+    r"""SupCon on the weighted sum of each instance's image and text embeddings.
+
+    .. math:: z_i = \operatorname{unit}\bigl(w \operatorname{unit}(\text{image}_i) +
+        (1 - w) \operatorname{unit}(\text{text}_i)\bigr)
+
+    The loss of z is that of :class:`SupConLoss`.
+
+    Args:
+        temperature: tau, positive. Default: 0.1.
+        variant: ``'out'`` or ``'in'``, as in SupCon. Default: ``'out'``.
+        image_weight: w, from 0 to 1. Default: 0.3.
+        normalize: False uses images and texts without normalisation; the sum is always a unit
+            vector. Default: True.
+
+    Shape:
+        image, text: (N, D).
+        labels: (N,), integers.
+        memory, ids: as in SupCon; the queue holds z.
+        Loss: (), or (N,) for ``reduction='none'``.
+
+    Source: Arora et al., Linking Representations with Multimodal Contrastive Learning, 2023
+    (CLIPPINGS).
+
+    The module with the same options: :class:`contrastloss.PooledSupConLoss`.
+    """
+    named = {
+        "memory": memory,
+        "ids": ids,
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
+        "variant": variant,
+        "image_weight": image_weight,
+        "return_stats": return_stats,
+    }
+    return evaluate("pooled_supcon", (image, text, labels), named, options)
+
+
+def proto_nce(
+    z: Tensor,
+    prototypes: Tensor,
+    assignment: Tensor,
+    *,
+    density: Tensor | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+) -> Tensor:
+    r"""Every row towards the prototype of its cluster, away from all others.
+
+    .. math:: \ell_i = -\log \frac{e^{s_{i a_i}}}{\sum_k e^{s_{ik}}},
+        \qquad s_{ik} = \cos(z_i, c_k) / \phi_k
+
+    with the row's cluster :math:`a_i` and :math:`\phi_k = \tau`, or what ``density`` has for
+    prototype k. The prototypes may be cluster centres, class weights or the regions of points.
+
+    Args:
+        temperature: tau, 0.1; not used where a density is given.
+
+    Shape:
+        z: (N, D). prototypes: (K, D), which get gradients unless detached. assignment: (N,),
+        integers; a row whose number is not one of 0 to K - 1, such as -1, costs 0 and does not
+        count. density: (K,), positive, a temperature per prototype, without gradient; None: tau.
+        Loss: (), or (N,) for ``reduction='none'``.
+
+    Source: Li et al., Prototypical Contrastive Learning of Unsupervised Representations, 2021. The
+    paper adds InfoNCE and averages over several clusterings.
+
+    The module with the same options: :class:`contrastloss.ProtoNCELoss`.
+    """
+    named = {
+        "density": density,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+    }
+    return evaluate("proto_nce", (z, prototypes, assignment), named, options)
+
+
+def recall_at_k(
+    z: Tensor,
+    labels: Tensor,
+    *,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float = 0.01,
+    ks: Sequence[int] = (1, 2, 4, 8, 16),
+    rank_temperature: float = 1.0,
+) -> Tensor:
+    r"""One minus the recall of every query among its k best, by smooth ranks, for several k.
+
+    .. math:: \ell_q = 1 - \operatorname{mean}_k \frac{1}{\min(k, |P_q|)}
+        \sum_{p \in P_q} \sigma\bigl((k - R_{qp}) / \tau_k\bigr), \qquad
+        R_{qp} = 1 + \sum_{j \ne q, p} \sigma\bigl((\cos(z_q, z_j) - \cos(z_q, z_p)) / \tau\bigr)
+
+    with :math:`P_q` the other rows of q's label. O(N^2 K) time for K positives; of scores only some
+    rows are held, which the backward pass computes again. The size of the largest class is looked
+    up, which waits for a GPU.
+
+    Args:
+        temperature: tau, of score differences, 0.01.
+        ks: the k, (1, 2, 4, 8, 16).
+        rank_temperature: tau_k, of differences of ranks, 1.
+
+    Shape:
+        z: (N, D). labels: (N,), integers. Loss: (), or (N,) for ``reduction='none'``. A query
+        without a positive costs 0 and does not count in the mean. Positives at rank k count half,
+        so that perfect recall still costs something, and a smooth sum may exceed its bound.
+
+    Source: Patel et al., Recall@k Surrogate Loss with Large Batches and Similarity Mixup, 2022.
+
+    The module with the same options: :class:`contrastloss.RecallAtKLoss`.
+    """
+    named: dict[str, Any] = {}
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "ks": ks,
+        "rank_temperature": rank_temperature,
+    }
+    return evaluate("recall_at_k", (z, labels), named, options)
+
+
+def region_attribute(
+    regions: Tensor,
+    attributes: Tensor,
+    labels: Tensor,
+    *,
+    valid: Tensor | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    validate: bool = False,
+    own_term: bool = False,
+) -> Tensor:
+    r"""Images find their attributes in their best region, better than images that lack them.
+
+    With :math:`s_{Ia} = \max_{r \in I} \cos(r, a) / \tau`, for every attribute a of an image I
+
+    .. math:: \ell_{Ia} = -\log \frac{e^{s_{Ia}}}{e^{s_{Ia}} + \sum_{I' \not\ni a} e^{s_{I'a}}}
+
+    ``'mean'`` is over the pairs of an image and an attribute of it; all others have loss 0. Of
+    equally near regions the first gets the gradient.
+
+    Args:
+        own_term: the sum has the term :math:`e^0` for every image that has the attribute, as in the
+            released code; False, the paper.
+        temperature: tau, 0.07.
+
+    Shape:
+        regions: (B, R, D), of B images. attributes: (A, D). labels: (B, A), bool, which image has
+        which attribute. valid: (B, R), bool, which regions there are; None for all. An image
+        without regions takes no part. Loss: (), or (B, A) for ``reduction='none'``.
+
+    Source: Varma et al., ViLLA: Fine-Grained Vision-Language Representation Learning from
+    Real-World Data, 2023 (its first stage).
+
+    The module with the same options: :class:`contrastloss.RegionAttributeLoss`.
+    """
+    named = {
+        "valid": valid,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "own_term": own_term,
+    }
+    return evaluate("region_attribute", (regions, attributes, labels), named, options)
+
+
+def sampled(
+    x: Tensor,
+    y: Tensor,
+    index: Tensor,
+    *,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+    r"""Each row has its own positive and sampled negatives, given by index (wav2vec 2.0).
+
+    .. math:: \ell_i = -\log \frac{e^{s_{i0}}}{\sum_k e^{s_{ik}}},
+        \qquad s_{ik} = \cos(x_i, y_{\text{index}_{ik}}) / \tau
+
+    A negative that equals the positive, by index or by value, is ignored, as in fairseq's
+    wav2vec 2.0. A negative drawn twice counts twice. No (N, K, D) tensor of candidates is
+    materialised.
+
+    Args:
+        temperature: tau, positive. Default: 0.1.
+        group: distributes the rows of x over ranks, for the mean and its gradient. Candidates are
+            rows of this rank's y.
+
+    Shape:
+        x: (N, D).
+        y: (M, D).
+        index: (N, K), int64: the positive of row i, then its negatives; -1 for none.
+        Loss: (), or (N,) for ``reduction='none'``. A row without a positive has loss 0 and is not
+        counted in the mean.
+
+    Source: Baevski et al., wav2vec 2.0, 2020; Trinh et al., Selfie: Self-supervised Pretraining for
+    Image Embedding, 2019.
+
+    The module with the same options: :class:`contrastloss.SampledContrastiveLoss`.
+    """
+    named = {
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
+        "return_stats": return_stats,
+    }
+    return evaluate("sampled", (x, y, index), named, options)
+
+
+def selfcon(
+    z: Tensor,
+    labels: Tensor | None = None,
+    *,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    validate: bool = False,
+) -> Tensor:
+    r"""SupCon between several outputs of one network, with one or more columns of labels.
+
+    The rows are the V outputs for each instance, e.g. of the backbone and of a sub-network. With
+    :math:`P_i^t` the other rows with row i's label in column t and :math:`s_{ij} = \cos(z_i, z_j) /
+    \tau`,
+
+    .. math:: \ell_i^t = -\frac{1}{|P_i^t|} \sum_{p \in P_i^t}
+        \log \frac{e^{s_{ip}}}{\sum_{j \ne i,\; y_j^t \ge 0} e^{s_{ij}}}.
+
+    ``reduction='mean'`` averages each column over the rows that have a positive in it, and sums
+    over the columns. A row without a positive has loss 0. All columns are computed in one pass.
+
+    Args:
+        temperature: tau, positive. Default: 0.07.
+
+    Shape:
+        z: (N, V, D).
+        labels: (N,), or (N, T) for T <= 8 columns, integers. A row with a negative label is ignored
+        in that column, as an anchor and in the denominators of others. None: the positives are the
+        other outputs for the same instance.
+        Loss: (), or for ``reduction='none'`` (N, V), or (N, V, T) for T columns.
+
+    Source: Bae et al., Self-Contrastive Learning: Single-viewed Supervised Contrastive Framework
+    using Sub-network, 2023; two columns: Boychev and Cholakov, ImagiNet, 2024.
+
+    The module with the same options: :class:`contrastloss.SelfConLoss`.
+    """
+    named: dict[str, Any] = {}
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+    }
+    return evaluate("selfcon", (z, labels), named, options)
+
+
+def sepclr(
+    common_x: Tensor,
+    common_y: Tensor,
+    salient_x: Tensor,
+    salient_y: Tensor,
+    targets: Tensor | None = None,
+    labels: Tensor | None = None,
+    *,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    temperature: float = 0.5,
+    uniformity: float = 2.0,
+    common: float = 1.0,
+    salient: float = 1.0,
+    background: float = 1.0,
+    joint: float = 10.0,
+    label_variance: float = 0.025,
+) -> Tensor:
+    r"""What two sets share is encoded apart from what only the second, the targets, have.
+
+    With c the unit vectors of the common space, s the salient vectors, 0 for rows that are no
+    targets, F the targets, B the other rows, and means over both views, of
+
+    .. math::
+        \text{common} &= \operatorname{mean}_i \frac{|c_i - c'_i|^2}{2 \tau} + \lambda\, U(c)
+
+        \text{salient} &= \operatorname{mean}_{i \in F} \frac{|s_i - s'_i|^2}{2 \tau}
+            + \lambda\, U(s), \qquad
+        U(z) = \log \operatorname{mean}_{i < j} e^{-|z_i - z_j|^2 / 2 \tau}
+
+        \text{background} &= \operatorname{mean}_{i \in B} \frac{|s_i|^2}{2 \tau},
+            \text{ before it is set to } 0
+
+        \text{joint} &= \operatorname{mean}_i \log \operatorname{mean}_j
+            e^{-(|c_i - c_j|^2 + |s_i - s_j|^2) / 2 \tau}
+
+    the loss is their weighted sum. The joint term, the entropy that keeps both spaces independent,
+    is one pass over the scores of the concatenation [c, s].
+
+    With real labels y of the targets, the alignment of s is the supervised one,
+    :math:`\operatorname{mean}_{i < j \in F} e^{-|y_i - y_j|^2 / 2 \sigma} |s_i - s_j|^2`.
+
+    Args:
+        temperature: tau, 0.5.
+        uniformity: lambda, 2.0.
+        common, salient, background, joint: weights of the terms: 1.0, 1.0, 1.0 and 10.0. The
+            released code has 1000 for salient and background with CelebA.
+        label_variance: sigma, 0.025.
+
+    Shape:
+        common_x, common_y: (N, C), two views. salient_x, salient_y: (N, S). targets: (N,), bool;
+        None: all rows. labels: (N,) or (N, E), which get no gradient. Loss: (). A mean of nothing
+        is 0.
+
+    Source: Louiset et al., SepCLR: Separating Common from Salient Patterns with Contrastive
+    Representation Learning, 2024.
+
+    The module with the same options: :class:`contrastloss.SepCLRLoss`.
+    """
+    named: dict[str, Any] = {}
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "temperature": temperature,
+        "uniformity": uniformity,
+        "common": common,
+        "salient": salient,
+        "background": background,
+        "joint": joint,
+        "label_variance": label_variance,
+    }
+    return evaluate(
+        "sepclr", (common_x, common_y, salient_x, salient_y, targets, labels), named, options
+    )
+
+
+def siglip(
+    x: Tensor,
+    y: Tensor,
+    *,
+    memory: Memory = None,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    bias: float | Tensor = -10.0,
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+    r"""Every pair is a binary classification.
+
+    .. math:: \ell_i = \sum_j \log\bigl(1 + e^{-z_{ij} s_{ij}}\bigr), \qquad
+        s_{ij} = \cos(x_i, y_j) / \tau + b, \quad z_{ij} = 2 [i = j] - 1
+
+    ``'mean'`` is the sum over pairs divided by N.
+
+    Args:
+        temperature: tau, 0.1.
+        bias: b, -10.0; a float, a 0-dim tensor or a Parameter. ``logit_bias`` overrides it.
+
+    Shape:
+        x, y: (N, D). Loss: (), or (N,) for ``reduction='none'``.
+
+    Source: Zhai et al., Sigmoid Loss for Language Image Pre-Training, 2023.
+
+    The module with the same options: :class:`contrastloss.SigLIPLoss`.
+    """
+    named = {
+        "memory": memory,
+        "ids": ids,
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
+        "bias": bias,
+        "return_stats": return_stats,
+    }
+    return evaluate("siglip", (x, y), named, options)
+
+
+def simctg(
+    h: Tensor,
+    valid: Tensor | None = None,
+    *,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 1.0,
+    normalize: bool = True,
+    validate: bool = False,
+    margin: float = 0.5,
+) -> Tensor:
+    r"""Keeps the tokens of a sequence apart, by a margin.
+
+    .. math:: \ell_i = \sum_{j \ne i} [\rho - s_{ii} + s_{ij}]_+,
+        \qquad s_{ij} = \cos(h_i, h_j) / \tau
+
+    over the valid tokens of i's sequence. ``'mean'`` divides the sum over all sequences by the
+    number of their ordered pairs of valid tokens.
+
+    Args:
+        temperature: tau, 1.0.
+        margin: rho, 0.5.
+
+    Shape:
+        h: (B, T, D). valid: (B, T), bool, False for padding; None for all. Loss: (), or (B, T) for
+        ``reduction='none'``. Padding, and a token alone: 0, without gradient.
+
+    Source: Su et al., A Contrastive Framework for Neural Text Generation, 2022; Su and Collier,
+    Contrastive Search Is What You Need For Neural Text Generation, 2023.
+
+    The module with the same options: :class:`contrastloss.SimCTGLoss`.
+    """
+    named: dict[str, Any] = {}
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "margin": margin,
+    }
+    return evaluate("simctg", (h, valid), named, options)
+
+
+def simlap(
+    z: Tensor,
+    keys: Tensor,
+    gate: Tensor,
+    labels: Tensor,
+    key_labels: Tensor,
+    *,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    mean_over: Literal["rows", "pairs"] = "rows",
+) -> Tensor:
+    r"""Queries of one class against keys of another, under a gate that knows both.
+
+    Row i has the classes :math:`(a_i, b_i)` and a gate :math:`g_i`, and :math:`s_{ij} = \langle
+    \hat z_i \odot g_i^2, \hat k_j \rangle / \tau` with unit vectors :math:`\hat z_i, \hat k_j`.
+    Keys of class :math:`b_i` are its positives :math:`P_i`, those of neither class its negatives
+    :math:`N_i`; those of class :math:`a_i` alone are left out.
+
+    .. math:: \ell_i = -\frac{1}{|P_i|} \sum_{p \in P_i}
+        \log \frac{e^{s_{ip}}}{e^{s_{ip}} + \sum_{j \in N_i} e^{s_{ij}}}
+
+    A row without positives costs 0 and does not count; without negatives it costs 0. Queries, keys
+    and gates get gradients. The gated vectors are not normalised again, as in the authors' code:
+    the length of a gated key would depend on the row, which a product of two vectors cannot say.
+
+    Args:
+        temperature: tau, 0.1.
+        mean_over: ``'rows'``, each the mean of its positives, or ``'pairs'``, where ``'none'`` has
+            a row's sum and ``'mean'`` divides by the number of all positive pairs, as the authors'
+            code does.
+        normalize: False takes queries and keys as they come.
+
+    Shape:
+        z: (N, D). keys: (M, D). gate: (N, D), e.g. sigmoids. labels: (N, 2), integers: the row's
+        class and the one it is paired with, which may be the same. key_labels: (M,), integers.
+        Loss: (), or (N,) for ``reduction='none'``.
+
+    Source: Wu et al., Rethinking Positive Pairs in Contrastive Learning, 2024 (Hydra).
+
+    The module with the same options: :class:`contrastloss.SimLAPLoss`.
+    """
+    named: dict[str, Any] = {}
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "mean_over": mean_over,
+    }
+    return evaluate("simlap", (z, keys, gate, labels, key_labels), named, options)
+
+
+def smooth_ap(
+    z: Tensor,
+    labels: Tensor,
+    *,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float = 0.01,
+) -> Tensor:
+    r"""One minus the average precision of every query, by smooth ranks.
+
+    .. math:: \ell_q = 1 - \frac{1}{|P_q|} \sum_{p \in P_q} \frac{R^P_{qp}}{R_{qp}}, \qquad
+        R_{qp} = 1 + \sum_{j \ne q, p} \sigma\bigl((\cos(z_q, z_j) - \cos(z_q, z_p)) / \tau\bigr)
+
+    with :math:`P_q` the other rows of q's label and :math:`R^P` the same sum over these alone.
+    O(N^2 K) time for K positives; of scores only some rows are held, which the backward pass
+    computes again. The size of the largest class is looked up, which waits for a GPU.
+
+    Args:
+        temperature: tau, of the sigmoid, 0.01.
+
+    Shape:
+        z: (N, D). labels: (N,), integers. Loss: (), or (N,) for ``reduction='none'``. A query
+        without a positive costs 0 and does not count in the mean.
+
+    Source: Brown et al., Smooth-AP: Smoothing the Path Towards Large-Scale Image Retrieval, 2020.
+
+    The module with the same options: :class:`contrastloss.SmoothAPLoss`.
+    """
+    named: dict[str, Any] = {}
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+    }
+    return evaluate("smooth_ap", (z, labels), named, options)
+
+
+def soft_supcon(
+    z: Tensor,
+    targets: Tensor,
+    *,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    variant: Literal["ce", "bce"] = "ce",
+    normalize_targets: bool = True,
+) -> Tensor:
+    r"""SupCon with soft positives: pairs are weighted by the similarity of their labels.
+
+    With m the rows of ``targets``, :math:`t_{ij} = \cos(m_i, m_j)`, :math:`T_i = \sum_{j \ne i}
+    t_{ij}` and :math:`s_{ij} = \cos(z_i, z_j) / \tau`,
+
+    .. math::
+        \text{ce: } \ell_i &= -\frac{1}{T_i} \sum_{j \ne i} t_{ij}
+            \log \frac{e^{s_{ij}}}{\sum_{k \ne i} e^{s_{ik}}}
+
+        \text{bce: } \ell_i &= \frac{1}{N - 1} \sum_{j \ne i}
+            \bigl[\log(1 + e^{s_{ij}}) - t_{ij} s_{ij}\bigr]
+
+    With ``'ce'``, a row with :math:`T_i = 0` has loss 0, and ``reduction='mean'`` averages over the
+    other rows. With ``'bce'`` it averages over all rows.
+
+    Args:
+        temperature: tau, positive. Default: 0.1.
+        variant: ``'ce'``, a softmax over the other rows, or ``'bce'``, a sigmoid of every pair.
+            Default: ``'ce'``.
+        normalize_targets: False uses :math:`t_{ij} = \langle m_i, m_j \rangle`; with ``'bce'`` no
+            product should exceed 1. Default: True.
+        validate: additionally raise ValueError on negative targets. Default: False.
+
+    Shape:
+        z: (N, D).
+        targets: (N, C), multi-hot or soft labels >= 0 of any real dtype, without gradient.
+        Negative values are clamped to 0.
+        Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is 0.
+
+    Source: Wang et al., Multi-Label Guided Soft Contrastive Learning for Efficient Earth
+    Observation Pretraining, 2024.
+
+    The module with the same options: :class:`contrastloss.SoftSupConLoss`.
+    """
+    named: dict[str, Any] = {}
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "variant": variant,
+        "normalize_targets": normalize_targets,
+    }
+    return evaluate("soft_supcon", (z, targets), named, options)
+
+
+def spearman(
+    x: Tensor,
+    target: Tensor,
+    *,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    regularization: Literal["l2", "kl"] = "l2",
+    strength: float = 1.0,
+) -> Tensor:
+    r"""One minus Spearman's rank correlation between scores and targets.
+
+    .. math:: \ell = 1 - \cos(r - \bar r, t - \bar t), \qquad r = \operatorname{soft\_rank}(x)
+
+    with t the ranks of the targets, of equal ones the mean of theirs. O(n log^2 n). Scores that are
+    all equal, and such targets, have no correlation: 1, without gradient.
+
+    Args:
+        regularization, strength: of :func:`contrastloss.sorting.soft_rank`, ``'l2'`` and 1.
+
+    Shape:
+        x: scores, (..., n). target: numbers of x's shape, in whose order the scores are to be.
+        Loss: (), or (...) for ``reduction='none'``.
+
+    Source: Blondel et al., Fast Differentiable Sorting and Ranking, 2020.
+
+    The module with the same options: :class:`contrastloss.SpearmanLoss`.
+    """
+    named: dict[str, Any] = {}
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "regularization": regularization,
+        "strength": strength,
+    }
+    return evaluate("spearman", (x, target), named, options)
+
+
+def spectral(
+    x: Tensor,
+    y: Tensor,
+    *,
+    memory: Memory = None,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 1.0,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+    r"""Draws positives together linearly and makes other pairs orthogonal.
+
+    .. math:: \ell_i = -2 s_{ii} + \frac{1}{N - 1} \sum_{j \ne i} s_{ij}^2,
+        \qquad s_{ij} = \cos(x_i, y_j) / \tau
+
+    Up to a constant this factorises the normalised adjacency of the graph of augmentations, for
+    which the paper takes plain products: ``normalize=False``.
+
+    Args:
+        temperature: tau, 1.0.
+
+    Shape:
+        x, y: (N, D). Loss: (), or (N,) for ``reduction='none'``. One row alone: the first term.
+
+    Source: HaoChen et al., Provable Guarantees for Self-Supervised Deep Learning with Spectral
+    Contrastive Loss, 2021.
+
+    The module with the same options: :class:`contrastloss.SpectralLoss`.
+    """
+    named = {
+        "memory": memory,
+        "ids": ids,
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
+        "return_stats": return_stats,
+    }
+    return evaluate("spectral", (x, y), named, options)
+
+
+def supremix(
+    z: Tensor,
+    labels: Tensor,
+    *,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    validate: bool = False,
+    weighting: Literal["distance", "inverse"] | None = "distance",
+) -> Tensor:
+    r"""SupCon for regression: negatives are weighted by the distance of their labels.
+
+    With :math:`P_i` the other rows with row i's label and :math:`s_{ij} = \cos(z_i, z_j) / \tau`,
+
+    .. math:: \ell_i = -\frac{1}{|P_i|} \sum_{p \in P_i}
+        \log \frac{e^{s_{ip}}}{\sum_{j \ne i} w_{ij} e^{s_{ij}}},
+        \qquad w_{ij} = 1 + |y_i - y_j|,
+
+    so that negatives with more distant labels are pushed away more strongly. A row without a
+    positive has loss 0, and ``reduction='mean'`` averages over the other rows. The mixtures of rows
+    that the paper adds can be passed as additional rows of z with their mixed labels.
+
+    Args:
+        temperature: tau, positive. Default: 0.07.
+        weighting: ``'distance'`` for the w above, ``'inverse'`` for
+            :math:`1 / (1 + |y_i - y_j|)`, None for 1. Default: ``'distance'``.
+        loss_weight: multiplies the loss, e.g. tau over a base temperature. Default: 1.
+
+    Shape:
+        z: (N, D), or (N, V, D) for V views of each instance.
+        labels: (N,), of any real dtype, without gradient. Positives are rows with equal labels:
+        floating labels are compared in fp32 (in fp64 for fp64 embeddings), others as integers.
+        Loss: (), or (N,) or (N, V) for ``reduction='none'``.
+
+    Source: Wu et al., Mixup Your Own Pairs, 2023.
+
+    The module with the same options: :class:`contrastloss.SupReMixLoss`.
+    """
+    named: dict[str, Any] = {}
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "weighting": weighting,
+    }
+    return evaluate("supremix", (z, labels), named, options)
+
+
+def swav(
+    x: Tensor,
+    y: Tensor,
+    prototypes: Tensor,
+    *,
+    y_prototypes: Tensor | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    eps: float = 0.05,
+    iterations: int = 3,
+) -> Tensor:
+    r"""Each view predicts the other one's assignment to prototypes, all of which are used equally.
+
+    With the scores :math:`s^x_{ik} = \cos(x_i, c_k)` of a view and its codes :math:`q^x`, which
+    Sinkhorn's algorithm makes of :math:`e^{s^x / \varepsilon}`,
+
+    .. math:: \ell_i = -\frac12 \sum_k \Bigl[
+        q^y_{ik} \log \frac{e^{s^x_{ik} / \tau}}{\sum_l e^{s^x_{il} / \tau}} +
+        q^x_{ik} \log \frac{e^{s^y_{ik} / \tau}}{\sum_l e^{s^y_{il} / \tau}} \Bigr]
+
+    Every iteration divides the codes of a prototype by their sum over the batch, and then those of
+    a row by theirs, so that a row's sum to 1. The codes are constants, and balance the batch of
+    this process; of several crops, sum over pairs of views. With the rows of another modality as
+    prototypes, of either view its own, this is SwALIP.
+
+    Args:
+        temperature: tau, 0.1.
+        eps: the entropy's weight in Sinkhorn's algorithm, 0.05; a smaller one makes sharper codes.
+        iterations: of Sinkhorn's algorithm, 3; 1 to 10,000.
+
+    Shape:
+        x, y: (N, D). prototypes: (K, D). y_prototypes: (K, D), those of y; None: the same. All get
+        gradients. Loss: (), or (N,) for ``reduction='none'``.
+
+    Source: Caron et al., Unsupervised Learning of Visual Features by Contrasting Cluster
+    Assignments, 2020; Fini et al., Improved baselines for vision-language pre-training, 2023
+    (SwALIP).
+
+    The module with the same options: :class:`contrastloss.SwAVLoss`.
+    """
+    named = {
+        "y_prototypes": y_prototypes,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "eps": eps,
+        "iterations": iterations,
+    }
+    return evaluate("swav", (x, y, prototypes), named, options)
+
+
+def temporal_clip(
+    audio: Tensor,
+    text: Tensor,
+    audio_reversed: Tensor | None = None,
+    text_reversed: Tensor | None = None,
+    *,
+    logit_scale: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    validate: bool = False,
+    same: float = 1.0,
+    cross: float = 1.0,
+) -> Tensor:
+    r"""CLIP with embeddings of time-reversed inputs as additional negatives.
+
+    .. math:: \ell_i = \tfrac12\, r(t_i, a, \tilde a) + \tfrac12\, r(a_i, t, \tilde t), \qquad
+        r(q_i, k, \tilde k) = -\log \frac{e^{s(q_i, k_i)}}{\sum_j e^{s(q_i, k_j)} +
+        \text{same}\; e^{s(q_i, \tilde k_i)} +
+        \text{cross} \sum_{j \ne i} e^{s(q_i, \tilde k_j)}}
+
+    for audio a and text t. Reversed embeddings that are not given are left out. For the loss of the
+    reversed pair, call it with each side and its reversal exchanged.
+
+    Args:
+        same: weight >= 0 of a row's own reversal; 0 leaves it out. Default: 1.
+        cross: weight >= 0 of the reversals of other rows; 0 leaves them out. Default: 1.
+        temperature: tau, positive. Default: 0.07.
+
+    Shape:
+        audio, text: (N, D).
+        audio_reversed, text_reversed: (N, D) or None; at least one is required. They are negatives
+        of the texts and of the audio, respectively.
+        logit_scale: an already exponentiated scale, which overrides the temperature.
+        Loss: (), or (N,) for ``reduction='none'``.
+
+    Source: Sinha et al., Enhancing Audio-Language Models through Self-Supervised Post-Training with
+    Text-Audio Pairs, 2024; Bagad et al., Test of Time, 2023.
+
+    The module with the same options: :class:`contrastloss.TemporalCLIPLoss`.
+    """
+    named = {
+        "logit_scale": logit_scale,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "same": same,
+        "cross": cross,
+    }
+    return evaluate("temporal_clip", (audio, text, audio_reversed, text_reversed), named, options)
+
+
+def topk_cross_entropy(
+    x: Tensor,
+    target: Tensor,
+    *,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    steepness: float | Tensor = 10.0,
+    network: str = "odd_even",
+    distribution: str = "cauchy",
+    art_lambda: float = 0.25,
+    weights: Sequence[float] = (0.5, 0.0, 0.0, 0.0, 0.5),
+    candidates: int | None = 16,
+) -> Tensor:
+    r"""The class y of a label is to be the first, or among the k first ones, of several k at once.
+
+    .. math:: \ell = -\log \Bigl( w_1 \operatorname{softmax}(x)_y +
+        \sum_{k > 1} w_k \sum_{r \le k} P_{yr} \Bigr)
+
+    with :math:`P_{yr}` the mass that a relaxed sorting network, descending, brings from the score
+    of y to rank r. All top-k masses together are found in one sweep, without P, in O(n) memory per
+    row. The network sees the score of y and then those of the other classes, the largest first.
+
+    Args:
+        weights: :math:`w_1, w_2, \dots` of top-1, top-2, ...: probabilities of k.
+        candidates: how many scores are compared, that of y and the largest of other classes; None
+            for all, which suits a few dozen classes.
+        steepness, network, distribution, art_lambda: of the network; 10, ``'odd_even'``,
+            ``'cauchy'`` and (for ``'logistic_phi'`` alone) 0.25.
+
+    Shape:
+        x: scores, (..., C). target: classes, (...), int64. Loss: (), or (...) for
+        ``reduction='none'``.
+
+    Source: Petersen et al., Differentiable Top-k Classification Learning, 2022, whose top-1 is a
+    softmax too.
+
+    The module with the same options: :class:`contrastloss.TopKCrossEntropyLoss`.
+    """
+    named: dict[str, Any] = {}
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "steepness": steepness,
+        "network": network,
+        "distribution": distribution,
+        "art_lambda": art_lambda,
+        "weights": weights,
+        "candidates": candidates,
+    }
+    return evaluate("topk_cross_entropy", (x, target), named, options)
+
+
+def triplet(
+    z: Tensor,
+    labels: Tensor,
+    *,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 1.0,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    margin: float = 0.05,
+    mining: Literal["all", "hard", "semihard"] = "all",
+    positives: int | None = None,
+    k: int = 1,
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+    r"""Triplet loss on cosine similarities, with batch-all, batch-hard or semi-hard mining.
+
+    With :math:`p \ne a` a row with row a's label, n a row with another label, and
+    :math:`s_{ij} = \cos(z_i, z_j)`,
+
+    .. math:: \ell_a = \sum_{(p, n)} [s_{an} - s_{ap} + m]_+
+
+    over these triplets:
+
+    ``'all'``
+        every p and every n (batch-all);
+    ``'hard'``
+        the least similar p and the most similar n (batch-hard);
+    ``'semihard'``
+        for every p, the ``k`` most similar n with
+        :math:`s_{ap} - m \le s_{an} < s_{ap}`.
+
+    ``reduction='mean'`` averages over the triplets with a nonzero term, as in
+    pytorch-metric-learning; without any the loss is 0. ``'all'`` needs one pass over the scores for
+    every 8 positives per row, and O(N) memory for any number of triplets.
+
+    Args:
+        margin: m. Default: 0.05.
+        mining: ``'all'``, ``'hard'`` or ``'semihard'``. Default: ``'all'``.
+        positives: for ``'all'`` and ``'semihard'``, the maximum number of positives per row, at
+            least 1; the least similar ones are used. None uses all: this reads the size of the
+            largest class, which synchronises a GPU and cannot be compiled. Default: None.
+        k: for ``'semihard'``, the maximum number of negatives per positive, at least 1. Default: 1.
+        temperature: divides the scores, positive. Default: 1.
+        group: supported with ``mining='hard'`` only.
+
+    Shape:
+        z: (N, D).
+        labels: (N,), integers.
+        Loss: (), or (N,) for ``reduction='none'``.
+
+    Source: Schroff et al., FaceNet: A Unified Embedding for Face Recognition and Clustering, 2015;
+    Hermans et al., In Defense of the Triplet Loss for Person Re-Identification, 2017.
+
+    The module with the same options: :class:`contrastloss.TripletLoss`.
+    """
+    named = {
+        "memory": memory,
+        "ids": ids,
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
+        "margin": margin,
+        "mining": mining,
+        "positives": positives,
+        "k": k,
+        "return_stats": return_stats,
+    }
+    return evaluate("triplet", (z, labels), named, options)
+
+
+def vicreg(
+    x: Tensor,
+    y: Tensor,
+    *,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    invariance: float = 25.0,
+    variance: float = 25.0,
+    covariance: float = 1.0,
+    gamma: float = 1.0,
+    eps: float = 0.0001,
+) -> Tensor:
+    r"""Views agree, every feature keeps its spread, and no two features are correlated.
+
+    .. math:: \lambda\, \frac{1}{N D} \sum_{n d} (x_{nd} - y_{nd})^2
+        + \mu\, [v(x) + v(y)] + \nu\, [c(x) + c(y)]
+
+        v(z) = \frac1D \sum_d \Bigl[\gamma - \sqrt{\operatorname{Var}(z_d) + \epsilon}\Bigr]_+,
+        \qquad c(z) = \frac1D \sum_{i \ne j} \operatorname{Cov}(z)_{ij}^2
+
+    with unbiased variances and covariances. This is the paper's Algorithm 1; its equation of the
+    invariance does not divide by D (``invariance=25 * D``), and the released code halves the
+    variance terms (``variance=12.5``). The D x D covariance is not held.
+
+    Args:
+        invariance, variance, covariance: lambda, mu and nu; 25, 25 and 1.
+        gamma: the standard deviation that is asked of a feature, 1.
+        eps: added to variances, 1e-4.
+
+    Shape:
+        x, y: (N, D). Loss: (). No rows: 0. One row has variance and covariance 0.
+
+    Source: Bardes et al., VICReg: Variance-Invariance-Covariance Regularization for
+    Self-Supervised Learning, 2022.
+
+    The module with the same options: :class:`contrastloss.VICRegLoss`.
+    """
+    named: dict[str, Any] = {}
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "invariance": invariance,
+        "variance": variance,
+        "covariance": covariance,
+        "gamma": gamma,
+        "eps": eps,
+    }
+    return evaluate("vicreg", (x, y), named, options)
+
+
+def weighted_info_nce(
+    x: Tensor,
+    y: Tensor,
+    *,
+    row_weight: Tensor | None = None,
+    log_q: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    correct_positive: bool = True,
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+    r"""InfoNCE with row weights and log-q correction of the columns' sampling bias.
+
+    .. math:: \ell_i = -w_i \log
+        \frac{e^{s_{ii} - \log q_i}}{e^{s_{ii} - \log q_i} + \sum_{j \ne i} e^{s_{ij} - \log q_j}},
+        \qquad s_{ij} = \cos(x_i, y_j) / \tau
+
+    With :math:`q_j` the probability that column j is in a batch, this is the corrected batch
+    softmax, which does not penalise frequent items. ``correct_positive=False`` corrects the
+    negatives only, which weights them by their inverse propensity. ``reduction='mean'`` divides by
+    the number of rows, not by the sum of their weights. The statistics of ``return_stats`` use the
+    uncorrected scores s.
+
+    Args:
+        temperature: tau, positive. Default: 0.1.
+        correct_positive: whether to subtract log q from the positive's score, too. Default: True.
+
+    Shape:
+        x, y: (N, D).
+        row_weight: w, (N,), None for 1.
+        log_q: (N,), finite, None for 0. With a group, both are those of this rank's rows. Neither
+        gets a gradient.
+        Loss: (), or (N,) for ``reduction='none'``. A row without negatives has loss 0.
+
+    Source: correction: Yi et al., Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
+    Recommendations, 2019; Yao et al., Self-supervised Learning for Large-scale Item
+    Recommendations, 2021; propensities: Miao et al., DebCSE: Rethinking Unsupervised Contrastive
+    Sentence Embedding Learning in the Debiasing Perspective, 2023; weights: Li et al., GenView:
+    Enhancing View Quality with Pretrained Generative Model for Self-Supervised Learning, 2024.
+
+    The module with the same options: :class:`contrastloss.WeightedInfoNCELoss`.
+    """
+    named = {
+        "row_weight": row_weight,
+        "log_q": log_q,
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
+        "correct_positive": correct_positive,
+        "return_stats": return_stats,
+    }
+    return evaluate("weighted_info_nce", (x, y), named, options)

@@ -25,7 +25,7 @@ ARROWS = {
     "mixing": {"ops", "channel"},
     "decoding": {"ops", "channel"},
     "sorting": {"ops"},
-    "functional": {"losses"},
+    "functional": {"losses", "memory"},
     "arguments": set(),
     "presets": {"losses"},
     "demo": {"losses", "functional", "backends", "arguments"},

@@ -12,7 +12,7 @@ import contrastloss
 from contrastloss import NTXentLoss, losses
 from contrastloss.channel import LSE
 from contrastloss.losses import CrossLoss, PairLoss
-from contrastloss.testing import CHECKS, Subject, check_loss, dense, example, stubs
+from contrastloss.testing import CHECKS, Subject, check_loss, dense, example, functions, stubs
 
 PACKAGE = Path(contrastloss.__file__).parent
 BY_NAME = {check.__name__: check for check in CHECKS}
@@ -167,8 +167,8 @@ def test_dense_is_the_textbook_formula():
 
 
 def test_the_stubs_are_current():
-    text = (PACKAGE / "functional.pyi").read_text()
-    assert text == stubs(), "run `python -m contrastloss.testing stubs`"
+    for name, text in (("functional.py", functions()), ("functional.pyi", stubs())):
+        assert (PACKAGE / name).read_text() == text, "run `python -m contrastloss.testing stubs`"
 
 
 def test_the_command_writes_them(tmp_path):

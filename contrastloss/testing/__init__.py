@@ -14,10 +14,19 @@ import torch
 from ..backends import available
 from ..losses import Loss
 from .checks import CHECKS
-from .stubs import stubs
+from .stubs import functions, stubs
 from .subject import TEMPERATURES, Subject, dense, example
 
-__all__ = ["CHECKS", "TEMPERATURES", "Subject", "check_loss", "dense", "example", "stubs"]
+__all__ = [
+    "CHECKS",
+    "TEMPERATURES",
+    "Subject",
+    "check_loss",
+    "dense",
+    "example",
+    "functions",
+    "stubs",
+]
 
 
 def check_loss(

@@ -18,7 +18,7 @@ from .values import (
 
 __all__ = ["CHECKS"]
 
-#: every property, in the order in which a failure explains most
+#: all properties; the first failure in this order explains most
 CHECKS: tuple[Callable[[Subject], None], ...] = (
     check_reference, check_gradients, check_reductions, check_shapes, check_layouts, check_frozen,
     check_permutation, check_degenerate, check_accuracy, check_low_precision, check_statistics,

@@ -1,4 +1,4 @@
-"""How two results are compared."""
+"""Comparison of two results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def norm(value: Tensor) -> float:
 
 
 def assert_same(got: Any, want: Any, what: str, rtol: float = 1e-9) -> None:
-    """Tensors, or sequences of them, whose difference is small against their norm."""
+    """The difference of two tensors, or sequences of tensors, is small relative to their norm."""
     if isinstance(want, Tensor):
         got, want = [got], [want]
     for k, (a, b) in enumerate(zip(got, want, strict=True)):
@@ -27,8 +27,8 @@ def assert_same(got: Any, want: Any, what: str, rtol: float = 1e-9) -> None:
 
 
 def excess(ours: Any, plain: Any, exact: Any, eps: float) -> list[float]:
-    """The errors over what the accuracy rule allows, twice the plain error. The floor keeps two
-    roundings of a result from being compared where dense PyTorch happens to be almost exact."""
+    """Errors divided by what the accuracy rule allows: twice the error of plain PyTorch, plus a
+    floor for the case that plain PyTorch happens to be almost exact."""
     found = []
     for a, b, c in zip(ours, plain, exact, strict=True):
         assert a.isfinite().all(), "not finite"
@@ -37,8 +37,8 @@ def excess(ours: Any, plain: Any, exact: Any, eps: float) -> list[float]:
 
 
 def assert_bounded(draws: Sequence[list[float]], what: str) -> None:
-    """The rule holds for the median over draws of the data. Single draws may be dominated by one
-    row at a kink of the loss, where either side may be lucky, but not by orders of magnitude."""
+    """The median over draws of the data obeys the accuracy rule. In a single draw one row at a kink
+    of the loss may dominate, and either side may be lucky, but by less than a factor of 10."""
     for k, ratios in enumerate(zip(*draws, strict=True)):
         shown = f"{what} {k}: error over allowed error {[round(r, 2) for r in ratios]}"
         assert median(ratios) <= 1, shown

@@ -1,4 +1,4 @@
-"""Sizes, layouts, orders and degenerate data."""
+"""Properties for sizes, layouts, row orders and degenerate data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .subject import TEMPERATURES, Subject, dense_rows
 
 
 def check_shapes(subject: Subject) -> None:
-    """Empty, single and ragged sizes: the reference's values, and 0 of nothing."""
+    """Single and ragged sizes give the reference's values; an empty batch gives 0."""
     for n in (1, 2, 77):
         for d in (1, 77):
             inputs, loss = subject.inputs(n=n, d=d), subject.rows()
@@ -25,7 +25,7 @@ def check_shapes(subject: Subject) -> None:
 
 
 def check_layouts(subject: Subject) -> None:
-    """Strided, transposed and expanded views are what a contiguous copy is."""
+    """Strided, transposed and expanded views give the same result as a contiguous copy."""
     d = 7
     inputs, loss = subject.inputs(n=30, d=d), subject.loss()
     views: dict[str, Callable[[Tensor], Tensor]] = {
@@ -36,7 +36,7 @@ def check_layouts(subject: Subject) -> None:
     }
     for name, view in views.items():
         if name in ("columns", "expanded") and not isinstance(loss, ScoreLoss):
-            continue  # of targets, probabilities or orders they would be no valid ones
+            continue  # such views of targets, probabilities or orders would not be valid inputs
         seen = [view(v) if v.is_floating_point() else v for v in inputs]
         wants = [v.requires_grad for v in subject.leaves(inputs)]
         leaves = [v.detach().requires_grad_(w) for v, w in zip(seen, wants, strict=True)]

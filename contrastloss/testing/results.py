@@ -1,4 +1,4 @@
-"""Reductions, statistics, and what comes of columns in parts."""
+"""Properties of results: reductions, statistics, and columns that are split into blocks."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from .subject import Subject, dense
 
 
 def check_reductions(subject: Subject) -> None:
-    """'sum' and 'mean' are those of the rows of 'none'; the mean is over the rows that count, or
-    the terms that they sum. Another word is an error."""
+    """'sum' and 'mean' agree with the rows of 'none'; the mean is over the rows that count, or over
+    the terms that they sum. Another value is an error."""
     if not issubclass(subject.cls, RowLoss):
         return
     inputs = subject.inputs()
@@ -38,7 +38,7 @@ def check_reductions(subject: Subject) -> None:
 
 
 def check_statistics(subject: Subject) -> None:
-    """``return_stats`` changes no loss; its values are those of the dense scores."""
+    """``return_stats`` does not change the loss; its values agree with the dense scores."""
     if not issubclass(subject.cls, PairLoss):
         return
     inputs = subject.leaves(subject.inputs())
@@ -64,7 +64,7 @@ def check_statistics(subject: Subject) -> None:
 
 
 def check_sharded(subject: Subject) -> None:
-    """Statistics of blocks of columns, merged, give the same loss and gradients."""
+    """Merged statistics of column blocks give the same loss and gradients."""
     inputs = subject.inputs(n=21)
     want = subject.run(subject.loss(), inputs)
     for shards in (2, 5):
@@ -75,7 +75,7 @@ def check_sharded(subject: Subject) -> None:
 
 @contextmanager
 def _sharded(shards: int) -> Iterator[None]:
-    """Inside, ``ops.pair_stats`` visits the columns in blocks and merges what it finds."""
+    """Inside, ``ops.pair_stats`` processes the columns in blocks and merges the results."""
     whole = ops.pair_stats
 
     def pair_stats(x: Tensor, y: Tensor | None, channels: Any, **call: Any) -> list[Any]:

@@ -1,54 +1,138 @@
-"""The stubs of contrastloss.functional, from the losses' declarations."""
+"""The functions of contrastloss.functional and their stubs, from the losses' declarations."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
-from ..losses import LOSSES, PairLoss
+from ..losses import LOSSES, Loss, PairLoss
 from ..losses.base.options import declared, spelled
+
+_WRITTEN = "Written by `python -m contrastloss.testing stubs`; do not edit."
+
+FUNCTIONS = f'''"""Every loss as a function, ``clip(x, y, *, temperature=0.07, ...)``: the module's
+inputs, then its options by keyword.
+
+{_WRITTEN}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from torch import Tensor
+
+from .losses.base.evaluate import evaluate
+from .losses.base.pair_loss import Memory
+from .memory import EmbeddingQueue
+
+__all__ = [
+    {{names}},
+]
+'''
+
+STUBS = f"""# {_WRITTEN}
+from collections.abc import Sequence
+from typing import Any, Literal, overload
+
+from torch import Tensor
+
+from .losses.base.pair_loss import Memory
+from .memory import EmbeddingQueue
+"""
+
+
+@dataclass(frozen=True)
+class _Signature:
+    """The parameters of a loss's function, as they are written, without ``return_stats``."""
+
+    positional: list[str]
+    keyword: list[str]
+    inputs: list[str]
+    named: list[str]
+    options: list[str]
+
+    @staticmethod
+    def of(cls: type[Loss]) -> _Signature:
+        parameters = list(inspect.signature(cls.forward).parameters.values())[1:]
+        inputs = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
+        named = parameters[len(inputs) :]
+        options = [f for f in fields(cls) if f.name != "return_stats"]
+        positional = [_stub(p.name, p.annotation, p.default) for p in inputs]
+        keyword = [_stub(p.name, p.annotation, p.default) for p in named]
+        keyword += [_stub(f.name, spelled(declared(cls)[f.name]), f.default) for f in options]
+        passed = [p.name for p in inputs]
+        if inputs[-1].kind is inspect.Parameter.VAR_POSITIONAL:
+            positional[-1], passed[-1] = f"*{positional[-1]}", f"*{passed[-1]}"
+        else:
+            positional.append("*")
+        return _Signature(
+            positional, keyword, passed, [p.name for p in named], [f.name for f in options]
+        )
+
+
+def functions() -> str:
+    """The text of ``functional.py``, in ruff's format."""
+    names = ",\n    ".join(f'"{name}"' for name in sorted(LOSSES))
+    return FUNCTIONS.format(names=names) + "".join(_function(n, c) for n, c in LOSSES.items())
 
 
 def stubs() -> str:
-    """The text of ``functional.pyi``: every loss as a typed function, in ruff's format."""
-    lines = [
-        "# Written by `python -m contrastloss.testing stubs`; do not edit.",
-        "from collections.abc import Sequence",
-        "from typing import Any, Literal, overload",
-        "",
-        "from torch import Tensor",
-        "",
-        "from .losses.base.pair_loss import Memory",
-        "from .memory import EmbeddingQueue",
-        "",
-    ]
+    """The text of ``functional.pyi``, in ruff's format."""
+    lines = [*STUBS.splitlines(), ""]
     for name, cls in LOSSES.items():
-        parameters = list(inspect.signature(cls.forward).parameters.values())[1:]
-        inputs = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
-        keywords = [_stub(p.name, p.annotation, p.default) for p in parameters[len(inputs) :]]
-        keywords += [
-            _stub(f.name, spelled(declared(cls)[f.name]), f.default)
-            for f in fields(cls)
-            if f.name != "return_stats"
-        ]
-        first = [_stub(p.name, p.annotation, p.default) for p in inputs]
-        if inputs[-1].kind is inspect.Parameter.VAR_POSITIONAL:
-            first[-1] = f"*{first[-1]}"
-        else:
-            first.append("*")
+        has = _Signature.of(cls)
         if not issubclass(cls, PairLoss):
-            lines += _def(name, first + keywords, "Tensor")
+            lines += _def(name, [*has.positional, *has.keyword], "Tensor: ...")
             continue
         for default, result in ((" = False", "Tensor"), ("", "tuple[Tensor, dict[str, Tensor]]")):
             flag = f"return_stats: Literal[{not default}]{default}"
-            lines += ["@overload", *_def(name, [*first, flag, *keywords], result)]
+            arguments = [*has.positional, flag, *has.keyword]
+            lines += ["@overload", *_def(name, arguments, f"{result}: ...")]
     return "\n".join(lines) + "\n"
 
 
+def _function(name: str, cls: type[Loss]) -> str:
+    has, spread = _Signature.of(cls), issubclass(cls, PairLoss)
+    keyword, options, result = has.keyword, has.options, "Tensor"
+    if spread:
+        keyword, options = [*keyword, "return_stats: bool = False"], [*options, "return_stats"]
+        result = "Tensor | tuple[Tensor, dict[str, Tensor]]"
+    doc = (cls.__doc__ or "").rstrip()
+    raw = "r" if "\\" in doc else ""
+    passed = f"({', '.join(has.inputs)}{',' if len(has.inputs) == 1 else ''})"
+    return "\n".join([
+        "",
+        "",
+        *_def(name, [*has.positional, *keyword], f"{result}:"),
+        f'    {raw}"""{doc}',
+        "",
+        f"    The module with the same options: :class:`contrastloss.{cls.__name__}`.",
+        '    """',
+        *_assigned("named", has.named),
+        *_assigned("options", options),
+        *_returned(f'"{name}", {passed}, named, options'),
+        "",
+    ])  # fmt: skip
+
+
+def _returned(arguments: str) -> list[str]:
+    line = f"    return evaluate({arguments})"
+    return [line] if len(line) <= 100 else ["    return evaluate(", f"        {arguments}", "    )"]
+
+
+def _assigned(variable: str, names: Sequence[str]) -> list[str]:
+    if not names:
+        return [f"    {variable}: dict[str, Any] = {{}}"]
+    items = (f'        "{name}": {name},' for name in names)
+    return [f"    {variable} = {{", *items, "    }"]
+
+
 def _def(name: str, arguments: Sequence[str], result: str) -> list[str]:
-    return [f"def {name}(", *(f"    {argument}," for argument in arguments), f") -> {result}: ..."]
+    return [f"def {name}(", *(f"    {argument}," for argument in arguments), f") -> {result}"]
 
 
 def _stub(name: str, annotation: Any, default: Any) -> str:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass, fields
+from dataclasses import KW_ONLY, dataclass, fields, is_dataclass
 from typing import Any, ClassVar, Literal, dataclass_transform
 
 import torch
@@ -52,6 +52,8 @@ class Loss(nn.Module):
     #: fp32 products of low-precision embeddings: where a gradient is a small difference of what
     #: several passes give, rounding the gradients of their scores costs more than rounding it
     WIDE_PRODUCTS: ClassVar[bool] = False
+    #: options that only this class has, and that :meth:`prepare` may depend on
+    OWN: ClassVar[frozenset[str]] = frozenset()
     #: options of which a tensor may hold one number per row
     VECTORS: ClassVar[frozenset[str]] = frozenset()
 
@@ -66,12 +68,15 @@ class Loss(nn.Module):
         for field in fields(cls):
             if field.name in cls.__dict__:  # a class attribute that no Parameter could take over
                 delattr(cls, field.name)
+        bases = [base for base in cls.__mro__[1:] if base.__module__.startswith(__package__)]
+        shared = {f.name for base in bases if is_dataclass(base) for f in fields(base)}
+        cls.OWN = frozenset(field.name for field in fields(cls)) - shared
         if name is not None:
             LOSSES[name] = cls
 
     def __post_init__(self) -> None:
-        for name, hint in declared(type(self)).items():
-            setattr(self, name, self._fitting(name, getattr(self, name), hint))
+        for name in declared(type(self)):
+            setattr(self, name, self.fitting(name, getattr(self, name)))
         self.check()
         #: options that are tensors, as they were given
         self._given: dict[str, Tensor] = {}
@@ -82,10 +87,15 @@ class Loss(nn.Module):
                 if not isinstance(value, nn.Parameter):
                     delattr(self, field.name)
                     self.register_buffer(field.name, value)
+        before = {*self.__dict__}
         self.prepare()
+        #: the names of what :meth:`prepare` made
+        self.prepared = tuple(sorted(self.__dict__.keys() - before))
         self._made = True
 
-    def _fitting(self, name: str, value: Any, hint: Any) -> Any:
+    def fitting(self, name: str, value: Any) -> Any:
+        """The value of an option as it is kept; an error if it does not fit."""
+        hint = declared(type(self))[name]
         return checked(name, value, hint, vector=name in self.VECTORS)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -94,7 +104,7 @@ class Loss(nn.Module):
             super().__setattr__(name, value)
             return
         before = getattr(self, name)
-        super().__setattr__(name, self._fitting(name, value, declared(type(self))[name]))
+        super().__setattr__(name, self.fitting(name, value))
         try:
             self.check()
             self.prepare()

@@ -64,7 +64,7 @@ Temperature = (
     | Tensor
 )
 
-_FINITE = Bound("a finite number", math.isfinite)
+_FINITE = Bound("a finite number", lambda v: -math.inf < v < math.inf)
 _INTEGER = Bound(f"an integer from {-MOST} to {MOST}", lambda v: -MOST <= v <= MOST)
 
 
