@@ -1,4 +1,4 @@
-"""What outlives a batch: embeddings of earlier ones, and an encoder that follows another slowly."""
+"""State across batches: queues of earlier embeddings, and momentum encoders."""
 
 from .cross_batch import CrossBatchMemory
 from .momentum import MomentumEncoder

@@ -1,4 +1,4 @@
-"""A loss with the embeddings of earlier batches."""
+"""Cross-batch memory: a loss that also uses the embeddings of earlier batches."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ __all__ = ["CrossBatchMemory"]
 
 
 class CrossBatchMemory(nn.Module):
-    """A loss against its batch and the ``size`` embeddings before it.
+    """A loss over its batch and the ``size`` embeddings before it.
 
-    ``memory(z, labels)``, or ``memory(x, y)`` for a loss of pairs, is the loss with the stored
-    embeddings as further columns; then, in training mode, z (of a pair, y) is stored. A batch meets
-    only what came before it, so no row meets a copy of itself, and within the batch both sides of
-    every pair get gradients. Stored embeddings get none.
+    ``memory(z, labels)``, or ``memory(x, y)`` for a loss of pairs, computes the loss with the
+    stored embeddings as additional columns. In training mode it then stores z (for pairs: y). A
+    batch is compared only with earlier ones, so no row is compared with a copy of itself. Within
+    the batch both sides of every pair get gradients; stored embeddings get none.
 
-    Any loss serves whose ``forward`` takes ``memory=``, an :class:`EmbeddingQueue`, and ``ids=``:
-    :class:`~contrastloss.SupConLoss` (stored rows of the label are positives, all others negatives)
-    and :class:`~contrastloss.InfoNCELoss` (all are negatives). If it takes ``labels``, so does the
-    memory. With the loss's ``group``, the memory is of all ranks. It raises where
-    ``torch.utils.checkpoint`` computes it anew, since the batch is stored by then: call it outside.
+    ``loss`` can be any loss whose ``forward`` takes ``memory=``, an :class:`EmbeddingQueue`, and
+    ``ids=``, such as :class:`~contrastloss.SupConLoss` (stored rows with the row's label are
+    positives, all others negatives) and :class:`~contrastloss.InfoNCELoss` (all are negatives). If
+    the loss takes ``labels``, so does the memory. With the loss's ``group``, the memory holds the
+    embeddings of all ranks. It raises if ``torch.utils.checkpoint`` recomputes it, since the batch
+    is stored by then: call it outside checkpointed regions.
 
     Args:
         loss: the loss.
         size: number of stored embeddings.
-        dim: their length, D.
-        ids: ``forward`` takes ``ids=`` (N,), numbers of the instances; a stored embedding of the
-            row's own instance, from an earlier epoch, is neither positive nor negative.
-        dtype: of the stored embeddings: that of the embeddings of a batch; None: torch's default.
-        device: of the memory; None: torch's default.
+        dim: length of the embeddings, D.
+        ids: ``forward`` takes ``ids=`` (N,), the numbers of the instances. A stored embedding of
+            the row's own instance, from an earlier epoch, is neither positive nor negative.
+        dtype: dtype of the stored embeddings, equal to that of a batch; None: torch's default.
+        device: device of the memory; None: torch's default.
 
     Source: Wang et al., Cross-Batch Memory for Embedding Learning, 2020.
     """
@@ -57,7 +58,7 @@ class CrossBatchMemory(nn.Module):
             )
         if getattr(loss, "both_sides", False):
             got = type(loss).__name__
-            raise TypeError(f"loss: got {got}, which takes two queues, expected one of one queue")
+            raise TypeError(f"loss: got {got}, which takes two queues, expected a loss of one")
         self.loss, self.labelled = loss, "labels" in names
         self.queue = EmbeddingQueue(
             size, dim, labels=self.labelled, ids=ids, dtype=dtype, device=device
@@ -66,7 +67,7 @@ class CrossBatchMemory(nn.Module):
     def forward(
         self, embeddings: Tensor, other: Tensor, *, ids: Tensor | None = None, **overrides: Any
     ) -> Any:
-        """``overrides`` are those of the loss: ``logit_scale`` and ``logit_bias``."""
+        """``overrides`` are passed on to the loss: ``logit_scale`` and ``logit_bias``."""
         if (ids is None) != (self.queue.ids is None):
             got, flag = ("none", True) if ids is None else ("a value", False)
             raise ValueError(f"ids: got {got}, but the memory was made with ids={flag}")
@@ -81,7 +82,7 @@ class CrossBatchMemory(nn.Module):
         labels, ids = (
             v if v is None or views == 1 else v.repeat_interleave(views) for v in (labels, ids)
         )
-        # the loss has checked them
+        # the loss has already checked the shapes
         keys = keys.flatten(0, -2)
         spread = {"group": self.loss.group, "equal_sizes": self.loss.equal_sizes}
         self.queue.enqueue(keys, labels, ids, **spread)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""An encoder that follows another one slowly."""
+"""Momentum encoder: a copy of a module that follows it by an exponential moving average."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class MomentumEncoder(nn.Module):
 
     .. math:: \theta \leftarrow m\,\theta + (1 - m)\,\theta_{\text{module}}
 
-    at every :meth:`update`; buffers are copied. It runs without gradients, and its parameters
-    require none. They keep the dtype of the module's, and in bf16 or fp16 most steps of size
-    1 - m round to nothing: keep parameters in fp32, under autocast. In a
-    backward pass it raises, since ``torch.utils.checkpoint`` computes anew what an update may have
-    changed: call it outside of such regions.
+    at every :meth:`update`; buffers are copied. The copy runs without gradients, and its parameters
+    require none. They have the dtype of the module's parameters. In bf16 or fp16, most steps of
+    size 1 - m round to zero: keep the parameters in fp32 and use autocast. In a backward pass it
+    raises, since ``torch.utils.checkpoint`` would recompute outputs after an update has changed the
+    parameters: call it outside checkpointed regions.
 
     Args:
-        module: what to copy and follow. No reference to it is kept. Make the copy before DDP or
-            FSDP wrap it; :meth:`update` takes the wrapper as well.
+        module: the module to copy and follow. No reference to it is kept. Make the copy before DDP
+            or FSDP wraps the module; :meth:`update` also takes the wrapper.
         momentum: m, in [0, 1], 0.999. An attribute that a schedule may set.
 
     Source: He et al., Momentum Contrast for Unsupervised Visual Representation Learning, 2020.
@@ -53,10 +53,10 @@ class MomentumEncoder(nn.Module):
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
-        """One step towards ``module``, after its optimizer's.
+        """One step towards ``module``; call it after the optimizer step.
 
         Raises:
-            ValueError: its parameters or buffers are not those of the copied module.
+            ValueError: its parameters or buffers do not have the shapes of the copied module's.
             RuntimeError: in a backward pass.
         """
         check_forward("momentum encoder: got an update")
@@ -70,12 +70,12 @@ class MomentumEncoder(nn.Module):
 
     @torch.no_grad()
     def reset(self, module: nn.Module) -> None:
-        """A copy of ``module`` again: after ``to_empty()``, say. Errors as of :meth:`update`."""
+        """Copy ``module`` again, for example after ``to_empty()``. Raises as :meth:`update`."""
         for pairs in self._beside(module):
             _copy(pairs)
 
     def _beside(self, module: nn.Module) -> list[list[tuple[Tensor, Tensor]]]:
-        """Parameters, and buffers: own ones with those of ``module``."""
+        """For parameters and for buffers: own tensors, each paired with that of ``module``."""
         found = []
         for kind in ("parameters", "buffers"):
             own, given = (list(getattr(m, kind)()) for m in (self.module, module))

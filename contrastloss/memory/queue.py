@@ -1,4 +1,4 @@
-"""Embeddings of earlier batches."""
+"""A queue of the embeddings of earlier batches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["EmbeddingQueue", "Snapshot", "check_integers"]
 
 
 def check_integers(name: str, value: Tensor, n: int, like: Tensor) -> None:
-    """One integer per row, on the device of ``like``."""
+    """``value`` has one integer per row, on the device of ``like``."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: got {type(value).__name__}, expected a tensor")
     if value.is_floating_point() or value.is_complex():
@@ -28,7 +28,7 @@ def check_integers(name: str, value: Tensor, n: int, like: Tensor) -> None:
 
 
 class Snapshot(NamedTuple):
-    """The slots of an :class:`EmbeddingQueue` at one moment; without steps, none is empty."""
+    """The slots of an :class:`EmbeddingQueue` at one moment. Steps None: no slot is empty."""
 
     embeddings: Tensor
     steps: Tensor | None
@@ -39,29 +39,29 @@ class Snapshot(NamedTuple):
 class EmbeddingQueue(nn.Module):
     """The newest ``size`` embeddings of earlier batches; the oldest ones are overwritten.
 
-    Everything is a buffer on the queue's device, the position of the next slot too: nothing is
-    synchronised, a CUDA graph may hold an enqueue, and ``state_dict``, ``to`` and ``deepcopy``
-    carry all of it. Embeddings are stored as they come, without their graph. A batch need not
-    divide the size; of one that is larger, the last ``size`` rows stay.
+    All state, including the position of the next slot, is in buffers on the queue's device. So
+    there is no host synchronisation, a CUDA graph can contain an enqueue, and ``state_dict``,
+    ``to`` and ``deepcopy`` include everything. Embeddings are stored unchanged and detached. The
+    batch size need not divide the queue size; from a larger batch the last ``size`` rows are kept.
 
-    Losses take the queue itself and leave empty slots out. They work on a copy of it wherever a
-    gradient will be needed, so an enqueue may stand between the loss and its backward pass, in one
-    compiled region too. What ``torch.utils.checkpoint`` computes anew would find another queue than
-    the forward pass did: in a backward pass, reading with gradients and writing raise.
+    Losses take the queue itself and ignore empty slots. If a gradient will be needed they work on a
+    copy, so an enqueue may come between the loss and its backward pass, also within one compiled
+    region. A region that ``torch.utils.checkpoint`` recomputes would see a different queue than the
+    forward pass: in a backward pass, reading with gradients and writing raise.
 
     Args:
         size: number of slots, K.
         dim: length of the embeddings, D.
-        labels: keep an integer label beside every embedding.
-        ids: keep an integer id, of the instance that an embedding comes from, so that losses can
-            leave out the instance of the row itself.
-        dtype: of the stored embeddings: that of the embeddings that will meet them; None: torch's
-            default dtype.
-        device: of the buffers; None: torch's default device.
+        labels: also store an integer label for every embedding.
+        ids: also store an integer id, the instance that an embedding comes from, so that losses can
+            leave out the row's own instance.
+        dtype: dtype of the stored embeddings, equal to that of the embeddings they are compared
+            with; None: torch's default dtype.
+        device: device of the buffers; None: torch's default device.
 
     Buffers: ``embeddings`` (K, D); ``steps`` (K,), the number of the enqueue that wrote a slot, -1
-    in an empty one; ``labels`` and ``ids`` (K,), int64, or None; ``written``, the number of rows
-    so far, and ``step``, that of enqueues, 0-dim.
+    for an empty slot; ``labels`` and ``ids`` (K,), int64, or None; ``written`` and ``step``, 0-dim,
+    the numbers of rows and of enqueues so far.
 
     Source: He et al., Momentum Contrast for Unsupervised Visual Representation Learning, 2020.
     """
@@ -102,18 +102,18 @@ class EmbeddingQueue(nn.Module):
     @torch.no_grad()
     def reset(self) -> None:
         """Empty the queue."""
-        for numbers in (self.steps, self.labels, self.ids):  # steps first: no slot is filled then
+        for numbers in (self.steps, self.labels, self.ids):  # steps first: marks all slots empty
             if numbers is not None:
                 numbers.fill_(-1)
         for value in (self.embeddings, self.written, self.step):
             value.zero_()
 
-    #: the name by which others have a module made again after ``to_empty()``
+    #: the name that other libraries call to initialise a module after ``to_empty()``
     reset_parameters = reset
 
     @property
     def count(self) -> Tensor:
-        """The number of slots that are filled, 0-dim."""
+        """The number of filled slots, 0-dim."""
         return settled(self.written.clamp(max=self.size))
 
     @property
@@ -122,8 +122,8 @@ class EmbeddingQueue(nn.Module):
         return settled(torch.where(self.steps < 0, -1, self.step - 1 - self.steps))
 
     def snapshot(self) -> Snapshot:
-        """The slots as they are now. With gradients enabled these are copies: a backward pass needs
-        the columns of its forward pass, whatever was enqueued in between.
+        """The current slots. With gradients enabled these are copies, since a backward pass needs
+        the columns of its forward pass even after an enqueue.
 
         Raises:
             RuntimeError: with gradients enabled in a backward pass.
@@ -143,17 +143,18 @@ class EmbeddingQueue(nn.Module):
         group: Any = None,
         equal_sizes: bool = False,
     ) -> None:
-        """Write rows in their order, over the oldest ones. Where this fails or is interrupted, the
-        queue stays as it was.
+        """Write rows in order, over the oldest ones. If this fails or is interrupted, the queue is
+        unchanged.
 
         Args:
             keys: (N, D); no gradient flows back to them.
-            labels, ids: (N,), integers, each exactly where the queue keeps it; ids not negative.
-            group: None, or a ProcessGroup or 1-D DeviceMesh, all of whose ranks make this call:
-                every one enqueues the keys of all, in the order of ranks, so that equal queues stay
-                equal. Ranks may have different numbers of keys, or none.
-            equal_sizes: True promises equal numbers. The exchange of sizes, which synchronises, is
-                saved then, and nothing is compared.
+            labels, ids: (N,), integers; each is given if and only if the queue stores it. Ids are
+                not negative.
+            group: None, or a ProcessGroup or 1-D DeviceMesh. All of its ranks make this call: every
+                rank enqueues the keys of all ranks, in the order of ranks, so that equal queues
+                stay equal. Ranks may have different numbers of keys, or none.
+            equal_sizes: True promises equal numbers of keys. It saves the exchange of sizes, which
+                synchronises, and nothing is compared.
 
         Raises:
             TypeError, ValueError: an argument does not fit, or the ranks of the group disagree.
@@ -187,7 +188,7 @@ class EmbeddingQueue(nn.Module):
     def _checked(
         self, keys: Tensor, labels: Tensor | None, ids: Tensor | None
     ) -> dict[str, Tensor]:
-        """What goes into which buffer, all of it checked."""
+        """The checked rows for each buffer, by the buffer's name."""
         check_embeddings("keys", keys)
         if keys.ndim != 2 or keys.shape[1] != self.dim:
             raise ValueError(f"keys: got shape {shape(keys)}, expected (N, {self.dim})")
@@ -217,8 +218,8 @@ class EmbeddingQueue(nn.Module):
     def _load_from_state_dict(
         self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool, *messages: list[str]
     ) -> None:
-        """Raises, by what torch makes of messages, where a checkpoint's numbers belong to no queue:
-        a slot that is taken for filled, or for a newer one, would be wrong without a sign."""
+        """Refuse a checkpoint whose integers no queue can have, by a message that torch raises:
+        otherwise an empty slot could count as filled, or an old one as new, without any sign."""
         names = ("steps", "labels", "ids", "written", "step")
         found = {n: state_dict.get(prefix + n, getattr(self, n)) for n in names}
         damage = _damage({n: v for n, v in found.items() if v is not None}, self.size)
@@ -233,12 +234,13 @@ class EmbeddingQueue(nn.Module):
 
 
 def _damage(numbers: dict[str, Tensor], size: int) -> str | None:
-    """What no queue of that size has in its integer buffers. Wrong shapes torch will find."""
+    """Why no queue of that size can have these integer buffers, or None. Torch itself reports wrong
+    shapes."""
     for name, value in numbers.items():
         if value.is_floating_point() or value.is_complex():
             return f"{name}: got dtype {value.dtype}, expected an integer one"
     kept = [numbers[n] for n in ("steps", "written", "step")]
-    if any(type(v) is not Tensor or v.is_meta for v in kept):  # no numbers to look at
+    if any(type(v) is not Tensor or v.is_meta for v in kept):  # values cannot be read
         return None
     if [v.shape for v in kept] != [(size,), (), ()]:
         return None
