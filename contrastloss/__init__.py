@@ -1,7 +1,7 @@
 """Contrastive losses for PyTorch, exact, in O(N) memory.
 
 Every loss is a module (:class:`CLIPLoss`) and a function (:func:`contrastloss.functional.clip`);
-:mod:`contrastloss.ops` holds the operators they are made of.
+:mod:`contrastloss.ops` has the operators that they are built on.
 """
 
 from importlib.metadata import PackageNotFoundError, version

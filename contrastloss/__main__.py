@@ -1,5 +1,5 @@
-"""``python -m contrastloss``: ``info`` on this installation, ``demo`` of what it is for, ``warmup``
-of kernels that are compiled at their first call."""
+"""``python -m contrastloss``: ``info`` about this installation, a ``demo`` of training, and the
+``warmup`` of kernels that are compiled at their first call."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DEMO_EXTRA = "pip install 'contrastloss[demo]'"
 
 
 def optional(name: str) -> ModuleType | None:
-    """A module of this package that the build may have left out."""
+    """A module of this package that may be missing from the build."""
     try:
         return importlib.import_module(f"{__package__}.{name}")
     except ModuleNotFoundError as error:
@@ -34,7 +34,7 @@ def optional(name: str) -> ModuleType | None:
 
 
 def native() -> dict[str, str]:
-    """What was compiled, or why it was not."""
+    """Which native parts were compiled, or why they were not."""
     build, module = optional("_build"), optional("_C")
     facts = {}
     if build is None:
@@ -45,7 +45,7 @@ def native() -> dict[str, str]:
         for name, value in module.build_info().items():
             shown = " ".join(value) or "none" if isinstance(value, tuple) else str(value)
             facts[name.replace("_", " ")] = shown
-        facts["this CPU has"] = " ".join(module.cpu_capability()) or "nothing that is looked for"
+        facts["this CPU has"] = " ".join(module.cpu_capability()) or "none of the known extensions"
     return facts
 
 
@@ -72,8 +72,8 @@ def info() -> str:
 
 
 def warmup(given: argparse.Namespace) -> None:
-    """One training step of every shape: kernels depend on D, on the dtype and on whether a batch is
-    small, not on each number of rows."""
+    """One training step for every shape. Kernels depend on D, on the dtype and on whether a batch
+    is small, but not on the exact number of rows."""
     for rows, dim in itertools.product(given.rows, given.dim):
         made = example(LOSSES[given.loss], rows, dim, torch.Generator().manual_seed(0))
         dtype = getattr(torch, given.dtype)
@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         try:
             warmup(given)
-        except RuntimeError as error:  # no such backend here, or too little memory
+        except RuntimeError as error:  # the backend is missing, or there is too little memory
             parser.exit(1, f"warmup: {error}\n")
         return 0
     try:

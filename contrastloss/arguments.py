@@ -1,4 +1,4 @@
-"""Types of the command line's arguments: what does not fit is a usage error that says what does."""
+"""Types of command line arguments. A wrong value is a usage error that says what is expected."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def integer(least: int, most: int = (1 << 31) - 1) -> Callable[[str], int]:
 
 
 def device(text: str) -> torch.device:
-    """One that holds tensors here."""
+    """A device that can hold tensors on this machine."""
     try:
         return torch.empty(0, device=text).device
     except (RuntimeError, AssertionError) as error:
@@ -38,7 +38,7 @@ def device(text: str) -> torch.device:
 
 
 def output(*endings: str) -> Callable[[str], Path]:
-    """A file of one of these kinds that can be written, found out before an hour's work is."""
+    """A writable file with one of these endings; checked at the start, not after an hour's work."""
 
     def read(text: str) -> Path:
         path = Path(text)

@@ -1,4 +1,4 @@
-"""Decoding text: contrastive search, and how isotropic a model's representations are.
+"""Text decoding: contrastive search, and the isotropy of a model's representations.
 
 Su and Collier, Contrastive Search Is What You Need For Neural Text Generation, 2023.
 """
@@ -27,18 +27,18 @@ def contrastive_search(
     valid: Tensor | None = None,
     backend: str | None = None,
 ) -> Tensor:
-    r"""Scores of the candidates for the next token; the best one is taken.
+    r"""Scores of the candidates for the next token; choose the one with the highest score.
 
     .. math:: (1 - \alpha)\, p_v - \alpha \max_j \cos(h_v, h_j)
 
     Args:
-        probabilities: p, (B, k), the model's probabilities of its k likeliest tokens.
-        candidates: (B, k, D), the representation of each of them after the context.
+        probabilities: p, (B, k), the model's probabilities of its k most likely tokens.
+        candidates: (B, k, D), the representation of each of these tokens after the context.
         context: (B, T, D), the representations of the tokens so far.
-        alpha: weight of the penalty for what the context has already, 0.6; in [0, 1].
-        valid: (B, T), bool, False for padding; None for all. Without any token so far the penalty
-            is 0.
-        backend: the name of a backend; None chooses.
+        alpha: weight of the penalty for similarity to the context, 0.6; in [0, 1].
+        valid: (B, T), bool, False for padding; None if all are valid. Without any valid token the
+            penalty is 0.
+        backend: the name of a backend; None chooses one.
 
     Returns:
         (B, k), in fp32 (fp64 for fp64).
@@ -71,15 +71,15 @@ def contrastive_search(
 
 
 def isotropy(h: Tensor, valid: Tensor | None = None) -> Tensor:
-    """1 minus the mean cosine of distinct tokens, in one pass over them: 1 if they point anywhere,
-    0 if all point the same way.
+    """1 minus the mean cosine between distinct tokens, in one pass: about 1 if directions are
+    spread evenly, 0 if all are the same.
 
     Args:
         h: (..., T, D), the representations of each text's tokens.
-        valid: (..., T), bool, False for padding; None for all.
+        valid: (..., T), bool, False for padding; None if all are valid.
 
     Returns:
-        (...), in fp32 (fp64 for fp64). A text of fewer than two tokens: 1.
+        (...), in fp32 (fp64 for fp64). A text with fewer than two tokens: 1.
     """
     check_embeddings("h", h)
     if h.ndim < 2:
@@ -87,7 +87,7 @@ def isotropy(h: Tensor, valid: Tensor | None = None) -> Tensor:
     valid = _checked(valid, h)
     r = ops.inverse_norm(h)
     unit = torch.where(valid.unsqueeze(-1), h.to(r.dtype) * r.unsqueeze(-1), 0.0)
-    # the squared length of the sum is all pairs' cosines; those of a token with itself go
+    # the squared length of the sum is the sum of all cosines; self pairs are subtracted
     total = unit.sum(-2).square().sum(-1) - unit.square().sum((-2, -1))
     count = valid.sum(-1)
     return 1 - total / (count * (count - 1)).clamp_min(1)

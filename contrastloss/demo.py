@@ -1,10 +1,10 @@
 """SimCLR on scikit-learn's handwritten digits: 1797 real images of 8 x 8 pixels, no download.
 
-Without a label, an encoder learns that two random distortions of one image belong together and
-all other images of the batch do not; the batch is the whole training set. Then one or five
-labels per class are drawn, every test image takes the label of its nearest labelled neighbour, and
-the accuracy is compared with that of raw pixels, of the same encoder before training and, for any
-other loss than NT-Xent, of one that NT-Xent has trained for as long.
+An encoder learns without labels that two random distortions of one image belong together, and all
+other images of the batch do not; the batch is the whole training set. Then one or five labels per
+class are drawn, and every test image gets the label of its nearest labelled neighbour. The accuracy
+is compared with that of raw pixels, of the same encoder before training and, for a loss other than
+NT-Xent, of an encoder that NT-Xent has trained for as long.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ except ModuleNotFoundError:  # Windows
 __all__ = ["Result", "add_arguments", "main", "run"]
 
 EPOCHS = 180
-#: what every other loss is compared with
+#: the loss that every other loss is compared with
 BASELINE = "nt_xent"
 TRAIN_IMAGES = 1024
-#: labels per class that the classifier is given; None stands for all of them
+#: labels per class that the classifier gets; None means all of them
 LABELS = (1, 5, None)
-#: random choices of those labels over which an accuracy is averaged
+#: an accuracy is averaged over so many random choices of these labels
 DRAWS = 25
-#: A tenth of the "negatives" here are images of the same digit, which a low temperature would push
-#: apart the hardest. Losses that are not named keep their own default.
+#: A tenth of the "negatives" here are images of the same digit, and a low temperature would push
+#: these apart most. Losses that are not listed keep their own default.
 TEMPERATURE = dict.fromkeys(("info_nce", "clip", "nt_xent", "dcl", "hard_negative", "supcon"), 0.5)
 
 
@@ -56,13 +56,13 @@ def takes(cls: type[nn.Module], argument: str) -> bool:
 
 
 def required(cls: type[nn.Module]) -> tuple[str, ...]:
-    """What a loss has to be given."""
+    """The names of the required inputs of a loss."""
     found = list(inspect.signature(cls.forward).parameters.values())[1:]
     return tuple(p.name for p in found if p.default is p.empty and p.kind is not p.VAR_POSITIONAL)
 
 
-#: those of two views or of labels; not of series or of several exits of a network, and without
-#: ranks of 200 positives each, which take minutes
+#: losses of two views or of labels. Not those of time series or of several exits of a network, nor
+#: those that rank 200 positives per row, which takes minutes
 CHOICES = [
     name
     for name, cls in LOSSES.items()
@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    note = " (supervised: it is given the labels)" if supervised(args.loss) else ""
+    note = " (supervised: it gets the labels)" if supervised(args.loss) else ""
     print(f"SimCLR on {TRAIN_IMAGES} handwritten digits, loss {args.loss}{note}", flush=True)
     given = (args.epochs, args.seed, args.backend)
     result = run(args.loss, *given, progress=True)
@@ -117,7 +117,8 @@ class Digits:
 
 
 def augment(images: Tensor) -> Tensor:
-    """Each image rotated, sheared, stretched, shifted and bent, then made lighter and noisy."""
+    """Each image rotated, sheared, stretched, shifted and bent; then scaled in brightness, with
+    noise added."""
     n = len(images)
 
     def between(low: float, high: float) -> Tensor:
@@ -141,7 +142,7 @@ def augment(images: Tensor) -> Tensor:
 
 
 def encoder() -> nn.Sequential:
-    """8 x 8 pixels to 512 features."""
+    """Maps 8 x 8 pixels to 512 features."""
 
     def conv(inputs: int, outputs: int) -> list[nn.Module]:
         layer = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
@@ -152,7 +153,7 @@ def encoder() -> nn.Sequential:
 
 
 def projection() -> nn.Sequential:
-    """Features to the 64 dimensions in which the loss compares; thrown away after training."""
+    """Maps features to the 64 dimensions that the loss compares; discarded after training."""
     return nn.Sequential(nn.Linear(512, 128), nn.BatchNorm1d(128), nn.ReLU(), nn.Linear(128, 64))
 
 
@@ -161,7 +162,7 @@ def supervised(loss: str) -> bool:
 
 
 def train(model: nn.Module, digits: Digits, loss: nn.Module, name: str, steps: Any) -> list[float]:
-    """Train in place, one batch of all training images per step; the loss of every step."""
+    """Train in place, with all training images as one batch per step; returns the loss per step."""
     head = projection()
     parameters = [*model.parameters(), *head.parameters(), *loss.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=3e-3, weight_decay=1e-4)
@@ -195,7 +196,7 @@ def features(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def accuracies(digits: Digits, model: nn.Module) -> list[float]:
-    """Test accuracy of the nearest labelled neighbour by cosine, for each number in LABELS."""
+    """Test accuracy of the nearest labelled neighbour by cosine, for each entry of LABELS."""
     labels = digits.train_labels
     similarity = features(model, digits.test) @ features(model, digits.train).mT
     found = []
@@ -212,7 +213,7 @@ def accuracies(digits: Digits, model: nn.Module) -> list[float]:
 
 
 def peak_memory() -> float | None:
-    """The largest resident set of this process so far, in MiB; None where it is not known."""
+    """The largest resident set of this process so far, in MiB; None if it is not known."""
     if resource is None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -221,7 +222,7 @@ def peak_memory() -> float | None:
 
 @dataclass
 class Result:
-    """What a run measured; ``accuracy[model]`` follows LABELS."""
+    """The measurements of a run; ``accuracy[model]`` has one value per entry of LABELS."""
 
     loss: str
     accuracy: dict[str, list[float]] = field(default_factory=dict)
@@ -252,7 +253,7 @@ def run(
     *,
     progress: bool = False,
 ) -> Result:
-    """Train an encoder with the loss of that name and compare it."""
+    """Train an encoder with the named loss and compare it."""
     torch.manual_seed(seed)
     digits, model, cls = Digits.load(), encoder().eval(), LOSSES[loss]
     options: dict[str, Any] = {"backend": backend}
@@ -264,7 +265,7 @@ def run(
     before = features(model, digits.test)
 
     memory, start = peak_memory(), time.perf_counter()
-    quiet = None if progress else True  # None: shown on a terminal only
+    quiet = None if progress else True  # None: shown only on a terminal
     steps = tqdm(range(epochs), desc=loss, unit="epoch", disable=quiet)
     result.curve = train(model, digits, cls(**options), loss, steps)
     result.seconds, result.memory = time.perf_counter() - start, (memory, peak_memory())
@@ -278,7 +279,7 @@ def run(
 
 
 def draw(result: Result, path: Path) -> None:
-    """Test images before and after training, the accuracies and the loss, as a picture."""
+    """A picture of the test images before and after training, the accuracies and the loss."""
     figure = Figure(figsize=(13, 3.6), dpi=90, layout="constrained")
     before, after, bars, curve = figure.subplots(1, 4)
     labels = result.embedded[2]

@@ -1,14 +1,14 @@
-"""Mining: the positives and negatives that are worth a loss's while, in memory O(N k).
+"""Mining: select informative positives and negatives, in memory O(N k).
 
-Scores are cosines, or products with ``normalize=False``; nothing here carries a gradient. Indices
-are padded with -1; ``tuples()`` gives them as pytorch-metric-learning's losses take them. With
-``k`` at least the number of negatives there are, the in-batch miners find the sets of its miners
-for ``CosineSimilarity``; below that, the hardest of them.
+Scores are cosines, or inner products with ``normalize=False``; nothing here carries a gradient.
+Indices are padded with -1; ``tuples()`` returns them in the format of the losses of
+pytorch-metric-learning. If ``k`` is at least the number of negatives, the in-batch miners find the
+same sets as that library's miners with ``CosineSimilarity``; otherwise the hardest of them.
 
-What the in-batch miners take: z: (N, D), and labels: (N,), integers. ref, ref_labels: (M, D) and
-(M,), what z is mined against; None for z itself, where no row is its own positive. k: at most so
-many negatives, the most similar ones. positives: at most so many per row, the least similar ones;
-None for all of them, whose number is looked up (this synchronises a GPU).
+Arguments of the in-batch miners: z: (N, D), and labels: (N,), integers. ref, ref_labels: (M, D) and
+(M,), the embeddings to mine from; None for z itself, where no row is its own positive. k: the
+largest number of negatives, the most similar ones. positives: the largest number per row, the least
+similar ones; None for all of them, whose number is looked up (this synchronises a GPU).
 """
 
 from __future__ import annotations
@@ -49,13 +49,14 @@ class Pairs(NamedTuple):
         return (self.positives >= 0).sum(1), (self.negatives >= 0).sum(1)
 
     def tuples(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Anchors and positives of all positive pairs, anchors and negatives of all negative."""
+        """Anchors and positives of all positive pairs, anchors and negatives of all negative
+        pairs."""
         return (*_listed(self.positives), *_listed(self.negatives))
 
 
 class Triplets(NamedTuple):
-    """Positives (N, P) of every row and to each of them negatives (N, P, K), hardest first, padded
-    with -1."""
+    """Positives (N, P) of every row, and negatives (N, P, K) for each positive, hardest first,
+    padded with -1."""
 
     positives: Tensor
     negatives: Tensor
@@ -88,8 +89,8 @@ def batch_hard(
     normalize: bool = True,
     backend: str | None = None,
 ) -> Triplets:
-    """Of every row the least similar positive and the most similar negative: one triplet, or none
-    where either is missing. Of equal ones the first.
+    """The least similar positive and the most similar negative of every row: one triplet, or none
+    if either is missing. Among equal scores the first one.
 
     Source: Hermans et al., In Defense of the Triplet Loss for Person Re-Identification, 2017.
     """
@@ -114,7 +115,7 @@ def triplet_margin(
     normalize: bool = True,
     backend: str | None = None,
 ) -> Triplets:
-    """To every positive p of a row a its negatives n with
+    """For every positive p of a row a: the negatives n with
 
     ===========  ==============================================================================
     all          ``s_ap - s_an <= margin``, the triplets that violate the margin
@@ -163,8 +164,8 @@ def multi_similarity(
     normalize: bool = True,
     backend: str | None = None,
 ) -> Pairs:
-    """Negatives more similar than the least similar positive less epsilon, and positives less
-    similar than the most similar negative plus epsilon.
+    """Negatives with a score above that of the least similar positive minus epsilon, and positives
+    with a score below that of the most similar negative plus epsilon.
 
     Source: Wang et al., Multi-Similarity Loss with General Pair Weighting, 2019.
     """
@@ -191,7 +192,8 @@ def pair_margin(
     normalize: bool = True,
     backend: str | None = None,
 ) -> Pairs:
-    """Positives less similar than ``pos_margin`` and negatives more similar than ``neg_margin``."""
+    """Positives with a score below ``pos_margin`` and negatives with a score above
+    ``neg_margin``."""
     batch = _Batch(z, labels, ref, ref_labels, normalize, backend)
     lower, upper = _above(batch.vector(neg_margin)), _below(batch.vector(pos_margin))
     return Pairs(
@@ -201,7 +203,7 @@ def pair_margin(
 
 
 class _Batch:
-    """A batch with labels and what it is mined against."""
+    """A batch with labels, and the embeddings to mine from."""
 
     def __init__(
         self,
@@ -216,7 +218,7 @@ class _Batch:
         _check_labels("labels", labels, z)
         if (ref is None) != (ref_labels is None):
             given, missing = ("ref", "ref_labels") if ref_labels is None else ("ref_labels", "ref")
-            raise ValueError(f"{missing}: got None beside {given}, expected both or neither")
+            raise ValueError(f"{missing}: got None with {given}, expected both or neither")
         if ref is not None and ref_labels is not None:
             _check_matrix("ref", ref, like=("z", z))
             _check_labels("ref_labels", ref_labels, ref)
@@ -229,7 +231,8 @@ class _Batch:
         return torch.full((len(self.z),), value, dtype=dtype, device=self.z.device)
 
     def extremes(self) -> Sequence[Any]:
-        """Minus the smallest score of a positive and the largest of a negative, with positions."""
+        """Minus the smallest score of a positive, and the largest score of a negative, with
+        positions."""
         channels = (MAX(-1.0, pairs=_POSITIVE), MAX(pairs=_NEGATIVE))
         return ops.pair_stats(
             self.z,
@@ -241,7 +244,7 @@ class _Batch:
         )
 
     def positives(self, count: int | None, upper: Tensor | None = None) -> TopK:
-        """The least similar ones of every row."""
+        """The least similar positives of every row."""
         if count is None:
             sizes = torch.unique(self.ref_labels, return_counts=True)[1]
             largest = int(sizes.max()) if len(sizes) else 0
@@ -259,8 +262,8 @@ class _Batch:
         rows: Tensor | None = None,
         largest: bool = True,
     ) -> TopK:
-        """The best columns of every row, or of those at ``rows``, which never meet themselves: for
-        negatives."""
+        """The best columns of every row, or of the given ``rows``. With ``rows``, self pairs are
+        not excluded: for negatives, whose labels differ."""
         x, labels, y = self.z, self.labels, self.ref
         if rows is not None:
             x, labels, y = x[rows], labels[rows], x if y is None else y
@@ -298,21 +301,22 @@ def hard_negatives(
     normalize: bool = True,
     backend: str | None = None,
 ) -> TopK:
-    """The k columns of the corpus most similar to every query, but for its positives and what is so
-    similar that it may be another one: scores and indices (N, k), padded with -inf and -1.
+    """The k columns of the corpus most similar to each query, without its positives and without
+    columns so similar that they may be positives: scores and indices (N, k), padded with -inf and
+    -1.
 
     The rules are those of sentence-transformers' ``mine_hard_negatives``; all bounds are closed.
     With q the smallest score of the query's positives, a negative scores at most
     ``q - absolute_margin``, at most ``q - |q| relative_margin`` and at most ``max_score``, and at
-    least ``min_score``. What is beyond a margin's bound by no more than rounding, 8 eps, is at it,
-    so a copy of the positive is found with a margin of 0. Without positives no margin can be kept,
-    and nothing is found with one.
+    least ``min_score``. A score may exceed a margin's bound by rounding, 8 eps, so a copy of the
+    positive is found with a margin of 0. A query without positives gets no negatives if a margin
+    is given.
 
     Args:
         queries: (N, D). corpus: (M, D).
         positives: (N,) or (N, P), int64, columns of the corpus, padded with -1.
-        skip: so many best negatives are left out first (``range_min``).
-        ignore: (N, L), int64, further columns to leave out, padded with -1.
+        skip: leave out this many of the best negatives (``range_min``).
+        ignore: (N, L), int64, other columns to leave out, padded with -1.
         sample, seed: draw negatives without replacement, with probabilities proportional to
             ``exp(sample * score)``; see :func:`contrastloss.ops.pair_topk`. 0 draws uniformly.
     """
@@ -332,7 +336,7 @@ def hard_negatives(
             lengths = corpus.to(bound.dtype).norm(dim=1)[positives].masked_fill(positives < 0, 0.0)
             lengths = torch.nn.functional.pad(lengths, (0, 1)).amax(1)
             slack = slack * lengths * queries.to(bound.dtype).norm(dim=1)
-        bound = bound + slack  # its own products are added up otherwise
+        bound = bound + slack  # pair_topk may round the same products differently
         upper = bound if max_score is None else bound.clamp_max(max_score)
     bounds: dict[str, Any] = {"lower": min_score, "upper": upper}
     chosen: dict[str, Any] = {"skip": skip, "ignore": _csr(excluded), "sample": sample}
@@ -340,7 +344,8 @@ def hard_negatives(
 
 
 def _bound(scores: Tensor, given: Tensor, absolute: float | None, relative: float | None) -> Tensor:
-    """What a negative may score beside positives of these scores, of which some are ``given``."""
+    """The largest allowed score of a negative, from the scores of those positives that are
+    ``given``."""
     scores = torch.nn.functional.pad(torch.where(given, scores, torch.inf), (0, 1), value=torch.inf)
     least = bound = scores.amin(1)
     if absolute is not None:
@@ -351,7 +356,7 @@ def _bound(scores: Tensor, given: Tensor, absolute: float | None, relative: floa
 
 
 def _csr(index: Tensor) -> tuple[Tensor, Tensor]:
-    """Offsets and entries of the rows of a padded index."""
+    """The CSR format, offsets and entries, of a padded index."""
     some = index >= 0
     return torch.nn.functional.pad(some.sum(1).cumsum(0), (1, 0)), index[some]
 
@@ -377,7 +382,7 @@ def _check_labels(name: str, labels: Tensor, rows: Tensor) -> None:
 
 
 def _check_index(name: str, index: Tensor, queries: Tensor) -> Tensor:
-    """(N, P), of (N,) too."""
+    """The checked index as (N, P); (N,) becomes (N, 1)."""
     if not isinstance(index, Tensor) or index.dtype != torch.int64:
         got = index.dtype if isinstance(index, Tensor) else type(index).__name__
         raise TypeError(f"{name}: got {got}, expected an int64 tensor")

@@ -1,8 +1,8 @@
-"""Mixtures of embeddings, as further positives and negatives beside those of a batch.
+"""Mixtures of embeddings, as additional positives and negatives for a batch.
 
-Partners are drawn or mined without gradient and without an N x N matrix. Numbers are drawn by
-``generator``, or are given as ``numbers``, uniform on [0, 1), of the shape that the function names:
-the same numbers make the same mixtures. Nothing is synchronised.
+Partners are drawn or mined without gradient and without an N x N matrix. Random numbers are drawn
+from ``generator``, or given as ``numbers``, uniform on [0, 1), with the shape stated by each
+function: the same numbers give the same mixtures. There is no host synchronisation.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _HARDEST = (MAX(-1.0, pairs=(same(_LABEL),)), MAX(pairs=(differs(_LABEL),)))
 
 
 class Latents(NamedTuple):
-    """Generated positives (N, G, D), and which of them count, (N, G)."""
+    """Generated positives (N, G, D), and which of them are valid, (N, G)."""
 
     features: Tensor
     valid: Tensor
@@ -40,7 +40,7 @@ class Latents(NamedTuple):
 
 class Mixtures(NamedTuple):
     """Rows to concatenate with a batch, (M, D), their labels, (M,), and which of them are mixtures,
-    (M,): where an anchor lacks a partner it stands for it itself."""
+    (M,): an anchor without a partner is mixed with itself."""
 
     features: Tensor
     labels: Tensor
@@ -60,20 +60,20 @@ def latent_positives(
     numbers: Tensor | None = None,
     backend: str | None = None,
 ) -> Latents:
-    r"""Unit vectors on the way from each key to prototypes that are drawn at random.
+    r"""Unit vectors on the arc from each key to randomly drawn prototypes.
 
-    With the angle :math:`\theta` between the key k and the prototype p, and the prototype c nearest
-    to k, the point at the angle :math:`\varphi` from k is as near to p as to c at
+    Let :math:`\theta` be the angle between the key k and the drawn prototype p, and c the prototype
+    nearest to k. The point of the arc at angle :math:`\varphi` from k is equally near to p and c if
 
     .. math:: \tan \varphi = \frac{a \sin\theta}{a \cos\theta - b}, \qquad
         a = \langle k, c - p \rangle, \quad b = \langle p, c - p \rangle
 
-    and angles are uniform below it; on the way to c itself, below :math:`\theta`. ``valid`` are
-    those whose nearest prototype is still c: a third one may come between.
+    Angles are drawn uniformly below this; if p is c itself, below :math:`\theta`. A vector is
+    ``valid`` if its nearest prototype is still c: a third prototype may be nearer.
 
     Args:
-        key: (N, D). prototypes: (K, D), e.g. centres of k-means over the queue. Of both, the
-            directions count.
+        key: (N, D). prototypes: (K, D), e.g. centres of k-means over the queue. Only the
+            directions of both matter.
         count: how many per key, G.
         numbers: (N, G, 2): choose the prototype and the angle.
 
@@ -89,17 +89,17 @@ def latent_positives(
     k, p = _unit(key), _unit(prototypes)
     chosen = _pick(drawn, len(p))
     found = _nearest(k, p, backend)[:, None]
-    nearest = found.clamp_min(0)  # of NaN there is none
+    nearest = found.clamp_min(0)  # a NaN key has no nearest prototype
     near = (p[nearest] * k[:, None]).sum(-1)
     far = (p[chosen] * k[:, None]).sum(-1)
-    across = p[chosen] - far[..., None] * k[:, None]  # what of p is orthogonal to k
+    across = p[chosen] - far[..., None] * k[:, None]  # the part of p orthogonal to k
     sine = torch.linalg.vector_norm(across, dim=-1)
     theta = torch.atan2(sine, far)
     a = (near - far).clamp_min(0)
     b = ((p[chosen] * p[nearest]).sum(-1) - 1).clamp_max(0)
     bound = torch.where(chosen == nearest, theta, torch.atan2(a * sine, a * far - b))
     angle = share * torch.minimum(bound, theta)
-    some = sine > 0  # else p is k, or opposite to it, and there is no way
+    some = sine > 0  # else p is k or -k, and no arc is defined
     angle = torch.where(some, angle, 0.0)[..., None]
     across = across / torch.where(some, sine, 1.0)[..., None]
     made = angle.cos() * k[:, None] + angle.sin() * across
@@ -117,10 +117,10 @@ def extrapolated_positives(
     generator: torch.Generator | None = None,
     numbers: Tensor | None = None,
 ) -> Tensor:
-    r"""Unit vectors beyond each key, seen from its query: along :math:`k + t (k - q)` of unit
-    vectors, t uniform between 0 and ``strength``.
+    r"""Unit vectors beyond each key as seen from its query: :math:`k + t (k - q)`, normalised, for
+    unit vectors k and q, with t uniform between 0 and ``strength``.
 
-    They are harder positives than k, and constants: what a head of the caller's makes of them may
+    They are harder positives than k, and constants; a head that the caller applies to them can
     learn.
 
     Args:
@@ -146,7 +146,7 @@ def extrapolated_positives(
     return _unit(k + t * (k - q)).to(key.dtype)
 
 
-# ---- rows beside a batch -------------------------------------------------------------------------
+# ---- additional rows for a batch -----------------------------------------------------------------
 
 
 def hard_mixtures(
@@ -159,19 +159,19 @@ def hard_mixtures(
     numbers: Tensor | None = None,
     backend: str | None = None,
 ) -> Mixtures:
-    r"""A hard positive and a semi-hard negative of every row.
+    r"""A hard positive and a semi-hard negative for every row.
 
-    The hard positive is :math:`\lambda p + (1 - \lambda) n` of the least similar row p of the row's
-    label and the most similar row n of another, :math:`\lambda \sim U(0, 1) = \text{Beta}(1, 1)`;
-    its label is that of the larger part. The semi-hard negative is :math:`\mu o + (1 - \mu) z`,
-    with a row o of another label that is drawn at random, whose label it has, and
-    :math:`\mu \sim U(\text{least}, 1)`.
+    The hard positive is :math:`\lambda p + (1 - \lambda) n`, where p is the least similar row with
+    the row's label, n the most similar row with another label, and
+    :math:`\lambda \sim U(0, 1) = \text{Beta}(1, 1)`; its label is that of the larger part. The
+    semi-hard negative is :math:`\mu o + (1 - \mu) z`, where o is a randomly drawn row with another
+    label, and :math:`\mu \sim U(\text{least}, 1)`; its label is that of o.
 
     Args:
-        z: (N, D). Mixtures are of these rows as they come, with their gradient.
+        z: (N, D). These rows are mixed as they are, with gradients.
         labels: (N,), integers.
         least: the smallest share of o.
-        normalize: similarities are cosines, else plain products.
+        normalize: True: similarities are cosines; False: inner products.
         numbers: (N, 3): lambda, which row is o, and mu.
 
     Returns:
@@ -213,23 +213,23 @@ def label_mixtures(
     generator: torch.Generator | None = None,
     numbers: Tensor | None = None,
 ) -> Mixtures:
-    r"""Mixtures of rows with real labels: negatives with the anchor, positives without it.
+    r"""Mixtures of rows with real-valued labels. Negatives contain the anchor, positives do not.
 
-    A negative of anchor i is :math:`\lambda z_i + (1 - \lambda) z_j` with a row j of another label,
-    drawn at random, and :math:`\lambda \sim U(0, 1)`; its label is mixed alike. A positive is
-    :math:`\mu z_j + (1 - \mu) z_k` of a row of a smaller and one of a larger label, with the
-    :math:`\mu` at which the mixed label is the anchor's, :math:`y_i`. Both are drawn, ``negatives``
-    and ``positives`` per anchor, where the paper has all N^2.
+    A negative of anchor i is :math:`\lambda z_i + (1 - \lambda) z_j`, where j is a randomly drawn
+    row with another label and :math:`\lambda \sim U(0, 1)`; its label is mixed in the same way. A
+    positive is :math:`\mu z_j + (1 - \mu) z_k`, where j has a smaller and k a larger label, and
+    :math:`\mu` makes the mixed label equal to the anchor's, :math:`y_i`. ``negatives`` and
+    ``positives`` of them are drawn per anchor; the paper uses all N^2.
 
     Args:
-        z: (N, D). Mixtures are of these rows as they come, with their gradient.
+        z: (N, D). These rows are mixed as they are, with gradients.
         y: (N,), of a floating dtype.
-        window: labels of j and k are at most so far from the anchor's; None: anywhere.
-        numbers: (N, 2 (negatives + positives)): which rows j and which lambdas of the negatives,
-            which j and which k of the positives.
+        window: the largest distance of the labels of j and k from the anchor's; None: no limit.
+        numbers: (N, 2 (negatives + positives)): choose the rows j, then the lambdas, of the
+            negatives; then the rows j, then the rows k, of the positives.
 
     Returns:
-        N ``negatives`` rows, then N ``positives`` rows, anchor by anchor.
+        N * ``negatives`` rows, then N * ``positives`` rows, anchor by anchor.
 
     Source: Wu et al., Mixup Your Own Pairs, 2023.
     """
@@ -266,19 +266,19 @@ def label_mixtures(
 
 
 def _of_another_label(labels: Tensor, which: Tensor) -> Tensor:
-    """Rows of another label than each row has, chosen by numbers (N, K); -1 for none."""
+    """For each row, rows with another label, chosen by numbers (N, K); -1 if there are none."""
     labels = labels.contiguous()
     ranked, order = labels.sort()
     start = torch.searchsorted(ranked, labels)[:, None]
     size = torch.searchsorted(ranked, labels, right=True)[:, None] - start
     others = len(labels) - size
     rank = _pick(which, others)
-    rank = torch.where(rank < start, rank, rank + size)  # over the rows of the own label
+    rank = torch.where(rank < start, rank, rank + size)  # skip the rows with the same label
     return torch.where(others > 0, _at(order, rank), -1)
 
 
 def _around(y: Tensor, low: Tensor, high: Tensor, window: float | None) -> tuple[Tensor, Tensor]:
-    """Rows of smaller and of larger labels than each row has, (N, K) each; -1 for none."""
+    """For each row, rows with smaller and with larger labels, (N, K) each; -1 if there are none."""
     y = y.contiguous()
     ranked, order = y.sort()
     start, end = (torch.searchsorted(ranked, y, right=side)[:, None] for side in (False, True))
@@ -294,19 +294,19 @@ def _around(y: Tensor, low: Tensor, high: Tensor, window: float | None) -> tuple
 
 
 def _pick(numbers: Tensor, size: Tensor | int) -> Tensor:
-    """One of 0 to size - 1, by numbers on [0, 1)."""
+    """Map numbers in [0, 1) to integers from 0 to size - 1."""
     if isinstance(size, int):
         return (numbers * size).long().clamp(0, size - 1)
     return torch.minimum((numbers * size).long(), size - 1).clamp_min(0)
 
 
 def _at(order: Tensor, rank: Tensor) -> Tensor:
-    """``order[rank]``, of ranks that may lie beyond it where nothing is chosen."""
+    """``order[rank]``; ranks may be out of range where the result is not used."""
     return order[rank.clamp(max=max(len(order) - 1, 0))] if len(order) else rank
 
 
 def _mixed(z: Tensor, share: Tensor, one: Tensor, other: Tensor) -> Tensor:
-    """``share`` of rows ``one`` of z and the rest of rows ``other``."""
+    """``share * z[one] + (1 - share) * z[other]``."""
     share = share.to(_wide(z).dtype)[..., None]
     return (share * z[one] + (1 - share) * z[other]).to(z.dtype)
 
@@ -338,7 +338,7 @@ def _uniform(
     if numbers is None:
         return torch.rand(size, generator=generator, dtype=dtype, device=like.device)
     if generator is not None:
-        raise ValueError("numbers: got some beside a generator, expected only one of them")
+        raise ValueError("numbers: got numbers and a generator, expected only one of them")
     if not isinstance(numbers, Tensor) or not numbers.is_floating_point():
         got = numbers.dtype if isinstance(numbers, Tensor) else type(numbers).__name__
         raise TypeError(f"numbers: got {got}, expected a floating tensor")

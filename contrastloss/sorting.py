@@ -1,4 +1,4 @@
-"""Differentiable sorting and ranking, by relaxed sorting networks and by projection."""
+"""Differentiable sorting and ranking: by relaxed sorting networks, or by projection."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Sorted", "rank", "rank_mass", "soft_rank", "soft_sort", "sort"]
 
 
 class Sorted(NamedTuple):
-    """``values = x @ P``, and ``P[..., i, r]``, how much of input i arrives at rank r."""
+    """``values = x @ P``, and P: ``P[..., i, r]`` is the share of input i at rank r."""
 
     values: Tensor
     P: Tensor
@@ -33,28 +33,28 @@ def sort(
     dim: int = -1,
     backend: str | None = None,
 ) -> Sorted:
-    r"""Sorts x along a dimension by a relaxed network, whose permutation matrix P is returned too.
+    r"""Sort x along a dimension by a relaxed sorting network; also returns its permutation matrix.
 
-    Every comparator mixes the two values that it sees, :func:`contrastloss.ops.sort_network` has
-    the formula. P is doubly stochastic, and a permutation in the limit of a large steepness. It
-    takes O(n^2) memory per row; :func:`rank` and :func:`rank_mass` do without it.
+    Every comparator mixes its two values; :func:`contrastloss.ops.sort_network` has the formula.
+    P is doubly stochastic, and tends to a permutation for a large steepness. It takes O(n^2) memory
+    per row; :func:`rank` and :func:`rank_mass` do not need it.
 
     Args:
         x: values of a floating dtype, at least one along ``dim``.
         network: ``'odd_even'`` (n layers) or ``'bitonic'`` (about log2(n)^2 / 2 layers).
-        distribution: whose distribution function weighs the two orders of a comparator:
+        distribution: the distribution function that weights the two orders of a comparator:
             ``'cauchy'``, ``'logistic'``, ``'logistic_phi'``, ``'gaussian'``, ``'reciprocal'`` or
             ``'optimal'``.
         steepness: a positive number, a 0-dim tensor, or a tensor that expands to x without
             ``dim``. Gradients flow to it.
-        art_lambda: of ``'logistic_phi'``.
+        art_lambda: the exponent in ``'logistic_phi'``.
         descending: largest first.
-        dim: along which to sort.
-        backend: the name of a backend; None chooses.
+        dim: the dimension to sort along.
+        backend: the name of a backend; None chooses one.
 
     Returns:
-        :class:`Sorted`: values of x's shape and P, whose last two dimensions are (input, rank) and
-        whose other ones are those of x without ``dim``. Both in fp32 (fp64 for fp64).
+        :class:`Sorted`: values with x's shape, and P, whose last two dimensions are (input, rank)
+        and whose leading ones are those of x without ``dim``. Both in fp32 (fp64 for fp64).
 
     Raises:
         TypeError, ValueError, IndexError: an argument is wrong, or (on a CPU) x holds NaN; the
@@ -90,8 +90,9 @@ def rank(
     dim: int = -1,
     backend: str | None = None,
 ) -> Tensor:
-    """Relaxed ranks, 1 to n: the mean of the ranks at which a value arrives, by its row of the P of
-    :func:`sort`, in O(n) memory per row. Shaped as x; arguments as there."""
+    """Relaxed ranks, 1 to n: the mean rank of each value, weighted by its row of the matrix P of
+    :func:`sort`, in O(n) memory per row. The result has x's shape; arguments as for :func:`sort`.
+    """
     n = _rows(x, dim).shape[-1]
     t = torch.arange(1, n + 1, dtype=torch.float32, device=x.device)
     return rank_mass(
@@ -119,15 +120,16 @@ def rank_mass(
     dim: int = -1,
     backend: str | None = None,
 ) -> Tensor:
-    """``P t`` of the P of :func:`sort`, in O(n) memory per row: with t the indicator of some ranks,
-    how much of each value arrives at these.
+    """``P t`` with the matrix P of :func:`sort`, in O(n) memory per row. If t is the indicator of
+    some ranks, this is the share of each value at these ranks.
 
     Args:
-        t: numbers that belong to the ranks along ``dim``, (n,) for all rows alike or shaped as x.
+        t: one number per rank along ``dim``: (n,), shared by all rows, or with x's shape.
             Gradients flow to it.
 
     Returns:
-        Shaped as x, in fp32 (fp64 for fp64). Other arguments, and errors, as of :func:`sort`.
+        A tensor with x's shape, in fp32 (fp64 for fp64). Other arguments and errors as for
+        :func:`sort`.
     """
     rows = _rows(x, dim)
     if not isinstance(t, Tensor):
@@ -159,25 +161,25 @@ def soft_rank(
     descending: bool = False,
     dim: int = -1,
 ) -> Tensor:
-    r"""Ranks, 1 to n, by projection on the convex hull of all orders of these numbers.
+    r"""Soft ranks, 1 to n, by projection onto the convex hull of all permutations of 1 to n.
 
     .. math:: \operatorname{argmin}_{r \in \mathcal P(1 \dots n)}
         \tfrac12 \| r - x / \varepsilon \|^2
 
-    or, with ``'kl'``, the nearest in relative entropy to :math:`e^{x / \varepsilon}`. The ranks are
-    exact once the values lie more than :math:`\varepsilon` apart (``'l2'``). Costs O(n log^2 n) per
-    row, in O(log n) steps of whole tensors, in fp64 where the device has it; the backward pass is
-    O(n).
+    or, with ``'kl'``, the point nearest to :math:`e^{x / \varepsilon}` in relative entropy. The
+    ranks are exact if all values differ by more than :math:`\varepsilon` (``'l2'``). The cost is
+    O(n log^2 n) per row, in O(log n) steps on whole tensors, in fp64 if the device has it; the
+    backward pass is O(n).
 
     Args:
         x: values of a floating dtype, at least one along ``dim``.
         regularization: ``'l2'`` or ``'kl'``.
         strength: epsilon, a positive number.
         descending: rank 1 for the largest.
-        dim: along which to rank.
+        dim: the dimension to rank along.
 
     Returns:
-        Shaped as x, in fp32 (fp64 for fp64).
+        A tensor with x's shape, in fp32 (fp64 for fp64).
 
     Raises:
         TypeError, ValueError, IndexError: an argument is wrong, or (on a CPU) x holds NaN; the
@@ -202,11 +204,10 @@ def soft_sort(
     descending: bool = False,
     dim: int = -1,
 ) -> Tensor:
-    r"""Values in order, by projection of the numbers :math:`1 \dots n`, divided by
-    :math:`\varepsilon`, on the convex hull of all orders of x; with ``'kl'`` the same of their
-    exponentials, in logarithms. The values are exact once they lie less than
-    :math:`1 / \varepsilon` apart (``'l2'``). Arguments, result, cost and errors as of
-    :func:`soft_rank`.
+    r"""Soft sorting: the projection of :math:`(1 \dots n) / \varepsilon` onto the convex hull of
+    all permutations of x. With ``'kl'``, the same for the exponentials, returned as logarithms.
+    The values are exact if neighbours differ by less than :math:`1 / \varepsilon` (``'l2'``).
+    Arguments, result, cost and errors as for :func:`soft_rank`.
     """
     rows, kl = _projectable(x, regularization, strength, dim)
     sign = 1.0 if descending else -1.0
@@ -216,7 +217,8 @@ def soft_sort(
 
 
 def _projectable(x: Tensor, regularization: str, strength: float, dim: int) -> tuple[Tensor, bool]:
-    """Rows in fp64 where there is one, and whether to project in relative entropy."""
+    """The checked rows, in fp64 if the device has it, and whether to project in relative
+    entropy."""
     rows = _rows(x, dim)
     if not x.is_floating_point():
         raise TypeError(f"x: got dtype {x.dtype}, expected a floating one")
@@ -231,7 +233,7 @@ def _projectable(x: Tensor, regularization: str, strength: float, dim: int) -> t
 
 
 def _descending(rows: Tensor) -> Tensor:
-    """n to 1."""
+    """The numbers n to 1."""
     return torch.arange(rows.shape[-1], 0, -1, dtype=rows.dtype, device=rows.device)
 
 
@@ -240,10 +242,10 @@ def _like(rows: Tensor, x: Tensor, dim: int) -> Tensor:
 
 
 class _Projection(torch.autograd.Function):
-    r"""s - v with the non-increasing v nearest to s - w or, with ``kl``, the one that minimises
-    :math:`\sum_i e^{s_i - v_i} + v_i e^{w_i}`. v is constant on blocks of consecutive elements,
-    the mean of s - w there, or LSE(s) - LSE(w). Both are large where s is: block by block, from
-    differences within them, no digit of w is lost."""
+    r"""s - v for the non-increasing v nearest to s - w or, with ``kl``, for the one that minimises
+    :math:`\sum_i e^{s_i - v_i} + v_i e^{w_i}`. v is constant on blocks of consecutive elements:
+    the mean of s - w, or LSE(s) - LSE(w). A large s makes both large, so the result is computed
+    per block from differences within the block, and no digit of w is lost."""
 
     @staticmethod
     def forward(ctx: Any, s: Tensor, w: Tensor, kl: bool) -> Tensor:
@@ -268,15 +270,15 @@ class _Projection(torch.autograd.Function):
 
 
 class _Blocks:
-    """Consecutive elements of rows, by the number of the block of each; what is found of a block
-    stands at all its elements."""
+    """Blocks of consecutive elements of rows, given by the block number of each element. The result
+    for a block is repeated at all its elements."""
 
     def __init__(self, index: Tensor) -> None:
         self.index = index
 
     @staticmethod
     def of(values: Tensor) -> _Blocks:
-        """Of equal values."""
+        """The blocks of equal values."""
         index = torch.zeros_like(values, dtype=torch.int64)
         index[..., 1:] = (values.diff(dim=-1) != 0).cumsum(-1)
         return _Blocks(index)
@@ -293,23 +295,23 @@ class _Blocks:
         return found.gather(-1, self.index)
 
     def share(self, values: Tensor) -> Tensor:
-        """Softmax."""
+        """Softmax within each block."""
         raised = (values - self.most(values.detach())).exp()
         return raised / self.total(raised)
 
 
 def isotonic(y: Tensor, log_weight: Tensor | None = None) -> Tensor:
-    """The non-increasing fit of rows y (..., n): of least squares or, with log-weights, one whose
-    blocks have the value LSE(y + log_weight) - LSE(log_weight).
+    """The non-increasing fit of rows y (..., n): by least squares or, with log-weights, with the
+    value LSE(y + log_weight) - LSE(log_weight) on each block.
 
-    Neighbouring parts that are fitted are joined, all pairs of a size at once: the low end of the
-    left one and the high end of the right one are pooled at a mean between these. Where the part
-    that would be pooled at a level, what is lower on the left and higher on the right, has a mean
-    above that level, the level is still too low.
+    Neighbouring fitted parts are joined, all pairs of one size at once: the low end of the left
+    part and the high end of the right part are pooled at a mean between them. A level would pool
+    the values below it on the left and above it on the right. If their mean is above the level,
+    the level is still too low.
     """
     squares, n = log_weight is None, y.shape[-1]
     width, none = 1 << (n - 1).bit_length(), 0.0 if squares else -torch.inf
-    low = y.amin(-1, keepdim=True) - 1  # is never pooled
+    low = y.amin(-1, keepdim=True) - 1  # padding, never pooled
     v = torch.cat([y, low.expand(*y.shape[:-1], width - n)], -1)
     weight = torch.ones_like(v) if log_weight is None else F.pad(log_weight, (0, width - n))
 
@@ -343,7 +345,7 @@ def isotonic(y: Tensor, log_weight: Tensor | None = None) -> Tensor:
 
 
 def _rows(x: Tensor, dim: int) -> Tensor:
-    """x with ``dim`` last."""
+    """x with dimension ``dim`` moved to the end."""
     if not isinstance(x, Tensor):
         raise TypeError(f"x: got {type(x).__name__}, expected a tensor")
     if x.ndim and not -x.ndim <= dim < x.ndim:

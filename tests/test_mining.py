@@ -273,9 +273,9 @@ def test_errors():
         batch_hard(z[0], labels)
     with pytest.raises(ValueError, match=r"^ref: got shape \(4, 2\), expected \(N, 3\)"):
         batch_hard(z, labels, ref=z[:, :2], ref_labels=labels)
-    with pytest.raises(ValueError, match=r"^ref_labels: got None beside ref, expected both"):
+    with pytest.raises(ValueError, match=r"^ref_labels: got None with ref, expected both"):
         batch_hard(z, labels, ref=z)
-    with pytest.raises(ValueError, match=r"^ref: got None beside ref_labels, expected both"):
+    with pytest.raises(ValueError, match=r"^ref: got None with ref_labels, expected both"):
         batch_hard(z, labels, ref_labels=labels)
     with pytest.raises(ValueError, match=r"^kind: got 'soft', expected 'all', 'hard'"):
         triplet_margin(z, labels, 1, kind="soft")

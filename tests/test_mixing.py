@@ -227,5 +227,5 @@ def test_errors():
     ):
         with pytest.raises(kind, match=f"^{message}"):
             call()
-    with pytest.raises(ValueError, match=r"^numbers: got some beside a generator"):
+    with pytest.raises(ValueError, match=r"^numbers: got numbers and a generator"):
         label_mixtures(z, y, numbers=z, generator=torch.Generator())
