@@ -18,15 +18,15 @@ __all__ = ["TEMPERATURES", "Subject", "dense", "example"]
 
 TEMPERATURES = (1.0, 0.1, 0.05, 0.02, 0.01)
 
-#: makes arguments of ``forward`` in fp64, of ``n`` instances and ``d`` features
+#: (n, d, generator) to arguments of ``forward`` in fp64, for n instances and d features
 Maker = Callable[[int, int, torch.Generator], tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A loss, its options, and where it runs. ``make`` gives inputs instead of :func:`example`.
-    What is not ``thorough`` takes a fifth of the time: one temperature and two draws of the data,
-    and a graph that is traced, but not compiled."""
+    """A loss with its options, a device and a backend. ``make`` replaces :func:`example`. Without
+    ``thorough`` the checks take a fifth of the time: one temperature, two draws of the data, and a
+    graph that is traced but not compiled."""
 
     cls: type[Loss]
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Subject:
 
     @property
     def temperatures(self) -> tuple[float | None, ...]:
-        """At which a loss of scores is tried; None is the one that it has."""
+        """The temperatures to test; None means the loss's own."""
         if not issubclass(self.cls, ScoreLoss) or "temperature" in self.options:
             return (None,)
         return TEMPERATURES if self.thorough else (0.05,)
@@ -49,7 +49,7 @@ class Subject:
         return self.cls(**{**self.options, "backend": self.backend, **more})
 
     def rows(self, temperature: float | None = None, **more: Any) -> Loss:
-        """The loss that reduces nothing, where it has rows."""
+        """The loss with ``reduction='none'``, if it has rows."""
         if issubclass(self.cls, RowLoss):
             more["reduction"] = "none"
         if temperature is not None:
@@ -59,7 +59,7 @@ class Subject:
     def inputs(
         self, n: int = 24, d: int = 19, dtype: torch.dtype = torch.float64, seed: int = 0
     ) -> list[Tensor]:
-        """Arguments of ``forward``, floating ones in ``dtype``."""
+        """Arguments of ``forward``, the floating ones in ``dtype``."""
         generator = torch.Generator().manual_seed(seed)
         make = self.make or (lambda *sizes: example(self.cls, *sizes))
         values = make(n, d, generator)
@@ -67,21 +67,21 @@ class Subject:
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """Instances and features with which accuracy is measured."""
+        """The numbers of instances and features with which accuracy is measured."""
         return (129, 64) if issubclass(self.cls, ScoreLoss) else (30, 19)
 
     @property
     def loose(self) -> float:
-        """By how much fp32 may be worse than twice the error of the dense formula in fp32, in
-        roundings of the result. Masses of sorting networks and ranks are sums, one after another,
-        of what the dense formula adds up as pairs."""
+        """How many roundings of the result are allowed on top of twice the error of the dense fp32
+        formula. Rank masses of sorting networks need more: they are summed one after another, while
+        the dense formula sums them in pairs."""
         return 1.0 if issubclass(self.cls, ScoreLoss) else 4.0
 
     def leaves(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """Copies of the inputs, of which those that the loss differentiates want a gradient."""
+        """Copies of the inputs; those that the loss differentiates require a gradient."""
         constant = self.loss().constants
         names = [name for name in inspect.signature(self.cls.forward).parameters if name != "self"]
-        names += names[-1:] * (len(inputs) - len(names))  # of any number of embeddings
+        names += names[-1:] * (len(inputs) - len(names))  # for *args: the last name again
         return [
             v.detach().clone().requires_grad_(v.is_floating_point() and name not in constant)
             for v, name in zip(inputs, names, strict=False)
@@ -94,8 +94,8 @@ class Subject:
         others: Sequence[Tensor] = (),
         **overrides: Any,
     ) -> list[Tensor]:
-        """The value, its mean's gradients by the inputs that want one and by ``others``, and its
-        statistics where the function has any."""
+        """The value, the gradients of its mean by the inputs that require one and by ``others``,
+        and the statistics if the function returns any."""
         leaves = self.leaves(inputs)
         value = function(*leaves, **overrides)
         value, statistics = value if isinstance(value, tuple) else (value, {})
@@ -105,12 +105,12 @@ class Subject:
 
 
 def example(cls: type[Loss], n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-    """Inputs for ``cls.forward`` in fp64: its static method ``example(n, d, generator)`` or, by the
-    names of its required parameters, two views (x, y), also with a queue or with candidates
-    (x, y, index), classes (z, labels), rows of d scores (x, target), or three views of (N, D).
+    """Inputs for ``cls.forward`` in fp64, from its static method ``example(n, d, generator)`` or,
+    by the names of its required parameters: two views (x, y), also with a queue or with candidates
+    (x, y, index), classes (z, labels), rows of d scores (x, target), or three views (N, D).
 
-    A positive's cosine is about that of the hardest negative, so that the loss lies between 0.1 and
-    log N at every temperature: where it saturates, a test of accuracy tests nothing.
+    The cosine of a positive is close to that of the hardest negative, so that the loss is between
+    0.1 and log N at every temperature. A loss that saturates would make accuracy tests meaningless.
     """
     own = getattr(cls, "example", None)
     if own is not None:
@@ -131,11 +131,11 @@ def example(cls: type[Loss], n: int, d: int, generator: torch.Generator) -> tupl
         x, cosine = normal(n), min(0.9, math.sqrt(2 * math.log(8) / d))
         columns = torch.cat([cosine * x + math.sqrt(1 - cosine**2) * normal(n), normal(n + 3)])
         drawn = torch.randint(2 * n + 3, (n, 7), generator=generator)
-        # unit vectors, so that what is equal normalised is equal
+        # unit vectors, so that columns that are equal after normalisation are equal
         return length * x, F.normalize(columns), torch.cat([torch.arange(n)[:, None], drawn], 1)
     if names == ["self", "z", "labels"]:
         labels = torch.randint(0, max(n // 4, 1), (n,), generator=generator)
-        cosine = min(0.95, 1.7 * cosine)  # every positive counts, not the best one
+        cosine = min(0.95, 1.7 * cosine)  # larger, since every positive counts, not only the best
         z = math.sqrt(cosine) * normal(max(n, 1))[labels] + math.sqrt(1 - cosine) * normal(n)
         return length * z, labels
     if names == ["self", "x", "target"]:
@@ -155,9 +155,9 @@ def _required(parameter: inspect.Parameter) -> bool:
 
 
 def dense(loss: Loss, *inputs: Tensor, **overrides: Any) -> tuple[Tensor, Tensor]:
-    """The losses per row, or the loss, by ``loss.reference`` in the inputs' dtype; and which rows
-    count, or how many terms each sums. A reference that takes no ``normalize`` gets unit vectors.
-    ``overrides`` are those of a forward."""
+    """The losses per row, or the loss, from ``loss.reference`` in the inputs' dtype; and which rows
+    count, or how many terms each row sums. A reference without a parameter ``normalize`` gets unit
+    vectors. ``overrides`` are those of ``forward``."""
     common = {f.name for f in fields(PairLoss if isinstance(loss, ScoreLoss) else RowLoss)}
     own = {f.name: getattr(loss, f.name) for f in fields(loss) if f.name not in common}
     if isinstance(loss, ScoreLoss):

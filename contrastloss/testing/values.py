@@ -1,4 +1,4 @@
-"""Values and gradients, and how accurate they are."""
+"""Properties of values and gradients: correctness and accuracy."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from ..losses import PairLoss, ScoreLoss, TwoViewLoss
 from .compare import assert_bounded, assert_same, excess, wide
 from .subject import Subject, dense, dense_rows
 
-#: options, what overrides the temperature in ``forward``, and which tensors of both get gradients
+#: options, overrides in ``forward``, and the tensors in either that get gradients
 Case = tuple[dict[str, Any], dict[str, Any], list[Tensor]]
 
 
 def check_reference(subject: Subject) -> None:
-    """Rows and gradients are the reference's in fp64, whatever gives temperature and bias."""
+    """Rows and gradients agree with the reference in fp64, for every way to give the temperature
+    and the bias."""
     inputs = subject.inputs(n=37)
     scalar = nn.Parameter(inputs[0].new_tensor(0.3))
     cases: list[Case] = [({}, {}, []), ({"loss_weight": 2.5}, {}, [])]
@@ -43,9 +44,9 @@ def check_reference(subject: Subject) -> None:
 
 
 def check_gradients(subject: Subject) -> None:
-    """gradcheck and gradgradcheck, of every element or, unless thorough, along random directions; a
-    second derivative may be a clear error. Of a loss that holds something constant, gradients are
-    compared with its formula's alone."""
+    """gradcheck and gradgradcheck, for every element or, unless thorough, in random directions. A
+    second derivative may be a clear error. A loss with constant parts is skipped: its gradients are
+    compared only with those of its formula."""
     inputs, loss = subject.leaves(subject.inputs(n=4, d=3)), subject.loss()
     if loss.stops_gradients:
         return
@@ -67,8 +68,8 @@ def check_accuracy(subject: Subject) -> None:
 
 
 def check_low_precision(subject: Subject) -> None:
-    """bf16 and fp16: at most twice the error of fp32 dense on the same rounded inputs with its
-    result rounded to that dtype. The loss stays fp32."""
+    """bf16 and fp16: at most twice the error of dense PyTorch in fp32 on the same rounded inputs,
+    with its result rounded to that dtype. The loss stays in fp32."""
     for dtype in (torch.bfloat16, torch.float16):
         for temperature in subject.temperatures:
             seeds = range(3 if subject.thorough else 2)
@@ -88,7 +89,7 @@ def _excess(
     return excess(ours, plain, exact, subject.loose * torch.finfo(torch.float32).eps)
 
 
-#: what the dense formula gives, which is the same beside every backend
+#: results of the dense formula, which are the same for every backend
 _ORACLES: dict[tuple[Any, ...], tuple[list[Tensor], list[Tensor]]] = {}
 
 
@@ -112,7 +113,7 @@ def _oracle(
 
 
 def check_frozen(subject: Subject) -> None:
-    """An input alone gets the gradient that it gets beside the others."""
+    """If only one input requires a gradient, it gets the same one as with all inputs."""
     inputs = subject.inputs()
     _, *grads = subject.run(subject.loss(), inputs)
     free = [k for k, v in enumerate(subject.leaves(inputs)) if v.requires_grad]
