@@ -2,12 +2,12 @@
 
     python examples/anomalies.py
 
-Cell nuclei of scikit-learn's breast cancer data, 30 measurements each. Training sees half of the
-benign ones and nothing else: they attract each other, and copies of them, moved out of where
-they lie, are negatives. The anomaly score of a nucleus is one minus its cosine to the mean
-direction of those of training. AUROC on all the others, the mean of several splits, beside PCA
-and an isolation forest; the negatives were chosen among several kinds on these data.
-scikit-learn (``pip install 'contrastloss[demo]'``) has them, nothing is downloaded.
+Cell nuclei of scikit-learn's breast cancer data, 30 measurements each. Training uses half of the
+benign nuclei only: they attract each other, and copies that are moved out of their region are
+negatives. The anomaly score of a nucleus is one minus its cosine to the mean direction of the
+training nuclei. AUROC on all other nuclei, as the mean of several splits, compared with PCA and an
+isolation forest. The kind of negatives was selected on these data. scikit-learn (``pip install
+'contrastloss[demo]'``) has the data, nothing is downloaded.
 """
 
 import argparse
@@ -36,14 +36,14 @@ def arguments() -> argparse.Namespace:
 
 
 def negatives(rows: Tensor, copies: int = 4) -> Tensor:
-    """Rows moved away from a random other one, by up to four times their difference, and noise."""
+    """Rows moved away from a random other row, by up to four times their difference, plus noise."""
     rows = rows.repeat(copies, 1)
     away = rows - rows[torch.randperm(len(rows))]
     return rows + (1 + 3 * torch.rand(len(rows), 1)) * away + torch.randn_like(rows)
 
 
 def train(rows: Tensor, steps: int, margin: float, seed: int) -> nn.Module:
-    torch.manual_seed(seed)  # the weights of the untrained one, too
+    torch.manual_seed(seed)  # the untrained model has the same weights
     layers = nn.Linear(rows.shape[1], 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU()
     model = nn.Sequential(*layers, nn.Linear(128, 32))
     loss = CLANLoss(margin=margin)
@@ -63,7 +63,7 @@ def distance(model: nn.Module, normal: Tensor, rows: Tensor) -> Tensor:
 
 
 def compare(steps: int, margin: float, seed: int) -> dict[str, float]:
-    """AUROC of every method on one split."""
+    """AUROC of each method on one split."""
     measured, benign = load_breast_cancer(return_X_y=True)
     normal, healthy = train_test_split(measured[benign == 1], random_state=seed, test_size=0.5)
     scale = StandardScaler().fit(normal)

@@ -4,7 +4,7 @@
     torchrun --nproc-per-node 2 examples/ddp_digits.py --steps 20
 
 Both print the same losses, one per line: every process compares its rows with the columns of all
-others. Nothing is downloaded: scikit-learn (``pip install 'contrastloss[demo]'``) has the images.
+processes. scikit-learn (``pip install 'contrastloss[demo]'``) has the images; there is no download.
 """
 
 import argparse
@@ -19,12 +19,12 @@ from contrastloss.demo import Digits, augment
 
 
 class SimCLR(nn.Module):
-    """An encoder of 8 x 8 images, and the temperature: inside, so that its gradient is averaged."""
+    """An encoder of 8 x 8 images, and the temperature, so that its gradient is averaged too."""
 
     def __init__(self, width: int, temperature: float) -> None:
         super().__init__()
-        # No BatchNorm: its statistics would be those of one process's rows, so that the result
-        # depended on how many processes there are. LayerNorm looks at one row at a time.
+        # No BatchNorm: its statistics would be those of one process's rows, so the result would
+        # depend on the number of processes. LayerNorm uses one row at a time.
         self.encoder = nn.Sequential(
             nn.Flatten(), nn.Linear(64, width), nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, 64)
         )
@@ -37,10 +37,10 @@ class SimCLR(nn.Module):
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=20, help="default: %(default)s")
-    parser.add_argument("--batch", type=int, default=255, help="images per step, of all processes")
-    parser.add_argument("--width", type=int, default=128, help="of the hidden layer")
+    parser.add_argument("--batch", type=int, default=255, help="images per step, in all processes")
+    parser.add_argument("--width", type=int, default=128, help="width of the hidden layer")
     parser.add_argument("--lr", type=float, default=0.3)
-    parser.add_argument("--temperature", type=float, default=0.5, help="where it starts")
+    parser.add_argument("--temperature", type=float, default=0.5, help="initial temperature")
     parser.add_argument("--strategy", choices=["auto", "gather", "ring"], default="auto")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
@@ -50,7 +50,7 @@ def main() -> None:
     args = arguments()
     if dist.is_torchelastic_launched():  # torchrun has set the rank and the number of processes
         dist.init_process_group("gloo")
-    group = dist.group.WORLD  # None without a launcher: this process alone
+    group = dist.group.WORLD  # None without a launcher, which means this process alone
     rank, world = (dist.get_rank(), dist.get_world_size()) if group else (0, 1)
 
     torch.manual_seed(args.seed)  # the same weights, batches and augmentations everywhere
@@ -63,8 +63,8 @@ def main() -> None:
 
     for _ in range(args.steps):
         chosen = images[torch.randperm(len(images))[: args.batch]]
-        # Every process draws the views of the whole batch and keeps its part of them. A real loader
-        # loads that part only; the curves could then not be compared.
+        # Every process draws the views of the whole batch and keeps its part, so that the curves
+        # can be compared. A real loader loads only that part.
         views = [augment(chosen).double().tensor_split(world)[rank] for _ in range(2)]
         x, y, scale = model(*views)
         value = loss(x, y, logit_scale=scale)

@@ -3,11 +3,11 @@
     python examples/graphs.py
 
 Zachary's karate club: 34 members, their friendships, and the two clubs into which they split.
-SCGC (AdjacencyContrastiveLoss) draws the embeddings of friends together. MEOW contrasts two copies
-of the graph with dropped edges; a pair is the more negative the more of several k-means clusterings
-of the features part it. Printed is the share of members whose cluster, of two, is their club,
-beside the encoder before training, k-means on the adjacency matrix and spectral clustering.
-networkx has the graph, nothing is downloaded.
+SCGC (AdjacencyContrastiveLoss) pulls the embeddings of friends together. MEOW contrasts two copies
+of the graph with dropped edges; a pair counts more as a negative, the more of several k-means
+clusterings of the features separate it. The script prints the share of members whose cluster, out
+of two, is their club, and the same for the encoder before training, k-means on the adjacency matrix
+and spectral clustering. networkx has the graph, nothing is downloaded.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from contrastloss import AdjacencyContrastiveLoss, MEOWLoss
 
-#: of each of MEOW's clusterings
+#: number of clusters in each of MEOW's clusterings
 CLUSTERS = (2, 3, 4, 6)
 
 
@@ -41,13 +41,13 @@ def smoothing(adjacency: Tensor) -> Tensor:
 
 
 def encoder(n: int, seed: int) -> nn.Module:
-    torch.manual_seed(seed)  # the weights of the untrained one, too
+    torch.manual_seed(seed)  # the untrained model has the same weights
     return nn.Sequential(nn.Linear(n, 64), nn.ReLU(), nn.Linear(64, 16))
 
 
 def scgc(adjacency: Tensor, steps: int, seed: int) -> Tensor:
     features = smoothing(adjacency)
-    # of CSR: where the rows begin, and the columns
+    # CSR: where the rows begin, and the columns
     edges = F.pad(adjacency.sum(1).cumsum(0), (1, 0)).long(), adjacency.nonzero()[:, 1]
     model, loss = encoder(len(adjacency), seed), AdjacencyContrastiveLoss(temperature=0.5)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
@@ -72,7 +72,7 @@ def meow(adjacency: Tensor, steps: int, seed: int) -> Tensor:
 
 
 def dropped(adjacency: Tensor, share: float = 0.2) -> Tensor:
-    """Without that share of the edges, in both directions."""
+    """The graph without this share of its edges, in both directions."""
     kept = torch.rand_like(adjacency).triu(1) >= share
     return adjacency * (kept.triu(1) | kept.triu(1).mT)
 
@@ -83,7 +83,7 @@ def clustering(z: Tensor, count: int, seed: int) -> Tensor:
 
 
 def agreement(found: Tensor, club: Tensor) -> str:
-    """The share of members in the cluster of their club, and mutual information."""
+    """The share of members in the cluster of their club, and the mutual information."""
     hits = (found == club).float().mean().item()
     return f"{max(hits, 1 - hits):.3f} ({normalized_mutual_info_score(club, found):.2f})"
 

@@ -1,10 +1,10 @@
-"""Handwritten digits without labels: the same encoder trained with one loss after another.
+"""Handwritten digits without labels: the same encoder, trained with one loss after another.
 
     python examples/images.py --picture images.png
     python examples/images.py --losses nt_xent vicreg --steps 300
 
-Two random distortions of an image belong together; SupCon alone is told the digits. Then every
-test image takes the label of its nearest labelled neighbour, with 1, 5 and all labels per class.
+Two random distortions of an image are a positive pair; only SupCon uses the labels. Then every
+test image gets the label of its nearest labelled neighbour, with 1, 5 and all labels per class.
 scikit-learn (``pip install 'contrastloss[demo]'``) has the images, nothing is downloaded.
 """
 
@@ -21,8 +21,8 @@ from tqdm import tqdm
 import contrastloss as cl
 from contrastloss.demo import LABELS, Digits, accuracies, augment, features
 
-#: A tenth of the other images of a batch show the same digit, which a low temperature would push
-#: apart the hardest.
+#: A tenth of the other images in a batch show the same digit. A low temperature would push these
+#: apart most strongly.
 LOSSES: dict[str, Callable[[], nn.Module]] = {
     "nt_xent": lambda: cl.NTXentLoss(0.5),
     "dcl": lambda: cl.DCLLoss(0.5),
@@ -41,12 +41,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=60, help="default: %(default)s")
     parser.add_argument("--batch", type=int, default=256, help="images per step")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--picture", type=Path, help="where to draw the test images' embeddings")
+    parser.add_argument("--picture", type=Path, help="file for a plot of the test embeddings")
     return parser.parse_args()
 
 
 def encoder() -> nn.Sequential:
-    """8 x 8 pixels to 256 features."""
+    """From 8 x 8 pixels to 256 features."""
 
     def conv(inputs: int, outputs: int) -> list[nn.Module]:
         layer = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
@@ -57,7 +57,7 @@ def encoder() -> nn.Sequential:
 
 
 def projection() -> nn.Sequential:
-    """Features to the 64 dimensions in which the loss compares; thrown away after training."""
+    """From features to the 64 dimensions that the loss compares; discarded after training."""
     return nn.Sequential(nn.Linear(256, 128), nn.BatchNorm1d(128), nn.ReLU(), nn.Linear(128, 64))
 
 
@@ -78,7 +78,7 @@ def train(digits: Digits, loss: nn.Module, steps: int, batch: int) -> nn.Module:
 
 
 def draw(embedded: dict[str, Tensor], labels: Tensor, path: Path) -> None:
-    """Two principal components of every model's embeddings of the test images."""
+    """Two principal components of each model's embeddings of the test images."""
     columns = (len(embedded) + 1) // 2
     figure = Figure(figsize=(3 * columns, 6.4), layout="constrained")
     places = figure.subplots(2, columns, squeeze=False).flat

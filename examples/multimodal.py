@@ -1,11 +1,12 @@
-"""Halves of handwritten digits, matched: which right half belongs to this left half?
+"""Matching halves of handwritten digits: which right half belongs to this left half?
 
     python examples/multimodal.py
 
-The modalities are the left half of an image, its right half, and how dark its rows and columns
-are (MultiModalLoss; CLIP and SigLIP see the halves only). Recall@1: of the right halves of all 773
-held-out images, the one most similar to a left half is its own. Beside it canonical correlation
-analysis and chance. scikit-learn (``pip install 'contrastloss[demo]'``) has the images.
+The modalities are the left half of an image, its right half, and the mean darkness of its rows and
+columns (for MultiModalLoss; CLIP and SigLIP use only the halves). Recall@1 is the share of left
+halves whose most similar right half, among those of all 773 held-out images, is their own. It is
+compared with canonical correlation analysis and chance. scikit-learn (``pip install
+'contrastloss[demo]'``) has the images.
 """
 
 import argparse
@@ -37,7 +38,7 @@ def arguments() -> argparse.Namespace:
 
 
 def modalities(images: Tensor) -> list[Tensor]:
-    """Left half, right half, and means of rows and columns."""
+    """Left half, right half, and the means of rows and columns."""
     left, right = images[..., :4], images[..., 4:]
     shade = torch.cat([images.mean(2), images.mean(3)], dim=2)
     return [part.flatten(1) for part in (left, right, shade)]
@@ -66,7 +67,7 @@ def train(parts: list[Tensor], loss: Callable[..., Tensor], steps: int, batch: i
 
 
 def recall(left: Tensor, right: Tensor) -> float:
-    """How often the most similar right half is the own one, by cosine."""
+    """How often the right half with the largest cosine is that of the same image."""
     nearest = (F.normalize(left) @ F.normalize(right).mT).argmax(1)
     return (nearest == torch.arange(len(left))).float().mean().item()
 

@@ -1,12 +1,13 @@
-"""An excerpt of a page finds the one that follows it, in pages never seen.
+"""An excerpt of a page retrieves the excerpt that follows it, on pages not seen in training.
 
     python examples/text.py
 
-The text is Python's language reference, which comes with Python (``pydoc_data``): its pages,
-a third of them held out, are cut into excerpts of 50 words. The encoder adds up embeddings of
-hashed character n-grams. Pages are drawn evenly in training, so that an excerpt of a short page
-comes more often than one of a long page, for which ``log_q`` corrects. Retrieval among the held-out
-excerpts, beside scikit-learn's TF-IDF of the same n-grams and the encoder before training.
+The text is Python's language reference, which comes with Python (``pydoc_data``). Its pages are cut
+into excerpts of 50 words; a third of the pages is held out. The encoder sums the embeddings of
+hashed character n-grams. In training, pages are drawn evenly, so an excerpt of a short page comes
+more often than one of a long page; ``log_q`` corrects for this. Retrieval among the held-out
+excerpts is compared with scikit-learn's TF-IDF of the same n-grams and with the encoder before
+training.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from tqdm import tqdm
 from contrastloss import WeightedInfoNCELoss
 
 BUCKETS = 2**14
-#: words of an excerpt
+#: number of words in an excerpt
 WIDTH = 50
 VECTORIZER = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 4), sublinear_tf=True)
 
@@ -38,7 +39,7 @@ def arguments() -> argparse.Namespace:
 
 
 def pages(seed: int) -> tuple[list[list[str]], list[list[str]]]:
-    """The words of the pages, for training and held out."""
+    """The words of the pages, for training and for test."""
     found = [page for page in map(str.split, topics.values()) if len(page) > 2 * WIDTH]
     random.Random(seed).shuffle(found)
     third = len(found) // 3
@@ -51,15 +52,15 @@ def ngrams(word: str) -> set[int]:
 
 
 class Encoder(nn.Module):
-    """The sum of the embeddings of all n-grams that an excerpt has, each with a weight."""
+    """The weighted sum of the embeddings of all n-grams in an excerpt."""
 
     def __init__(self) -> None:
         super().__init__()
         self.bag = nn.EmbeddingBag(BUCKETS, 256, mode="sum")
-        self.weight = nn.Parameter(torch.zeros(BUCKETS))  # a logarithm
+        self.weight = nn.Parameter(torch.zeros(BUCKETS))  # logarithm of the weights
 
     def forward(self, excerpts: list[list[str]]) -> Tensor:
-        if self.training:  # without some of the words
+        if self.training:  # drop some of the words
             excerpts = [random.sample(words, int(0.7 * len(words))) for words in excerpts]
         found = [sorted(set().union(*map(ngrams, words))) for words in excerpts]
         starts = torch.tensor([0, *map(len, found[:-1])]).cumsum(0)
@@ -73,7 +74,7 @@ def train(model: Encoder, texts: list[list[str]], steps: int, batch: int) -> Non
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
     for _ in tqdm(range(steps), leave=False, disable=None):
         drawn = random.choices(texts, k=batch)
-        places = [len(page) - 2 * WIDTH for page in drawn]  # where an excerpt may begin
+        places = [len(page) - 2 * WIDTH for page in drawn]  # possible starts of an excerpt
         starts = [random.randrange(count) for count in places]
         first, second = (
             [page[k + shift : k + shift + WIDTH] for page, k in zip(drawn, starts, strict=True)]
@@ -88,7 +89,7 @@ def train(model: Encoder, texts: list[list[str]], steps: int, batch: int) -> Non
 
 
 def ranking(first: Tensor, second: Tensor) -> str:
-    """Share of excerpts whose successor is ranked first, and the mean reciprocal rank."""
+    """The share of excerpts whose successor ranks first, and the mean reciprocal rank."""
     scores = F.normalize(first) @ F.normalize(second).mT
     ranks = (scores > scores.diag()[:, None]).sum(1) + 1
     return f"{(ranks == 1).float().mean():.3f} ({(1 / ranks).mean():.3f})"
