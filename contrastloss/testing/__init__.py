@@ -1,7 +1,7 @@
-"""Checks that every loss passes, for losses of your own too: ``check_loss(MyLoss)``.
+"""Checks that every loss passes, also for your own losses: ``check_loss(MyLoss)``.
 
-Each property is one function of a :class:`Subject`; :data:`CHECKS` lists them, so that pytest can
-run them one by one. The oracle is the loss's own dense ``reference`` in fp64.
+Each property is a function of a :class:`Subject`; :data:`CHECKS` lists them, so that pytest can run
+them one by one. The oracle is the loss's own dense ``reference`` in fp64.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def check_loss(
     backends: Sequence[str] | None = None,
     **options: Any,
 ) -> None:
-    """Run all :data:`CHECKS` on ``cls(**options)``, for the given backends or for every one that is
-    present and serves the loss on ``device``.
+    """Run all :data:`CHECKS` on ``cls(**options)``, for the given backends or for every backend
+    that is available and supports the loss on ``device``.
 
     Raises:
         AssertionError: a property does not hold; the message names the loss, check and backend.

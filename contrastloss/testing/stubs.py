@@ -1,4 +1,4 @@
-"""The functions of contrastloss.functional and their stubs, from the losses' declarations."""
+"""Generates contrastloss.functional and its stubs from the declarations of the losses."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from .memory import EmbeddingQueue
 
 @dataclass(frozen=True)
 class _Signature:
-    """The parameters of a loss's function, as they are written, without ``return_stats``."""
+    """The parameters of a loss's function, as source text, without ``return_stats``."""
 
     positional: list[str]
     keyword: list[str]
