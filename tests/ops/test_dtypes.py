@@ -1,5 +1,5 @@
-"""Operands of another floating dtype than x: the same result as with those numbers in the dtype of
-the statistics, and a gradient in the operand's own."""
+"""Operands with a floating dtype other than x's give the same result as the same numbers in the
+statistics' dtype, and get gradients in their own dtype."""
 
 import pytest
 import torch
@@ -65,7 +65,7 @@ def run(function, operands, differentiated):
 
 
 def check(function, operands, name, dtype, differentiated, rtol=2e-6):
-    """With the operand ``name`` in ``dtype``, against the same numbers in the statistics' dtype."""
+    """Compare the operand ``name`` in ``dtype`` with the same numbers in the statistics' dtype."""
     wide = operands[name].dtype
     narrow = {**operands, name: operands[name].to(dtype)}
     values, grads = run(function, narrow, differentiated)
@@ -131,10 +131,10 @@ def test_sort_network(own, dtype, backend, device):
 @pytest.mark.parametrize("option", ["temperature", "row temperature", "logit_scale", "logit_bias"])
 @pytest.mark.parametrize("name", ["clip", "nt_xent", "supcon", "hard_negative", "ada_meow"])
 def test_temperatures_and_biases_of_losses(name, option, dtype, device):
-    """1 / tau is taken in fp32: in the dtype of a narrow tau it would be off by its rounding."""
+    """1 / tau is computed in fp32. In the narrow dtype of tau it would have a rounding error."""
     cls = LOSSES[name]
     if name == "ada_meow" and option != "temperature":
-        pytest.skip("ada_meow has no other")
+        pytest.skip("ada_meow has only a temperature")
     assert issubclass(cls, ScoreLoss)
     made = example(cls, 7, 5, torch.Generator().manual_seed(0))
     inputs = [v.to(device, torch.float32 if v.is_floating_point() else v.dtype) for v in made]
@@ -150,7 +150,7 @@ def test_temperatures_and_biases_of_losses(name, option, dtype, device):
 
 
 def _with(cls, **tensors):
-    """A loss with tensors of this graph as options."""
+    """A loss whose options are tensors with a graph."""
     loss = cls(**{k: v.detach() for k, v in tensors.items()})
     for k, v in tensors.items():
         del loss._buffers[k]
@@ -159,7 +159,8 @@ def _with(cls, **tensors):
 
 
 def test_a_compiled_call_with_an_fp64_shift_and_a_single_row_of_masses(device):
-    """By the default compiler, with gradients: a shift in fp64, and masses without rows."""
+    """The default compiler gives the eager values and gradients for a shift in fp64 and for masses
+    without a row dimension."""
     x, shift = drawn((M, D), torch.float32).to(device), drawn((M,), torch.float64, 1).to(device)
     scores, t = drawn((5,), torch.float32, 2).to(device), drawn((2, 5), torch.float32, 3).to(device)
 

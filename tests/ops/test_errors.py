@@ -1,4 +1,4 @@
-"""Bad operands: the message names the argument, what came and what was expected."""
+"""Bad operands: the message names the argument, what it got and what was expected."""
 
 import pytest
 import torch
@@ -107,7 +107,8 @@ def test_a_shift_may_need_a_gradient_on_its_own_axis_only():
 
 
 def test_a_shift_that_is_a_weight_too_has_no_silent_gradient():
-    """One name in two roles: its gradient would be that of the shift alone."""
+    """A name in two roles is an error if it requires a gradient: the gradient would cover only its
+    use as a shift."""
     channels = (*SHIFT, LSE(weight=(row_weight("c"),)))
     with pytest.raises(ValueError, match=r"^rows\['c'\]: got a tensor that requires grad"):
         pair_stats(X, Y, channels, rows={"c": nn.Parameter(torch.zeros(4))})

@@ -33,8 +33,8 @@ def problem(device, dtype, lead=(), m=50, n=70, d=9, k=12, symmetric=False):
         "col_bias": torch.randn(*lead, n, device=device, dtype=stat),
     }
     index = torch.randint(-1, n, (*lead, m, k), device=device)
-    index[..., 0, :] = -1  # a row of nothing
-    index[..., 1, :] = index[..., 1, :1].clamp_min(0)  # one column several times
+    index[..., 0, :] = -1  # a row without columns
+    index[..., 1, :] = index[..., 1, :1].clamp_min(0)  # the same column several times
     return made, index
 
 
@@ -48,7 +48,7 @@ def dense(made, index, cosine):
 
 
 def both(made, index, backend, cosine, weights):
-    """Scores and gradients, ours and in fp64."""
+    """Scores and gradients: ours, and those of the dense formula in fp64."""
     found = []
     for wide in (False, True):
         leaves = {
@@ -111,7 +111,7 @@ def test_nothing(backend, device, m, n, k):
 
 
 def test_gradients_of_no_column_pass_nothing(backend, device):
-    """Even an infinite or NaN one."""
+    """The incoming gradient of index -1 is ignored, even if it is NaN."""
     x, y = torch.randn(2, 4, 3, device=device)
     x.requires_grad_()
     index = torch.tensor([[0, -1]] * 4, device=device)
@@ -144,7 +144,8 @@ def test_gradcheck(backend, device):
 @pytest.mark.parametrize("cosine", [False, True])
 @pytest.mark.parametrize("lead", [(), (2,)], ids=str)
 def test_second_derivatives(backend, device, lead, cosine):
-    """Of every operand and of the gradients of the scores; a third one is an error."""
+    """Second derivatives by every operand and by the gradients of the scores are correct; a third
+    derivative is an error."""
     made, index = problem(device, torch.float64, lead, m=4, n=5, d=3, k=3)
     names = list(made)
 
@@ -218,7 +219,7 @@ def test_bad_arguments(options, kind, message):
 
 
 def test_where_values_are_checked(monkeypatch):
-    """Elsewhere than on a CPU, on request alone."""
+    """Values are always checked on a CPU; on other devices only if CONTRASTLOSS_DEBUG is 1."""
     tensors = [torch.empty(2, device=name) for name in ("cpu", "meta")]
     for debug, expected in ((None, [True, False]), ("0", [True, False]), ("1", [True, True])):
         if debug is None:
@@ -240,9 +241,10 @@ def test_a_wrong_index_on_a_gpu(monkeypatch, device):
 
 @pytest.mark.parametrize("name", ["reference", "cpu"])
 def test_a_wrong_index_reads_nothing_foreign(name, device):
-    """Past the Python layer, as on devices where nobody looks: -inf and no gradient."""
+    """A backend does not read out of bounds for a wrong index, which is not checked on all devices:
+    it gives -inf and no gradient."""
     if name == "cpu" and (BACKENDS["cpu"].missing() or device.type != "cpu"):
-        pytest.skip("the C++ backend is missing or the tensors are elsewhere")
+        pytest.skip("the C++ backend is missing, or the tensors are not on a CPU")
     from contrastloss.backends import PairCall
     from contrastloss.channel import Program
 

@@ -1,4 +1,5 @@
-"""Tests of ids against Python's integers: every integer dtype, its extremes, and wide bands."""
+"""Comparisons of ids agree with Python's integers: for every integer dtype, its extreme values, and
+large widths."""
 
 import itertools
 
@@ -13,7 +14,7 @@ DTYPES = [
     for name in ("bool", "uint8", "int8", "int16", "int32", "int64", "uint16", "uint32")
 ]
 WIDTHS = (0, 1, 200, 2**31, 2**63 - 1, -1, -(2**63))
-#: on ids called ``name``, and what they say of two integers
+#: tests of an id, and the same comparison of two Python integers
 TESTS = [
     (same, lambda a, b: a == b),
     (differs, lambda a, b: a != b),
@@ -34,8 +35,8 @@ def vector(numbers, dtype, device):
 
 
 def wrong(name, rows, cols, axis, backend, device, given=(ROW, COL)):
-    """Programs that let other pairs through than Python does, of numbers in tensors of ids. Column
-    (or row) j scores 2^j with everything, so a sum says which pairs it was made of."""
+    """Descriptions of the channels that select other pairs than Python does. Column (or row) j has
+    the score 2^j with everything, so a sum shows which pairs were selected."""
     powers = [
         torch.tensor([[2.0**k] for k in range(len(v))], dtype=torch.float64, device=device)
         for v in (rows, cols)
@@ -72,7 +73,8 @@ def test_ids_are_integers(backend, device, name, axis):
 
 @pytest.mark.parametrize("axis", [ROW, COL])
 def test_positions_are_integers(backend, device, axis):
-    """Those that are given, which may end where int64 does, beside those that are counted."""
+    """Given positions, up to the limits of int64, compare correctly with each other and with
+    default positions."""
     low, high = (torch.arange(9, device=device) + end for end in (-(2**63), 2**63 - 9))
     counted, found = torch.arange(9, device=device), []
     for ends in itertools.product((low, high, None), repeat=2):
@@ -99,5 +101,5 @@ def test_bad_ids():
     with pytest.raises(TypeError, match=r"^rows\['a'\]: got dtype torch.uint64, expected"):
         pair_stats(x, None, (SUM("one", pairs=(same("a"),)),), rows={"a": ids})
     for width in (1.5, 2**63, -(2**63) - 1, "1"):
-        with pytest.raises(ValueError, match=r"^width: got .*, expected an integer that int64"):
+        with pytest.raises(ValueError, match=r"^width: got .*, expected an integer that fits"):
             within("a", width)

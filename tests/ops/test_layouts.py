@@ -1,4 +1,4 @@
-"""The layouts that fake kernels promise of gradients: a compiler takes them as they are said."""
+"""Gradients have the layouts that the fake kernels declare: a compiler relies on them."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ CALLS = {
 
 
 class BackwardOperators(TorchDispatchMode):
-    """Keeps the calls of this library's."""
+    """Records the calls of this library's backward operators."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Every operator over leading shapes: the values and gradients of each item by itself."""
+"""With leading dimensions, every operator gives the values and gradients of each item alone."""
 
 import itertools
 
@@ -40,7 +40,7 @@ def symmetric(x, beta, backend):
 
 
 PAIRS = ((4, D), (N, D), (4,), (N,), (4,), (N,))
-#: operators, and the shapes of an item's operands
+#: operators, and the shapes of the operands of one item
 CASES = {
     "pair_stats": (stats, PAIRS),
     "pair_stats of x alone": (symmetric, ((N, D), (N,))),
@@ -62,7 +62,7 @@ CASES = {
 
 
 def run(function, operands):
-    """Values, and the gradients of a combination of them."""
+    """Values, and the gradients of a linear combination of them."""
     leaves = [v.detach().clone().requires_grad_() for v in operands]
     values = flat(function(*leaves))
     total = sum(
@@ -103,7 +103,7 @@ def test_items_one_by_one(name, lead, backend, device):
 
 
 def test_masses_shared_by_all_rows_have_the_sum_of_their_gradients(backend, device):
-    """Rows (..., n) and one t (T, n), of any leading shape, none included."""
+    """Rows (..., n) with one shared t (T, n): its gradient is the sum over all rows."""
     for lead in LEADS:
         x = torch.linspace(0, 1, N * max(1, torch.Size(lead).numel()), dtype=torch.float64)
         x = x[: N * torch.Size(lead).numel()].view(*lead, N).to(device)

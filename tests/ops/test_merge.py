@@ -1,4 +1,4 @@
-"""Statistics of blocks of columns, merged, are those of all columns."""
+"""The merged statistics of column blocks equal the statistics of all columns."""
 
 import math
 from itertools import pairwise
@@ -50,7 +50,7 @@ def test_blocks_are_the_whole(backend, device, name, sizes):
 
 
 def test_shards_know_their_positions(backend, device):
-    """INDEX as an operand: rows and columns of a shard keep their places in the whole."""
+    """With INDEX as an operand, the rows and columns of a shard keep their global positions."""
     channels = (LSE(pairs=(differs(INDEX),)), SUM("id", pairs=(same(INDEX),)))
     x, y = torch.randn(2, 12, 5, device=device, dtype=torch.float64)
     whole = pair_stats(x, y, channels, backend=backend)
@@ -71,7 +71,7 @@ def test_shards_know_their_positions(backend, device):
 
 
 def test_columns_of_row_blocks(backend, device):
-    """A column channel reduces rows, so it is blocks of rows that are merged."""
+    """A column channel reduces over rows, so blocks of rows are merged."""
     channel = LSE(axis=COL)
     x, y = torch.randn(9, 4, device=device), torch.randn(6, 4, device=device)
     parts = [pair_stats(block, y, (channel,), backend=backend)[0] for block in x.split(4)]
@@ -96,7 +96,7 @@ def test_expect_by_hand():
 
 
 def test_max_by_hand():
-    # the second block starts at column 10; ties go to the earlier block, empty blocks to none
+    # the second block starts at column 10; of a tie the earlier block wins, an empty block gives -1
     first = Maximum(torch.tensor([1.0, 2.0, -math.inf, 3.0]), torch.tensor([4, 5, -1, 6]))
     other = Maximum(torch.tensor([9.0, 2.0, -math.inf, 1.0]), torch.tensor([0, 0, -1, 1]))
     value, index = merge(MAX(), [first, other], [0, 10])

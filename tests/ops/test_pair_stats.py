@@ -1,6 +1,6 @@
-"""The operator itself: autograd, torch.library, compilers, autocast, and the fine print.
+"""The operator itself: autograd, torch.library, compilers, autocast, and special values.
 
-That its numbers are right, on every backend, is tests/backends/test_sweep.py.
+tests/backends/test_sweep.py tests that the numbers are right on every backend.
 """
 
 from dataclasses import replace
@@ -45,7 +45,7 @@ def flat(results):
 
 
 def arguments(call, backend, grad=True):
-    """Those of torch.ops.contrastloss.pair_stats, and the leaves among them."""
+    """The arguments of torch.ops.contrastloss.pair_stats; floating ones require gradients."""
     program = Program(call["channels"], tuple(call["rows"]), tuple(call["cols"]))
     for value in leaves(call).values():
         value.requires_grad_(grad)
@@ -69,7 +69,7 @@ def test_gradcheck(backend, device, symmetric, cosine):
         values = dict(zip(names, values, strict=True))
         cols = {**call["cols"], "margin": values.pop("cols margin")}
         results = pair_stats(**{**call, **values, "cols": cols}, backend=backend)
-        # the value of an empty set, -inf, has no finite difference
+        # finite differences of -inf, the value of an empty set, are not defined
         return [
             torch.where(v == -torch.inf, 0.0, v) for v in flat(results) if v.is_floating_point()
         ]
@@ -90,7 +90,8 @@ def test_a_third_derivative_is_an_error(backend, device):
 
 @SYMMETRIC
 def test_second_derivative_in_low_precision_and_batches(backend, device, symmetric):
-    """Through the reference whatever the backend; against torch's own of the dense formula."""
+    """Second derivatives, which the reference computes for every backend, agree with autograd on
+    the dense formula in fp64."""
     x, y = (0.5 * torch.randn(2, 5, 3, device=device) for _ in range(2))
 
     def penalty(lse, x):
@@ -109,7 +110,7 @@ def test_second_derivative_in_low_precision_and_batches(backend, device, symmetr
 
 
 def test_statistics_may_be_used_twice(backend, device):
-    """Gradients of two uses add up; a graph may be walked twice."""
+    """The gradients of two uses are added, and a second backward pass gives the same result."""
     x, y = torch.randn(2, 7, 3, device=device, dtype=torch.float64)
     x.requires_grad_()
     (lse,) = pair_stats(x, y, (LSE(),), backend=backend)
@@ -121,7 +122,7 @@ def test_statistics_may_be_used_twice(backend, device):
 
 
 def test_channels_that_nobody_differentiates(backend, device):
-    """Only some of the statistics are used: the others add nothing, NaN least of all."""
+    """If only some statistics are used, the others add nothing to the gradients, and no NaN."""
     call = call_of(device)
     everything = flat(pair_stats(**call, backend=backend))
     for k in (0, 1, 2, 3, 4):
@@ -177,7 +178,7 @@ def test_the_function_is_the_operator(backend, device, symmetric):
 
 
 class Loss(torch.nn.Module):
-    """Uses every kind of operand."""
+    """A loss with every kind of operand."""
 
     def __init__(self, backend):
         super().__init__()
@@ -236,7 +237,7 @@ def test_export(device):
 
 
 def test_fake_tensors(device):
-    """Shapes and dtypes without data."""
+    """The operator gives the right shapes and dtypes for tensors without data."""
     with torch._subclasses.FakeTensorMode():
         x = torch.empty(2, 5, 3, dtype=torch.bfloat16, device=device)
         y = torch.empty(2, 7, 3, dtype=torch.bfloat16, device=device)
@@ -293,7 +294,7 @@ def test_autocast_rounds_the_operands_of_products_only(backend, device, dtype):
     for name, want in expected_grads.items():
         got = grads[name]
         assert got.dtype == torch.float32
-        if name in ("x", "y"):  # products of G, which is an operand too
+        if name in ("x", "y"):  # products with G, which is rounded too
             assert (got - want).norm() <= torch.finfo(dtype).eps / 2 * want.norm()
         else:
             torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
@@ -307,7 +308,7 @@ def test_compute_dtype(backend, device):
 
 
 def test_scores_are_not_rounded_to_the_dtype_of_the_inputs(backend, device):
-    """Two bf16 rows whose products, 257 and 256, are one number in bf16."""
+    """The scores of two bf16 columns, 257 and 256, would be equal if they were rounded to bf16."""
     x = torch.tensor([[1.0, 1.0]], dtype=torch.bfloat16, device=device)
     y = torch.tensor([[256.0, 1.0], [256.0, 0.0]], dtype=torch.bfloat16, device=device)
     best, lse = pair_stats(x, y, (MAX(), LSE()), backend=backend)
@@ -316,7 +317,7 @@ def test_scores_are_not_rounded_to_the_dtype_of_the_inputs(backend, device):
 
 
 def test_the_scale_is_applied_after_the_product(backend, device):
-    """fp16 products of 240 x 240 with a scale of 1/1000: neither overflows on the way."""
+    """Sums of products 240 * 240 exceed fp16; with a scale of 1/1000 nothing may overflow."""
     x = torch.full((1, 4), 240.0, dtype=torch.float16, device=device)
     (lse,) = pair_stats(x, x, (LSE(),), scale=1e-3, backend=backend)
     torch.testing.assert_close(lse.item(), 4 * 240.0**2 / 1000)
@@ -349,7 +350,7 @@ def test_bitwise_repeatable(backend, device):
 @pytest.mark.gpu_smoke
 @SYMMETRIC
 def test_views(backend, device, symmetric):
-    """Strided, transposed and expanded operands are what their contiguous copies are."""
+    """Strided, transposed and expanded operands give the same result as contiguous copies."""
     call = call_of(device, symmetric, m=8, n=8)
 
     def strided(v):
@@ -369,7 +370,8 @@ def test_views(backend, device, symmetric):
 
 
 def test_operands_broadcast_over_batches(backend, device):
-    """Vectors, ids and forms of fewer dimensions serve all batch items, and get summed grads."""
+    """Vectors, ids and forms with fewer dimensions apply to all batch items; their gradients are
+    summed."""
     program = (LSE(pairs=(differs("a"),)), LSE(axis=COL, weight=(form("t"),)))
     call = problem(program, m=5, n=6, d=3, lead=(2, 3), device=device)
     g = torch.Generator().manual_seed(1)
@@ -392,7 +394,7 @@ def test_operands_broadcast_over_batches(backend, device):
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 @pytest.mark.parametrize("n", [5, 700])
 def test_ties_go_to_the_smallest_index(backend, device, sign, n):
-    """Integer products are exact, so equal scores are equal whatever the order of summation."""
+    """Products of integers are exact, so ties do not depend on the order of summation."""
     x = torch.tensor([[1.0, 0.0], [0.0, 1.0]], device=device)
     y = torch.ones(n, 2, device=device)
     y[0, 0] = 1 - sign  # row 0: the first column is not the best
@@ -426,8 +428,8 @@ every_kind = pytest.mark.parametrize(
 @pytest.mark.parametrize("side", ["x", "y"])
 @pytest.mark.parametrize("n", [1, 3, 400])
 def test_nan_stays_nan(backend, device, channel, side, n):
-    """A NaN in a row of x shows in that row's statistics and in every column's, nowhere else, and
-    one of y the other way round; so do NaN rows that fill whole tiles, or all there are."""
+    """A NaN in a row of x reaches the statistics of this row and of every column, but of no other
+    row; a NaN in y likewise. This includes NaN rows that fill whole tiles, or the whole input."""
     both = (channel, replace(channel, axis=COL))
     for bad in ([0], [n - 1], range(n // 4, n - n // 4), range(n)):
         x, y = torch.randn(2, n, 4, device=device)
@@ -449,12 +451,12 @@ def test_the_gradient_of_nan_is_that_rows_own(backend, device, channel, bad):
     result = flat(pair_stats(x, y, (channel,), backend=backend))[0]
     (dx,) = torch.autograd.grad(result.sum(), x)
     if channel.kind != "MAX" and getattr(channel, "psi", "") not in ("id", "relu"):
-        assert dx[bad].isnan().all()  # slopes of the others see no NaN
+        assert dx[bad].isnan().all()  # the slopes of the other kinds do not depend on the score
     assert dx[torch.arange(400, device=device) != bad].isfinite().all()
 
 
 def test_nan_is_counted(backend, device):
-    """What only counts pairs sees no score."""
+    """A channel that only counts pairs is not affected by NaN scores."""
     x, y = torch.ones(3, 2, device=device), torch.ones(4, 2, device=device)
     y[1:3] = torch.nan
     channels = (SUM("one"), SUM("step"), LSE(0.0))
@@ -465,7 +467,7 @@ def test_nan_is_counted(backend, device):
 
 
 def test_a_pair_that_is_not_tested_cannot_spoil_the_rest(backend, device):
-    """A NaN score that the tests take out is out."""
+    """A NaN score of a pair that fails the tests does not reach the result."""
     x, y = torch.randn(2, 5, 4, device=device)
     x[1] = torch.nan
     ids = torch.tensor([0, 9, 0, 0, 0], device=device)
@@ -510,7 +512,7 @@ def test_ids_of_any_integer_type(backend, device, dtype):
 
 
 def test_large_ids_are_compared_as_integers(backend, device):
-    """Ids that no float tells apart."""
+    """Ids that would be equal as floats are still distinguished."""
     x, y = torch.ones(2, 1, device=device), torch.ones(3, 1, device=device)
     ids = torch.tensor([2**62, 2**62 + 1], device=device)
     others = torch.tensor([2**62, 2**62, 2**62 + 1], device=device)
@@ -535,8 +537,8 @@ def test_a_zero_vector_has_cosine_zero_and_no_gradient(backend, device):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_inverse_norm(device, dtype):
-    """Of lengths whose squares the dtype does not hold, and of those that eps takes the place of;
-    the gradient is that of the unit vectors."""
+    """Inverse norms are right for lengths whose squares overflow or underflow, and for lengths
+    below eps; so are the gradients of unit vectors."""
     few = {torch.float32: (1e30, 1e-30, 6e37), torch.float64: (1e200, 1e-200, 1e307)}[dtype]
     norms = [5.0, 0.0, 5e-10, 5e-13, *(5 * v for v in few)]
     x = torch.tensor([[0.6 * v, -0.8 * v] for v in norms], dtype=dtype, device=device)
@@ -546,7 +548,7 @@ def test_inverse_norm(device, dtype):
     x.requires_grad_()
     (dx,) = torch.autograd.grad((ops.unit(x) * ops.unit(x).new_tensor([1.0, 0.0])).sum(), x)
     for norm, r, grad in zip(norms, want, dx.tolist(), strict=True):
-        slope = [0.64, 0.48] if norm > 1e-12 else [1.0, 0.0]  # (1 - 0.36, 0.6 * 0.8), or eps is all
+        slope = [0.64, 0.48] if norm > 1e-12 else [1.0, 0.0]  # (1 - 0.36, 0.6 * 0.8); below eps: 1
         torch.testing.assert_close(grad, [v * r for v in slope], rtol=1e-5, atol=0)
     odd = torch.tensor([[1.0, torch.nan], [torch.inf, 1.0], [0.0, -torch.inf]], device=device)
     assert ops.unit(odd.to(dtype)).isnan().any(1).all()
@@ -555,7 +557,7 @@ def test_inverse_norm(device, dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_cosines_of_any_length(backend, device, dtype):
-    """Rows times powers of two: the same statistics, and gradients divided by these."""
+    """Rows times powers of two give the same statistics, and gradients divided by these powers."""
     big = 120 if dtype == torch.float32 else 1000
     x, y = (torch.randn(7, 5, dtype=dtype, device=device) for _ in "xy")
     powers = torch.tensor([-30, 0, 10, big // 2 + 4, big - 5, 1, big], device=device)

@@ -21,18 +21,18 @@ pytestmark = pytest.mark.operators("pair_topk")
 
 
 def test_who_has_it():
-    """A backend without the operator is listed here, so that none lacks it silently."""
+    """Only the listed backends lack the operator; if another one loses it, this test fails."""
     assert {name for name, b in BACKENDS.items() if not hasattr(b, "pair_topk")} == {"triton"}
 
 
 def whole(shape, dtype, device, high=3, seed=0):
-    """Small integers: products and sums of them are exact in every dtype, and often equal."""
+    """Small integers, whose products and sums are exact in every dtype, and often equal."""
     g = torch.Generator().manual_seed(seed)
     return torch.randint(-high, high + 1, shape, generator=g).to(device, dtype)
 
 
 def oracle(s, k, *, mask=None, largest=True, lower=None, upper=None, skip=0):
-    """Of fp64 scores; ties to the smaller column, since the sort is stable."""
+    """The k best of fp64 scores. The sort is stable, so of equal scores the smaller column wins."""
     keys = s if largest else -s
     keys = torch.where(keys.isnan(), -torch.inf, keys)
     if mask is not None:
@@ -57,7 +57,7 @@ def check(found, want):
 
 # ---- values --------------------------------------------------------------------------------------
 
-#: rows of a tile and less, columns of several tiles, more columns than one thread's share
+#: rows of one tile and less, columns of several tiles, more columns than one thread processes
 SIZES = [(1, 1, 1), (7, 5, 3), (70, 433, 9), (3, 9000, 4), (433, 1, 2), (900, 700, 20)]
 
 
@@ -86,7 +86,7 @@ def test_scales_and_biases(backend, device):
         whole((60,), torch.float32, device, 9, 4),
         whole((800,), torch.float32, device, 9, 5),
     )
-    gamma[::7] = -torch.inf  # takes the column out
+    gamma[::7] = -torch.inf  # excludes the column
     gamma[3] = math.nan
     s = -0.5 * (x.double() @ y.double().mT) * a[:, None] * b + beta[:, None] + gamma
     found = pair_topk(
@@ -142,7 +142,7 @@ def test_windows_are_closed(backend, device):
 
 
 def test_semi_hard_negatives(backend, device):
-    """As the documentation writes them: below the positive, by at most the margin."""
+    """The bounds from the documentation select scores below the positive, by at most the margin."""
     x = torch.tensor([[1.0]], device=device)
     y = torch.tensor([[0.5], [0.75], [1.0], [0.25], [0.9375]], device=device)
     positive, margin = y[1], 0.5
@@ -217,7 +217,8 @@ def test_nan_and_infinity_are_never_neighbours(backend, device):
 
 
 def test_noise_is_the_same_on_every_backend(backend, device):
-    """Scores of zero: the order of 3,000 columns is that of the noise, to the last bit of fp32."""
+    """With all scores zero, the order of 3,000 columns is that of the noise: any fp32 difference
+    between backends would change it."""
     x, y = torch.zeros(9, 2, device=device), torch.zeros(3000, 2, device=device)
     found = pair_topk(x, y, 3000, sample=1.0, seed=12345678901234, backend=backend)
     positions = torch.arange(3000, device=device)
@@ -227,7 +228,8 @@ def test_noise_is_the_same_on_every_backend(backend, device):
 
 
 def test_noise_is_gumbel():
-    """Moments and tails of four million numbers; hand-computed values of the hash and the noise."""
+    """Four million numbers have the mean, variance and tails of a Gumbel distribution, and
+    neighbours are not correlated."""
     key = position_keys(torch.arange(2000), 7, 0), position_keys(torch.arange(2000), 7, 1)
     g = gumbel(key[0][:, None], key[1][None]).double()
     n = g.numel()
@@ -242,7 +244,8 @@ def test_noise_is_gumbel():
 
 
 def test_draws_without_replacement_by_the_softmax(backend, device):
-    """60,000 rows alike: the first draw follows softmax(beta s), the second what then remains."""
+    """In 60,000 equal rows, the first draw follows softmax(beta s), the second the same softmax
+    without the first column."""
     m, beta = 60_000, 1.5
     s = torch.tensor([0.0, 0.5, 1.0, -1.0, 2.0], dtype=torch.float64, device=device)
     x, y = torch.ones(m, 1, device=device), s[:, None].float()
@@ -261,7 +264,7 @@ def test_draws_without_replacement_by_the_softmax(backend, device):
 
 @pytest.mark.parametrize("beta", [2.0, 0.5, -1.0])
 def test_what_scores_minus_infinity_is_never_drawn(beta, backend, device):
-    """A negative beta prefers small scores; this one is none."""
+    """A score of -inf is never drawn, not even with a negative beta, which prefers small scores."""
     x, y = torch.ones(50, 1, device=device), torch.randn(9, 1, device=device)
     bias = torch.zeros(9, device=device)
     bias[::2] = -torch.inf
@@ -332,13 +335,13 @@ def test_values_are_differentiable(backend, device, cosine, symmetric):
         named = dict(zip(vectors, values[-5:], strict=True))
         z = None if symmetric else values[1]
         found = pair_topk(values[0], z, 3, upper=3.0, cosine=cosine, **named, backend=backend)
-        return torch.where(found.indices < 0, 0.0, found.values)  # -inf has no finite difference
+        return torch.where(found.indices < 0, 0.0, found.values)  # no finite differences of -inf
 
     torch.autograd.gradcheck(function, [v.requires_grad_() for v in inputs])
 
 
 def test_second_derivatives(backend, device):
-    """Those of the scores at the indices, which are constants."""
+    """Second derivatives are those of the scores at the indices, which count as constants."""
     x, y = torch.randn(2, 4, 3, dtype=torch.float64, device=device)
 
     def function(x, y):

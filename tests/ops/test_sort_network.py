@@ -1,6 +1,6 @@
 """``sort_network`` on every backend that has it, against explicit matrices in fp64.
 
-That values, matrices and gradients are diffsort's is tests/test_sorting.py.
+tests/test_sorting.py compares values, matrices and gradients with diffsort.
 """
 
 import math
@@ -29,7 +29,7 @@ F = {
 
 
 def matrix(x, beta, network, distribution, lam):
-    """P of one row, as a product of n x n matrices, and the sorted row ``x @ P``."""
+    """P of one row, computed as a product of n x n matrices, and the sorted row ``x @ P``."""
     n = len(x)
     p, now = torch.eye(n, dtype=x.dtype), x
     for layer in layers(network, n):
@@ -62,7 +62,8 @@ def problem(device, dtype=torch.float64, rows=5, n=7, masses=3):
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("n", range(1, 34))
 def test_the_networks_sort(network, n):
-    """Hard swaps sort every 0-1 sequence, hence everything; n(n - 1) / 2 comparators odd-even."""
+    """With hard swaps the network sorts 0-1 sequences, hence (0-1 principle) everything. The
+    odd-even network has n(n - 1) / 2 comparators."""
     found = layers(network, n)
     if network == "odd_even":
         assert sum(map(len, found)) == n * (n - 1) // 2
@@ -107,14 +108,14 @@ def test_hand_computed(backend, device):
     values, mass = sort_network(x, t, steepness=1.0, backend=backend)
     torch.testing.assert_close(values, torch.tensor([1.25, 1.75], device=device))
     torch.testing.assert_close(mass, torch.tensor([[0.75, 0.25], [1.75, 1.25]], device=device))
-    (grad,) = torch.autograd.grad(mass[0, 0], x)  # 1 - w, by x: F'(-1) = 1 / (2 pi)
+    (grad,) = torch.autograd.grad(mass[0, 0], x)  # of 1 - w by x: F'(-1) = 1 / (2 pi)
     slope = 1 / (2 * math.pi)
     torch.testing.assert_close(grad, torch.tensor([slope, -slope], device=device))
 
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 def test_single_precision(backend, device, distribution):
-    """fp32 and narrower inputs, computed in fp32, against fp64 on the same numbers."""
+    """fp32 and narrower inputs, computed in fp32, agree with fp64 on the same numbers."""
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         x, t, beta = problem(device, dtype, rows=40, n=16)
         leaves = [v.clone().requires_grad_() for v in (x, t)]
@@ -171,7 +172,7 @@ def test_leading_dimensions_and_shared_masses(backend, device):
 
 
 def test_ties_have_defined_gradients(backend, device):
-    """All equal: every comparator mixes half and half."""
+    """For equal values every comparator mixes half and half, and all gradients are finite."""
     for distribution in DISTRIBUTIONS:
         x = torch.zeros(3, 6, device=device, dtype=torch.float64, requires_grad=True)
         t = torch.eye(6, device=device, dtype=torch.float64)
