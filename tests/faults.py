@@ -1,5 +1,5 @@
-"""What may go wrong in a group of three ranks of which rank 1 is the odd one; importable, since it
-runs in their processes."""
+"""Faults in a group of three ranks, where rank 1 is the one that differs. A module of its own,
+since the processes of the ranks import it."""
 
 import contextlib
 import os
@@ -32,7 +32,7 @@ from contrastloss import (
 from contrastloss.channel import LSE, MAX
 from contrastloss.distributed import pair_stats
 
-#: the parts are uneven
+#: rows of each rank, of different sizes
 ROWS = (3, 2, 4)
 
 
@@ -47,9 +47,9 @@ def pair(group, **options):
     return embeddings(group, 1, **options), embeddings(group, 2, **options)
 
 
-# ---- ranks that disagree: all of them raise at once, and the group goes on -----------------------
+# ---- ranks that disagree: all of them raise at once, and the group remains usable ----------------
 
-#: name: (what the ranks do, and the start of the ValueError that each of them raises)
+#: name: (function that the ranks call, and the start of the ValueError that each of them raises)
 DISAGREEMENTS = {}
 
 
@@ -67,7 +67,7 @@ def differs(name, got, value):
 
 
 def option(cls, name, usual, other, *, inputs=pair, shown=None, **others):
-    """A loss one of whose options differs."""
+    """A loss with an option that differs on rank 1."""
     got, value = shown or (repr(usual), repr(other))
 
     @disagreement(f"{cls.__name__} {name}: {got}, {value}", differs(name, got, value))
@@ -122,7 +122,7 @@ option(HardNegativeLoss, "tau_plus", 0.1, 0.2)
 option(DCLLoss, "weight", 0.5, 0.6)
 option(InfoNCELoss, "hardness", 1.5, 2.5)
 option(SupConLoss, "variant", "out", "in", inputs=labelled)
-# no pair of theirs spans two ranks
+# losses in which no pair spans two ranks
 option(MoCoLoss, "temperature", 0.07, 0.08, inputs=keyed)
 option(MoCoLoss, "reduction", "mean", "none", inputs=keyed)
 option(SampledContrastiveLoss, "temperature", 0.1, 0.2, inputs=candidates)
@@ -130,7 +130,7 @@ option(InfoNCELoss, "temperature", 0.1, 0.3, inputs=given)
 
 
 def inputs(name, message, cls, **options):
-    """The same loss, whose inputs ``function(group, odd)`` makes: positional and named ones."""
+    """A loss with inputs from ``function(group, odd)``, which returns positional and named ones."""
 
     def add(function):
         @disagreement(name, message)
@@ -354,7 +354,7 @@ def _(group, odd):
 
 
 def operator(name, message):
-    """The operator itself, of which ``function(group, odd)`` gives arguments."""
+    """The operator itself, with arguments from ``function(group, odd)``."""
 
     def add(function):
         @disagreement(f"pair_stats: {name}", message)
@@ -385,10 +385,10 @@ def _(group, odd):
     return {"channels": (LSE(2.0) if odd else LSE(),)}
 
 
-# ---- a rank whose own arguments are wrong: it raises its error, the others one that names it -----
+# ---- a rank with wrong arguments raises its own error; the others raise one that names the rank --
 
 
-#: name: (what the ranks do, and the error that rank 1 raises)
+#: name: (function that the ranks call, and the error that rank 1 raises)
 REFUSALS = {}
 
 
@@ -463,11 +463,11 @@ def _(group, odd):
     return pair_stats(x, y, (MAX(pairs=(same("label"),)),), group=group, rows=label, cols=cols)
 
 
-# ---- what is no fault: the value of one process --------------------------------------------------
+# ---- differences that are allowed: all ranks return the same value -------------------------------
 
 
 def whole(group, odd, how):
-    """A number that all ranks have."""
+    """The value of a loss, which is the same on all ranks."""
     x, y = pair(group)
     if how == "nan":
         x = x * torch.nan if odd else x
@@ -490,7 +490,7 @@ SOUND = ("nan", "an empty rank", "all empty", "strides", "1 and 1.0", "evaluatio
 
 # ---- ranks that do not answer: the others name them within the timeout ---------------------------
 
-#: name: what the ranks do
+#: name: function that the ranks call
 LOST = {}
 
 
@@ -586,7 +586,7 @@ def _(group, odd, seconds):
 
 
 def attempt(function, *args):
-    """What came of it, as text or a value, and how long it took."""
+    """The result (None, a float or a text) and the seconds that the call took."""
     began = time.monotonic()
     try:
         found = function(*args)
@@ -597,7 +597,8 @@ def attempt(function, *args):
 
 
 def agreeing(group, table, name):
-    """A situation after which the group is as good as before: what came of it, and a value."""
+    """Run a fault after which the group must still work: its result, its seconds, and then the
+    value of another loss."""
     function = {"disagreement": DISAGREEMENTS, "refusal": REFUSALS}[table][name][0]
     found = attempt(function, group, dist.get_rank(group) == 1)
     return *found, CLIPLoss(group=group)(*pair(group)).item()
@@ -608,8 +609,8 @@ def sound(group, how):
 
 
 def all_lost(group, seconds):
-    """Every situation that breaks a group, all at once, each in a group of its own. All processes
-    take part in making the groups."""
+    """Run every fault that breaks a group, all at once, each in its own group. All processes take
+    part in creating the groups."""
     wait = timedelta(seconds=seconds)
     groups = {name: dist.new_group(range(3), timeout=wait) for name in LOST}
     member, odd = dist.get_rank() < 3, dist.get_rank() == 1
@@ -618,7 +619,7 @@ def all_lost(group, seconds):
 
 
 def at_once(group, calls):
-    """The attempts of several calls, which all ranks begin together."""
+    """The results of several calls, started at the same time on all ranks."""
     found, begin = {}, threading.Event()
 
     def work(name):
@@ -636,7 +637,7 @@ def at_once(group, calls):
 
 
 def dying(rank, world, folder, seconds, results):
-    """Rank 1 ends while the others are in a call, or in a backward pass."""
+    """Rank 1 exits while the others are in a forward or backward pass."""
     start(rank, world, folder, seconds)
     groups = {
         name: dist.new_group(range(world), timeout=timedelta(seconds=seconds))
@@ -657,4 +658,4 @@ def dying(rank, world, folder, seconds, results):
     results.put((rank, found))
     results.close()
     results.join_thread()
-    os._exit(0)  # a broken group would be waited for
+    os._exit(0)  # a normal exit would wait for the broken group

@@ -1,4 +1,4 @@
-"""Processes that stand for the ranks of a group on gloo, kept for the whole session."""
+"""Processes that act as the ranks of a gloo group, kept for the whole test session."""
 
 import contextlib
 import multiprocessing
@@ -15,7 +15,7 @@ WORLD = 5
 
 
 class FailedError(Exception):
-    """What a rank raised: its type's name and its message."""
+    """An exception on a rank: the text ``type: message``, and the traceback."""
 
 
 def _answer(pipe, function, args):
@@ -27,7 +27,7 @@ def _answer(pipe, function, args):
 
 
 def start(rank, world, folder, seconds):
-    """Make this process a rank."""
+    """Make this process a rank of the default group."""
     torch.set_num_threads(1)
     store = dist.FileStore(str(Path(folder) / "store"), world)
     dist.init_process_group(
@@ -50,7 +50,7 @@ class Ranks:
     def __init__(self, world=WORLD):
         self.folder = tempfile.TemporaryDirectory()
         context = multiprocessing.get_context("spawn")
-        # freed memory goes back at once, so that a peak is what was held
+        # freed memory is returned at once, so that a peak shows the memory in use
         os.environ["MALLOC_MMAP_THRESHOLD_"] = str(1 << 16)
         self.pipes, self.processes = [], []
         for rank in range(world):
@@ -62,7 +62,7 @@ class Ranks:
         del os.environ["MALLOC_MMAP_THRESHOLD_"]
 
     def answers(self, function, world, *args):
-        """What every rank returned, or the :class:`FailedError` that it raised."""
+        """The return value of every rank, or a :class:`FailedError` if it raised."""
         for pipe in self.pipes[:world]:
             pipe.send((function, world, args))
         found = []
@@ -90,6 +90,6 @@ class Ranks:
 
 
 def mine(group, sizes, value):
-    """This rank's part of a whole batch."""
+    """This rank's part of the whole batch ``value``."""
     first = sum(sizes[: dist.get_rank(group)])
     return value[first : first + sizes[dist.get_rank(group)]]

@@ -1,4 +1,4 @@
-"""What the ranks of a test do; importable, since it runs in their processes."""
+"""Functions that the ranks of a test run. A module of its own, since their processes import it."""
 
 import contextlib
 from unittest import mock
@@ -22,7 +22,7 @@ VECTORS = ("row_scale", "col_scale", "row_bias", "col_bias")
 
 
 def stats(group, channels, problem, row_sizes, col_sizes, strategy, upstream):
-    """Values of this rank and, where ``upstream`` is given, gradients of its tensors."""
+    """Values of this rank and, if ``upstream`` is given, gradients of its tensors."""
     x, y = problem["x"], problem["y"]
     x = mine(group, row_sizes, x).clone().requires_grad_()
     y = None if y is None else mine(group, col_sizes, y).clone().requires_grad_()
@@ -47,7 +47,7 @@ def stats(group, channels, problem, row_sizes, col_sizes, strategy, upstream):
     for value, weight, axis in zip(flat, upstream, _axes(channels), strict=True):
         if value.is_floating_point():
             sizes = row_sizes if axis == "row" else col_sizes
-            # an empty set's -inf would make NaN of a weight's 0
+            # the -inf of an empty set times a weight of 0 would be NaN
             finite = torch.where(value == -torch.inf, 0.0, value)
             loss = loss + (finite * mine(group, sizes, weight)).sum()
     wanted = [x, *([] if y is None else [y]), *options.values(), *shifts]
@@ -59,13 +59,13 @@ def _axes(channels):
 
 
 def collectively(group, function, *args):
-    """``function`` by the collectives that serve devices other than a CPU."""
+    """``function`` with the collectives that are used on devices other than a CPU."""
     with mock.patch.object(Peers, "direct", return_value=False):
         return function(group, *args)
 
 
 def loss_step(group, cls, options, inputs, sizes, equal_sizes=False, dtype=None):
-    """A training step on this rank's part of a whole batch: value, and all gradients."""
+    """A training step on this rank's part of a batch: the value, all gradients and statistics."""
     leaves = [mine(group, sizes, v).clone() for v in inputs]
     leaves = [v.to(dtype) if dtype and v.is_floating_point() else v for v in leaves]
     leaves = [v.requires_grad_(v.is_floating_point()) for v in leaves]
@@ -81,7 +81,7 @@ def loss_step(group, cls, options, inputs, sizes, equal_sizes=False, dtype=None)
 
 
 def guided_step(group, options, inputs, guide, sizes):
-    """The same of GISTLoss with a guide."""
+    """A training step of GISTLoss with a guide."""
     x, y = (mine(group, sizes, v).clone().requires_grad_() for v in inputs)
     own = tuple(mine(group, sizes, v).clone() for v in guide)
     value = GISTLoss(group=group, **options)(x, y, guide=own)
@@ -89,7 +89,7 @@ def guided_step(group, options, inputs, guide, sizes):
 
 
 def weighted_step(group, options, inputs, weights, sizes):
-    """The same of WeightedInfoNCELoss with weights."""
+    """A training step of WeightedInfoNCELoss with weights."""
     x, y = (mine(group, sizes, v).clone().requires_grad_() for v in inputs)
     own = {name: mine(group, sizes, v).clone() for name, v in weights.items()}
     value = WeightedInfoNCELoss(group=group, **options)(x, y, **own)
@@ -97,7 +97,7 @@ def weighted_step(group, options, inputs, weights, sizes):
 
 
 def counted(group, cls, options, n, d):
-    """Elements that this rank sends in a forward and in a backward pass."""
+    """The numbers of elements that this rank sends in a forward and in a backward pass."""
     sent = 0
     swap, batch = Peers.swap, dist.batch_isend_irecv
 
@@ -122,7 +122,7 @@ def counted(group, cls, options, n, d):
 
 
 def schedules(group, cls, options, count, strategy):
-    """Random uneven batches, one after the other: the largest error of the value."""
+    """The largest error of the value over a sequence of batches with random sizes."""
     world = dist.get_world_size(group)
     generator = torch.Generator().manual_seed(3)  # the same on every rank
     worst = 0.0
@@ -138,7 +138,7 @@ def schedules(group, cls, options, count, strategy):
 
 
 def peak(group, strategy, n, d):
-    """Bytes at the peak beyond what was there before a step."""
+    """The peak memory of a training step, in bytes above the memory before it."""
     x, y = (torch.randn(n, d).requires_grad_() for _ in range(2))
     loss = CLIPLoss(group=group, strategy=strategy)
     loss(x[:64], y[:64]).backward()
@@ -163,7 +163,7 @@ def compiled(group, cls, inputs, sizes, strategy):
 
 
 def enqueued(group, size, batches, equal_sizes, differ=False):
-    """A queue after this rank's parts of some batches of (keys, labels, ids)."""
+    """The state of a queue after enqueuing this rank's parts of batches (keys, labels, ids)."""
     size += differ and dist.get_rank(group)
     queue = EmbeddingQueue(size, 2, labels=True, ids=True)
     for sizes, *columns in batches:
@@ -173,7 +173,7 @@ def enqueued(group, size, batches, equal_sizes, differ=False):
 
 
 def moco_steps(group, size, steps):
-    """Value and gradient of every step, whose keys are enqueued before its backward pass."""
+    """Value and gradient of every step. Its keys are enqueued before its backward pass."""
     queue = EmbeddingQueue(size, 3, ids=True, dtype=torch.float64)
     loss, found = MoCoLoss(0.3, group=group), []
     for sizes, pair, ids in steps:
@@ -187,7 +187,7 @@ def moco_steps(group, size, steps):
 
 
 def supcon_steps(group, size, steps, strategy):
-    """The same of a memory."""
+    """Value and gradient of every step of a loss with a memory."""
     loss = SupConLoss(0.3, group=group, strategy=strategy)
     memory, found = CrossBatchMemory(loss, size, 3, dtype=torch.float64), []
     for sizes, z, labels in steps:
@@ -198,7 +198,7 @@ def supcon_steps(group, size, steps, strategy):
 
 
 def second_derivative(group, strategy, n):
-    """What asking for one says, or the derivative."""
+    """The error message of a second derivative, or the derivative if there is no error."""
     x, y = torch.randn(2, n, 3, dtype=torch.float64)
     x.requires_grad_()
     value = CLIPLoss(group=group, strategy=strategy)(x, y)

@@ -1,4 +1,4 @@
-"""One set of processes for all tests of this folder, which one worker runs."""
+"""All tests of this folder share one set of processes, so one xdist worker runs all of them."""
 
 from pathlib import Path
 

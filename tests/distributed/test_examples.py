@@ -1,4 +1,5 @@
-"""The example and docs/distributed.md: two processes do what one does on the whole batch."""
+"""The programs of examples/ and docs/distributed.md: two processes give the same losses and
+gradients as one process on the whole batch."""
 
 import os
 import re
@@ -14,10 +15,10 @@ EXAMPLE = ROOT / "examples/ddp_digits.py"
 PAGE = (ROOT / "docs/distributed.md").read_text()
 
 LAUNCHER = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
-#: sections whose python is a program of its own; all other blocks together are one
+#: sections whose Python code is a separate program; all other blocks together are one program
 PROGRAMS = ("Lightning", "Hugging Face Trainer")
 
-#: what follows a program in its processes: `whole` is the model on the batch of all processes
+#: checks appended to a program: `whole` is the model on the batch of all processes
 WHOLE = """
 from torch.testing import assert_close
 
@@ -75,7 +76,7 @@ assert_close(model.state_dict(), whole.state_dict())
 
 
 def run(folder, *command):
-    """What ``python command`` prints; one thread in each of its processes."""
+    """The output of ``python command``, with one thread per process."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [sys.executable, *map(str, command)],
@@ -103,7 +104,7 @@ def test_digits_have_the_same_losses_in_one_process_and_in_two(tmp_path):
 
 
 def programs():
-    """The python of the page, by the section that it stands in."""
+    """The Python code of the page, by section."""
     found = {}
     for section in re.split(r"^## ", PAGE, flags=re.MULTILINE):
         blocks = re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)

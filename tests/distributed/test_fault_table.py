@@ -1,5 +1,5 @@
-"""A group that disagrees or breaks: every rank raises and names who it was; none has a number that
-is not that of all, and none waits for longer than the group's timeout."""
+"""If ranks disagree or a group breaks, every rank raises an error that names the rank. No rank
+returns a wrong number, and none waits longer than the group's timeout."""
 
 import math
 import multiprocessing
@@ -9,14 +9,14 @@ import pytest
 from faults import DISAGREEMENTS, LOST, REFUSALS, SOUND, agreeing, all_lost, dying, sound
 from ranks import WORLD, FailedError
 
-#: the timeout of the groups that are to break, all of them at once
+#: the timeout of the groups that break; all of them break at once
 SECONDS = 8
-#: what is told at once, on a machine that does other things too
+#: seconds within which an immediate error has to arrive, on a busy machine
 AT_ONCE = 10
 
 
 def settled(ranks, table, name):
-    """What each rank raised; afterwards the group works."""
+    """The message that each rank raised. The group must still work afterwards."""
     found = ranks.run(agreeing, 3, table, name)
     assert found[0][2] == found[1][2] == found[2][2] > 0
     assert max(seconds for _, seconds, _ in found) < AT_ONCE
@@ -85,7 +85,7 @@ def test_a_rank_that_dies_is_named():
 
 
 def test_failed_ranks_are_reported(ranks):
-    """The harness itself: what a rank raises reaches the test."""
+    """Tests the test harness: an exception on a rank reaches the test."""
     answer = ranks.answers(sound, 1)[0]
     assert isinstance(answer, FailedError)
     assert "missing 1 required positional argument" in answer.args[0]

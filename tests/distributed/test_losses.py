@@ -1,5 +1,5 @@
-"""Every loss, spread over ranks, against one process on the whole batch: the table of gradient
-ratios that most implementations fail."""
+"""Every loss over ranks gives the value and the gradients of one process on the whole batch. Many
+implementations have a wrong ratio of gradients here."""
 
 import copy
 from inspect import signature
@@ -32,7 +32,7 @@ OPTIONS = {
     "margin_ranking": [{}, {"symmetric": True}],
     "multi_similarity": [{"base": 4.0}],
 }
-#: not all of whose inputs are spread (those with a queue: test_memory.py), or not by default
+#: some of their inputs are not sharded, or not by default (losses with a queue: test_memory.py)
 APART = ("sampled", "triplet")
 SPREAD = [
     name
@@ -46,7 +46,7 @@ CASES.append(("triplet", {"mining": "hard", "margin": 9.0}))
 
 
 def whole(cls, options, inputs):
-    """Value and gradients of one process on all rows."""
+    """Value and gradients in one process, with all rows."""
     leaves = [v.clone().requires_grad_(v.is_floating_point()) for v in inputs]
     temperature = torch.nn.Parameter(torch.tensor(0.2, dtype=torch.float64))
     bias = torch.zeros((), dtype=torch.float64, requires_grad=True)
@@ -58,7 +58,7 @@ def whole(cls, options, inputs):
 
 
 def compare(found, want, world, what, rtol=1e-9):
-    """Values are the same on every rank; gradients are so after an average over ranks."""
+    """Every rank has the value of the whole batch; the average over ranks has its gradients."""
     value, grads, _ = want
     for rank, (mine, _, _) in enumerate(found):
         torch.testing.assert_close(mine, value, rtol=rtol, atol=1e-12, msg=f"{what}, rank {rank}")
@@ -86,7 +86,7 @@ def test_a_step_is_that_of_one_process(ranks, name, options, strategy, world):
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_guide_of_all_ranks(ranks, strategy):
-    """Its embeddings go with the columns that they judge."""
+    """The embeddings of the guide are gathered or sent together with the columns."""
     cls, sizes = LOSSES["gist"], SIZES[3]
     x, y = Subject(cls).inputs(n=sum(sizes), d=6)
     guide = torch.randn(2, sum(sizes), 5, dtype=torch.float64)
@@ -94,7 +94,7 @@ def test_a_guide_of_all_ranks(ranks, strategy):
     options = {"temperature": 0.2, "margin": 0.1}
     leaves = [v.clone().requires_grad_() for v in (x, y)]
     value = cls(**options)(*leaves, guide=tuple(guide))
-    assert value < 0.99 * cls(**options)(x, y)  # it drops something
+    assert value < 0.99 * cls(**options)(x, y)  # the guide drops some negatives
     want = value.detach(), torch.autograd.grad(value, leaves), {}
     options["strategy"] = strategy
     found = ranks.run(guided_step, 3, options, [x, y], list(guide), sizes)
@@ -103,7 +103,7 @@ def test_a_guide_of_all_ranks(ranks, strategy):
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_weights_of_all_ranks(ranks, strategy):
-    """A column's probability goes with it, a row's weight stays."""
+    """The probability of a column moves with the column; the weight of a row stays on its rank."""
     cls, sizes = LOSSES["weighted_info_nce"], SIZES[3]
     inputs = Subject(cls).inputs(n=sum(sizes), d=6)
     log_q = torch.linspace(-3.0, 0.0, sum(sizes), dtype=torch.float64)
@@ -131,7 +131,8 @@ def test_an_empty_rank_has_the_value_and_zero_gradients(ranks, name, strategy):
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("name", SPREAD)
 def test_rows_and_statistics(ranks, name, strategy):
-    """'none' returns this rank's rows, without a factor; statistics are means over all ranks."""
+    """'none' returns the losses of this rank's rows, without a factor W; statistics are means over
+    all ranks."""
     cls, sizes, world = LOSSES[name], [5, 4], 2
     inputs = Subject(cls).inputs(n=9, d=6)
     options = {"reduction": "none", "return_stats": True}
@@ -179,7 +180,8 @@ def test_narrow_embeddings(ranks, strategy, dtype, rtol):
 @pytest.mark.parametrize("sizes", [[4, 0, 6], [3, 3, 3]], ids=["uneven", "even"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_collectives_do_what_messages_do(ranks, strategy, sizes):
-    """On a CPU parts go from rank to rank; elsewhere in collectives."""
+    """The collectives, used on devices other than a CPU, give the same result as the point-to-point
+    messages used on a CPU."""
     cls, options = contrastloss.CLIPLoss, {"strategy": strategy}
     inputs = Subject(cls).inputs(n=sum(sizes), d=6)
     found = ranks.run(collectively, 3, loss_step, cls, options, inputs, sizes)
@@ -199,7 +201,7 @@ def test_it_compiles_around_the_collectives(ranks, strategy):
 @pytest.mark.parametrize("shape", [(9, 6), (9, 4, 6)], ids=["shared", "own"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_given_negatives(ranks, strategy, shape):
-    """Shared ones are those of all ranks; a row's own stay where they are."""
+    """The rows of all ranks use shared negatives; a row's own negatives stay on its rank."""
     cls, sizes = contrastloss.InfoNCELoss, [5, 0, 4]
     inputs = [*Subject(cls).inputs(n=9, d=6), torch.randn(shape, dtype=torch.float64)]
     want = whole(cls, {}, inputs)
@@ -211,7 +213,8 @@ def test_given_negatives(ranks, strategy, shape):
 
 @pytest.mark.parametrize("world", [2, 4])
 def test_elements_sent(ranks, world):
-    """For b x D columns a rank: all of them to every other rank, and their gradients back."""
+    """A rank with b x D columns sends all of them to every other rank once, and the gradients back
+    once; the ring also sends the columns again in the backward pass."""
     n, d = 12, 64
     unit = (world - 1) * n * d
     for strategy, backward in (("gather", 1), ("ring", 2)):
@@ -225,7 +228,7 @@ def test_elements_sent(ranks, world):
 def test_the_rings_memory_does_not_grow_with_the_ranks(ranks):
     n, d = 2048, 512
     block = n * d * 4
-    # from four ranks on there are steps in which columns and gradients are on their way at once
+    # with four or more ranks, some steps send columns and gradients at the same time
     four, five = (max(ranks.run(peak, world, "ring", n, d)) / block for world in (4, 5))
     assert five <= four + 0.5, f"{four:.1f} and {five:.1f} blocks"
     gathered = [max(ranks.run(peak, world, "gather", n, d)) / block for world in (4, 5)]
@@ -242,7 +245,7 @@ def test_no_deadlock_over_random_schedules(ranks, count):
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_second_derivative_is_an_error(ranks, strategy):
-    """Not a derivative from which what goes over the ranks is missing."""
+    """Otherwise it would be a derivative without the terms that pass through other ranks."""
     for message in ranks.run(second_derivative, 2, strategy, 5):
         assert "second derivatives are not implemented" in str(message)
 

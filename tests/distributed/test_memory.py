@@ -1,4 +1,5 @@
-"""Queues and memories over ranks: the same on all of them, and the loss that of one process."""
+"""Queues and memories over ranks have equal contents on all ranks, and give the losses of one
+process."""
 
 import pytest
 import torch
@@ -80,7 +81,7 @@ def test_a_memory_over_ranks_is_that_of_one_process(ranks, world, strategy):
 
 
 def compare(found, want, world):
-    """Values on every rank, gradients after the average over ranks."""
+    """Values agree on every rank; gradients agree after the average over ranks."""
     for step, (value, grad) in enumerate(want):
         parts = [answer[step] for answer in found]
         for mine, _ in parts:

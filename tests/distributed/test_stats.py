@@ -1,4 +1,4 @@
-"""The sharded operator against the same operator on the whole batch, in one process."""
+"""The sharded operator gives the same results as the operator on the whole batch in one process."""
 
 import pytest
 import torch
@@ -49,7 +49,7 @@ CHANNELS = (
 
 
 def problem(m, n, symmetric):
-    """Scores of several orders of magnitude, with ties among them."""
+    """Operands whose scores have several orders of magnitude, and ties."""
     generator = torch.Generator().manual_seed(m + n)
 
     def normal(*shape):
@@ -84,7 +84,7 @@ def problem(m, n, symmetric):
 
 
 def whole(channels, problem, upstream):
-    """The same in this process."""
+    """Values and gradients of the whole batch, computed in this process."""
     x, y = problem["x"].clone().requires_grad_(), problem["y"]
     y = None if y is None else y.clone().requires_grad_()
     options = {
@@ -153,7 +153,7 @@ def test_every_psi(ranks, strategy, psi):
 
 @pytest.mark.parametrize("strategy", ["gather", "ring"])
 def test_equal_maxima_have_the_smallest_position(ranks, strategy):
-    """In whatever order a rank meets the columns."""
+    """Of equal maxima the smallest position wins, in whatever order a rank processes the blocks."""
     channels = (MAX(), MAX(axis=COL), MAX(pairs=(differs(INDEX),)), MAX(-1.0, axis=COL))
     ones = torch.ones(9, 3, dtype=torch.float64)
     given = {
