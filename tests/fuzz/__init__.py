@@ -1,4 +1,4 @@
-"""A fuzzer: calls that nobody wrote down, against dense formulas in fp64.
+"""A fuzzer: random calls, compared with dense formulas in fp64.
 
 ``make fuzz SECONDS=600`` runs a campaign.
 """

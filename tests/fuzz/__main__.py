@@ -1,4 +1,4 @@
-"""``python -m fuzz``: a campaign, and the process in which its cases run."""
+"""``python -m fuzz``: runs a campaign, or is one of its worker processes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import sys
 
 from .campaign import campaign, work
 
-parser = argparse.ArgumentParser(prog="fuzz", description="Calls against dense fp64 formulas.")
-parser.add_argument("--seconds", type=float, default=60.0, help="how long")
-parser.add_argument("--seed", type=int, help="of the first cases; default: a fresh one")
-parser.add_argument("--jobs", type=int, default=2, help="processes at once")
+parser = argparse.ArgumentParser(prog="fuzz", description="Random calls against dense formulas.")
+parser.add_argument("--seconds", type=float, default=60.0, help="duration of the campaign")
+parser.add_argument("--seed", type=int, help="seed of the first cases; default: random")
+parser.add_argument("--jobs", type=int, default=2, help="number of worker processes")
 parser.add_argument("--only", nargs="*", help="targets; default: all")
 parser.add_argument("--work", metavar="FILE", help=argparse.SUPPRESS)
 options = parser.parse_args()

@@ -1,8 +1,8 @@
-"""Cases in processes of their own, so that one that crashes is a finding and not the end.
+"""Runs cases in separate processes, so that a crash is reported and does not end the campaign.
 
-A worker takes the targets in turn, some cases of each at a time, and notes every case in a file
-before it runs: what stands there when a worker dies is what killed it. Hypothesis draws the cases
-from a seed, and makes one that fails as small as it can.
+A worker runs the targets in turn, some cases of each at a time. It writes every case to a file
+before it runs it: if the worker dies, the file shows the case that killed it. Hypothesis draws the
+cases from a seed, and shrinks a case that fails.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import traceback
 
 import hypothesis
 
-#: cases of one target at a time
+#: cases of one target per round
 CASES = 60
-#: seconds that a worker may take to end after its time: one case, made smaller
+#: seconds that a worker may run beyond its time, to shrink one case
 GRACE = 120
 
 
@@ -39,7 +39,7 @@ def targets(only=None):
 
 
 def run(target, seed, cases, note):
-    """So many cases of one target; what failed, as text, and how many ran."""
+    """Run ``cases`` cases of one target: the failure as text or None, and how many cases ran."""
     strategy, check = target
     count = 0
 
@@ -66,7 +66,7 @@ def run(target, seed, cases, note):
 
 
 def work(folder, seed, seconds, only):
-    """What a worker does: a line of JSON for every round, on standard output."""
+    """The main loop of a worker: prints one line of JSON per round."""
     chosen, end = targets(only), time.monotonic() + seconds
     last = (pathlib.Path(folder) / "last").open("wb", buffering=0)
     while True:
@@ -86,7 +86,7 @@ def work(folder, seed, seconds, only):
 
 
 class Worker:
-    """A process, its output and the last case that it noted."""
+    """A worker process, its output, and the last case that it wrote down."""
 
     def __init__(self, seed, seconds, only):
         self.seed, self.folder = seed, tempfile.TemporaryDirectory()
@@ -96,7 +96,7 @@ class Worker:
         command += ["--only", *only] if only else []
         paths = [str(pathlib.Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
         environment = {
-            "OMP_WAIT_POLICY": "passive",  # there may be fewer processors than threads
+            "OMP_WAIT_POLICY": "passive",  # there may be more threads than processors
             **os.environ,
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         }
@@ -133,14 +133,14 @@ class Worker:
 
 
 def campaign(seconds, seed=None, jobs=2, only=None):
-    """Runs workers for so long, and another one for each that died; 1 where anything failed."""
+    """Run workers for some seconds, and replace those that die; returns 1 if anything failed."""
     seed = random.SystemRandom().randrange(1 << 30) if seed is None else seed
     print(f"fuzz: seed {seed}, {seconds:g} s, {jobs} jobs")
     end, workers, counts, failures = time.monotonic() + seconds, [], collections.Counter(), []
 
     def start(k):
         left = max(end - time.monotonic(), 1.0)
-        # apart from each other, so that no two workers draw alike
+        # seeds far apart, so that no two workers draw the same cases
         workers.append(Worker(seed + k * 1_000_000, left, only))
 
     for k in range(jobs):

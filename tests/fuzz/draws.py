@@ -1,4 +1,4 @@
-"""What every target draws: sizes around borders, where and how a call runs, and memory layouts."""
+"""Strategies for all targets: sizes near block boundaries, backends and threads, memory layouts."""
 
 import contextlib
 
@@ -10,13 +10,13 @@ from layouts import column_major
 from contrastloss.backends import reference
 from contrastloss.backends.choose import BACKENDS
 
-#: rows of micro-tiles, lanes of vectors, tile registers, tiles and blocks of rows
+#: sizes of micro-tiles, vectors, tile registers, tiles and row blocks
 UNITS = (2, 3, 4, 6, 8, 12, 16, 32, 64, 192, 384)
 
 
 @contextlib.contextmanager
 def running(isa, threads):
-    """Inside, the C++ backend uses this instruction set and so many threads."""
+    """Inside, the C++ backend uses this instruction set and number of threads."""
     had = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -27,7 +27,7 @@ def running(isa, threads):
 
 
 def sizes(most, least=0):
-    """Small numbers, and those around every border."""
+    """Small sizes, and sizes near multiples of every unit."""
     near = {k * u + e for u in UNITS for k in range(1, most // u + 1) for e in (-1, 0, 1)}
     few = st.integers(least, min(most, 40))
     return few | st.sampled_from(sorted(k for k in near if least <= k <= most))
@@ -35,7 +35,7 @@ def sizes(most, least=0):
 
 @st.composite
 def places(draw, operator):
-    """A backend that has the operator, an instruction set and a number of threads."""
+    """A backend with the operator, an instruction set and a number of threads."""
     names = [
         name
         for name in ("cpu", "cpu", "cpu", "reference")
@@ -48,7 +48,7 @@ def places(draw, operator):
 
 @contextlib.contextmanager
 def at(place, block=None):
-    """Inside, calls run at a place, the reference in blocks of so many scores."""
+    """Inside, calls run at ``place``; the reference computes ``block`` scores at a time."""
     _, isa, threads = place
     whole = reference.block.block_elements
     if block is not None:
@@ -73,8 +73,8 @@ layouts = st.sampled_from(sorted(LAYOUTS))
 
 
 def on_a_grid(value):
-    """The nearest multiples of 1/8: products and sums of few of them are exact in every dtype, so
-    that ties, kinks and bounds fall alike in fp32 and in fp64."""
+    """Round to multiples of 1/8. Products and sums of a few of them are exact in every dtype, so
+    that ties, kinks and bounds are the same in fp32 and in fp64."""
     if not isinstance(value, torch.Tensor) or not value.is_floating_point():
         return value
     return (value.double() * 8).round().div(8).to(value.dtype)

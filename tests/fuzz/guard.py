@@ -1,4 +1,4 @@
-"""Tensors that end where their memory does: who reads one number too far is ended by the system."""
+"""Tensors between guard pages: a read or write outside the tensor ends the process."""
 
 import ctypes
 import mmap
@@ -15,7 +15,7 @@ PAGE = mmap.PAGESIZE
 
 
 class Guards:
-    """``with Guards() as guards``: what ``guards.place`` returns lives as long."""
+    """``with Guards() as guards``: tensors from ``guards.place`` are valid inside the block."""
 
     def __init__(self):
         self._mapped = []
@@ -28,8 +28,8 @@ class Guards:
             _LIBC.munmap(address, length)
 
     def place(self, tensor):
-        """A contiguous copy whose last byte is the last one before a page that nobody may touch;
-        so is the page in front. Everything but dense CPU tensors stays as it is."""
+        """A contiguous copy that ends right before an inaccessible page; the page in front is
+        inaccessible too. Anything but a contiguous CPU tensor is returned unchanged."""
         if not isinstance(tensor, torch.Tensor) or tensor.device.type != "cpu":
             return tensor
         if not tensor.is_contiguous():

@@ -1,6 +1,6 @@
-"""Registered operators, called as nobody prepared them: an error or a result, never a crash.
+"""Malformed calls of the registered operators give an error or a result, but never a crash.
 
-Every operand stands between guard pages. A case is a valid call and what is changed of it.
+Every operand is placed between guard pages. A case is a valid call with some changes.
 """
 
 import itertools
@@ -25,7 +25,7 @@ EXTREMES = (0, 1, -1, 2, 63, 64, 1 << 31, -(1 << 31), (1 << 63) - 1, -(1 << 63))
 
 
 def form_of(program, options):
-    """A call as the operators of ops take it, and as the backends do."""
+    """The arguments of a call for the operators of ops, and the call object for the backends."""
     call = problem(program, **options)
     rows, cols = call["rows"], call["cols"]
     text = Program(call["channels"], tuple(rows), tuple(cols)).text
@@ -127,7 +127,7 @@ _OTHERS = (torch.float64, torch.float32, torch.float16, torch.int64, torch.int32
 
 
 def _with(value, k, numbers):
-    """One number of a tensor is another one."""
+    """A copy with one number replaced."""
     if not value.numel():
         return value
     value = value.clone(memory_format=torch.contiguous_format)
@@ -149,7 +149,7 @@ def malformed(draw):
 
 
 def leaves_of(arguments):
-    """Where every tensor, list, number and None stands: (position, place in a list or None)."""
+    """The position of every tensor, list, number and None: (argument, place in a list or None)."""
     for k, value in enumerate(arguments):
         if isinstance(value, list):
             yield from ((k, i) for i in range(len(value)))
@@ -157,7 +157,7 @@ def leaves_of(arguments):
 
 
 def changed(arguments, changes):
-    """The arguments, some of them replaced."""
+    """The arguments with all changes applied."""
     arguments = [list(v) if isinstance(v, (list, tuple)) else v for v in arguments]
     for which, change, number in changes:
         places = list(leaves_of(arguments))
@@ -214,11 +214,11 @@ def check_malformed(case):
             getattr(torch.ops.contrastloss, name)(*arguments)
         except (RuntimeError, ValueError, TypeError, IndexError, KeyError, NotImplementedError,
                 OverflowError, MemoryError):  # fmt: skip
-            return  # an error is right; so may a result be: ending the process is not
+            return  # an error or a result is allowed; ending the process is not
 
 
 def check_guarded(case):
-    """Between guard pages a valid call gives what it gives elsewhere, bit for bit."""
+    """Between guard pages a valid call gives the usual result, bit for bit."""
     name, program, options, isa = case
     if not name.startswith("cpu_"):
         return

@@ -1,4 +1,4 @@
-"""What is fuzzed: for each target a strategy of cases, and a check that one case is right."""
+"""The targets of the fuzzer: for each a strategy of cases, and a check of one case."""
 
 import torch
 from hypothesis import strategies as st
@@ -36,11 +36,11 @@ def programs(draw):
     size = {
         "m": draw(sizes(most)),
         "n": draw(sizes(most)),
-        "d": draw(sizes(80, 2 if cosine else 1)),  # all cosines of numbers are +-1: ties
+        "d": draw(sizes(80, 2 if cosine else 1)),  # for D = 1 all cosines are +-1: only ties
     }
     program = tuple(draw(st.lists(channels(), min_size=1, max_size=4)))
     vectors = draw(st.sampled_from(OPERANDS))
-    if dtype != torch.float64:  # d scale is one sum over all pairs, which may nearly cancel
+    if dtype != torch.float64:  # d scale is a sum over all pairs, which may nearly cancel
         vectors = tuple(name for name in vectors if name != "scale")
     options = {
         **size,
@@ -55,7 +55,7 @@ def programs(draw):
 
 
 def kinked(channel):
-    """Whether a tiny change of a score may change a gradient, or the value, by a step."""
+    """Whether a tiny change of a score may change a gradient or the value discontinuously."""
     weights = {term.kind for term in channel.weight}
     steps = channel.kind == "MAX" or getattr(channel, "psi", "") in ("relu", "relu2", "step")
     return steps or "at_most" in weights or "log_form" in weights
@@ -84,7 +84,7 @@ def check_program(case):
 
 
 def overflows(program, options):
-    """Whether a gradient may be beyond fp16, or so may its products on the way."""
+    """Whether a gradient, or an intermediate product, may overflow fp16."""
     if options["dtype"] != torch.float16:
         return False
     return any(getattr(c, "psi", "") in ("focal", "square", "relu2") or c.weight for c in program)
@@ -230,7 +230,7 @@ def _dense_gather(index, x, y, cosine, scale=None, row_scale=None, col_scale=Non
 # ---- sort_network -------------------------------------------------------------------------------
 
 
-#: but for logistic_phi, whose slope at a near tie is 316 and more: roundings grow at every layer
+#: without logistic_phi: its slope near a tie is 316 or more, so roundings grow at every layer
 SMOOTH = tuple(name for name in DISTRIBUTIONS if name != "logistic_phi")
 
 
@@ -283,7 +283,7 @@ def _differentiated(function, inputs):
 
 
 def _dense_sort(x, t, beta, network, distribution):
-    """All comparators as products with matrices of n x n, row by row."""
+    """All comparators applied to the values and to the explicit n x n matrices P."""
     n, beta = x.shape[-1], beta.unsqueeze(-1)
     p = torch.eye(n, dtype=x.dtype).expand(*x.shape[:-1], n, n)
     for layer in layers(network, n):
@@ -311,16 +311,16 @@ def _swap(distribution, v):
         return torch.special.ndtr(v)
     if distribution == "reciprocal":
         return (v / (2 + v.abs()) + 1) / 2
-    away = torch.where(v.abs() <= 0.25, 1.0, v)  # no slope of 1 / v at 0
+    away = torch.where(v.abs() <= 0.25, 1.0, v)  # avoids the gradient of 1 / v at 0
     far = torch.where(v > 0, 1 - 1 / (16 * away), -1 / (16 * away))
     return torch.where(v.abs() <= 0.25, v + 0.5, far)
 
 
 # ---- losses -------------------------------------------------------------------------------------
 
-#: not drawn: a graph or lengths beside the embeddings, and columns that are mixed at random
+#: not drawn: they take a graph or lengths, or mix columns at random
 SPECIAL = {"adjacency_contrastive", "mil_contrastive", "mochi"}
-#: not all of their inputs are normalised, as `testing.dense` would do
+#: `testing.dense` would normalise all of their inputs; the losses do not
 RAW = {"ada_meow", "hierarchical_contrastive", "simlap"}
 SCORED = sorted(
     name
@@ -344,7 +344,7 @@ def loss_calls(draw):
 
 
 def check_loss(case):
-    """Rows and their gradients in fp64 are those of the loss's own dense formula."""
+    """The losses per row and the gradients agree with the loss's own dense formula in fp64."""
     place, o = case
     loss = losses.LOSSES[o["name"]](
         temperature=o["temperature"], normalize=o["normalize"], reduction="none", backend=place[0]
