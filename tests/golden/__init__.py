@@ -1,1 +1,1 @@
-"""Recorded outputs of every loss, bit by bit, for changes that are to change none."""
+"""Recorded outputs of every loss, compared bit by bit, for changes that must not change any."""

@@ -1,4 +1,4 @@
-"""``python -m golden``: compares this tree's outputs with the record, or makes the record."""
+"""``python -m golden``: compares the outputs of this tree with the record, or writes the record."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from contrastloss.losses import LOSSES
 from .record import differences, machine, record
 
 FOLDER = Path(__file__).parent / "outputs"
-#: of numbers, where bits cannot be the same: the record is of another torch or another machine
+#: tolerance for numbers, if the record is of another torch or machine, where bits cannot be equal
 CLOSE = 1e-2
 
 
@@ -57,7 +57,7 @@ def main() -> int:
 
 
 def write(file: Path, found: dict) -> None:
-    """A loss per line."""
+    """Write the record, one loss per line."""
     file.parent.mkdir(exist_ok=True)
     lines = [f"{json.dumps(name)}: {json.dumps(value, separators=(',', ':'))}"
              for name, value in found.items()]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which calls are recorded: every loss as it comes, and with one option or argument changed."""
+"""The recorded calls: every loss with its defaults, and with one option or argument changed."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from contrastloss.testing import example
 
 N, D = 45, 37
 
-#: options that say where a loss runs, not what it computes
+#: options about where a loss runs, which do not change what it computes
 ELSEWHERE = ("backend", "group", "strategy", "equal_sizes", "validate")
-#: another value of options whose type does not tell one
+#: other values of options, where the type does not suggest one
 OTHER: dict[str, Any] = {
     "candidates": 9,
     "distribution": "logistic",
@@ -36,7 +36,7 @@ OTHER: dict[str, Any] = {
     "top_k": 5,
     "weight": 0.7,
 }
-#: the same of one loss, or what an option needs beside it to matter
+#: the same for one loss; also other options without which an option has no effect
 OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     **{(name, "art_lambda"): {"distribution": "logistic_phi", "art_lambda": 0.5}
        for name in ("diff_sort", "groco", "topk_cross_entropy")},
@@ -52,7 +52,7 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("triplet", "k"): {"k": 2, "mining": "semihard"},
     ("triplet", "positives"): {"positives": 1, "mining": "all"},
 }  # fmt: skip
-#: optional arguments that an option needs to matter
+#: optional arguments without which an option has no effect
 ARGUMENTS = {
     ("gist", "margin"): "guide",
     ("gist", "margin_strategy"): "guide",
@@ -60,13 +60,13 @@ ARGUMENTS = {
     ("sepclr", "label_variance"): "labels",
     ("weighted_info_nce", "correct_positive"): "log_q",
 }
-#: where the example's loss would be 0, or not be had over ranks
+#: options for all cases of a loss whose example would give 0, or could not run over ranks
 EVERYWHERE: dict[str, dict[str, Any]] = {"triplet": {"margin": 20.0, "mining": "hard"}}
 
 
 @dataclass(frozen=True)
 class Case:
-    """A call of a loss with its options, and with one optional argument where there is one."""
+    """A call of a loss with some options and, if given, one optional argument."""
 
     name: str
     what: str
@@ -79,7 +79,7 @@ class Case:
 
     @property
     def spreads(self) -> bool:
-        """Whether its batch may be spread over ranks. A temperature of each row would be cut."""
+        """Whether the batch can be sharded over ranks. A temperature per row would not be split."""
         return "group" in {f.name for f in fields(self.cls)} and "each row" not in self.what
 
     def inputs(self, dtype: torch.dtype, n: int = N) -> tuple[list[Any], dict[str, Any]]:
@@ -91,7 +91,7 @@ class Case:
         more = {k: leaf(v, dtype) for k, v in more.items()}
         if "memory" in more and self.cls(**self.options).both_sides:
             more["memory"] = (more["memory"], more["memory"])
-        # of the arguments that the example has, another one takes the place
+        # an argument that the example has too is replaced
         placed = [more.pop(k, v) for k, v in zip(names, values, strict=False)]
         return placed + values[len(names) :], more
 
@@ -107,7 +107,7 @@ def leaf(value: Any, dtype: torch.dtype) -> Any:
 
 
 def cases(name: str) -> Iterator[Case]:
-    """Of one loss: all of its options and all optional arguments of its forward, one at a time."""
+    """The cases of one loss: all options and all optional arguments of forward, one at a time."""
     cls, base = LOSSES[name], EVERYWHERE.get(name, {})
     yield Case(name, "default", base)
     for field in fields(cls):
@@ -129,7 +129,7 @@ def shown(value: Any) -> str:
 
 
 def alternatives(name: str, field: Field) -> list[dict[str, Any]]:
-    """Options with another value than the default: all that there are, or one number."""
+    """The option with values other than the default: all of them, or one number."""
     key, kind, default = field.name, str(field.type), field.default
     default = EVERYWHERE.get(name, {}).get(key, default)
     found: list[dict[str, Any]] = []
@@ -149,7 +149,7 @@ def alternatives(name: str, field: Field) -> list[dict[str, Any]]:
 
 
 def queue(like: Tensor) -> EmbeddingQueue:
-    """Eleven slots, of which nine are filled."""
+    """A queue with eleven slots, of which nine are filled."""
     g = torch.Generator().manual_seed(1)
     found = EmbeddingQueue(11, like.shape[-1], labels=True, ids=True, dtype=like.dtype)
     rows = normalize(torch.randn(9, like.shape[-1], generator=g, dtype=torch.float64))
@@ -158,7 +158,7 @@ def queue(like: Tensor) -> EmbeddingQueue:
 
 
 def argument(name: str, given: dict[str, Any], g: torch.Generator) -> dict[str, Any]:
-    """The optional argument of that name, for the other inputs, and what it needs beside it."""
+    """The named optional argument, to fit the other inputs, with other arguments that it needs."""
     first = next(iter(given.values()))
     n, prototypes = len(first), given.get("prototypes", first)
 

@@ -1,4 +1,4 @@
-"""Outputs of the cases on this tree, and how two records of them differ."""
+"""Records the outputs of all cases, and compares two records."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from contrastloss.backends import cpu
 from .cases import Case, cases
 
 DTYPES = (torch.float32, torch.bfloat16)
-#: rows of the ranks of a batch that is spread
+#: rows of each rank, for a batch that is sharded
 SIZES = (13, 8)
 
 #: of one call: a hash of all bits, and the norms of its value and its first gradient
 Output = list[Any]
-#: by loss and by case, of every dtype, and the same of two ranks where the loss has them
+#: by loss and case: one output per dtype and, if the loss has a group, per dtype for two ranks
 Record = dict[str, dict[str, list[Output]]]
 
 
@@ -37,7 +37,7 @@ def tensors(value: Any) -> Iterator[Tensor]:
 
 
 def output(loss: torch.nn.Module, inputs: list[Any], more: dict[str, Any]) -> Output:
-    """Of a training step: the bits of its values and gradients, and a number from each."""
+    """The output of a training step, from its values and gradients."""
     torch.manual_seed(0)
     values = list(tensors(loss(*inputs, **more)))
     leaves = {id(v): v for v in [*tensors([inputs, more]), *loss.parameters()] if v.requires_grad}
@@ -64,7 +64,7 @@ def alone(case: Case, dtype: torch.dtype, backend: str) -> Output:
 def spread(
     group: Any, name: str, what: str, dtype: torch.dtype, backend: str, isa: str | None
 ) -> Output:
-    """On this rank's part of the batch: everything that has a row per instance is cut."""
+    """The output on this rank's part of the batch: tensors with a row per instance are cut."""
     case = next(c for c in cases(name) if c.what == what)
     n = sum(SIZES)
     inputs, more = case.inputs(dtype, n)
@@ -79,14 +79,14 @@ def spread(
 
     try:
         loss = case.cls(**case.options, backend=backend, group=group)
-    except ValueError:  # not with these options
+    except ValueError:  # these options do not allow a group
         return ["refused", 0.0, 0.0]
     with using(isa):
         return output(loss, [own(v) for v in inputs], {k: own(v) for k, v in more.items()})
 
 
 def record(path: str, names: Iterable[str], ranks: Ranks | None) -> Record:
-    """What comes out on a path: ``reference`` or an instruction set."""
+    """The outputs of all cases on one path: ``reference`` or an instruction set."""
     torch.set_num_threads(1)
     backend, isa = ("cpu", path) if path in cpu.ISAS else (path, None)
     found: Record = {}
@@ -105,13 +105,13 @@ def record(path: str, names: Iterable[str], ranks: Ranks | None) -> Record:
 
 
 def machine() -> dict[str, str]:
-    """What the bits of torch's own products depend on."""
+    """The torch version and CPU capability, on which the bits of torch's own products depend."""
     return {"torch": torch.__version__, "capability": torch.backends.cpu.get_cpu_capability()}
 
 
 def differences(got: Record, want: Record, rtol: float | None) -> Iterator[str]:
-    """A line for every case that is new, gone, or another; by its numbers where ``rtol`` is given,
-    else by its bits."""
+    """A line for every case that is new, missing or different: compared by numbers if ``rtol`` is
+    given, else by bits."""
     for name in sorted({*got, *want}):
         ours, theirs = got.get(name, {}), want.get(name, {})
         for what in sorted({*ours, *theirs}):
@@ -124,7 +124,7 @@ def differences(got: Record, want: Record, rtol: float | None) -> Iterator[str]:
 
 
 def distance(a: list[Output], b: list[Output]) -> float:
-    """The largest relative difference of the numbers."""
+    """The largest relative difference between the numbers of two outputs."""
     if len(a) != len(b):
         return math.inf
     pairs = [
