@@ -1,4 +1,4 @@
-"""One device for the whole suite, fixed seeds, one thread, and NaN in uninitialised memory."""
+"""Settings for all tests: one device, fixed seeds, one thread, NaN in uninitialised memory."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--cuda-host",
         choices=["plain", "thread", "address"],
-        help="run the CUDA kernels on the CPU (tests/cuda_host), under a sanitizer or none",
+        help="run the CUDA kernels on the CPU (tests/cuda_host), plain or with a sanitizer",
     )
 
 
@@ -23,14 +23,14 @@ def pytest_configure(config):
     if sanitizer := config.getoption("--cuda-host"):
         from cuda_host.build import build, path
 
-        if not hasattr(config, "workerinput"):  # one process builds for all workers
+        if not hasattr(config, "workerinput"):  # only the controlling process builds
             build(sanitizer)
         cuda.LIBRARY, cuda.DEVICE = path(sanitizer), "cpu"
 
 
 def pytest_generate_tests(metafunc):
-    """``backend`` is the name of each backend that serves ``pair_stats`` on the suite's device, or
-    the operators of the mark ``operators``, among those of the mark ``among``."""
+    """Parametrises ``backend`` with the backends that can run ``pair_stats``, or the operators of
+    the mark ``operators``, on the suite's device; the mark ``among`` limits the candidates."""
     given = {
         name for mark in metafunc.definition.iter_markers("parametrize")
         for name in str(mark.args[0]).replace(",", " ").split()
@@ -47,8 +47,8 @@ def pytest_generate_tests(metafunc):
 
 
 def compiled(item):
-    """What a compiler is tried with by the test: nothing, or its function, check and classes.
-    Options and backends are left out: they change little of what a compiler sees."""
+    """None, or for a test that compiles: its function, check and classes. Options and backends are
+    left out, since they hardly change what a compiler sees."""
     given = item.callspec.params if hasattr(item, "callspec") else {}
     if getattr(given.get("check"), "__name__", "") not in ("check_compile", "check_export"):
         return None
@@ -62,8 +62,8 @@ def compiled(item):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Tests of several threads run one at a time. The first options of a loss are compiled in every
-    run, by the first backend."""
+    """Tests with several threads run one at a time. Normal runs compile a loss only with its first
+    options and the first backend; the other combinations become extra tests."""
     seen = set()
     for item in items:
         if "threads" in item.fixturenames:
@@ -81,7 +81,7 @@ def device(request):
 
 @pytest.fixture(scope="session", autouse=True)
 def poison():
-    """``torch.empty`` holds NaN: whoever reads what nobody wrote is found out."""
+    """``torch.empty`` returns NaN, so that a read of uninitialised memory shows in the result."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = True
@@ -89,7 +89,7 @@ def poison():
 
 @pytest.fixture
 def threads():
-    """Sets the number of threads, for one test: others have one."""
+    """A function that sets the number of threads for one test; all others use one thread."""
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)

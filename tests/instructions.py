@@ -1,4 +1,4 @@
-"""The instruction sets of the C++ backend that this machine has, and how to use one of them."""
+"""The instruction sets of the C++ backend that this machine supports, and how to select one."""
 
 import contextlib
 from functools import lru_cache
@@ -12,7 +12,7 @@ from contrastloss.ops import pair_stats
 
 @lru_cache
 def present():
-    """Their names, best first; none without the native library."""
+    """The names of the supported sets, best first; empty without the native library."""
     found = []
     for name in cpu.ISAS if cpu.missing() is None else ():
         with using(name):
@@ -28,7 +28,7 @@ def present():
 
 @contextlib.contextmanager
 def using(isa):
-    """Inside, the C++ backend uses this instruction set; None is the best one."""
+    """Inside, the C++ backend uses this instruction set; None means the best one."""
     before, cpu.ISA = cpu.ISA, isa
     try:
         yield

@@ -1,6 +1,6 @@
-"""Layouts that kernels, and the fake kernels that compilers ask, have to know."""
+"""Memory layouts that kernels, and the fake kernels used by compilers, have to handle."""
 
 
 def column_major(value):
-    """The same values, with the columns of a matrix one after another in memory."""
+    """The same values, with matrices stored column by column."""
     return value.mT.contiguous().mT if value.ndim > 1 else value

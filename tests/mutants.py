@@ -1,5 +1,5 @@
-"""Faults that the tests of every run have to catch, one of each kind: each is one text of the
-package in the place of another, and the tests that see it."""
+"""Faults that the normal tests have to catch, one of each kind. A fault replaces one text in the
+package by another, and names the tests that must fail."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TESTS = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Mutant:
-    """``old`` stands once in the file; ``tests`` are pytest arguments, in the folder of tests."""
+    """``old`` occurs once in the file; ``tests`` are pytest arguments, relative to tests/."""
 
     kind: str
     file: str
@@ -265,7 +265,7 @@ MUTANTS = (
 
 
 def caught(mutant: Mutant, folder: Path) -> subprocess.CompletedProcess[str]:
-    """The run of its tests on a copy of the package, in ``folder``, with the fault in it."""
+    """Run the mutant's tests on a copy of the package, in ``folder``, that contains the fault."""
     copy = folder / "contrastloss"
     for path in PACKAGE.rglob("*"):
         other = copy / path.relative_to(PACKAGE)
@@ -288,7 +288,7 @@ def caught(mutant: Mutant, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def words(tests: str) -> list[str]:
-    """Arguments, with files and folders under that of the tests."""
+    """The pytest arguments, with absolute paths of files and folders."""
     given, _, chosen = tests.partition(" -k ")
     paths = [str(TESTS / word) for word in given.split()]
     return [*paths, *(["-k", chosen.strip("'")] if chosen else [])]

@@ -1,7 +1,7 @@
-"""What ``pair_stats`` has to return, from an explicit M x N matrix of scores in fp64.
+"""The expected results of ``pair_stats``, from an explicit M x N matrix of scores in fp64.
 
-Written from the definitions in :mod:`contrastloss.channel`, with torch's autograd and nothing of
-the package's backends, so that the two share no formula.
+Written from the definitions in :mod:`contrastloss.channel`, with torch's autograd and without the
+package's backends, so that the two share no formula.
 """
 
 import torch
@@ -74,7 +74,7 @@ def ids(name, s, rows, cols):
 
 
 def pairs(channel, s, rows, cols, symmetric):
-    """Which pairs count (M, N), and their log-weights, finite or -inf."""
+    """Which pairs take part (M, N), and their log-weights, finite or -inf."""
     i, j = grid(s)
     mask = (i != j) if symmetric else torch.ones_like(s, dtype=torch.bool)
     mask = mask.expand(s.shape)
@@ -110,7 +110,7 @@ def reduce(channel, s, mask, weight, rows, cols):
         if channel.shift is not None:
             u = u - own[channel.shift].unsqueeze(dim)
         u = channel.sign * u
-        u = torch.where(mask, u, 0.5)  # away from overflow and kinks where nothing counts
+        u = torch.where(mask, u, 0.5)  # no overflow or kink at pairs that do not take part
         return [torch.where(mask, weight.exp() * PSI[channel.psi](u), 0.0).sum(dim)]
     if channel.kind == "MAX":
         if s.shape[dim] == 0:
@@ -141,7 +141,7 @@ def reduce(channel, s, mask, weight, rows, cols):
     return [torch.where(some, (e * s).sum(dim) / safe, 0.0), lse]
 
 
-# ---- problems: operands for a call, and both evaluations of it ---------------------------------
+# ---- problems: operands for a call, and its evaluation by the operator and by the oracle --------
 
 
 def spread(shape, like, generator, low=-1.0, high=1.0):
@@ -165,9 +165,9 @@ def problem(
 ):
     """Random operands for a call of ``channels``, as keyword arguments of ``pair_stats``.
 
-    ``symmetric`` leaves y out and still gives rows and columns operands of their own. The vectors
-    and float operands are fp32, or fp64 with fp64 embeddings. Weights hold some -inf, ids some
-    values that match nothing.
+    ``symmetric`` sets y to None; rows and columns still get different operands. The vectors and
+    float operands are fp32, or fp64 with fp64 embeddings. Some weights are -inf, and some ids match
+    nothing.
     """
     g = torch.Generator().manual_seed(seed)
     stat = torch.float64 if dtype == torch.float64 else torch.float32
@@ -211,7 +211,7 @@ def operand(channel, axis, name, shape, like, g):
 
 
 def leaves(call):
-    """The operands that are differentiated, by name."""
+    """The differentiable operands, by name."""
     found = {k: call[k] for k in ("x", "y", *VECTORS) if call.get(k) is not None}
     for side, axis in (("rows", "row"), ("cols", "col")):
         for channel in call["channels"]:
@@ -222,7 +222,7 @@ def leaves(call):
 
 
 def evaluate(function, call, frozen=(), weigh=None):
-    """Flat values of a call, and the gradients of a fixed random combination of the float ones."""
+    """All values of a call, and the gradients of a fixed random combination of the float ones."""
     call = {**call, "rows": dict(call["rows"]), "cols": dict(call["cols"])}
     inputs = {}
     for name, value in leaves(call).items():
@@ -257,7 +257,7 @@ def evaluate(function, call, frozen=(), weigh=None):
 
 
 def widened(call):
-    """The same operands in fp64."""
+    """The same call with operands in fp64."""
 
     def wide(value):
         floating = isinstance(value, torch.Tensor) and value.is_floating_point()
@@ -271,7 +271,7 @@ def widened(call):
 
 
 def mismatch(got, want, rtol):
-    """Why ``got`` is not ``want``, in a line, or None. Errors are those of the whole vector."""
+    """How ``got`` differs from ``want``, in one line, or None. Errors are norms over the vector."""
     if got.shape != want.shape:
         return f"shape {tuple(got.shape)}, expected {tuple(want.shape)}"
     if not got.is_floating_point():
@@ -287,7 +287,7 @@ def mismatch(got, want, rtol):
 
 
 def differences(function, call, frozen=(), rtol=None):
-    """Every difference between ``function`` and the dense oracle on the same operands."""
+    """All differences between ``function`` and the dense oracle for the same operands."""
     dtype = call["x"].dtype
     stat = torch.float64 if dtype == torch.float64 else torch.float32
     rtol = rtol or {torch.float64: 1e-12, torch.float32: 2e-5}[stat]
@@ -302,7 +302,7 @@ def differences(function, call, frozen=(), rtol=None):
         own = leaves(call)[name].dtype
         if grads[name].dtype != own:
             found.append(f"d {name}: {grads[name].dtype}, expected {own}")
-        want = want.to(own)  # fp16 may overflow, and then should
+        want = want.to(own)  # may overflow in fp16; then the result has to overflow too
         why = mismatch(grads[name], want, max(rtol, torch.finfo(own).eps))
         found.append(why and f"d {name}: {why}")
     return [line for line in found if line]

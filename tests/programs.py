@@ -1,4 +1,4 @@
-"""Channels that tests make programs of: kinds, tests and weights by name."""
+"""Kinds, tests and weights by name, from which tests build channels and programs."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What the tests of all losses share."""
+"""Helpers shared by the tests of all losses."""
 
 import pytest
 import torch
@@ -8,8 +8,8 @@ from contrastloss.testing import CHECKS
 
 
 def checks_but(*names):
-    """Parametrises a test with ``check``: the properties of contrastloss.testing, without those
-    that the loss does not have. The first is part of the smoke test of a GPU."""
+    """Parametrises a test with ``check``: all properties of contrastloss.testing except the named
+    ones, which the loss does not have. The first is part of the GPU smoke test."""
     left = {f"check_{name}" for name in names}
     assert left <= {check.__name__ for check in CHECKS}, names
     kept = [pytest.param(CHECKS[0], marks=pytest.mark.gpu_smoke), *CHECKS[1:]]
@@ -27,7 +27,7 @@ def tensor(*rows, device="cpu", grad=False):
 
 
 def close(got, want):
-    """Of a hand-computed value: fp64, all digits."""
+    """``got`` equals a value computed by hand, to all digits of fp64."""
     want = torch.as_tensor(want, dtype=torch.float64, device=got.device)
     torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-14)
 
@@ -41,7 +41,8 @@ QUEUES = {}
 
 def queue_for(x):
     """A queue of 11 slots, of which 9 are filled, for embeddings like x: always the same one. Its
-    rows are unit vectors that every dtype holds exactly; what is in its empty slots would show."""
+    rows are unit vectors that are exact in every dtype. Its empty slots hold large values, which
+    would show in a result."""
     d, key = x.shape[-1], (x.shape[-1], x.dtype, x.device)
     if key not in QUEUES:
         generator = torch.Generator().manual_seed(d)
@@ -59,5 +60,5 @@ def queue_for(x):
 
 
 def rows_of(queue):
-    """Its embeddings without the empty slots."""
+    """The embeddings of the queue without the empty slots."""
     return queue.embeddings[queue.steps >= 0]

@@ -1,7 +1,7 @@
-"""Which tests run: those of every run, and of the others none, all or a fifth.
+"""Selects the tests to run: the normal ones, and none, all or a fifth of the extra ones.
 
-The mark ``extra`` is for what repeats on more sizes, instruction sets, losses or schedules what
-every run has tried on some. A test of many cases takes a fifth of them with ``every_fifth``."""
+The mark ``extra`` is for tests that repeat a normal test with more sizes, instruction sets, losses
+or schedules. A test of many cases splits them into fifths with ``every_fifth``."""
 
 import zlib
 
@@ -9,14 +9,14 @@ import pytest
 
 PARTS = 5
 
-#: the first in every run, the others as extra tests
+#: the first fifth runs always, the others are extra tests
 every_fifth = pytest.mark.parametrize(
     "fifth", [0, *(pytest.param(k, marks=pytest.mark.extra) for k in range(1, PARTS))]
 )
 
 
 def part(label):
-    """Which fifth something with that name belongs to, the same one in every process."""
+    """The fifth that a name belongs to, the same in every process."""
     return zlib.crc32(str(label).encode()) % PARTS
 
 

@@ -1,4 +1,4 @@
-"""Which backends serve an operator here, on the device of the suite."""
+"""Which backends can run an operator on the device of the test suite."""
 
 from functools import lru_cache
 
@@ -8,7 +8,7 @@ from contrastloss import ops
 from contrastloss.backends.choose import BACKENDS
 from contrastloss.channel import LSE
 
-#: the smallest call of each operator, by a backend
+#: the smallest call of each operator, with a given backend
 CALLS = {
     "pair_stats": lambda x, backend: ops.pair_stats(x, x, (LSE(),), backend=backend),
     "pair_topk": lambda x, backend: ops.pair_topk(x, None, 1, backend=backend),
@@ -31,5 +31,5 @@ def serves(backend, operator, device):
 
 
 def serving(device, operators=("pair_stats",), among=BACKENDS):
-    """Names of the backends that serve all of the operators; other errors than that stay."""
+    """Names of the backends that can run all of the operators. Other errors are raised."""
     return [name for name in among if all(serves(name, each, device) for each in operators)]

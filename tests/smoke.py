@@ -1,6 +1,6 @@
-"""Does an installed package work at all? Needs nothing but the package.
+"""Checks that an installed package works at all. It needs only the package.
 
-python smoke.py BACKEND...    the backends that have to be present
+python smoke.py BACKEND...    the backends that must be available
 """
 
 import subprocess

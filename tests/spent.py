@@ -1,7 +1,7 @@
-"""CPU seconds of the tests of each directory, beside a budget for them: ``tests/budget.json``.
+"""CPU seconds of the tests of each directory, compared with a budget: ``tests/budget.json``.
 
-With ``--budget`` a run that takes more than twice what the budget allows fails: twice is the room
-for a slow machine. Tests marked ``extra`` have none. Child processes count where they have ended.
+With ``--budget`` a run fails if a directory takes more than twice its budget; the factor of two is
+for slow machines. Tests marked ``extra`` do not count. Child processes count once they have ended.
 """
 
 import json
@@ -27,7 +27,7 @@ def directory(item):
 
 
 def over(config):
-    """A line for every directory that took too much."""
+    """A line for every directory that exceeded its budget."""
     if not config.getoption("--budget"):
         return []
     return [
@@ -39,7 +39,7 @@ def over(config):
 
 def pytest_addoption(parser):
     parser.addoption(
-        "--budget", action="store_true", help="fail where a directory takes too many CPU seconds"
+        "--budget", action="store_true", help="fail if a directory takes too many CPU seconds"
     )
 
 
@@ -58,7 +58,7 @@ def pytest_runtest_protocol(item, nextitem):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node, error):
-    """In the process that runs no tests, but starts those that do."""
+    """Runs in the controlling process, which starts the workers: adds up their seconds."""
     node.config.stash[SPENT].update(node.workeroutput.get("spent", {}))
 
 

@@ -1,4 +1,4 @@
-"""A fault of each kind is caught by the tests of every run."""
+"""The normal tests catch a fault of each kind."""
 
 import pytest
 from mutants import MUTANTS, PACKAGE, caught
@@ -19,5 +19,5 @@ def test_they_are_of_many_kinds():
 @every_mutant
 def test_it_is_caught(mutant, tmp_path):
     done = caught(mutant, tmp_path)
-    assert done.returncode == 1, done.stdout + done.stderr  # tests failed, and could be collected
+    assert done.returncode == 1, done.stdout + done.stderr  # tests were collected, and failed
     assert " failed" in done.stdout
