@@ -97,26 +97,28 @@ def ada_meow(
     normalize: bool = True,
     validate: bool = False,
 ) -> Tensor:
-    r"""Rows of x against rows of y, weighed by what a network of two layers makes of the pair.
+    r"""Contrastive loss with pairs weighted by a two-layer network (AdaMEOW).
 
     .. math:: \ell_i = -\log \frac{e^{s_{ii}}}{\sum_j w_{ij} e^{s_{ij}}},
         \qquad s_{ij} = \cos(x_i, y_j) / \tau, \quad
         w_{ij} = \sigma\bigl(v^\top \tanh(W (\hat x_i + \hat y_j) + b)\bigr)
 
-    with the vectors as they are compared: of unit length, unless ``normalize=False``. As in the
-    authors' code the sum has j = i, too. The weights are kept as logarithms and cannot underflow.
-    Embeddings and network get gradients.
+    :math:`\hat x` and :math:`\hat y` are the normalised vectors, or x and y with
+    ``normalize=False``. As in the authors' code, the sum includes j = i. The weights are computed
+    as logarithms and cannot underflow. Embeddings and network get gradients.
 
-    This takes O(N^2 h) time for h hidden units, and in memory some rows of pairs at a time, which
-    the backward pass computes again.
+    The loss takes O(N^2 h) time for h hidden units. Only some rows of pairs are in memory at a
+    time; the backward pass recomputes them.
 
     Args:
-        temperature: tau, 0.5.
-        backend: not used; pairs with such weights are plain PyTorch.
+        temperature: tau, positive. Default: 0.5.
+        backend: ignored; the loss runs in plain PyTorch.
 
     Shape:
-        x, y: (N, D). weight: (h, D), bias and v: (h,), the network's Parameters W, b and v; the
-        paper has h = 16. Loss: (), or (N,) for ``reduction='none'``.
+        x, y: (N, D).
+        weight: (h, D), the network's W; the paper has h = 16.
+        bias, v: (h,), the network's b and v.
+        Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Yu et al., Heterogeneous Graph Contrastive Learning with Meta-path Contexts and
     Adaptively Weighted Negative Samples, 2022.
@@ -148,27 +150,30 @@ def adjacency_contrastive(
     self_score: bool = False,
     eps: float = 0.0,
 ) -> Tensor:
-    r"""The rows that a graph connects attract each other, in proportion to the edges' weights.
+    r"""Contrastive loss on a graph: neighbours are positives, weighted by their edges.
 
     .. math:: \ell_i = -\log\Bigl(\frac{\sum_{j \ne i} A_{ij} e^{s_{ij}}}
         {\sum_{j \ne i} e^{s_{ij}}} + \epsilon\Bigr), \qquad s_{ij} = \cos(z_i, z_j) / \tau
 
-    A is sparse: rows are cut into chunks of 16 edges, which takes O((N + edges / 16) D + edges)
-    memory, whatever the degrees. Weights of repeated entries add up; those that are not positive
-    count as no edge. They carry no gradient.
+    A is sparse. Rows are split into chunks of 16 edges, so memory is O((N + edges / 16) D + edges)
+    for any degrees. The weights of repeated entries add up; entries with weights that are not
+    positive are ignored. Weights get no gradient.
 
     Args:
-        temperature: tau, 1.0; the paper's multiplies the scores, so it is 1 / tau.
-        self_score: the released code masks the diagonal of the scores with 0, which adds
-            :math:`e^0` to the denominator and :math:`A_{ii} e^0` to the numerator: True does so.
-            With False, self loops are left out.
-        eps: inside the logarithm, 0.0; the released code has 1e-8.
+        temperature: tau, positive. The paper multiplies the scores by its temperature, which is
+            1 / tau. Default: 1.
+        self_score: True sets the diagonal of the scores to 0, as in the released code, which adds
+            :math:`e^0` to the denominator and :math:`A_{ii} e^0` to the numerator. False ignores
+            self loops. Default: False.
+        eps: epsilon >= 0; the released code has 1e-8. Default: 0.
 
     Shape:
-        z: (N, D). adjacency: a sparse (N, N) tensor, of layout CSR or, which is sorted first, COO;
-        or the tuple (crow, col) or (crow, col, values) of the three tensors of CSR, (N + 1,), (E,)
-        and (E,), with which the loss may be compiled; without values they are 1. Loss: (), or (N,)
-        for ``reduction='none'``. A row without neighbours has loss 0 and does not count.
+        z: (N, D).
+        adjacency: a sparse (N, N) tensor in CSR or COO layout (COO is sorted first); or a tuple
+        (crow, col) or (crow, col, values) of CSR tensors (N + 1,), (E,) and (E,), with which the
+        loss can be compiled. Without values, all weights are 1.
+        Loss: (), or (N,) for ``reduction='none'``. A row without neighbours has loss 0 and is not
+        counted in the mean.
 
     Source: Kulatilleke et al., SCGC: Self-Supervised Contrastive Graph Clustering, 2022.
 
@@ -200,25 +205,27 @@ def alignment_uniformity(
     across: bool = False,
     normalize: bool = True,
 ) -> Tensor:
-    r"""Positives near each other, and everything spread evenly.
+    r"""Alignment of positive pairs plus uniformity of all embeddings on the hypersphere.
 
     .. math:: \ell &= \frac1N \sum_i |x_i - y_i|^\alpha + \lambda\, \frac{U(x) + U(y)}{2}
 
         U(z) &= \log \frac{2}{N (N - 1)} \sum_{i < j} e^{-t |z_i - z_j|^2}
 
-    of unit vectors. With ``across`` one mean over all 2N rows, and pairs of different instances of
-    either view, takes the place of the two: BECLR's repulsion, with scores divided by 2, is that
-    of ``t=0.25`` up to a constant.
+    for unit vectors x and y. With ``across``, the two means over pairs are replaced by one mean
+    over the pairs of different instances among all 2N rows. BECLR's repulsion, with scores divided
+    by 2, is that with ``t=0.25``, up to a constant.
 
     Args:
-        alpha: 2.0, positive. Rows that are equal get no gradient.
-        t: 2.0, positive.
-        weight: lambda, 1.0; 0 for alignment alone.
-        across: whether pairs of different views repel each other, too; False.
-        normalize: False takes x and y as they are; True, a zero vector is orthogonal to all others.
+        alpha: exponent of the distance, positive. Equal rows get no gradient. Default: 2.
+        t: scale of the Gaussian kernel, positive. Default: 2.
+        weight: lambda >= 0; 0 uses alignment alone. Default: 1.
+        across: whether pairs across views repel each other, too. Default: False.
+        normalize: whether x and y are normalised; a zero vector is then orthogonal to all others.
+            Default: True.
 
     Shape:
-        x, y: (N, D). Loss: (). The uniformity of fewer than two rows is 0.
+        x, y: (N, D).
+        Loss: (). The uniformity of fewer than two rows is 0.
 
     Source: Wang and Isola, Understanding Contrastive Representation Learning through Alignment and
     Uniformity on the Hypersphere, 2020.
@@ -305,21 +312,23 @@ def barlow_twins(
     lambda_: float | None = 0.005,
     eps: float = 1e-05,
 ) -> Tensor:
-    r"""Every feature agrees with itself over two views, and with no other feature.
+    r"""Barlow Twins: drives the cross-correlation of two views' features to the identity.
 
     .. math:: \sum_i (1 - c_{ii})^2 + \lambda \sum_i \sum_{j \ne i} c_{ij}^2, \qquad
         c_{ij} = \frac1N \sum_n \hat x_{ni} \hat y_{nj}
 
-    with features standardised over the batch, as a BatchNorm without affine map does:
-    :math:`\hat x = (x - \text{mean}) / \sqrt{\text{var} + \epsilon}`, the variance biased. The
-    D x D matrix c is not held.
+    Features are standardised over the batch, as by a BatchNorm without affine parameters:
+    :math:`\hat x = (x - \text{mean}) / \sqrt{\text{var} + \epsilon}` with the biased variance. The
+    D x D matrix c is not materialised.
 
     Args:
-        lambda_: weight of the second sum, 0.005; None for 1 / D (Graph Barlow Twins).
-        eps: added to the variance, 1e-5.
+        lambda_: weight of the second sum, positive; None for 1 / D (Graph Barlow Twins).
+            Default: 0.005.
+        eps: added to the variance, positive. Default: 1e-5.
 
     Shape:
-        x, y: (N, D). Loss: (). No rows: 0. One row has no variance: c = 0.
+        x, y: (N, D).
+        Loss: (). For N = 0 it is 0. For N = 1 there is no variance, and c = 0.
 
     Source: Zbontar et al., Barlow Twins: Self-Supervised Learning via Redundancy Reduction, 2021;
     Bielak et al., Graph Barlow Twins, 2022.
@@ -355,20 +364,22 @@ def binary_nce(
     equal_sizes: bool = False,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-    r"""Tells the pair of a row from pairs of independent rows, as many of either kind.
+    r"""Binary NCE: logistic classification of positive and negative pairs with equal total weight.
 
     .. math:: \ell_i = \log\bigl(1 + e^{-s_{ii}}\bigr)
         + \frac{1}{N - 1} \sum_{j \ne i} \log\bigl(1 + e^{s_{ij}}\bigr),
         \qquad s_{ij} = \cos(x_i, y_j) / \tau
 
-    With :math:`f = e^s` the terms are :math:`\log(1 + 1/f^+)` and :math:`\log(1 + f^-)`, whose
-    optimum is the density ratio of both kinds of pairs. SigLIP sums over negatives instead.
+    With :math:`f = e^s` the terms are :math:`\log(1 + 1/f^+)` and :math:`\log(1 + f^-)`. The
+    optimal f is the density ratio of positive and negative pairs. SigLIP sums over negatives
+    instead of averaging.
 
     Args:
-        temperature: tau, 1.0.
+        temperature: tau, positive. Default: 1.
 
     Shape:
-        x, y: (N, D). Loss: (), or (N,) for ``reduction='none'``. One row alone: the first term.
+        x, y: (N, D).
+        Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is the first term.
 
     Source: Gutmann and Hyvarinen, Noise-Contrastive Estimation, 2010; Qiu et al., Contrastive UCB:
     Provably Efficient Contrastive Self-Supervised Learning in Online Reinforcement Learning, 2022;
@@ -413,27 +424,31 @@ def cacr(
     t_negative: float = 2.0,
     detach_weights: bool = False,
 ) -> Tensor:
-    r"""Attracts a row's far positives and repels its near negatives the most.
+    r"""CACR: attracts far positives and repels near negatives the most.
 
     With the squared distances :math:`D_{ij} = |x_i - y_j|^2 / \tau` of unit vectors,
 
     .. math:: \ell_i = \alpha \sum_k \frac{e^{t^+ D_{ik}}}{\sum_l e^{t^+ D_{il}}} D_{ik}
         - \beta \sum_{j \ne i} \frac{e^{-t^- D_{ij}}}{\sum_{l \ne i} e^{-t^- D_{il}}} D_{ij}
 
-    the first sum over row i's own positives, the second over the other rows' first ones.
+    The first sum is over the positives of row i, the second over the first positive of every other
+    row.
 
     Args:
-        temperature: tau, 1.0.
-        alpha, beta: weights of attraction and repulsion, 1.0 each.
-        t_positive, t_negative: how much the farthest positives and the nearest negatives count for
-            more, 1.0 and 2.0.
+        temperature: tau, positive. Default: 1.
+        alpha: weight of the attraction, positive. Default: 1.
+        beta: weight of the repulsion, positive. Default: 1.
+        t_positive: t+, positive; larger values emphasise the farthest positives. Default: 1.
+        t_negative: t-, positive; larger values emphasise the nearest negatives. Default: 2.
         detach_weights: whether both softmaxes are constants, as in the authors' code for ImageNet;
-            False, the default, differentiates them, as their code for small images does.
+            False differentiates them, as in their code for small images. Default: False.
+        normalize: whether x and y are normalised; a zero vector is then orthogonal to all others.
+            Default: True.
 
     Shape:
-        x: (N, D). y: (N, D), or (N, K, D) for K positives of every row. Loss: (), or (N,) for
-        ``reduction='none'``. Without a negative only attraction is left. ``normalize=False`` takes
-        distances of the vectors as they are; otherwise a zero vector is orthogonal to all others.
+        x: (N, D).
+        y: (N, D), or (N, K, D) for K positives per row.
+        Loss: (), or (N,) for ``reduction='none'``. A row without negatives has the attraction only.
 
     Source: Zheng et al., Contrastive Attraction and Contrastive Repulsion for Representation
     Learning, 2023.
@@ -538,23 +553,27 @@ def clan(
     squared: bool = False,
     eps: float = 1e-06,
 ) -> Tensor:
-    r"""Rows attract each other; augmentations that leave their class are pushed away.
+    r"""CLAN: attracts the rows of one class and repels augmented negatives.
 
     With :math:`d(a, b) = (1 - \cos(a, b)) / 2` and :math:`h_{ij} = [m - d(z_i, z'_j)]_+`,
 
     .. math:: \alpha \frac{\sum_{i \ne j} d(z_i, z_j)}{\#\{d(z_i, z_j) > \epsilon\}}
         + (1 - \alpha) \frac{\sum_{ij} h_{ij}}{\#\{h_{ij} > \epsilon\}}
 
-    The counts carry no gradient; a term whose count is 0 is 0.
+    where :math:`z'` are the negatives, augmentations that change the class. The counts get no
+    gradient. A term with count 0 is 0.
 
     Args:
-        alpha: weight of attraction, from 0 to 1; 0.5.
-        margin: m, 1.0, which leaves no pair out; the released training script has 0.5.
-        squared: d and h are squared, before they are counted.
-        eps: 1e-6.
+        alpha: weight of the attraction, from 0 to 1. Default: 0.5.
+        margin: m, positive. At 1 no pair is excluded; the released training script has 0.5.
+            Default: 1.
+        squared: whether d and h are squared, before counting. Default: False.
+        eps: epsilon, positive. Default: 1e-6.
 
     Shape:
-        z: (N, D), the rows of one class. negatives: (M, D). Both get gradients. Loss: ().
+        z: (N, D), the rows of one class.
+        negatives: (M, D). z and negatives both get gradients.
+        Loss: ().
 
     Source: Wilkie et al., Contrastive Self-Supervised Network Intrusion Detection using Augmented
     Negative Pairs, 2025.
@@ -647,17 +666,19 @@ def clip(
     equal_sizes: bool = False,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-    r"""The mean of InfoNCE over rows and InfoNCE over columns, out of one pass.
+    r"""CLIP: symmetric InfoNCE over rows and columns, computed in one pass.
 
     .. math:: \ell_i = -\tfrac12 \log \frac{e^{s_{ii}}}{\sum_j e^{s_{ij}}}
         - \tfrac12 \log \frac{e^{s_{ii}}}{\sum_j e^{s_{ji}}},
         \qquad s_{ij} = \cos(x_i, y_j) / \tau
 
     Args:
-        temperature: tau, 0.07. An (N,) tensor divides row i's scores in both terms.
+        temperature: tau, positive. Element i of an (N,) tensor divides :math:`s_{ij}` in both
+            terms. Default: 0.07.
 
     Shape:
-        x, y: (N, D), e.g. images and their texts. Loss: (), or (N,) for ``reduction='none'``.
+        x, y: (N, D), e.g. images and their texts.
+        Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Radford et al., Learning Transferable Visual Models From Natural Language
     Supervision, 2021.
@@ -763,13 +784,21 @@ def cmim(
     z: Tensor,
     y: Tensor | None = None,
     *,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
     temperature: float | Tensor = 0.1,
     normalize: bool = True,
     validate: bool = False,
-) -> Tensor:
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""cMIM: InfoNCE with the mean over the batch's negatives, which needs no augmentation.
 
     .. math:: \ell_i = \log\Bigl(1 + e^{-s_{ii}} \frac{1}{N - 1} \sum_{j \ne i} e^{s_{ij}}\Bigr),
@@ -785,6 +814,9 @@ def cmim(
     Shape:
         z: (N, D).
         y: (N, D), or None.
+        memory: an EmbeddingQueue of additional negatives, which the mean includes.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
         Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Livne, cMIM: A Contrastive Mutual Information Framework for Unified Generative and
@@ -792,7 +824,12 @@ def cmim(
 
     The module with the same options: :class:`contrastloss.CMIMLoss`.
     """
-    named: dict[str, Any] = {}
+    named = {
+        "memory": memory,
+        "ids": ids,
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
     options = {
         "loss_weight": loss_weight,
         "backend": backend,
@@ -800,6 +837,10 @@ def cmim(
         "temperature": temperature,
         "normalize": normalize,
         "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
+        "return_stats": return_stats,
     }
     return evaluate("cmim", (z, y), named, options)
 
@@ -813,9 +854,9 @@ def codebook_diversity(
     form: Literal["entropy", "perplexity"] = "entropy",
     eps: float = 1e-07,
 ) -> Tensor:
-    r"""On average, all entries of every codebook are to be used equally.
+    r"""Codebook diversity: encourages equal use of all entries of each codebook (wav2vec 2.0).
 
-    With :math:`\bar p_{gv}` the mean over frames of the softmax over codebook g's V entries,
+    With :math:`\bar p_{gv}` the mean over frames of the softmax over the V entries of codebook g,
 
     .. math::
         \text{entropy: } & \frac{1}{G V} \sum_{g v} \bar p_{gv} \log \bar p_{gv}
@@ -823,17 +864,19 @@ def codebook_diversity(
         \text{perplexity: } & \frac{1}{G V} \Bigl(G V - \sum_g e^{H(\bar p_g)}\Bigr),
         \qquad H(p) = -\sum_v p_v \log p_v
 
-    The first is the paper's, :math:`-\log(V) / V` at best; the second, between 0 and 1 - 1/V, that
-    of the released code in fairseq. w2v-BERT adds it with the weight 0.1 (``loss_weight``).
+    The first is the paper's, with the minimum :math:`-\log(V) / V`. The second, between 0 and
+    1 - 1/V, is that of the released code in fairseq. w2v-BERT adds it with weight 0.1
+    (``loss_weight``).
 
     Args:
-        form: ``'entropy'`` or ``'perplexity'``.
-        eps: probabilities in the logarithm are at least this, so that entries that nobody uses have
-            a finite gradient; 1e-7.
+        form: ``'entropy'`` or ``'perplexity'``. Default: ``'entropy'``.
+        eps: lower bound on the probabilities in the logarithm, positive, which keeps the gradient
+            of unused entries finite. Default: 1e-7.
 
     Shape:
-        probabilities: (..., G, V), which sum to 1 over V; all leading dimensions are frames. mask:
-        bool, (...), the frames that count. Loss: (); of no frames 0.
+        probabilities: (..., G, V), which sum to 1 over V; all leading dimensions are frames.
+        mask: (...), bool, marks the frames that count; None for all.
+        Loss: (). Without frames it is 0.
 
     Source: Baevski et al., wav2vec 2.0: A Framework for Self-Supervised Learning of Speech
     Representations, 2020; Chung et al., w2v-BERT, 2021.
@@ -864,25 +907,28 @@ def cosine(
     pairs: Literal["aligned", "all"] = "aligned",
     stop_gradient: bool = True,
 ) -> Tensor:
-    r"""Every row against its own target, without negatives.
+    r"""Cosine distance of each row to its own target, without negatives.
 
     .. math:: \ell_i = (1 - \cos(x_i, t_i))^{\text{power}}
 
-    BYOL's ``2 - 2 cos`` is ``loss_weight=2``, SimSiam's ``-cos`` this loss minus one, GraphMAE's
-    scaled cosine error ``power`` 2 or 3. A symmetric loss is the mean of two calls.
+    BYOL's ``2 - 2 cos`` is ``loss_weight=2``, SimSiam's ``-cos`` is this loss minus one, GraphMAE's
+    scaled cosine error is ``power`` 2 or 3. For a symmetric loss, average two calls. A zero vector
+    has cosine 0.
 
     Args:
-        power: 1.0, at least 1.
-        pairs: ``'aligned'``, or ``'all'``: every row against the mean over all targets, which is
-            :math:`\ell_i = 1 - \langle \hat x_i, \tfrac1N \sum_j \hat t_j \rangle` in O(N D), as
-            Point-CMAE's released code has it where the paper has aligned tokens; ``power`` is 1.
-        stop_gradient: whether the target is a constant, True.
+        power: exponent, at least 1. Default: 1.
+        pairs: ``'aligned'``, or ``'all'``, which compares every row with the mean of all targets:
+            :math:`\ell_i = 1 - \langle \hat x_i, \tfrac1N \sum_j \hat t_j \rangle`, in O(N D), as
+            in Point-CMAE's released code; its paper has aligned tokens. ``'all'`` requires
+            ``power=1``. Default: ``'aligned'``.
+        stop_gradient: whether the target is a constant. Default: True.
 
     Shape:
-        x, target: (..., N, D). weights: (..., N): bool marks the rows that count; floating ones
-        multiply the losses of rows, without a gradient of their own, and change nothing about what
-        ``'mean'`` divides by. ``'all'`` averages the targets of all rows, counted or not. Loss: (),
-        or (..., N) for ``reduction='none'``. A zero vector has cosine 0.
+        x, target: (..., N, D).
+        weights: (..., N). A bool tensor marks the rows that count. Floating weights multiply the
+        losses; they get no gradient and do not change the divisor of ``reduction='mean'``.
+        ``pairs='all'`` averages the targets of all rows, counted or not.
+        Loss: (), or (..., N) for ``reduction='none'``.
 
     Source: Grill et al., Bootstrap Your Own Latent, 2020; Chen and He, Exploring Simple Siamese
     Representation Learning, 2021; Hou et al., GraphMAE, 2022; Ren et al., Bringing Masked
@@ -1027,13 +1073,21 @@ def cross_supcon(
     y: Tensor,
     labels: Tensor,
     *,
+    memory: Memory = None,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
     temperature: float | Tensor = 0.07,
     normalize: bool = True,
     validate: bool = False,
-) -> Tensor:
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""Symmetric SupCon between x and y: rows of the other side with the same label are positives.
 
     With :math:`P_i` all rows with row i's label, including i, and :math:`s_{ij} = \cos(x_i, y_j) /
@@ -1043,7 +1097,7 @@ def cross_supcon(
         \log \frac{e^{s_{ip}}}{\sum_j e^{s_{ij}}} + \log \frac{e^{s_{pi}}}{\sum_j e^{s_{ji}}}
         \Bigr).
 
-    If all labels differ, this is CLIP.
+    If all labels differ, this is CLIP. The statistics of ``return_stats`` are those of the rows of x.
 
     Args:
         temperature: tau, positive. Default: 0.07.
@@ -1051,6 +1105,9 @@ def cross_supcon(
     Shape:
         x, y: (N, D), e.g. audio and its text.
         labels: (N,), integers.
+        memory: two EmbeddingQueues made with ``labels=True``, of rows like those of y and of rows
+        like those of x, which the other side meets as additional positives and negatives.
+        ids: (N,), for queues made with ``ids=True``; columns of the row's own instance are ignored.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Yang et al., Unified Contrastive Learning in Image-Text-Label Space, 2022 (UniCL);
@@ -1058,7 +1115,12 @@ def cross_supcon(
 
     The module with the same options: :class:`contrastloss.CrossSupConLoss`.
     """
-    named: dict[str, Any] = {}
+    named = {
+        "memory": memory,
+        "ids": ids,
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
     options = {
         "loss_weight": loss_weight,
         "backend": backend,
@@ -1066,6 +1128,10 @@ def cross_supcon(
         "temperature": temperature,
         "normalize": normalize,
         "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
+        "return_stats": return_stats,
     }
     return evaluate("cross_supcon", (x, y, labels), named, options)
 
@@ -1091,21 +1157,23 @@ def dcl(
     detach_weight: bool = True,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-    r"""NT-Xent with the positive taken out of the denominator.
+    r"""DCL: NT-Xent without the positive in the denominator.
 
     .. math:: \ell_i = -w_i s_{ip} + \log \sum_{j \notin \{i, p\}} e^{s_{ij}},
         \qquad s_{ij} = \cos(z_i, z_j) / \tau
 
-    for every row i of ``z = [x; y]``, p the other view of its instance.
+    for every row i of ``z = [x; y]``, where p is the other view of its instance.
 
     Args:
-        temperature: tau, 0.1.
-        weight: None for :math:`w = 1` (DCL); a number sigma for DCLW,
+        temperature: tau, positive. Default: 0.1.
+        weight: None for :math:`w = 1` (DCL), or a positive number sigma for DCLW,
             :math:`w_i = 2 - N \operatorname{softmax}_i(\cos(x_i, y_i) / \sigma)` (paper: 0.5).
-        detach_weight: no gradient through w (the default); False differentiates it.
+            Default: None.
+        detach_weight: whether w is a constant. Default: True.
 
     Shape:
-        x, y: (N, D). Loss: (), or (2N,) for ``reduction='none'``. One instance alone: 0.
+        x, y: (N, D).
+        Loss: (), or (2N,) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Yeh et al., Decoupled Contrastive Learning, 2022.
 
@@ -1146,21 +1214,24 @@ def diff_sort(
     distribution: str = "cauchy",
     art_lambda: float = 0.25,
 ) -> Tensor:
-    r"""Scores are to be in the order of their targets.
+    r"""Ranking loss: cross entropy between a relaxed sorting of scores and the order of targets.
 
     .. math:: \ell = -\frac1n \sum_i \log \sum_{r \in R_i} P_{ir}
 
-    with :math:`P_{ir}` the mass that a relaxed sorting network brings from score i to rank r, and
-    :math:`R_i` the rank of target i; equal targets have all their ranks in common. This is the
-    cross entropy between P and the permutation matrix of the targets, without the terms of that
-    matrix's zeros, which the published code adds. Memory is O(n^2) per row, that of P.
+    where :math:`P_{ir}` is the mass that a relaxed sorting network moves from score i to rank r,
+    and :math:`R_i` holds the rank of target i; equal targets share all of their ranks. This is the
+    cross entropy between P and the permutation matrix of the targets. The published code also adds
+    the terms for the zeros of that matrix. Memory is O(n^2) per row, for P.
 
     Args:
-        steepness, network, distribution, art_lambda: of the network; 10, ``'odd_even'``,
-            ``'cauchy'`` and (for ``'logistic_phi'`` alone) 0.25.
+        steepness: steepness of the comparators, positive. Default: 10.
+        network: ``'odd_even'`` or ``'bitonic'``. Default: ``'odd_even'``.
+        distribution: as in :func:`contrastloss.sorting.sort`. Default: ``'cauchy'``.
+        art_lambda: exponent in ``'logistic_phi'``. Default: 0.25.
 
     Shape:
-        x: scores, (..., n). target: numbers of x's shape, in whose order the scores are to be.
+        x: (..., n), scores.
+        target: (..., n), real numbers whose order the scores should have.
         Loss: (), or (...) for ``reduction='none'``.
 
     Source: Petersen et al., Differentiable Sorting Networks for Scalable Sorting and Ranking
@@ -1196,27 +1267,30 @@ def dino(
     validate: bool = False,
     teacher_temperature: float | Tensor = 0.04,
 ) -> Tensor:
-    r"""A student's softmax over prototypes follows the sharper, centred one of a teacher.
+    r"""DINO: the student's softmax over prototypes matches the teacher's, sharpened and centred.
 
-    With the student's rows s and prototypes c, the teacher's t and c', and a centre m,
+    With rows s and prototypes c of the student, rows t and prototypes c' of the teacher, and a
+    centre m,
 
     .. math:: \ell_i = -\sum_k p_{ik}
         \log \frac{e^{\cos(s_i, c_k) / \tau}}{\sum_l e^{\cos(s_i, c_l) / \tau}}, \qquad
         p_{ik} = \frac{e^{(\cos(t_i, c'_k) - m_k) / \tau_t}}
         {\sum_l e^{(\cos(t_i, c'_l) - m_l) / \tau_t}}
 
-    The teacher's side is constant. The centre, a moving average of :meth:`center` over batches,
-    keeps all rows from choosing the same prototype. For several crops, sum over pairs of views;
-    rows may be patches, as in iBOT.
+    The teacher's softmax is a constant. The centre, a moving average of :meth:`center` over
+    batches, keeps rows from collapsing to one prototype. For several crops, sum over pairs of
+    views. Rows may be patches, as in iBOT.
 
     Args:
-        temperature: tau, 0.1, the student's.
-        teacher_temperature: tau_t, 0.04, a float or a 0-dim tensor.
+        temperature: tau, the student's temperature, positive. Default: 0.1.
+        teacher_temperature: tau_t, positive, a float or a 0-dim tensor. Default: 0.04.
 
     Shape:
-        student, teacher: (N, D). prototypes: (K, D). teacher_prototypes: (K, D); None: the
-        student's, as constants. center: (K,); None: 0. Loss: (), or (N,) for
-        ``reduction='none'``.
+        student, teacher: (N, D).
+        prototypes: (K, D).
+        teacher_prototypes: (K, D); None uses the student's, without gradient.
+        center: (K,); None for 0.
+        Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Caron et al., Emerging Properties in Self-Supervised Vision Transformers, 2021.
 
@@ -1397,32 +1471,36 @@ def groco(
     stop_grad: bool = True,
     positive_views: int | None = None,
 ) -> Tensor:
-    r"""All positives of an anchor are to score higher than its hardest negatives.
+    r"""GroCo: all positives of an anchor should outrank its hardest negatives.
 
     Every image of every view is an anchor. Its negatives are the ``topk_neg`` most similar other
-    images of its own view, its positives are the same image in the other views. Their cosines, all
+    images of its own view; its positives are the same image in the other views. Their cosines, all
     negatives ascending and then all positives ascending, go through a relaxed sorting network. With
     :math:`P_{ir}` the mass of candidate i at rank r, K negatives and n candidates,
 
     .. math:: \ell = -\frac1n \Bigl(\sum_{i > K} \log p_i + \sum_{i \le K} \log(1 - p_i)\Bigr),
         \qquad p_i = \sum_{r > K} P_{ir},
 
-    so that a positive belongs on one of the n - K highest ranks, whichever. This is the binary
-    cross entropy of the positive ranks; that of the negative ones is equal, since the rows of P sum
-    to 1. P is not formed, and memory is O(V N n). Cauchy masses have long tails: cosines of -1 and
-    1, as far apart as can be, still cost 0.147 with 10 negatives at steepness 1, 0.015 at 10.
+    so that a positive may have any of the n - K highest ranks. This is the binary cross entropy of
+    the positive ranks; that of the negative ranks is equal, since the rows of P sum to 1. P is not
+    materialised; memory is O(V N n). Cauchy masses have long tails: even cosines of -1 for all
+    negatives and 1 for the positive leave a loss of 0.147 with 10 negatives at steepness 1, and
+    0.015 at steepness 10.
 
     Args:
-        topk_neg: negatives per anchor, 10; all N - 1 where these are fewer.
-        steepness, network, distribution, art_lambda: of the network; 1, ``'odd_even'``,
-            ``'cauchy'`` and (for ``'logistic_phi'`` alone) 0.25.
-        stop_grad: gradients flow to anchors alone, not to positives and negatives.
-        positive_views: only the first so many views, at least 2, are positives (the large crops of
-            multi-crop, whose small crops are anchors alone); None for all.
+        topk_neg: number of negatives per anchor, at least 1; at most N - 1 are used. Default: 10.
+        steepness: steepness of the comparators, positive. Default: 1.
+        network: ``'odd_even'`` or ``'bitonic'``. Default: ``'odd_even'``.
+        distribution: as in :func:`contrastloss.sorting.sort`. Default: ``'cauchy'``.
+        art_lambda: exponent in ``'logistic_phi'``. Default: 0.25.
+        stop_grad: whether gradients flow to anchors only, not to positives and negatives.
+            Default: True.
+        positive_views: number of leading views that are positives, at least 2 (the large crops of
+            multi-crop; its small crops are anchors only). None for all. Default: None.
 
     Shape:
-        views: (V, N, D), or a sequence of V tensors (N, D); V at least 2. Loss: (), or (V, N) for
-        ``reduction='none'``. One image alone has no negative: 0.
+        views: (V, N, D), or a sequence of V tensors (N, D), V >= 2.
+        Loss: (), or (V, N) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Shvetsova et al., Learning by Sorting: Self-supervised Learning with Group Ordering
     Constraints, 2023.
@@ -1612,26 +1690,26 @@ def hierarchical_contrastive(
     validate: bool = False,
     alpha: float = 0.5,
 ) -> Tensor:
-    r"""NT-Xent between series at each time and between times of each series, at every scale.
+    r"""TS2Vec: NT-Xent across series and across time steps, averaged over temporal scales.
 
-    With ``NT-Xent`` over both views of all series at one time (instance), and over both views of
-    one series at all times (temporal),
+    With ``NT-Xent`` over both views of all series at one time step (instance), and over both views
+    of one series at all time steps (temporal),
 
     .. math:: \ell_i = \frac1L \sum_{k=0}^{L-1} \left(\alpha\, \text{instance}_i(x^k, y^k) +
         (1 - \alpha)\, \text{temporal}_i(x^k, y^k)\right)
 
-    means over times and both views, where :math:`x^0 = x` and :math:`x^{k+1}` has the largest of
-    every two neighbouring times, an odd last one left out, until one time is left. There the
-    temporal term is 0.
+    where both terms are means over time steps and both views, :math:`x^0 = x`, and
+    :math:`x^{k+1}` is the maximum over pairs of neighbouring time steps of :math:`x^k` (an odd last
+    step is dropped), until one time step is left. There the temporal term is 0.
 
     Args:
-        alpha: weight of the instance term, 0.5.
-        temperature: divides the scores; 1.0.
-        normalize: False: scores are plain products. True: cosines of what was pooled.
+        alpha: weight of the instance term, from 0 to 1. Default: 0.5.
+        temperature: divides the scores, positive. Default: 1.
+        normalize: False uses dot products, True cosines of the pooled vectors. Default: False.
 
     Shape:
-        x, y: (B, T, D), two views of B series. Loss: (), or (B,) for ``reduction='none'``. One
-        series alone has no instance term.
+        x, y: (B, T, D), two views of B series.
+        Loss: (), or (B,) for ``reduction='none'``. For B = 1 the instance term is 0.
 
     Source: Yue et al., TS2Vec: Towards Universal Representation of Time Series, 2022.
 
@@ -1742,9 +1820,9 @@ def jepa(
     eps: float = 0.0001,
     stop_gradient: bool = True,
 ) -> Tensor:
-    r"""Cells of a map, predicted from the cells that the context encoder sees.
+    r"""AD-L-JEPA: cosine regression of hidden map cells, with variance regularisation.
 
-    With the hidden cells that are occupied, O, or empty, E, and the visible occupied ones, V,
+    With O the hidden occupied cells, E the hidden empty cells, and V the visible occupied cells,
 
     .. math:: \alpha \Bigl[w\, \operatorname{mean}_O (1 - \cos(p_c, t_c))
         + (1 - w) \operatorname{mean}_E (1 - \cos(p_c, t_c))\Bigr]
@@ -1753,20 +1831,23 @@ def jepa(
         v(z) = \operatorname{mean}_d \Bigl[\gamma -
             \sqrt{\operatorname{Var}(z_d) + \epsilon}\Bigr]_+
 
-    with unbiased variances over a map's cells, averaged over maps.
+    with unbiased variances over the cells of a map, where v is averaged over maps.
 
     Args:
-        alpha, beta: weights of prediction and of spread, 1.0 and 1.0 (KITTI; Waymo: beta 10).
-        occupied_weight: w, 0.75.
-        gamma: the standard deviation that is asked of a feature, 1/16.
-        eps: added to variances, 1e-4.
-        stop_gradient: whether the target is a constant, True.
+        alpha: weight of the prediction, positive. Default: 1.
+        beta: weight of the variance terms, positive; 1 for KITTI, 10 for Waymo. Default: 1.
+        occupied_weight: w, from 0 to 1. Default: 0.75.
+        gamma: minimum standard deviation of a feature, positive. Default: 1/16.
+        eps: added to variances, positive. Default: 1e-4.
+        stop_gradient: whether the target is a constant. Default: True.
 
     Shape:
-        prediction, target: (P, D) or (B, P, D), P cells of B maps. context: (P, C) or (B, P, C).
-        occupied: bool, (P,) or (B, P). hidden: bool of that shape, the cells that were masked;
-        None: every cell is both predicted and seen. Loss: (). A mean of no cells is 0, and so is v;
-        the variance of one cell is 0.
+        prediction, target: (P, D) or (B, P, D), P cells of B maps.
+        context: (P, C) or (B, P, C).
+        occupied: (P,) or (B, P), bool.
+        hidden: same shape as occupied, bool, marks the masked cells. None: every cell counts as
+        both hidden and visible.
+        Loss: (). A mean over no cells is 0, as is v. The variance of a single cell is 0.
 
     Source: Zhu et al., AD-L-JEPA: Self-Supervised Spatial World Models with Joint Embedding
     Predictive Architecture for Autonomous Driving with LiDAR Data, 2025.
@@ -1796,21 +1877,23 @@ def koleo(
     eps: float = 1e-08,
     normalize: bool = True,
 ) -> Tensor:
-    r"""Every row away from its nearest neighbour: an estimate of the negative entropy.
+    r"""KoLeo: pushes each row away from its nearest neighbour; estimates the negative entropy.
 
     .. math:: \ell_i = -\log\bigl(\min_{j \ne i} |z_i - z_j| + \varepsilon\bigr)
 
-    The neighbour is the one of the largest score, to that precision; its distance is computed from
-    the two rows, not from the score, which has no digits left for near duplicates.
+    The neighbour is the row with the largest score, to the precision of the scores. Its distance is
+    computed from the two rows, not from the score, which loses all digits for near duplicates. The
+    gradient of a row also flows to its neighbour.
 
     Args:
-        eps: what an exact duplicate's distance is taken for, 1e-8. It gets no gradient.
-        normalize: of unit vectors, True, a zero vector being orthogonal to all others; False takes
-            z as it is.
+        eps: the distance assigned to exact duplicates, which get no gradient; positive.
+            Default: 1e-8.
+        normalize: whether z is normalised; a zero vector is then orthogonal to all others.
+            Default: True.
 
     Shape:
-        z: (N, D). Loss: (), or (N,) for ``reduction='none'``. One row alone: 0. A row's gradient
-        also reaches its neighbour.
+        z: (N, D).
+        Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Sablayrolles et al., Spreading Vectors for Similarity Search, 2019; eps: Oquab et al.,
     DINOv2: Learning Robust Visual Features without Supervision, 2023.
@@ -1846,7 +1929,7 @@ def latent_positive(
     weight: float = 1.0,
     form: Literal["alignment", "info_nce"] = "alignment",
 ) -> Tensor:
-    r"""MoCo, and a term that draws the query to positives generated from its key.
+    r"""MoCo plus a term that pulls the query towards positives generated from its key.
 
     With the positives :math:`g \in G_i` of :func:`contrastloss.mixing.latent_positives` or
     :func:`~contrastloss.mixing.extrapolated_positives`,
@@ -1855,20 +1938,25 @@ def latent_positive(
         \begin{cases} -s(q_i, g) & \text{alignment} \\
         \text{MoCo}_i(q, g) & \text{InfoNCE} \end{cases}
 
-    in which MoCo takes its negatives from the queue: the ``'mean'`` is that of MoCo and, weighted,
-    that of all generated positives of the batch. Positives made by a generator are constants;
-    a gradient flows to those that need one.
+    where MoCo takes its negatives from the queue. ``reduction='mean'`` is the mean of MoCo plus
+    ``weight`` times the mean over all generated positives of the batch. A gradient flows to
+    generated positives that require one; those of a generator are usually constants.
 
     Args:
-        weight: mu, 1.0; the released script of HaLP has 2.
-        form: ``'alignment'`` (HaLP) or ``'info_nce'`` (Hallucinator), the term of the generated.
-        temperature: tau, 0.07.
+        weight: weight of the generated positives; the released script of HaLP has 2. Default: 1.
+        form: the term for generated positives, ``'alignment'`` (HaLP) or ``'info_nce'``
+            (Hallucinator). Default: ``'alignment'``.
+        temperature: tau, positive. Default: 0.07.
 
     Shape:
-        query, key: (N, D). queue: an EmbeddingQueue, which gets no gradient, or a tensor (K, D).
-        generated: (N, G, D). valid: (N, G), bool, which of them count; None for all. A row without
-        any has MoCo alone. ids: (N,), for a queue made with ``ids=True``, leaves out columns of the
-        row's own instance. Loss: (), or (N,) for ``reduction='none'``.
+        query, key: (N, D).
+        queue: an EmbeddingQueue, which gets no gradient, or a tensor (K, D).
+        generated: (N, G, D).
+        valid: (N, G), bool, marks the generated positives that count; None for all. A row without
+        any has the MoCo term only.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
+        Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Shah et al., HaLP: Hallucinating Latent Positives for Skeleton-based Self-Supervised
     Learning of Actions, 2023; Wu et al., Hallucination Improves the Performance of Unsupervised
@@ -1979,20 +2067,23 @@ def meow(
     equal_sizes: bool = False,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-    r"""Rows of x against rows of y, each weighed by the number of clusterings that part the two.
+    r"""MEOW: negatives are weighted by the number of clusterings that separate the pair.
 
     .. math:: \ell_i = -\log \frac{e^{s_{ii}}}{\sum_j w_{ij} e^{s_{ij}}},
         \qquad s_{ij} = \cos(x_i, y_j) / \tau, \quad w_{ij} = \#\{t : c_{it} \ne c_{jt}\}
 
-    Since :math:`w_{ii} = 0` the positive is not in the denominator, and the loss may be negative. A
-    row from which no other differs in any clustering costs 0 and counts.
+    Since :math:`w_{ii} = 0`, the positive is not in the denominator, and the loss can be negative.
+    A row that shares its clusters with all others in every clustering has loss 0 and is counted in
+    the mean.
 
     Args:
-        temperature: tau, 0.5.
+        temperature: tau, positive. Default: 0.5.
 
     Shape:
-        x, y: (N, D). clusters: (N, T), integers, of T clusterings, at most 16; on several ranks,
-        this rank's. Loss: (), or (N,) for ``reduction='none'``.
+        x, y: (N, D).
+        clusters: (N, T), integers, for T <= 16 clusterings; with a group, those of this rank's
+        rows.
+        Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Yu et al., Heterogeneous Graph Contrastive Learning with Meta-path Contexts and
     Adaptively Weighted Negative Samples, 2022. The paper adds ProtoNCE.
@@ -2170,25 +2261,25 @@ def multi_modal(
     weights: tuple[float, ...] | None = None,
     directions: Literal["mean", "sum"] = "mean",
 ) -> Tensor:
-    r"""The loss of CLIP between every two of several modalities, summed.
+    r"""CLIP loss summed over all pairs of several modalities.
 
     .. math:: \ell_i = \sum_{a < b} w_{ab} \sum_l \text{CLIP}_i(x^a_l, x^b_l)
 
     over the pairs of modalities, in the order (0, 1), (0, 2), ..., (1, 2), ..., and over layers l
-    where embeddings of several layers are given.
+    if embeddings of several layers are given.
 
     Args:
-        weights: w, one number per pair of modalities in that order; None for 1. A pair of weight 0
-            is left out.
-        directions: ``'mean'`` of the cross entropies over rows and over columns, as CLIP, or their
-            ``'sum'``, as AstroM3.
-        temperature: tau, 0.07.
+        weights: w, one number per pair of modalities in that order; None for 1. Pairs with weight 0
+            are skipped. Default: None.
+        directions: ``'mean'`` of the cross entropies over rows and over columns, as in CLIP, or
+            their ``'sum'``, as in AstroM3. Default: ``'mean'``.
+        temperature: tau, positive. Default: 0.07.
 
     Shape:
-        embeddings: at least two, (N, D) each, or (L, N, D) for L layers. logit_scales: one already
-        exponentiated scale per pair, numbers, 0-dim tensors or a tensor (P,), which override the
-        temperature. Loss: (), or (N,) for ``reduction='none'``; with layers the mean over N is that
-        of the sum over layers.
+        embeddings: two or more tensors (N, D), or (L, N, D) for L layers.
+        logit_scales: one already exponentiated scale per pair, as numbers, 0-dim tensors or a
+        tensor (P,); they override the temperature.
+        Loss: (), or (N,) for ``reduction='none'``. Layers are summed, and the mean is over N.
 
     Source: Radford et al., Learning Transferable Visual Models From Natural Language Supervision,
     2021; Rizhko and Bloom, AstroM3, 2024; layers: Sun et al., HiCMAE, 2024.
@@ -2293,21 +2384,21 @@ def mv_dhel(
     normalize: bool = True,
     validate: bool = False,
 ) -> Tensor:
-    r"""Each view is spread by itself; an instance's views are drawn together in one term.
+    r"""MV-DHEL: uniformity within each view, alignment of all views in one term.
 
     With the views :math:`z_{il}` and :math:`s_{il,jm} = \cos(z_{il}, z_{jm}) / \tau`,
 
     .. math:: \ell_i = \sum_l \log \sum_{j \ne i} e^{s_{il,jl}}
         - \log \sum_{l < m} e^{s_{il,im}}
 
-    Sums of logarithms, where a product of sums would overflow at a low temperature.
+    This is a sum of logarithms, since a product of sums would overflow at a low temperature.
 
     Args:
-        temperature: tau, 0.1.
+        temperature: tau, positive. Default: 0.1.
 
     Shape:
-        z: (N, V, D), V >= 2 views of each instance. Loss: (), or (N,) for ``reduction='none'``. One
-        instance alone has no negative: 0.
+        z: (N, V, D), V >= 2 views of each instance.
+        Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Koromilas et al., A Principled Framework for Multi-View Contrastive Learning, 2025.
 
@@ -2336,7 +2427,7 @@ def mv_info_nce(
     validate: bool = False,
     same_view: bool = False,
 ) -> Tensor:
-    r"""All views of an instance in one term: a sum of positives over a sum of pairs.
+    r"""Multi-view InfoNCE: one term per instance, with all of its views as positives.
 
     With the views :math:`z_{il}` and :math:`s_{il,jm} = \cos(z_{il}, z_{jm}) / \tau`,
 
@@ -2344,13 +2435,13 @@ def mv_info_nce(
         {\sum_{l \ne m} \sum_j e^{s_{il,jm}}}
 
     Args:
-        temperature: tau, 0.1.
-        same_view: pairs of other instances in the same view, l = m, are in the denominator too, as
-            in the released code; False, the paper.
+        temperature: tau, positive. Default: 0.1.
+        same_view: whether the denominator includes other instances in the same view, l = m: True
+            in the released code, False in the paper. Default: False.
 
     Shape:
-        z: (N, V, D), V >= 2 views of each instance. Loss: (), or (N,) for ``reduction='none'``. One
-        instance alone has no negative: 0.
+        z: (N, V, D), V >= 2 views of each instance.
+        Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Koromilas et al., A Principled Framework for Multi-View Contrastive Learning, 2025.
 
@@ -2445,19 +2536,20 @@ def nt_xent(
     equal_sizes: bool = False,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-    r"""Normalised temperature-scaled cross entropy over two views of N instances.
+    r"""NT-Xent: normalised temperature-scaled cross entropy over two views of N instances.
 
     .. math:: \ell_i = -\log \frac{e^{s_{ip}}}{\sum_{j \ne i} e^{s_{ij}}},
         \qquad s_{ij} = \cos(z_i, z_j) / \tau
 
-    for every row i of ``z = [x; y]``, p the other view of its instance; the mean is over 2N.
+    for every row i of ``z = [x; y]``, where p is the other view of its instance. The mean is over
+    2N rows.
 
     Args:
-        temperature: tau, 0.1.
+        temperature: tau, positive. Default: 0.1.
 
     Shape:
-        x, y: (N, D). Loss: (), or (2N,) for ``reduction='none'``, x's rows first. One instance
-        alone has no negative: 0.
+        x, y: (N, D).
+        Loss: (), or (2N,) for ``reduction='none'``, x's rows first. For N = 1 it is 0.
 
     Source: Chen et al., A Simple Framework for Contrastive Learning of Visual
     Representations, 2020.
@@ -2502,7 +2594,10 @@ def pair_contrastive(
     bias: float | Tensor = 0.0,
     normalize: bool = True,
 ) -> Tensor:
-    r"""Row i of x and row i of y are a pair, and t_i says whether they are alike (1) or not (0).
+    r"""Contrastive loss on pairs labelled as similar or dissimilar.
+
+    Rows i of x and y are a pair; the target :math:`t_i` is 1 for similar pairs and 0 for dissimilar
+    ones.
 
     .. math::
         \text{margin: } \ell_i &= t_i [d_i - m_+]_+^2 + (1 - t_i) [m - d_i]_+^2
@@ -2510,21 +2605,24 @@ def pair_contrastive(
         \text{bce: } \ell_i &= -t_i \log \sigma(u_i) - (1 - t_i) \log \sigma(-u_i),
         \qquad u_i = s_i / \tau + b
 
-    with d a distance and s a cosine, or product. Hadsell's factor 1/2 is ``loss_weight=0.5``;
-    pytorch-metric-learning's hinges are not squared.
+    where d is a distance and s a cosine or dot product. Hadsell's factor 1/2 is
+    ``loss_weight=0.5``. The hinges of pytorch-metric-learning are not squared.
 
     Args:
-        variant: ``'margin'`` or ``'bce'``.
-        distance: of the margins: ``'cosine'``, 1 - cos, or ``'euclidean'``, of vectors as they are.
-        margin: m, 0.5; pairs that are not alike are to be this far apart.
-        positive_margin: of pairs that are alike, 0.0.
-        squared: whether hinges are squared, True.
-        temperature, bias: of the logits, 1.0 and 0.0; floats, 0-dim tensors or Parameters.
-        normalize: logits are of cosines, else of products.
+        variant: ``'margin'`` or ``'bce'``. Default: ``'margin'``.
+        distance: distance of the margin variant, ``'cosine'`` for 1 - cos or ``'euclidean'``
+            without normalisation. Default: ``'cosine'``.
+        margin: m, positive, the minimum distance of dissimilar pairs. Default: 0.5.
+        positive_margin: m+ >= 0, the maximum distance of similar pairs without loss. Default: 0.
+        squared: whether the hinges are squared. Default: True.
+        temperature: tau of the logits, positive; a float, 0-dim tensor or Parameter. Default: 1.
+        bias: b of the logits; a float, 0-dim tensor or Parameter. Default: 0.
+        normalize: whether logits use cosines, else dot products. Default: True.
 
     Shape:
-        x, y: (N, D). target: (N,), bool, integers or floats, soft ones too. Loss: (), or (N,) for
-        ``reduction='none'``.
+        x, y: (N, D).
+        target: (N,), bool, integers or floats; soft targets are allowed.
+        Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Hadsell et al., Dimensionality Reduction by Learning an Invariant Mapping, 2006.
 
@@ -2703,21 +2801,23 @@ def proto_nce(
     normalize: bool = True,
     validate: bool = False,
 ) -> Tensor:
-    r"""Every row towards the prototype of its cluster, away from all others.
+    r"""ProtoNCE: softmax over prototypes, with the prototype of the row's cluster as positive.
 
     .. math:: \ell_i = -\log \frac{e^{s_{i a_i}}}{\sum_k e^{s_{ik}}},
         \qquad s_{ik} = \cos(z_i, c_k) / \phi_k
 
-    with the row's cluster :math:`a_i` and :math:`\phi_k = \tau`, or what ``density`` has for
-    prototype k. The prototypes may be cluster centres, class weights or the regions of points.
+    with the row's cluster :math:`a_i`, and :math:`\phi_k = \tau` or element k of ``density``. The
+    prototypes may be cluster centres, class weights or the regions of points.
 
     Args:
-        temperature: tau, 0.1; not used where a density is given.
+        temperature: tau, positive; ignored if a density is given. Default: 0.1.
 
     Shape:
-        z: (N, D). prototypes: (K, D), which get gradients unless detached. assignment: (N,),
-        integers; a row whose number is not one of 0 to K - 1, such as -1, costs 0 and does not
-        count. density: (K,), positive, a temperature per prototype, without gradient; None: tau.
+        z: (N, D).
+        prototypes: (K, D), which get gradients unless detached.
+        assignment: (N,), integers. A row whose assignment is not in 0, ..., K - 1, e.g. -1, has
+        loss 0 and is not counted in the mean.
+        density: (K,), positive, a temperature per prototype, without gradient; None for tau.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Li et al., Prototypical Contrastive Learning of Unsupervised Representations, 2021. The
@@ -2750,25 +2850,27 @@ def recall_at_k(
     ks: Sequence[int] = (1, 2, 4, 8, 16),
     rank_temperature: float = 1.0,
 ) -> Tensor:
-    r"""One minus the recall of every query among its k best, by smooth ranks, for several k.
+    r"""Recall@k surrogate: one minus recall at k with smooth ranks, averaged over several k.
 
     .. math:: \ell_q = 1 - \operatorname{mean}_k \frac{1}{\min(k, |P_q|)}
         \sum_{p \in P_q} \sigma\bigl((k - R_{qp}) / \tau_k\bigr), \qquad
         R_{qp} = 1 + \sum_{j \ne q, p} \sigma\bigl((\cos(z_q, z_j) - \cos(z_q, z_p)) / \tau\bigr)
 
-    with :math:`P_q` the other rows of q's label. O(N^2 K) time for K positives; of scores only some
-    rows are held, which the backward pass computes again. The size of the largest class is looked
-    up, which waits for a GPU.
+    with :math:`P_q` the other rows with q's label. It takes O(N^2 K) time for K positives. Only
+    some rows of scores are in memory at a time; the backward pass recomputes them. Reading the size
+    of the largest class synchronises a GPU. A positive at rank k counts half, so that perfect
+    recall has a positive loss, and the smooth sum can exceed :math:`\min(k, |P_q|)`.
 
     Args:
-        temperature: tau, of score differences, 0.01.
-        ks: the k, (1, 2, 4, 8, 16).
-        rank_temperature: tau_k, of differences of ranks, 1.
+        temperature: tau for differences of scores, positive. Default: 0.01.
+        ks: the values of k, at least one, each at least 1. Default: (1, 2, 4, 8, 16).
+        rank_temperature: tau_k for differences of ranks, positive. Default: 1.
 
     Shape:
-        z: (N, D). labels: (N,), integers. Loss: (), or (N,) for ``reduction='none'``. A query
-        without a positive costs 0 and does not count in the mean. Positives at rank k count half,
-        so that perfect recall still costs something, and a smooth sum may exceed its bound.
+        z: (N, D).
+        labels: (N,), integers.
+        Loss: (), or (N,) for ``reduction='none'``. A query without a positive has loss 0 and is not
+        counted in the mean.
 
     Source: Patel et al., Recall@k Surrogate Loss with Large Batches and Similarity Mixup, 2022.
 
@@ -2800,24 +2902,27 @@ def region_attribute(
     validate: bool = False,
     own_term: bool = False,
 ) -> Tensor:
-    r"""Images find their attributes in their best region, better than images that lack them.
+    r"""Contrast of images by their best region for each attribute (ViLLA, first stage).
 
-    With :math:`s_{Ia} = \max_{r \in I} \cos(r, a) / \tau`, for every attribute a of an image I
+    With :math:`s_{Ia} = \max_{r \in I} \cos(r, a) / \tau`, for every attribute a of an image I,
 
     .. math:: \ell_{Ia} = -\log \frac{e^{s_{Ia}}}{e^{s_{Ia}} + \sum_{I' \not\ni a} e^{s_{I'a}}}
 
-    ``'mean'`` is over the pairs of an image and an attribute of it; all others have loss 0. Of
-    equally near regions the first gets the gradient.
+    ``reduction='mean'`` averages over the pairs of an image and one of its attributes; other pairs
+    have loss 0. Among equally similar regions, the first gets the gradient.
 
     Args:
-        own_term: the sum has the term :math:`e^0` for every image that has the attribute, as in the
-            released code; False, the paper.
-        temperature: tau, 0.07.
+        own_term: whether the sum has a term :math:`e^0` for every image that has the attribute:
+            True in the released code, False in the paper. Default: False.
+        temperature: tau, positive. Default: 0.07.
 
     Shape:
-        regions: (B, R, D), of B images. attributes: (A, D). labels: (B, A), bool, which image has
-        which attribute. valid: (B, R), bool, which regions there are; None for all. An image
-        without regions takes no part. Loss: (), or (B, A) for ``reduction='none'``.
+        regions: (B, R, D), R regions of B images.
+        attributes: (A, D).
+        labels: (B, A), bool, marks the attributes of each image.
+        valid: (B, R), bool, False for padding; None for all True. An image without regions is
+        ignored.
+        Loss: (), or (B, A) for ``reduction='none'``.
 
     Source: Varma et al., ViLLA: Fine-Grained Vision-Language Representation Learning from
     Real-World Data, 2023 (its first stage).
@@ -2970,10 +3075,11 @@ def sepclr(
     joint: float = 10.0,
     label_variance: float = 0.025,
 ) -> Tensor:
-    r"""What two sets share is encoded apart from what only the second, the targets, have.
+    r"""SepCLR: separates patterns common to all rows from salient patterns of the targets.
 
-    With c the unit vectors of the common space, s the salient vectors, 0 for rows that are no
-    targets, F the targets, B the other rows, and means over both views, of
+    Let c be the unit vectors of the common space, s the salient vectors (set to 0 for rows that are
+    not targets), F the targets and B the other rows. The loss is the weighted sum of four terms;
+    expressions of a single view are averaged over both views.
 
     .. math::
         \text{common} &= \operatorname{mean}_i \frac{|c_i - c'_i|^2}{2 \tau} + \lambda\, U(c)
@@ -2988,23 +3094,25 @@ def sepclr(
         \text{joint} &= \operatorname{mean}_i \log \operatorname{mean}_j
             e^{-(|c_i - c_j|^2 + |s_i - s_j|^2) / 2 \tau}
 
-    the loss is their weighted sum. The joint term, the entropy that keeps both spaces independent,
-    is one pass over the scores of the concatenation [c, s].
-
-    With real labels y of the targets, the alignment of s is the supervised one,
-    :math:`\operatorname{mean}_{i < j \in F} e^{-|y_i - y_j|^2 / 2 \sigma} |s_i - s_j|^2`.
+    The joint term, an entropy that keeps both spaces independent, takes one pass over the scores of
+    the concatenation [c, s]. With real labels y of the targets, the alignment of s is the
+    supervised one, :math:`\operatorname{mean}_{i < j \in F} e^{-|y_i - y_j|^2 / 2 \sigma}
+    |s_i - s_j|^2`.
 
     Args:
-        temperature: tau, 0.5.
-        uniformity: lambda, 2.0.
-        common, salient, background, joint: weights of the terms: 1.0, 1.0, 1.0 and 10.0. The
-            released code has 1000 for salient and background with CelebA.
-        label_variance: sigma, 0.025.
+        temperature: tau, positive. Default: 0.5.
+        uniformity: lambda. Default: 2.
+        common, salient, background: weights of these terms. The released code has 1000 for salient
+            and background on CelebA. Default: 1.
+        joint: weight of the joint term. Default: 10.
+        label_variance: sigma, positive. Default: 0.025.
 
     Shape:
-        common_x, common_y: (N, C), two views. salient_x, salient_y: (N, S). targets: (N,), bool;
-        None: all rows. labels: (N,) or (N, E), which get no gradient. Loss: (). A mean of nothing
-        is 0.
+        common_x, common_y: (N, C), two views.
+        salient_x, salient_y: (N, S), two views.
+        targets: (N,), bool; None for all rows.
+        labels: (N,) or (N, E), which get no gradient.
+        Loss: (). A mean over an empty set is 0.
 
     Source: Louiset et al., SepCLR: Separating Common from Salient Patterns with Contrastive
     Representation Learning, 2024.
@@ -3048,19 +3156,20 @@ def siglip(
     bias: float | Tensor = -10.0,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-    r"""Every pair is a binary classification.
+    r"""SigLIP: sigmoid loss, a binary classification of every pair.
 
     .. math:: \ell_i = \sum_j \log\bigl(1 + e^{-z_{ij} s_{ij}}\bigr), \qquad
         s_{ij} = \cos(x_i, y_j) / \tau + b, \quad z_{ij} = 2 [i = j] - 1
 
-    ``'mean'`` is the sum over pairs divided by N.
+    ``reduction='mean'`` divides the sum over all pairs by N.
 
     Args:
-        temperature: tau, 0.1.
-        bias: b, -10.0; a float, a 0-dim tensor or a Parameter. ``logit_bias`` overrides it.
+        temperature: tau, positive. Default: 0.1.
+        bias: b, a float, a 0-dim tensor or a Parameter; ``logit_bias`` overrides it. Default: -10.
 
     Shape:
-        x, y: (N, D). Loss: (), or (N,) for ``reduction='none'``.
+        x, y: (N, D).
+        Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Zhai et al., Sigmoid Loss for Language Image Pre-Training, 2023.
 
@@ -3100,21 +3209,23 @@ def simctg(
     validate: bool = False,
     margin: float = 0.5,
 ) -> Tensor:
-    r"""Keeps the tokens of a sequence apart, by a margin.
+    r"""SimCTG: pushes the tokens of a sequence apart, up to a margin.
 
     .. math:: \ell_i = \sum_{j \ne i} [\rho - s_{ii} + s_{ij}]_+,
         \qquad s_{ij} = \cos(h_i, h_j) / \tau
 
-    over the valid tokens of i's sequence. ``'mean'`` divides the sum over all sequences by the
-    number of their ordered pairs of valid tokens.
+    where j runs over the valid tokens of i's sequence. ``reduction='mean'`` divides the sum over
+    all sequences by their number of ordered pairs of valid tokens.
 
     Args:
-        temperature: tau, 1.0.
-        margin: rho, 0.5.
+        temperature: tau, positive. Default: 1.
+        margin: rho. Default: 0.5.
 
     Shape:
-        h: (B, T, D). valid: (B, T), bool, False for padding; None for all. Loss: (), or (B, T) for
-        ``reduction='none'``. Padding, and a token alone: 0, without gradient.
+        h: (B, T, D).
+        valid: (B, T), bool, False for padding; None for all True.
+        Loss: (), or (B, T) for ``reduction='none'``. Padding and single tokens have loss 0, without
+        gradient.
 
     Source: Su et al., A Contrastive Framework for Neural Text Generation, 2022; Su and Collier,
     Contrastive Search Is What You Need For Neural Text Generation, 2023.
@@ -3149,30 +3260,36 @@ def simlap(
     validate: bool = False,
     mean_over: Literal["rows", "pairs"] = "rows",
 ) -> Tensor:
-    r"""Queries of one class against keys of another, under a gate that knows both.
+    r"""Queries of one class against keys of another, in features gated by the pair of classes.
 
     Row i has the classes :math:`(a_i, b_i)` and a gate :math:`g_i`, and :math:`s_{ij} = \langle
     \hat z_i \odot g_i^2, \hat k_j \rangle / \tau` with unit vectors :math:`\hat z_i, \hat k_j`.
-    Keys of class :math:`b_i` are its positives :math:`P_i`, those of neither class its negatives
-    :math:`N_i`; those of class :math:`a_i` alone are left out.
+    Keys of class :math:`b_i` are its positives :math:`P_i`, keys of neither class its negatives
+    :math:`N_i`. If the classes differ, keys of class :math:`a_i` are ignored.
 
     .. math:: \ell_i = -\frac{1}{|P_i|} \sum_{p \in P_i}
         \log \frac{e^{s_{ip}}}{e^{s_{ip}} + \sum_{j \in N_i} e^{s_{ij}}}
 
-    A row without positives costs 0 and does not count; without negatives it costs 0. Queries, keys
-    and gates get gradients. The gated vectors are not normalised again, as in the authors' code:
-    the length of a gated key would depend on the row, which a product of two vectors cannot say.
+    A row without positives has loss 0 and is not counted in the mean; a row without negatives has
+    loss 0. Queries, keys and gates get gradients. As in the authors' code, gated vectors are not
+    normalised again: the length of a gated key would depend on the row, which a dot product cannot
+    express.
 
     Args:
-        temperature: tau, 0.1.
-        mean_over: ``'rows'``, each the mean of its positives, or ``'pairs'``, where ``'none'`` has
-            a row's sum and ``'mean'`` divides by the number of all positive pairs, as the authors'
-            code does.
-        normalize: False takes queries and keys as they come.
+        temperature: tau, positive. Default: 0.1.
+        mean_over: ``'rows'`` averages each row over its positives. With ``'pairs'``,
+            ``reduction='none'`` returns the sum over a row's positives and ``reduction='mean'``
+            divides by the number of all positive pairs, as in the authors' code. Default:
+            ``'rows'``.
+        normalize: whether queries and keys are normalised. Default: True.
 
     Shape:
-        z: (N, D). keys: (M, D). gate: (N, D), e.g. sigmoids. labels: (N, 2), integers: the row's
-        class and the one it is paired with, which may be the same. key_labels: (M,), integers.
+        z: (N, D), the queries.
+        keys: (M, D).
+        gate: (N, D), e.g. sigmoids.
+        labels: (N, 2), integers: the row's class and the class it is paired with, which may be
+        equal.
+        key_labels: (M,), integers.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Wu et al., Rethinking Positive Pairs in Contrastive Learning, 2024 (Hydra).
@@ -3201,21 +3318,23 @@ def smooth_ap(
     reduction: Literal["mean", "sum", "none"] = "mean",
     temperature: float = 0.01,
 ) -> Tensor:
-    r"""One minus the average precision of every query, by smooth ranks.
+    r"""Smooth-AP: one minus the average precision of every query, with smooth ranks.
 
     .. math:: \ell_q = 1 - \frac{1}{|P_q|} \sum_{p \in P_q} \frac{R^P_{qp}}{R_{qp}}, \qquad
         R_{qp} = 1 + \sum_{j \ne q, p} \sigma\bigl((\cos(z_q, z_j) - \cos(z_q, z_p)) / \tau\bigr)
 
-    with :math:`P_q` the other rows of q's label and :math:`R^P` the same sum over these alone.
-    O(N^2 K) time for K positives; of scores only some rows are held, which the backward pass
-    computes again. The size of the largest class is looked up, which waits for a GPU.
+    with :math:`P_q` the other rows with q's label and :math:`R^P` the same rank among these rows
+    only. It takes O(N^2 K) time for K positives. Only some rows of scores are in memory at a time;
+    the backward pass recomputes them. Reading the size of the largest class synchronises a GPU.
 
     Args:
-        temperature: tau, of the sigmoid, 0.01.
+        temperature: tau of the sigmoid, positive. Default: 0.01.
 
     Shape:
-        z: (N, D). labels: (N,), integers. Loss: (), or (N,) for ``reduction='none'``. A query
-        without a positive costs 0 and does not count in the mean.
+        z: (N, D).
+        labels: (N,), integers.
+        Loss: (), or (N,) for ``reduction='none'``. A query without a positive has loss 0 and is not
+        counted in the mean.
 
     Source: Brown et al., Smooth-AP: Smoothing the Path Towards Large-Scale Image Retrieval, 2020.
 
@@ -3302,18 +3421,22 @@ def spearman(
     regularization: Literal["l2", "kl"] = "l2",
     strength: float = 1.0,
 ) -> Tensor:
-    r"""One minus Spearman's rank correlation between scores and targets.
+    r"""One minus Spearman's rank correlation of scores and targets, with soft ranks.
 
     .. math:: \ell = 1 - \cos(r - \bar r, t - \bar t), \qquad r = \operatorname{soft\_rank}(x)
 
-    with t the ranks of the targets, of equal ones the mean of theirs. O(n log^2 n). Scores that are
-    all equal, and such targets, have no correlation: 1, without gradient.
+    with t the ranks of the targets, where equal targets share their mean rank. The time is
+    O(n log^2 n). If all scores or all targets are equal, there is no correlation: the loss is 1,
+    without gradient.
 
     Args:
-        regularization, strength: of :func:`contrastloss.sorting.soft_rank`, ``'l2'`` and 1.
+        regularization: ``'l2'`` or ``'kl'``, as in :func:`contrastloss.sorting.soft_rank`.
+            Default: ``'l2'``.
+        strength: strength of the regularisation, positive. Default: 1.
 
     Shape:
-        x: scores, (..., n). target: numbers of x's shape, in whose order the scores are to be.
+        x: (..., n), scores.
+        target: (..., n), real numbers whose order the scores should have.
         Loss: (), or (...) for ``reduction='none'``.
 
     Source: Blondel et al., Fast Differentiable Sorting and Ranking, 2020.
@@ -3350,19 +3473,20 @@ def spectral(
     equal_sizes: bool = False,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-    r"""Draws positives together linearly and makes other pairs orthogonal.
+    r"""Spectral contrastive loss: aligns positives and makes other pairs orthogonal.
 
     .. math:: \ell_i = -2 s_{ii} + \frac{1}{N - 1} \sum_{j \ne i} s_{ij}^2,
         \qquad s_{ij} = \cos(x_i, y_j) / \tau
 
-    Up to a constant this factorises the normalised adjacency of the graph of augmentations, for
-    which the paper takes plain products: ``normalize=False``.
+    Up to a constant, it factorises the normalised adjacency matrix of the augmentation graph, for
+    which the paper uses dot products (``normalize=False``).
 
     Args:
-        temperature: tau, 1.0.
+        temperature: tau, positive. Default: 1.
 
     Shape:
-        x, y: (N, D). Loss: (), or (N,) for ``reduction='none'``. One row alone: the first term.
+        x, y: (N, D).
+        Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is the first term.
 
     Source: HaoChen et al., Provable Guarantees for Self-Supervised Deep Learning with Spectral
     Contrastive Loss, 2021.
@@ -3458,28 +3582,31 @@ def swav(
     eps: float = 0.05,
     iterations: int = 3,
 ) -> Tensor:
-    r"""Each view predicts the other one's assignment to prototypes, all of which are used equally.
+    r"""SwAV: each view predicts the other view's balanced assignment to prototypes.
 
     With the scores :math:`s^x_{ik} = \cos(x_i, c_k)` of a view and its codes :math:`q^x`, which
-    Sinkhorn's algorithm makes of :math:`e^{s^x / \varepsilon}`,
+    Sinkhorn's algorithm computes from :math:`e^{s^x / \varepsilon}`,
 
     .. math:: \ell_i = -\frac12 \sum_k \Bigl[
         q^y_{ik} \log \frac{e^{s^x_{ik} / \tau}}{\sum_l e^{s^x_{il} / \tau}} +
         q^x_{ik} \log \frac{e^{s^y_{ik} / \tau}}{\sum_l e^{s^y_{il} / \tau}} \Bigr]
 
-    Every iteration divides the codes of a prototype by their sum over the batch, and then those of
-    a row by theirs, so that a row's sum to 1. The codes are constants, and balance the batch of
-    this process; of several crops, sum over pairs of views. With the rows of another modality as
-    prototypes, of either view its own, this is SwALIP.
+    Every iteration divides the codes of each prototype by their sum over the batch, and then the
+    codes of each row by their sum, so that the codes of a row sum to 1. The codes are constants and
+    are balanced over the batch of this process. For several crops, sum over pairs of views. With
+    the rows of another modality as prototypes, separate ones for x and y, this is SwALIP.
 
     Args:
-        temperature: tau, 0.1.
-        eps: the entropy's weight in Sinkhorn's algorithm, 0.05; a smaller one makes sharper codes.
-        iterations: of Sinkhorn's algorithm, 3; 1 to 10,000.
+        temperature: tau, positive. Default: 0.1.
+        eps: weight of the entropy in Sinkhorn's algorithm, positive; smaller values give sharper
+            codes. Default: 0.05.
+        iterations: number of Sinkhorn iterations, 1 to 10,000. Default: 3.
 
     Shape:
-        x, y: (N, D). prototypes: (K, D). y_prototypes: (K, D), those of y; None: the same. All get
-        gradients. Loss: (), or (N,) for ``reduction='none'``.
+        x, y: (N, D).
+        prototypes: (K, D).
+        y_prototypes: (K, D), the prototypes of y; None for the same. All inputs get gradients.
+        Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Caron et al., Unsupervised Learning of Visual Features by Contrasting Cluster
     Assignments, 2020; Fini et al., Improved baselines for vision-language pre-training, 2023
@@ -3576,25 +3703,30 @@ def topk_cross_entropy(
     weights: Sequence[float] = (0.5, 0.0, 0.0, 0.0, 0.5),
     candidates: int | None = 16,
 ) -> Tensor:
-    r"""The class y of a label is to be the first, or among the k first ones, of several k at once.
+    r"""Cross entropy of relaxed top-k accuracy, for several k at once.
 
     .. math:: \ell = -\log \Bigl( w_1 \operatorname{softmax}(x)_y +
         \sum_{k > 1} w_k \sum_{r \le k} P_{yr} \Bigr)
 
-    with :math:`P_{yr}` the mass that a relaxed sorting network, descending, brings from the score
-    of y to rank r. All top-k masses together are found in one sweep, without P, in O(n) memory per
-    row. The network sees the score of y and then those of the other classes, the largest first.
+    where y is the target class and :math:`P_{yr}` the mass that a relaxed sorting network, in
+    descending order, moves from the score of y to rank r. All top-k masses are computed in one
+    sweep, without P, in O(n) memory per row. The input of the network is the score of y, followed
+    by the scores of the other classes in descending order.
 
     Args:
-        weights: :math:`w_1, w_2, \dots` of top-1, top-2, ...: probabilities of k.
-        candidates: how many scores are compared, that of y and the largest of other classes; None
-            for all, which suits a few dozen classes.
-        steepness, network, distribution, art_lambda: of the network; 10, ``'odd_even'``,
-            ``'cauchy'`` and (for ``'logistic_phi'`` alone) 0.25.
+        weights: :math:`w_1, w_2, \dots` of top-1, top-2, ...: probabilities >= 0 that sum to 1.
+            Default: (0.5, 0, 0, 0, 0.5).
+        candidates: number of scores to compare, at least 1: that of y and the largest scores of
+            other classes. None for all, which suits a few dozen classes. Default: 16.
+        steepness: steepness of the comparators, positive. Default: 10.
+        network: ``'odd_even'`` or ``'bitonic'``. Default: ``'odd_even'``.
+        distribution: as in :func:`contrastloss.sorting.sort`. Default: ``'cauchy'``.
+        art_lambda: exponent in ``'logistic_phi'``. Default: 0.25.
 
     Shape:
-        x: scores, (..., C). target: classes, (...), int64. Loss: (), or (...) for
-        ``reduction='none'``.
+        x: (..., C), scores.
+        target: (...), classes, int64.
+        Loss: (), or (...) for ``reduction='none'``.
 
     Source: Petersen et al., Differentiable Top-k Classification Learning, 2022, whose top-1 is a
     softmax too.
@@ -3717,7 +3849,7 @@ def vicreg(
     gamma: float = 1.0,
     eps: float = 0.0001,
 ) -> Tensor:
-    r"""Views agree, every feature keeps its spread, and no two features are correlated.
+    r"""VICReg: invariance between views, a minimum variance per feature, decorrelated features.
 
     .. math:: \lambda\, \frac{1}{N D} \sum_{n d} (x_{nd} - y_{nd})^2
         + \mu\, [v(x) + v(y)] + \nu\, [c(x) + c(y)]
@@ -3725,17 +3857,20 @@ def vicreg(
         v(z) = \frac1D \sum_d \Bigl[\gamma - \sqrt{\operatorname{Var}(z_d) + \epsilon}\Bigr]_+,
         \qquad c(z) = \frac1D \sum_{i \ne j} \operatorname{Cov}(z)_{ij}^2
 
-    with unbiased variances and covariances. This is the paper's Algorithm 1; its equation of the
-    invariance does not divide by D (``invariance=25 * D``), and the released code halves the
-    variance terms (``variance=12.5``). The D x D covariance is not held.
+    with unbiased variances and covariances. This is the paper's Algorithm 1. Its equation for the
+    invariance term does not divide by D (``invariance=25 * D``), and the released code halves the
+    variance terms (``variance=12.5``). The D x D covariance matrix is not materialised.
 
     Args:
-        invariance, variance, covariance: lambda, mu and nu; 25, 25 and 1.
-        gamma: the standard deviation that is asked of a feature, 1.
-        eps: added to variances, 1e-4.
+        invariance: lambda >= 0. Default: 25.
+        variance: mu >= 0. Default: 25.
+        covariance: nu >= 0. Default: 1.
+        gamma: minimum standard deviation of a feature, positive. Default: 1.
+        eps: added to variances, positive. Default: 1e-4.
 
     Shape:
-        x, y: (N, D). Loss: (). No rows: 0. One row has variance and covariance 0.
+        x, y: (N, D).
+        Loss: (). For N = 0 it is 0. For N = 1 variances and covariances are 0.
 
     Source: Bardes et al., VICReg: Variance-Invariance-Covariance Regularization for
     Self-Supervised Learning, 2022.

@@ -284,17 +284,46 @@ def cluster_nt_xent(
     against: Literal["other", "own"] = "other",
     across: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
+@overload
 def cmim(
     z: Tensor,
     y: Tensor | None = None,
     *,
+    return_stats: Literal[False] = False,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
     temperature: float | Tensor = 0.1,
     normalize: bool = True,
     validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
 ) -> Tensor: ...
+@overload
+def cmim(
+    z: Tensor,
+    y: Tensor | None = None,
+    *,
+    return_stats: Literal[True],
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 def codebook_diversity(
     probabilities: Tensor,
     *,
@@ -371,18 +400,48 @@ def cost(
     validate: bool = False,
     weight: float = 0.0005,
 ) -> Tensor: ...
+@overload
 def cross_supcon(
     x: Tensor,
     y: Tensor,
     labels: Tensor,
     *,
+    return_stats: Literal[False] = False,
+    memory: Memory = None,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
     temperature: float | Tensor = 0.07,
     normalize: bool = True,
     validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
 ) -> Tensor: ...
+@overload
+def cross_supcon(
+    x: Tensor,
+    y: Tensor,
+    labels: Tensor,
+    *,
+    return_stats: Literal[True],
+    memory: Memory = None,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 @overload
 def dcl(
     x: Tensor,

@@ -1,4 +1,4 @@
-"""Negatives that a small network weighs."""
+"""Contrastive loss with negatives weighted by a small network (AdaMEOW)."""
 
 from __future__ import annotations
 
@@ -18,31 +18,33 @@ from .base.scores import wide
 
 __all__ = ["AdaMEOWLoss"]
 
-#: hidden values of pairs that are held at once
+#: limit on the hidden values of pairs in memory at once
 _HELD = 1 << 21
 
 
 class AdaMEOWLoss(ScoreLoss, name="ada_meow"):
-    r"""Rows of x against rows of y, weighed by what a network of two layers makes of the pair.
+    r"""Contrastive loss with pairs weighted by a two-layer network (AdaMEOW).
 
     .. math:: \ell_i = -\log \frac{e^{s_{ii}}}{\sum_j w_{ij} e^{s_{ij}}},
         \qquad s_{ij} = \cos(x_i, y_j) / \tau, \quad
         w_{ij} = \sigma\bigl(v^\top \tanh(W (\hat x_i + \hat y_j) + b)\bigr)
 
-    with the vectors as they are compared: of unit length, unless ``normalize=False``. As in the
-    authors' code the sum has j = i, too. The weights are kept as logarithms and cannot underflow.
-    Embeddings and network get gradients.
+    :math:`\hat x` and :math:`\hat y` are the normalised vectors, or x and y with
+    ``normalize=False``. As in the authors' code, the sum includes j = i. The weights are computed
+    as logarithms and cannot underflow. Embeddings and network get gradients.
 
-    This takes O(N^2 h) time for h hidden units, and in memory some rows of pairs at a time, which
-    the backward pass computes again.
+    The loss takes O(N^2 h) time for h hidden units. Only some rows of pairs are in memory at a
+    time; the backward pass recomputes them.
 
     Args:
-        temperature: tau, 0.5.
-        backend: not used; pairs with such weights are plain PyTorch.
+        temperature: tau, positive. Default: 0.5.
+        backend: ignored; the loss runs in plain PyTorch.
 
     Shape:
-        x, y: (N, D). weight: (h, D), bias and v: (h,), the network's Parameters W, b and v; the
-        paper has h = 16. Loss: (), or (N,) for ``reduction='none'``.
+        x, y: (N, D).
+        weight: (h, D), the network's W; the paper has h = 16.
+        bias, v: (h,), the network's b and v.
+        Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Yu et al., Heterogeneous Graph Contrastive Learning with Meta-path Contexts and
     Adaptively Weighted Negative Samples, 2022.
@@ -99,9 +101,8 @@ class AdaMEOWLoss(ScoreLoss, name="ada_meow"):
 
 
 class _Losses(torch.autograd.Function):
-    """The losses, ``size`` rows at a time. Results are written to where they stay: what each part
-    would leave behind between the others' large blocks would keep an allocator from using these
-    again."""
+    """The losses, ``size`` rows at a time. Results are written into preallocated tensors: small
+    allocations between the large temporary ones would keep the allocator from reusing these."""
 
     @staticmethod
     def forward(
@@ -152,7 +153,7 @@ class _Losses(torch.autograd.Function):
 
 
 def _parts(size: int, *values: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Some rows of each, behind their numbers (C, 1)."""
+    """Yield row indices (C, 1) and these rows of each tensor, ``size`` rows at a time."""
     n = values[0].shape[0]
     numbers = torch.arange(n, device=values[0].device).unsqueeze(1)
     for first in range(0, n, size):

@@ -1,4 +1,4 @@
-"""Neighbours in a graph are positives."""
+"""Contrastive loss with the neighbours in a graph as positives."""
 
 from __future__ import annotations
 
@@ -18,33 +18,36 @@ from .base.scores import wide
 
 __all__ = ["AdjacencyContrastiveLoss"]
 
-#: so many neighbours are looked up at a time; a row that has more of them has several turns
+#: number of neighbours per chunk; a row with more neighbours has several chunks
 _WIDTH = 16
 _CHANNELS = (LSE(),)
 
 
 class AdjacencyContrastiveLoss(ScoreLoss, name="adjacency_contrastive"):
-    r"""The rows that a graph connects attract each other, in proportion to the edges' weights.
+    r"""Contrastive loss on a graph: neighbours are positives, weighted by their edges.
 
     .. math:: \ell_i = -\log\Bigl(\frac{\sum_{j \ne i} A_{ij} e^{s_{ij}}}
         {\sum_{j \ne i} e^{s_{ij}}} + \epsilon\Bigr), \qquad s_{ij} = \cos(z_i, z_j) / \tau
 
-    A is sparse: rows are cut into chunks of 16 edges, which takes O((N + edges / 16) D + edges)
-    memory, whatever the degrees. Weights of repeated entries add up; those that are not positive
-    count as no edge. They carry no gradient.
+    A is sparse. Rows are split into chunks of 16 edges, so memory is O((N + edges / 16) D + edges)
+    for any degrees. The weights of repeated entries add up; entries with weights that are not
+    positive are ignored. Weights get no gradient.
 
     Args:
-        temperature: tau, 1.0; the paper's multiplies the scores, so it is 1 / tau.
-        self_score: the released code masks the diagonal of the scores with 0, which adds
-            :math:`e^0` to the denominator and :math:`A_{ii} e^0` to the numerator: True does so.
-            With False, self loops are left out.
-        eps: inside the logarithm, 0.0; the released code has 1e-8.
+        temperature: tau, positive. The paper multiplies the scores by its temperature, which is
+            1 / tau. Default: 1.
+        self_score: True sets the diagonal of the scores to 0, as in the released code, which adds
+            :math:`e^0` to the denominator and :math:`A_{ii} e^0` to the numerator. False ignores
+            self loops. Default: False.
+        eps: epsilon >= 0; the released code has 1e-8. Default: 0.
 
     Shape:
-        z: (N, D). adjacency: a sparse (N, N) tensor, of layout CSR or, which is sorted first, COO;
-        or the tuple (crow, col) or (crow, col, values) of the three tensors of CSR, (N + 1,), (E,)
-        and (E,), with which the loss may be compiled; without values they are 1. Loss: (), or (N,)
-        for ``reduction='none'``. A row without neighbours has loss 0 and does not count.
+        z: (N, D).
+        adjacency: a sparse (N, N) tensor in CSR or COO layout (COO is sorted first); or a tuple
+        (crow, col) or (crow, col, values) of CSR tensors (N + 1,), (E,) and (E,), with which the
+        loss can be compiled. Without values, all weights are 1.
+        Loss: (), or (N,) for ``reduction='none'``. A row without neighbours has loss 0 and is not
+        counted in the mean.
 
     Source: Kulatilleke et al., SCGC: Self-Supervised Contrastive Graph Clustering, 2022.
     """
@@ -53,8 +56,8 @@ class AdjacencyContrastiveLoss(ScoreLoss, name="adjacency_contrastive"):
     self_score: bool = False
     eps: NonNegative = 0.0
 
-    #: tests cannot keep neighbours out of the denominator, whose part of their gradients mostly
-    #: cancels that of the numerator
+    #: channel tests cannot exclude neighbours from the denominator, and its gradient for them
+    #: mostly cancels that of the numerator
     WIDE_PRODUCTS = True
 
     def prepare(self) -> None:
@@ -66,7 +69,7 @@ class AdjacencyContrastiveLoss(ScoreLoss, name="adjacency_contrastive"):
         crow, col, values = _csr(adjacency, z)
         if self.validate:
             check_finite(z=z)
-        z = wide(z)  # gradients of both sums meet in fp32
+        z = wide(z)  # so that the gradients of both sums are added in fp32
         (everything,) = self.scores(z, None).stats(_CHANNELS)
         near = self._neighbours(z, crow, col, values)
         some = near != -torch.inf
@@ -78,8 +81,8 @@ class AdjacencyContrastiveLoss(ScoreLoss, name="adjacency_contrastive"):
         return self.reduce(-ratio, some, nan_rows(z))
 
     def _neighbours(self, z: Tensor, crow: Tensor, col: Tensor, values: Tensor | None) -> Tensor:
-        """``log sum_j A_ij e^{s_ij}``, (N,). Rows of any degree are cut into chunks of equal width,
-        of which there are at most N + E / width: no shape depends on the degrees."""
+        """``log sum_j A_ij e^{s_ij}``, (N,). Rows of any degree are split into chunks of equal
+        width, at most N + E / width, so that no shape depends on the degrees."""
         n, edges = z.shape[0], col.shape[0]
         chunks = (crow.diff() + (_WIDTH - 1)).div(_WIDTH, rounding_mode="floor")
         ends = chunks.cumsum(0)
@@ -90,7 +93,7 @@ class AdjacencyContrastiveLoss(ScoreLoss, name="adjacency_contrastive"):
         turn = chunk - (ends - chunks)[row]
         place = (crow[row] + turn * _WIDTH)[:, None] + torch.arange(_WIDTH, device=z.device)
         used = used[:, None] & (place < crow[row + 1][:, None])
-        place = torch.where(used, place, edges)  # one more, which nobody has
+        place = torch.where(used, place, edges)  # the padding position, after the last edge
         column = torch.nn.functional.pad(col, (0, 1), value=-1)[place]
         own = column == row[:, None]
         index = torch.where(own, -1, column)
@@ -112,7 +115,7 @@ class AdjacencyContrastiveLoss(ScoreLoss, name="adjacency_contrastive"):
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Inputs for ``forward``, for :mod:`contrastloss.testing`: a ring with longer links."""
+        """A ring graph with additional longer links."""
         z = torch.randn(n, d, generator=generator, dtype=torch.float64)
         place = torch.arange(n)
         near = [(place + step) % max(n, 1) for step in (1, 2, 5, n - 1)]
@@ -131,7 +134,7 @@ class AdjacencyContrastiveLoss(ScoreLoss, name="adjacency_contrastive"):
         self_score: bool,
         eps: float,
     ) -> tuple[Tensor, Tensor]:
-        """Losses, and which rows count."""
+        """The losses, and a mask of the rows that count in the mean."""
         n = len(z)
         row = torch.arange(n, device=z.device).repeat_interleave(crow.diff())
         weights = z.new_zeros(n, n).index_put(
@@ -150,7 +153,7 @@ class AdjacencyContrastiveLoss(ScoreLoss, name="adjacency_contrastive"):
 
 
 def _csr(adjacency: Tensor | Sequence[Tensor], z: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Row pointers, columns and weights, checked."""
+    """Check ``adjacency``; return row pointers, columns and weights."""
     name, n = "adjacency", z.shape[0]
     if isinstance(adjacency, Tensor):
         if adjacency.layout not in (torch.sparse_csr, torch.sparse_coo):

@@ -1,4 +1,4 @@
-"""Alignment and uniformity."""
+"""Alignment and uniformity on the hypersphere."""
 
 from __future__ import annotations
 
@@ -24,25 +24,27 @@ _OTHERS, _OTHER_INSTANCES = (LSE(),), (LSE(pairs=(differs(INSTANCE),)),)
 
 
 class AlignmentUniformityLoss(Loss, name="alignment_uniformity"):
-    r"""Positives near each other, and everything spread evenly.
+    r"""Alignment of positive pairs plus uniformity of all embeddings on the hypersphere.
 
     .. math:: \ell &= \frac1N \sum_i |x_i - y_i|^\alpha + \lambda\, \frac{U(x) + U(y)}{2}
 
         U(z) &= \log \frac{2}{N (N - 1)} \sum_{i < j} e^{-t |z_i - z_j|^2}
 
-    of unit vectors. With ``across`` one mean over all 2N rows, and pairs of different instances of
-    either view, takes the place of the two: BECLR's repulsion, with scores divided by 2, is that
-    of ``t=0.25`` up to a constant.
+    for unit vectors x and y. With ``across``, the two means over pairs are replaced by one mean
+    over the pairs of different instances among all 2N rows. BECLR's repulsion, with scores divided
+    by 2, is that with ``t=0.25``, up to a constant.
 
     Args:
-        alpha: 2.0, positive. Rows that are equal get no gradient.
-        t: 2.0, positive.
-        weight: lambda, 1.0; 0 for alignment alone.
-        across: whether pairs of different views repel each other, too; False.
-        normalize: False takes x and y as they are; True, a zero vector is orthogonal to all others.
+        alpha: exponent of the distance, positive. Equal rows get no gradient. Default: 2.
+        t: scale of the Gaussian kernel, positive. Default: 2.
+        weight: lambda >= 0; 0 uses alignment alone. Default: 1.
+        across: whether pairs across views repel each other, too. Default: False.
+        normalize: whether x and y are normalised; a zero vector is then orthogonal to all others.
+            Default: True.
 
     Shape:
-        x, y: (N, D). Loss: (). The uniformity of fewer than two rows is 0.
+        x, y: (N, D).
+        Loss: (). The uniformity of fewer than two rows is 0.
 
     Source: Wang and Isola, Understanding Contrastive Representation Learning through Alignment and
     Uniformity on the Hypersphere, 2020.
@@ -70,7 +72,7 @@ class AlignmentUniformityLoss(Loss, name="alignment_uniformity"):
         return self.scaled(loss)
 
     def _alignment(self, x: Tensor, y: Tensor) -> Tensor:
-        """By the difference: 2 - 2 cos has no digits left where rows are nearly equal."""
+        """Computed from differences: 2 - 2 cos loses all digits where rows are nearly equal."""
         x, y = wide(x), wide(y)
         if self.normalize:
             x, y = (ops.unit(v) for v in (x, y))
@@ -95,7 +97,7 @@ class AlignmentUniformityLoss(Loss, name="alignment_uniformity"):
             rows = rows - 2.0 * self.t
         else:
             bias = -self.t * wide(z).square().sum(-1)
-            # nothing is rounded under autocast: distances are differences of what is larger
+            # no low-precision products under autocast: distances are differences of larger numbers
             (rows,) = ops.pair_stats(
                 z, None, channels, scale=2.0 * self.t, row_bias=bias, col_bias=bias,
                 rows=ids, compute_dtype=z.dtype, backend=self.backend,
@@ -114,7 +116,7 @@ class AlignmentUniformityLoss(Loss, name="alignment_uniformity"):
         normalize: bool,
     ) -> Tensor:
         def rest(z: Tensor) -> Tensor:
-            """The cosines of a zero vector are 0."""
+            """Correction for zero vectors, whose cosines are 0."""
             return ((z == 0).all(1) & normalize).to(z.dtype)
 
         if normalize:

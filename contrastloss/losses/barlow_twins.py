@@ -1,4 +1,4 @@
-"""Barlow Twins: the cross-correlation of two views' features is the identity."""
+"""Barlow Twins."""
 
 from __future__ import annotations
 
@@ -23,21 +23,23 @@ _CHANNELS = (
 
 
 class BarlowTwinsLoss(Loss, name="barlow_twins"):
-    r"""Every feature agrees with itself over two views, and with no other feature.
+    r"""Barlow Twins: drives the cross-correlation of two views' features to the identity.
 
     .. math:: \sum_i (1 - c_{ii})^2 + \lambda \sum_i \sum_{j \ne i} c_{ij}^2, \qquad
         c_{ij} = \frac1N \sum_n \hat x_{ni} \hat y_{nj}
 
-    with features standardised over the batch, as a BatchNorm without affine map does:
-    :math:`\hat x = (x - \text{mean}) / \sqrt{\text{var} + \epsilon}`, the variance biased. The
-    D x D matrix c is not held.
+    Features are standardised over the batch, as by a BatchNorm without affine parameters:
+    :math:`\hat x = (x - \text{mean}) / \sqrt{\text{var} + \epsilon}` with the biased variance. The
+    D x D matrix c is not materialised.
 
     Args:
-        lambda_: weight of the second sum, 0.005; None for 1 / D (Graph Barlow Twins).
-        eps: added to the variance, 1e-5.
+        lambda_: weight of the second sum, positive; None for 1 / D (Graph Barlow Twins).
+            Default: 0.005.
+        eps: added to the variance, positive. Default: 1e-5.
 
     Shape:
-        x, y: (N, D). Loss: (). No rows: 0. One row has no variance: c = 0.
+        x, y: (N, D).
+        Loss: (). For N = 0 it is 0. For N = 1 there is no variance, and c = 0.
 
     Source: Zbontar et al., Barlow Twins: Self-Supervised Learning via Redundancy Reduction, 2021;
     Bielak et al., Graph Barlow Twins, 2022.
@@ -70,6 +72,6 @@ class BarlowTwinsLoss(Loss, name="barlow_twins"):
 
 
 def standardised(x: Tensor, eps: float) -> Tensor:
-    """Columns of mean 0 and variance 1."""
+    """Standardise the columns of x to mean 0 and variance 1."""
     x = x - x.mean(0)
     return x * torch.rsqrt(x.square().mean(0) + eps)

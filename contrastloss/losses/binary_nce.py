@@ -16,20 +16,22 @@ _CHANNELS = (SUM("softplus", pairs=(differs(INDEX),)),)
 
 
 class BinaryNCELoss(CrossLoss, name="binary_nce"):
-    r"""Tells the pair of a row from pairs of independent rows, as many of either kind.
+    r"""Binary NCE: logistic classification of positive and negative pairs with equal total weight.
 
     .. math:: \ell_i = \log\bigl(1 + e^{-s_{ii}}\bigr)
         + \frac{1}{N - 1} \sum_{j \ne i} \log\bigl(1 + e^{s_{ij}}\bigr),
         \qquad s_{ij} = \cos(x_i, y_j) / \tau
 
-    With :math:`f = e^s` the terms are :math:`\log(1 + 1/f^+)` and :math:`\log(1 + f^-)`, whose
-    optimum is the density ratio of both kinds of pairs. SigLIP sums over negatives instead.
+    With :math:`f = e^s` the terms are :math:`\log(1 + 1/f^+)` and :math:`\log(1 + f^-)`. The
+    optimal f is the density ratio of positive and negative pairs. SigLIP sums over negatives
+    instead of averaging.
 
     Args:
-        temperature: tau, 1.0.
+        temperature: tau, positive. Default: 1.
 
     Shape:
-        x, y: (N, D). Loss: (), or (N,) for ``reduction='none'``. One row alone: the first term.
+        x, y: (N, D).
+        Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is the first term.
 
     Source: Gutmann and Hyvarinen, Noise-Contrastive Estimation, 2010; Qiu et al., Contrastive UCB:
     Provably Efficient Contrastive Self-Supervised Learning in Online Reinforcement Learning, 2022;

@@ -1,4 +1,4 @@
-"""Contrastive attraction and contrastive repulsion."""
+"""Contrastive attraction and contrastive repulsion (CACR)."""
 
 from __future__ import annotations
 
@@ -17,27 +17,31 @@ __all__ = ["CACRLoss"]
 
 
 class CACRLoss(ScoreLoss, name="cacr"):
-    r"""Attracts a row's far positives and repels its near negatives the most.
+    r"""CACR: attracts far positives and repels near negatives the most.
 
     With the squared distances :math:`D_{ij} = |x_i - y_j|^2 / \tau` of unit vectors,
 
     .. math:: \ell_i = \alpha \sum_k \frac{e^{t^+ D_{ik}}}{\sum_l e^{t^+ D_{il}}} D_{ik}
         - \beta \sum_{j \ne i} \frac{e^{-t^- D_{ij}}}{\sum_{l \ne i} e^{-t^- D_{il}}} D_{ij}
 
-    the first sum over row i's own positives, the second over the other rows' first ones.
+    The first sum is over the positives of row i, the second over the first positive of every other
+    row.
 
     Args:
-        temperature: tau, 1.0.
-        alpha, beta: weights of attraction and repulsion, 1.0 each.
-        t_positive, t_negative: how much the farthest positives and the nearest negatives count for
-            more, 1.0 and 2.0.
+        temperature: tau, positive. Default: 1.
+        alpha: weight of the attraction, positive. Default: 1.
+        beta: weight of the repulsion, positive. Default: 1.
+        t_positive: t+, positive; larger values emphasise the farthest positives. Default: 1.
+        t_negative: t-, positive; larger values emphasise the nearest negatives. Default: 2.
         detach_weights: whether both softmaxes are constants, as in the authors' code for ImageNet;
-            False, the default, differentiates them, as their code for small images does.
+            False differentiates them, as in their code for small images. Default: False.
+        normalize: whether x and y are normalised; a zero vector is then orthogonal to all others.
+            Default: True.
 
     Shape:
-        x: (N, D). y: (N, D), or (N, K, D) for K positives of every row. Loss: (), or (N,) for
-        ``reduction='none'``. Without a negative only attraction is left. ``normalize=False`` takes
-        distances of the vectors as they are; otherwise a zero vector is orthogonal to all others.
+        x: (N, D).
+        y: (N, D), or (N, K, D) for K positives per row.
+        Loss: (), or (N,) for ``reduction='none'``. A row without negatives has the attraction only.
 
     Source: Zheng et al., Contrastive Attraction and Contrastive Repulsion for Representation
     Learning, 2023.
@@ -52,7 +56,7 @@ class CACRLoss(ScoreLoss, name="cacr"):
 
     def prepare(self) -> None:
         super().prepare()
-        # in scores, -D is 2 s and a constant of the row
+        # -D is 2 s plus a constant per row
         self._negatives = (EXPECT(2.0 * self.t_negative, pairs=(differs(INDEX),)),)
 
     @property
@@ -74,8 +78,8 @@ class CACRLoss(ScoreLoss, name="cacr"):
         return self.reduce(loss + self.beta * self._repulsion(x, y[:, 0], scale))
 
     def _attraction(self, x: Tensor, y: Tensor, scale: Tensor | float) -> Tensor:
-        """The mean distance of positives, by the difference: 2 - 2 cos has no digits left of small
-        ones."""
+        """Weighted mean distance of the positives, computed from differences: 2 - 2 cos loses all
+        digits of small distances."""
         x, y = wide(x), wide(y)
         if self.normalize:
             x, y = (ops.unit(v) for v in (x, y))
@@ -87,13 +91,13 @@ class CACRLoss(ScoreLoss, name="cacr"):
         return ((weights.detach() if self.detach_weights else weights) * distance).sum(1)
 
     def _repulsion(self, x: Tensor, y: Tensor, scale: Tensor | float) -> Tensor:
-        """Minus the mean distance of negatives."""
+        """Minus the weighted mean distance of the negatives."""
         own: Tensor | float = 2.0
         bias = rounded = None
         if not self.normalize:
             own = wide(x).square().sum(1)
             bias = -0.5 * scale * wide(y).square().sum(1)
-            rounded = x.dtype  # nothing is, under autocast as well: distances are differences
+            rounded = x.dtype  # also under autocast, since distances are differences
         (found,) = ops.pair_stats(
             x,
             y,
@@ -107,7 +111,7 @@ class CACRLoss(ScoreLoss, name="cacr"):
         some = found.lse != -torch.inf
         mean = found.value
         if self.detach_weights:
-            # with constant weights the gradient is that of log-sum-exp over theta
+            # with constant weights, the gradient is that of the log-sum-exp divided by theta
             lse = torch.where(some, found.lse, 0.0) / self._negatives[0].theta
             mean = mean.detach() + (lse - lse.detach())
         return torch.where(some, 2.0 * mean - own * scale, 0.0)
@@ -135,7 +139,7 @@ class CACRLoss(ScoreLoss, name="cacr"):
             return ((weights.detach() if detach_weights else weights) * distance).sum(1)
 
         def distances(views: Tensor) -> Tensor:
-            """The cosines of a zero vector are 0."""
+            """Distances, with cosine 0 for a zero vector."""
             rest = [((v == 0).all(-1) & normalize).to(v.dtype) for v in (x[:, None], views)]
             return scale * ((x[:, None] - views).square().sum(2) + rest[0] + rest[1])
 

@@ -1,4 +1,4 @@
-"""CLAN: contrast with augmented negatives."""
+"""CLAN: contrastive learning with augmented negative pairs."""
 
 from __future__ import annotations
 
@@ -18,23 +18,27 @@ _ONE, _NEAR, _EDGE, _FAR = "one", "near", "edge", "far"
 
 
 class CLANLoss(Loss, name="clan"):
-    r"""Rows attract each other; augmentations that leave their class are pushed away.
+    r"""CLAN: attracts the rows of one class and repels augmented negatives.
 
     With :math:`d(a, b) = (1 - \cos(a, b)) / 2` and :math:`h_{ij} = [m - d(z_i, z'_j)]_+`,
 
     .. math:: \alpha \frac{\sum_{i \ne j} d(z_i, z_j)}{\#\{d(z_i, z_j) > \epsilon\}}
         + (1 - \alpha) \frac{\sum_{ij} h_{ij}}{\#\{h_{ij} > \epsilon\}}
 
-    The counts carry no gradient; a term whose count is 0 is 0.
+    where :math:`z'` are the negatives, augmentations that change the class. The counts get no
+    gradient. A term with count 0 is 0.
 
     Args:
-        alpha: weight of attraction, from 0 to 1; 0.5.
-        margin: m, 1.0, which leaves no pair out; the released training script has 0.5.
-        squared: d and h are squared, before they are counted.
-        eps: 1e-6.
+        alpha: weight of the attraction, from 0 to 1. Default: 0.5.
+        margin: m, positive. At 1 no pair is excluded; the released training script has 0.5.
+            Default: 1.
+        squared: whether d and h are squared, before counting. Default: False.
+        eps: epsilon, positive. Default: 1e-6.
 
     Shape:
-        z: (N, D), the rows of one class. negatives: (M, D). Both get gradients. Loss: ().
+        z: (N, D), the rows of one class.
+        negatives: (M, D). z and negatives both get gradients.
+        Loss: ().
 
     Source: Wilkie et al., Contrastive Self-Supervised Network Intrusion Detection using Augmented
     Negative Pairs, 2025.
@@ -45,13 +49,13 @@ class CLANLoss(Loss, name="clan"):
     squared: bool = False
     eps: Positive = 1e-6
 
-    #: a row's pull towards its class and the push away from negatives near it mostly cancel
+    #: the gradients of the attraction and of the repulsion by near negatives mostly cancel
     WIDE_PRODUCTS = True
 
     def prepare(self) -> None:
         super().prepare()
         pull, push = ("square", "relu2") if self.squared else ("id", "relu")
-        # d > eps is cos < 1 - 2 eps, h > eps is cos > 1 - 2 (m - eps)
+        # d > eps means cos < 1 - 2 eps; h > eps means cos > 1 - 2 (m - eps)
         self._pull: tuple[Channel, ...] = (
             SUM(pull, sign=-1, shift=_ONE),
             SUM("step", sign=-1, shift=_NEAR),
@@ -70,7 +74,7 @@ class CLANLoss(Loss, name="clan"):
         check_embeddings("negatives", negatives, ("z", z))
         if negatives.ndim != 2 or negatives.shape[1] != z.shape[1]:
             raise ValueError(f"negatives: got shape {shape(negatives)}, expected (M, {z.shape[1]})")
-        z = wide(z)  # gradients of both terms meet in fp32
+        z = wide(z)  # so that the gradients of both terms are added in fp32
         attract = self._mean(z, None, self._pull)
         repel = self._mean(z, negatives, self._push)
         return self.scaled(self.alpha * attract + (1 - self.alpha) * repel)
@@ -85,11 +89,11 @@ class CLANLoss(Loss, name="clan"):
         total, count = scores.stats(channels, rows, {})
         count = count.sum()
         mean = total.sum() / count.clamp_min(1) / (4 if self.squared else 2)
-        return torch.where(count > 0, mean, 0.0 * total.sum())  # of NaN nothing is counted
+        return torch.where(count > 0, mean, 0.0 * total.sum())  # NaN is not counted, but kept
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Inputs for ``forward``, for :mod:`contrastloss.testing`."""
+        """Rows, and the same rows with noise as negatives."""
         z, noise = torch.randn(2, n, d, generator=generator, dtype=torch.float64)
         return z, z + noise
 

@@ -1,4 +1,4 @@
-"""CLIP."""
+"""CLIP loss."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ __all__ = ["CLIPLoss"]
 
 
 class CLIPLoss(CrossLoss, name="clip"):
-    r"""The mean of InfoNCE over rows and InfoNCE over columns, out of one pass.
+    r"""CLIP: symmetric InfoNCE over rows and columns, computed in one pass.
 
     .. math:: \ell_i = -\tfrac12 \log \frac{e^{s_{ii}}}{\sum_j e^{s_{ij}}}
         - \tfrac12 \log \frac{e^{s_{ii}}}{\sum_j e^{s_{ji}}},
         \qquad s_{ij} = \cos(x_i, y_j) / \tau
 
     Args:
-        temperature: tau, 0.07. An (N,) tensor divides row i's scores in both terms.
+        temperature: tau, positive. Element i of an (N,) tensor divides :math:`s_{ij}` in both
+            terms. Default: 0.07.
 
     Shape:
-        x, y: (N, D), e.g. images and their texts. Loss: (), or (N,) for ``reduction='none'``.
+        x, y: (N, D), e.g. images and their texts.
+        Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Radford et al., Learning Transferable Visual Models From Natural Language
     Supervision, 2021.

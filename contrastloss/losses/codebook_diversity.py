@@ -1,4 +1,4 @@
-"""The diversity of a codebook's use."""
+"""Codebook diversity loss (wav2vec 2.0)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["CodebookDiversityLoss"]
 
 
 class CodebookDiversityLoss(Loss, name="codebook_diversity"):
-    r"""On average, all entries of every codebook are to be used equally.
+    r"""Codebook diversity: encourages equal use of all entries of each codebook (wav2vec 2.0).
 
-    With :math:`\bar p_{gv}` the mean over frames of the softmax over codebook g's V entries,
+    With :math:`\bar p_{gv}` the mean over frames of the softmax over the V entries of codebook g,
 
     .. math::
         \text{entropy: } & \frac{1}{G V} \sum_{g v} \bar p_{gv} \log \bar p_{gv}
@@ -26,17 +26,19 @@ class CodebookDiversityLoss(Loss, name="codebook_diversity"):
         \text{perplexity: } & \frac{1}{G V} \Bigl(G V - \sum_g e^{H(\bar p_g)}\Bigr),
         \qquad H(p) = -\sum_v p_v \log p_v
 
-    The first is the paper's, :math:`-\log(V) / V` at best; the second, between 0 and 1 - 1/V, that
-    of the released code in fairseq. w2v-BERT adds it with the weight 0.1 (``loss_weight``).
+    The first is the paper's, with the minimum :math:`-\log(V) / V`. The second, between 0 and
+    1 - 1/V, is that of the released code in fairseq. w2v-BERT adds it with weight 0.1
+    (``loss_weight``).
 
     Args:
-        form: ``'entropy'`` or ``'perplexity'``.
-        eps: probabilities in the logarithm are at least this, so that entries that nobody uses have
-            a finite gradient; 1e-7.
+        form: ``'entropy'`` or ``'perplexity'``. Default: ``'entropy'``.
+        eps: lower bound on the probabilities in the logarithm, positive, which keeps the gradient
+            of unused entries finite. Default: 1e-7.
 
     Shape:
-        probabilities: (..., G, V), which sum to 1 over V; all leading dimensions are frames. mask:
-        bool, (...), the frames that count. Loss: (); of no frames 0.
+        probabilities: (..., G, V), which sum to 1 over V; all leading dimensions are frames.
+        mask: (...), bool, marks the frames that count; None for all.
+        Loss: (). Without frames it is 0.
 
     Source: Baevski et al., wav2vec 2.0: A Framework for Self-Supervised Learning of Speech
     Representations, 2020; Chung et al., w2v-BERT, 2021.
@@ -50,7 +52,7 @@ class CodebookDiversityLoss(Loss, name="codebook_diversity"):
         check_embeddings(name, probabilities)
         if probabilities.ndim < 3 or not probabilities.shape[-1] * probabilities.shape[-2]:
             got = shape(probabilities)
-            raise ValueError(f"{name}: got shape {got}, expected (..., G, V) of at least 3 dims")
+            raise ValueError(f"{name}: got shape {got}, expected (..., G, V), at least 3 dims")
         if mask is not None:
             _check_frames(mask, probabilities)
         g, v = probabilities.shape[-2:]
@@ -69,7 +71,7 @@ class CodebookDiversityLoss(Loss, name="codebook_diversity"):
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor]:
-        """Inputs for ``forward``, for :mod:`contrastloss.testing`: two codebooks."""
+        """Two codebooks."""
         scores = torch.randn(n, 2, d, generator=generator, dtype=torch.float64)
         return (scores.softmax(-1),)
 

@@ -1,4 +1,4 @@
-"""Regression of directions: the cosine to a target."""
+"""Cosine regression to a target."""
 
 from __future__ import annotations
 
@@ -18,25 +18,28 @@ __all__ = ["CosineLoss"]
 
 
 class CosineLoss(RowLoss, name="cosine"):
-    r"""Every row against its own target, without negatives.
+    r"""Cosine distance of each row to its own target, without negatives.
 
     .. math:: \ell_i = (1 - \cos(x_i, t_i))^{\text{power}}
 
-    BYOL's ``2 - 2 cos`` is ``loss_weight=2``, SimSiam's ``-cos`` this loss minus one, GraphMAE's
-    scaled cosine error ``power`` 2 or 3. A symmetric loss is the mean of two calls.
+    BYOL's ``2 - 2 cos`` is ``loss_weight=2``, SimSiam's ``-cos`` is this loss minus one, GraphMAE's
+    scaled cosine error is ``power`` 2 or 3. For a symmetric loss, average two calls. A zero vector
+    has cosine 0.
 
     Args:
-        power: 1.0, at least 1.
-        pairs: ``'aligned'``, or ``'all'``: every row against the mean over all targets, which is
-            :math:`\ell_i = 1 - \langle \hat x_i, \tfrac1N \sum_j \hat t_j \rangle` in O(N D), as
-            Point-CMAE's released code has it where the paper has aligned tokens; ``power`` is 1.
-        stop_gradient: whether the target is a constant, True.
+        power: exponent, at least 1. Default: 1.
+        pairs: ``'aligned'``, or ``'all'``, which compares every row with the mean of all targets:
+            :math:`\ell_i = 1 - \langle \hat x_i, \tfrac1N \sum_j \hat t_j \rangle`, in O(N D), as
+            in Point-CMAE's released code; its paper has aligned tokens. ``'all'`` requires
+            ``power=1``. Default: ``'aligned'``.
+        stop_gradient: whether the target is a constant. Default: True.
 
     Shape:
-        x, target: (..., N, D). weights: (..., N): bool marks the rows that count; floating ones
-        multiply the losses of rows, without a gradient of their own, and change nothing about what
-        ``'mean'`` divides by. ``'all'`` averages the targets of all rows, counted or not. Loss: (),
-        or (..., N) for ``reduction='none'``. A zero vector has cosine 0.
+        x, target: (..., N, D).
+        weights: (..., N). A bool tensor marks the rows that count. Floating weights multiply the
+        losses; they get no gradient and do not change the divisor of ``reduction='mean'``.
+        ``pairs='all'`` averages the targets of all rows, counted or not.
+        Loss: (), or (..., N) for ``reduction='none'``.
 
     Source: Grill et al., Bootstrap Your Own Latent, 2020; Chen and He, Exploring Simple Siamese
     Representation Learning, 2021; Hou et al., GraphMAE, 2022; Ren et al., Bringing Masked
@@ -69,14 +72,14 @@ class CosineLoss(RowLoss, name="cosine"):
         else:
             losses = 1 - cosine(x, target)
         if self.power != 1:
-            losses = losses.clamp_min(0) ** self.power  # round-off has no root
+            losses = losses.clamp_min(0) ** self.power  # rounding may make 1 - cos negative
         if weights is None or weights.dtype == torch.bool:
             return self.reduce(losses, weights)
         return self.reduce(losses * weights.detach().to(losses.dtype))
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Inputs for ``forward``, for :mod:`contrastloss.testing`."""
+        """Rows, and the same rows with noise as targets."""
         x, noise = torch.randn(2, n, d, generator=generator, dtype=torch.float64)
         return x, x + noise
 
@@ -97,7 +100,7 @@ def _check_weights(weights: Tensor, x: Tensor) -> None:
     if not isinstance(weights, Tensor):
         raise TypeError(f"weights: got {type(weights).__name__}, expected a tensor")
     if weights.dtype != torch.bool and not weights.is_floating_point():
-        raise TypeError(f"weights: got dtype {weights.dtype}, expected bool or a floating one")
+        raise TypeError(f"weights: got dtype {weights.dtype}, expected bool or a floating dtype")
     if weights.shape != x.shape[:-1]:
         raise ValueError(f"weights: got shape {shape(weights)}, expected {shape(x[..., 0])}")
     check_device("weights", weights, "x", x)

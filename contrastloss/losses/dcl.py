@@ -1,4 +1,4 @@
-"""Decoupled contrastive learning."""
+"""Decoupled contrastive learning (DCL)."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ _CHANNELS = (LSE(pairs=(differs(INSTANCE),)),)
 
 
 class DCLLoss(TwoViewLoss, name="dcl"):
-    r"""NT-Xent with the positive taken out of the denominator.
+    r"""DCL: NT-Xent without the positive in the denominator.
 
     .. math:: \ell_i = -w_i s_{ip} + \log \sum_{j \notin \{i, p\}} e^{s_{ij}},
         \qquad s_{ij} = \cos(z_i, z_j) / \tau
 
-    for every row i of ``z = [x; y]``, p the other view of its instance.
+    for every row i of ``z = [x; y]``, where p is the other view of its instance.
 
     Args:
-        temperature: tau, 0.1.
-        weight: None for :math:`w = 1` (DCL); a number sigma for DCLW,
+        temperature: tau, positive. Default: 0.1.
+        weight: None for :math:`w = 1` (DCL), or a positive number sigma for DCLW,
             :math:`w_i = 2 - N \operatorname{softmax}_i(\cos(x_i, y_i) / \sigma)` (paper: 0.5).
-        detach_weight: no gradient through w (the default); False differentiates it.
+            Default: None.
+        detach_weight: whether w is a constant. Default: True.
 
     Shape:
-        x, y: (N, D). Loss: (), or (2N,) for ``reduction='none'``. One instance alone: 0.
+        x, y: (N, D).
+        Loss: (), or (2N,) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Yeh et al., Decoupled Contrastive Learning, 2022.
     """

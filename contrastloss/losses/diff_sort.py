@@ -1,4 +1,4 @@
-"""Cross entropy of a relaxed permutation."""
+"""Cross entropy of a relaxed permutation (differentiable sorting networks)."""
 
 from __future__ import annotations
 
@@ -15,21 +15,24 @@ __all__ = ["DiffSortLoss"]
 
 
 class DiffSortLoss(NetworkLoss, name="diff_sort"):
-    r"""Scores are to be in the order of their targets.
+    r"""Ranking loss: cross entropy between a relaxed sorting of scores and the order of targets.
 
     .. math:: \ell = -\frac1n \sum_i \log \sum_{r \in R_i} P_{ir}
 
-    with :math:`P_{ir}` the mass that a relaxed sorting network brings from score i to rank r, and
-    :math:`R_i` the rank of target i; equal targets have all their ranks in common. This is the
-    cross entropy between P and the permutation matrix of the targets, without the terms of that
-    matrix's zeros, which the published code adds. Memory is O(n^2) per row, that of P.
+    where :math:`P_{ir}` is the mass that a relaxed sorting network moves from score i to rank r,
+    and :math:`R_i` holds the rank of target i; equal targets share all of their ranks. This is the
+    cross entropy between P and the permutation matrix of the targets. The published code also adds
+    the terms for the zeros of that matrix. Memory is O(n^2) per row, for P.
 
     Args:
-        steepness, network, distribution, art_lambda: of the network; 10, ``'odd_even'``,
-            ``'cauchy'`` and (for ``'logistic_phi'`` alone) 0.25.
+        steepness: steepness of the comparators, positive. Default: 10.
+        network: ``'odd_even'`` or ``'bitonic'``. Default: ``'odd_even'``.
+        distribution: as in :func:`contrastloss.sorting.sort`. Default: ``'cauchy'``.
+        art_lambda: exponent in ``'logistic_phi'``. Default: 0.25.
 
     Shape:
-        x: scores, (..., n). target: numbers of x's shape, in whose order the scores are to be.
+        x: (..., n), scores.
+        target: (..., n), real numbers whose order the scores should have.
         Loss: (), or (...) for ``reduction='none'``.
 
     Source: Petersen et al., Differentiable Sorting Networks for Scalable Sorting and Ranking
@@ -45,7 +48,7 @@ class DiffSortLoss(NetworkLoss, name="diff_sort"):
 
     @staticmethod
     def reference(x: Tensor, target: Tensor, **network: Any) -> Tensor:
-        """Of different targets."""
+        """Requires distinct targets."""
         P = sorting.sort(x, **network).P
         Q = one_hot(target.argsort(-1).argsort(-1), x.shape[-1])
         return -(Q * P.log()).sum((-2, -1)) / x.shape[-1]

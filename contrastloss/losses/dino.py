@@ -1,4 +1,4 @@
-"""Self-distillation through prototypes."""
+"""Self-distillation with prototypes (DINO)."""
 
 from __future__ import annotations
 
@@ -18,27 +18,30 @@ __all__ = ["DINOLoss"]
 
 
 class DINOLoss(PrototypeLoss, name="dino"):
-    r"""A student's softmax over prototypes follows the sharper, centred one of a teacher.
+    r"""DINO: the student's softmax over prototypes matches the teacher's, sharpened and centred.
 
-    With the student's rows s and prototypes c, the teacher's t and c', and a centre m,
+    With rows s and prototypes c of the student, rows t and prototypes c' of the teacher, and a
+    centre m,
 
     .. math:: \ell_i = -\sum_k p_{ik}
         \log \frac{e^{\cos(s_i, c_k) / \tau}}{\sum_l e^{\cos(s_i, c_l) / \tau}}, \qquad
         p_{ik} = \frac{e^{(\cos(t_i, c'_k) - m_k) / \tau_t}}
         {\sum_l e^{(\cos(t_i, c'_l) - m_l) / \tau_t}}
 
-    The teacher's side is constant. The centre, a moving average of :meth:`center` over batches,
-    keeps all rows from choosing the same prototype. For several crops, sum over pairs of views;
-    rows may be patches, as in iBOT.
+    The teacher's softmax is a constant. The centre, a moving average of :meth:`center` over
+    batches, keeps rows from collapsing to one prototype. For several crops, sum over pairs of
+    views. Rows may be patches, as in iBOT.
 
     Args:
-        temperature: tau, 0.1, the student's.
-        teacher_temperature: tau_t, 0.04, a float or a 0-dim tensor.
+        temperature: tau, the student's temperature, positive. Default: 0.1.
+        teacher_temperature: tau_t, positive, a float or a 0-dim tensor. Default: 0.04.
 
     Shape:
-        student, teacher: (N, D). prototypes: (K, D). teacher_prototypes: (K, D); None: the
-        student's, as constants. center: (K,); None: 0. Loss: (), or (N,) for
-        ``reduction='none'``.
+        student, teacher: (N, D).
+        prototypes: (K, D).
+        teacher_prototypes: (K, D); None uses the student's, without gradient.
+        center: (K,); None for 0.
+        Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Caron et al., Emerging Properties in Self-Supervised Vision Transformers, 2021.
     """
@@ -53,7 +56,7 @@ class DINOLoss(PrototypeLoss, name="dino"):
 
     @property
     def stops_gradients(self) -> bool:
-        return True  # the teacher's prototypes are the student's
+        return True  # by default the teacher uses the student's prototypes, detached
 
     def forward(
         self,
@@ -86,8 +89,9 @@ class DINOLoss(PrototypeLoss, name="dino"):
     @staticmethod
     @torch.no_grad()
     def center(teacher: Tensor, teacher_prototypes: Tensor, *, normalize: bool = True) -> Tensor:
-        """Means of a batch's scores with every prototype, (K,), fp32, in O((N + K) D): what the
-        centre is a moving average of. ``normalize`` as that of the loss. Of no rows 0."""
+        """Mean score of a batch with each prototype, (K,), in fp32 (fp64 for fp64), in O((N + K) D)
+        time. The centre is a moving average of it. ``normalize`` is the loss's option. Without rows
+        it is 0."""
         check_matrix("teacher", teacher)
         check_matrix("teacher_prototypes", teacher_prototypes)
         check_embeddings("teacher_prototypes", teacher_prototypes, ("teacher", teacher))

@@ -1,4 +1,4 @@
-"""Group ordering constraints."""
+"""Group ordering constraints (GroCo)."""
 
 from __future__ import annotations
 
@@ -22,32 +22,36 @@ __all__ = ["GroCoLoss"]
 
 
 class GroCoLoss(NetworkLoss, name="groco"):
-    r"""All positives of an anchor are to score higher than its hardest negatives.
+    r"""GroCo: all positives of an anchor should outrank its hardest negatives.
 
     Every image of every view is an anchor. Its negatives are the ``topk_neg`` most similar other
-    images of its own view, its positives are the same image in the other views. Their cosines, all
+    images of its own view; its positives are the same image in the other views. Their cosines, all
     negatives ascending and then all positives ascending, go through a relaxed sorting network. With
     :math:`P_{ir}` the mass of candidate i at rank r, K negatives and n candidates,
 
     .. math:: \ell = -\frac1n \Bigl(\sum_{i > K} \log p_i + \sum_{i \le K} \log(1 - p_i)\Bigr),
         \qquad p_i = \sum_{r > K} P_{ir},
 
-    so that a positive belongs on one of the n - K highest ranks, whichever. This is the binary
-    cross entropy of the positive ranks; that of the negative ones is equal, since the rows of P sum
-    to 1. P is not formed, and memory is O(V N n). Cauchy masses have long tails: cosines of -1 and
-    1, as far apart as can be, still cost 0.147 with 10 negatives at steepness 1, 0.015 at 10.
+    so that a positive may have any of the n - K highest ranks. This is the binary cross entropy of
+    the positive ranks; that of the negative ranks is equal, since the rows of P sum to 1. P is not
+    materialised; memory is O(V N n). Cauchy masses have long tails: even cosines of -1 for all
+    negatives and 1 for the positive leave a loss of 0.147 with 10 negatives at steepness 1, and
+    0.015 at steepness 10.
 
     Args:
-        topk_neg: negatives per anchor, 10; all N - 1 where these are fewer.
-        steepness, network, distribution, art_lambda: of the network; 1, ``'odd_even'``,
-            ``'cauchy'`` and (for ``'logistic_phi'`` alone) 0.25.
-        stop_grad: gradients flow to anchors alone, not to positives and negatives.
-        positive_views: only the first so many views, at least 2, are positives (the large crops of
-            multi-crop, whose small crops are anchors alone); None for all.
+        topk_neg: number of negatives per anchor, at least 1; at most N - 1 are used. Default: 10.
+        steepness: steepness of the comparators, positive. Default: 1.
+        network: ``'odd_even'`` or ``'bitonic'``. Default: ``'odd_even'``.
+        distribution: as in :func:`contrastloss.sorting.sort`. Default: ``'cauchy'``.
+        art_lambda: exponent in ``'logistic_phi'``. Default: 0.25.
+        stop_grad: whether gradients flow to anchors only, not to positives and negatives.
+            Default: True.
+        positive_views: number of leading views that are positives, at least 2 (the large crops of
+            multi-crop; its small crops are anchors only). None for all. Default: None.
 
     Shape:
-        views: (V, N, D), or a sequence of V tensors (N, D); V at least 2. Loss: (), or (V, N) for
-        ``reduction='none'``. One image alone has no negative: 0.
+        views: (V, N, D), or a sequence of V tensors (N, D), V >= 2.
+        Loss: (), or (V, N) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Shvetsova et al., Learning by Sorting: Self-supervised Learning with Group Ordering
     Constraints, 2023.
@@ -66,7 +70,7 @@ class GroCoLoss(NetworkLoss, name="groco"):
     def forward(self, views: Tensor | Sequence[Tensor]) -> Tensor:
         z = stacked(views)
         narrow = Scores(z, None, scale=1.0).compute_dtype
-        z = wide(z)  # here, so that the parts of its gradient are
+        z = wide(z)  # upcast first, so that gradient contributions accumulate in fp32
         large = z.shape[0] if self.positive_views is None else self.positive_views
         if z.shape[0] < large:
             expected = f"at most {z.shape[0]}, the number of views"
@@ -83,8 +87,8 @@ class GroCoLoss(NetworkLoss, name="groco"):
     def _rows(
         self, anchors: Tensor, own: Tensor, others: Sequence[Tensor], narrow: torch.dtype
     ) -> Tensor:
-        """(V, N), of anchors (V, N, D) among their own views, by products of a narrow dtype, and
-        against several others."""
+        """Losses (V, N) of anchors (V, N, D), with negatives from their own views, scored with
+        products in the ``narrow`` dtype, and positives from ``others``."""
         units = ops.unit(anchors)
         positive = torch.stack([(units * ops.unit(view)).sum(-1) for view in others], -1)
         candidates = [positive.sort(-1).values]
@@ -102,10 +106,10 @@ class GroCoLoss(NetworkLoss, name="groco"):
             candidates.insert(0, among.values.flip(-1))
         x = torch.cat(candidates, -1)
         t = (torch.arange(x.shape[-1], device=x.device) >= count).to(x.dtype)
-        # a score that is not a number has no rank: its row is NaN, whatever the device
+        # non-finite scores have no rank: their row is NaN on every device
         known = torch.where(x.isfinite().all(-1), 1.0, torch.nan).to(x.dtype)
         mass = sorting.rank_mass(x.nan_to_num(), t, **self.sorting(x))
-        rest = (1 - mass).clamp_min(torch.finfo(mass.dtype).eps)  # known to the rounding of 1
+        rest = (1 - mass).clamp_min(torch.finfo(mass.dtype).eps)  # 1 - mass is exact up to eps
         return -log_mass(torch.where(t > 0, mass, rest)).mean(-1) * known
 
     @staticmethod
@@ -117,7 +121,7 @@ class GroCoLoss(NetworkLoss, name="groco"):
         positive_views: int | None = None,
         **network: Any,
     ) -> Tensor:
-        """(V, N), one anchor after the other, by both cross entropies."""
+        """Losses (V, N), one anchor at a time, from both cross entropies."""
         z, rows = F.normalize(views, dim=-1), []
         other = z.detach() if stop_grad else z
         for v, i in torch.cartesian_prod(*(torch.arange(k) for k in z.shape[:2])).tolist():
@@ -136,7 +140,7 @@ class GroCoLoss(NetworkLoss, name="groco"):
 
 
 def stacked(views: Tensor | Sequence[Tensor]) -> Tensor:
-    """(V, N, D), V at least 2."""
+    """Check ``views`` and stack them to (V, N, D), V >= 2."""
     if isinstance(views, Tensor):
         check_embeddings("views", views)
         if views.ndim != 3 or views.shape[0] < 2 or views.shape[2] < 1:

@@ -1,4 +1,4 @@
-"""The hierarchical contrast of time series of TS2Vec."""
+"""Hierarchical contrastive loss for time series (TS2Vec)."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ __all__ = ["HierarchicalContrastiveLoss"]
 
 
 class HierarchicalContrastiveLoss(ScoreLoss, name="hierarchical_contrastive"):
-    r"""NT-Xent between series at each time and between times of each series, at every scale.
+    r"""TS2Vec: NT-Xent across series and across time steps, averaged over temporal scales.
 
-    With ``NT-Xent`` over both views of all series at one time (instance), and over both views of
-    one series at all times (temporal),
+    With ``NT-Xent`` over both views of all series at one time step (instance), and over both views
+    of one series at all time steps (temporal),
 
     .. math:: \ell_i = \frac1L \sum_{k=0}^{L-1} \left(\alpha\, \text{instance}_i(x^k, y^k) +
         (1 - \alpha)\, \text{temporal}_i(x^k, y^k)\right)
 
-    means over times and both views, where :math:`x^0 = x` and :math:`x^{k+1}` has the largest of
-    every two neighbouring times, an odd last one left out, until one time is left. There the
-    temporal term is 0.
+    where both terms are means over time steps and both views, :math:`x^0 = x`, and
+    :math:`x^{k+1}` is the maximum over pairs of neighbouring time steps of :math:`x^k` (an odd last
+    step is dropped), until one time step is left. There the temporal term is 0.
 
     Args:
-        alpha: weight of the instance term, 0.5.
-        temperature: divides the scores; 1.0.
-        normalize: False: scores are plain products. True: cosines of what was pooled.
+        alpha: weight of the instance term, from 0 to 1. Default: 0.5.
+        temperature: divides the scores, positive. Default: 1.
+        normalize: False uses dot products, True cosines of the pooled vectors. Default: False.
 
     Shape:
-        x, y: (B, T, D), two views of B series. Loss: (), or (B,) for ``reduction='none'``. One
-        series alone has no instance term.
+        x, y: (B, T, D), two views of B series.
+        Loss: (), or (B,) for ``reduction='none'``. For B = 1 the instance term is 0.
 
     Source: Yue et al., TS2Vec: Towards Universal Representation of Time Series, 2022.
     """
@@ -70,7 +70,7 @@ class HierarchicalContrastiveLoss(ScoreLoss, name="hierarchical_contrastive"):
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Three times, at each a direction per series, in both views."""
+        """Three time steps; at each, both views share one direction per series."""
         cosine = min(0.9, math.sqrt(math.log(2 * n + 2) / d))
         x = normalize(torch.randn(3, n, 3, d, generator=generator, dtype=torch.float64), dim=-1)
         x, y = math.sqrt(cosine) * x[0] + math.sqrt(1 - cosine) * x[1:]
@@ -78,6 +78,6 @@ class HierarchicalContrastiveLoss(ScoreLoss, name="hierarchical_contrastive"):
 
 
 def _halved(x: Tensor) -> Tensor:
-    """The larger of every two neighbouring times."""
+    """Maximum over pairs of neighbouring time steps."""
     times = x.shape[1] // 2 * 2
     return torch.maximum(x[:, :times:2], x[:, 1:times:2])

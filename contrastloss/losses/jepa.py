@@ -1,4 +1,4 @@
-"""The loss of AD-L-JEPA: predicted cells of a map, without collapse."""
+"""AD-L-JEPA loss: prediction of map cells with variance regularisation."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["JEPALoss"]
 
 
 class JEPALoss(Loss, name="jepa"):
-    r"""Cells of a map, predicted from the cells that the context encoder sees.
+    r"""AD-L-JEPA: cosine regression of hidden map cells, with variance regularisation.
 
-    With the hidden cells that are occupied, O, or empty, E, and the visible occupied ones, V,
+    With O the hidden occupied cells, E the hidden empty cells, and V the visible occupied cells,
 
     .. math:: \alpha \Bigl[w\, \operatorname{mean}_O (1 - \cos(p_c, t_c))
         + (1 - w) \operatorname{mean}_E (1 - \cos(p_c, t_c))\Bigr]
@@ -27,20 +27,23 @@ class JEPALoss(Loss, name="jepa"):
         v(z) = \operatorname{mean}_d \Bigl[\gamma -
             \sqrt{\operatorname{Var}(z_d) + \epsilon}\Bigr]_+
 
-    with unbiased variances over a map's cells, averaged over maps.
+    with unbiased variances over the cells of a map, where v is averaged over maps.
 
     Args:
-        alpha, beta: weights of prediction and of spread, 1.0 and 1.0 (KITTI; Waymo: beta 10).
-        occupied_weight: w, 0.75.
-        gamma: the standard deviation that is asked of a feature, 1/16.
-        eps: added to variances, 1e-4.
-        stop_gradient: whether the target is a constant, True.
+        alpha: weight of the prediction, positive. Default: 1.
+        beta: weight of the variance terms, positive; 1 for KITTI, 10 for Waymo. Default: 1.
+        occupied_weight: w, from 0 to 1. Default: 0.75.
+        gamma: minimum standard deviation of a feature, positive. Default: 1/16.
+        eps: added to variances, positive. Default: 1e-4.
+        stop_gradient: whether the target is a constant. Default: True.
 
     Shape:
-        prediction, target: (P, D) or (B, P, D), P cells of B maps. context: (P, C) or (B, P, C).
-        occupied: bool, (P,) or (B, P). hidden: bool of that shape, the cells that were masked;
-        None: every cell is both predicted and seen. Loss: (). A mean of no cells is 0, and so is v;
-        the variance of one cell is 0.
+        prediction, target: (P, D) or (B, P, D), P cells of B maps.
+        context: (P, C) or (B, P, C).
+        occupied: (P,) or (B, P), bool.
+        hidden: same shape as occupied, bool, marks the masked cells. None: every cell counts as
+        both hidden and visible.
+        Loss: (). A mean over no cells is 0, as is v. The variance of a single cell is 0.
 
     Source: Zhu et al., AD-L-JEPA: Self-Supervised Spatial World Models with Joint Embedding
     Predictive Architecture for Autonomous Driving with LiDAR Data, 2025.
@@ -91,7 +94,7 @@ class JEPALoss(Loss, name="jepa"):
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Inputs for ``forward``, for :mod:`contrastloss.testing`."""
+        """A noisy prediction; about 60 % of the cells are occupied."""
         target, noise, context = torch.randn(3, n, d, generator=generator, dtype=torch.float64)
         occupied = torch.rand(n, generator=generator) < 0.6
         return target + noise, target, 0.05 * context, occupied

@@ -1,4 +1,4 @@
-"""MoCo with further positives that were made in the latent space."""
+"""MoCo with additional positives generated in latent space (HaLP, Hallucinator)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NEGATIVES = (LSE(),)
 
 
 class LatentPositiveLoss(ScoreLoss, name="latent_positive"):
-    r"""MoCo, and a term that draws the query to positives generated from its key.
+    r"""MoCo plus a term that pulls the query towards positives generated from its key.
 
     With the positives :math:`g \in G_i` of :func:`contrastloss.mixing.latent_positives` or
     :func:`~contrastloss.mixing.extrapolated_positives`,
@@ -33,20 +33,25 @@ class LatentPositiveLoss(ScoreLoss, name="latent_positive"):
         \begin{cases} -s(q_i, g) & \text{alignment} \\
         \text{MoCo}_i(q, g) & \text{InfoNCE} \end{cases}
 
-    in which MoCo takes its negatives from the queue: the ``'mean'`` is that of MoCo and, weighted,
-    that of all generated positives of the batch. Positives made by a generator are constants;
-    a gradient flows to those that need one.
+    where MoCo takes its negatives from the queue. ``reduction='mean'`` is the mean of MoCo plus
+    ``weight`` times the mean over all generated positives of the batch. A gradient flows to
+    generated positives that require one; those of a generator are usually constants.
 
     Args:
-        weight: mu, 1.0; the released script of HaLP has 2.
-        form: ``'alignment'`` (HaLP) or ``'info_nce'`` (Hallucinator), the term of the generated.
-        temperature: tau, 0.07.
+        weight: weight of the generated positives; the released script of HaLP has 2. Default: 1.
+        form: the term for generated positives, ``'alignment'`` (HaLP) or ``'info_nce'``
+            (Hallucinator). Default: ``'alignment'``.
+        temperature: tau, positive. Default: 0.07.
 
     Shape:
-        query, key: (N, D). queue: an EmbeddingQueue, which gets no gradient, or a tensor (K, D).
-        generated: (N, G, D). valid: (N, G), bool, which of them count; None for all. A row without
-        any has MoCo alone. ids: (N,), for a queue made with ``ids=True``, leaves out columns of the
-        row's own instance. Loss: (), or (N,) for ``reduction='none'``.
+        query, key: (N, D).
+        queue: an EmbeddingQueue, which gets no gradient, or a tensor (K, D).
+        generated: (N, G, D).
+        valid: (N, G), bool, marks the generated positives that count; None for all. A row without
+        any has the MoCo term only.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
+        Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Shah et al., HaLP: Hallucinating Latent Positives for Skeleton-based Self-Supervised
     Learning of Actions, 2023; Wu et al., Hallucination Improves the Performance of Unsupervised
@@ -124,7 +129,7 @@ class LatentPositiveLoss(ScoreLoss, name="latent_positive"):
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Three generated positives per row, a third of which do not count."""
+        """Three generated positives per row, about a third of them not valid."""
 
         def normal(*shape: int) -> Tensor:
             return normalize(torch.randn(*shape, generator=generator, dtype=torch.float64), dim=-1)

@@ -1,4 +1,4 @@
-"""Negatives that count by how many clusterings tell them apart."""
+"""Contrastive loss with negatives weighted by clusterings (MEOW)."""
 
 from __future__ import annotations
 
@@ -17,25 +17,28 @@ __all__ = ["MEOWLoss"]
 
 #: names of the clusterings
 _NAMES = tuple(f"cluster{t}" for t in range(16))
-#: over so many clusterings, from one on
+#: the channel for 1, 2, ... clusterings
 _BY_COUNT = tuple(LSE(weight=(differing(*_NAMES[: t + 1]),)) for t in range(len(_NAMES)))
 
 
 class MEOWLoss(CrossLoss, name="meow"):
-    r"""Rows of x against rows of y, each weighed by the number of clusterings that part the two.
+    r"""MEOW: negatives are weighted by the number of clusterings that separate the pair.
 
     .. math:: \ell_i = -\log \frac{e^{s_{ii}}}{\sum_j w_{ij} e^{s_{ij}}},
         \qquad s_{ij} = \cos(x_i, y_j) / \tau, \quad w_{ij} = \#\{t : c_{it} \ne c_{jt}\}
 
-    Since :math:`w_{ii} = 0` the positive is not in the denominator, and the loss may be negative. A
-    row from which no other differs in any clustering costs 0 and counts.
+    Since :math:`w_{ii} = 0`, the positive is not in the denominator, and the loss can be negative.
+    A row that shares its clusters with all others in every clustering has loss 0 and is counted in
+    the mean.
 
     Args:
-        temperature: tau, 0.5.
+        temperature: tau, positive. Default: 0.5.
 
     Shape:
-        x, y: (N, D). clusters: (N, T), integers, of T clusterings, at most 16; on several ranks,
-        this rank's. Loss: (), or (N,) for ``reduction='none'``.
+        x, y: (N, D).
+        clusters: (N, T), integers, for T <= 16 clusterings; with a group, those of this rank's
+        rows.
+        Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Yu et al., Heterogeneous Graph Contrastive Learning with Meta-path Contexts and
     Adaptively Weighted Negative Samples, 2022. The paper adds ProtoNCE.
@@ -44,7 +47,7 @@ class MEOWLoss(CrossLoss, name="meow"):
     temperature: Temperature = 0.5
 
     without: ClassVar[dict[str, str]] = {
-        "memory": "a queue holds one label of each column, not several"
+        "memory": "a queue holds one label per column, not several"
     }
 
     def forward(  # type: ignore[override]
@@ -89,6 +92,6 @@ def _check_clusters(clusters: Tensor, x: Tensor) -> None:
     n, most = x.shape[0], len(_NAMES)
     if clusters.ndim != 2 or clusters.shape[0] != n or not 1 <= clusters.shape[1] <= most:
         raise ValueError(
-            f"clusters: got shape {shape(clusters)}, expected ({n}, T) with T of 1 to {most}"
+            f"clusters: got shape {shape(clusters)}, expected ({n}, T) with T from 1 to {most}"
         )
     check_device("clusters", clusters, "x", x)

@@ -1,4 +1,4 @@
-"""CLIP among several modalities."""
+"""CLIP between several modalities."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from .base.pair_loss import BY_COL, BY_ROW, CrossLoss
 
 __all__ = ["MultiModalLoss"]
 
-#: by row, by column, and the positive
+#: log-sum-exp by row and by column, and the positive's score
 CHANNELS = (BY_ROW, BY_COL, CrossLoss.positive)
 
 
 class MultiModalLoss(ScoreLoss, name="multi_modal"):
-    r"""The loss of CLIP between every two of several modalities, summed.
+    r"""CLIP loss summed over all pairs of several modalities.
 
     .. math:: \ell_i = \sum_{a < b} w_{ab} \sum_l \text{CLIP}_i(x^a_l, x^b_l)
 
     over the pairs of modalities, in the order (0, 1), (0, 2), ..., (1, 2), ..., and over layers l
-    where embeddings of several layers are given.
+    if embeddings of several layers are given.
 
     Args:
-        weights: w, one number per pair of modalities in that order; None for 1. A pair of weight 0
-            is left out.
-        directions: ``'mean'`` of the cross entropies over rows and over columns, as CLIP, or their
-            ``'sum'``, as AstroM3.
-        temperature: tau, 0.07.
+        weights: w, one number per pair of modalities in that order; None for 1. Pairs with weight 0
+            are skipped. Default: None.
+        directions: ``'mean'`` of the cross entropies over rows and over columns, as in CLIP, or
+            their ``'sum'``, as in AstroM3. Default: ``'mean'``.
+        temperature: tau, positive. Default: 0.07.
 
     Shape:
-        embeddings: at least two, (N, D) each, or (L, N, D) for L layers. logit_scales: one already
-        exponentiated scale per pair, numbers, 0-dim tensors or a tensor (P,), which override the
-        temperature. Loss: (), or (N,) for ``reduction='none'``; with layers the mean over N is that
-        of the sum over layers.
+        embeddings: two or more tensors (N, D), or (L, N, D) for L layers.
+        logit_scales: one already exponentiated scale per pair, as numbers, 0-dim tensors or a
+        tensor (P,); they override the temperature.
+        Loss: (), or (N,) for ``reduction='none'``. Layers are summed, and the mean is over N.
 
     Source: Radford et al., Learning Transferable Visual Models From Natural Language Supervision,
     2021; Rizhko and Bloom, AstroM3, 2024; layers: Sun et al., HiCMAE, 2024.
@@ -78,7 +78,7 @@ class MultiModalLoss(ScoreLoss, name="multi_modal"):
             rows = factor * weight * rows
             terms.append(rows if rows.ndim == 1 else rows.sum(0))
         if not terms:
-            raise ValueError(f"weights: got {self.weights}, expected one that is not 0")
+            raise ValueError(f"weights: got {self.weights}, expected at least one nonzero weight")
         return self.reduce(torch.stack(terms).sum(0))
 
     def _check(self, name: str, value: Tensor, first: Tensor) -> None:
@@ -124,7 +124,7 @@ class MultiModalLoss(ScoreLoss, name="multi_modal"):
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Three modalities, each around a common direction per instance."""
+        """Three modalities that share one direction per instance."""
         cosine = min(0.9, math.sqrt(2 * math.log(2 * n + 2) / d))
         x = normalize(torch.randn(4, n, d, generator=generator, dtype=torch.float64), dim=-1)
         return tuple(1.5 * (math.sqrt(cosine) * x[0] + math.sqrt(1 - cosine) * x[1:]))

@@ -1,4 +1,4 @@
-"""MV-DHEL: the views' negatives decoupled from each other and from the positives."""
+"""MV-DHEL: multi-view contrastive loss with decoupled alignment and uniformity."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from .base.views import check_views, views_example
 __all__ = ["MVDHELLoss"]
 
 UNIFORM = (LSE(),)
-#: every pair of an instance's views once
+#: every pair of views of an instance once
 ALIGNED = (LSE(pairs=(precedes(INDEX),)),)
 
 
 class MVDHELLoss(ScoreLoss, name="mv_dhel"):
-    r"""Each view is spread by itself; an instance's views are drawn together in one term.
+    r"""MV-DHEL: uniformity within each view, alignment of all views in one term.
 
     With the views :math:`z_{il}` and :math:`s_{il,jm} = \cos(z_{il}, z_{jm}) / \tau`,
 
     .. math:: \ell_i = \sum_l \log \sum_{j \ne i} e^{s_{il,jl}}
         - \log \sum_{l < m} e^{s_{il,im}}
 
-    Sums of logarithms, where a product of sums would overflow at a low temperature.
+    This is a sum of logarithms, since a product of sums would overflow at a low temperature.
 
     Args:
-        temperature: tau, 0.1.
+        temperature: tau, positive. Default: 0.1.
 
     Shape:
-        z: (N, V, D), V >= 2 views of each instance. Loss: (), or (N,) for ``reduction='none'``. One
-        instance alone has no negative: 0.
+        z: (N, V, D), V >= 2 views of each instance.
+        Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Koromilas et al., A Principled Framework for Multi-View Contrastive Learning, 2025.
     """

@@ -1,4 +1,4 @@
-"""InfoNCE of any number of views."""
+"""InfoNCE with any number of views."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NEGATIVES: dict[bool, Channel] = {
 
 
 class MVInfoNCELoss(ScoreLoss, name="mv_info_nce"):
-    r"""All views of an instance in one term: a sum of positives over a sum of pairs.
+    r"""Multi-view InfoNCE: one term per instance, with all of its views as positives.
 
     With the views :math:`z_{il}` and :math:`s_{il,jm} = \cos(z_{il}, z_{jm}) / \tau`,
 
@@ -31,13 +31,13 @@ class MVInfoNCELoss(ScoreLoss, name="mv_info_nce"):
         {\sum_{l \ne m} \sum_j e^{s_{il,jm}}}
 
     Args:
-        temperature: tau, 0.1.
-        same_view: pairs of other instances in the same view, l = m, are in the denominator too, as
-            in the released code; False, the paper.
+        temperature: tau, positive. Default: 0.1.
+        same_view: whether the denominator includes other instances in the same view, l = m: True
+            in the released code, False in the paper. Default: False.
 
     Shape:
-        z: (N, V, D), V >= 2 views of each instance. Loss: (), or (N,) for ``reduction='none'``. One
-        instance alone has no negative: 0.
+        z: (N, V, D), V >= 2 views of each instance.
+        Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Koromilas et al., A Principled Framework for Multi-View Contrastive Learning, 2025.
     """

@@ -1,4 +1,4 @@
-"""NT-Xent, the loss of SimCLR."""
+"""NT-Xent (SimCLR)."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ _CHANNELS = (LSE(pairs=(differs(INSTANCE),)),)
 
 
 class NTXentLoss(TwoViewLoss, name="nt_xent"):
-    r"""Normalised temperature-scaled cross entropy over two views of N instances.
+    r"""NT-Xent: normalised temperature-scaled cross entropy over two views of N instances.
 
     .. math:: \ell_i = -\log \frac{e^{s_{ip}}}{\sum_{j \ne i} e^{s_{ij}}},
         \qquad s_{ij} = \cos(z_i, z_j) / \tau
 
-    for every row i of ``z = [x; y]``, p the other view of its instance; the mean is over 2N.
+    for every row i of ``z = [x; y]``, where p is the other view of its instance. The mean is over
+    2N rows.
 
     Args:
-        temperature: tau, 0.1.
+        temperature: tau, positive. Default: 0.1.
 
     Shape:
-        x, y: (N, D). Loss: (), or (2N,) for ``reduction='none'``, x's rows first. One instance
-        alone has no negative: 0.
+        x, y: (N, D).
+        Loss: (), or (2N,) for ``reduction='none'``, x's rows first. For N = 1 it is 0.
 
     Source: Chen et al., A Simple Framework for Contrastive Learning of Visual
     Representations, 2020.

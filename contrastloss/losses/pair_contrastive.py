@@ -1,4 +1,4 @@
-"""Pairs that are labelled as alike or not."""
+"""Contrastive loss on labelled pairs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ __all__ = ["PairContrastiveLoss"]
 
 
 class PairContrastiveLoss(RowLoss, name="pair_contrastive"):
-    r"""Row i of x and row i of y are a pair, and t_i says whether they are alike (1) or not (0).
+    r"""Contrastive loss on pairs labelled as similar or dissimilar.
+
+    Rows i of x and y are a pair; the target :math:`t_i` is 1 for similar pairs and 0 for dissimilar
+    ones.
 
     .. math::
         \text{margin: } \ell_i &= t_i [d_i - m_+]_+^2 + (1 - t_i) [m - d_i]_+^2
@@ -26,21 +29,24 @@ class PairContrastiveLoss(RowLoss, name="pair_contrastive"):
         \text{bce: } \ell_i &= -t_i \log \sigma(u_i) - (1 - t_i) \log \sigma(-u_i),
         \qquad u_i = s_i / \tau + b
 
-    with d a distance and s a cosine, or product. Hadsell's factor 1/2 is ``loss_weight=0.5``;
-    pytorch-metric-learning's hinges are not squared.
+    where d is a distance and s a cosine or dot product. Hadsell's factor 1/2 is
+    ``loss_weight=0.5``. The hinges of pytorch-metric-learning are not squared.
 
     Args:
-        variant: ``'margin'`` or ``'bce'``.
-        distance: of the margins: ``'cosine'``, 1 - cos, or ``'euclidean'``, of vectors as they are.
-        margin: m, 0.5; pairs that are not alike are to be this far apart.
-        positive_margin: of pairs that are alike, 0.0.
-        squared: whether hinges are squared, True.
-        temperature, bias: of the logits, 1.0 and 0.0; floats, 0-dim tensors or Parameters.
-        normalize: logits are of cosines, else of products.
+        variant: ``'margin'`` or ``'bce'``. Default: ``'margin'``.
+        distance: distance of the margin variant, ``'cosine'`` for 1 - cos or ``'euclidean'``
+            without normalisation. Default: ``'cosine'``.
+        margin: m, positive, the minimum distance of dissimilar pairs. Default: 0.5.
+        positive_margin: m+ >= 0, the maximum distance of similar pairs without loss. Default: 0.
+        squared: whether the hinges are squared. Default: True.
+        temperature: tau of the logits, positive; a float, 0-dim tensor or Parameter. Default: 1.
+        bias: b of the logits; a float, 0-dim tensor or Parameter. Default: 0.
+        normalize: whether logits use cosines, else dot products. Default: True.
 
     Shape:
-        x, y: (N, D). target: (N,), bool, integers or floats, soft ones too. Loss: (), or (N,) for
-        ``reduction='none'``.
+        x, y: (N, D).
+        target: (N,), bool, integers or floats; soft targets are allowed.
+        Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Hadsell et al., Dimensionality Reduction by Learning an Invariant Mapping, 2006.
     """
@@ -79,7 +85,7 @@ class PairContrastiveLoss(RowLoss, name="pair_contrastive"):
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Inputs for ``forward``, for :mod:`contrastloss.testing`."""
+        """Noisy pairs, every second one labelled as similar."""
         x, noise = torch.randn(2, n, d, generator=generator, dtype=torch.float64)
         return x, x + noise, torch.arange(n) % 2
 

@@ -1,4 +1,4 @@
-"""Rows against prototypes."""
+"""Prototypical contrastive loss (ProtoNCE)."""
 
 from __future__ import annotations
 
@@ -22,21 +22,23 @@ CLUSTER = "cluster"
 
 
 class ProtoNCELoss(ScoreLoss, name="proto_nce"):
-    r"""Every row towards the prototype of its cluster, away from all others.
+    r"""ProtoNCE: softmax over prototypes, with the prototype of the row's cluster as positive.
 
     .. math:: \ell_i = -\log \frac{e^{s_{i a_i}}}{\sum_k e^{s_{ik}}},
         \qquad s_{ik} = \cos(z_i, c_k) / \phi_k
 
-    with the row's cluster :math:`a_i` and :math:`\phi_k = \tau`, or what ``density`` has for
-    prototype k. The prototypes may be cluster centres, class weights or the regions of points.
+    with the row's cluster :math:`a_i`, and :math:`\phi_k = \tau` or element k of ``density``. The
+    prototypes may be cluster centres, class weights or the regions of points.
 
     Args:
-        temperature: tau, 0.1; not used where a density is given.
+        temperature: tau, positive; ignored if a density is given. Default: 0.1.
 
     Shape:
-        z: (N, D). prototypes: (K, D), which get gradients unless detached. assignment: (N,),
-        integers; a row whose number is not one of 0 to K - 1, such as -1, costs 0 and does not
-        count. density: (K,), positive, a temperature per prototype, without gradient; None: tau.
+        z: (N, D).
+        prototypes: (K, D), which get gradients unless detached.
+        assignment: (N,), integers. A row whose assignment is not in 0, ..., K - 1, e.g. -1, has
+        loss 0 and is not counted in the mean.
+        density: (K,), positive, a temperature per prototype, without gradient; None for tau.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Li et al., Prototypical Contrastive Learning of Unsupervised Representations, 2021. The
@@ -61,14 +63,14 @@ class ProtoNCELoss(ScoreLoss, name="proto_nce"):
         check_integers("assignment", assignment, z.shape[0], z)
         if self.validate:
             check_finite(z=z)
-        k, assignment = prototypes.shape[0], assignment.long()  # k may be no number of its dtype
+        k, assignment = prototypes.shape[0], assignment.long()  # k may not fit into its dtype
         rows = {CLUSTER: assignment}
         cols = {CLUSTER: torch.arange(k, device=z.device)}
         if density is None:
             stats = self.scores(z, prototypes).stats(self._CHANNELS, rows, cols)
         else:
             _check_density(density, prototypes)
-            one = z.dtype == prototypes.dtype  # not under autocast
+            one = z.dtype == prototypes.dtype  # they may differ under autocast
             stats = ops.pair_stats(
                 z if one else wide(z),
                 prototypes if one else wide(prototypes),
@@ -93,15 +95,15 @@ class ProtoNCELoss(ScoreLoss, name="proto_nce"):
         alpha: float = 10.0,
         temperature: float = 0.1,
     ) -> Tensor:
-        r"""The paper's temperature per prototype, (K,), for ``density``:
+        r"""The paper's temperature per prototype, (K,), to pass as ``density``:
 
         .. math:: \phi_k \propto \frac{\sum_{i : a_i = k} \lVert z_i - c_k \rVert}
             {n_k \log(n_k + \alpha)}
 
-        of the vectors as they are, kept between their 10th and 90th percentile and scaled so
-        that their mean is ``temperature``. A prototype with fewer than two rows has the largest
-        density of the others. None is below a thousandth of the mean: where rows are their
-        prototypes, scores would become infinite.
+        Vectors are not normalised. Densities are clamped to their 10th and 90th percentiles and
+        scaled to the mean ``temperature``. A prototype with fewer than two rows gets the largest
+        density of the others. Densities are at least a thousandth of the mean, since the scores of
+        rows that equal their prototype would otherwise be infinite.
         """
         check_matrix("z", z)
         check_embeddings("prototypes", prototypes, ("z", z))
@@ -127,12 +129,13 @@ class ProtoNCELoss(ScoreLoss, name="proto_nce"):
         phi = phi.clamp(low, high)
         phi = phi.clamp_min(1e-3 * phi.mean())
         mean = phi.mean()
-        # rows that all are their prototypes say nothing about densities
+        # if all rows equal their prototypes, every density is the temperature
         return torch.where(mean > 0, temperature * phi / mean, temperature)
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Some rows have no cluster; the own prototype is about as near as the nearest other."""
+        """Some rows have no cluster; the others are about as close to their own prototype as to
+        the nearest other one."""
         k = n // 3 + 3
         assignment = torch.randint(-1, k, (n,), generator=generator)
         prototypes, noise = (torch.randn(m, d, generator=generator).double() for m in (k, n))
@@ -150,7 +153,7 @@ class ProtoNCELoss(ScoreLoss, name="proto_nce"):
         bias: Tensor,
         density: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Losses, and which rows the mean counts."""
+        """The losses, and a mask of the rows that count in the mean."""
         s = z @ prototypes.mT
         s = scale * s + bias if density is None else s / density
         counted = (assignment >= 0) & (assignment < len(prototypes))

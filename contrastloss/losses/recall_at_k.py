@@ -1,4 +1,4 @@
-"""Recall at k."""
+"""Differentiable recall at k."""
 
 from __future__ import annotations
 
@@ -16,25 +16,27 @@ __all__ = ["RecallAtKLoss"]
 
 
 class RecallAtKLoss(SmoothRankLoss, name="recall_at_k"):
-    r"""One minus the recall of every query among its k best, by smooth ranks, for several k.
+    r"""Recall@k surrogate: one minus recall at k with smooth ranks, averaged over several k.
 
     .. math:: \ell_q = 1 - \operatorname{mean}_k \frac{1}{\min(k, |P_q|)}
         \sum_{p \in P_q} \sigma\bigl((k - R_{qp}) / \tau_k\bigr), \qquad
         R_{qp} = 1 + \sum_{j \ne q, p} \sigma\bigl((\cos(z_q, z_j) - \cos(z_q, z_p)) / \tau\bigr)
 
-    with :math:`P_q` the other rows of q's label. O(N^2 K) time for K positives; of scores only some
-    rows are held, which the backward pass computes again. The size of the largest class is looked
-    up, which waits for a GPU.
+    with :math:`P_q` the other rows with q's label. It takes O(N^2 K) time for K positives. Only
+    some rows of scores are in memory at a time; the backward pass recomputes them. Reading the size
+    of the largest class synchronises a GPU. A positive at rank k counts half, so that perfect
+    recall has a positive loss, and the smooth sum can exceed :math:`\min(k, |P_q|)`.
 
     Args:
-        temperature: tau, of score differences, 0.01.
-        ks: the k, (1, 2, 4, 8, 16).
-        rank_temperature: tau_k, of differences of ranks, 1.
+        temperature: tau for differences of scores, positive. Default: 0.01.
+        ks: the values of k, at least one, each at least 1. Default: (1, 2, 4, 8, 16).
+        rank_temperature: tau_k for differences of ranks, positive. Default: 1.
 
     Shape:
-        z: (N, D). labels: (N,), integers. Loss: (), or (N,) for ``reduction='none'``. A query
-        without a positive costs 0 and does not count in the mean. Positives at rank k count half,
-        so that perfect recall still costs something, and a smooth sum may exceed its bound.
+        z: (N, D).
+        labels: (N,), integers.
+        Loss: (), or (N,) for ``reduction='none'``. A query without a positive has loss 0 and is not
+        counted in the mean.
 
     Source: Patel et al., Recall@k Surrogate Loss with Large Batches and Similarity Mixup, 2022.
     """
@@ -64,7 +66,7 @@ class RecallAtKLoss(SmoothRankLoss, name="recall_at_k"):
         ks: Sequence[int],
         rank_temperature: float,
     ) -> tuple[Tensor, Tensor]:
-        """Losses, and which rows count."""
+        """The losses, and a mask of the rows that count in the mean."""
         s = F.normalize(z) @ F.normalize(z).mT
         losses = []
         for q in range(len(z)):

@@ -1,4 +1,4 @@
-"""Regions of images against attributes."""
+"""Contrastive loss between image regions and attributes (ViLLA)."""
 
 from __future__ import annotations
 
@@ -22,29 +22,32 @@ __all__ = ["RegionAttributeLoss"]
 VALID = "valid"
 NEAREST = (MAX(),)
 NEAREST_VALID = (MAX(pairs=(same(VALID),)),)
-#: numbers of a batch's attributes that are held at once
+#: limit on the elements of attributes repeated per image, in memory at once
 _HELD = 1 << 22
 
 
 class RegionAttributeLoss(ScoreLoss, name="region_attribute"):
-    r"""Images find their attributes in their best region, better than images that lack them.
+    r"""Contrast of images by their best region for each attribute (ViLLA, first stage).
 
-    With :math:`s_{Ia} = \max_{r \in I} \cos(r, a) / \tau`, for every attribute a of an image I
+    With :math:`s_{Ia} = \max_{r \in I} \cos(r, a) / \tau`, for every attribute a of an image I,
 
     .. math:: \ell_{Ia} = -\log \frac{e^{s_{Ia}}}{e^{s_{Ia}} + \sum_{I' \not\ni a} e^{s_{I'a}}}
 
-    ``'mean'`` is over the pairs of an image and an attribute of it; all others have loss 0. Of
-    equally near regions the first gets the gradient.
+    ``reduction='mean'`` averages over the pairs of an image and one of its attributes; other pairs
+    have loss 0. Among equally similar regions, the first gets the gradient.
 
     Args:
-        own_term: the sum has the term :math:`e^0` for every image that has the attribute, as in the
-            released code; False, the paper.
-        temperature: tau, 0.07.
+        own_term: whether the sum has a term :math:`e^0` for every image that has the attribute:
+            True in the released code, False in the paper. Default: False.
+        temperature: tau, positive. Default: 0.07.
 
     Shape:
-        regions: (B, R, D), of B images. attributes: (A, D). labels: (B, A), bool, which image has
-        which attribute. valid: (B, R), bool, which regions there are; None for all. An image
-        without regions takes no part. Loss: (), or (B, A) for ``reduction='none'``.
+        regions: (B, R, D), R regions of B images.
+        attributes: (A, D).
+        labels: (B, A), bool, marks the attributes of each image.
+        valid: (B, R), bool, False for padding; None for all True. An image without regions is
+        ignored.
+        Loss: (), or (B, A) for ``reduction='none'``.
 
     Source: Varma et al., ViLLA: Fine-Grained Vision-Language Representation Learning from
     Real-World Data, 2023 (its first stage).
@@ -67,7 +70,7 @@ class RegionAttributeLoss(ScoreLoss, name="region_attribute"):
         first = regions.shape[1] * torch.arange(regions.shape[0], device=regions.device)
         place = torch.where(place < 0, -1, place + first)
         scores = self.scores(attributes, regions.flatten(0, 1)).gather(place).mT  # (B, A)
-        scores = torch.where(best.mT.isnan(), best.mT.to(scores.dtype), scores)  # it has no place
+        scores = torch.where(best.mT.isnan(), best.mT.to(scores.dtype), scores)  # NaN has index -1
         some = scores != -torch.inf
         counted = labels & some
         scores = torch.where(some, scores, 0.0)
@@ -79,7 +82,7 @@ class RegionAttributeLoss(ScoreLoss, name="region_attribute"):
     def _nearest(
         self, regions: Tensor, attributes: Tensor, valid: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Each image's region nearest to each attribute, (A, B), -1 for none, and its score."""
+        """Index of each image's most similar region per attribute, (A, B), -1 for none; scores."""
         count = max(1, _HELD // max(attributes.numel(), 1))
         found = []
         for start in range(0, regions.shape[0], count):
@@ -121,7 +124,7 @@ class RegionAttributeLoss(ScoreLoss, name="region_attribute"):
         own_term: bool,
         valid: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Losses, and which pairs count."""
+        """The losses, and a mask of the pairs that count in the mean."""
         s = scale * torch.einsum("brd,ad->bar", regions, attributes) + bias
         if valid is not None:
             s = s.masked_fill(~valid[:, None], -torch.inf)
@@ -137,8 +140,8 @@ class RegionAttributeLoss(ScoreLoss, name="region_attribute"):
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Four regions of each image and seven attributes; one region is near to each attribute of
-        an image."""
+        """Four regions per image and seven attributes; the first region is close to one of the
+        image's attributes."""
 
         def normal(*shape: int) -> Tensor:
             return normalize(torch.randn(*shape, generator=generator, dtype=torch.float64), dim=-1)

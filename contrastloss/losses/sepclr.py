@@ -1,4 +1,4 @@
-"""SepCLR: common and salient patterns in spaces of their own."""
+"""SepCLR: separate spaces for common and salient patterns."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ _KERNEL = (SUM("id", weight=(row_weight(_OWN), col_weight(_OWN), form(_PRODUCT))
 
 
 class SepCLRLoss(Loss, name="sepclr"):
-    r"""What two sets share is encoded apart from what only the second, the targets, have.
+    r"""SepCLR: separates patterns common to all rows from salient patterns of the targets.
 
-    With c the unit vectors of the common space, s the salient vectors, 0 for rows that are no
-    targets, F the targets, B the other rows, and means over both views, of
+    Let c be the unit vectors of the common space, s the salient vectors (set to 0 for rows that are
+    not targets), F the targets and B the other rows. The loss is the weighted sum of four terms;
+    expressions of a single view are averaged over both views.
 
     .. math::
         \text{common} &= \operatorname{mean}_i \frac{|c_i - c'_i|^2}{2 \tau} + \lambda\, U(c)
@@ -43,23 +44,25 @@ class SepCLRLoss(Loss, name="sepclr"):
         \text{joint} &= \operatorname{mean}_i \log \operatorname{mean}_j
             e^{-(|c_i - c_j|^2 + |s_i - s_j|^2) / 2 \tau}
 
-    the loss is their weighted sum. The joint term, the entropy that keeps both spaces independent,
-    is one pass over the scores of the concatenation [c, s].
-
-    With real labels y of the targets, the alignment of s is the supervised one,
-    :math:`\operatorname{mean}_{i < j \in F} e^{-|y_i - y_j|^2 / 2 \sigma} |s_i - s_j|^2`.
+    The joint term, an entropy that keeps both spaces independent, takes one pass over the scores of
+    the concatenation [c, s]. With real labels y of the targets, the alignment of s is the
+    supervised one, :math:`\operatorname{mean}_{i < j \in F} e^{-|y_i - y_j|^2 / 2 \sigma}
+    |s_i - s_j|^2`.
 
     Args:
-        temperature: tau, 0.5.
-        uniformity: lambda, 2.0.
-        common, salient, background, joint: weights of the terms: 1.0, 1.0, 1.0 and 10.0. The
-            released code has 1000 for salient and background with CelebA.
-        label_variance: sigma, 0.025.
+        temperature: tau, positive. Default: 0.5.
+        uniformity: lambda. Default: 2.
+        common, salient, background: weights of these terms. The released code has 1000 for salient
+            and background on CelebA. Default: 1.
+        joint: weight of the joint term. Default: 10.
+        label_variance: sigma, positive. Default: 0.025.
 
     Shape:
-        common_x, common_y: (N, C), two views. salient_x, salient_y: (N, S). targets: (N,), bool;
-        None: all rows. labels: (N,) or (N, E), which get no gradient. Loss: (). A mean of nothing
-        is 0.
+        common_x, common_y: (N, C), two views.
+        salient_x, salient_y: (N, S), two views.
+        targets: (N,), bool; None for all rows.
+        labels: (N,) or (N, E), which get no gradient.
+        Loss: (). A mean over an empty set is 0.
 
     Source: Louiset et al., SepCLR: Separating Common from Salient Patterns with Contrastive
     Representation Learning, 2024.
@@ -105,7 +108,7 @@ class SepCLRLoss(Loss, name="sepclr"):
         for c, s in zip(commons, teachers, strict=True):
             common = common + self.uniformity / 2 * self._uniform(c)
             salient = salient + self.uniformity / 2 * self._uniform(s)
-            # j = i is among those of the mean
+            # softplus adds the term j = i of the mean
             others = softplus(self._neighbours(torch.cat([c, s], 1)))
             joint = joint + (others.mean() - torch.full_like(common, n).log()) / 2
         return self.scaled(
@@ -118,7 +121,8 @@ class SepCLRLoss(Loss, name="sepclr"):
     def _stats(
         self, z: Tensor, channels: tuple[Channel, ...], scale: float, **operands: Any
     ) -> Tensor:
-        """Of the scores ``-scale |z_i - z_j|^2 / 2``, whose terms cancel: no narrow products."""
+        """Channels over the scores ``-scale |z_i - z_j|^2 / 2``, without low-precision products,
+        since their terms cancel."""
         norm = -0.5 * scale * z.square().sum(1)
         (found,) = ops.pair_stats(
             z, None, channels, scale=scale, row_bias=norm, col_bias=norm,
@@ -138,7 +142,7 @@ class SepCLRLoss(Loss, name="sepclr"):
 
     def _aligned(self, z: Tensor, y: Tensor, targets: Tensor) -> Tensor:
         y = torch.where(targets[:, None], y, 0.0)
-        # for the sake of round-off; whatever labels other rows have
+        # centre the targets' labels to reduce rounding errors; other labels have no effect
         y = torch.where(targets[:, None], y - y.sum(0) / targets.sum().clamp_min(1), 0.0)
         own = -0.5 / self.label_variance * y.square().sum(1)
         own = torch.where(targets, own, -torch.inf)
@@ -149,7 +153,7 @@ class SepCLRLoss(Loss, name="sepclr"):
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Inputs for ``forward``, for :mod:`contrastloss.testing`."""
+        """Two noisy views; all rows are targets."""
         x, noise = torch.randn(2, n, 2 * d, generator=generator, dtype=torch.float64)
         (common_x, salient_x), (common_y, salient_y) = x.chunk(2, -1), (x + noise).chunk(2, -1)
         return common_x, common_y, salient_x, salient_y

@@ -1,4 +1,4 @@
-"""The sigmoid loss of SigLIP."""
+"""SigLIP's sigmoid loss."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ _CHANNELS = (SUM("softplus", pairs=(differs(INDEX),)),)
 
 
 class SigLIPLoss(CrossLoss, name="siglip"):
-    r"""Every pair is a binary classification.
+    r"""SigLIP: sigmoid loss, a binary classification of every pair.
 
     .. math:: \ell_i = \sum_j \log\bigl(1 + e^{-z_{ij} s_{ij}}\bigr), \qquad
         s_{ij} = \cos(x_i, y_j) / \tau + b, \quad z_{ij} = 2 [i = j] - 1
 
-    ``'mean'`` is the sum over pairs divided by N.
+    ``reduction='mean'`` divides the sum over all pairs by N.
 
     Args:
-        temperature: tau, 0.1.
-        bias: b, -10.0; a float, a 0-dim tensor or a Parameter. ``logit_bias`` overrides it.
+        temperature: tau, positive. Default: 0.1.
+        bias: b, a float, a 0-dim tensor or a Parameter; ``logit_bias`` overrides it. Default: -10.
 
     Shape:
-        x, y: (N, D). Loss: (), or (N,) for ``reduction='none'``.
+        x, y: (N, D).
+        Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Zhai et al., Sigmoid Loss for Language Image Pre-Training, 2023.
     """

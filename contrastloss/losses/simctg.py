@@ -1,4 +1,4 @@
-"""SimCTG's contrastive loss of a sequence's tokens."""
+"""SimCTG's contrastive loss between the tokens of a sequence."""
 
 from __future__ import annotations
 
@@ -15,26 +15,28 @@ __all__ = ["SimCTGLoss"]
 
 BOUND, VALID = "bound", "valid"
 OTHERS = SUM("relu", shift=BOUND)
-#: valid rows meet valid columns; what the others meet is not counted
+#: valid rows with valid columns; the losses of padding rows are ignored
 VALID_ONLY = SUM("relu", shift=BOUND, pairs=(same(VALID),))
 
 
 class SimCTGLoss(ScoreLoss, name="simctg"):
-    r"""Keeps the tokens of a sequence apart, by a margin.
+    r"""SimCTG: pushes the tokens of a sequence apart, up to a margin.
 
     .. math:: \ell_i = \sum_{j \ne i} [\rho - s_{ii} + s_{ij}]_+,
         \qquad s_{ij} = \cos(h_i, h_j) / \tau
 
-    over the valid tokens of i's sequence. ``'mean'`` divides the sum over all sequences by the
-    number of their ordered pairs of valid tokens.
+    where j runs over the valid tokens of i's sequence. ``reduction='mean'`` divides the sum over
+    all sequences by their number of ordered pairs of valid tokens.
 
     Args:
-        temperature: tau, 1.0.
-        margin: rho, 0.5.
+        temperature: tau, positive. Default: 1.
+        margin: rho. Default: 0.5.
 
     Shape:
-        h: (B, T, D). valid: (B, T), bool, False for padding; None for all. Loss: (), or (B, T) for
-        ``reduction='none'``. Padding, and a token alone: 0, without gradient.
+        h: (B, T, D).
+        valid: (B, T), bool, False for padding; None for all True.
+        Loss: (), or (B, T) for ``reduction='none'``. Padding and single tokens have loss 0, without
+        gradient.
 
     Source: Su et al., A Contrastive Framework for Neural Text Generation, 2022; Su and Collier,
     Contrastive Search Is What You Need For Neural Text Generation, 2023.
@@ -66,7 +68,7 @@ class SimCTGLoss(ScoreLoss, name="simctg"):
     def reference(
         h: Tensor, valid: Tensor | None = None, *, scale: Tensor, bias: Tensor, margin: float
     ) -> tuple[Tensor, Tensor]:
-        """Losses, and how many terms each of them sums."""
+        """The losses, and the number of terms in each."""
         s = scale * (h @ h.mT) + bias
         own = s.diagonal(dim1=1, dim2=2).unsqueeze(2)
         pairs = torch.ones_like(s, dtype=torch.bool)
@@ -77,7 +79,7 @@ class SimCTGLoss(ScoreLoss, name="simctg"):
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor]:
-        """Two sequences of nearly equal tokens, which a margin separates at no temperature."""
+        """Two sequences of nearly equal tokens: no margin is met at any temperature."""
         h, common = (torch.randn(2, m, d, generator=generator, dtype=torch.float64) for m in (n, 1))
         return (common + 0.1 * torch.rand(2, n, 1, generator=generator).double() * h,)
 
@@ -85,7 +87,7 @@ class SimCTGLoss(ScoreLoss, name="simctg"):
 def _check_valid(valid: Tensor, h: Tensor) -> None:
     if not isinstance(valid, Tensor) or valid.dtype != torch.bool:
         got = valid.dtype if isinstance(valid, Tensor) else type(valid).__name__
-        raise TypeError(f"valid: got {got}, expected a tensor of torch.bool")
+        raise TypeError(f"valid: got {got}, expected a bool tensor")
     if valid.shape != h.shape[:2]:
         raise ValueError(f"valid: got shape {shape(valid)}, expected {shape(h[..., 0])}")
     check_device("valid", valid, "h", h)

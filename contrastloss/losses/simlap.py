@@ -1,4 +1,4 @@
-"""Positive pairs of any two classes, compared in the features that a gate leaves them."""
+"""Contrastive loss with positive pairs across classes, compared in gated features (Hydra)."""
 
 from __future__ import annotations
 
@@ -24,30 +24,36 @@ _POSITIVES = (same(SECOND),)
 
 
 class SimLAPLoss(ScoreLoss, name="simlap"):
-    r"""Queries of one class against keys of another, under a gate that knows both.
+    r"""Queries of one class against keys of another, in features gated by the pair of classes.
 
     Row i has the classes :math:`(a_i, b_i)` and a gate :math:`g_i`, and :math:`s_{ij} = \langle
     \hat z_i \odot g_i^2, \hat k_j \rangle / \tau` with unit vectors :math:`\hat z_i, \hat k_j`.
-    Keys of class :math:`b_i` are its positives :math:`P_i`, those of neither class its negatives
-    :math:`N_i`; those of class :math:`a_i` alone are left out.
+    Keys of class :math:`b_i` are its positives :math:`P_i`, keys of neither class its negatives
+    :math:`N_i`. If the classes differ, keys of class :math:`a_i` are ignored.
 
     .. math:: \ell_i = -\frac{1}{|P_i|} \sum_{p \in P_i}
         \log \frac{e^{s_{ip}}}{e^{s_{ip}} + \sum_{j \in N_i} e^{s_{ij}}}
 
-    A row without positives costs 0 and does not count; without negatives it costs 0. Queries, keys
-    and gates get gradients. The gated vectors are not normalised again, as in the authors' code:
-    the length of a gated key would depend on the row, which a product of two vectors cannot say.
+    A row without positives has loss 0 and is not counted in the mean; a row without negatives has
+    loss 0. Queries, keys and gates get gradients. As in the authors' code, gated vectors are not
+    normalised again: the length of a gated key would depend on the row, which a dot product cannot
+    express.
 
     Args:
-        temperature: tau, 0.1.
-        mean_over: ``'rows'``, each the mean of its positives, or ``'pairs'``, where ``'none'`` has
-            a row's sum and ``'mean'`` divides by the number of all positive pairs, as the authors'
-            code does.
-        normalize: False takes queries and keys as they come.
+        temperature: tau, positive. Default: 0.1.
+        mean_over: ``'rows'`` averages each row over its positives. With ``'pairs'``,
+            ``reduction='none'`` returns the sum over a row's positives and ``reduction='mean'``
+            divides by the number of all positive pairs, as in the authors' code. Default:
+            ``'rows'``.
+        normalize: whether queries and keys are normalised. Default: True.
 
     Shape:
-        z: (N, D). keys: (M, D). gate: (N, D), e.g. sigmoids. labels: (N, 2), integers: the row's
-        class and the one it is paired with, which may be the same. key_labels: (M,), integers.
+        z: (N, D), the queries.
+        keys: (M, D).
+        gate: (N, D), e.g. sigmoids.
+        labels: (N, 2), integers: the row's class and the class it is paired with, which may be
+        equal.
+        key_labels: (M,), integers.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Wu et al., Rethinking Positive Pairs in Contrastive Learning, 2024 (Hydra).
@@ -81,7 +87,7 @@ class SimLAPLoss(ScoreLoss, name="simlap"):
         ids = {FIRST: labels[:, 0], SECOND: labels[:, 1]}
         cols = {FIRST: key_labels, SECOND: key_labels}
         negative, count = scores.stats(self._NEGATIVES, ids, cols)
-        # far below any score where there is no negative, so that no difference is of infinities
+        # finite for rows without negatives, to avoid differences of infinities
         shift = negative.clamp_min(-1e30)
         rows_of = {SECOND: labels[:, 1], NEGATIVE: shift}
         (total,) = scores.stats(self._TERMS, rows_of, {SECOND: key_labels})
@@ -92,7 +98,7 @@ class SimLAPLoss(ScoreLoss, name="simlap"):
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Keys of a few classes, and queries between two of them."""
+        """Keys of a few classes, and queries between two classes each."""
         size = max(n // 6, 3)
 
         def normal(rows: int) -> Tensor:
@@ -123,13 +129,13 @@ class SimLAPLoss(ScoreLoss, name="simlap"):
         mean_over: str,
         normalize: bool,
     ) -> tuple[Tensor, Tensor]:
-        """Losses, and which rows count or how many terms they sum."""
+        """The losses, and a mask of the rows that count, or the number of terms in each."""
         if normalize:
             z, keys = (torch.nn.functional.normalize(v, dim=-1) for v in (z, keys))
         s = scale * ((z * gate**2) @ keys.mT) + bias
         own, positive = (labels[:, k, None] == key_labels for k in (0, 1))
         negative = s.masked_fill(own | positive, -torch.inf)
-        # finite for a row without any
+        # finite for rows without negatives
         low = torch.full_like(s[:, :1], -1e30)
         terms = torch.logaddexp(s, torch.cat([negative, low], 1).logsumexp(1, keepdim=True)) - s
         total, count = torch.where(positive, terms, 0.0).sum(1), positive.sum(1)

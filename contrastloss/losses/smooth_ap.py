@@ -1,4 +1,4 @@
-"""Smooth average precision."""
+"""Smooth average precision (Smooth-AP)."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ __all__ = ["SmoothAPLoss"]
 
 
 class SmoothAPLoss(SmoothRankLoss, name="smooth_ap"):
-    r"""One minus the average precision of every query, by smooth ranks.
+    r"""Smooth-AP: one minus the average precision of every query, with smooth ranks.
 
     .. math:: \ell_q = 1 - \frac{1}{|P_q|} \sum_{p \in P_q} \frac{R^P_{qp}}{R_{qp}}, \qquad
         R_{qp} = 1 + \sum_{j \ne q, p} \sigma\bigl((\cos(z_q, z_j) - \cos(z_q, z_p)) / \tau\bigr)
 
-    with :math:`P_q` the other rows of q's label and :math:`R^P` the same sum over these alone.
-    O(N^2 K) time for K positives; of scores only some rows are held, which the backward pass
-    computes again. The size of the largest class is looked up, which waits for a GPU.
+    with :math:`P_q` the other rows with q's label and :math:`R^P` the same rank among these rows
+    only. It takes O(N^2 K) time for K positives. Only some rows of scores are in memory at a time;
+    the backward pass recomputes them. Reading the size of the largest class synchronises a GPU.
 
     Args:
-        temperature: tau, of the sigmoid, 0.01.
+        temperature: tau of the sigmoid, positive. Default: 0.01.
 
     Shape:
-        z: (N, D). labels: (N,), integers. Loss: (), or (N,) for ``reduction='none'``. A query
-        without a positive costs 0 and does not count in the mean.
+        z: (N, D).
+        labels: (N,), integers.
+        Loss: (), or (N,) for ``reduction='none'``. A query without a positive has loss 0 and is not
+        counted in the mean.
 
     Source: Brown et al., Smooth-AP: Smoothing the Path Towards Large-Scale Image Retrieval, 2020.
     """
@@ -37,7 +39,7 @@ class SmoothAPLoss(SmoothRankLoss, name="smooth_ap"):
 
     @staticmethod
     def reference(z: Tensor, labels: Tensor, *, temperature: float) -> tuple[Tensor, Tensor]:
-        """Losses, and which rows count."""
+        """The losses, and a mask of the rows that count in the mean."""
         s = F.normalize(z) @ F.normalize(z).mT
         losses = []
         for q in range(len(z)):

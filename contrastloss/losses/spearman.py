@@ -1,4 +1,4 @@
-"""Rank correlation."""
+"""Differentiable Spearman rank correlation."""
 
 from __future__ import annotations
 
@@ -16,18 +16,22 @@ __all__ = ["SpearmanLoss"]
 
 
 class SpearmanLoss(RowLoss, name="spearman"):
-    r"""One minus Spearman's rank correlation between scores and targets.
+    r"""One minus Spearman's rank correlation of scores and targets, with soft ranks.
 
     .. math:: \ell = 1 - \cos(r - \bar r, t - \bar t), \qquad r = \operatorname{soft\_rank}(x)
 
-    with t the ranks of the targets, of equal ones the mean of theirs. O(n log^2 n). Scores that are
-    all equal, and such targets, have no correlation: 1, without gradient.
+    with t the ranks of the targets, where equal targets share their mean rank. The time is
+    O(n log^2 n). If all scores or all targets are equal, there is no correlation: the loss is 1,
+    without gradient.
 
     Args:
-        regularization, strength: of :func:`contrastloss.sorting.soft_rank`, ``'l2'`` and 1.
+        regularization: ``'l2'`` or ``'kl'``, as in :func:`contrastloss.sorting.soft_rank`.
+            Default: ``'l2'``.
+        strength: strength of the regularisation, positive. Default: 1.
 
     Shape:
-        x: scores, (..., n). target: numbers of x's shape, in whose order the scores are to be.
+        x: (..., n), scores.
+        target: (..., n), real numbers whose order the scores should have.
         Loss: (), or (...) for ``reduction='none'``.
 
     Source: Blondel et al., Fast Differentiable Sorting and Ranking, 2020.
@@ -38,7 +42,7 @@ class SpearmanLoss(RowLoss, name="spearman"):
 
     def check(self) -> None:
         super().check()
-        self._soft_rank(torch.zeros(1))  # which finds a wrong option
+        self._soft_rank(torch.zeros(1))  # validates the options
 
     def _soft_rank(self, x: Tensor) -> Tensor:
         return sorting.soft_rank(x, regularization=self.regularization, strength=self.strength)
@@ -59,13 +63,13 @@ class SpearmanLoss(RowLoss, name="spearman"):
         lower = (target.unsqueeze(-1) > target.unsqueeze(-2)).sum(-1)
         t = lower + ((target.unsqueeze(-1) == target.unsqueeze(-2)).sum(-1) + 1) / 2
         pairs = torch.stack([r, t.to(r.dtype)], -2).flatten(0, -3)
-        if x.shape[-1] < 2:  # it has no correlation
+        if x.shape[-1] < 2:  # no correlation
             return 1 + 0 * r.sum(-1)
         return torch.stack([1 - torch.corrcoef(pair)[0, 1] for pair in pairs]).view(x.shape[:-1])
 
 
 def _ranks(target: Tensor, dtype: torch.dtype) -> Tensor:
-    """1 to n; equal values have the mean of their ranks."""
+    """Ranks from 1 to n; equal values share their mean rank."""
     target = wide(target) if target.is_floating_point() else target
     ordered, target = target.sort(-1).values.contiguous(), target.contiguous()
     below = torch.searchsorted(ordered, target)

@@ -1,4 +1,4 @@
-"""The spectral contrastive loss."""
+"""Spectral contrastive loss."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ _CHANNELS = (SUM("square", pairs=(differs(INDEX),)),)
 
 
 class SpectralLoss(CrossLoss, name="spectral"):
-    r"""Draws positives together linearly and makes other pairs orthogonal.
+    r"""Spectral contrastive loss: aligns positives and makes other pairs orthogonal.
 
     .. math:: \ell_i = -2 s_{ii} + \frac{1}{N - 1} \sum_{j \ne i} s_{ij}^2,
         \qquad s_{ij} = \cos(x_i, y_j) / \tau
 
-    Up to a constant this factorises the normalised adjacency of the graph of augmentations, for
-    which the paper takes plain products: ``normalize=False``.
+    Up to a constant, it factorises the normalised adjacency matrix of the augmentation graph, for
+    which the paper uses dot products (``normalize=False``).
 
     Args:
-        temperature: tau, 1.0.
+        temperature: tau, positive. Default: 1.
 
     Shape:
-        x, y: (N, D). Loss: (), or (N,) for ``reduction='none'``. One row alone: the first term.
+        x, y: (N, D).
+        Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is the first term.
 
     Source: HaoChen et al., Provable Guarantees for Self-Supervised Deep Learning with Spectral
     Contrastive Loss, 2021.

@@ -1,4 +1,4 @@
-"""Swapped assignments to prototypes."""
+"""Swapped prediction of prototype assignments (SwAV)."""
 
 from __future__ import annotations
 
@@ -14,28 +14,31 @@ __all__ = ["SwAVLoss"]
 
 
 class SwAVLoss(PrototypeLoss, name="swav"):
-    r"""Each view predicts the other one's assignment to prototypes, all of which are used equally.
+    r"""SwAV: each view predicts the other view's balanced assignment to prototypes.
 
     With the scores :math:`s^x_{ik} = \cos(x_i, c_k)` of a view and its codes :math:`q^x`, which
-    Sinkhorn's algorithm makes of :math:`e^{s^x / \varepsilon}`,
+    Sinkhorn's algorithm computes from :math:`e^{s^x / \varepsilon}`,
 
     .. math:: \ell_i = -\frac12 \sum_k \Bigl[
         q^y_{ik} \log \frac{e^{s^x_{ik} / \tau}}{\sum_l e^{s^x_{il} / \tau}} +
         q^x_{ik} \log \frac{e^{s^y_{ik} / \tau}}{\sum_l e^{s^y_{il} / \tau}} \Bigr]
 
-    Every iteration divides the codes of a prototype by their sum over the batch, and then those of
-    a row by theirs, so that a row's sum to 1. The codes are constants, and balance the batch of
-    this process; of several crops, sum over pairs of views. With the rows of another modality as
-    prototypes, of either view its own, this is SwALIP.
+    Every iteration divides the codes of each prototype by their sum over the batch, and then the
+    codes of each row by their sum, so that the codes of a row sum to 1. The codes are constants and
+    are balanced over the batch of this process. For several crops, sum over pairs of views. With
+    the rows of another modality as prototypes, separate ones for x and y, this is SwALIP.
 
     Args:
-        temperature: tau, 0.1.
-        eps: the entropy's weight in Sinkhorn's algorithm, 0.05; a smaller one makes sharper codes.
-        iterations: of Sinkhorn's algorithm, 3; 1 to 10,000.
+        temperature: tau, positive. Default: 0.1.
+        eps: weight of the entropy in Sinkhorn's algorithm, positive; smaller values give sharper
+            codes. Default: 0.05.
+        iterations: number of Sinkhorn iterations, 1 to 10,000. Default: 3.
 
     Shape:
-        x, y: (N, D). prototypes: (K, D). y_prototypes: (K, D), those of y; None: the same. All get
-        gradients. Loss: (), or (N,) for ``reduction='none'``.
+        x, y: (N, D).
+        prototypes: (K, D).
+        y_prototypes: (K, D), the prototypes of y; None for the same. All inputs get gradients.
+        Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Caron et al., Unsupervised Learning of Visual Features by Contrasting Cluster
     Assignments, 2020; Fini et al., Improved baselines for vision-language pre-training, 2023
@@ -57,14 +60,14 @@ class SwAVLoss(PrototypeLoss, name="swav"):
         self.check_prototypes("prototypes", prototypes, ("x", x))
         if y_prototypes is not None:
             self.check_like("y_prototypes", y_prototypes, prototypes)
-        prototypes = wide(prototypes)  # gradients of both predictions meet in fp32
+        prototypes = wide(prototypes)  # so that both predictions' gradients are added in fp32
         others = prototypes if y_prototypes is None else wide(y_prototypes)
         losses = self._predicted(x, prototypes, y, others)
         losses = losses + self._predicted(y, others, x, prototypes)
         return self.reduce(losses / 2)
 
     def _predicted(self, x: Tensor, prototypes: Tensor, y: Tensor, others: Tensor) -> Tensor:
-        """By x, what the codes of y are."""
+        """Cross entropy of x's softmax with the codes of y."""
         teacher, columns = self.constant(y), self.constant(others)
         potential = sinkhorn(
             teacher, columns, eps=self.eps, iterations=self.iterations, backend=self.backend
@@ -96,7 +99,7 @@ class SwAVLoss(PrototypeLoss, name="swav"):
         scores = [x @ prototypes.mT, y @ others.mT]
         codes = []
         for s in scores:
-            log_q = s.detach() / eps  # a column's mass may be below what a number holds
+            log_q = s.detach() / eps  # logarithms, since a column's mass may underflow
             for _ in range(iterations):
                 log_q = log_q - log_q.logsumexp(0, keepdim=True)
                 log_q = log_q - log_q.logsumexp(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Classification by relaxed top-k."""
+"""Differentiable top-k classification."""
 
 from __future__ import annotations
 
@@ -20,25 +20,30 @@ __all__ = ["TopKCrossEntropyLoss"]
 
 
 class TopKCrossEntropyLoss(NetworkLoss, name="topk_cross_entropy"):
-    r"""The class y of a label is to be the first, or among the k first ones, of several k at once.
+    r"""Cross entropy of relaxed top-k accuracy, for several k at once.
 
     .. math:: \ell = -\log \Bigl( w_1 \operatorname{softmax}(x)_y +
         \sum_{k > 1} w_k \sum_{r \le k} P_{yr} \Bigr)
 
-    with :math:`P_{yr}` the mass that a relaxed sorting network, descending, brings from the score
-    of y to rank r. All top-k masses together are found in one sweep, without P, in O(n) memory per
-    row. The network sees the score of y and then those of the other classes, the largest first.
+    where y is the target class and :math:`P_{yr}` the mass that a relaxed sorting network, in
+    descending order, moves from the score of y to rank r. All top-k masses are computed in one
+    sweep, without P, in O(n) memory per row. The input of the network is the score of y, followed
+    by the scores of the other classes in descending order.
 
     Args:
-        weights: :math:`w_1, w_2, \dots` of top-1, top-2, ...: probabilities of k.
-        candidates: how many scores are compared, that of y and the largest of other classes; None
-            for all, which suits a few dozen classes.
-        steepness, network, distribution, art_lambda: of the network; 10, ``'odd_even'``,
-            ``'cauchy'`` and (for ``'logistic_phi'`` alone) 0.25.
+        weights: :math:`w_1, w_2, \dots` of top-1, top-2, ...: probabilities >= 0 that sum to 1.
+            Default: (0.5, 0, 0, 0, 0.5).
+        candidates: number of scores to compare, at least 1: that of y and the largest scores of
+            other classes. None for all, which suits a few dozen classes. Default: 16.
+        steepness: steepness of the comparators, positive. Default: 10.
+        network: ``'odd_even'`` or ``'bitonic'``. Default: ``'odd_even'``.
+        distribution: as in :func:`contrastloss.sorting.sort`. Default: ``'cauchy'``.
+        art_lambda: exponent in ``'logistic_phi'``. Default: 0.25.
 
     Shape:
-        x: scores, (..., C). target: classes, (...), int64. Loss: (), or (...) for
-        ``reduction='none'``.
+        x: (..., C), scores.
+        target: (...), classes, int64.
+        Loss: (), or (...) for ``reduction='none'``.
 
     Source: Petersen et al., Differentiable Top-k Classification Learning, 2022, whose top-1 is a
     softmax too.
@@ -51,7 +56,7 @@ class TopKCrossEntropyLoss(NetworkLoss, name="topk_cross_entropy"):
     def check(self) -> None:
         super().check()
         if not math.isclose(sum(self.weights), 1.0):
-            raise ValueError(f"weights: got {self.weights}, expected probabilities, of sum 1")
+            raise ValueError(f"weights: got {self.weights}, expected probabilities that sum to 1")
 
     def forward(self, x: Tensor, target: Tensor) -> Tensor:
         check_scores(x)
@@ -73,7 +78,7 @@ class TopKCrossEntropyLoss(NetworkLoss, name="topk_cross_entropy"):
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Inputs for ``forward``, for :mod:`contrastloss.testing`."""
+        """Random scores and classes."""
         x = torch.randn(n, d, generator=generator, dtype=torch.float64)
         return x, torch.randint(0, d, (n,), generator=generator)
 
@@ -103,6 +108,6 @@ def _check_classes(target: Tensor, x: Tensor) -> None:
         raise TypeError(f"target: got dtype {target.dtype}, expected int64")
     check_device("target", target, "x", x)
     if target.shape != x.shape[:-1]:
-        expected = f"{tuple(x.shape[:-1])} as x {shape(x)}"
+        expected = f"{tuple(x.shape[:-1])} for x of shape {shape(x)}"
         raise ValueError(f"target: got shape {shape(target)}, expected {expected}")
     check_range("target", target, 0, x.shape[-1] - 1, "classes of x")

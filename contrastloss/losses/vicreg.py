@@ -1,4 +1,4 @@
-"""VICReg: variance, invariance and covariance of two views' features."""
+"""VICReg: variance-invariance-covariance regularisation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SQUARES = (SUM("square"),)
 
 
 class VICRegLoss(Loss, name="vicreg"):
-    r"""Views agree, every feature keeps its spread, and no two features are correlated.
+    r"""VICReg: invariance between views, a minimum variance per feature, decorrelated features.
 
     .. math:: \lambda\, \frac{1}{N D} \sum_{n d} (x_{nd} - y_{nd})^2
         + \mu\, [v(x) + v(y)] + \nu\, [c(x) + c(y)]
@@ -27,17 +27,20 @@ class VICRegLoss(Loss, name="vicreg"):
         v(z) = \frac1D \sum_d \Bigl[\gamma - \sqrt{\operatorname{Var}(z_d) + \epsilon}\Bigr]_+,
         \qquad c(z) = \frac1D \sum_{i \ne j} \operatorname{Cov}(z)_{ij}^2
 
-    with unbiased variances and covariances. This is the paper's Algorithm 1; its equation of the
-    invariance does not divide by D (``invariance=25 * D``), and the released code halves the
-    variance terms (``variance=12.5``). The D x D covariance is not held.
+    with unbiased variances and covariances. This is the paper's Algorithm 1. Its equation for the
+    invariance term does not divide by D (``invariance=25 * D``), and the released code halves the
+    variance terms (``variance=12.5``). The D x D covariance matrix is not materialised.
 
     Args:
-        invariance, variance, covariance: lambda, mu and nu; 25, 25 and 1.
-        gamma: the standard deviation that is asked of a feature, 1.
-        eps: added to variances, 1e-4.
+        invariance: lambda >= 0. Default: 25.
+        variance: mu >= 0. Default: 25.
+        covariance: nu >= 0. Default: 1.
+        gamma: minimum standard deviation of a feature, positive. Default: 1.
+        eps: added to variances, positive. Default: 1e-4.
 
     Shape:
-        x, y: (N, D). Loss: (). No rows: 0. One row has variance and covariance 0.
+        x, y: (N, D).
+        Loss: (). For N = 0 it is 0. For N = 1 variances and covariances are 0.
 
     Source: Bardes et al., VICReg: Variance-Invariance-Covariance Regularization for
     Self-Supervised Learning, 2022.

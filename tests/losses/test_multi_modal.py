@@ -88,7 +88,7 @@ def test_errors():
         loss(x, x, logit_scales=torch.ones(2))
     with pytest.raises(ValueError, match=r"^weights: got 3, expected 1, one per pair"):
         MultiModalLoss((1.0, 1.0, 2.0))(x, x)
-    with pytest.raises(ValueError, match=r"^weights: got \(0.0,\), expected one that is not 0"):
+    with pytest.raises(ValueError, match=r"^weights: got \(0.0,\), expected at least one nonzero"):
         MultiModalLoss((0.0,))(x, x)
     layers = torch.ones(2, 4, 3)
     layers[1, 2, 0] = torch.nan
