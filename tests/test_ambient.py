@@ -1,5 +1,5 @@
-"""What a caller has set for itself, a default dtype or device or a mode, reaches nobody else, and
-no result."""
+"""A default dtype, default device or mode that a caller has set changes no result, and does not
+leak into later calls."""
 
 import sys
 import threading
@@ -22,7 +22,7 @@ def tensors(values):
 
 
 def inputs(cls, device):
-    """fp32."""
+    """Example inputs in fp32."""
     made = example(cls, 7, 5, torch.Generator().manual_seed(0))
 
     def convert(value):
@@ -34,7 +34,7 @@ def inputs(cls, device):
 
 
 def run(function, given):
-    """Values and gradients."""
+    """The tensors that a function returns, and their gradients by the inputs."""
     torch.manual_seed(0)
     leaves = tree_map(
         lambda v: v.clone().requires_grad_(v.is_floating_point())
@@ -122,11 +122,11 @@ def test_operators_sorting_mining_and_mixing_too(ambient, backend, device):
             assert_equal(run(call, (x, y)), want)
 
 
-# ---- what a cache keeps of its first caller ------------------------------------------------------
+# ---- caches must not keep settings of their first caller -----------------------------------------
 
 
 def forget():
-    """Empties every cache of the package."""
+    """Clears every cache of the package."""
     found = {
         id(value): value
         for name, module in list(sys.modules.items())
@@ -182,7 +182,7 @@ def test_a_first_call_leaves_nothing_of_its_mode_behind(first, backend, device):
     def attempt():
         try:
             call(x, y)
-        except RuntimeError as error:  # real tensors in a fake mode may be refused
+        except RuntimeError as error:  # a fake mode may refuse real tensors
             assert "ake" in str(error)  # noqa: PT017
 
     forget()

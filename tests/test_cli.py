@@ -1,4 +1,4 @@
-"""``python -m contrastloss``, in processes of its own."""
+"""The command ``python -m contrastloss``, mostly run in separate processes."""
 
 import platform
 import subprocess
@@ -14,7 +14,7 @@ from contrastloss.__main__ import main
 
 @pytest.fixture
 def run(tmp_path):
-    """Runs the command outside the checkout, so that the installed package answers."""
+    """Runs the command outside the checkout, so that the installed package is used."""
 
     def call(*arguments, blocked=()):
         block = f"import sys; sys.modules.update(dict.fromkeys({list(blocked)!r})); "

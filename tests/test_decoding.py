@@ -7,7 +7,7 @@ from contrastloss.decoding import contrastive_search, isotropy
 
 
 def test_search_by_hand(device, backend):
-    # two candidates; one of them repeats what is there, unless that is padding
+    # two candidates; one of them repeats a token of the context, unless that is padding
     candidates = tensor([E1, E2], [E1, E2], device=device)
     context = tensor([[2, 0], [-1, 0]], [[0, 5], [3, 4]], device=device)
     p = tensor([0.9, 0.1], [0.7, 0.2], device=device)

@@ -1,4 +1,4 @@
-"""The demo, at reduced length."""
+"""The demo, with shorter training."""
 
 import argparse
 import math
@@ -19,7 +19,7 @@ def digits():
 
 @pytest.fixture
 def few(digits, monkeypatch):
-    """A tenth of the images, for what does not depend on how well an encoder is trained."""
+    """Uses a tenth of the images, for tests in which the quality of the encoder does not matter."""
     part = demo.Digits(*(v[:128] for v in (digits.train, digits.train_labels)),
                        *(v[:128] for v in (digits.test, digits.test_labels)))  # fmt: skip
     monkeypatch.setattr(demo.Digits, "load", lambda: part)
@@ -49,7 +49,7 @@ def test_augmented_images_differ_and_keep_their_digit(digits):
     views, images = (nn.functional.normalize(v.flatten(1)) for v in (first, digits.train))
     nearest = (views @ images.mT).argmax(1)
     kept = (digits.train_labels[nearest] == digits.train_labels).float().mean()
-    assert kept > 0.4  # a random neighbour: 0.1
+    assert kept > 0.4  # with a random neighbour it would be 0.1
 
 
 @pytest.mark.parametrize(("turn", "expected"), [(0, 1.0), (1, 0.0)])

@@ -1,4 +1,4 @@
-"""The examples, at reduced length; examples/ddp_digits.py: tests/distributed/test_examples.py."""
+"""The examples, with fewer steps. tests/distributed/test_examples.py tests ddp_digits.py."""
 
 import os
 import re
@@ -12,7 +12,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 def run(folder, name, *arguments):
-    """What the example prints."""
+    """The output of the example."""
     done = subprocess.run(
         [sys.executable, EXAMPLES / f"{name}.py", *map(str, arguments)],
         capture_output=True,
@@ -26,7 +26,7 @@ def run(folder, name, *arguments):
 
 
 def figures(printed):
-    """The figures of the last line by their names: ``what: name 0.9 (0.8), other name 0.7``."""
+    """The numbers in the last line, by name: ``what: name 0.9 (0.8), other name 0.7``."""
     line = printed.splitlines()[-1].rpartition(": ")[2]
     found = re.findall(r"([^,]+?) (\d\.\d+)(?: \(\d\.\d+\))?(?:, |$)", line)
     return {name.strip(): float(value) for name, value in found}

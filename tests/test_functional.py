@@ -1,4 +1,5 @@
-"""Losses as functions: what their modules do, whatever came before, and under a compiler too."""
+"""Losses as functions give the same results and errors as their modules, whatever was called
+before, and also under a compiler."""
 
 import inspect
 from dataclasses import fields
@@ -17,7 +18,8 @@ x, y, z = torch.randn(3, 9, 5, generator=torch.Generator().manual_seed(0)).unbin
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_signature_and_documentation(name):
-    """The inputs of ``forward``, then every option with its default, and the class's docstring."""
+    """A function has the inputs of ``forward``, then every option with its default, and the
+    docstring of the class."""
     function, cls = getattr(functional, name), LOSSES[name]
     assert inspect.getsource(function).startswith(f"def {name}(")
     summary = cls.__doc__.strip().splitlines()[0]
@@ -35,7 +37,7 @@ def test_signature_and_documentation(name):
 
 
 def test_what_modules_take_functions_take():
-    """Lists have no hash, and numpy's numbers are numbers."""
+    """Functions take options that cannot be hashed, such as lists, as modules do."""
     got = functional.multi_modal(x, y, z, weights=[1.0, 2.0, 3.0])
     assert torch.equal(got, contrastloss.MultiModalLoss([1.0, 2.0, 3.0])(x, y, z))
     labels = torch.arange(9) % 3
@@ -45,7 +47,8 @@ def test_what_modules_take_functions_take():
 
 @pytest.mark.parametrize(("good", "bad"), [(1.0, True), (2.0, torch.ones(2, 2)), (0.5, "0.5")])
 def test_what_modules_refuse_functions_refuse(good, bad):
-    """Also after a call whose options are equal to these: True is 1.0."""
+    """A function refuses wrong options, also after a call with options that compare equal:
+    True == 1.0."""
     functional.clip(x, y, temperature=good)
     with pytest.raises((TypeError, ValueError), match=r"^temperature: got .*, expected"):
         functional.clip(x, y, temperature=bad)
@@ -75,8 +78,8 @@ CALLS = {
 @pytest.mark.parametrize("dynamic", [None, True])
 @pytest.mark.parametrize("name", CALLS)
 def test_compiled(name, dynamic):
-    """One graph for the values of an option, or two: the first one is taken for a constant. The
-    module behind the function is what it was."""
+    """Different values of an option compile to one graph if dynamic, else to two: the compiler
+    treats the first value as a constant. The module behind the function does not change."""
     torch._dynamo.reset()
     counter = CompileCounter()
     compiled = torch.compile(CALLS[name], fullgraph=True, dynamic=dynamic, backend=counter)

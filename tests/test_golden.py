@@ -1,4 +1,4 @@
-"""The record of outputs: what it covers, and that it sees a changed bit."""
+"""The record of outputs covers every option and argument, and detects a changed bit."""
 
 import copy
 
@@ -10,13 +10,13 @@ from golden.record import alone, differences, distance, record
 from contrastloss.losses import LOSSES
 from contrastloss.losses.clip import CLIPLoss
 
-#: what has no effect on the example: a second positive of a row, a distance of exactly 0
+#: options without effect on the example: it has no second positive and no distance of exactly 0
 WITHOUT_EFFECT = {("cacr", "t_positive"), ("clan", "eps")}
 
 
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_every_option_and_argument_changes_the_output(name):
-    """Else a refactoring that loses it would be seen by nobody."""
+    """Otherwise a refactoring could lose the option, and the record would not show it."""
     first, *others = cases(name)
     default = alone(first, torch.float32, "reference")
     for case in others:

@@ -1,4 +1,4 @@
-"""Who may import whom, and what importing the package needs."""
+"""The import rules between layers, and what importing the package needs."""
 
 import ast
 import os
@@ -13,7 +13,7 @@ import contrastloss
 PACKAGE = Path(contrastloss.__file__).parent
 ROOT = PACKAGE.parent
 
-#: for each layer, the layers of the package that it may import; the arrows point downwards
+#: for each layer, the layers that it may import: only lower ones
 ARROWS = {
     "channel": set(),
     "backends": {"channel"},
@@ -31,7 +31,7 @@ ARROWS = {
     "demo": {"losses", "functional", "backends", "arguments"},
     "testing": {"losses", "functional", "ops", "backends", "channel"},
 }
-#: what may be imported from outside, besides the standard library
+#: packages that may be imported in addition to the standard library
 OUTSIDE = {"torch"}
 EXTRA = {
     "backends": {"triton"},
@@ -50,7 +50,7 @@ def layer(path):
 
 
 def imports(path):
-    """Dotted names of what a module imports, absolute, lazy imports included."""
+    """The absolute dotted names that a module imports, including lazy imports."""
     package = path.relative_to(ROOT).with_suffix("").parts[:-1]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -78,7 +78,7 @@ def test_every_layer_has_its_arrows():
 
 
 def test_a_backend_imports_no_other():
-    """Side by side: only `choose` knows them all."""
+    """Backends do not depend on each other: only `choose` imports all of them."""
     names = {"cpu", "reference", "cuda", "triton"}
     for path in (PACKAGE / "backends").rglob("*.py"):
         own = path.relative_to(PACKAGE / "backends").with_suffix("").parts[0]
@@ -115,7 +115,7 @@ class Blocker:
         if name.split(".")[0] in BLOCKED or name in BLOCKED:
             raise ImportError(f"{name} is blocked")
 BLOCKED = set(sys.argv[1].split(","))
-import torch  # what torch itself imports and warns of is its own affair
+import torch  # before the checks: torch's own imports and warnings do not matter
 torch.cuda.is_available = torch.cuda.init = lambda *a: (_ for _ in ()).throw(AssertionError("GPU"))
 before = set(sys.modules)
 sys.meta_path.insert(0, Blocker())
@@ -137,7 +137,8 @@ def run(code, *args, cwd=None, **env):
 
 @pytest.mark.parametrize("blocked", ["triton", "contrastloss._C,contrastloss._build,triton"])
 def test_imports_quietly(blocked):
-    """No warning, no GPU, no Triton, no native module needed; optional packages are not touched."""
+    """The import gives no warning, needs no GPU, no Triton and no native module, and does not
+    import optional packages."""
     done = run(QUIET, blocked)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "fine\n"
@@ -145,7 +146,7 @@ def test_imports_quietly(blocked):
 
 
 def test_works_without_the_native_library(tmp_path):
-    """A pure-Python wheel: the sources alone, somewhere else."""
+    """The package works as in a pure-Python wheel: only the sources, copied elsewhere."""
     for path in [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.pyi")]:
         if path.name == "_build.py":
             continue
@@ -160,7 +161,8 @@ def test_works_without_the_native_library(tmp_path):
 
 
 def test_the_first_call_may_be_compiled():
-    """Nothing is registered or loaded lazily in a way that a graph cannot hold."""
+    """The first call in a process can be compiled: nothing is registered or loaded lazily in a way
+    that breaks the graph."""
     code = """
 import torch, contrastloss
 loss = torch.compile(contrastloss.CLIPLoss(), fullgraph=True, backend="aot_eager")

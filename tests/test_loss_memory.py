@@ -1,5 +1,5 @@
-"""No loss holds N x N: the peak of forward and backward at N = 4,096, where the scores alone have
-64 MB, and at N = 16,384, where they have 1,024 MB."""
+"""No loss stores an N x N matrix. Limits for the peak memory of forward and backward at N = 4,096,
+where the scores alone would take 64 MB, and at N = 16,384, where they would take 1,024 MB."""
 
 import os
 import subprocess
@@ -9,10 +9,10 @@ import pytest
 
 from contrastloss.losses import LOSSES, TwoViewLoss
 
-#: MB, by the rows of the batch; of two views, both together
+#: MB, by the number of rows; for two views, the rows of both
 LIMITS = {4096: 60, 16_384: 200}
-#: fewer rows of losses whose time, not memory, is the matter: ranks of every positive, a network of
-#: every pair; and of those that have several rows per instance
+#: fewer rows for losses that would take too long (ranks of every positive, a network for every
+#: pair), and for losses with several rows per instance
 FEWER = {
     "recall_at_k": 2048, "smooth_ap": 2048, "ada_meow": 2048,
     "hierarchical_contrastive": 8192, "cost": 4096, "mv_info_nce": 8192,
@@ -37,19 +37,19 @@ def peak(cls, options, n):
     inputs = [v.float().requires_grad_() if floating(v) else v for v in inputs]
     before = status("VmRSS")
     with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")  # the peak so far is forgotten
+        file.write("5")  # resets the peak
     cls(**options)(*inputs).backward()
     return status("VmHWM") - before
 
 torch.set_num_threads(1)
 for name, (n, options) in eval(sys.argv[1]).items():
-    peak(LOSSES[name], options, 64)  # what is loaded once
+    peak(LOSSES[name], options, 64)  # loads everything that is loaded once
     print(name, round(peak(LOSSES[name], options, n)), flush=True)
 """
 
 
 def peaks(rows):
-    """In a process of its own, whose heap gives memory back; MB by loss."""
+    """MB by loss, measured in a separate process whose heap returns freed memory at once."""
     if not os.access("/proc/self/clear_refs", os.W_OK):
         pytest.skip("this system cannot reset the peak of a process")
     wanted = {

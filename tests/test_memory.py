@@ -1,4 +1,5 @@
-"""The queue against a list of rows, the momentum encoder by hand, memories against dense losses."""
+"""Queues hold the same rows as a list; momentum encoders follow the formula; losses with a memory
+equal dense losses over all columns."""
 
 import copy
 import io
@@ -26,7 +27,7 @@ from contrastloss import (
 
 
 class NoSync(TorchDispatchMode):
-    """Raises where the host would wait for a device: values read, shapes that depend on values."""
+    """Raises at operators that synchronise the host: reads of values, data-dependent shapes."""
 
     FORBIDDEN = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero")
 
@@ -40,7 +41,7 @@ class NoSync(TorchDispatchMode):
 
 
 def contents(queue):
-    """Its rows with their labels, ids and ages, oldest first."""
+    """The rows of a queue with their labels, ids and ages, oldest first."""
     filled = (queue.steps >= 0).nonzero()[:, 0].tolist()
     first = int(queue.written) % queue.size if len(filled) == queue.size else 0
     order = filled[first:] + filled[:first]
@@ -144,7 +145,7 @@ def test_a_snapshot_is_a_copy_only_where_gradients_may_follow():
 
 
 def test_nothing_waits_for_a_device(device):
-    """Nor does a loss that a queue takes part in."""
+    """Enqueues, momentum updates and losses with a queue do not synchronise the host."""
     queue = EmbeddingQueue(5, 3, ids=True, device=device)
     module = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)).to(device)
     encoder = MomentumEncoder(module)
@@ -190,7 +191,7 @@ def test_queue_errors():
 
 
 class Interrupted(TorchDispatchMode):
-    """Ctrl-C in place of the k-th write."""
+    """Raises KeyboardInterrupt instead of the k-th write."""
 
     def __init__(self, k):
         super().__init__()
@@ -215,7 +216,7 @@ def test_an_interrupted_enqueue_leaves_the_queue_as_it_was(device):
             queue.enqueue(keys, rows[:3], rows[:3])
         for name, value in before.items():
             assert torch.equal(value, queue.state_dict()[name]), (write, name)
-    with Interrupted(7):  # there are six
+    with Interrupted(7):  # there are only six writes
         queue.enqueue(keys, rows[:3], rows[:3])
     assert queue.written == 7
 
@@ -223,7 +224,7 @@ def test_an_interrupted_enqueue_leaves_the_queue_as_it_was(device):
 def test_a_damaged_checkpoint_is_not_loaded():
     queue = EmbeddingQueue(5, 2, labels=True)
     for n in (3, 0, 4):
-        queue.enqueue(torch.randn(n, 2), torch.arange(n))  # 5 and 6 lie in the slots 0 and 1
+        queue.enqueue(torch.randn(n, 2), torch.arange(n))  # the last two rows are in slots 0 and 1
     good, other = queue.state_dict(), nn.Sequential(EmbeddingQueue(5, 2, labels=True))
     for name, value, message in (
         ("written", -3, "written: got -3, expected at least 0"),
@@ -338,7 +339,7 @@ def test_copies_of_an_encoder(device):
 
 
 def test_a_wrapper_has_the_same_parameters(device):
-    class Wrapper(nn.Module):  # as DDP and torch.compile are
+    class Wrapper(nn.Module):  # like DDP and torch.compile
         def __init__(self, module):
             super().__init__()
             self.module = module
@@ -364,14 +365,14 @@ def test_encoder_errors():
     nn.init.zeros_(other.weight)
     with pytest.raises(ValueError, match=r"^module: got buffers of shapes"):
         encoder.update(other)
-    assert encoder.module.weight.eq(1).all(), "a step was taken nevertheless"
+    assert encoder.module.weight.eq(1).all(), "the failed update changed the weights"
 
 
 # ---- CrossBatchMemory ----------------------------------------------------------------------------
 
 
 def dense_supcon(z, labels, stored, stored_labels, dropped=None):
-    """SupCon 'out' at temperature 0.5 of z's rows against the others and the stored ones."""
+    """SupCon 'out' at temperature 0.5, of the rows of z against the other rows and stored rows."""
     z, stored = normalize(z, dim=1), normalize(stored, dim=1)
     s = torch.cat([z @ z.T, z @ stored.T], 1) / 0.5
     positive = labels[:, None] == torch.cat([labels, stored_labels])
@@ -403,12 +404,12 @@ def test_supcon_with_memory_is_dense_supcon_on_all_columns(with_ids, device, bac
         dropped = ids[:, None] == stored_ids if with_ids else None
         want = dense_supcon(z, labels, stored, stored_labels, dropped)
         close(value, want)
-        close(gradients(value, z)[0], gradients(want, z)[0])  # after the batch was enqueued
+        close(gradients(value, z)[0], gradients(want, z)[0])  # although the batch is enqueued now
         past.append((z.detach(), labels, ids))
 
 
 def test_by_hand(device, backend):
-    # stored: e1 of label 0 and e2 of label 1; row 0: scores 0 of row 1, 1 and 0 of those stored
+    # stored: e1 with label 0, e2 with label 1; row 0 scores 0 with row 1, 1 and 0 with stored rows
     memory = CrossBatchMemory(
         SupConLoss(1.0, backend=backend, reduction="none"), 4, 2, dtype=torch.float64, device=device
     )
@@ -419,7 +420,7 @@ def test_by_hand(device, backend):
 
 
 def test_info_nce_with_memory_by_hand(device, backend):
-    # positives score 1; row 0 against the other row 0, and against what is stored: e2, e2
+    # positives score 1, other pairs of the batch 0; then also against the stored rows e2, e2
     memory = CrossBatchMemory(
         InfoNCELoss(1.0, backend=backend, reduction="none"), 3, 2, dtype=torch.float64,
         device=device,
@@ -462,12 +463,12 @@ def test_a_view_does_not_meet_its_own_instance(device, backend):
     z, labels = torch.randn(1, 2, 3, device=device), torch.tensor([5], device=device)
     memory = CrossBatchMemory(SupConLoss(1.0, backend=backend), 10, 3, ids=True, device=device)
     memory(z, labels, ids=labels)
-    assert memory(z, labels, ids=labels).abs() < 1e-6  # the other view is all there is
-    assert memory(z, labels, ids=labels + 1) > 0.5  # and here are four more, of another instance
+    assert memory(z, labels, ids=labels).abs() < 1e-6  # only the other view takes part
+    assert memory(z, labels, ids=labels + 1) > 0.5  # four stored rows of another instance, too
 
 
 def test_ids_of_views(device, backend):
-    """Every view leaves out all that is stored of its own instance, and nothing else."""
+    """Every view leaves out the stored rows of its own instance, and no other rows."""
     z = torch.randn(3, 2, 4, device=device, dtype=torch.float64)
     labels, ids = torch.tensor([0, 1, 0], device=device), torch.arange(3, device=device)
     memory = CrossBatchMemory(

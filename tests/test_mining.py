@@ -1,4 +1,5 @@
-"""Miners against pytorch-metric-learning's, hand-made tables, and their memory."""
+"""Miners find the same sets as those of pytorch-metric-learning and as tables made by hand, within
+a memory limit."""
 
 import os
 import subprocess
@@ -35,7 +36,7 @@ def angles(*degrees):
 
 
 def as_set(tuples):
-    """What tuples of index vectors hold; nothing may be there twice."""
+    """The set of tuples given by index vectors, which must not contain duplicates."""
     rows = [tuple(row) for row in torch.stack(tuples, 1).tolist()]
     assert len(set(rows)) == len(rows)
     return set(rows)
@@ -139,8 +140,8 @@ def test_fewer_are_the_hardest(device, backend):
 
 
 def test_margins_are_strict_as_theirs(device, backend):
-    """Products of integers are exact: a score at a margin is outside a pair miner's, and inside a
-    triplet miner's."""
+    """A score exactly at the margin (products of integers are exact) is excluded by the pair miner
+    and included by the triplet miner, as in pytorch-metric-learning."""
     z = torch.tensor([[1.0], [2.0], [3.0]], dtype=torch.float64, device=device)
     labels = torch.tensor([0, 0, 1], device=device)
     options = {"normalize": False, "backend": backend}
@@ -176,7 +177,7 @@ def test_nothing_to_mine(device, backend):
 
 
 def test_rules_by_hand(device, backend):
-    # the scores of the one query
+    # these are also the scores of the single query
     corpus = torch.tensor([[10.0, 9.0, 8.0, -4.0, 3.0, -5.0]], dtype=torch.float64, device=device).T
     query = torch.ones(1, 1, dtype=torch.float64, device=device)
 
@@ -229,7 +230,8 @@ def test_against_dense_rules(device, backend):
 
 @pytest.mark.parametrize("normalized", [True, False])
 def test_a_copy_of_the_positive_is_at_its_margin(normalized, device, backend):
-    """Columns that occur twice: with a margin of 0 the positive's copy is the best negative."""
+    """Every column occurs twice. With a margin of 0 the copy of the positive is a valid negative,
+    in spite of rounding."""
     generator, n = torch.Generator().manual_seed(0), 40
     for _ in range(10):
         queries = torch.randn(n, 24, generator=generator).to(device)
@@ -323,7 +325,7 @@ print(peak() - before, int((found.negatives >= 0).sum()))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="units of ru_maxrss differ")
 def test_semihard_of_16384_rows_takes_100_mb(device):
-    """The scores alone would have 1,024 MB, a mask of triplets 786 GB."""
+    """The scores alone would take 1,024 MB, a mask of triplets 786 GB."""
     if device.type != "cpu":
         pytest.skip("the peak of a process is its CPU memory")
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}

@@ -1,4 +1,5 @@
-"""Mixtures: values by hand, the conditions that they keep, and where partners are missing."""
+"""Mixtures have the values computed by hand, obey their conditions, and are marked as invalid where
+partners are missing."""
 
 from math import cos, pi, sin, sqrt, tan
 
@@ -43,7 +44,7 @@ def test_a_third_prototype_may_come_between(device):
 
 
 def test_latent_positives_keep_their_side(device):
-    """None is nearer to the prototype that it goes to, and those that count keep the nearest."""
+    """A latent positive is valid if and only if its nearest prototype is that of its key."""
     g = generator(device)
     key, prototypes = (torch.randn(n, 6, generator=g, device=device).double() for n in (40, 9))
     made, valid = latent_positives(key, prototypes, 50, generator=g)
@@ -88,8 +89,8 @@ def test_extrapolated_positives_are_harder_constants(device):
 
 
 def test_hard_mixtures_by_hand(device):
-    # rows at 0, 10, 40 and 50 degrees, labels 0, 0, 0, 1. Row 0: least similar of its label is row
-    # 2, the most similar of another row 3, at random too
+    # rows at 0, 10, 40 and 50 degrees, labels 0, 0, 0, 1. For row 0: the least similar row with its
+    # label is row 2; the most similar with another label is row 3, also the only one to draw
     angle = torch.tensor([0.0, 10, 40, 50], dtype=torch.float64, device=device).deg2rad()
     z = torch.stack([angle.cos(), angle.sin()], 1) * torch.arange(1, 5, device=device)[:, None]
     labels = torch.tensor([0, 0, 0, 1], device=device)
@@ -99,7 +100,7 @@ def test_hard_mixtures_by_hand(device):
     close(features[0, 0], 0.75 * z[2] + 0.25 * z[3])
     close(features[0, 1], 0.25 * z[2] + 0.75 * z[3])
     close(features[0, 2], 0.5 * z[0] + 0.5 * z[3])
-    close(features[0, 3], 0.5 * z[3] + 0.5 * z[2])  # no positive but itself
+    close(features[0, 3], 0.5 * z[3] + 0.5 * z[2])  # without a positive it takes itself
     close(features[1, 0], 0.9 * z[3] + 0.1 * z[0])
     close(features[1, 1], 0.8 * z[3] + 0.2 * z[1])
     close(features[1, 3], 0.9 * z[1] + 0.1 * z[3])  # the second of three others
@@ -117,7 +118,7 @@ def test_mixtures_pass_gradients_to_their_parts(device):
 
 
 def test_other_labels_are_drawn_evenly(device):
-    """Each of the other rows as often as any, and none of the own label."""
+    """Each row with another label is drawn equally often, and no row with the same label."""
     z = torch.eye(5, dtype=torch.float64, device=device)
     labels = torch.tensor([7, 3, 7, 9, 3], device=device)
     numbers = torch.rand(3000, 5, 3, generator=generator("cpu")).double().to(device)
@@ -140,7 +141,7 @@ def test_one_label_alone_has_no_mixtures(device):
     assert hard_mixtures(z[:0], torch.zeros(0).long().to(device)).features.shape == (0, 2)
 
 
-# ---- mixtures by real labels ---------------------------------------------------------------------
+# ---- mixtures by real-valued labels --------------------------------------------------------------
 
 
 def test_label_mixtures_by_hand(device):
@@ -159,7 +160,7 @@ def test_label_mixtures_by_hand(device):
 
 @pytest.mark.parametrize("window", [None, 1.5])
 def test_label_mixtures_have_their_labels(window, device):
-    """Of features that are linear in the label."""
+    """For features that are linear in the label, mixtures have the features of their labels."""
     y = torch.randint(0, 9, (40,), generator=generator("cpu")).double().to(device)
     z = torch.stack([y, torch.ones_like(y), y**2], 1)
     options = {"negatives": 3, "positives": 5, "window": window}
@@ -175,7 +176,7 @@ def test_label_mixtures_have_their_labels(window, device):
     assert torch.equal(valid[120:], inside)
     assert valid[:120].all()
     variance = (features[120:, 2] - labels[120:] ** 2)[inside]
-    assert (variance > 0.5).all()  # of two labels apart
+    assert (variance > 0.5).all()  # the two mixed labels differ
     assert variance.max() < 2 if window else variance.max() > 4
 
 

@@ -1,4 +1,4 @@
-"""contrastloss._C: the channel maths of csrc/channel.h, against torch in fp64."""
+"""contrastloss._C: the channel maths of csrc/channel.h agrees with torch in fp64."""
 
 import math
 
@@ -72,7 +72,7 @@ class TestPsi:
         assert math.isnan(_C.channel.psi(name, NAN)) is expected
 
 
-# name: psi(-inf), psi(0), psi(inf), and dpsi at the same points; None where it has no limit there
+# name: psi(-inf), psi(0), psi(inf), and dpsi at the same points; None where no limit exists
 LIMITS = {
     "one": ((1, 1, 1), (0, 0, 0)),
     "id": ((-INF, 0, INF), (1, 1, 1)),
@@ -141,7 +141,7 @@ def test_build_info():
     assert "-ffast-math" not in info["flags"]
     assert "-march" not in info["flags"]
     assert bool(info["cuda_architectures"]) is (_build.MISSING["_cuda"] is None)
-    # the operator library stands for at least one instruction set
+    # the operator library contains at least one instruction set
     assert bool(info["cpu_isas"]) is (_build.MISSING["_cpu"] is None)
 
 

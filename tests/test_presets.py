@@ -1,4 +1,4 @@
-"""Every name that docs/seeds.md gives exists, and computes."""
+"""Every name in docs/seeds.md exists and computes a result."""
 
 from inspect import isclass
 from pathlib import Path
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def documented():
-    """(row, name) of docs/seeds.md."""
+    """The rows of docs/seeds.md: (number, names)."""
     for line in (ROOT / "docs/seeds.md").read_text().splitlines():
         cells = [cell.strip() for cell in line.split(" | ")]
         if cells[0].removeprefix("| ").isdigit():
@@ -42,7 +42,7 @@ def probabilities(*shape):
     return z(*shape).softmax(-1)
 
 
-#: of names that are neither losses nor presets, a call and what it has to give
+#: for names that are neither losses nor presets: a call, with a check of its result
 CALLS = {
     "LogitScale": lambda make: make(init=0.07)() > 14.28,
     "decoding.contrastive_search": lambda f: f(
@@ -66,7 +66,7 @@ def floating(value):
 
 
 def losses_of(value):
-    """The losses that a name stands for: a class, a preset of one, or of several."""
+    """The losses of a name: of a class, of a preset of one loss, or of a preset of several."""
     made = value()
     return list(made.values()) if isinstance(made, nn.ModuleDict) else [made]
 
@@ -95,7 +95,7 @@ def test_every_name_computes(name):
         assert any(v.grad is not None and v.grad.any() for v in leaves if floating(v))
 
 
-#: options that are no defaults, as the systems have them
+#: options of the published systems that differ from the defaults
 CHOSEN = {
     "clan": {"alpha": 0.5, "margin": 0.5},
     "scgc": {"loss_weight": 2.0, "self_score": False},

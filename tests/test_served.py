@@ -1,4 +1,5 @@
-"""A test of all backends is collected for those that are here: which ones have to be."""
+"""Tests are collected only for the backends that can run here. This test fails if one is missing
+that should be able to."""
 
 import os
 

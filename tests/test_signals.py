@@ -29,7 +29,7 @@ def long_topk():
     ops.pair_topk(x, x, 3, backend="cpu")
 
 
-def long_gather():  # long rows: many ids would take gigabytes to write down
+def long_gather():  # long rows, since a larger index would take gigabytes
     x, index = torch.zeros(2000, 16_384), torch.zeros(2000, 10_000, dtype=torch.int64)
     ops.gather_scores(x, x, index, backend="cpu")
 
@@ -40,7 +40,7 @@ def long_sort():
 
 def long_backward():
     x = torch.zeros(N, 64, requires_grad=True)
-    statistics = torch.zeros(N)  # as the forward pass would find them
+    statistics = torch.zeros(N)  # stands in for the results of a forward pass
     call = Form(
         x, x, None, None, None, None, None, [], [], '[[{"kind": "LSE", "axis": "row", "pairs": [], '
         '"weight": [], "theta": 1.0, "relax": null}],[],[]]', False, x.dtype, None,
@@ -50,7 +50,7 @@ def long_backward():
 
 @pytest.fixture(autouse=True)
 def interrupts():
-    """A run in a shell's background is started with interrupts ignored."""
+    """Enables interrupts: a shell ignores them for processes in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

@@ -1,4 +1,4 @@
-"""Differentiable sorting against diffsort, an enumeration, and by hand."""
+"""Differentiable sorting agrees with diffsort, with an enumeration, and with values by hand."""
 
 from math import atan, exp, inf, log, nan, pi
 
@@ -35,11 +35,11 @@ def draw(*size, device, seed=0):
 @pytest.mark.parametrize(
     ("network", "n"),
     [(network, n) for network in NETWORKS for n in (2, 3, 8, 11, 33, 64)
-     if (network, n) != ("bitonic", 11)],  # at some lengths its network is another: see below
+     if (network, n) != ("bitonic", 11)],  # for some n diffsort has another network: see below
 )  # fmt: skip
 def test_it_is_diffsort(n, network, distribution, device):
-    """Values, P and gradients. Its gaussian rounds 1 / steepness to fp32, exact for powers of 2;
-    its optimal has 1e-10 beside |v|."""
+    """Values, P and gradients agree with diffsort. Its 'gaussian' rounds 1 / steepness to fp32,
+    which is exact for powers of 2; its 'optimal' adds 1e-10 to |v|."""
     import diffsort
 
     x = draw(2, n, device=device, seed=n).requires_grad_()
@@ -93,7 +93,7 @@ def test_values_and_masses_are_products_with_p(network, distribution, device):
 @every_network
 @pytest.mark.parametrize("n", [2, 5, 16, 22])
 def test_a_steep_network_sorts(n, network, device):
-    """The bitonic one too at n = 22, where that of diffsort does not."""
+    """A very steep network sorts; the bitonic one also at n = 22, where that of diffsort fails."""
     x = draw(5, n, device=device)
     values, P = sort(x, network=network, distribution="optimal", steepness=1e9)
     want, order = x.sort(-1)
@@ -144,7 +144,7 @@ def test_gradcheck(function, device):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_results_are_fp32(dtype, device):
-    """Ranks to 300, more than the integers of bf16."""
+    """Results are fp32 for every input dtype: bf16 could not represent ranks up to 300."""
     x = draw(3, 300, device=device).to(dtype).requires_grad_()
     values, P = sort(x, network="bitonic")
     ranks = rank(x, network="bitonic")
@@ -159,7 +159,7 @@ def test_results_are_fp32(dtype, device):
 
 @every_distribution
 def test_ties_share_their_ranks_and_their_gradient(distribution, device):
-    # Two equal values are mixed half and half. The slope of F at 0, times beta, tells them apart
+    # Two equal values are mixed half and half. Their gradient is the slope of F at 0, times beta
     slopes = {"cauchy": 1 / pi, "logistic": 0.25, "gaussian": (2 * pi) ** -0.5,
               "reciprocal": 0.25, "optimal": 1.0}  # fmt: skip
     x = tensor([2, 2], device=device, grad=True)
@@ -236,8 +236,8 @@ every_projection = pytest.mark.parametrize("function", [soft_rank, soft_sort])
 
 
 def isotonic_by_enumeration(s, w, regularization):
-    """Non-increasing: the least over starts a <= i of the most over ends b >= i of a block's value,
-    which is the optimum of one level for all of a to b."""
+    """The non-increasing fit: the minimum over starts a <= i of the maximum over ends b >= i of the
+    value of the block from a to b, which is its optimal constant level."""
 
     def value(a, b):
         if regularization == "l2":
@@ -251,7 +251,7 @@ def isotonic_by_enumeration(s, w, regularization):
 
 
 def projected(x, regularization, strength, function):
-    """Ascending, as Blondel et al. have it, of one row."""
+    """The ascending result for one row, as in Blondel et al."""
     n = len(x)
     rho = np.arange(n, 0, -1.0)
     if function is soft_sort:
@@ -282,7 +282,7 @@ def test_two_projected_values_by_hand(device):
     close(soft_rank(x, descending=True), [[1.7, 1.3], [2, 1]])
     near = 1 / (1 + exp(0.4))
     close(soft_rank(x, regularization="kl"), [[3 * near, 3 * (1 - near)], [1, 2]])
-    # at most 1 / 2 from the mean
+    # each value is at most 1 / 2 from the mean of the row
     close(soft_sort(x.flip(-1)), [[0, 0.4], [3, 4]])
     close(soft_sort(x, strength=0.2, descending=True), [[0.4, 0], [6, 1]])
 
@@ -301,7 +301,7 @@ def test_gradcheck_of_projection(function, regularization, strength, descending,
 
 @every_regularization
 def test_the_worst_order_for_pooling(regularization, device):
-    """One after the other, ever longer blocks of an increasing sequence take in a neighbour."""
+    """In an increasing sequence, a sequential algorithm would pool one neighbour after another."""
     n = 3000
     y = torch.arange(n, dtype=torch.float64, device=device) ** 2
     weight = torch.zeros_like(y) if regularization == "kl" else None

@@ -1,4 +1,4 @@
-"""State: what a compiler, a checkpoint, an interrupt or another way of loading makes of it."""
+"""State stays correct under compilers, activation checkpoints and different ways of loading."""
 
 import copy
 
@@ -33,7 +33,7 @@ N, D, SLOTS = 6, 4, 13
 
 
 class Queued(nn.Module):
-    """MoCo, with the momentum encoder's step and the enqueue in the same graph."""
+    """MoCo, with the update of the momentum encoder and the enqueue in the same graph."""
 
     def __init__(self, loss, before=False):
         super().__init__()
@@ -54,7 +54,7 @@ class Queued(nn.Module):
 
 
 class Centred(nn.Module):
-    """DINO, its centre and the teacher's prototypes moving in the same graph."""
+    """DINO, with updates of its centre and of the teacher's prototypes in the same graph."""
 
     def __init__(self):
         super().__init__()
@@ -75,7 +75,7 @@ class Centred(nn.Module):
 
 
 class Seen(MoCHiLoss):
-    """Which draws the same numbers, compiled or not."""
+    """MoCHi with fixed numbers instead of random ones, the same when compiled."""
 
     def draw(self, count, device):
         total = 3 * self.mixed + 2 * self.mixed_with_query
@@ -112,13 +112,14 @@ PARTS = {
 
 
 class Together(nn.ModuleDict):
-    """All in one graph, since each takes half a minute to compile; every part has its own rows."""
+    """All parts in one graph, since each alone takes half a minute to compile; every part gets its
+    own rows."""
 
     def forward(self, x, ids):
         return torch.stack([part(rows, ids) for part, rows in zip(self.values(), x, strict=True)])
 
 
-@pytest.mark.timeout(900)  # a minute of g++
+@pytest.mark.timeout(900)  # g++ takes a minute
 def test_state_under_the_default_compiler(device):
     module = Together({name: part() for name, part in PARTS.items()}).to(device)
     twin = copy.deepcopy(module)
@@ -151,7 +152,8 @@ def test_copies_are_an_operator(device):
 
 @pytest.mark.parametrize("reentrant", [True, False])
 def test_what_is_computed_anew_finds_no_other_state(reentrant, device):
-    """It raises: the numbers, and what is stored, would not be those of the forward pass."""
+    """A recomputed region that uses a queue or a momentum encoder raises: otherwise its numbers and
+    the stored rows would differ from those of the forward pass."""
     x, labels = torch.randn(N, D, device=device, requires_grad=True), torch.arange(N) % 2
     memory = CrossBatchMemory(SupConLoss(), SLOTS, D, device=device)
     queue = EmbeddingQueue(SLOTS, D, device=device)
@@ -179,14 +181,14 @@ def test_what_is_computed_anew_finds_no_other_state(reentrant, device):
         with pytest.raises(RuntimeError, match=f"^{message} in a backward pass"):
             loss.backward()
     assert memory.queue.written == N, "a batch is stored twice"
-    assert queue.step == 6, "five steps here and one in a region"
+    assert queue.step == 6, "expected five enqueues in the loop and one in a region"
 
 
-# ---- what only __init__ makes --------------------------------------------------------------------
+# ---- state that is set only in __init__ ----------------------------------------------------------
 
 
 class Model(nn.Module):
-    """Every kind of state that the package has."""
+    """A model with every kind of state in the package."""
 
     def __init__(self):
         super().__init__()
@@ -248,7 +250,7 @@ def test_options_that_are_tensors_are_saved():
 
 
 def test_from_pretrained(tmp_path):
-    """Which builds a model on meta, and loads what is persistent."""
+    """from_pretrained, which builds a model on meta and loads the persistent state, restores it."""
     import transformers  # takes seconds
 
     class Pretrained(transformers.PreTrainedModel):

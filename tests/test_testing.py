@@ -1,4 +1,5 @@
-"""The checks of contrastloss.testing find what they are for, and the stubs are current."""
+"""The checks of contrastloss.testing find the faults that they are for; the generated functions and
+stubs are up to date."""
 
 import subprocess
 import sys
@@ -19,7 +20,7 @@ BY_NAME = {check.__name__: check for check in CHECKS}
 
 
 class Repulsion(CrossLoss):
-    """A user's loss: log of the mean of e^s over all pairs of a row, positives included."""
+    """A loss of a user: the log-sum-exp of all scores of a row, minus the positive's score."""
 
     temperature: float | Tensor = 0.2
 
@@ -79,7 +80,7 @@ class Breaking(Repulsion):
 
 
 class Blind(Repulsion):
-    """Its channel speaks of rows and columns by position, which shards do not have."""
+    """A loss that scales some entries of x by their position, which its reference does not do."""
 
     def evaluate(self, scores, rows=None):
         scores.x = scores.x * (1.0 + 0.1 * torch.eye(*scores.x.shape, dtype=scores.x.dtype))
@@ -156,7 +157,7 @@ class TestExample:
 
 
 def test_dense_is_the_textbook_formula():
-    # s = identity / 0.5: each row log(1 + e^-2)
+    # s = identity / 0.5, so each row gives log(1 + e^-2)
     rows, counted = dense(Repulsion(0.5), torch.eye(2), torch.eye(2))
     want = torch.tensor(-2.0).exp().log1p()
     torch.testing.assert_close(rows, want.expand(2))

@@ -1,4 +1,4 @@
-"""Devices without fp64 (MPS): no such tensor is made of fp32 inputs, and results stay close to
+"""On devices without fp64 (MPS), fp32 inputs lead to no fp64 tensor, and results stay close to
 those of fp64."""
 
 import pytest
@@ -16,7 +16,7 @@ from contrastloss.ops import form, gather_scores, pair_stats, pair_topk, sort_ne
 
 
 class Forbidden(TorchDispatchMode):
-    """An fp64 tensor is an error, in every operator's results."""
+    """Raises if any operator returns an fp64 tensor."""
 
     def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
         results = operator(*args, **(kwargs or {}))
@@ -27,7 +27,8 @@ class Forbidden(TorchDispatchMode):
 
 @pytest.fixture
 def device_without(monkeypatch, device):
-    """The suite's device as one that has none; operators run where a mode sees what they do."""
+    """The suite's device, treated as one without fp64. Operators run as plain functions, so that a
+    dispatch mode sees the operators inside."""
     monkeypatch.setattr(call, "WITHOUT_FP64", {device.type})
     for module in (gather_scores, pair_stats, pair_topk, sort_network):
         source = __import__(module.__module__, fromlist=["plain"])
@@ -45,7 +46,7 @@ def test_no_loss_makes_fp64_of_fp32(name, device_without):
 
 
 def test_the_mode_sees_what_operators_do(device):
-    """fp64 sums of the reference, where the device has it."""
+    """The mode detects the fp64 sums that the reference uses on devices with fp64."""
     x = torch.randn(4, 3, device=device)
     settings = (Program((LSE(),)).text, False, x.dtype, "reference")
     with pytest.raises(AssertionError, match=r"aten\."), Forbidden():
@@ -53,7 +54,7 @@ def test_the_mode_sees_what_operators_do(device):
 
 
 def test_sums_over_many_blocks(device_without, monkeypatch):
-    """Of 20,000 columns in a hundred blocks; errors relative to the vectors' norms."""
+    """fp32 sums over 20,000 columns in a hundred blocks stay accurate, relative to the norms."""
     monkeypatch.setattr(block, "block_elements", lambda device: 1 << 13)
     g = torch.Generator().manual_seed(0)
     x, y = (torch.randn(n, 8, generator=g).to(device_without) for n in (40, 20_000))
