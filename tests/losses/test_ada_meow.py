@@ -23,13 +23,13 @@ def test_by_hand(device):
     def log_w(first, second):
         return -log(1 + exp(-(tanh(first + 0.5) + 3 * tanh(2 * second))))
 
-    # x_0 + y_j = (2, 0) both times, at a score of 1; x_1 + y_j = (1, 1), at a score of 0
+    # x_0 + y_j = (2, 0) for both j, with score 1; x_1 + y_j = (1, 1), with score 0
     rows = ada_meow(x, y, weight, bias, v, temperature=1.0, reduction="none")
     close(rows, [log(2 * e) + log_w(2, 0) - 1, log(2) + log_w(1, 1)])
 
 
 def test_gradients_of_the_network(device, monkeypatch):
-    """Also of many parts, a row or two each."""
+    """Also when computed in many parts of one or two rows."""
     x, y, *params = Subject(AdaMEOWLoss, {}, device).inputs(n=7)
     leaves = [p.clone().requires_grad_() for p in params]
     want = AdaMEOWLoss.reference(x, y, *leaves, scale=2.0, bias=0.0, normalize=True).mean()
@@ -45,7 +45,7 @@ def test_gradients_of_the_network(device, monkeypatch):
 def test_weights_do_not_underflow(device):
     x = torch.randn(5, 3, device=device, requires_grad=True)
     weight, bias, v = (torch.ones(s, device=device) * 40 for s in ((2, 3), (2,), (2,)))
-    loss = ada_meow(x, x, 0 * weight, bias, -200 * v)  # a weight of e^-16000
+    loss = ada_meow(x, x, 0 * weight, bias, -200 * v)  # a weight of about e^-16000
     assert loss.isfinite()
     assert gradients(loss, x)[0].isfinite().all()
 

@@ -11,8 +11,8 @@ from contrastloss.testing import CHECKS, Subject
 
 
 class Graph(AdjacencyContrastiveLoss):
-    """Communities whose members are mostly connected; weights in quarters, some of them 0, some
-    entries twice, some rows without any, one with more neighbours than a chunk has."""
+    """Mostly connected communities. Weights are multiples of 1/4, some of them 0; entries are
+    repeated; some rows have no neighbours, one has more than a chunk."""
 
     def forward(self, z, crow, col, quarters):
         return super().forward(z, (crow, col, quarters / 4))
@@ -37,7 +37,7 @@ class Graph(AdjacencyContrastiveLoss):
         return z, torch.nn.functional.pad(crow, (1, 0)), col, quarters
 
 
-#: the columns' numbers do not follow when rows are permuted
+# without check_permutation, which does not renumber the columns of the graph
 @pytest.mark.parametrize(
     "check", [c for c in CHECKS if c.__name__ != "check_permutation"], ids=lambda c: c.__name__
 )
@@ -79,11 +79,11 @@ def test_by_hand(device, backend):
         close(adjacency_contrastive(z, graph, backend=backend), want)
     eps = -log((0.5 * e + 2) / (e + 1) + 0.25)
     close(adjacency_contrastive(z, graph, eps=0.25, **options), [eps, 0.0, 0.0])
-    # the masked diagonal: e^0 below, and row 1's own weight above
+    # self_score adds e^0 to the denominator, and row 1's own weight to the numerator
     masked = [-log((0.5 * e + 2) / (e + 2)), -log(3 / (e + 2)), 0.0]
     close(adjacency_contrastive(z, graph, self_score=True, **options), masked)
     close(adjacency_contrastive(z, graph, self_score=True, backend=backend), sum(masked) / 2)
-    # without values every edge weighs 1: all of row 0's denominator
+    # without values every edge has weight 1: the numerator of row 0 is its denominator
     close(adjacency_contrastive(z, graph[:2], **options)[0], 0.0)
 
 

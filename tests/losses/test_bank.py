@@ -10,7 +10,7 @@ from contrastloss.testing import CHECKS, Subject
 
 
 class Queued(BankContrastiveLoss):
-    """With a queue that is not full."""
+    """With a partly filled queue."""
 
     @staticmethod
     def example(n, d, generator):
@@ -39,7 +39,7 @@ def test_on_every_backend(cls, device, backend):
 
 @pytest.fixture
 def bank(device):
-    """Of five slots, four are filled: e1 and e2 of label 0, e1 twice of label 1."""
+    """Four of five slots are filled: e1 and e2 with label 0, e1 twice with label 1."""
     bank = EmbeddingQueue(5, 2, labels=True, ids=True, dtype=torch.float64, device=device)
     i = torch.arange(4, device=device)
     bank.enqueue(tensor(E1, E2, E1, E1, device=device), i // 2, ids=i)
@@ -47,14 +47,14 @@ def bank(device):
 
 
 def test_by_hand(bank, device):
-    # positives 1; against the bank 1 and 0 of label 0, 1 and 1 of label 1, nothing of label 2
+    # positive scores 1; scores with the bank: 1 and 0 (label 0), 1 and 1 (label 1), none (label 2)
     x = tensor(E1, E1, E1, device=device)
     labels = torch.tensor([0, 1, 2], device=device)
     rows = bank_contrastive(x, x, bank, labels, temperature=1.0, reduction="none")
     close(rows, [log(2 * e + 1) - 1, log(3), 0.0])
     loss = BankContrastiveLoss(1.0, reduction="none")
     close(loss(x, x, rows_of(bank), labels, bank.labels[:4]), rows)
-    ids = torch.tensor([0, 2, 3], device=device)  # one's own stored column is no negative
+    ids = torch.tensor([0, 2, 3], device=device)  # the row's own stored column is not a negative
     close(loss(x, x, bank, labels, ids=ids), [log(e + 1) - 1, log(2), 0.0])
 
 
@@ -67,7 +67,7 @@ def test_one_label_is_moco(device):
 def test_an_empty_bank_is_zero(device):
     query = torch.randn(3, 2, device=device, requires_grad=True)
     bank = EmbeddingQueue(5, 2, labels=True, device=device)
-    labels = torch.full((3,), -1, device=device)  # what an empty slot holds
+    labels = torch.full((3,), -1, device=device)  # the label of unfilled slots
     value = BankContrastiveLoss()(query, query.detach() + 1, bank, labels)
     assert value.item() == 0.0
     assert not gradients(value, query)[0].any()

@@ -29,12 +29,12 @@ def test_by_hand(device, backend):
     options = {"eps": 1e-300, "backend": backend}
     close(barlow_twins(x, y, **options), 4 + 0.005 * 2)
     close(barlow_twins(x, y, lambda_=None, **options), 4 + 0.5 * 2)
-    # of variance 1 with eps 3, every standardised value is halved, every c divided by 4
+    # with variance 1 and eps 3, standardised values are halved and c is divided by 4
     close(barlow_twins(x - 2, y, lambda_=1.0, eps=3.0, backend=backend), hand(x, y))
 
 
 def hand(x, y):
-    """Variances of the columns: x 1 and 4, y 1/4 and 4; eps is 3."""
+    """Column variances: 1 and 4 for x, 1/4 and 4 for y; eps is 3."""
     x0, x1, y0, y1 = 1 / 2, 2 / 7**0.5, 0.5 / 3.25**0.5, 2 / 7**0.5
     return (1 - x0 * y0) ** 2 + (1 + x1 * y1) ** 2 + (x0 * y1) ** 2 + (x1 * y0) ** 2
 

@@ -32,7 +32,7 @@ def test_two_rows_are_siglip(device, backend):
     close(BinaryNCELoss(0.3, backend=backend)(x, y), want)
 
 
-def test_a_row_alone_has_its_positive(device, backend):
+def test_a_single_row_has_only_its_positive(device, backend):
     x, y = tensor(E1, device=device, grad=True), tensor(E2, device=device)
     loss = BinaryNCELoss(normalize=False, backend=backend)(x, y)
     close(loss, log(2))

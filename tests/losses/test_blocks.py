@@ -1,4 +1,4 @@
-"""Losses of several blocks of columns, against dense formulas that see all columns at once."""
+"""Losses over several column blocks, compared with dense formulas over all columns at once."""
 
 import math
 from inspect import signature
@@ -25,7 +25,7 @@ REMEMBER = [
 
 
 def queue_for(like, filled=7, *, labels=None):
-    """Nine slots, some of which are filled, by instances 0, 1, 2, ... of labels 0, 1, 2, 0, ..."""
+    """A queue of nine slots; filled ones have instances 0, 1, 2, ... and labels 0, 1, 2, 0, ..."""
     generator = torch.Generator().manual_seed(3)
     rows = torch.randn(9, like.shape[-1], generator=generator, dtype=torch.float64)[:filled]
     queue = EmbeddingQueue(9, like.shape[-1], labels=True, ids=True, dtype=like.dtype)
@@ -34,8 +34,8 @@ def queue_for(like, filled=7, *, labels=None):
     return queue.to(like.device)
 
 
-def test_every_loss_of_pairs_says_whether_it_takes_a_memory():
-    """A reason why not, or the argument."""
+def test_every_pair_loss_declares_whether_it_takes_memory():
+    """Either ``forward`` has the argument, or ``without`` gives a reason."""
     for name, cls in LOSSES.items():
         if issubclass(cls, PairLoss):
             takes = {"memory", "queue"} & signature(cls.forward).parameters.keys()
@@ -56,7 +56,7 @@ CHANNELS = (
 
 
 def dense(s, kept, rows):
-    """Every channel's values over scores of which ``kept`` says who passes its tests."""
+    """The values of every channel over dense scores; ``kept`` masks the pairs of each channel."""
     found = []
     for channel, mask in zip(CHANNELS, kept, strict=True):
         if isinstance(channel, LSE):
@@ -118,7 +118,7 @@ def test_channels_over_all_kinds_of_blocks(device, backend, filled):
     for a, b in zip(gradients(total, *leaves, rows["shift"]),
                     gradients(expected, *leaves, rows["shift"]), strict=True):  # fmt: skip
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
-    starts = torch.tensor([0, n, n + 9, n + 9 + 4], device=device)  # a queue has all its slots
+    starts = torch.tensor([0, n, n + 9, n + 9 + 4], device=device)  # a queue has all slots
     for found, mask in ((got[5], kept[5]), (got[6], kept[6])):
         sign = 1.0 if found is got[5] else -1.0
         place = (sign * s).masked_fill(~mask, -torch.inf).argmax(1)
@@ -126,8 +126,8 @@ def test_channels_over_all_kinds_of_blocks(device, backend, filled):
         assert (starts[found.block] + found.index == place).all()
 
 
-def test_no_block_has_a_pair(device, backend):
-    """What a channel returns of nothing, without a pass over the scores."""
+def test_no_block_has_a_matching_pair(device, backend):
+    """Channels return their values for an empty set, without a pass over the scores."""
     x = torch.randn(3, 2, device=device)
     scores = Scores(x, x, scale=1.0, blocks=(Given(x),), backend=backend)
     none = (same(INDEX),)
@@ -166,7 +166,7 @@ def test_topk_over_blocks(device, backend):
 
 
 def further(loss, x, queue, ids, copies):
-    """The scores of rows with the stored columns, -inf for those that are left out."""
+    """Scores of rows with the stored columns; -inf for ignored columns."""
     s = normalize(x) @ normalize(queue.embeddings[queue.steps >= 0]).mT / loss.temperature
     stored = queue.ids[queue.steps >= 0]
     left_out = ids.repeat(copies)[:, None] == stored
@@ -175,8 +175,8 @@ def further(loss, x, queue, ids, copies):
 
 @pytest.mark.parametrize("name", [n for n in REMEMBER if not issubclass(LOSSES[n], LabelLoss)])
 def test_a_memory_adds_negatives(name, device, backend):
-    """A loss with a queue is the loss whose negatives are those of the batch and of the queue: for
-    those that sum exponentials, a log-sum-exp more."""
+    """A loss with a queue equals the loss with negatives from batch and queue: for sums of
+    exponentials, one more term in the log-sum-exp."""
     cls = LOSSES[name]
     subject = Subject(cls, {}, device, backend)
     loss, inputs = subject.loss(temperature=0.3, reduction="none"), subject.inputs(n=6, d=5)
@@ -221,14 +221,14 @@ def test_a_memory_adds_negatives(name, device, backend):
 
 
 def hard(loss, cls, x, y, queue, ids):
-    """Both losses with reweighted negatives, by their formula."""
+    """The formula of both losses with reweighted negatives."""
     x, y = normalize(x), normalize(y)
     n, rows, two_views = len(x), torch.cat([x, y]), issubclass(cls, TwoViewLoss)
     left = torch.arange(2 * n, device=x.device)
     own = left[:, None] % n == left % n
     s = rows @ (rows if two_views else torch.cat([y, x])).mT / 0.3
     if not two_views:
-        own = own | (left[:, None] // n != left // n)  # the columns of the other direction
+        own = own | (left[:, None] // n != left // n)  # columns of the same side are excluded
     s = torch.cat([s.masked_fill(own, -torch.inf), further(loss, rows, queue, ids, 2)], 1)
     positive = (x * y).sum(1).repeat(2) / 0.3
     m = (s > -torch.inf).sum(1).double()
@@ -241,7 +241,7 @@ def hard(loss, cls, x, y, queue, ids):
 
 @pytest.mark.parametrize("name", [n for n in REMEMBER if issubclass(LOSSES[n], LabelLoss)])
 def test_a_memory_adds_labelled_columns(name, device, backend):
-    """Rows of the batch against it and the queue are the batch's rows of one longer batch."""
+    """The losses of the batch's rows equal those in one longer batch that includes the queue."""
     cls = LOSSES[name]
     if name == "pooled_supcon":
         pytest.skip("that of SupCon, after pooling")
@@ -267,7 +267,7 @@ def test_triplets_with_a_memory(mining, device, backend):
 @pytest.mark.parametrize("options", [{"top_k": 3}, {"hardness": 2.0}, {}], ids=str)
 @pytest.mark.parametrize("given", [None, (4, 5), (6, 4, 5)], ids=str)
 def test_negatives_of_several_kinds_at_once(options, given, device, backend):
-    """Given negatives, or the batch's, and those of a queue: one set for every row."""
+    """Given or in-batch negatives together with a queue: equal to one set per row."""
     x, y = torch.randn(2, 6, 5, dtype=torch.float64, device=device)
     queue = queue_for(x)
     negatives = None if given is None else torch.randn(given, dtype=torch.float64, device=device)
@@ -280,7 +280,7 @@ def test_negatives_of_several_kinds_at_once(options, given, device, backend):
         others = negatives.expand(6, 4, 5)
     want, same_stats = loss(x, y, torch.cat([others, stored], 1))
     close(got, want)
-    del same_stats["lse"], stats["lse"]  # that of a batch's columns has the positive's, too
+    del same_stats["lse"], stats["lse"]  # with in-batch columns it includes the positive
     for name, value in stats.items():
         close(value, same_stats[name])
 
@@ -294,7 +294,7 @@ def test_a_margin_over_own_negatives_and_a_memory(device, backend):
 
 
 def test_a_queue_in_low_precision(device, backend):
-    """Gradients of the batch's pass and of the queue's are added up in fp32."""
+    """The gradients of the batch's pass and of the queue's pass are added in fp32."""
     x, y = torch.randn(2, 32, 16, device=device).bfloat16()
     queue = queue_for(x)
     leaves = [x.clone().requires_grad_(), y.clone().requires_grad_()]
@@ -308,7 +308,7 @@ def test_a_queue_in_low_precision(device, backend):
 
 
 def test_rows_of_a_cross_loss_may_be_few():
-    """One row has no negative in its batch, and those of a queue."""
+    """A single row has no in-batch negatives, only those of the queue."""
     x = torch.randn(1, 3, dtype=torch.float64)
     for name in REMEMBER:
         if issubclass(LOSSES[name], CrossLoss) and name != "siglip":

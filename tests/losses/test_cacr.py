@@ -38,14 +38,14 @@ def test_by_hand(device, backend):
     x, y = tensor(E1, E1, E2, device=device), tensor(E1, E2, [-1, 0], device=device)
     rows = cacr(x, y, reduction="none", backend=backend)
     first = (2 * exp(-4) + 4 * exp(-8)) / (exp(-4) + exp(-8))
-    # of x_1's 0 and 4, and of x_2's 2 and 0
+    # those of x_1's negatives 0 and 4, of x_2's 2 and 0
     second = 4 * exp(-8) / (1 + exp(-8))
     third = 2 * exp(-4) / (1 + exp(-4))
     close(rows, [0 - first, 2 - second, 2 - third])
 
 
 def test_positives_by_hand(device, backend):
-    # of distances 0 and 2 the farther counts e^2t times as much; the negative is a first view
+    # for distances 0 and 2, the farther one has e^2t times the weight; negatives are first views
     x, y = tensor(E1, E2, device=device), tensor([E1, E2], [E2, E2], device=device)
     loss = CACRLoss(0.5, 3.0, 2.0, t_positive=0.5, reduction="none", backend=backend)
     close(loss(x, y), [3 * 4 * exp(2) / (1 + exp(2)) - 2 * 4, 0 - 2 * 4])
@@ -54,7 +54,7 @@ def test_positives_by_hand(device, backend):
 @pytest.mark.parametrize("detached", [True, False])
 def test_gradient_of_the_weights_by_hand(detached, device, backend):
     # plain vectors: row 0 at 0 has its positive there and negatives at distances D = 1 and 4:
-    # dl/dD = -p (1 - t (D - Dbar)) or, of constant weights, -p; dD/dx_0 = -2 y_j
+    # dl/dD = -p (1 - t (D - Dbar)), or -p with constant weights; dD/dx_0 = -2 y_j
     x = tensor([0, 0], [0, 0], [0, 0], device=device, grad=True)
     y = tensor([0, 0], [1, 0], [0, 2], device=device)
     loss = CACRLoss(

@@ -16,7 +16,7 @@ def test_properties(check, options, device, backend):
 
 
 def test_by_hand(device, backend):
-    # rows 0 and 1: positive score 1, a negative of 0; row 2 has no positive and counts in nothing
+    # rows 0 and 1: positive score 1, negative score 0; row 2 has no positive and is not counted
     z = tensor(E1, E1, E2, device=device).requires_grad_()
     labels = torch.tensor([0, 0, 1], device=device)
     near, far = exp(-4 * 0.4 * 0.4), exp(4 * 0.4 * -0.4)
@@ -24,14 +24,14 @@ def test_by_hand(device, backend):
     rows = circle(z, labels, m=0.4, gamma=4, reduction="none", backend=backend)
     close(rows, [want, want, 0.0])
     close(CircleLoss(0.4, 4, backend=backend)(z, labels), want)
-    # d loss / d s_02 = share * gamma * pace; both rows of a pair give it
+    # d loss / d s_02 = share * gamma * weight; both rows of a pair contribute
     (grad,) = torch.autograd.grad(circle(z, labels, gamma=4, backend=backend), z)
     share = near * far / (1 + near * far)
     close(grad[0], [0.0, share * 4 * 0.4 / 2])
 
 
 @pytest.mark.parametrize("options", [{}, {"m": 0.25, "gamma": 256.0}], ids=str)
-def test_it_is_that_of_pytorch_metric_learning(options, device, backend):
+def test_matches_pytorch_metric_learning(options, device, backend):
     from pytorch_metric_learning import losses
 
     found = []

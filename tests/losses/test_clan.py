@@ -9,7 +9,7 @@ from contrastloss.testing.checks import check_low_precision
 
 
 def classes(n, d, generator):
-    """Rows around a centre, negatives on all sides."""
+    """Rows around a centre, and unrelated negatives."""
     centre, z, negatives = torch.randn(3, n + 3, 9, generator=generator).double()
     return [centre[:1] + z[:n], 0.3 * centre[:1] + negatives]
 
@@ -29,24 +29,24 @@ def test_on_every_backend(squared, device, backend):
 def test_by_hand(squared, device, backend):
     # ordered pairs of rows: distances 0 (twice) and 1/2 (four times)
     z = tensor(E1, E1, E2, device=device)
-    # to the negatives: 1/2 and 1 of e1 (twice), 0 and 1/2 of e2
+    # distances to the negatives: 1/2 and 1 for e1 (twice), 0 and 1/2 for e2
     negatives = tensor(E2, [-1, 0], device=device)
     p = 2 if squared else 1
     options = {"squared": squared, "backend": backend}
     attract = 4 * 0.5**p / 4
     close(clan(z, negatives, alpha=1, **options), attract)
-    # the hinges 1/2 (three times), 1, 0 (twice)
+    # hinges: 1/2 (three times), 1, 0 (twice)
     repel = (3 * 0.5**p + 1) / 4
     close(clan(z, negatives, **options), 0.5 * attract + 0.5 * repel)
-    # margin 0.75: 1/4 (three times), 3/4
+    # hinges with margin 0.75: 1/4 (three times), 3/4
     repel = (3 * 0.25**p + 0.75**p) / 4
     close(clan(z, negatives, margin=0.75, alpha=0.2, **options), 0.2 * attract + 0.8 * repel)
-    # of what is at most eps, 1/4 ** p, the sum but not the count
+    # values of at most eps = 1/4 ** p are in the sum but not in the count
     close(clan(z, negatives, margin=0.75, eps=0.3**p, alpha=0, **options), 4 * repel)
 
 
 def test_low_precision(device, backend):
-    """Where negatives are near their rows."""
+    """With negatives close to their rows."""
 
     def near(n, d, generator):
         return CLANLoss.example(129, 64, generator)

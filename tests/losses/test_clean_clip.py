@@ -19,8 +19,8 @@ def test_on_every_backend(device, backend):
 
 
 def test_by_hand(device):
-    # across: s = [[0.6, 1.0], [0.8, 0.0]]; images against theirs: the identity; texts t against
-    # [e1, e2]: s = [[0.6, 0.8], [1.0, 0.0]], by rows only
+    # images and texts: s = [[0.6, 1.0], [0.8, 0.0]]; images and augmentations: identity; texts and
+    # augmentations [e1, e2]: s = [[0.6, 0.8], [1.0, 0.0]], by rows only
     image, text = tensor(E1, E2, device=device), tensor([0.6, 0.8], E1, device=device)
     rows = clean_clip(image, text, image, image, temperature=1.0, reduction="none")
     first = log(1 + exp(0.4)) + log(1 + exp(0.2)) + log(1 + exp(-1)) + log(1 + exp(0.2))

@@ -37,7 +37,7 @@ def test_is_symmetric(device, backend):
 
 
 def test_learns_its_temperature(device, backend):
-    # one correct pair each way scores k, the others 0: loss = log(1 + e^-k), d/dk = -1/(1 + e^k),
+    # positives score k, other pairs 0: loss = log(1 + e^-k), d/dk = -1/(1 + e^k),
     # and the parameter is log k: d/dlog k = -k / (1 + e^k)
     temperature = LogitScale(0.5).to(device)
     x = tensor(E1, E2, device=device)
@@ -49,7 +49,7 @@ def test_learns_its_temperature(device, backend):
 
 @pytest.mark.parametrize("n", [1, 4])
 def test_all_equal(n, device, backend):
-    """Every pair alike: log N, and, by symmetry, no gradient. One row alone has no negative: 0."""
+    """With all pairs equal the loss is log N, with zero gradient by symmetry; for N = 1 it is 0."""
     x = torch.ones(n, 3, device=device, requires_grad=True)
     loss = CLIPLoss(0.01, backend=backend)(x, torch.ones(n, 3, device=device))
     torch.testing.assert_close(loss.item(), log(n), rtol=1e-6, atol=1e-6)

@@ -22,18 +22,18 @@ def test_on_every_backend(against, across, device, backend):
 
 
 def test_by_hand(device, backend):
-    # x = e1, e1, e2 and y = e1, e2, e2; the first two instances are of one cluster
+    # x = e1, e1, e2 and y = e1, e2, e2; the first two instances share a cluster
     x, y = tensor(E1, E1, E2, device=device), tensor(E1, E2, E2, device=device)
     clusters = torch.tensor([4, 4, 9], device=device)
     options = {"temperature": 1.0, "reduction": "none", "backend": backend}
-    # x_0 has its positive at 1; of the other cluster are e2, e2, of its own e1 and e2
+    # x_0: positive score 1; e2, e2 in the other cluster, e1 and e2 in its own
     rows = cluster_nt_xent(x, y, clusters, **options)
     close(rows[0], log1p(2 / e))
     close(rows[1], log1p(2))
     close(rows[4], log1p(2 * e))  # y_1 = e2, its positive e1
     rows = cluster_nt_xent(x, y, clusters, against="own", **options)
     close(rows, [log1p((e + 1) / e), log1p(2 * e), 0.0, log1p((e + 1) / e), log1p(2), 0.0])
-    # of y alone: y_1 for x_0, y_0 for x_1; and of x for y_0 and y_1
+    # negatives of the other view only: y_1 for x_0, y_0 for x_1, and x for y_0 and y_1
     rows = cluster_nt_xent(x, y, clusters, against="own", across=True, **options)
     close(rows, [log1p(1 / e), log1p(e), 0.0, log1p(1), log1p(1), 0.0])
 
@@ -52,7 +52,7 @@ def test_statistics_are_of_rows_with_negatives(device, backend):
     x, y = tensor(E1, E1, E2, device=device), tensor(E1, E2, E2, device=device)
     loss = ClusterNTXentLoss(1.0, against="own", return_stats=True, backend=backend)
     _, stats = loss(x, y, torch.tensor([4, 4, 9], device=device))
-    # x_0, x_1, y_0, y_1: positives 1, 0, 1, 0; the hardest negatives 1, 1, 1 and 0
+    # x_0, x_1, y_0, y_1: positive scores 1, 0, 1, 0; hardest negatives 1, 1, 1 and 0
     close(stats["positive"], 1 / 2)
     close(stats["hardest_negative"], 3 / 4)
     close(stats["accuracy"], 0.0)

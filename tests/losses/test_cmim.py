@@ -10,7 +10,7 @@ from contrastloss.testing import CHECKS, Subject
 
 
 class Single(CMIMLoss):
-    """Of one view."""
+    """With one view."""
 
     @staticmethod
     def example(n, d, generator):
@@ -34,12 +34,12 @@ def test_one_view_compiles(device):
 
 
 def test_by_hand(device, backend):
-    # cosines 1, 0 and 0 of the pairs; s_ii = 1
+    # cosines of the pairs: 1, 0 and 0; s_ii = 1
     z = tensor(E1, [5, 0], E2, device=device)
     rows = cmim(z, temperature=1.0, reduction="none", backend=backend)
     near = log(1 + (e + 1) / 2 / e)
     close(rows, [near, near, log(1 + 1 / e)])
-    # plain products: s_ii = 1, 25 and 1, s_01 = 5
+    # dot products: s_ii = 1, 25 and 1, s_01 = 5
     rows = cmim(z, temperature=1.0, normalize=False, reduction="none", backend=backend)
     near = (exp(5) + 1) / 2
     close(rows, [log(1 + near / e), log(1 + near / exp(25)), log(1 + 1 / e)])

@@ -42,7 +42,7 @@ def test_unused_entries_have_a_finite_gradient(form, device):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_of_no_frames(form, device):
+def test_no_frames(form, device):
     p = torch.full((2, 3, 4), 0.25, device=device, requires_grad=True)
     mask = torch.zeros(2, dtype=torch.bool, device=device)
     for value in (

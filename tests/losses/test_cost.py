@@ -9,7 +9,7 @@ from contrastloss.functional import cost
 from contrastloss.testing import CHECKS, Subject
 
 
-#: without numerical second derivatives of five inputs, which take half a minute
+#: no numerical second derivatives, which take half a minute for five inputs
 @pytest.mark.parametrize(
     "check", [c for c in CHECKS if c.__name__ != "check_gradients"], ids=lambda c: c.__name__
 )
@@ -22,11 +22,11 @@ def test_on_every_backend(device, backend):
 
 
 def test_by_hand(device):
-    # trend: the positive scores 1, the queue 0 and -1. Seasons of one feature, +-1 at two times:
-    # series 1 (1, 1) has the spectrum 2, 0; series 2 (1, -1) has 0, 2, and (-1, 1) would 0, -2.
+    # trend: positive score 1, queue scores 0 and -1. Seasons: one feature, +-1 at two time steps:
+    # series 1 (1, 1) has the spectrum 2, 0; series 2 (1, -1) has 0, 2; (-1, 1) would have 0, -2.
     # Amplitudes at frequency 0: 2 and 0 in both views, rows {2, 0, 2, 0}: series 1 against
-    # {0, 4, 0}, series 2 against {0, 0, 0}; at frequency 1 the other way round. Phases are 0 but
-    # that of -2, pi: all alike in the first case, log 3
+    # {0, 4, 0}, series 2 against {0, 0, 0}; reversed at frequency 1. All phases are 0 except
+    # pi for -2: all equal in the first case, log 3
     query, key = tensor(E1, E1, device=device), tensor(E1, E1, device=device)
     queue = tensor(E2, [-1, 0], device=device)
     x = tensor([1, 1], [1, -1], device=device)[..., None]
@@ -34,11 +34,11 @@ def test_by_hand(device):
     amplitude = (log(exp(4) + 2) - 4 + log(3)) / 2
     options = {"weight": 0.5, "temperature": 1.0, "reduction": "none"}
     close(cost(query, key, queue, x, x, **options), [trend + (amplitude + log(3)) / 4] * 2)
-    # view 2 of series 2 as (-1, 1): at frequency 1 the phases of the rows are {0, 0, 0, pi}, whose
+    # view 2 of series 2 is (-1, 1): at frequency 1 the phases are {0, 0, 0, pi}, whose
     # products are 0
     y = tensor([1, 1], [-1, 1], device=device)[..., None]
     close(cost(query, key, queue, x, y, **options), [trend + (amplitude + log(3)) / 4] * 2)
-    # and of both views: {0, pi, 0, pi}
+    # both views of series 2 are (-1, 1): phases {0, pi, 0, pi}
     phase = (log(3) + log(exp(pi**2) + 2) - pi**2) / 2
     want = [trend + (amplitude + log(3)) / 4, trend + (amplitude + phase) / 4]
     close(cost(query, key, queue, y, y, **options), want)

@@ -23,11 +23,11 @@ def test_by_hand(device, backend):
     x, y = tensor(E1, E1, E2, device=device), tensor(E1, E2, [0, 5], device=device)
     labels = torch.tensor([3, 3, 8], device=device)
     rows = cross_supcon(x, y, labels, temperature=1.0, reduction="none", backend=backend)
-    one, two = log(e + 2), log(2 * e + 1)  # of a row or column with one and with two ones
+    one, two = log(e + 2), log(2 * e + 1)  # of a row or column with one score 1, or with two
     close(rows, [(one - 1 / 2 + two - 1) / 2, (one - 1 / 2 + one - 0) / 2, (two - 1 + one - 1) / 2])
 
 
-def test_labels_of_their_own_are_clip(device, backend):
+def test_distinct_labels_are_clip(device, backend):
     x, y = torch.randn(2, 6, 4, device=device, dtype=torch.float64)
     got = cross_supcon(x, y, torch.arange(6, device=device), temperature=0.2, backend=backend)
     close(got, CLIPLoss(0.2, backend=backend)(x, y))

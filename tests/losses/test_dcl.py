@@ -35,8 +35,8 @@ def test_weights_by_hand(device, backend):
     close(rows, [log(1 + e) - w, log(2), log(1 + e) - w, log(2 * e)])
 
 
-def test_weights_are_of_cosines_not_of_scores(device, backend):
-    """The temperature and the bias are no part of the weight."""
+def test_weights_use_cosines_not_scores(device, backend):
+    """Temperature and bias do not affect the weight."""
     x, y = tensor(E1, E2, device=device), tensor(E1, E1, device=device)
     loss = DCLLoss(0.5, weight=1.0, reduction="none", backend=backend)
     w = 2 - 2 * e / (e + 1)
@@ -55,7 +55,7 @@ def test_a_detached_weight_is_a_constant(device, backend):
 
 
 def test_one_instance_is_zero(device, backend):
-    """No negative: the loss would be -inf and is 0, without gradient."""
+    """Without negatives the loss is 0 instead of -inf, without gradient."""
     x = torch.randn(1, 4, device=device, requires_grad=True)
     loss = DCLLoss(backend=backend)(x, torch.randn(1, 4, device=device))
     assert loss.item() == 0.0

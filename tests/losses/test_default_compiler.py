@@ -1,4 +1,4 @@
-"""Every loss by the default compiler, and exported; most are only traced in every run."""
+"""Compiles and exports every loss with the default compiler; other tests only trace most losses."""
 
 import pytest
 from losses.test_adjacency import Graph
@@ -8,7 +8,7 @@ from contrastloss.losses import LOSSES
 from contrastloss.testing import Subject
 from contrastloss.testing.running import check_compile, check_export
 
-#: a graph as tensors, and what is drawn as an input
+#: a graph given as tensors, and random numbers given as an input
 ADAPTED = {"adjacency_contrastive": Graph, "mochi": Drawn}
 
 

@@ -10,7 +10,7 @@ from contrastloss.testing import Subject
 
 
 def scores(n, d, generator):
-    """Scores that are half in order, and what they should be ordered by."""
+    """Scores that are partly in order, and their targets."""
     n = max(n, 1)
     target = torch.stack([torch.randperm(n, generator=generator) for _ in range(3)])
     x = torch.randn(3, n, generator=generator).double() + target / n
@@ -34,14 +34,14 @@ def test_properties(check, case, device, backend):
 
 def test_by_hand(device, backend):
     x = tensor([1, 3], [3, 1], device=device)
-    right = 0.5 + atan(2 * 2.0) / pi  # the mass of the right order
+    right = 0.5 + atan(2 * 2.0) / pi  # the mass of the correct order
     for target in (tensor([0, 1], [0, 1], device=device), torch.tensor([[-7, 2]] * 2)):
         rows = diff_sort(x, target.to(device), steepness=2.0, reduction="none", backend=backend)
         close(rows, [-log(right), -log(1 - right)])
 
 
 def test_equal_targets_share_their_ranks(device, backend):
-    """Of three, the two smaller ones in whichever order; of equal ones, any order costs nothing."""
+    """Two equal targets may be in either order; if all are equal, the loss is 0 for any order."""
     x = tensor(1, 3, 2, device=device)
     loss = DiffSortLoss(steepness=1e6, distribution="logistic", backend=backend)
     for target in ([0, 0, 0], [0, 1, 0], [1, 2, 1]):
@@ -49,7 +49,7 @@ def test_equal_targets_share_their_ranks(device, backend):
     assert loss(x, torch.tensor([1, 0, 0], device=device)) > 10
 
 
-def test_a_worse_order_costs_more_and_the_gradient_mends_it(device, backend):
+def test_a_worse_order_has_a_larger_loss_that_the_gradient_reduces(device, backend):
     x = tensor(0.0, 0.1, 0.2, device=device, grad=True)
     loss, target = DiffSortLoss(backend=backend), torch.tensor([2, 1, 0], device=device)
     value = loss(x, target)
@@ -58,7 +58,7 @@ def test_a_worse_order_costs_more_and_the_gradient_mends_it(device, backend):
     assert dx[0] < 0 < dx[2]
 
 
-def test_no_mass_costs_a_finite_loss(device, backend):
+def test_zero_mass_gives_a_finite_loss(device, backend):
     x = torch.tensor([1e4, 0.0], device=device, requires_grad=True)
     loss = DiffSortLoss(distribution="logistic", backend=backend)
     value = loss(x, torch.tensor([0, 1], device=device))
@@ -66,7 +66,7 @@ def test_no_mass_costs_a_finite_loss(device, backend):
     assert gradients(value, x)[0].isfinite().all()
 
 
-def test_of_nothing(device, backend):
+def test_empty_input(device, backend):
     x = torch.zeros(0, 3, device=device, requires_grad=True)
     assert DiffSortLoss(backend=backend)(x, x.detach()).item() == 0.0
     close(DiffSortLoss(backend=backend)(tensor([5], device=device), tensor([1], device=device)), 0)

@@ -13,7 +13,7 @@ TEACHERS = {}
 
 
 def teacher(like):
-    """Unit vectors that every dtype holds exactly, always the same ones, and a centre."""
+    """Fixed unit vectors that are exact in every dtype, and a centre."""
     d = like.shape[1]
     key = (d, like.dtype, like.device)
     if key not in TEACHERS:
@@ -29,8 +29,8 @@ def teacher(like):
 
 
 class Taught(DINOLoss):
-    """The teacher's side is no input, since it has no gradient: row ``number`` of those, which is
-    near the student's row of the same number, and their mirror images as its prototypes."""
+    """The teacher has no gradient and is not an input: ``number`` selects its row for each student
+    row, which is similar. Its prototypes are mirror images of its rows."""
 
     @staticmethod
     def example(n, d, generator):
@@ -59,7 +59,7 @@ class Taught(DINOLoss):
 
 @every_check
 def test_properties(check, device):
-    teacher(torch.zeros(1, 19, device=device))  # what is compiled cannot make it
+    teacher(torch.zeros(1, 19, device=device))  # created here, not in a compiled forward
     check(Subject(Taught, {}, device, thorough=False))
 
 
@@ -71,16 +71,16 @@ def test_by_hand(device, backend):
     student, rows = tensor(E1, E2, device=device), tensor([2, 0], E1, device=device)
     prototypes = tensor(E1, [0, 7], device=device)
     options = {"temperature": 0.5, "teacher_temperature": 1.0, "backend": backend}
-    own, other = log(1 + exp(-2)), log(1 + exp(2))  # -log p of the prototype that is met or not
+    own, other = log(1 + exp(-2)), log(1 + exp(2))  # -log p of both prototypes
     p = e / (1 + e)
     want = [p * own + (1 - p) * other, p * other + (1 - p) * own]
     close(dino(student, rows, prototypes, reduction="none", **options), want)
     close(dino(student, rows, prototypes, **options), sum(want) / 2)
-    # a centre of 1 for the first prototype: the teacher is even
+    # with a centre of 1 for the first prototype, the teacher is uniform
     center = tensor(1, 0, device=device)
     value = dino(student, rows, prototypes, center=center, reduction="none", **options)
     close(value, [(own + other) / 2] * 2)
-    # the teacher's prototypes are its own: of the first row it likes the second one
+    # the teacher has its own prototypes: for the first row it prefers the second one
     value = dino(
         student[:1], rows[:1], prototypes, teacher_prototypes=prototypes.flip(0), **options
     )
@@ -103,7 +103,7 @@ def test_teacher_is_constant(device, backend):
 
 
 def test_many_features(device, backend):
-    """As DINO has them, in fp32 and of 256 features."""
+    """DINO's sizes, in fp32 with 256 features."""
     inputs = Subject(DINOLoss, {}, device).inputs(n=40, d=256)
     rows = dino(*(v.float() for v in inputs), reduction="none", backend=backend)
     unit = [normalize(v) for v in inputs]

@@ -1,4 +1,4 @@
-"""Rows whose squares no dtype holds, and rows of zeros, of losses of cosines."""
+"""Losses on cosines: rows whose squares overflow or underflow, and zero rows."""
 
 import pytest
 import torch
@@ -8,16 +8,16 @@ from contrastloss.losses import LOSSES
 from contrastloss.testing import Subject, dense, example
 from contrastloss.testing.compare import assert_same
 
-#: not of directions alone: drawn anew at each call; weights and biases of a layer; a gate that has
-#: a length; distances; no cosines
+#: not functions of directions alone: random numbers in each call; weights and biases of a layer;
+#: the length of a gate; distances; no cosines by default
 OTHERS = {"mochi", "ada_meow", "simlap", "pair_contrastive", "hierarchical_contrastive"}
 COSINES = {name for name, cls in LOSSES.items() if "normalize" in cls.__dataclass_fields__}
 DIRECTIONS = {"clan", "cosine", "groco", "smooth_ap", "recall_at_k"} | COSINES - OTHERS
 
 
 @pytest.mark.parametrize("name", sorted(DIRECTIONS))
-def test_squares_beyond_the_dtype(name, backend, device):
-    """Embeddings times a power of two: the same loss, and gradients divided by it."""
+def test_squares_that_overflow(name, backend, device):
+    """Embeddings scaled by a power of two: the same loss, and gradients divided by it."""
     values = example(LOSSES[name], 7, 5, torch.Generator().manual_seed(0))
     values = [v.to(device) if isinstance(v, torch.Tensor) else v for v in values]
     loss = LOSSES[name](backend=backend)
@@ -37,7 +37,7 @@ def test_squares_beyond_the_dtype(name, backend, device):
 
 
 def squared(x, y):
-    """2 - 2 cos; the cosines of a zero vector are 0."""
+    """2 - 2 cos, where a zero vector has cosine 0."""
     norms = [v.norm(dim=-1, keepdim=True) for v in (x, y)]
     x, y = (v / torch.where(n == 0, 1.0, n) for v, n in zip((x, y), norms, strict=True))
     return 2 - 2 * x @ y.mT
@@ -54,7 +54,7 @@ def some_zero(device, *zeros):
 
 
 def gradients_of(loss, inputs, want):
-    """Of the value that is wanted: all finite, and none of a zero row."""
+    """Check the value, finite gradients, and zero gradients of zero rows; return the gradients."""
     value, *grads = Subject(type(loss)).run(loss, inputs)
     torch.testing.assert_close(value, want, rtol=1e-12, atol=0)
     for x, grad in zip(inputs, grads, strict=True):

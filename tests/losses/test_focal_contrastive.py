@@ -20,7 +20,7 @@ def test_on_every_backend(divisor, device, backend):
 
 
 def test_by_hand(device, backend):
-    # rows 0 and 1: scores 1, 0, 0 of the others; the positives' are 1 and 0. Row 2: scores 0, 0, 1,
+    # rows 0 and 1: scores 1, 0, 0; those of positives are 1 and 0. Row 2: scores 0, 0, 1,
     # positives 0 and 0. Row 3 has no positive.
     z = tensor(E1, E1, E2, E2, device=device)
     labels = torch.tensor([0, 0, 0, 1], device=device)
@@ -30,7 +30,7 @@ def test_by_hand(device, backend):
     rows = focal_contrastive(z, labels, reduction="none", **options)
     close(rows, [sum(terms) / 2, sum(terms) / 2, terms[1], 0.0])
     close(focal_contrastive(z, labels, **options), (sum(terms) + terms[1]) / 3)
-    # of the whole batch's four
+    # divided by the four rows of the batch
     batch = focal_contrastive(z, labels, divisor="batch", reduction="none", **options)
     close(batch, [sum(terms) / 4, sum(terms) / 4, 2 * terms[1] / 4, 0.0])
 
@@ -44,7 +44,7 @@ def test_without_positives(device, backend):
 
 
 def test_only_positives(device, backend):
-    """One other row, of the same label: p = 1, and nothing is left to do."""
+    """One other row, with the same label: p = 1, and the loss is 0."""
     z = tensor(E1, E2, device=device, grad=True)
     loss = focal_contrastive(z, torch.zeros(2, device=device).long(), backend=backend)
     close(loss, 0.0)

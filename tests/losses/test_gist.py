@@ -22,14 +22,14 @@ def test_properties(check, options, device, backend):
 def inputs(device, dtype=torch.float64, n=30):
     x, y = (v.to(dtype) for v in Subject(GISTLoss, device=device).inputs(n=n))
     guide = torch.randn(2, n, 7, device=device, dtype=torch.float64)
-    guide[1] = guide[0] + 1.5 * guide[1]  # some other rows are nearer than the own one
+    guide[1] = guide[0] + 1.5 * guide[1]  # some other rows are more similar than the positive
     return x, y, tuple(guide.to(dtype))
 
 
 @pytest.mark.parametrize("strategy", ["absolute", "relative"])
 @pytest.mark.parametrize("margin", [0.0, 0.1])
 @pytest.mark.parametrize("sides", [(True, True), (False, True), (True, False)])
-def test_is_the_dense_formula(device, backend, strategy, margin, sides):
+def test_matches_the_dense_formula(device, backend, strategy, margin, sides):
     x, y, guide = inputs(device)
     options = {
         "margin": margin, "margin_strategy": strategy,
@@ -53,7 +53,7 @@ def test_is_the_dense_formula(device, backend, strategy, margin, sides):
     everything = gist(x, y, temperature=0.1, reduction="none", backend=backend, **{
         k: v for k, v in options.items() if k.startswith("contrast")
     })  # fmt: skip
-    assert (everything > found[0][0] + 1e-6).any()  # the guide drops something, and not all
+    assert (everything > found[0][0] + 1e-6).any()  # the guide drops some negatives, but not all
     assert (found[0][0] > 0).any()
 
 
@@ -67,7 +67,7 @@ def test_low_precision_with_a_guide(device, backend, dtype):
 
 
 def test_by_hand(device, backend):
-    # x_0 = x_1 = e1, y_0 = e1, y_1 = e2; the guide finds y_1 as near to x_0 as y_0 is
+    # x_0 = x_1 = e1, y_0 = e1, y_1 = e2; for the guide, y_1 and y_0 are equally similar to x_0
     x, y = tensor(E1, E1, device=device), tensor(E1, E2, device=device)
     guide = tensor(E1, E2, device=device), tensor(E1, E1, device=device)
     options = {"temperature": 1.0, "reduction": "none", "backend": backend}
@@ -76,15 +76,15 @@ def test_by_hand(device, backend):
     close(gist(x, y, guide=guide, **only, **options), [log1p(exp(-1)), log1p(exp(1))])
     # with a margin both are dropped
     close(gist(x, y, guide=guide, margin=0.1, **only, **options), [0.0, 0.0])
-    # relative: the bound 0 of row 1 stays 0
+    # with a relative margin, the bound 0 of row 1 stays 0
     relative = {"margin": 0.1, "margin_strategy": "relative"}
     close(gist(x, y, guide=guide, **relative, **only, **options), [0.0, log1p(exp(1))])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_a_copy_of_the_positive_is_a_negative(dtype, device, backend):
-    """Documents that occur twice tie with the positive for the guide, whatever rounds how: only
-    what exceeds it is dropped."""
+    """For the guide, copies of the positive tie with it in spite of rounding. Only negatives that
+    exceed the positive are dropped."""
     generator, n = torch.Generator().manual_seed(0), 48
     copy = torch.arange(n)
     copy[:10] = torch.arange(10, 20)

@@ -12,7 +12,7 @@ from contrastloss.testing.subject import dense_rows
 
 
 def views(n, d, generator, count=3):
-    """Two views of one image score as high as the most similar images of one view do."""
+    """Views of one image are about as similar as the most similar images within a view."""
     z = torch.randn(1, n, 8, generator=generator).double()
     return [z + 0.7 * torch.randn(count, n, 8, generator=generator).double()]
 
@@ -36,8 +36,8 @@ def test_properties(check, case, device, backend):
 
 
 def test_by_hand(device, backend):
-    # anchor e1 of either view: its positive scores 0.6, its only negative e2 of its view 0, and
-    # (0.6, 0.8) against (-0.8, 0.6): 0
+    # anchor e1: positive score 0.6, only negative e2 in its view with score 0; in the other view
+    # the negative pair is (0.6, 0.8) and (-0.8, 0.6), with score 0, too
     x, y = tensor(E1, E2, device=device), tensor([0.6, 0.8], [-0.8, 0.6], device=device)
     rows = groco([x, y], steepness=5.0, reduction="none", backend=backend)
     close(rows, [[-log(atan(5 * 0.6) / pi + 0.5)] * 2] * 2)
@@ -45,7 +45,7 @@ def test_by_hand(device, backend):
 
 @pytest.mark.parametrize(("steepness", "floor"), [(1.0, 0.147), (10.0, 0.0148)])
 def test_perfect_separation_has_a_floor(steepness, floor, device, backend):
-    """The first anchor: ten negatives of cosine -1 and a positive of 1."""
+    """The first anchor has ten negatives with cosine -1 and a positive with cosine 1."""
     x = tensor(E1, *[[-1.0, 0.0]] * 10, device=device)
     rows = GroCoLoss(steepness=steepness, reduction="none", backend=backend)(torch.stack([x, x]))
     for row in rows[:, 0]:
@@ -61,7 +61,7 @@ def test_all_equal(device, backend):
 
 
 def test_gradients_stop_at_positives_and_negatives(device, backend):
-    """The gradient of one anchor's loss is in that anchor alone."""
+    """The loss of one anchor has a gradient for that anchor only."""
     (z,) = CASES[0].on(device).inputs(12)
     for stop_grad in (True, False):
         leaf = z.clone().requires_grad_()
@@ -112,14 +112,14 @@ def test_a_learned_steepness(device, backend):
     loss = GroCoLoss(4, steepness=steepness, backend=backend)
     assert list(loss.parameters()) == [steepness]
     close(loss(z), GroCoLoss(4, steepness=2.0, backend=backend)(z))
-    assert gradients(loss(z), steepness)[0] < 0  # a sharper order costs less
+    assert gradients(loss(z), steepness)[0] < 0  # a larger steepness has a smaller loss
     buffered = GroCoLoss(4, steepness=steepness.detach(), backend=backend)
     assert [name for name, _ in buffered.named_buffers()] == ["steepness"]
     close(buffered(z), loss(z))
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_what_is_not_a_number_shows(value, device, backend):
+def test_nonfinite_scores_give_nan(value, device, backend):
     (z,) = CASES[0].on(device).inputs(12)
     z[0, 3, 1] = value
     rows = GroCoLoss(4, reduction="none", backend=backend)(z)
@@ -129,8 +129,8 @@ def test_what_is_not_a_number_shows(value, device, backend):
     assert rows[~bad].isfinite().all()
 
 
-def test_too_few_numbers_among_the_negatives_show(device, backend):
-    """Four negatives of five images, one of which has no scores: its view has no row of loss."""
+def test_nonfinite_negatives_give_nan(device, backend):
+    """An image without scores is a negative of all anchors of its view: their losses are NaN."""
     (z,) = CASES[0].on(device).inputs(5)
     z[0, 3] = torch.nan
     rows = GroCoLoss(4, positive_views=2, reduction="none", backend=backend)(z[:2])
@@ -138,8 +138,8 @@ def test_too_few_numbers_among_the_negatives_show(device, backend):
     assert rows[1].isnan().tolist() == [False, False, False, True, False]
 
 
-def test_saturated_masses_cost_a_finite_loss(device, backend):
-    """A positive below its negatives by so much that its mass is zero."""
+def test_saturated_masses_give_a_finite_loss(device, backend):
+    """A positive so far below its negatives that its mass is zero."""
     x, y = tensor(E1, E1, device=device), tensor([-1, 0], [-1, 0], device=device)
     z = torch.stack([x, y]).float().requires_grad_()
     value = GroCoLoss(steepness=1e4, distribution="logistic", backend=backend)(z)

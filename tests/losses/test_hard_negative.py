@@ -30,9 +30,9 @@ def test_options(options, device, backend):
 
 
 def test_gradient_of_constant_weights_by_hand(device, backend):
-    # plain products, beta = 1, row x_0 = e1: P = 0 and negatives of scores log 2 and 0, hence
-    # G = N = 2 (4 + 1) / (2 + 1) and dl/dG = 1 / (1 + G) = 3/13; by s, the derivative of G is
-    # G p^(2) with constant weights, G (2 p^(2) - p^(1)) with others
+    # dot products, beta = 1, row x_0 = e1: P = 0 and negative scores log 2 and 0, hence
+    # G = N = 2 (4 + 1) / (2 + 1) and dl/dG = 1 / (1 + G) = 3/13; the derivative of G by s is
+    # G p^(2) with constant weights, else G (2 p^(2) - p^(1))
     x, y = tensor(E1, [log(2), 0], device=device, grad=True), tensor([0, 0], E2, device=device)
     for detached, want in ((True, [8 * log(2) / 13, 2 / 13]), (False, [28 * log(2) / 39, 2 / 39])):
         loss = HardNegativeLoss(
@@ -44,7 +44,7 @@ def test_gradient_of_constant_weights_by_hand(device, backend):
 
 
 def test_by_hand(device, backend):
-    # z = [e1, e2, e1, e2]: P = 1, M = 2 negatives of score 0: G = 2 (1 + 1) / (1 + 1) = 2,
+    # z = [e1, e2, e1, e2]: P = 1, M = 2 negatives with score 0: G = 2 (1 + 1) / (1 + 1) = 2,
     # N = (2 - 0.1 * 2 e) / 0.9 = 1.618..., above the floor 2 / e
     x = tensor(E1, E2, device=device)
     rows = hard_negative(x, x, temperature=1.0, reduction="none", backend=backend)
@@ -65,8 +65,8 @@ def test_weights_by_hand(device, backend):
 
 
 def test_the_floor_by_hand(device, backend):
-    # tau+ = 0.9: (2 - 1.8 e) / 0.1 < 0, so N is its floor M e^(-1/tau) = 2 / e: no gradient
-    # but the positive's
+    # tau+ = 0.9: (2 - 1.8 e) / 0.1 < 0, so N is its floor M e^(-1/tau) = 2 / e, and only the
+    # positive has a gradient
     x = tensor(E1, E2, device=device)
     loss = HardNegativeLoss(1.0, tau_plus=0.9, reduction="none", backend=backend)
     close(loss(x, x), [log(1 + 2 / e / e)] * 4)

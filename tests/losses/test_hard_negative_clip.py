@@ -24,7 +24,7 @@ def test_by_hand(device, backend):
     x, y = tensor(E1, E2, E1, device=device), tensor(E1, E1, E2, device=device)
     options = {"temperature": 1.0, "tau_plus": 0.0, "reduction": "none", "backend": backend}
     mixed = 2 * (1 + e**2) / (1 + e)
-    # rows: of scores (1, 0), (0, 1), (1, 1); columns: of (0, 1), (1, 1), (0, 1)
+    # row scores: (1, 0), (0, 1), (1, 1); column scores: (0, 1), (1, 1), (0, 1)
     by_row = [log(1 + mixed / e), log(1 + mixed), log(1 + 2 * e)]
     by_col = [log(1 + mixed / e), log(1 + 2 * e), log(1 + mixed)]
     rows = hard_negative_clip(x, y, **options)
@@ -32,7 +32,7 @@ def test_by_hand(device, backend):
 
 
 def test_the_floor_by_hand(device, backend):
-    # s = identity: G = 1, and (1 - 0.9 e) / 0.1 < 0, so that N = 1 / e both ways
+    # s = identity: G = 1, and (1 - 0.9 e) / 0.1 < 0, so N = 1 / e in both directions
     x = tensor(E1, E2, device=device)
     loss = HardNegativeCLIPLoss(1.0, tau_plus=0.9, reduction="none", backend=backend)
     close(loss(x, x), [log(1 + exp(-2))] * 2)

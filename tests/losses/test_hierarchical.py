@@ -19,10 +19,10 @@ def test_on_every_backend(device, backend):
 
 
 def test_by_hand(device):
-    # two series of two times, both views [e1, e2] and [e1, e1]. At time 1 all four rows are e1:
-    # log 3. At time 2 they are e2, e1, e2, e1: log(e + 2) - 1. Times of series 1 are the same four:
-    # log(e + 2) - 1, of series 2 all e1: log 3. Pooled: (1, 1) and (1, 0), which score 2 and 1 with
-    # themselves and 1 with each other: log(e^2 + 2e) - 2 and log(3e) - 1
+    # two series of two steps, both views [e1, e2] and [e1, e1]. At step 1 all four rows are e1:
+    # log 3. At step 2 they are e2, e1, e2, e1: log(e + 2) - 1. Steps of series 1: the same four,
+    # log(e + 2) - 1; of series 2: all e1, log 3. Pooled: (1, 1) and (1, 0), with scores 2 and 1
+    # with themselves and 1 with each other: log(e^2 + 2e) - 2 and log(3e) - 1
     x = torch.stack([tensor(E1, E2), tensor(E1, E1)]).to(device)
     mixed, alike = log(e + 2) - 1, log(3)
     top = log(e**2 + 2 * e) - 2, log(3 * e) - 1
@@ -44,7 +44,7 @@ def test_one_time_is_nt_xent(device):
 
 
 def test_an_odd_last_time_is_not_pooled(device):
-    """It is in the first level only."""
+    """An odd last step affects the first level only."""
     x = torch.randn(4, 3, 2, device=device, dtype=torch.float64)
     loss = HierarchicalContrastiveLoss(1.0)
     first = sum(NTXentLoss(1.0, normalize=False)(x[:, t], x[:, t]) for t in range(3)) / 3

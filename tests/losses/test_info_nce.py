@@ -12,7 +12,7 @@ from contrastloss.testing.checks import check_gradients, check_statistics
 
 
 class Shared(InfoNCELoss):
-    """With 40 negatives that all rows share."""
+    """With 40 negatives shared by all rows."""
 
     @staticmethod
     def example(n, d, generator):
@@ -31,7 +31,7 @@ class Own(InfoNCELoss):
 
 
 class Remembering(InfoNCELoss):
-    """With further negatives from a queue that is not full."""
+    """With additional negatives from a partly filled queue."""
 
     def forward(self, x, y, **overrides):
         return super().forward(x, y, memory=queue_for(x), **overrides)
@@ -51,7 +51,7 @@ class Remembering(InfoNCELoss):
 def test_properties(check, cls, device, backend):
     if check is check_statistics and cls is Remembering:
         pytest.skip("those of a memory: tests/test_memory.py")
-    queue_for(torch.zeros(1, 19, device=device))  # what is compiled cannot make it
+    queue_for(torch.zeros(1, 19, device=device))  # created here, not in a compiled forward
     check(Subject(cls, {}, device, backend, thorough=cls is InfoNCELoss))
 
 
@@ -74,7 +74,7 @@ def test_properties_of_hard_negatives(check, cls, options, device, backend):
 
 
 def test_two_rows_by_hand(device, backend):
-    # s = [[0.6, 1.0], [0.8, 0.0]]: positives on the diagonal, each row's negative beside it
+    # s = [[0.6, 1.0], [0.8, 0.0]]: positives on the diagonal, negatives off it
     x, y = tensor(E1, E2, device=device), tensor([0.6, 0.8], E1, device=device)
     rows = info_nce(x, y, temperature=1.0, reduction="none", backend=backend)
     close(rows[0], log(1 + exp(1.0 - 0.6)))
@@ -89,7 +89,7 @@ def test_temperature_divides(device, backend):
 
 
 def test_gradient_by_hand(device, backend):
-    # plain products: l_0 = log(1 + e^(s_01 - s_00)), p = 1/2 where all scores are equal:
+    # dot products: l_0 = log(1 + e^(s_01 - s_00)), and p = 1/2, since all scores are equal:
     # dl_0/dx_0 = p (y_1 - y_0), dl_0/dy_0 = -p x_0, dl_0/dy_1 = p x_0
     x = tensor([1, 1], [0, 0], device=device, grad=True)
     y = tensor(E1, E2, device=device, grad=True)
@@ -100,7 +100,7 @@ def test_gradient_by_hand(device, backend):
 
 
 def test_shared_negatives_by_hand(device, backend):
-    # the positive scores 0, the two negatives 1 and -1; y's other row is no negative
+    # positive score 0, negative scores 1 and -1; the other row of y is not a negative
     x, y = tensor(E1, E1, device=device), tensor(E2, E2, device=device)
     negatives = tensor(E1, [-1, 0], device=device)
     rows = InfoNCELoss(1.0, reduction="none", backend=backend)(x, y, negatives)
@@ -108,14 +108,14 @@ def test_shared_negatives_by_hand(device, backend):
 
 
 def test_own_negatives_by_hand(device, backend):
-    # row 0 against a negative that scores 1, row 1 against one that scores -1
+    # negative score 1 for row 0, -1 for row 1
     x, y = tensor(E1, E1, device=device), tensor(E2, E2, device=device)
     negatives = tensor([E1], [[-1, 0]], device=device)
     rows = InfoNCELoss(1.0, reduction="none", backend=backend)(x, y, negatives)
     close(rows, [log(1 + e), log(1 + 1 / e)])
 
 
-# the positive scores 0, the negatives 1, 0.6 and -1
+# positive score 0, negative scores 1, 0.6 and -1
 HARD = [E1, [0.6, 0.8], [-1.0, 0.0]]
 
 
@@ -135,15 +135,15 @@ def test_hard_negatives_by_hand(options, denominator, own, device, backend):
     x, y, negatives = (tensor(*v, device=device) for v in ([E1], [E2], HARD))
     given = negatives[None] if own else negatives
     close(info_nce(x, y, given, temperature=1.0, backend=backend, **options), log(denominator))
-    # the same columns as other rows of y
+    # the same negatives as other rows of y
     x, y = x.expand(4, 2), torch.cat([y, negatives])
     rows = info_nce(x, y, temperature=1.0, reduction="none", backend=backend, **options)
     close(rows[0], log(denominator))
 
 
 def test_a_weight_is_a_constant(device, backend):
-    # one negative of score s = <x, n> = 1/2 and weight e^(2 s), the positive's score 0: with
-    # p = e^(3 s) / (1 + e^(3 s)) the gradient is p n, and not 3 p n; that of the scale is p s
+    # one negative with score s = <x, n> = 1/2 and weight e^(2 s), positive score 0: with
+    # p = e^(3 s) / (1 + e^(3 s)) the gradient is p n, not 3 p n, and that of the scale is p s
     x, y = tensor([0.5, 0.0], device=device, grad=True), tensor([0.0, 0.0], device=device)
     negative = tensor([1.0, 0.0], device=device, grad=True)
     scale = torch.ones((), dtype=torch.float64, device=device, requires_grad=True)
@@ -159,7 +159,7 @@ def test_a_weight_is_a_constant(device, backend):
 
 
 def test_hardness_as_in_sentence_transformers(device, backend):
-    """Its formula: scale * cos, plus strength * cos.detach() off the diagonal."""
+    """The formula there: scale * cos, plus strength * cos.detach() off the diagonal."""
     x, y = Subject(InfoNCELoss, device=device).inputs()
     x, y = x.requires_grad_(), y.requires_grad_()
     cosine = normalize(x) @ normalize(y).mT
@@ -219,5 +219,5 @@ def test_negatives_get_gradients_on_their_own(device, backend):
     close(dk, (s.softmax(1)[:, 1:].T @ x) / 6)
 
 
-def test_check_loss_serves_users(device):
+def test_check_loss_accepts_user_losses(device):
     check_loss(InfoNCELoss, device=device, temperature=0.2)

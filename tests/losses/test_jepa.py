@@ -10,7 +10,7 @@ from contrastloss.testing import Subject
 
 
 def maps(n, d, generator):
-    """Two maps; some features spread more than gamma."""
+    """Two maps; some features have standard deviations above gamma."""
     target, noise, context = torch.randn(3, 2, n, 6, generator=generator).double()
     context = context * torch.linspace(0.2, 1.4, 6, dtype=torch.float64)
     occupied, hidden = torch.rand(2, 2, n, generator=generator) < 0.6
@@ -30,14 +30,14 @@ def test_by_hand(device):
     target = tensor(E1, E2, E1, E1, device=device)
     context = tensor([0], [0.02], [5], [7], device=device)
     occupied = torch.tensor([True, True, False, False], device=device)
-    # cosines 1, 0 | sqrt(1/2), 0; the context's variance is 2e-4, the prediction's 0
+    # cosines 1, 0 | sqrt(1/2), 0; variances 2e-4 for the context, 0 for the prediction
     cells = 0.75 * (0 + 1) / 2 + 0.25 * (2 - sqrt(0.5)) / 2
     spread = 1 / 16 - sqrt(3e-4) + 1 / 16 - sqrt(1e-4)
     close(jepa(prediction, target, context, occupied), cells + spread)
     close(
         jepa(prediction, target, context, occupied, alpha=2.0, beta=10.0), 2 * cells + 10 * spread
     )
-    # the context sees cell 0 alone, and of the hidden ones 1 is occupied, 2 is empty
+    # only cell 0 is visible; among the hidden cells, 1 is occupied and 2 is empty
     hidden = torch.tensor([False, True, True, False], device=device)
     cells = 0.75 * 1 + 0.25 * (1 - sqrt(0.5))
     close(jepa(prediction, target, context, occupied, hidden), cells + 2 * (1 / 16 - 0.01))
@@ -49,7 +49,7 @@ def test_without_cells(device):
     value = jepa(x, x, x, none, none)
     assert value.item() == 0.0
     assert not gradients(value, x)[0].any()
-    # one cell of one map: half of the two hinges
+    # a single cell in one of two maps: half of both hinges
     one = none.clone()
     one[0, 0] = True
     value = jepa(x, x, x, one)

@@ -24,17 +24,17 @@ def test_on_every_backend(chosen, device, backend):
 
 
 def test_by_hand(device, backend):
-    # unit vectors e1, e2, (0.6, 0.8): nearest 2, 2 and 1, squared distances 0.8, 0.4 and 0.4
+    # unit vectors e1, e2, (0.6, 0.8): neighbours 2, 2 and 1, squared distances 0.8, 0.4 and 0.4
     z = tensor(E1, E2, [3, 4], device=device)
     options = {"reduction": "none", "eps": 1e-30, "backend": backend}
     close(koleo(z, **options), [-0.5 * log(0.8), -0.5 * log(0.4), -0.5 * log(0.4)])
-    # as they are, the first two are nearest to each other, at sqrt 2; the third to the second
+    # without normalisation, the first two are neighbours at sqrt 2; the third's is the second
     plain = [-0.5 * log(2), -0.5 * log(2), -0.5 * log(18)]
     close(koleo(z, normalize=False, **options), plain)
 
 
 def test_the_gradient_reaches_both_rows(device, backend):
-    # -log |a - b|, of which d/da = -(a - b) / |a - b|^2
+    # d/da of -log |a - b| is -(a - b) / |a - b|^2
     z = tensor([0, 0], [3, 4], [100, 0], device=device, grad=True)
     loss = KoLeoLoss(1e-30, normalize=False, reduction="none", backend=backend)(z)
     close(gradients(loss[0], z)[0], [[3 / 25, 4 / 25], [-3 / 25, -4 / 25], [0, 0]])

@@ -10,7 +10,7 @@ from contrastloss.testing import CHECKS, Subject
 
 
 class Queued(LatentPositiveLoss):
-    """With a queue that is not full."""
+    """With a partly filled queue."""
 
     @staticmethod
     def example(n, d, generator):
@@ -37,7 +37,7 @@ def test_on_every_backend(cls, device, backend):
 
 
 def test_by_hand(device):
-    # positives 1 and 0; against the queue 0, -1 and 1, 0. Generated: 1, 0.6 and, of row 2, 0 alone
+    # positive scores 1 and 0; queue scores 0, -1 and 1, 0. Generated: 1, 0.6 for row 1, 0 for row 2
     query, key = tensor(E1, E2, device=device), tensor(E1, E1, device=device)
     queue = tensor(E2, [-1, 0], device=device)
     generated = torch.stack([tensor(E1, [0.6, 0.8]), tensor(E1, E2)]).to(device)
@@ -45,7 +45,7 @@ def test_by_hand(device):
     inputs, options = (query, key, queue, generated), {"temperature": 1.0, "reduction": "none"}
     moco = [log(e + 1 + exp(-1)) - 1, log(2 + e)]
     rows = latent_positive(*inputs, valid, weight=2.0, **options)
-    close(rows, [moco[0] - 2 * 2 / 3 * 1.6, moco[1]])  # the mean of all three, of 1, 0.6 and 0
+    close(rows, [moco[0] - 2 * 2 / 3 * 1.6, moco[1]])  # the mean of 1, 0.6 and 0
     rows = latent_positive(*inputs, weight=2.0, **options)
     close(rows, [moco[0] - 1.6, moco[1] - 1])
     second = log(exp(0.6) + 1 + exp(-1)) - 0.6

@@ -47,7 +47,7 @@ def test_by_hand(device, backend):
 
 
 def test_negatives_by_hand(device, backend):
-    # the positives score 1 and 0; of the negatives, only given ones count
+    # positive scores 1 and 0; only the given negatives count
     x, y = tensor(E1, E1, device=device), tensor(E1, E2, device=device)
     negatives = tensor([E1, E2, [0.6, 0.8]], [E2, E2, [-1, 0]], device=device)
     loss = MarginRankingLoss(margin=0.5, reduction="none", backend=backend)
@@ -55,7 +55,7 @@ def test_negatives_by_hand(device, backend):
 
 
 def test_gradient_by_hand(device, backend):
-    # plain products: only j = 1 is within the margin of row 0, so l_0 = (m - s_00 + s_01) / 2
+    # dot products: only j = 1 violates the margin of row 0, so l_0 = (m - s_00 + s_01) / 2
     x = tensor([1, 0], [0, 0], [0, 0], device=device, grad=True)
     y = tensor([1, 1], [3, 0], [-5, -1], device=device, grad=True)
     loss = MarginRankingLoss(normalize=False, reduction="none", backend=backend)(x, y)

@@ -21,10 +21,10 @@ def test_on_every_backend(device, backend):
 def test_by_hand(device, backend):
     x, y = tensor(E1, E1, E2, device=device), tensor(E1, E2, E2, device=device)
     clusters = torch.tensor([[0, 0, 1], [0, 5, 1], [3, 5, 1]], device=device)
-    # differing: 1 of the first two, 2 of the first and the last, 1 of the last two
+    # clusterings that differ: rows 0 and 1: 1; rows 0 and 2: 2; rows 1 and 2: 1
     rows = meow(x, y, clusters, temperature=1.0, reduction="none", backend=backend)
     close(rows, [log(1 + 2) - 1, log(e + 1), log(0 + 2 * 1 + e) - 1])
-    # one clustering, that puts the first two together
+    # one clustering, with the first two rows in one cluster
     rows = meow(x, y, clusters[:, :1], temperature=1.0, reduction="none", backend=backend)
     close(rows, [log(1) - 1, log(1), log(1 + e) - 1])
 

@@ -11,14 +11,14 @@ from contrastloss.testing.compare import assert_same
 
 
 class Bags(MILContrastiveLoss):
-    """Scores are ranks, so that they need no gradient."""
+    """With ranks as scores, which need no gradient."""
 
     def forward(self, x, y, ranks_x, ranks_y, labels, lengths):
         return super().forward(x, y, ranks_x.double(), ranks_y.double(), labels, lengths)
 
 
 def bags(n, d, generator):
-    """Up to 6 snippets of each bag; abnormal ones look alike to both modalities."""
+    """Up to 6 snippets per bag; abnormal ones are similar in both modalities."""
     shared, *noise = torch.randn(3, n, 6, 3, generator=generator).double()
     ranks = [torch.rand(n, 6, generator=generator).argsort(1) for _ in range(2)]
     labels, lengths = torch.arange(n) % 3, torch.randint(0, 7, (n,), generator=generator)
@@ -39,7 +39,7 @@ def test_on_every_backend(device, backend):
 
 
 def test_reductions(device):
-    """The mean is over positive bags that are not empty."""
+    """The mean is over nonempty positive bags."""
     inputs = CASE.on(device).inputs()
     rows = CASE.loss(reduction="none")(*inputs)
     counted = (inputs[4] != 0) & (inputs[5] > 0)
@@ -49,7 +49,7 @@ def test_reductions(device):
     assert_same(CASE.loss(reduction="sum")(*inputs), rows.sum(), "sum")
 
 
-# two snippets per bag, of which one is highest, one lowest, a third is padding
+# two snippets per bag, one highest and one lowest; the third is padding
 X = [[[1, 0], [0, 1], [9, 9]], [[0, -1], [1, 0], [9, 9]]]
 Y = [[[0, 1], [1, 1], [9, 9]], [[-1, 0], [0, 1], [9, 9]]]
 
@@ -70,7 +70,7 @@ def test_by_hand(device, backend):
         [background + normal, 0.0],
     )
     close(mil_contrastive(*given, labels > 0, lengths, **options), background + normal)
-    # the means of all snippets, (1, 1) / 2 and (1, 2) / 2: the negatives are all of both bags
+    # the means of all snippets, (1, 1) / 2 and (1, 2) / 2; all snippets of both bags are negatives
     value = mil_contrastive(*(v[:1] for v in given), labels[:1], lengths[:1], divisor=1, **options)
     own = 3 / sqrt(10)
     to_y = log1p((e ** (1 / sqrt(2)) + e**1) * e**-own)

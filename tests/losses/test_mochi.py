@@ -14,7 +14,7 @@ NUMBERS = torch.rand(1, 3 * 7 + 2 * 5, generator=torch.Generator().manual_seed(0
 
 
 class Drawn(MoCHiLoss):
-    """The same numbers in every call and for every query."""
+    """Draws the same numbers in every call and for every query."""
 
     hardest: int = 9
     mixed: int = 7
@@ -30,7 +30,7 @@ class Drawn(MoCHiLoss):
 
 
 class Queued(Drawn):
-    """With a queue that is not full, and fewer keys in it than are asked for."""
+    """With a partly filled queue, with fewer keys than ``hardest``."""
 
     hardest: int = 1024
 
@@ -57,12 +57,12 @@ def test_properties(check, cls, device, backend):
         pytest.skip("mixtures are constants to the gradient and not to a difference quotient")
     if check is check_low_precision and cls is Queued:
         pytest.skip("scores of its few different keys tie in bf16, and ties are ranked by rounding")
-    queue_for(torch.zeros(1, 19, device=device))  # what is compiled cannot make it
+    queue_for(torch.zeros(1, 19, device=device))  # created here, not in a compiled forward
     check(Subject(cls, {}, device, backend, thorough=False))
 
 
 def test_gradcheck_without_constants_of_the_query(device, backend):
-    """Mixtures of two keys depend on the query by their scores only."""
+    """Mixtures of two keys depend on the query through their scores only."""
 
     class Keys(MoCHiLoss):
         def draw(self, count, device):
@@ -75,7 +75,7 @@ def test_gradcheck_without_constants_of_the_query(device, backend):
 
 
 class Chosen(MoCHiLoss):
-    """The two hardest keys halfway, and the hardest halfway to the query."""
+    """Mixes the two hardest keys, and the hardest key and the query, in equal shares."""
 
     hardest: int = 2
     mixed: int = 1
@@ -94,7 +94,7 @@ def test_a_zero_query_scores_0_against_every_mixture(device, backend):
 
 @pytest.mark.parametrize("length", [1.0, 3.0])
 def test_by_hand(length, device, backend):
-    # q = e1. The keys n = (0.6, 0.8) and n' = (0.6, -0.8) score 0.6, and (-1, 0) is not among the
+    # q = e1. The keys n = (0.6, 0.8) and n' = (0.6, -0.8) score 0.6; (-1, 0) is not among the
     # hardest. h = (0.6, 0) / 0.6 scores 1; q + n = (1.6, 0.8) has the length 0.8 sqrt(5)
     query, key = tensor([1, 0], device=device), tensor([0, 1], device=device)
     queue = tensor([-1, 0], [0.6, 0.8], [0.6, -0.8], device=device)
@@ -104,8 +104,8 @@ def test_by_hand(length, device, backend):
 
 
 def test_the_gradient_by_hand(device, backend):
-    # q = e1 and n = (0.6, 0.8) twice: n, n and h score 0.6 and are n; h' = (2, 1) / sqrt(5). The
-    # gradient is their mean by the softmax, minus the positive; with cosines, its part across q
+    # q = e1 and n = (0.6, 0.8) twice: n, n and h = n score 0.6; h' = (2, 1) / sqrt(5). The
+    # gradient is their softmax mean minus the positive; with cosines, its part orthogonal to q
     query = tensor([1, 0], device=device, grad=True)
     key, queue = tensor([0, -1], device=device), tensor([0.6, 0.8], [0.6, 0.8], device=device)
     loss = Chosen(1.0, normalize=False, backend=backend)
@@ -124,7 +124,7 @@ def test_without_mixtures_it_is_moco(device, backend):
     close(MoCHiLoss(mixed=0, mixed_with_query=0, backend=backend)(*inputs), want)
 
 
-def test_the_seed_decides(device):
+def test_the_seed_determines_the_mixtures(device):
     inputs, loss = Subject(MoCHiLoss, device=device).inputs(), MoCHiLoss(hardest=16)
     values = []
     for seed in (1, 1, 2):
@@ -135,7 +135,7 @@ def test_the_seed_decides(device):
 
 
 def test_the_default_draws_cover_the_hardest_evenly(device):
-    """Of four keys, each is either parent a quarter of the time."""
+    """Each of four keys is each parent in a quarter of the mixtures."""
     uniform = MoCHiLoss().draw(50, device)
     assert uniform.shape == (50, 3 * 1024 + 2 * 128)
     assert uniform.min() >= 0
@@ -144,7 +144,7 @@ def test_the_default_draws_cover_the_hardest_evenly(device):
     assert (counts - 0.25).abs().max() < 0.01
 
 
-def test_the_own_instance_is_not_mixed(device, backend):
+def test_own_instance_is_not_mixed(device, backend):
     query, key, keys = Subject(Drawn, device=device).inputs(n=6, d=5)
     queue = EmbeddingQueue(20, 5, ids=True, dtype=keys.dtype, device=device)
     queue.enqueue(keys, ids=torch.arange(len(keys), device=device) % 6)
@@ -165,8 +165,8 @@ def test_nothing_to_mix(device, backend):
 
 
 def test_opposite_keys_cancel(device, backend):
-    """Halfway between them there is no direction, and whatever comes is finite and no cosine is
-    beyond 1 by more than rounding."""
+    """Their midpoint has no direction: scores are finite, and no cosine exceeds 1 by more than
+    rounding."""
     query = torch.randn(4, 3, device=device, requires_grad=True)
     direction = torch.randn(1, 3, device=device)
     queue = torch.cat([direction, -direction])
@@ -177,7 +177,7 @@ def test_opposite_keys_cancel(device, backend):
 
 
 class Largest(TorchDispatchMode):
-    """Elements of the largest tensor that was made."""
+    """Records the number of elements of the largest tensor created."""
 
     elements = 0
 
@@ -189,8 +189,8 @@ class Largest(TorchDispatchMode):
         return made
 
 
-def test_no_mixture_is_formed(device):
-    n, d, mixed = 64, 256, 512  # all of them together would have 8 million elements
+def test_mixtures_are_not_materialised(device):
+    n, d, mixed = 64, 256, 512  # all mixtures together would have 8 million elements
     query = torch.randn(n, d, device=device, requires_grad=True)
     queue = torch.randn(1000, d, device=device)
     with Largest() as largest:
@@ -199,8 +199,8 @@ def test_no_mixture_is_formed(device):
 
 
 @pytest.mark.parametrize("per_row", [False, True])
-def test_in_parts_it_is_the_whole(monkeypatch, device, backend, per_row):
-    """Chunks of rows, recomputed in the backward pass, draw the same numbers."""
+def test_chunks_give_the_same_result(monkeypatch, device, backend, per_row):
+    """Chunks of rows, recomputed in the backward pass, use the same random numbers."""
     query, key = (torch.randn(9, 6, device=device).double() for _ in range(2))
     queue = torch.randn(20, 6, device=device).double()
     temperature = torch.linspace(0.2, 0.5, 9, device=device).double() if per_row else 0.2

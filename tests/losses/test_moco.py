@@ -10,7 +10,7 @@ from contrastloss.testing import Subject
 
 
 class Queued(MoCoLoss):
-    """With a queue that is not full."""
+    """With a partly filled queue."""
 
     @staticmethod
     def example(n, d, generator):
@@ -28,13 +28,13 @@ class Queued(MoCoLoss):
 @every_check
 @pytest.mark.parametrize("cls", [MoCoLoss, Queued])
 def test_properties(check, cls, device, backend):
-    queue_for(torch.zeros(1, 19, device=device))  # what is compiled cannot make it
+    queue_for(torch.zeros(1, 19, device=device))  # created here, not in a compiled forward
     check(Subject(cls, {}, device, backend, thorough=cls is MoCoLoss))
 
 
 @pytest.fixture
 def queue(device):
-    """Of four slots, three are filled: e1, e2 and -e1, of instances 0, 1 and 2."""
+    """Three of four slots are filled: e1, e2 and -e1, with instances 0, 1 and 2."""
     queue = EmbeddingQueue(4, 2, ids=True, dtype=torch.float64, device=device)
     rows = tensor(E1, E2, [-1, 0], device=device)
     queue.enqueue(rows, ids=torch.arange(3, device=device))
@@ -42,8 +42,8 @@ def queue(device):
 
 
 def test_by_hand(queue, device, backend):
-    # scores: the positives 0 and 1; against the queue 1, 0, -1 and 0, 1, 0; the empty slot's zero
-    # vector would score 0
+    # positive scores 0 and 1; queue scores 1, 0, -1 and 0, 1, 0; the zero vector of the unfilled
+    # slot would score 0
     query, key = tensor(E1, E2, device=device), tensor(E2, E2, device=device)
     rows = moco(query, key, queue, temperature=1.0, reduction="none", backend=backend)
     close(rows, [log(1 + e + 1 + 1 / e), log(e + 1 + e + 1) - 1])
@@ -52,7 +52,7 @@ def test_by_hand(queue, device, backend):
     close(loss(query, key, rows_of(queue)), rows.mean())
 
 
-def test_the_own_instance_is_no_negative(queue, device, backend):
+def test_own_instance_is_not_a_negative(queue, device, backend):
     query, key = tensor(E1, E2, device=device), tensor(E2, E2, device=device)
     loss = MoCoLoss(1.0, reduction="none", backend=backend)
     ids = torch.tensor([0, 7], device=device)  # 7 is not stored
@@ -79,11 +79,11 @@ def test_statistics(ids, queue, device, backend):
     loss = MoCoLoss(1.0, return_stats=True, backend=backend)
     _, stats = loss(query, key, queue, **options)
     close(stats["positive"], 0.5)
-    if ids:  # negatives score 0, -1 and 0, 0
+    if ids:  # negative scores 0, -1 and 0, 0
         close(stats["hardest_negative"], 0.0)
         close(stats["accuracy"], 0.5)
         close(stats["lse"], (log(1 + 1 / e) + log(2)) / 2)
-    else:  # 1, 0, -1 and 0, 1, 0
+    else:  # negative scores 1, 0, -1 and 0, 1, 0
         close(stats["hardest_negative"], 1.0)
         close(stats["accuracy"], 0.0)
         close(stats["lse"], (log(e + 1 + 1 / e) + log(e + 2)) / 2)
@@ -162,8 +162,8 @@ def test_errors(queue):
 
 
 @pytest.mark.parametrize("normalized", [True, False])
-def test_a_tie_is_no_hit(normalized, device, backend):
-    """A key that is in the queue, too, scores as its copy does, whatever rounds how."""
+def test_a_tie_is_not_a_correct_prediction(normalized, device, backend):
+    """A key and its copy in the queue have equal scores, in spite of rounding."""
     generator = torch.Generator().manual_seed(0)
     loss = MoCoLoss(0.2, normalize=normalized, return_stats=True, backend=backend)
     for _ in range(10):

@@ -50,7 +50,7 @@ def test_layers_are_summed(device):
 
 
 def test_scales_of_pairs(device):
-    """One scale per pair, in a tensor or a list, each with its gradient."""
+    """One scale per pair, in a tensor or a list, each with a gradient."""
     x = torch.randn(3, 7, 4, device=device, dtype=torch.float64)
     scales = torch.tensor([3.0, 5.0, 9.0], device=device, dtype=torch.float64, requires_grad=True)
     loss = MultiModalLoss()

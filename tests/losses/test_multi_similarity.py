@@ -17,7 +17,7 @@ def test_properties(check, options, device, backend):
 
 
 def test_by_hand(device, backend):
-    # row 0: positive scores 1, negative 0; row 1 alike; row 2: no positive, two negatives of 0
+    # rows 0 and 1: positive score 1, negative score 0; row 2: no positive, two negative scores 0
     z = tensor(E1, E1, E2, device=device)
     labels = torch.tensor([0, 0, 1], device=device)
     rows = multi_similarity(z, labels, alpha=2, beta=4, reduction="none", backend=backend)
@@ -30,11 +30,11 @@ def test_by_hand(device, backend):
 
 
 @pytest.mark.parametrize("options", [{}, {"alpha": 1.0, "beta": 10.0, "base": -0.2}], ids=str)
-def test_it_is_that_of_pytorch_metric_learning(options, device, backend):
+def test_matches_pytorch_metric_learning(options, device, backend):
     from pytorch_metric_learning import losses
 
     z, labels = Subject(MultiSimilarityLoss, device=device).inputs(n=30)
-    labels[0] = 99  # without positive
+    labels[0] = 99  # without a positive
     close(
         MultiSimilarityLoss(**options, backend=backend)(z, labels),
         losses.MultiSimilarityLoss(**options)(z, labels),
@@ -55,7 +55,7 @@ def test_statistics(device, backend):
     s = (normalize(z) @ normalize(z).mT).fill_diagonal_(-torch.inf)
     own = labels[:, None] == labels
     same = own.clone().fill_diagonal_(False)
-    rows = same.any(1)  # the first one counts in nothing
+    rows = same.any(1)  # the first row is not counted
     best, hardest = s.masked_fill(~same, -torch.inf).amax(1), s.masked_fill(own, -torch.inf).amax(1)
     assert same.sum(1).unique().numel() > 3
     close(stats["positive"], (torch.where(same, s, 0.0).sum(1) / same.sum(1))[rows].mean())

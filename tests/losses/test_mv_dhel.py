@@ -19,8 +19,8 @@ def test_on_every_backend(device, backend):
 
 
 def test_by_hand(device):
-    # views 1 are e1, e2 and e2, views 2 all e1. Instance 0: its views 1 score 0 and 0 with others,
-    # views 2 both 1; its pair scores 1. Instance 1: 0 and 1; 1 and 1; its pair 0
+    # views 1 are e1, e2 and e2, views 2 all e1. Instance 0: its view 1 scores 0 and 0 with others,
+    # its view 2 scores 1 and 1; its pair scores 1. Instance 1: 0 and 1; 1 and 1; its pair 0
     z = torch.stack([tensor(E1, E1), tensor(E2, E1), tensor(E2, E1)]).to(device)
     rows = mv_dhel(z, temperature=1.0, reduction="none")
     other = log(1 + e) + log(2 * e)
@@ -34,7 +34,7 @@ def test_every_pair_of_views_counts_once(device):
 
 
 def test_low_temperatures_do_not_overflow(device):
-    """Eight views at 0.005: a product of the views' sums would be e^1600."""
+    """Eight views at temperature 0.005: a product of the views' sums would be e^1600."""
     z = torch.ones(3, 8, 2, device=device)
     torch.testing.assert_close(
         MVDHELLoss(0.005)(z).item(), 8 * (log(2) + 200) - (log(28) + 200), rtol=1e-6, atol=0.0

@@ -20,8 +20,8 @@ def test_on_every_backend(same_view, device, backend):
 
 
 def test_by_hand(device):
-    # views 1 are e1 and e2, views 2 both e1. Instance 0: positives 2 e^1; with the other instance's
-    # other view e^1 and e^0, with its same views e^0 and e^1. Instance 1: positives 2 e^0; e^0, e^1
+    # views 1 are e1 and e2, views 2 both e1. Instance 0: positives 2 e^1; with the other instance,
+    # e^1 and e^0 across views, e^0 and e^1 within views. Instance 1: positives 2 e^0; e^0, e^1
     # and e^0, e^1
     z = torch.stack([tensor(E1, E1), tensor(E2, E1)]).to(device)
     rows = mv_info_nce(z, temperature=1.0, reduction="none")
@@ -31,7 +31,7 @@ def test_by_hand(device):
 
 
 def test_equal_scores_by_hand(device):
-    # three views, all scores alike: 6 positives and 6 (N - 1) pairs of other instances
+    # three views with equal scores: 6 positives and 6 (N - 1) pairs of different instances
     z = torch.ones(4, 3, 2, device=device, dtype=torch.float64)
     close(MVInfoNCELoss()(z), log(4))
     close(MVInfoNCELoss(same_view=True)(z), log((6 + 9 * 3) / 6))

@@ -1,4 +1,4 @@
-"""NaN in, NaN out: of every loss, whichever rows hold it, for every backend."""
+"""NaN in, NaN out: for every loss and backend, whichever rows contain NaN."""
 
 import inspect
 import math
@@ -9,23 +9,23 @@ import torch
 from contrastloss.losses import LOSSES, RowLoss
 from contrastloss.testing import example
 
-#: of scores that are to be put in order, NaN is an error
+#: losses that sort scores, for which NaN is an error
 REFUSED = ("diff_sort", "spearman", "topk_cross_entropy")
-#: which rows of an input; "number" is one component of one row
+#: which rows of an input are NaN; "number" is a single component of one row
 ROWS = {
     "one": lambda n: slice(n // 2, n // 2 + 1),
     "number": lambda n: slice(n // 2, n // 2 + 1),
     "block": lambda n: slice(n // 3, n - n // 6),
     "all": lambda n: slice(None),
 }
-#: instances, and which of them; 60 of 120 are whole tiles
+#: number of instances, and which of them are NaN; 60 of 120 rows cover whole tiles
 CASES = ((1, "all"), (1, "number"), (8, "one"), (8, "number"), (8, "all"), (120, "block"))
 
 
 def everything_takes_part(name, values):
-    """Example inputs in which no row is left out: not by a label, a mask, an index or a choice."""
+    """Example inputs in which no label, mask, index or selection excludes a row."""
     values = list(values)
-    if name in ("proto_nce", "selfcon"):  # -1 is no cluster and no label
+    if name in ("proto_nce", "selfcon"):  # -1 means no cluster or no label
         values[-1] = values[-1].clamp_min(0)
     elif name == "bank_contrastive":
         values[3:] = [torch.zeros_like(v) for v in values[3:]]
@@ -53,7 +53,7 @@ def inputs_of(name, n, partners=True):
 
 
 def spoiled(values, place, where):
-    """The inputs with NaN in some rows of one of them."""
+    """The inputs, with NaN in some rows of input ``place``."""
     value = values[place].clone()
     rows = value[ROWS[where](len(value))]
     (rows.flatten()[-1:] if where == "number" else rows).fill_(math.nan)
@@ -61,7 +61,7 @@ def spoiled(values, place, where):
 
 
 def hidden(name, values, where, options):
-    """Every input whose NaN does not show in a reduced loss or in the loss of its own row."""
+    """The inputs whose NaN does not appear in the reduced loss or in the loss of its own row."""
     cls, found = LOSSES[name], []
     for place, value in enumerate(values):
         if not isinstance(value, torch.Tensor) or not value.is_floating_point():
@@ -80,7 +80,7 @@ def hidden(name, values, where, options):
 
 
 def of_rows(shown, where, n):
-    """What of the rows' losses belongs to the spoiled rows, of two views too; else whether any."""
+    """Which spoiled rows have a NaN loss (in any view); without losses per row, whether any has."""
     if len(shown) not in (n, 2 * n):
         return shown.any()
     shown = shown.view(-1, n, *shown.shape[1:]).transpose(0, 1)[ROWS[where](n)]
@@ -114,20 +114,20 @@ LABELLED = sorted(
 
 @pytest.mark.parametrize("name", LABELLED)
 def test_nan_of_a_row_without_a_partner(name, backend, device):
-    """It does not count, and shows."""
+    """NaN appears in the loss although the row is not counted."""
     values = [v.to(device) for v in inputs_of(name, 8, partners=False)]
     assert not hidden(name, values, "one", {"backend": backend})
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_nan_has_no_order(name):
+def test_nan_cannot_be_sorted(name):
     values = spoiled(inputs_of(name, 8), 0, "one")
     with pytest.raises(ValueError, match=r"^x: got NaN, expected numbers that can be sorted"):
         LOSSES[name]()(*values)
 
 
-def test_what_a_call_leaves_out_may_be_nan(backend, device):
-    """By a mask, a label or an index of its own."""
+def test_ignored_values_may_be_nan(backend, device):
+    """Values excluded by a mask, a label or an index."""
     x, y = torch.randn(2, 6, 4, device=device)
     ids = torch.tensor([0, 1, -1, 0, 1, 0], device=device)
     x[2] = math.nan

@@ -14,7 +14,7 @@ def test_properties(check, device, backend):
 
 
 def test_by_hand(device, backend):
-    # z = [e1, e2, e1, e2]: each row's positive scores 1 and its two negatives 0
+    # z = [e1, e2, e1, e2]: each row has a positive score 1 and two negative scores 0
     x = tensor(E1, E2, device=device)
     rows = nt_xent(x, x, temperature=1.0, reduction="none", backend=backend)
     close(rows, [log(e + 2) - 1] * 4)
@@ -39,14 +39,14 @@ def test_one_instance_has_no_negative(device, backend):
     assert not gradients(loss, x)[0].any()
 
 
-def test_views_may_change_places(device, backend):
+def test_views_can_be_swapped(device, backend):
     x, y = torch.randn(2, 9, 4, device=device, dtype=torch.float64)
     loss = NTXentLoss(backend=backend)
     close(loss(x, y), loss(y, x))
 
 
 def test_a_sharp_temperature_neither_overflows_nor_leaks(device, backend):
-    """tau = 0.001: scores to 1000. The hardest negative alone decides, to the last digit."""
+    """tau = 0.001, scores up to 1000: the loss is determined by the hardest negative alone."""
     x, y = tensor(E1, E2, device=device), tensor([0.6, 0.8], [0.8, 0.6], device=device)
     # x_0 = e1: positive 600, negatives 0 and 800. x_1: 600, 800. y: 600, and 800 or 960
     rows = NTXentLoss(0.001, reduction="none", backend=backend)(x.float(), y.float())

@@ -1,5 +1,5 @@
-"""Every option of every loss is checked by its annotation, when a loss is made and when it is set
-later: what does not fit is an error that names the option, and leaves the loss as it was."""
+"""Every option of every loss is checked against its annotation, in the constructor and when it is
+set later. An invalid value raises an error that names the option and leaves the loss unchanged."""
 
 import math
 from typing import Annotated, Literal, get_args, get_origin
@@ -13,9 +13,9 @@ from contrastloss import CircleLoss, CLIPLoss, CosineLoss, RecallAtKLoss, SupCon
 from contrastloss.losses import LOSSES, CrossLoss
 from contrastloss.losses.base.options import declared, spelled
 
-#: numbers that a bound may refuse
+#: numbers that a bound may reject
 EDGES = (-math.inf, -1e9, -1.0, -1e-9, 0.0, 1e-320, 0.5, 1.0, 1.5, 2.0, 1e9, 1e300, math.inf)
-#: checked against what else is given
+#: options that are checked together with other options
 TOGETHER = {("cosine", "power"), ("topk_cross_entropy", "weights")}
 
 
@@ -30,7 +30,7 @@ def cases():
 
 
 def misfits(parts):
-    """Values that no part of an annotation takes."""
+    """Values that no part of an annotation accepts."""
     yield from ([1], {}, b"1", object(), torch.ones(2, 2), torch.ones((), dtype=torch.int64))
     kinds = {get_args(p)[0] if get_origin(p) is Annotated else p for p in parts}
     if not kinds & {float, int}:
@@ -50,9 +50,9 @@ def misfits(parts):
 
 
 @pytest.mark.parametrize(("cls", "option", "parts"), cases())
-def test_what_does_not_fit_is_refused(cls, option, parts):
+def test_invalid_values_are_rejected(cls, option, parts):
     if option == "group" or get_origin(parts[0]) not in (None, Annotated, Literal):
-        return  # tests/distributed, and below
+        return  # tested in tests/distributed and below
     loss = cls()
     before = getattr(loss, option)
     for value in misfits(parts):
@@ -67,8 +67,8 @@ def test_what_does_not_fit_is_refused(cls, option, parts):
 
 
 @pytest.mark.parametrize(("cls", "option", "parts"), cases())
-def test_what_fits_is_taken(cls, option, parts):
-    """Values of ``Literal``, bounds themselves, numbers of numpy."""
+def test_valid_values_are_accepted(cls, option, parts):
+    """Values of ``Literal``, values at the bounds, and numpy numbers."""
     name = next(k for k, v in LOSSES.items() if v is cls)
     for part in parts:
         if get_origin(part) is Literal:
@@ -97,7 +97,7 @@ def test_sequences():
             weights(weights=bad)
 
 
-def test_an_option_that_is_set_changes_the_loss():
+def test_setting_an_option_changes_the_loss():
     z, labels = torch.randn(12, 5), torch.arange(12) % 3
     for cls, option, value in (
         (CircleLoss, "gamma", 7.0),
@@ -113,14 +113,14 @@ def test_an_option_that_is_set_changes_the_loss():
         assert not torch.equal(old, new)
 
 
-def test_options_that_do_not_fit_together_are_refused_when_set():
+def test_incompatible_options_are_rejected_when_set():
     loss = CosineLoss(pairs="all")
     with pytest.raises(ValueError, match=r"^power: got 2.0, expected 1 with pairs='all'"):
         loss.power = 2.0
     assert loss.power == 1.0
 
 
-def test_a_parameter_may_take_the_place_of_a_number():
+def test_a_parameter_can_replace_a_number():
     loss = CLIPLoss()
     loss.temperature = nn.Parameter(torch.tensor(0.3))
     assert [name for name, _ in loss.named_parameters()] == ["temperature"]
@@ -129,7 +129,7 @@ def test_a_parameter_may_take_the_place_of_a_number():
 
 
 def test_bounds_of_a_temperature():
-    """Its reciprocal is a scale in fp32, and neither may be denormal or infinite."""
+    """Its reciprocal is an fp32 scale; both have to be normal finite numbers."""
     x = torch.randn(4, 3)
     for value in (2.0**-126, 2.0**126, 1):
         assert not CLIPLoss(value)(x, x).isnan()
@@ -138,7 +138,7 @@ def test_bounds_of_a_temperature():
             CLIPLoss(value)
 
 
-def test_a_loss_of_ones_own_is_checked_too():
+def test_user_defined_losses_are_checked():
     class Own(CrossLoss):
         temperature: float = 1.0
         mode: Literal["a", "b"] = "a"

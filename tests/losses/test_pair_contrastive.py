@@ -36,7 +36,7 @@ def test_other_forms(options, device):
     CHECKS[0](Subject(PairContrastiveLoss, options, device, make=pairs))
 
 
-# distances 1 and 1 - sqrt(1/2), of pairs that are alike and that are not
+# distances 1 and 1 - sqrt(1/2), each for a similar and a dissimilar pair
 X, Y = (E1, E1), ([0, 2], [3, 3])
 
 
@@ -59,12 +59,12 @@ def test_by_hand(device):
     soft = tensor(0.25, 0.5, device=device)
     want = [log1p(1), 0.5 * log1p(exp(sqrt(2))) + 0.5 * log1p(exp(-sqrt(2)))]
     close(pair_contrastive(x, y, soft, **bce, **none), want)
-    # products 0 and 3
+    # dot products 0 and 3
     product = {"variant": "bce", "bias": 1.0, "normalize": False}
     close(pair_contrastive(x, y, target, **product, **none), [log1p(exp(-1)), log1p(exp(4))])
 
 
-def test_temperature_and_bias_may_be_learnt(device):
+def test_temperature_and_bias_are_learnable(device):
     tau, bias = (torch.nn.Parameter(tensor(v, device=device)[0]) for v in (0.5, 0.0))
     x, y = tensor(*X, device=device), tensor(*Y, device=device)
     loss = PairContrastiveLoss("bce", temperature=tau, bias=bias)
@@ -85,8 +85,8 @@ def test_equal_and_zero_vectors_and_none(distance, device):
 
 
 @pytest.mark.parametrize("margins", [(0.0, 0.5), (0.2, 1.5)])
-def test_it_is_that_of_pytorch_metric_learning(margins, device):
-    """Per pair; its mean is over those whose hinge is active."""
+def test_matches_pytorch_metric_learning(margins, device):
+    """Losses per pair, since its mean is over the pairs with an active hinge."""
     from pytorch_metric_learning import distances, losses, reducers
 
     near, far = margins

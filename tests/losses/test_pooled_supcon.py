@@ -20,7 +20,7 @@ def test_on_every_backend(device, backend):
 
 
 def test_by_hand(device, backend):
-    # z = unit(.75 e1 + .25 e2), e1 and e1; the cosine of the first with the others is 3 / sqrt 10
+    # z = unit(.75 e1 + .25 e2), e1 and e1; the first has cosine 3 / sqrt 10 with the others
     image, text = tensor(E1, E1, E1, device=device), tensor([0, 7], E1, E1, device=device)
     labels = torch.tensor([0, 0, 1], device=device)
     rows = pooled_supcon(
@@ -28,7 +28,7 @@ def test_by_hand(device, backend):
     )
     near = 3 / sqrt(10)
     close(rows, [log(2), log(exp(near) + exp(1)) - near, 0.0])
-    # as they come, the text is seven times as long: unit(.75 e1 + 1.75 e2)
+    # without normalisation the text has norm 7: unit(.75 e1 + 1.75 e2)
     rows = pooled_supcon(
         image, text, labels, temperature=1.0, image_weight=0.75, normalize=False,
         reduction="none", backend=backend,

@@ -27,7 +27,7 @@ def test_by_hand(device, backend):
     want = [log1p(exp(-2)), log1p(exp(2)), 0.0]
     close(rows, want)
     close(proto_nce(z, prototypes, assignment, **options), (want[0] + want[1]) / 2)
-    # the first prototype at a temperature of 1/4, the second at 1; row 2 has another cluster
+    # temperature 1/4 for the first prototype, 1 for the second; row 2 has another cluster
     density = tensor(0.25, 1, device=device)
     assignment[2] = 1
     rows = proto_nce(z, prototypes, assignment, density=density, reduction="none", **options)
@@ -65,7 +65,7 @@ def test_density_by_hand(device):
     same = ProtoNCELoss.density(prototypes, prototypes, assignment[:4], temperature=0.3)
     close(same, [0.3] * 4)
     close(ProtoNCELoss.density(z[:0], prototypes, assignment[:0]), [0.1] * 4)
-    # rows that are their prototype: density is small, not 0
+    # rows that equal their prototype: the density is small, not 0
     found = ProtoNCELoss.density(z[[0, 0, 2, 3]], z[[0, 1]], assignment[[0, 1, 2, 3]])
     assert (found > 0).all()
     two = ProtoNCELoss.density(z[:2], prototypes[:1], assignment[:2], alpha=sqrt(2))

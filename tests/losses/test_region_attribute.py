@@ -11,7 +11,7 @@ from contrastloss.testing import CHECKS, Subject
 
 
 class Padded(RegionAttributeLoss):
-    """Some regions are missing, of one image all."""
+    """Some regions are missing, and all regions of one image."""
 
     @staticmethod
     def valid(regions):
@@ -39,7 +39,7 @@ def test_on_every_backend(cls, device, backend):
 
 
 def images(device, grad=False):
-    """Of two regions each: the first two have e1, the others lack it, all have e2."""
+    """Images with two regions each: the first two have attribute e1, all have e2."""
     both = [E1, E2], [[0.6, 0.8], E2], [[-1.0, 0.0], E2], [E2, [0.0, -1.0]]
     regions = torch.tensor(both, dtype=torch.float64, device=device, requires_grad=grad)
     labels = torch.tensor([[1, 1], [1, 1], [0, 1], [0, 1]], device=device).bool()
@@ -47,8 +47,8 @@ def images(device, grad=False):
 
 
 def test_by_hand(device):
-    # best scores with e1: 1, 0.6, 0, 0, with e2: 1 of all. Those that lack e1 score 0 and 0; no
-    # image lacks e2
+    # best scores: 1, 0.6, 0, 0 with e1, and 1 with e2. The images without e1 score 0 and 0; no
+    # image is without e2
     rows = region_attribute(*images(device), temperature=1.0, reduction="none")
     want = tensor([log(e + 2) - 1, 0], [log(e**0.6 + 2) - 0.6, 0], [0, 0], [0, 0], device=device)
     close(rows, want)
@@ -60,7 +60,7 @@ def test_by_hand(device):
 
 
 def test_invalid_regions(device):
-    """Image 0 loses its best region and scores 0, image 3 loses both and is no negative."""
+    """Image 0 loses its best region and scores 0; image 3 loses both and is not a negative."""
     valid = torch.tensor([[0, 1], [1, 1], [1, 1], [0, 0]], device=device).bool()
     regions, attributes, labels = images(device, grad=True)
     loss = RegionAttributeLoss(temperature=1.0, reduction="none")

@@ -12,8 +12,8 @@ from contrastloss.testing import Subject
 
 
 class Drawn(SampledContrastiveLoss):
-    """Seven candidates out of more columns than there are rows: some drawn twice, some the positive
-    itself or a copy of it, some missing."""
+    """Seven candidates per row, from more columns than rows: some drawn twice, some equal to the
+    positive, some missing."""
 
     @staticmethod
     def example(n, d, generator):
@@ -23,7 +23,7 @@ class Drawn(SampledContrastiveLoss):
         y[n:] = y[:1]
         y = normalize(
             y
-        )  # what is equal to the loss is so to the reference, which sees unit vectors
+        )  # columns that are equal for the loss are so for the reference, which gets unit vectors
         index = torch.randint(-1, n + 5, (n, 7), generator=generator)
         index[:, 0] = torch.arange(n)
         index[::5, 0] = -1
@@ -47,7 +47,7 @@ Y = E1, E2, [-1.0, 0.0]
         ([0, 1, 2], log(e + 1 + 1 / e) - 1),
         ([1, 0, 2], log(e + 1 + 1 / e)),
         ([1, 0, 0], log(2 * e + 1)),  # drawn twice
-        ([1, 0, 1], log(e + 1)),  # the positive is no distractor
+        ([1, 0, 1], log(e + 1)),  # the positive is not a negative
         ([1, 0, -1], log(e + 1)),
         ([1, 1, -1], 0.0),
         ([-1, 0, 1], 0.0),
@@ -93,8 +93,8 @@ def test_statistics(device, backend):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-def test_numbers_of_rows_are_those_of_vectors(dtype, device):
-    """Against torch.unique, on rows that differ in little: one bit, the order, the sign of 0."""
+def test_row_numbers_match_unique(dtype, device):
+    """Compared with torch.unique, on rows that differ in one bit, the order, or the sign of 0."""
     g = torch.Generator().manual_seed(0)
     y = torch.randint(-1, 2, (400, 5), generator=g).to(device, dtype)
     y[7], y[8] = y[9], -y[9]

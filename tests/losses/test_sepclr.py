@@ -48,7 +48,7 @@ def test_by_hand(device, backend):
         only = {other: float(other == name) for other in names}
         return sepclr(*given, **only, temperature=1.0, backend=backend)
 
-    # squared distances: in c 01 0, 02 2, 12 2; in s, of 3, 0 and 0, 01 9, 02 9, 12 0
+    # squared distances of pairs 01, 02, 12: in c 0, 2, 2; in s (3, 0 and 0) 9, 9, 0
     given = 2 * c, c.flip(1), s, s + 1, targets
     close(term("common", *given), 2 / 2 + 2 * log((1 + 2 * exp(-1)) / 3))
     uniform = [log((1 + 2 * exp(-v * v / 2)) / 3) for v in (3, 4)]
@@ -72,10 +72,10 @@ def test_labels_by_hand(device, backend):
     options = {"common": 0.0, "joint": 0.0, "uniformity": 0.0, "background": 0.0}
     kernel = exp(-(0.2**2) / (2 * 0.025))
     targets = torch.tensor([True, True, False], device=device)
-    near = labels - tensor(0.0, 0.0, 2.0, device=device)  # the third row is no target
+    near = labels - tensor(0.0, 0.0, 2.0, device=device)  # the third row is not a target
     value = sepclr(c, c, s, 2 * s, targets, near, **options, backend=backend)
     torch.testing.assert_close(value.item(), kernel * (4 + 16) / 2, rtol=1e-12, atol=0.0)
-    # all three: the others' kernels are below 1e-30
+    # with three targets: the kernels of the other pairs are below 1e-30
     value = sepclr(c, c, s, 2 * s, None, labels, **options, backend=backend)
     torch.testing.assert_close(value.item(), kernel * (4 + 16) / 2 / 3, rtol=1e-12, atol=0.0)
 

@@ -17,7 +17,7 @@ def test_properties(check, options, device, backend):
 
 
 def test_by_hand(device, backend):
-    # s = [[0, -1], [-1, 0]]: a row's positive log(1 + e^-0), its negative log(1 + e^-1)
+    # s = [[0, -1], [-1, 0]]: positive term log(1 + e^-0), negative term log(1 + e^-1)
     x = tensor(E1, E2, device=device)
     rows = siglip(x, x, temperature=1.0, bias=-1.0, reduction="none", backend=backend)
     close(rows, [log(2) + log(1 + exp(-1))] * 2)
@@ -33,9 +33,9 @@ def test_mean_is_over_rows_not_pairs(device, backend):
 
 
 @pytest.mark.parametrize("how", ["option", "logit_bias"])
-def test_the_bias_learns(how, device, backend):
-    # dl/db = sum over pairs of sigmoid(s_ij) for negatives, -sigmoid(-s_ii) for positives; by rows
-    # of two: sigmoid(-1) - sigmoid(-0) = 1 / (1 + e) - 1/2
+def test_gradient_of_the_bias(how, device, backend):
+    # dl/db = sum over pairs of sigmoid(s_ij) for negatives, -sigmoid(-s_ii) for positives; per row
+    # with N = 2: sigmoid(-1) - sigmoid(-0) = 1 / (1 + e) - 1/2
     x = tensor(E1, E2, device=device)
     bias = nn.Parameter(torch.tensor(-1.0, dtype=torch.float64, device=device))
     if how == "option":
@@ -52,13 +52,13 @@ def test_a_learnable_bias_is_a_parameter(device):
 
 
 def test_one_pair(device, backend):
-    """No negative: the positive alone, log(1 + e^-(1 - 10))."""
+    """Without negatives only the positive term is left, log(1 + e^-(1 - 10))."""
     x = tensor(E1, device=device)
     close(SigLIPLoss(1.0, backend=backend)(x, x), log(1 + exp(9)))
 
 
 def test_large_scores_are_exact(device, backend):
-    """softplus of 990 is 990, of -1010 nothing; neither overflows."""
+    """softplus(990) is 990 and softplus(-1010) is 0; neither overflows."""
     x = tensor(E1, E2, device=device).float().requires_grad_()
     loss = SigLIPLoss(0.001, backend=backend)(x, -x.detach())
     assert loss.item() == pytest.approx(1010.0, rel=1e-6)

@@ -8,7 +8,7 @@ from contrastloss.testing import CHECKS, Subject
 
 
 class Padded(SimCTGLoss):
-    """With tokens that do not count: in every sequence others."""
+    """With different padding in every sequence."""
 
     @staticmethod
     def example(n, d, generator):
@@ -32,20 +32,20 @@ def test_by_hand(device, backend):
     valid = torch.tensor([[True, True, True], [True, True, False]], device=device)
     want = [[0.1, 0.1 + 0.3, 0.3], [0.5, 0.5, 0.0]]
     close(simctg(h, valid, reduction="none", backend=backend), want)
-    close(simctg(h, reduction="none", backend=backend), want)  # the padding is far away
+    close(simctg(h, reduction="none", backend=backend), want)  # padding is dissimilar to all tokens
     close(simctg(h, valid, backend=backend), 1.8 / (6 + 2))
     close(simctg(h, backend=backend), 1.8 / 12)
     close(SimCTGLoss(0.5, margin=0.9, backend=backend)(h[:1]), 2 * (0.1 + 0.5) / 6)
 
 
-def test_padding_takes_no_part(device, backend):
+def test_padding_is_ignored(device, backend):
     h, valid = Subject(Padded, device=device).inputs(n=9)
     h.requires_grad_()
     loss = SimCTGLoss(backend=backend)(h, valid)
     (grad,) = gradients(loss, h)
     assert grad[valid].any(-1).all()
     assert not grad[~valid].any()
-    # a sequence at a time, without its padding
+    # one sequence at a time, without padding
     pairs = [int(v.sum() * (v.sum() - 1)) for v in valid]
     alone = [SimCTGLoss(reduction="sum", backend=backend)(h[k : k + 1, valid[k]]) for k in (0, 1)]
     close(loss, (alone[0] + alone[1]).detach() / sum(pairs))

@@ -19,13 +19,13 @@ def test_on_every_backend(device, backend):
 
 
 def test_by_hand(device, backend):
-    # a query of class 0, paired with class 1; scores 1/4, 0, 1 and -1 without the first's gate
+    # a query of class 0, paired with class 1; scores 1/4, 0, 1 and -1 without the first gate
     z, gate = tensor([3, 0], E1, device=device), tensor([0.5, 9], [1, 1], device=device)
     keys = tensor(E1, E2, [-2, 0], E1, device=device)
     labels = torch.tensor([[0, 1], [2, 2]], device=device)
     key_labels = torch.tensor([1, 1, 2, 0], device=device)
     options = {"temperature": 1.0, "backend": backend}
-    # row 0: positives 1/4 and 0, a negative of -1/4. Row 1: a positive of -1; negatives 1, 0, 1
+    # row 0: positives 1/4 and 0, negative -1/4. Row 1: positive -1, negatives 1, 0, 1
     first = [log1p(exp(-0.5)), log1p(exp(-0.25))]
     second = log1p((2 * exp(1) + 1) / exp(-1))
     inputs = (z, keys, gate, labels, key_labels)

@@ -1,4 +1,4 @@
-"""Smooth-AP and Recall@k, which share their ranks."""
+"""Smooth-AP and Recall@k, which use the same smooth ranks."""
 
 from math import exp
 
@@ -58,7 +58,7 @@ def test_separated_classes_have_full_precision(device, backend):
 
 
 @every_loss
-def test_parts_are_the_whole(cls, monkeypatch, device, backend):
+def test_chunks_give_the_same_result(cls, monkeypatch, device, backend):
     z, labels = CASES[0].on(device).inputs(20)
     results = []
     for held in (1 << 22, 300, 1):

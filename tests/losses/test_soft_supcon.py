@@ -36,7 +36,7 @@ def test_by_hand(device, backend):
     rows = soft_supcon(z, targets, variant="bce", **options)
     pair = (log1p(e) + log(2)) / 2
     close(rows, [pair - sqrt(0.5) / 2, pair - sqrt(0.5) / 2, log(2)])
-    # without norms t_01 = t_12 = 1, too
+    # without normalisation t_01 = t_12 = 1
     rows = soft_supcon(z, targets, variant="bce", normalize_targets=False, **options)
     close(rows, [pair - 1 / 2, pair - 1 / 2, log(2)])
 
@@ -80,7 +80,7 @@ def test_nothing_in_common(variant, device, backend):
 
 def test_errors(device):
     z = torch.ones(3, 2, device=device)
-    with pytest.raises(TypeError, match="targets: got list, expected a real tensor"):
+    with pytest.raises(TypeError, match="targets: got list, expected a tensor"):
         soft_supcon(z, [[1.0]])
     with pytest.raises(ValueError, match=r"targets: got shape \(3,\), expected \(3, C\)"):
         soft_supcon(z, torch.ones(3, device=device))

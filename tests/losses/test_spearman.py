@@ -10,7 +10,7 @@ from contrastloss.testing import Subject
 
 
 def scores(n, d, generator):
-    """Scores, and numbers of which some are equal."""
+    """Scores, and targets of which some are equal."""
     rows, n = min(n, 3), max(n, 1)
     target = torch.randint(0, n, (rows, n), generator=generator)
     target[:, 0] = n
@@ -30,7 +30,7 @@ def test_properties(check, case, device):
 
 
 def test_by_hand(device):
-    # soft ranks 1.3, 1.7, 3 - and their targets' ranks 1.5, 1.5, 3, both of mean 2
+    # soft ranks 1.3, 1.7, 3 and target ranks 1.5, 1.5, 3, both with mean 2
     x, target = tensor(0, 0.4, 9, device=device), torch.tensor([5, 5, 7], device=device)
     want = 1 - (0.7 * 0.5 + 0.3 * 0.5 + 1) / sqrt((0.49 + 0.09 + 1) * 1.5)
     close(spearman(x, target), want)
@@ -53,7 +53,7 @@ def test_equal_scores_or_targets_have_no_correlation(size, dtype, device):
         assert not gradients(value, leaf)[0].any()
 
 
-def test_of_nothing(device):
+def test_empty_input(device):
     assert SpearmanLoss()(torch.zeros(0, 3), torch.zeros(0, 3)).item() == 0.0
 
 

@@ -24,14 +24,14 @@ def test_by_hand(device, backend):
 
 
 def test_gradient_by_hand(device, backend):
-    # plain products: dl_0/dx_0 = 2 (s_01 y_1 + s_02 y_2) / 2 - 2 y_0
+    # dot products: dl_0/dx_0 = 2 (s_01 y_1 + s_02 y_2) / 2 - 2 y_0
     x = tensor([1, 2], [0, 0], [0, 0], device=device, grad=True)
     y = tensor([1, 1], [3, 0], [0, -1], device=device)
     loss = SpectralLoss(normalize=False, reduction="none", backend=backend)(x, y)
     close(gradients(loss[0], x)[0], [[9 - 2, 2 - 2], [0, 0], [0, 0]])
 
 
-def test_a_row_alone_has_its_positive(device, backend):
+def test_a_single_row_has_only_its_positive(device, backend):
     x, y = torch.randn(2, 1, 5, dtype=torch.float64, device=device)
     loss = SpectralLoss(normalize=False, backend=backend)(x, y)
     close(loss, -2 * (x * y).sum())

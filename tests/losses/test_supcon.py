@@ -11,7 +11,7 @@ from contrastloss.testing import Subject, example
 
 
 class Views(SupConLoss):
-    """Three views of every instance."""
+    """With three views of every instance."""
 
     @staticmethod
     def example(n, d, generator):
@@ -21,7 +21,7 @@ class Views(SupConLoss):
 
 
 class Remembering(SupConLoss):
-    """With further columns from a queue that is not full."""
+    """With additional columns from a partly filled queue."""
 
     @staticmethod
     def example(n, d, generator):
@@ -50,13 +50,13 @@ class Remembering(SupConLoss):
 @pytest.mark.parametrize("variant", ["out", "in"])
 @pytest.mark.parametrize("cls", [SupConLoss, Views, Remembering])
 def test_properties(check, cls, variant, device, backend):
-    queue_for(torch.zeros(1, 19, device=device))  # what is compiled cannot make it
+    queue_for(torch.zeros(1, 19, device=device))  # created here, not in a compiled forward
     thorough = (cls, variant) == (SupConLoss, "out")
     check(Subject(cls, {"variant": variant}, device, backend, thorough=thorough))
 
 
-# z = [e1, e1, e2, e2], labels 0, 0, 0, 1. Row 0: scores 1, 0, 0 of the others, log-sum-exp
-# log(e + 2); positives 1 and 0. Row 2: scores 0, 0, 1, the same sum; positives 0 and 0.
+# z = [e1, e1, e2, e2], labels 0, 0, 0, 1. Row 0: scores 1, 0, 0 with the others, log-sum-exp
+# log(e + 2), positives 1 and 0. Row 2: scores 0, 0, 1, the same log-sum-exp, positives 0 and 0.
 # Row 3 has no positive.
 @pytest.mark.parametrize(
     ("variant", "first", "third"),
@@ -101,8 +101,8 @@ def test_no_positive_anywhere_is_zero(variant, reduction, device, backend):
 
 @pytest.mark.parametrize("variant", ["out", "in"])
 def test_all_positive(variant, device, backend):
-    """One class, no negative. 'in' is log(N - 1) whatever z is: the sum over all is the sum over
-    positives. So is 'out' where all scores are equal."""
+    """One class, without negatives. 'in' is log(N - 1) for any z, since the sum over all rows is
+    the sum over positives. 'out' has this value if all scores are equal."""
     z = torch.randn(5, 4, device=device, dtype=torch.float64, requires_grad=True)
     labels = torch.zeros(5, dtype=torch.int64, device=device)
     loss = SupConLoss(variant=variant, backend=backend)
@@ -134,7 +134,7 @@ def test_statistics(device, backend):
     _, stats = SupConLoss(0.3, return_stats=True, backend=backend)(z, labels)
     s = (normalize(z) @ normalize(z).T / 0.3).fill_diagonal_(-torch.inf)
     same = (labels[:, None] == labels).fill_diagonal_(False)
-    rows = same.any(1)  # the last one counts in nothing
+    rows = same.any(1)  # the last row is not counted
     hardest = s.masked_fill(labels[:, None] == labels, -torch.inf).amax(1)
     best = s.masked_fill(~same, -torch.inf).amax(1)
     positive = torch.where(same, s, 0.0).sum(1) / same.sum(1)

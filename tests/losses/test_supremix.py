@@ -10,7 +10,7 @@ from contrastloss.testing import CHECKS, Subject
 
 
 class Views(SupReMixLoss):
-    """Two views of every instance."""
+    """With two views of every instance."""
 
     @staticmethod
     def example(n, d, generator):
@@ -30,7 +30,7 @@ def test_on_every_backend(cls, weighting, device, backend):
 
 
 def test_by_hand(device, backend):
-    # row 0: scores 1, 0, 0 of the others; labels are 0, 2 and 0.5 away
+    # row 0: scores 1, 0, 0 with the others; label distances 0, 2 and 0.5
     z = tensor(E1, E1, E2, E2, device=device)
     labels = torch.tensor([0.0, -0.0, 2.0, 0.5], device=device)
     options = {"temperature": 1.0, "reduction": "none", "backend": backend}
@@ -72,7 +72,7 @@ def test_labels_are_constants_and_no_positive_is_zero(device, backend):
 
 def test_errors(device):
     z = torch.ones(3, 2, device=device)
-    with pytest.raises(TypeError, match="labels: got list, expected a tensor of real numbers"):
+    with pytest.raises(TypeError, match="labels: got list, expected a tensor"):
         supremix(z, [1.0])
     with pytest.raises(ValueError, match=r"labels: got shape \(2,\), expected \(3,\)"):
         supremix(z, z[:2, 0])

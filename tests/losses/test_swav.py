@@ -11,8 +11,8 @@ from contrastloss.losses.base.prototypes import sinkhorn
 from contrastloss.testing import CHECKS, Subject
 
 
-# the codes are constants that depend on the inputs: differences are not the gradient. Gradients are
-# compared with the reference's
+# the codes are constants that depend on the inputs, so finite differences are not the gradient;
+# gradients are compared with the reference
 @pytest.mark.parametrize(
     "check", [c for c in CHECKS if c.__name__ != "check_gradients"], ids=lambda c: c.__name__
 )
@@ -25,15 +25,15 @@ def test_on_every_backend(device, backend):
 
 
 def test_by_hand(device, backend):
-    # all of x the same: balanced, its codes are 1/2; those of y, of e : 1 : e : 1 and 1 : e
+    # the rows of x are equal: its balanced codes are 1/2; codes of y: from e : 1, e : 1 and 1 : e
     x, y = tensor(E1, E1, E1, device=device), tensor(E1, E1, E2, device=device)
     prototypes = tensor([3, 0], E2, device=device)
     options = {"temperature": 0.5, "eps": 1.0, "iterations": 1, "backend": backend}
-    near, far = e / (2 * e + 1), 1 / (2 + e)  # of the first prototype and the second, rows 0 and 1
+    near, far = e / (2 * e + 1), 1 / (2 + e)  # of the first and second prototype, rows 0 and 1
     first = near / (near + far)
     near, far = 1 / (2 * e + 1), e / (2 + e)
     last = near / (near + far)
-    own, other = log(1 + exp(-2)), log(1 + exp(2))  # -log p of the prototype that is met or not
+    own, other = log(1 + exp(-2)), log(1 + exp(2))  # -log p of both prototypes
     half = (own + other) / 2
     want = [(first * own + (1 - first) * other + half) / 2] * 2
     want += [(last * own + (1 - last) * other + half) / 2]
@@ -42,8 +42,8 @@ def test_by_hand(device, backend):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_prototypes_of_either_view_are_of_any_dtype(dtype, device, backend):
-    """Equal ones are what one set is, and share its gradient."""
+def test_each_view_may_have_prototypes_of_any_dtype(dtype, device, backend):
+    """Two equal sets give the loss of one set, and share its gradient."""
     inputs = [v.requires_grad_() for v in Subject(SwAVLoss, {}, device).inputs(dtype=dtype)]
     own = inputs[2].detach().clone().requires_grad_()
     want = swav(*inputs, backend=backend)
@@ -68,15 +68,15 @@ def test_sinkhorn(device, backend):
     close(codes(x, y, sinkhorn(x, y, backend=backend), 0.05), q)
     even = codes(x, y, sinkhorn(x, y, iterations=12, eps=1.0, backend=backend), 1.0)
     torch.testing.assert_close(even.sum(0), torch.full_like(even[0], 30 / 7))
-    assert codes(x, y, 0.0, 1.0).sum(0).std() > 0.2  # they were not before
-    # neither large scores nor one row alone
+    assert codes(x, y, 0.0, 1.0).sum(0).std() > 0.2  # without potentials the codes are not balanced
+    # large scores and a single row do not overflow
     assert sinkhorn(1e4 * x, y, backend=backend).isfinite().all()
     close(codes(x[:1], y, sinkhorn(x[:1], y, backend=backend), 0.05), [[1 / 7] * 7])
     close(sinkhorn(x[:0], y, backend=backend), [0.0] * 7)
 
 
 def test_many_features(device, backend):
-    """As SwAV has them, in fp32 and of 128 features."""
+    """SwAV's sizes, in fp32 with 128 features."""
     inputs = [v.requires_grad_() for v in Subject(SwAVLoss, {}, device).inputs(n=50, d=128)]
     found = []
     for ours in (True, False):
@@ -92,8 +92,8 @@ def test_many_features(device, backend):
         torch.testing.assert_close(got.double(), want, rtol=1e-4, atol=1e-5)
 
 
-def test_prototypes_of_either_view(device, backend):
-    """SwALIP: images of two views against the texts of two views."""
+def test_each_view_may_have_its_own_prototypes(device, backend):
+    """SwALIP: two views of images with the texts of two views as prototypes."""
     inputs = torch.randn(4, 9, 6, device=device).double()
     found = []
     for ours in (True, False):

@@ -11,7 +11,7 @@ from contrastloss.losses import LOSSES, PairLoss
 from contrastloss.testing import TEMPERATURES, Subject, dense
 
 
-def test_holds_the_logarithm_of_the_scale():
+def test_stores_the_logarithm_of_the_scale():
     temperature = LogitScale(0.07)
     torch.testing.assert_close(temperature.log_scale.item(), math.log(1 / 0.07))
     torch.testing.assert_close(temperature().item(), 1 / 0.07)
@@ -51,7 +51,7 @@ def test_bad_options(options):
         LogitScale(**options)
 
 
-def test_one_temperature_per_row_is_the_same_one_for_all(device):
+def test_equal_temperatures_per_row_match_a_single_one(device):
     x, y = torch.randn(2, 7, 4, device=device, dtype=torch.float64)
     rows = torch.full((7,), 0.3, device=device, dtype=torch.float64)
     for cls in (CLIPLoss, NTXentLoss):
@@ -72,8 +72,8 @@ def test_a_parameter_is_registered():
 
 
 @pytest.mark.parametrize("name", ["info_nce", "clip", "nt_xent", "supcon"])
-def test_the_examples_of_the_checks_test_something(name):
-    """At every temperature their loss is between 0.1 and log N: neither solved nor hopeless."""
+def test_example_losses_are_not_saturated(name):
+    """At every temperature the example losses are between 0.1 and log N."""
     for seed in range(5):
         subject = Subject(LOSSES[name])
         inputs = subject.inputs(n=129, d=64, seed=seed)

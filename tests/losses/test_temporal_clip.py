@@ -24,8 +24,8 @@ def test_on_every_backend(options, device, backend):
     [(1.0, 1.0, [e + 1, 1 + e]), (2.0, 0.0, [2 * e, 2 * e]), (0.0, 3.0, [3.0, 3.0])],
 )
 def test_by_hand(same, cross, more, device):
-    # audio = text = reversed audio = [e1, e2]: the positive scores 1, the other 0, and the reversed
-    # columns of the texts 1 for the own one and 0 for the other
+    # audio = text = reversed audio = [e1, e2]: positive score 1, other score 0, and scores of texts
+    # with the reversals 1 for the row's own and 0 for the other
     x = tensor(E1, E2, device=device)
     rows = temporal_clip(x, x, x, same=same, cross=cross, temperature=1.0, reduction="none")
     plain = log(1 + exp(-1))
@@ -37,13 +37,13 @@ def test_each_direction_has_its_own_reversals(device):
     loss, plain = TemporalCLIPLoss(), CLIPLoss()(x[0], x[1])
     one, two = loss(x[0], x[1], x[2]), loss(x[0], x[1], None, x[3])
     close(loss(*x), one + two - plain)
-    close(loss(x[1], x[0], x[3]), two)  # the sides exchanged
+    close(loss(x[1], x[0], x[3]), two)  # with both sides exchanged
     scale = torch.tensor(1 / 0.07, device=device, dtype=torch.float64)
     close(loss(*x, logit_scale=scale), loss(*x))
     close(TemporalCLIPLoss(0, 0)(*x), plain)
 
 
-def test_one_row_meets_its_reversal_only(device):
+def test_one_row_has_only_its_reversal_as_negative(device):
     x = tensor(E1, device=device, grad=True)
     value = TemporalCLIPLoss(temperature=1.0)(x, x, tensor(E2, device=device))
     close(value, log(1 + exp(-1)) / 2)

@@ -14,7 +14,7 @@ def scores(n, d, generator):
     n = max(n, 1)
     target = torch.randint(0, n, (4,), generator=generator)
     x = torch.stack([torch.randperm(n, generator=generator) for _ in range(4)])
-    return [(x - n / 2).double() / 4, target]  # different in every dtype
+    return [(x - n / 2).double() / 4, target]  # distinct in every dtype
 
 
 CASES = [
@@ -37,8 +37,8 @@ def test_properties(check, case, device, backend):
 
 
 def test_by_hand(device, backend):
-    # Three classes, [y, best, worst] = [1, 2, 0]; odd-even descending. The comparators of the first
-    # layer see 1 and 2, the second one what came out low and 0, the third one the results.
+    # Three classes, [y, best, worst] = [1, 2, 0]; odd-even descending. The first layer compares
+    # 1 and 2, the second its lower output and 0, the third the results.
     def w(delta):
         return 0.5 + atan(delta) / pi
 
@@ -48,7 +48,7 @@ def test_by_hand(device, backend):
     w2 = w(0 - b)
     b = w2 * b
     w3 = w(b - a)
-    # class y lies on wires 0 and 1 by w1 and 1 - w1, then b is split by w2, then 0 and 1 by w3
+    # class y has masses w1 and 1 - w1 on wires 0 and 1; b is split by w2, then 0 and 1 by w3
     on0, on1, on2 = w1, (1 - w1) * w2, (1 - w1) * (1 - w2)
     lowest = w3 * on0 + (1 - w3) * on1
     x, target = tensor(2, 0, 1, device=device), torch.tensor(2, device=device)
@@ -62,12 +62,12 @@ def test_by_hand(device, backend):
 
 def test_top_1_is_cross_entropy(device, backend):
     x, target = CASES[0].on(device).inputs(12)
-    for count, scale in ((None, 1.0), (16, 60.0)):  # saturated too
+    for count, scale in ((None, 1.0), (16, 60.0)):  # also saturated
         loss = TopKCrossEntropyLoss((1.0,), candidates=count, backend=backend)
         close(loss(scale * x, target), F.cross_entropy(scale * x, target))
 
 
-def test_the_label_among_the_first_k_costs_little(device, backend):
+def test_a_label_in_the_top_k_has_a_small_loss(device, backend):
     x = tensor(9, 8, 7, 6, 5, 4, 3, device=device)
     loss = TopKCrossEntropyLoss((0, 0, 1), steepness=1e3, backend=backend)
     values = [loss(x, torch.tensor(y, device=device)).item() for y in range(7)]
@@ -91,7 +91,7 @@ def test_leading_dimensions_and_none(device, backend):
     loss = TopKCrossEntropyLoss(reduction="none", backend=backend)
     close(loss(x.view(2, 2, -1), target.view(2, 2)), loss(x, target).view(2, 2))
     assert TopKCrossEntropyLoss(backend=backend)(x[:0], target[:0]).item() == 0.0
-    # one class alone
+    # a single class
     close(TopKCrossEntropyLoss(backend=backend)(x[:, :1], target * 0), 0.0)
 
 

@@ -95,14 +95,14 @@ def same(got, want):
 
 @pytest.mark.parametrize("margin", [0.05, 0.5, -0.1])
 @pytest.mark.parametrize("classes", [3, 9, 200])
-def test_all_are_its_triplets(margin, classes, device, backend):
-    """Three classes have more positives than one pass takes."""
+def test_all_matches_all_triplets(margin, classes, device, backend):
+    """Three classes with more positives than one pass handles."""
     z, labels = Subject(TripletLoss, device=device).inputs(n=50)
     labels = torch.arange(50, device=device) ** 2 % classes
     same(ours(z, labels, margin=margin, backend=backend), theirs(margin, z, labels))
 
 
-def test_hard_is_its_batch_hard_miner(device, backend):
+def test_hard_matches_the_batch_hard_miner(device, backend):
     from pytorch_metric_learning import distances, miners
 
     z, labels = Subject(TripletLoss, device=device).inputs(n=50)
@@ -111,7 +111,7 @@ def test_hard_is_its_batch_hard_miner(device, backend):
     same(theirs(0.05, z, labels, batch_hard(z, labels).tuples()), theirs(0.05, z, labels, found))
 
 
-def test_semihard_is_its_miner(device, backend):
+def test_semihard_matches_the_semihard_miner(device, backend):
     from pytorch_metric_learning import distances, miners
 
     z, labels = Subject(TripletLoss, device=device).inputs(n=50)
@@ -125,7 +125,7 @@ def test_semihard_is_its_miner(device, backend):
     same(ours(z, labels, k=2, **options), theirs(0.3, z, labels, few))
 
 
-# ---- what is counted, options -------------------------------------------------------------------
+# ---- counts and options --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mining", ["all", "hard", "semihard"])
@@ -165,7 +165,7 @@ def test_statistics(mining, device, backend):
 
 @pytest.mark.parametrize("mining", ["all", "hard", "semihard"])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_nan_is_not_passed_over(mining, reduction, device, backend):
+def test_nan_is_not_ignored(mining, reduction, device, backend):
     z, labels = example(device)
     z[4, 1] = torch.nan
     loss = TripletLoss(mining=mining, reduction=reduction, backend=backend)(z, labels)
@@ -192,8 +192,8 @@ print(peak() - before, loss.item())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="units of ru_maxrss differ")
-def test_all_triplets_of_8192_rows_take_no_matrix(device):
-    """200 million triplets; the scores alone would have 256 MB."""
+def test_all_triplets_of_8192_rows_need_no_score_matrix(device):
+    """200 million triplets; the score matrix alone would take 256 MB."""
     if device.type != "cpu":
         pytest.skip("the peak of a process is its CPU memory")
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}

@@ -10,7 +10,7 @@ from contrastloss.testing import CHECKS, Subject
 
 
 def views(n, d, generator):
-    """Some standard deviations are above 1, others below."""
+    """Features with standard deviations above and below 1."""
     x, noise = torch.randn(2, n, 9, generator=generator).double()
     x[:, 1:] += 0.5 * x[:, :-1]
     x = x * torch.linspace(0.2, 2.0, 9, dtype=torch.float64)
@@ -28,7 +28,7 @@ def test_on_every_backend(device, backend):
 
 
 def test_by_hand(device, backend):
-    # x has variances 1/2 and 2 and the covariance 1; y is constant
+    # x has variances 1/2 and 2 and covariance 1; y is constant
     x, y = tensor([1, 2], [0, 0], device=device), tensor([1, 1], [1, 1], device=device)
 
     def found(**options):

@@ -10,12 +10,12 @@ from contrastloss.testing import CHECKS, Subject, example
 
 
 def log_q(x):
-    """Between log 1/20 and 0, the same for the same number of rows."""
+    """Between log 1/20 and 0, the same for equal numbers of rows."""
     return torch.linspace(-3.0, 0.0, len(x), dtype=x.dtype, device=x.device)
 
 
 class Weighted(WeightedInfoNCELoss):
-    """With weights and probabilities."""
+    """With row weights and probabilities."""
 
     def forward(self, x, y, **overrides):
         weights = {"row_weight": log_q(x).cos(), "log_q": log_q(x)}
@@ -49,7 +49,7 @@ def test_compiles_with_weights(device):
 
 
 def test_by_hand(device, backend):
-    # s = [[0.6, 1.0], [0.8, 0.0]] and q = (1/2, 1/4): columns gain log 2 and log 4
+    # s = [[0.6, 1.0], [0.8, 0.0]] and q = (1/2, 1/4): log 2 and log 4 are added to the columns
     x, y = tensor(E1, E2, device=device), tensor([0.6, 0.8], E1, device=device)
     q, w = tensor(0.5, 0.25, device=device).log(), tensor(3.0, 0.5, device=device)
     options = {"temperature": 1.0, "reduction": "none", "backend": backend}
@@ -57,7 +57,7 @@ def test_by_hand(device, backend):
     close(rows, [3 * log(1 + 4 * e / (2 * exp(0.6))), 0.5 * log(1 + 2 * exp(0.8) / 4)])
     rows = weighted_info_nce(x, y, log_q=q, correct_positive=False, **options)
     close(rows, [log(1 + 4 * e / exp(0.6)), log(1 + 2 * exp(0.8))])
-    # the mean is over rows, not over what they weigh
+    # the mean is over rows, not over weights
     mean = WeightedInfoNCELoss(1.0, backend=backend)(x, y, row_weight=w)
     close(mean, (3 * log(1 + exp(0.4)) + 0.5 * log(1 + exp(0.8))) / 2)
 
