@@ -54,6 +54,27 @@ def stats(group, channels, problem, row_sizes, col_sizes, strategy, upstream):
     return [v.detach() for v in flat], list(torch.autograd.grad(loss, wanted))
 
 
+def batched_stats(group, channels, problem, row_sizes, col_sizes, upstream):
+    """The same with batch dimensions, for channels of rows."""
+
+    def own(sizes, value, dim):
+        return mine(group, sizes, value.movedim(dim, 0)).movedim(0, dim).clone()
+
+    x, y = own(row_sizes, problem["x"], -2), own(col_sizes, problem["y"], -2)
+    leaves = [v.requires_grad_() for v in (x, y, own(col_sizes, problem["col_bias"], -1))]
+    rows, cols = (
+        {k: own(sizes, v, -2 if k == "form" else -1) for k, v in problem[side].items()}
+        for side, sizes in (("rows", row_sizes), ("cols", col_sizes))
+    )
+    results, _ = pair_stats(
+        x, y, channels, group=group, rows=rows, cols=cols, col_bias=leaves[2], cosine=True
+    )
+    flat = [v for r in results for v in ([r] if isinstance(r, torch.Tensor) else r)]
+    pairs = [(v, own(row_sizes, u, -1)) for v, u in zip(flat, upstream, strict=True)]
+    loss = sum((v * u).sum() for v, u in pairs if v.is_floating_point())
+    return [v.detach() for v in flat], list(torch.autograd.grad(loss, leaves))
+
+
 def _axes(channels):
     return [c.axis for c in channels for _ in c.returns]
 

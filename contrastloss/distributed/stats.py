@@ -60,7 +60,8 @@ def pair_stats(
     ranks.
 
     Args:
-        x, y: this rank's rows (M, D) and columns (N, D); a rank may have none.
+        x, y: this rank's rows (..., M, D) and columns (..., N, D); a rank may have none. With batch
+            dimensions, which are the same on every rank, there are no column channels and no ring.
         group: a ProcessGroup or a DeviceMesh of one dimension. All of its ranks make this call.
         strategy: 'gather' holds the columns of all ranks at once. 'ring' holds those of two ranks,
             and sends them around while it computes. 'auto' gathers up to 256 MB.
@@ -95,24 +96,24 @@ def pair_stats(
         channels = check_channels(channels)
         program = Program(channels, tuple(rows), tuple(cols))
         check_operands(x, y, vectors, rows, cols, program, compute_dtype)
-        if x.ndim != 2:
-            got = tuple(x.shape)
-            raise ValueError(f"x: got shape {got}, expected (M, D): no batch dimensions over ranks")
+        if x.ndim > 2 and (strategy == "ring" or any(c.axis == COL for c in channels)):
+            what = "strategy='ring'" if strategy == "ring" else "column channels"
+            raise ValueError(f"x: got shape {tuple(x.shape)} with {what}, expected (M, D)")
         settings["compute_dtype"] = product_dtype(x) if compute_dtype is None else compute_dtype
         if layout is None:
-            layout = Layout((x.shape[0],) * peers.world, (columns.shape[0],) * peers.world)
+            layout = Layout((x.shape[-2],) * peers.world, (columns.shape[-2],) * peers.world)
         if not met:
-            about = _about(x, y, vectors, rows, cols)
+            about = _about(x, y, vectors, rows, cols, program.forms)
             about |= {name: describe(v) for name, v in {"strategy": strategy, **settings}.items()}
             about["channels"] = program.text
-            layout = peers.meet((x.shape[0], columns.shape[0]), about, device)
+            layout = peers.meet((x.shape[-2], columns.shape[-2]), about, device)
     if y is None:
         channels = tuple(replace(c, pairs=(*c.pairs, differs(_SELF))) for c in channels)
     cols = {name: _along(v, columns, name in program.forms) for name, v in cols.items()}
     _add_positions(channels, rows, cols, peers, layout, x.device, y is None)
     if strategy == "auto":
-        held = sum(layout.cols) * x.shape[1] * stat_dtype(x).itemsize
-        strategy = "gather" if held <= GATHERED or peers.world == 1 else "ring"
+        held = sum(layout.cols) * x.shape[-1] * stat_dtype(x).itemsize
+        strategy = "gather" if held <= GATHERED or peers.world == 1 or x.ndim > 2 else "ring"
     run = _gathered if strategy == "gather" else _around
     stat = stat_dtype(x)
     if isinstance(scale, (int, float)):
@@ -130,15 +131,16 @@ def _about(
     vectors: Sequence[Tensor | float | None],
     rows: Mapping[str, Tensor],
     cols: Mapping[str, Tensor],
+    forms: frozenset[str],
 ) -> dict[str, str]:
     """The properties of the operands that have to be the same on every rank."""
     given = {"x": x, "y": y, **dict(zip(Gradients.NAMES[2:7], vectors, strict=True))}
     given |= {f"rows[{name!r}]": value for name, value in rows.items()}
     given |= {f"cols[{name!r}]": value for name, value in cols.items()}
-    found = {"D": str(x.shape[1]), "dtype": str(x.dtype)}
+    found = {"D": str(x.shape[-1]), "batch": str(tuple(x.shape[:-2])), "dtype": str(x.dtype)}
     found |= {name: describe(value) for name, value in given.items()}
-    for name, value in cols.items():
-        found[f"width of {name!r}"] = str(value.shape[1:].numel())  # E of a bilinear form
+    for name in sorted(forms):
+        found[f"width of {name!r}"] = str(cols[name].shape[-1])  # E of a bilinear form
     return found
 
 
@@ -156,13 +158,16 @@ def _gathered(
     """The gather strategy: this rank's rows against the columns of all ranks. The values of column
     channels are merged on the rank that owns the columns."""
 
-    def all_of(value: Tensor | None, dtype: torch.dtype | None = None) -> Any:
-        return None if value is None else gather(value, peers, layout, dtype or value.dtype)
+    def all_of(value: Tensor | None, dim: int = -1, dtype: torch.dtype | None = None) -> Any:
+        if value is None:
+            return None
+        return gather(value.movedim(dim, 0), peers, layout, dtype or value.dtype).movedim(0, dim)
 
     scale, row_scale, col_scale, row_bias, col_bias = vectors
+    forms = frozenset().union(*[channel.forms for channel in channels])
     results = ops.pair_stats(
         x,
-        all_of(columns, x.dtype),
+        all_of(columns, -2, x.dtype),
         channels,
         scale=scale,
         row_scale=row_scale,
@@ -170,7 +175,7 @@ def _gathered(
         row_bias=row_bias,
         col_bias=all_of(col_bias),
         rows=rows,
-        cols={name: all_of(value) for name, value in cols.items()},
+        cols={name: all_of(value, -2 if name in forms else -1) for name, value in cols.items()},
         **settings,
     )
     offsets = [layout.offset(ROW, rank) for rank in range(peers.world)]
@@ -208,7 +213,8 @@ def _along(value: Tensor | None, columns: Tensor, form: bool = False) -> Any:
     if value is None:
         return None
     value = value.to(stat_dtype(columns)) if value.is_floating_point() else value
-    return value.expand(columns.shape[0], *(value.shape[-1:] if form else ()))
+    last = value.shape[-1:] if form else ()
+    return value.expand(*value.shape[: -1 - form], columns.shape[-2], *last)
 
 
 def _add_positions(

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from spread import stats
+from spread import batched_stats, stats
 
 from contrastloss.channel import (
     COL,
@@ -127,6 +127,55 @@ def test_every_channel_is_that_of_the_whole_batch(ranks, world, strategy, symmet
         torch.testing.assert_close(
             together, grad, rtol=1e-10, atol=1e-10, msg=lambda m, n=name: f"{n}: {m}"
         )
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_batch_dimensions_are_gathered(ranks, world):
+    """Every item's rows meet the columns of that item on all ranks."""
+    row_sizes, col_sizes = ROWS[world], COLS[world]
+    m, n = sum(row_sizes), sum(col_sizes)
+    channels = (
+        LSE(weight=(form("form", log=True),)),
+        EXPECT(pairs=(differs("label"),), weight=(col_weight("weight"),)),
+        MAX(),
+        SUM("id", pairs=(differs(INDEX),)),
+    )
+
+    def normal(*shape):
+        return torch.randn(*shape, dtype=torch.float64)
+
+    def side(k):
+        return {"label": torch.arange(k) % 2, "form": normal(2, k, 3).abs()}
+
+    given = {"x": normal(2, m, D), "y": normal(2, n, D), "col_bias": normal(2, n)}
+    given |= {"rows": side(m), "cols": {**side(n), "weight": normal(n)}}
+    upstream = [normal(2, m) for channel in channels for _ in channel.returns]
+    leaves = x, y, bias = [given[k].requires_grad_() for k in ("x", "y", "col_bias")]
+    results = pair_stats(
+        x, y, channels, rows=given["rows"], cols=given["cols"], col_bias=bias, cosine=True
+    )
+    values = [v for r in results for v in ([r] if isinstance(r, torch.Tensor) else r)]
+    loss = sum((v * u).sum() for v, u in zip(values, upstream, strict=True) if v.requires_grad)
+    grads = torch.autograd.grad(loss, leaves)
+    plain = {k: v if isinstance(v, dict) else v.detach() for k, v in given.items()}
+    found = ranks.run(batched_stats, world, channels, plain, row_sizes, col_sizes, upstream)
+    for k, value in enumerate(values):
+        together = torch.cat([part[0][k] for part in found], -1)
+        torch.testing.assert_close(together, value, rtol=1e-12, atol=1e-12)
+    for k, (grad, dim) in enumerate(zip(grads, (-2, -2, -1), strict=True)):
+        together = torch.cat([part[1][k] for part in found], dim)
+        torch.testing.assert_close(together, grad, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("channel", "strategy", "what"),
+    [(LSE(), "ring", "strategy='ring'"), (LSE(axis=COL), "auto", "column channels")],
+)
+def test_batch_dimensions_that_are_not_gathered(ranks, channel, strategy, what):
+    given = {"x": torch.ones(1, 3, 2), "y": None, "scale": torch.ones(()), "cosine": False}
+    given |= {"rows": {}, "cols": {}}
+    for answer in ranks.answers(stats, 2, (channel,), given, [1, 0], [1, 0], strategy, None):
+        assert f"with {what}, expected (M, D)" in str(answer)
 
 
 @pytest.mark.parametrize("psi", PSI)
