@@ -112,14 +112,14 @@ MUTANTS = (
     ),
     Mutant(
         "norms that overflow",
-        "backends/call.py",
+        "backends/norms.py",
         "size = _power_of_two(top.clamp_min(EPS))",
         "size = torch.ones_like(top)",
         "losses/test_extremes.py ops",
     ),
     Mutant(
         "a radial part of the gradient",
-        "backends/call.py",
+        "backends/norms.py",
         "return torch.addcmul(grad, u, radial, value=-1)",
         "return grad",
         "losses/test_clip.py -k check_reference",

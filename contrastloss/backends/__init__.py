@@ -3,15 +3,13 @@
 from .call import (
     Gradients,
     PairCall,
-    inverse_norm,
     mask,
-    rounding,
     stat_dtype,
-    unit,
     widest,
 )
 from .choose import available, choose
 from .network import DISTRIBUTIONS, NETWORKS, SortCall
+from .norms import inverse_norm, rounding, unit
 from .reference.noise import gumbel
 from .topk import Selection, position_keys
 

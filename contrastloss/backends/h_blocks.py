@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from .call import PairCall, inverse_norm, stat_dtype, widest
+from .call import PairCall, stat_dtype, widest
+from .norms import inverse_norm
 
 __all__ = ["HBlocks", "dot_gradients", "fp16_gain", "inverse_norms"]
 

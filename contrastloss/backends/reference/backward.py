@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from ...channel import COL, EXPECT, LSE, MAX, ROW, SUM, Axis
-from ..call import Gradients, PairCall, unit_gradient, widest
+from ..call import Gradients, PairCall, widest
+from ..norms import unit_gradient
 from .block import Block, blocks, dim_of, rounded, unit
 from .maths import dpsi, finite
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...channel import COL, EXPECT, LSE, ROW, SUM, Axis, Channel, Term, Test
 from ..call import PairCall
-from ..call import unit as unit_vectors
+from ..norms import unit as unit_vectors
 from .maths import NEG_INF
 
 #: gradients with one value per row; all others except the scale's have one per column

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ...channel import COL, ROW, Axis
-from ..call import Gradients, PairCall, unit_gradient
+from ..call import Gradients, PairCall
+from ..norms import unit_gradient
 from .backward import block_gradients
 from .block import Block, blocks, rounded, unit
 

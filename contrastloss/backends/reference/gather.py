@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from ...channel import COL, ROW, Axis
-from ..call import Gradients, PairCall, unit_gradient, widest
+from ..call import Gradients, PairCall, widest
+from ..norms import unit_gradient
 from .block import block_elements, rounded, unit
 from .maths import NEG_INF
 

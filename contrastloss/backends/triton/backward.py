@@ -12,8 +12,9 @@ import triton.language as tl
 from torch import Tensor
 
 from ...channel import COL, ROW, Axis
-from ..call import Gradients, PairCall, mask, tangential
+from ..call import Gradients, PairCall, mask
 from ..h_blocks import HBlocks, dot_gradients, fp16_gain
+from ..norms import tangential
 from . import words
 from .config import Config, choose, grid, precision
 from .forward import add_slice
