@@ -254,13 +254,18 @@ def bank_contrastive(
     *,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
     temperature: float | Tensor = 0.05,
     normalize: bool = True,
     validate: bool = False,
-) -> Tensor:
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""Query against key, with the bank's embeddings of the same label as negatives.
 
     .. math:: \ell_i = -\log \frac{e^{s(q_i, k_i)}}
@@ -272,6 +277,9 @@ def bank_contrastive(
 
     Args:
         temperature: tau, positive. Default: 0.05.
+        group: distributes the queries over ranks, for the mean and its gradient. The bank has to
+            be the same on all ranks.
+        return_stats: over the rows whose label is stored.
 
     Shape:
         query, key: (N, D).
@@ -291,6 +299,7 @@ def bank_contrastive(
     named = {
         "ids": ids,
         "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
     }
     options = {
         "loss_weight": loss_weight,
@@ -299,6 +308,10 @@ def bank_contrastive(
         "temperature": temperature,
         "normalize": normalize,
         "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
+        "return_stats": return_stats,
     }
     return evaluate("bank_contrastive", (query, key, bank, labels, bank_labels), named, options)
 
@@ -599,22 +612,28 @@ def clean_clip(
     text_augmented: Tensor,
     *,
     logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
     temperature: float | Tensor = 0.07,
     normalize: bool = True,
     validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
     inter: float = 1.0,
     intra: float = 1.0,
-) -> Tensor:
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""CLIP plus InfoNCE between each modality and its augmented view.
 
     .. math:: \ell_i = \text{inter}\; \text{CLIP}_i(x, y) + \tfrac12\, \text{intra}
         \left(\text{InfoNCE}_i(x, \tilde x) + \text{InfoNCE}_i(y, \tilde y)\right)
 
     for images x and texts y, with one temperature for all terms. The terms within a modality are
-    one-directional, from x and y to their augmentations.
+    one-directional, from x and y to their augmentations. The statistics of ``return_stats`` are
+    those of the images with the texts.
 
     Args:
         inter: weight of the CLIP term. Default: 1.
@@ -623,7 +642,6 @@ def clean_clip(
 
     Shape:
         image, text, image_augmented, text_augmented: (N, D).
-        logit_scale: an already exponentiated scale, which overrides the temperature.
         Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Bansal et al., CleanCLIP: Mitigating Data Poisoning Attacks in Multimodal Contrastive
@@ -633,6 +651,7 @@ def clean_clip(
     """
     named = {
         "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
     }
     options = {
         "loss_weight": loss_weight,
@@ -641,8 +660,12 @@ def clean_clip(
         "temperature": temperature,
         "normalize": normalize,
         "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
         "inter": inter,
         "intra": intra,
+        "return_stats": return_stats,
     }
     return evaluate("clean_clip", (image, text, image_augmented, text_augmented), named, options)
 
@@ -1020,14 +1043,21 @@ def cost(
     x_seasonal: Tensor,
     y_seasonal: Tensor,
     *,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
     temperature: float | Tensor = 0.07,
     normalize: bool = True,
     validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
     weight: float = 0.0005,
-) -> Tensor:
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""CoST: MoCo on trend representations plus NT-Xent on the spectra of seasonal ones.
 
     .. math:: \ell_i = \text{MoCo}_i(q, k) + \tfrac12\, \text{weight}\; \frac1F \sum_f \left(
@@ -1043,11 +1073,17 @@ def cost(
         temperature: tau of the trend term, positive. Default: 0.07.
         normalize: whether the trend term uses cosines, and x and y are normalised at every time
             step. Default: True.
+        group: distributes the series over ranks; the queue has to be the same on all ranks.
+            Spectra are always gathered, whatever the strategy.
+        return_stats: for the trend term.
 
     Shape:
         query, key: (B, D), the trends of two views at one time step.
         queue: an EmbeddingQueue of earlier keys, which gets no gradient, or a tensor (K, D).
         x_seasonal, y_seasonal: (B, T, E).
+        ids: (B,), for a queue made with ``ids=True``; stored keys of the query's own instance are
+        ignored.
+        logit_scale, logit_bias: those of the trend term.
         Loss: (), or (B,) for ``reduction='none'``.
 
     Source: Woo et al., CoST: Contrastive Learning of Disentangled Seasonal-Trend Representations
@@ -1055,7 +1091,11 @@ def cost(
 
     The module with the same options: :class:`contrastloss.CoSTLoss`.
     """
-    named: dict[str, Any] = {}
+    named = {
+        "ids": ids,
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
     options = {
         "loss_weight": loss_weight,
         "backend": backend,
@@ -1063,7 +1103,11 @@ def cost(
         "temperature": temperature,
         "normalize": normalize,
         "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
         "weight": weight,
+        "return_stats": return_stats,
     }
     return evaluate("cost", (query, key, queue, x_seasonal, y_seasonal), named, options)
 
@@ -1097,7 +1141,7 @@ def cross_supcon(
         \log \frac{e^{s_{ip}}}{\sum_j e^{s_{ij}}} + \log \frac{e^{s_{pi}}}{\sum_j e^{s_{ji}}}
         \Bigr).
 
-    If all labels differ, this is CLIP. The statistics of ``return_stats`` are those of the rows of x.
+    If all labels differ, this is CLIP. The statistics of ``return_stats`` are those of x's rows.
 
     Args:
         temperature: tau, positive. Default: 0.07.
@@ -1106,7 +1150,7 @@ def cross_supcon(
         x, y: (N, D), e.g. audio and its text.
         labels: (N,), integers.
         memory: two EmbeddingQueues made with ``labels=True``, of rows like those of y and of rows
-        like those of x, which the other side meets as additional positives and negatives.
+        like those of x: additional positives and negatives of the other side.
         ids: (N,), for queues made with ``ids=True``; columns of the row's own instance are ignored.
         Loss: (), or (N,) for ``reduction='none'``.
 
@@ -1682,13 +1726,19 @@ def hierarchical_contrastive(
     x: Tensor,
     y: Tensor,
     *,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
     temperature: float | Tensor = 1.0,
     normalize: bool = False,
     validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
     alpha: float = 0.5,
+    return_stats: bool = False,
 ) -> Tensor:
     r"""TS2Vec: NT-Xent across series and across time steps, averaged over temporal scales.
 
@@ -1706,6 +1756,8 @@ def hierarchical_contrastive(
         alpha: weight of the instance term, from 0 to 1. Default: 0.5.
         temperature: divides the scores, positive. Default: 1.
         normalize: False uses dot products, True cosines of the pooled vectors. Default: False.
+        group: the instance term is over the series of all ranks, which are always gathered,
+            whatever the strategy. T is the same on all ranks.
 
     Shape:
         x, y: (B, T, D), two views of B series.
@@ -1715,7 +1767,10 @@ def hierarchical_contrastive(
 
     The module with the same options: :class:`contrastloss.HierarchicalContrastiveLoss`.
     """
-    named: dict[str, Any] = {}
+    named = {
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
     options = {
         "loss_weight": loss_weight,
         "backend": backend,
@@ -1723,7 +1778,11 @@ def hierarchical_contrastive(
         "temperature": temperature,
         "normalize": normalize,
         "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
         "alpha": alpha,
+        "return_stats": return_stats,
     }
     return evaluate("hierarchical_contrastive", (x, y), named, options)
 
@@ -1920,15 +1979,20 @@ def latent_positive(
     *,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
     temperature: float | Tensor = 0.07,
     normalize: bool = True,
     validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
     weight: float = 1.0,
     form: Literal["alignment", "info_nce"] = "alignment",
-) -> Tensor:
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""MoCo plus a term that pulls the query towards positives generated from its key.
 
     With the positives :math:`g \in G_i` of :func:`contrastloss.mixing.latent_positives` or
@@ -1947,6 +2011,9 @@ def latent_positive(
         form: the term for generated positives, ``'alignment'`` (HaLP) or ``'info_nce'``
             (Hallucinator). Default: ``'alignment'``.
         temperature: tau, positive. Default: 0.07.
+        group: distributes the queries over ranks, for both means and their gradient. The queue has
+            to be the same on all ranks; without ``valid``, G too.
+        return_stats: for the key as the positive.
 
     Shape:
         query, key: (N, D).
@@ -1967,6 +2034,7 @@ def latent_positive(
     named = {
         "ids": ids,
         "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
     }
     options = {
         "loss_weight": loss_weight,
@@ -1975,8 +2043,12 @@ def latent_positive(
         "temperature": temperature,
         "normalize": normalize,
         "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
         "weight": weight,
         "form": form,
+        "return_stats": return_stats,
     }
     return evaluate("latent_positive", (query, key, queue, generated, valid), named, options)
 
@@ -2252,14 +2324,20 @@ def mochi(
 def multi_modal(
     *embeddings: Tensor,
     logit_scales: Tensor | Sequence[Tensor | float] | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
     temperature: float | Tensor = 0.07,
     normalize: bool = True,
     validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
     weights: tuple[float, ...] | None = None,
     directions: Literal["mean", "sum"] = "mean",
+    return_stats: bool = False,
 ) -> Tensor:
     r"""CLIP loss summed over all pairs of several modalities.
 
@@ -2276,9 +2354,9 @@ def multi_modal(
         temperature: tau, positive. Default: 0.07.
 
     Shape:
-        embeddings: two or more tensors (N, D), or (L, N, D) for L layers.
+        embeddings: two or more tensors (N, D), or (L, N, D) for L layers, the latter without group.
         logit_scales: one already exponentiated scale per pair, as numbers, 0-dim tensors or a
-        tensor (P,); they override the temperature.
+        tensor (P,); they override the temperature, as ``logit_scale`` does for all pairs.
         Loss: (), or (N,) for ``reduction='none'``. Layers are summed, and the mean is over N.
 
     Source: Radford et al., Learning Transferable Visual Models From Natural Language Supervision,
@@ -2288,6 +2366,8 @@ def multi_modal(
     """
     named = {
         "logit_scales": logit_scales,
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
     }
     options = {
         "loss_weight": loss_weight,
@@ -2296,8 +2376,12 @@ def multi_modal(
         "temperature": temperature,
         "normalize": normalize,
         "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
         "weights": weights,
         "directions": directions,
+        "return_stats": return_stats,
     }
     return evaluate("multi_modal", (*embeddings,), named, options)
 
@@ -2377,12 +2461,18 @@ def multi_similarity(
 def mv_dhel(
     z: Tensor,
     *,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
     temperature: float | Tensor = 0.1,
     normalize: bool = True,
     validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    return_stats: bool = False,
 ) -> Tensor:
     r"""MV-DHEL: uniformity within each view, alignment of all views in one term.
 
@@ -2395,6 +2485,7 @@ def mv_dhel(
 
     Args:
         temperature: tau, positive. Default: 0.1.
+        group: the views of all ranks are always gathered, whatever the strategy.
 
     Shape:
         z: (N, V, D), V >= 2 views of each instance.
@@ -2404,7 +2495,10 @@ def mv_dhel(
 
     The module with the same options: :class:`contrastloss.MVDHELLoss`.
     """
-    named: dict[str, Any] = {}
+    named = {
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
     options = {
         "loss_weight": loss_weight,
         "backend": backend,
@@ -2412,6 +2506,10 @@ def mv_dhel(
         "temperature": temperature,
         "normalize": normalize,
         "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
+        "return_stats": return_stats,
     }
     return evaluate("mv_dhel", (z,), named, options)
 
@@ -2419,13 +2517,21 @@ def mv_dhel(
 def mv_info_nce(
     z: Tensor,
     *,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
     temperature: float | Tensor = 0.1,
     normalize: bool = True,
     validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
     same_view: bool = False,
+    return_stats: bool = False,
 ) -> Tensor:
     r"""Multi-view InfoNCE: one term per instance, with all of its views as positives.
 
@@ -2441,13 +2547,21 @@ def mv_info_nce(
 
     Shape:
         z: (N, V, D), V >= 2 views of each instance.
+        memory: an EmbeddingQueue of additional negatives for all views.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
         Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Koromilas et al., A Principled Framework for Multi-View Contrastive Learning, 2025.
 
     The module with the same options: :class:`contrastloss.MVInfoNCELoss`.
     """
-    named: dict[str, Any] = {}
+    named = {
+        "memory": memory,
+        "ids": ids,
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
     options = {
         "loss_weight": loss_weight,
         "backend": backend,
@@ -2455,7 +2569,11 @@ def mv_info_nce(
         "temperature": temperature,
         "normalize": normalize,
         "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
         "same_view": same_view,
+        "return_stats": return_stats,
     }
     return evaluate("mv_info_nce", (z,), named, options)
 
@@ -2466,14 +2584,20 @@ def nspt(
     labels: Tensor,
     *,
     rehearsal: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
     temperature: float | Tensor = 0.1,
     normalize: bool = True,
     validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
     include_own: bool = False,
-) -> Tensor:
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""SupCon with positives from the teacher and the denominator from the student.
 
     With the student's rows h, the teacher's rows t, :math:`P_i` the other rows with row i's label
@@ -2484,7 +2608,8 @@ def nspt(
 
     for every anchor i. ``reduction='mean'`` averages over the anchors that have a positive; all
     other rows have loss 0. The denominator does not contain the positives, so the loss can be
-    negative.
+    negative. In the statistics of ``return_stats``, negatives are the student's rows with other
+    labels.
 
     Args:
         temperature: tau, positive. Default: 0.1.
@@ -2504,6 +2629,8 @@ def nspt(
     """
     named = {
         "rehearsal": rehearsal,
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
     }
     options = {
         "loss_weight": loss_weight,
@@ -2512,7 +2639,11 @@ def nspt(
         "temperature": temperature,
         "normalize": normalize,
         "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
         "include_own": include_own,
+        "return_stats": return_stats,
     }
     return evaluate("nspt", (h, teacher, labels), named, options)
 
@@ -2794,13 +2925,19 @@ def proto_nce(
     assignment: Tensor,
     *,
     density: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
     temperature: float | Tensor = 0.1,
     normalize: bool = True,
     validate: bool = False,
-) -> Tensor:
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""ProtoNCE: softmax over prototypes, with the prototype of the row's cluster as positive.
 
     .. math:: \ell_i = -\log \frac{e^{s_{i a_i}}}{\sum_k e^{s_{ik}}},
@@ -2811,6 +2948,8 @@ def proto_nce(
 
     Args:
         temperature: tau, positive; ignored if a density is given. Default: 0.1.
+        group: distributes the rows of z over ranks, for the mean and its gradient. The prototypes
+            have to be the same on all ranks.
 
     Shape:
         z: (N, D).
@@ -2827,6 +2966,8 @@ def proto_nce(
     """
     named = {
         "density": density,
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
     }
     options = {
         "loss_weight": loss_weight,
@@ -2835,6 +2976,10 @@ def proto_nce(
         "temperature": temperature,
         "normalize": normalize,
         "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
+        "return_stats": return_stats,
     }
     return evaluate("proto_nce", (z, prototypes, assignment), named, options)
 
@@ -3011,12 +3156,18 @@ def selfcon(
     z: Tensor,
     labels: Tensor | None = None,
     *,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
     temperature: float | Tensor = 0.07,
     normalize: bool = True,
     validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    return_stats: bool = False,
 ) -> Tensor:
     r"""SupCon between several outputs of one network, with one or more columns of labels.
 
@@ -3045,7 +3196,10 @@ def selfcon(
 
     The module with the same options: :class:`contrastloss.SelfConLoss`.
     """
-    named: dict[str, Any] = {}
+    named = {
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
     options = {
         "loss_weight": loss_weight,
         "backend": backend,
@@ -3053,6 +3207,10 @@ def selfcon(
         "temperature": temperature,
         "normalize": normalize,
         "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
+        "return_stats": return_stats,
     }
     return evaluate("selfcon", (z, labels), named, options)
 
@@ -3201,13 +3359,19 @@ def simctg(
     h: Tensor,
     valid: Tensor | None = None,
     *,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
     temperature: float | Tensor = 1.0,
     normalize: bool = True,
     validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
     margin: float = 0.5,
+    return_stats: bool = False,
 ) -> Tensor:
     r"""SimCTG: pushes the tokens of a sequence apart, up to a margin.
 
@@ -3220,6 +3384,7 @@ def simctg(
     Args:
         temperature: tau, positive. Default: 1.
         margin: rho. Default: 0.5.
+        group: distributes the sequences over ranks, for the mean and its gradient.
 
     Shape:
         h: (B, T, D).
@@ -3232,7 +3397,10 @@ def simctg(
 
     The module with the same options: :class:`contrastloss.SimCTGLoss`.
     """
-    named: dict[str, Any] = {}
+    named = {
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
     options = {
         "loss_weight": loss_weight,
         "backend": backend,
@@ -3240,7 +3408,11 @@ def simctg(
         "temperature": temperature,
         "normalize": normalize,
         "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
         "margin": margin,
+        "return_stats": return_stats,
     }
     return evaluate("simctg", (h, valid), named, options)
 
@@ -3354,14 +3526,20 @@ def soft_supcon(
     z: Tensor,
     targets: Tensor,
     *,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
     temperature: float | Tensor = 0.1,
     normalize: bool = True,
     validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
     variant: Literal["ce", "bce"] = "ce",
     normalize_targets: bool = True,
+    return_stats: bool = False,
 ) -> Tensor:
     r"""SupCon with soft positives: pairs are weighted by the similarity of their labels.
 
@@ -3397,7 +3575,10 @@ def soft_supcon(
 
     The module with the same options: :class:`contrastloss.SoftSupConLoss`.
     """
-    named: dict[str, Any] = {}
+    named = {
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
     options = {
         "loss_weight": loss_weight,
         "backend": backend,
@@ -3405,8 +3586,12 @@ def soft_supcon(
         "temperature": temperature,
         "normalize": normalize,
         "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
         "variant": variant,
         "normalize_targets": normalize_targets,
+        "return_stats": return_stats,
     }
     return evaluate("soft_supcon", (z, targets), named, options)
 
@@ -3518,14 +3703,20 @@ def supremix(
     z: Tensor,
     labels: Tensor,
     *,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
     temperature: float | Tensor = 0.07,
     normalize: bool = True,
     validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
     weighting: Literal["distance", "inverse"] | None = "distance",
-) -> Tensor:
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""SupCon for regression: negatives are weighted by the distance of their labels.
 
     With :math:`P_i` the other rows with row i's label and :math:`s_{ij} = \cos(z_i, z_j) / \tau`,
@@ -3554,7 +3745,10 @@ def supremix(
 
     The module with the same options: :class:`contrastloss.SupReMixLoss`.
     """
-    named: dict[str, Any] = {}
+    named = {
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
     options = {
         "loss_weight": loss_weight,
         "backend": backend,
@@ -3562,7 +3756,11 @@ def supremix(
         "temperature": temperature,
         "normalize": normalize,
         "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
         "weighting": weighting,
+        "return_stats": return_stats,
     }
     return evaluate("supremix", (z, labels), named, options)
 
@@ -3637,15 +3835,20 @@ def temporal_clip(
     text_reversed: Tensor | None = None,
     *,
     logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
     temperature: float | Tensor = 0.07,
     normalize: bool = True,
     validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
     same: float = 1.0,
     cross: float = 1.0,
-) -> Tensor:
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""CLIP with embeddings of time-reversed inputs as additional negatives.
 
     .. math:: \ell_i = \tfrac12\, r(t_i, a, \tilde a) + \tfrac12\, r(a_i, t, \tilde t), \qquad
@@ -3654,7 +3857,8 @@ def temporal_clip(
         \text{cross} \sum_{j \ne i} e^{s(q_i, \tilde k_j)}}
 
     for audio a and text t. Reversed embeddings that are not given are left out. For the loss of the
-    reversed pair, call it with each side and its reversal exchanged.
+    reversed pair, call it with each side and its reversal exchanged. The statistics of
+    ``return_stats`` are those of the audio with the texts, without reversals.
 
     Args:
         same: weight >= 0 of a row's own reversal; 0 leaves it out. Default: 1.
@@ -3665,7 +3869,6 @@ def temporal_clip(
         audio, text: (N, D).
         audio_reversed, text_reversed: (N, D) or None; at least one is required. They are negatives
         of the texts and of the audio, respectively.
-        logit_scale: an already exponentiated scale, which overrides the temperature.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Sinha et al., Enhancing Audio-Language Models through Self-Supervised Post-Training with
@@ -3675,6 +3878,7 @@ def temporal_clip(
     """
     named = {
         "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
     }
     options = {
         "loss_weight": loss_weight,
@@ -3683,8 +3887,12 @@ def temporal_clip(
         "temperature": temperature,
         "normalize": normalize,
         "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
         "same": same,
         "cross": cross,
+        "return_stats": return_stats,
     }
     return evaluate("temporal_clip", (audio, text, audio_reversed, text_reversed), named, options)
 

@@ -12,7 +12,7 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 import contrastloss
 from contrastloss import ops, presets
 from contrastloss.channel import EXPECT, LSE, SUM, Channel, Term, Test
-from contrastloss.losses import LOSSES, Loss, PairLoss
+from contrastloss.losses import LOSSES, Loss, ScoreLoss
 from contrastloss.testing import example
 
 DOCS = Path(__file__).parent
@@ -36,6 +36,10 @@ PRODUCTS = {
     "recall_at_k": "2 + 3, and N² K sigmoids",
     "smooth_ap": "2 + 3, and N² K sigmoids",
 }
+#: what losses of pair scores take, unless their formula does not allow it
+SHARED = ("group", "memory", "return_stats")
+#: arguments of ``forward`` that are stored columns
+STORED = {"memory", "queue", "bank"}
 TESTS = {"eq": "=", "ne": "!=", "lt": "<", "within": "~"}
 
 
@@ -218,17 +222,36 @@ def _beside(module: str) -> list[str]:
     ]
 
 
+def shared(cls: type[Loss], reasons: dict[str, int]) -> list[str]:
+    """For each of ``SHARED``: "yes", the number of the reason why not, or "-" where no loss of this
+    kind takes it."""
+    if not issubclass(cls, ScoreLoss):
+        return ["-"] * len(SHARED)
+    taken = {f.name for f in fields(cls)}
+    if STORED & inspect.signature(cls.forward).parameters.keys():
+        taken.add("memory")
+    cells = []
+    for option in SHARED:
+        reason = cls.without.get(option)
+        if (reason is None) != (option in taken - cls.without.keys()):
+            raise SystemExit(f"{cls.__name__}: takes no {option}=, expected a reason in `without`")
+        if reason is None:
+            cells.append("yes")
+        else:
+            cells.append(f"({reasons.setdefault(reason, len(reasons) + 1)})")
+    return cells
+
+
 def losses() -> str:
     overview, sections = [], []
+    reasons: dict[str, int] = {}
     for name, cls in sorted(LOSSES.items()):
         text = inspect.cleandoc(cls.__doc__ or "")
         cost = cost_of(cls)
         seeds = ", ".join(map(str, seeds_of(cls)))
         units = PRODUCTS.get(name) or cost.text()
-        spread = "yes" if issubclass(cls, PairLoss) else ""
-        overview.append(
-            [f"[`{cls.__name__}`](#{cls.__name__.lower()})", f"`{name}`", units, spread, seeds]
-        )
+        link = f"[`{cls.__name__}`](#{cls.__name__.lower()})"
+        overview.append([link, f"`{name}`", units, *shared(cls, reasons), seeds])
         blocks = "\n\n".join(f"```math\n{f}\n```" for f in displayed(text))
         sections.append(
             f"### {cls.__name__}\n\n{text.splitlines()[0]}\n\n{blocks}\n\n"
@@ -237,9 +260,12 @@ def losses() -> str:
             f"- Source: {source(text)}\n"
             f"- Systems: {seeds or 'none of docs/seeds.md'}"
         )
-    head = ["loss", "function", "cost", "ranks", "systems"]
+    head = ["loss", "function", "cost", *SHARED, "systems"]
     return LOSSES_PAGE.format(
-        table=table(head, overview), sections="\n\n".join(sections), rows=ROWS
+        table=table(head, overview),
+        reasons="\n".join(f"{n}. {text[0].upper()}{text[1:]}." for text, n in reasons.items()),
+        sections="\n\n".join(sections),
+        rows=ROWS,
     )
 
 
@@ -271,11 +297,17 @@ for the default options on N = {rows} instances: two views are 2N rows, three vi
 2N columns, a series 3 or 5 steps. A symmetric problem computes half of its scores. The backward
 pass computes the scores again and takes one product for each side that needs a gradient. "none":
 the loss does not compute the scores of all pairs. "D x D": the pairs are pairs of features.
-"ranks": "yes" if the loss takes `group=`, which spreads the batch over processes, and
-`return_stats=`; the others take neither. "systems": the numbers of [published systems](seeds.md)
-that use the loss.
+"systems": the numbers of [published systems](seeds.md) that use the loss.
+
+Losses of pair scores take three options, unless their formula does not allow it. `group=` spreads
+the batch over processes ([distributed.md](distributed.md)). `memory=` takes embeddings of earlier
+batches as additional columns; some losses have a `queue` or `bank` for them. `return_stats=`
+returns statistics of positives and negatives. A number is that of the reason below the table. "-":
+it is no loss of pair scores with a temperature.
 
 {table}
+
+{reasons}
 
 {sections}
 """

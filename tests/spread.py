@@ -1,6 +1,7 @@
 """Functions that the ranks of a test run. A module of its own, since their processes import it."""
 
 import contextlib
+from inspect import signature
 from unittest import mock
 
 import torch
@@ -12,11 +13,15 @@ from contrastloss import (
     CrossBatchMemory,
     EmbeddingQueue,
     GISTLoss,
+    HierarchicalContrastiveLoss,
+    MoCHiLoss,
     MoCoLoss,
+    SampledContrastiveLoss,
     SupConLoss,
     WeightedInfoNCELoss,
 )
 from contrastloss.distributed import Peers, pair_stats
+from contrastloss.testing import Subject
 
 VECTORS = ("row_scale", "col_scale", "row_bias", "col_bias")
 
@@ -85,11 +90,28 @@ def collectively(group, function, *args):
         return function(group, *args)
 
 
-def loss_step(group, cls, options, inputs, sizes, equal_sizes=False, dtype=None):
+class EvenMoCHi(MoCHiLoss):
+    """The same numbers for every query, wherever it is."""
+
+    def draw(self, count, device):
+        numbers = 3 * self.mixed + 2 * self.mixed_with_query
+        return (0.37 * torch.arange(1, numbers + 1) % 1).expand(count, -1)
+
+
+def shared(cls):
+    """Positions of the arguments that are the same on every rank."""
+    same = {"queue", "bank", "bank_labels", "prototypes"}
+    if issubclass(cls, SampledContrastiveLoss):
+        same.add("y")
+    names = list(signature(cls.forward).parameters)[1:]
+    return {k for k, name in enumerate(names) if name in same}
+
+
+def loss_step(group, cls, options, inputs, sizes, equal_sizes=False):
     """A training step on this rank's part of a batch: the value, all gradients and statistics."""
-    leaves = [mine(group, sizes, v).clone() for v in inputs]
-    leaves = [v.to(dtype) if dtype and v.is_floating_point() else v for v in leaves]
-    leaves = [v.requires_grad_(v.is_floating_point()) for v in leaves]
+    same = shared(cls)
+    own = [v if k in same else mine(group, sizes, v) for k, v in enumerate(inputs)]
+    leaves = Subject(cls).leaves(own)
     temperature = torch.nn.Parameter(torch.tensor(0.2, dtype=torch.float64))
     bias = torch.zeros((), dtype=torch.float64, requires_grad=True)
     loss = cls(temperature=temperature, group=group, equal_sizes=equal_sizes, **options)
@@ -99,6 +121,21 @@ def loss_step(group, cls, options, inputs, sizes, equal_sizes=False, dtype=None)
     wanted = [v for v in leaves if v.requires_grad]
     grads = torch.autograd.grad(total, [*wanted, temperature, bias])
     return value.detach(), list(grads), shown
+
+
+def autocast_step(group, cls, inputs, sizes):
+    """Value and gradients of a loss of two embeddings under autocast, the second in bfloat16."""
+    x, y = (mine(group, sizes, v).clone() for v in inputs)
+    leaves = [x.float().requires_grad_(), y.bfloat16().requires_grad_()]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = cls(0.2, group=group)(*leaves)
+    return value.detach(), list(torch.autograd.grad(value, leaves)), {}
+
+
+def uneven_series(group):
+    """Series with another number of time steps on every rank."""
+    x = torch.randn(2, 3 + dist.get_rank(group), 4)
+    return HierarchicalContrastiveLoss(group=group)(x, x)
 
 
 def guided_step(group, options, inputs, guide, sizes):

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from contrastloss import (
     CLIPLoss,
+    CMIMLoss,
     CoSTLoss,
     CrossBatchMemory,
     EmbeddingQueue,
@@ -22,6 +23,7 @@ from contrastloss import (
     MarginRankingLoss,
     MoCoLoss,
     MomentumEncoder,
+    MVInfoNCELoss,
     SupConLoss,
 )
 
@@ -432,6 +434,22 @@ def test_info_nce_with_memory_by_hand(device, backend):
     close(memory(x, x), [log(e + 3) - 1, log(3 * e + 1) - 1])
     assert memory.queue.embeddings.tolist() == [E2, E2, E1]
     assert memory.queue.count == 3
+
+
+@pytest.mark.parametrize("cls", [CMIMLoss, MVInfoNCELoss])
+def test_a_loss_of_one_input_with_memory(cls, device, backend):
+    """The memory stores all rows of the embeddings, views too."""
+    shape = (2, 4, 3, 5) if cls is MVInfoNCELoss else (2, 4, 5)
+    first, second = torch.randn(shape, dtype=torch.float64, device=device)
+    memory = CrossBatchMemory(
+        cls(0.5, backend=backend), 20, 5, ids=True, dtype=torch.float64, device=device
+    )
+    ids = torch.tensor([0, 1, 2, 3], device=device)
+    close(memory(first, ids=ids), memory.loss(first))
+    queue = EmbeddingQueue(12, 5, ids=True, dtype=torch.float64, device=device)
+    views = first.shape[1:-1].numel()
+    queue.enqueue(first.flatten(0, -2), ids=ids.repeat_interleave(views))
+    close(memory(second, ids=ids + 3), memory.loss(second, memory=queue, ids=ids + 3))
 
 
 def test_statistics_are_of_batch_and_memory(device, backend):

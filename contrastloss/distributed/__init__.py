@@ -1,7 +1,7 @@
 """The exact loss of a batch that is spread over the ranks of a process group.
 
-The losses that are a :class:`contrastloss.losses.PairLoss` take ``group=`` and ``strategy=``;
-:func:`pair_stats` is the operator behind them.
+The table in docs/losses.md says which losses take ``group=`` and ``strategy=``; :func:`pair_stats`
+is the operator behind them.
 """
 
 from .collectives import softmax, total

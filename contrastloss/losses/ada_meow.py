@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from .. import ops
-from ..ops.check import check_device, check_embeddings, shape
-from .base.checks import check_finite, check_pair
 from .base.loss import ScoreLoss
 from .base.options import Temperature
 from .base.scores import wide
@@ -52,11 +50,19 @@ class AdaMEOWLoss(ScoreLoss, name="ada_meow"):
 
     temperature: Temperature = 0.5
 
+    inputs: ClassVar[dict[str, str]] = {
+        "x": "N D",
+        "y": "N D",
+        "weight": "H>=1 D",
+        "bias": "H",
+        "v": "H",
+    }
+    without: ClassVar[dict[str, str]] = dict.fromkeys(
+        ("group", "memory", "return_stats"),
+        "a network weighs every pair, in plain PyTorch and in one process",
+    )
+
     def forward(self, x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, v: Tensor) -> Tensor:
-        check_pair(self, x, y, None, None)
-        _check_network(weight, bias, v, x)
-        if self.validate:
-            check_finite(weight=weight)
         n, hidden = x.shape[0], weight.shape[0]
         rows, cols, scale = wide(x), wide(y), self.scores(x, y).scale
         with torch.autocast(x.device.type, enabled=False):
@@ -158,15 +164,3 @@ def _parts(size: int, *values: Tensor) -> Iterator[tuple[Tensor, ...]]:
     numbers = torch.arange(n, device=values[0].device).unsqueeze(1)
     for first in range(0, n, size):
         yield tuple(value[first : first + size] for value in (numbers, *values))
-
-
-def _check_network(weight: Tensor, bias: Tensor, v: Tensor, x: Tensor) -> None:
-    check_embeddings("weight", weight)
-    check_device("weight", weight, "x", x)
-    if weight.ndim != 2 or weight.shape[1] != x.shape[1] or weight.shape[0] < 1:
-        raise ValueError(f"weight: got shape {shape(weight)}, expected (h, {x.shape[1]})")
-    for name, value in (("bias", bias), ("v", v)):
-        check_embeddings(name, value)
-        check_device(name, value, "x", x)
-        if value.shape != weight.shape[:1]:
-            raise ValueError(f"{name}: got shape {shape(value)}, expected ({weight.shape[0]},)")

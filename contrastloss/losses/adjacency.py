@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -11,7 +12,6 @@ from torch import Tensor
 from ..channel import LSE
 from ..ops.check import check_device, shape
 from ..ops.merge import log_sum_exp
-from .base.checks import check_finite, check_matrix
 from .base.loss import ScoreLoss, nan_rows, softplus
 from .base.options import NonNegative, Temperature
 from .base.scores import wide
@@ -60,15 +60,19 @@ class AdjacencyContrastiveLoss(ScoreLoss, name="adjacency_contrastive"):
     #: mostly cancels that of the numerator
     WIDE_PRODUCTS = True
 
+    inputs: ClassVar[dict[str, str]] = {"z": "N D"}
+    without: ClassVar[dict[str, str]] = {
+        "group": "its graph numbers the rows of one process",
+        "memory": "its graph has no edges to stored columns",
+        "return_stats": "its positives are weighted by edges",
+    }
+
     def prepare(self) -> None:
         super().prepare()
         self._floor = math.log(self.eps) if self.eps else -math.inf
 
     def forward(self, z: Tensor, adjacency: Tensor | Sequence[Tensor]) -> Tensor:
-        check_matrix("z", z)
         crow, col, values = _csr(adjacency, z)
-        if self.validate:
-            check_finite(z=z)
         z = wide(z)  # so that the gradients of both sums are added in fp32
         (everything,) = self.scores(z, None).stats(_CHANNELS)
         near = self._neighbours(z, crow, col, values)

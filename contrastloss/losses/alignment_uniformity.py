@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from .. import ops
 from ..channel import LSE, differs
-from ..ops.check import check_embeddings, shape
 from ..ops.merge import log_sum_exp
-from .base.checks import check_matrix
 from .base.loss import Loss
 from .base.options import NonNegative, Positive
 from .base.scores import lacking, wide
@@ -57,11 +56,9 @@ class AlignmentUniformityLoss(Loss, name="alignment_uniformity"):
     _: KW_ONLY
     normalize: bool = True
 
+    inputs: ClassVar[dict[str, str]] = {"x": "N D", "y": "N D"}
+
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        check_matrix("x", x)
-        check_embeddings("y", y, ("x", x))
-        if y.shape != x.shape:
-            raise ValueError(f"y: got shape {shape(y)}, expected x's {shape(x)}")
         loss = self._alignment(x, y)
         if self.weight and x.shape[0] > 1:
             if self.across:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..channel import LSE, same
+from ..channel import LSE, Channel, same
 from ..memory import EmbeddingQueue, check_integers
 from .base.blocks import Block, Stored
-from .base.checks import check_columns, check_labels, check_matrix, check_pair, check_queue
-from .base.loss import ScoreLoss, softplus
+from .base.checks import check_columns, check_matrix, check_queue
 from .base.options import Temperature
+from .base.pair_loss import PairLoss, softplus
 
 __all__ = ["BankContrastiveLoss"]
 
 LABEL = "label"
-_OWN_LABEL = (LSE(pairs=(same(LABEL),)),)
+_OWN_LABEL = (same(LABEL),)
 
 
-class BankContrastiveLoss(ScoreLoss, name="bank_contrastive"):
+class BankContrastiveLoss(PairLoss, name="bank_contrastive"):
     r"""Query against key, with the bank's embeddings of the same label as negatives.
 
     .. math:: \ell_i = -\log \frac{e^{s(q_i, k_i)}}
@@ -33,6 +35,9 @@ class BankContrastiveLoss(ScoreLoss, name="bank_contrastive"):
 
     Args:
         temperature: tau, positive. Default: 0.05.
+        group: distributes the queries over ranks, for the mean and its gradient. The bank has to
+            be the same on all ranks.
+        return_stats: over the rows whose label is stored.
 
     Shape:
         query, key: (N, D).
@@ -50,6 +55,12 @@ class BankContrastiveLoss(ScoreLoss, name="bank_contrastive"):
 
     temperature: Temperature = 0.05
 
+    inputs: ClassVar[dict[str, str]] = {"query": "N D", "key": "N D", "labels": "N int"}
+    negatives = _OWN_LABEL
+
+    def channels(self) -> tuple[Channel, ...]:
+        return (LSE(pairs=_OWN_LABEL),)
+
     def forward(
         self,
         query: Tensor,
@@ -60,13 +71,23 @@ class BankContrastiveLoss(ScoreLoss, name="bank_contrastive"):
         *,
         ids: Tensor | None = None,
         logit_scale: Tensor | float | None = None,
-    ) -> Tensor:
-        check_pair(self, query, key, logit_scale, None, ("query", "key"))
-        check_labels(labels, query.shape[0], query)
+        logit_bias: Tensor | float | None = None,
+    ) -> Any:
         block = self._block(bank, bank_labels, query, ids)
-        scores = self.scores(query, key, logit_scale, blocks=(block,))
-        (negative,) = scores.stats(_OWN_LABEL, {LABEL: labels})
-        return self.reduce(softplus(negative - scores.aligned()))
+        scores = self.scores(query, key, logit_scale, logit_bias, blocks=(block,))
+        (negative,), extra = self.measure(scores, self._channels, {LABEL: labels})
+        positive = scores.aligned()
+        best = scores.surpassing(positive) if self.return_stats else None
+        return self.finish(softplus(negative - positive), extra, positive, best_positive=best)
+
+    def statistics(
+        self,
+        extra: Sequence[Any],
+        positive: Tensor,
+        best_positive: Tensor | None,
+        counted: Tensor | None,
+    ) -> dict[str, Tensor]:
+        return super().statistics(extra, positive, best_positive, extra[0] != -torch.inf)
 
     def _block(
         self,

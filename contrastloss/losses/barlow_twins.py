@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
 from .. import ops
 from ..channel import INDEX, SUM, differs, same
-from .base.checks import check_targets
-from .base.features import check_features
 from .base.loss import Loss
 from .base.options import Positive
 from .base.scores import wide
@@ -48,9 +48,9 @@ class BarlowTwinsLoss(Loss, name="barlow_twins"):
     lambda_: Positive | None = 0.005
     eps: Positive = 1e-5
 
+    inputs: ClassVar[dict[str, str]] = {"x": "N D", "y": "N D"}
+
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        check_targets(x, y, ("x", "y"))
-        check_features(x)
         n, d = x.shape
         if n == 0:
             return self.scaled(wide(x).sum() + wide(y).sum())

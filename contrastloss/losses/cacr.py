@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
 from .. import ops
 from ..channel import EXPECT, INDEX, differs
-from ..ops.check import check_embeddings, shape
-from .base.checks import check_finite, check_matrix
 from .base.loss import ScoreLoss
 from .base.options import Positive, Temperature
 from .base.scores import lacking, wide
@@ -54,6 +54,13 @@ class CACRLoss(ScoreLoss, name="cacr"):
     t_negative: Positive = 2.0
     detach_weights: bool = False
 
+    inputs: ClassVar[dict[str, str]] = {"x": "N D", "y": "N D | N K>=1 D"}
+    without: ClassVar[dict[str, str]] = {
+        "group": "its repulsion is between the rows of one process",
+        "memory": "its negatives are the first positives of other rows",
+        "return_stats": "it compares distances, not scores",
+    }
+
     def prepare(self) -> None:
         super().prepare()
         # -D is 2 s plus a constant per row
@@ -64,14 +71,6 @@ class CACRLoss(ScoreLoss, name="cacr"):
         return self.detach_weights
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        check_matrix("x", x)
-        check_embeddings("y", y, ("x", x))
-        n, d = x.shape
-        fits = y.ndim in (2, 3) and (y.shape[0], y.shape[-1]) == (n, d)
-        if not fits or (y.ndim == 3 and y.shape[1] < 1):
-            raise ValueError(f"y: got shape {shape(y)}, expected ({n}, {d}) or ({n}, K, {d})")
-        if self.validate:
-            check_finite(x=x, y=y)
         scale = self.scores(x, None).scale
         y = y.unsqueeze(1) if y.ndim == 2 else y
         loss = self.alpha * self._attraction(x, y, scale)

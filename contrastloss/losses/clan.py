@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
 from ..channel import SUM, Channel
-from ..ops.check import check_embeddings, shape
-from .base.checks import check_matrix
 from .base.loss import Loss
 from .base.options import Fraction, Positive
 from .base.scores import Scores, wide
@@ -52,6 +52,8 @@ class CLANLoss(Loss, name="clan"):
     #: the gradients of the attraction and of the repulsion by near negatives mostly cancel
     WIDE_PRODUCTS = True
 
+    inputs: ClassVar[dict[str, str]] = {"z": "N D", "negatives": "M D"}
+
     def prepare(self) -> None:
         super().prepare()
         pull, push = ("square", "relu2") if self.squared else ("id", "relu")
@@ -70,10 +72,6 @@ class CLANLoss(Loss, name="clan"):
         }
 
     def forward(self, z: Tensor, negatives: Tensor) -> Tensor:
-        check_matrix("z", z)
-        check_embeddings("negatives", negatives, ("z", z))
-        if negatives.ndim != 2 or negatives.shape[1] != z.shape[1]:
-            raise ValueError(f"negatives: got shape {shape(negatives)}, expected (M, {z.shape[1]})")
         z = wide(z)  # so that the gradients of both terms are added in fp32
         attract = self._mean(z, None, self._pull)
         repel = self._mean(z, negatives, self._push)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from .base.checks import check_pair
-from .base.loss import ScoreLoss, softplus
 from .base.options import Temperature
-from .base.pair_loss import BY_COL, BY_ROW, CrossLoss
+from .base.pair_loss import BY_COL, BY_ROW, CrossLoss, PairLoss, softplus
 
 __all__ = ["CleanCLIPLoss"]
 
@@ -20,14 +19,15 @@ ACROSS = (BY_ROW, BY_COL, CrossLoss.positive)
 WITHIN = (BY_ROW, CrossLoss.positive)
 
 
-class CleanCLIPLoss(ScoreLoss, name="clean_clip"):
+class CleanCLIPLoss(PairLoss, name="clean_clip"):
     r"""CLIP plus InfoNCE between each modality and its augmented view.
 
     .. math:: \ell_i = \text{inter}\; \text{CLIP}_i(x, y) + \tfrac12\, \text{intra}
         \left(\text{InfoNCE}_i(x, \tilde x) + \text{InfoNCE}_i(y, \tilde y)\right)
 
     for images x and texts y, with one temperature for all terms. The terms within a modality are
-    one-directional, from x and y to their augmentations.
+    one-directional, from x and y to their augmentations. The statistics of ``return_stats`` are
+    those of the images with the texts.
 
     Args:
         inter: weight of the CLIP term. Default: 1.
@@ -36,7 +36,6 @@ class CleanCLIPLoss(ScoreLoss, name="clean_clip"):
 
     Shape:
         image, text, image_augmented, text_augmented: (N, D).
-        logit_scale: an already exponentiated scale, which overrides the temperature.
         Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Bansal et al., CleanCLIP: Mitigating Data Poisoning Attacks in Multimodal Contrastive
@@ -48,6 +47,14 @@ class CleanCLIPLoss(ScoreLoss, name="clean_clip"):
     _: KW_ONLY
     temperature: Temperature = 0.07
 
+    inputs: ClassVar[dict[str, str]] = dict.fromkeys(
+        ("image", "text", "image_augmented", "text_augmented"), "N D"
+    )
+    without: ClassVar[dict[str, str]] = {
+        "memory": "every term has columns of another kind, and a queue holds one kind"
+    }
+    negatives = CrossLoss.negatives
+
     def forward(
         self,
         image: Tensor,
@@ -56,20 +63,17 @@ class CleanCLIPLoss(ScoreLoss, name="clean_clip"):
         text_augmented: Tensor,
         *,
         logit_scale: Tensor | float | None = None,
-    ) -> Tensor:
-        for name, value in (
-            ("text", text),
-            ("image_augmented", image_augmented),
-            ("text_augmented", text_augmented),
-        ):
-            check_pair(self, image, value, logit_scale, None, ("image", name))
-        by_row, by_col, positive = self.scores(image, text, logit_scale).stats(ACROSS)
-        across = softplus(by_row - positive) + softplus(by_col - positive)
+        logit_bias: Tensor | float | None = None,
+    ) -> Any:
+        scores = self.scores(image, text, logit_scale, logit_bias)
+        (by_row, by_col, matched), extra = self.measure(scores, ACROSS)
+        across = softplus(by_row - matched) + softplus(by_col - matched)
         within = torch.zeros_like(across)
         for x, y in ((image, image_augmented), (text, text_augmented)):
-            negative, positive = self.scores(x, y, logit_scale).stats(WITHIN)
+            negative, positive = scores.between(x, y).stats(WITHIN)
             within = within + softplus(negative - positive)
-        return self.reduce(0.5 * (self.inter * across + self.intra * within))
+        losses = 0.5 * (self.inter * across + self.intra * within)
+        return self.finish(losses, extra, matched)
 
     @staticmethod
     def reference(
@@ -83,12 +87,13 @@ class CleanCLIPLoss(ScoreLoss, name="clean_clip"):
         inter: float,
         intra: float,
     ) -> Tensor:
-        def one_way(x: Tensor, y: Tensor) -> Tensor:
-            target = torch.arange(len(x), device=x.device)
-            return cross_entropy(scale * (x @ y.mT) + bias, target, reduction="none")
+        def one_way(s: Tensor) -> Tensor:
+            target = torch.arange(len(s), device=s.device)
+            return cross_entropy(s, target, reduction="none")
 
-        across = one_way(image, text) + one_way(text, image)
-        within = one_way(image, image_augmented) + one_way(text, text_augmented)
+        pairs = (image, text), (image, image_augmented), (text, text_augmented)
+        s, *own = (scale * (x @ y.mT) + bias for x, y in pairs)
+        across, within = one_way(s) + one_way(s.mT), one_way(own[0]) + one_way(own[1])
         return (inter * across + intra * within) / 2
 
     @staticmethod

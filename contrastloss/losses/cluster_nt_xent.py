@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from ..channel import LSE, Channel, Test, differs, same
-from ..memory import EmbeddingQueue, check_integers
+from ..memory import EmbeddingQueue
 from .base.blocks import BATCH
-from .base.checks import check_pair
 from .base.options import Temperature
 from .base.pair_loss import INSTANCE, TwoViewLoss, softplus
 from .base.scores import Scores
@@ -58,6 +57,8 @@ class ClusterNTXentLoss(TwoViewLoss, name="cluster_nt_xent"):
 
     _TESTS: ClassVar[dict[str, Test]] = {"other": differs(CLUSTER), "own": same(CLUSTER)}
 
+    inputs: ClassVar[dict[str, str]] = {"x": "N D", "y": "N D", "clusters": "N int"}
+
     @property
     def negatives(self) -> tuple[Test, ...]:  # type: ignore[override]
         pairs = (differs(INSTANCE), self._TESTS[self.against])
@@ -77,9 +78,7 @@ class ClusterNTXentLoss(TwoViewLoss, name="cluster_nt_xent"):
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
-        check_pair(self, x, y, logit_scale, logit_bias)
         n = x.shape[0]
-        check_integers("clusters", clusters, n, x)
         blocks = (BATCH, *self.stored(memory, ids, ("x", x), labels=CLUSTER, copies=2))
         z = torch.cat([x, y])
         scores = self.scores(z, None, logit_scale, logit_bias, copies=2, blocks=blocks)

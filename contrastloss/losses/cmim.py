@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ..channel import INDEX, LSE, differs
-from .base.checks import check_finite, check_matrix, check_pair
-from .base.loss import ScoreLoss, softplus
+from ..memory import EmbeddingQueue
+from .base.blocks import BATCH
 from .base.options import Temperature
+from .base.pair_loss import PairLoss, softplus
+from .base.scores import log_count
 
 __all__ = ["CMIMLoss"]
 
@@ -19,7 +22,7 @@ _ITSELF = (LSE(),)
 _VIEWS = (LSE(pairs=(differs(INDEX),)),)
 
 
-class CMIMLoss(ScoreLoss, name="cmim"):
+class CMIMLoss(PairLoss, name="cmim"):
     r"""cMIM: InfoNCE with the mean over the batch's negatives, which needs no augmentation.
 
     .. math:: \ell_i = \log\Bigl(1 + e^{-s_{ii}} \frac{1}{N - 1} \sum_{j \ne i} e^{s_{ij}}\Bigr),
@@ -35,6 +38,9 @@ class CMIMLoss(ScoreLoss, name="cmim"):
     Shape:
         z: (N, D).
         y: (N, D), or None.
+        memory: an EmbeddingQueue of additional negatives, which the mean includes.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
         Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Livne, cMIM: A Contrastive Mutual Information Framework for Unified Generative and
@@ -43,17 +49,26 @@ class CMIMLoss(ScoreLoss, name="cmim"):
 
     temperature: Temperature = 0.1
 
-    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        if y is None:
-            check_matrix("z", z)
-            if self.validate:
-                check_finite(z=z)
-        else:
-            check_pair(self, z, y, None, None, names=("z", "y"))
-        scores = self.scores(z, y)
-        (negative,) = scores.stats(_ITSELF if y is None else _VIEWS)
-        mean = negative - math.log(max(z.shape[0] - 1, 1))
-        return self.reduce(softplus(mean - scores.aligned()))
+    inputs: ClassVar[dict[str, str]] = {"z": "N D", "y": "N D"}
+    negatives = (differs(INDEX),)
+
+    def forward(
+        self,
+        z: Tensor,
+        y: Tensor | None = None,
+        *,
+        memory: EmbeddingQueue | None = None,
+        ids: Tensor | None = None,
+        logit_scale: Tensor | float | None = None,
+        logit_bias: Tensor | float | None = None,
+    ) -> Any:
+        blocks = (BATCH, *self.stored(memory, ids, ("z", z)))
+        scores = self.scores(z, y, logit_scale, logit_bias, blocks=blocks)
+        (negative,), extra = self.measure(scores, _ITSELF if y is None else _VIEWS)
+        mean = negative - log_count(scores.negatives(scores.count - 1), negative)
+        positive = scores.aligned()
+        best = scores.surpassing(positive) if self.return_stats else None
+        return self.finish(softplus(mean - positive), extra, positive, best_positive=best)
 
     @staticmethod
     def reference(z: Tensor, y: Tensor | None = None, *, scale: Tensor, bias: Tensor) -> Tensor:

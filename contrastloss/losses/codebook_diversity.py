@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from ..ops.check import check_device, check_embeddings, shape
 from .base.loss import Loss
 from .base.options import Positive
 from .base.scores import wide
@@ -47,14 +46,9 @@ class CodebookDiversityLoss(Loss, name="codebook_diversity"):
     form: Literal["entropy", "perplexity"] = "entropy"
     eps: Positive = 1e-7
 
+    inputs: ClassVar[dict[str, str]] = {"probabilities": "... N G>=1 V>=1", "mask": "... N bool"}
+
     def forward(self, probabilities: Tensor, *, mask: Tensor | None = None) -> Tensor:
-        name = "probabilities"
-        check_embeddings(name, probabilities)
-        if probabilities.ndim < 3 or not probabilities.shape[-1] * probabilities.shape[-2]:
-            got = shape(probabilities)
-            raise ValueError(f"{name}: got shape {got}, expected (..., G, V), at least 3 dims")
-        if mask is not None:
-            _check_frames(mask, probabilities)
         g, v = probabilities.shape[-2:]
         p = wide(probabilities).reshape(-1, g, v)
         count = p.new_ones(p.shape[0]).sum()
@@ -82,13 +76,3 @@ class CodebookDiversityLoss(Loss, name="codebook_diversity"):
         if form == "entropy":
             return -entropy.sum() / p.numel()
         return (p.numel() - entropy.exp().sum()) / p.numel()
-
-
-def _check_frames(mask: Tensor, probabilities: Tensor) -> None:
-    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-        got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
-        raise TypeError(f"mask: got {got}, expected a bool tensor")
-    if mask.shape != probabilities.shape[:-2]:
-        expected = shape(probabilities[..., 0, 0])
-        raise ValueError(f"mask: got shape {shape(mask)}, expected {expected}")
-    check_device("mask", mask, "probabilities", probabilities)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from .. import ops
-from ..ops.check import check_device, shape
-from .base.checks import check_targets
 from .base.loss import RowLoss
 from .base.options import AtLeastOne
 from .base.scores import cosine, wide
@@ -50,6 +48,12 @@ class CosineLoss(RowLoss, name="cosine"):
     pairs: Literal["aligned", "all"] = "aligned"
     stop_gradient: bool = True
 
+    inputs: ClassVar[dict[str, str]] = {
+        "x": "... N D",
+        "target": "... N D",
+        "weights": "... N bool | ... N float",
+    }
+
     def check(self) -> None:
         super().check()
         if self.pairs == "all" and self.power != 1:
@@ -60,9 +64,6 @@ class CosineLoss(RowLoss, name="cosine"):
         return frozenset({"target"} if self.stop_gradient else ())
 
     def forward(self, x: Tensor, target: Tensor, *, weights: Tensor | None = None) -> Tensor:
-        check_targets(x, target)
-        if weights is not None:
-            _check_weights(weights, x)
         if self.stop_gradient:
             target = target.detach()
         if self.pairs == "all":
@@ -94,13 +95,3 @@ class CosineLoss(RowLoss, name="cosine"):
         if pairs == "all":
             return 1 - scores.mean(-1)
         return (1 - scores.diagonal(dim1=-2, dim2=-1)) ** power
-
-
-def _check_weights(weights: Tensor, x: Tensor) -> None:
-    if not isinstance(weights, Tensor):
-        raise TypeError(f"weights: got {type(weights).__name__}, expected a tensor")
-    if weights.dtype != torch.bool and not weights.is_floating_point():
-        raise TypeError(f"weights: got dtype {weights.dtype}, expected bool or a floating dtype")
-    if weights.shape != x.shape[:-1]:
-        raise ValueError(f"weights: got shape {shape(weights)}, expected {shape(x[..., 0])}")
-    check_device("weights", weights, "x", x)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from .. import ops
-from ..channel import LSE
+from ..channel import LSE, Channel
 from ..memory import EmbeddingQueue
 from .base.blocks import Stored
-from .base.checks import check_pair, check_stored
-from .base.loss import ScoreLoss, softplus
+from .base.checks import check_stored
 from .base.options import NonNegative, Temperature
-from .base.scores import Scores, wide
-from .base.series import between, check_series, dense_between
+from .base.pair_loss import PairLoss, softplus
+from .base.scores import wide
+from .base.series import between, dense_between, in_turn
 from .moco import MoCoLoss
 
 __all__ = ["CoSTLoss"]
@@ -25,7 +26,7 @@ __all__ = ["CoSTLoss"]
 _NEGATIVES = (LSE(),)
 
 
-class CoSTLoss(ScoreLoss, name="cost"):
+class CoSTLoss(PairLoss, name="cost"):
     r"""CoST: MoCo on trend representations plus NT-Xent on the spectra of seasonal ones.
 
     .. math:: \ell_i = \text{MoCo}_i(q, k) + \tfrac12\, \text{weight}\; \frac1F \sum_f \left(
@@ -41,11 +42,17 @@ class CoSTLoss(ScoreLoss, name="cost"):
         temperature: tau of the trend term, positive. Default: 0.07.
         normalize: whether the trend term uses cosines, and x and y are normalised at every time
             step. Default: True.
+        group: distributes the series over ranks; the queue has to be the same on all ranks.
+            Spectra are always gathered, whatever the strategy.
+        return_stats: for the trend term.
 
     Shape:
         query, key: (B, D), the trends of two views at one time step.
         queue: an EmbeddingQueue of earlier keys, which gets no gradient, or a tensor (K, D).
         x_seasonal, y_seasonal: (B, T, E).
+        ids: (B,), for a queue made with ``ids=True``; stored keys of the query's own instance are
+        ignored.
+        logit_scale, logit_bias: those of the trend term.
         Loss: (), or (B,) for ``reduction='none'``.
 
     Source: Woo et al., CoST: Contrastive Learning of Disentangled Seasonal-Trend Representations
@@ -56,6 +63,16 @@ class CoSTLoss(ScoreLoss, name="cost"):
     _: KW_ONLY
     temperature: Temperature = 0.07
 
+    inputs: ClassVar[dict[str, str]] = {
+        "query": "N D",
+        "key": "N D",
+        "x_seasonal": "N T>=1 E float",
+        "y_seasonal": "N T>=1 E float",
+    }
+
+    def channels(self) -> tuple[Channel, ...]:
+        return _NEGATIVES
+
     def forward(
         self,
         query: Tensor,
@@ -63,22 +80,25 @@ class CoSTLoss(ScoreLoss, name="cost"):
         queue: EmbeddingQueue | Tensor,
         x_seasonal: Tensor,
         y_seasonal: Tensor,
-    ) -> Tensor:
-        check_pair(self, query, key, None, None, ("query", "key"))
-        check_stored(self, "queue", queue, ("query", query), None)
-        check_series(self, ("x_seasonal", "y_seasonal"), x_seasonal, y_seasonal)
-        if len(x_seasonal) != len(query):
-            got, want = len(x_seasonal), len(query)
-            raise ValueError(f"x_seasonal: got {got} series, expected {want}, as query has rows")
-        scores = self.scores(query, key, blocks=(Stored(queue),))
-        (negative,) = scores.stats(_NEGATIVES)
-        trend = softplus(negative - scores.aligned())
-        x, y = (_spectrum(v, self.normalize) for v in (x_seasonal, y_seasonal))
-        seasonal = between(self._products, x[0], y[0]) + between(self._products, x[1], y[1])
-        return self.reduce(trend + 0.5 * self.weight * seasonal.mean(0))
-
-    def _products(self, x: Tensor, y: Tensor | None) -> Scores:
-        return Scores(x, y, scale=1.0, normalize=False, backend=self.backend)
+        *,
+        ids: Tensor | None = None,
+        logit_scale: Tensor | float | None = None,
+        logit_bias: Tensor | float | None = None,
+    ) -> Any:
+        check_stored(self, "queue", queue, ("query", query), ids)
+        blocks = (Stored(queue, ids=ids),)
+        scores = self.scores(query, key, logit_scale, logit_bias, blocks=blocks)
+        (negative,), extra = self.measure(scores, self._channels)
+        positive = scores.aligned()
+        # amplitudes of all frequencies and then phases: (2F, 2B, E)
+        x, y = (torch.cat(_spectrum(v, self.normalize)) for v in (x_seasonal, y_seasonal))
+        spectra = self.scores(in_turn(x, y), None, 1.0)
+        spectra.normalize = False
+        amplitudes, phases = between(spectra).chunk(2)
+        seasonal = (amplitudes + phases).mean(0)
+        losses = softplus(negative - positive) + 0.5 * self.weight * seasonal
+        best = scores.surpassing(positive) if self.return_stats else None
+        return self.finish(losses, extra, positive, best_positive=best)
 
     @staticmethod
     def reference(

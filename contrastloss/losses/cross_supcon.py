@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor
 
-from ..channel import COL, LSE, SUM, same
-from .base.checks import check_labels, check_pair
-from .base.label_loss import LABEL
-from .base.loss import ScoreLoss
+from ..channel import COL, LSE, SUM, Channel, same
+from .base.blocks import BATCH
+from .base.label_loss import LABEL, LabelLoss
 from .base.options import Temperature
+from .base.pair_loss import Memory
 
 __all__ = ["CrossSupConLoss"]
 
 _PAIRS = (same(LABEL),)
+_CHANNELS = (
+    LSE(),
+    LSE(axis=COL),
+    SUM("id", pairs=_PAIRS),
+    SUM("id", pairs=_PAIRS, axis=COL),
+    SUM("one", pairs=_PAIRS),
+)
+#: in the batch a column has as many positives as its row, with two queues it does not
+_BY_COL = SUM("one", pairs=_PAIRS, axis=COL)
 
 
-class CrossSupConLoss(ScoreLoss, name="cross_supcon"):
+class CrossSupConLoss(LabelLoss, name="cross_supcon"):
     r"""Symmetric SupCon between x and y: rows of the other side with the same label are positives.
 
     With :math:`P_i` all rows with row i's label, including i, and :math:`s_{ij} = \cos(x_i, y_j) /
@@ -26,7 +37,7 @@ class CrossSupConLoss(ScoreLoss, name="cross_supcon"):
         \log \frac{e^{s_{ip}}}{\sum_j e^{s_{ij}}} + \log \frac{e^{s_{pi}}}{\sum_j e^{s_{ji}}}
         \Bigr).
 
-    If all labels differ, this is CLIP.
+    If all labels differ, this is CLIP. The statistics of ``return_stats`` are those of x's rows.
 
     Args:
         temperature: tau, positive. Default: 0.07.
@@ -34,6 +45,9 @@ class CrossSupConLoss(ScoreLoss, name="cross_supcon"):
     Shape:
         x, y: (N, D), e.g. audio and its text.
         labels: (N,), integers.
+        memory: two EmbeddingQueues made with ``labels=True``, of rows like those of y and of rows
+        like those of x: additional positives and negatives of the other side.
+        ids: (N,), for queues made with ``ids=True``; columns of the row's own instance are ignored.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Yang et al., Unified Contrastive Learning in Image-Text-Label Space, 2022 (UniCL);
@@ -42,20 +56,30 @@ class CrossSupConLoss(ScoreLoss, name="cross_supcon"):
 
     temperature: Temperature = 0.07
 
-    _CHANNELS = (
-        LSE(),
-        LSE(axis=COL),
-        SUM("id", pairs=_PAIRS),
-        SUM("id", pairs=_PAIRS, axis=COL),
-        SUM("one", pairs=_PAIRS),
-    )
+    inputs: ClassVar[dict[str, str]] = {"x": "N D", "y": "N D", "labels": "N int"}
 
-    def forward(self, x: Tensor, y: Tensor, labels: Tensor) -> Tensor:
-        check_pair(self, x, y, None, None)
-        check_labels(labels, x.shape[0], x)
-        ids = {LABEL: labels}
-        by_row, by_col, rows, cols, count = self.scores(x, y).stats(self._CHANNELS, ids, ids)
-        return self.reduce(0.5 * (by_row + by_col - (rows + cols) / count))
+    def channels(self) -> tuple[Channel, ...]:
+        return _CHANNELS
+
+    def forward(  # type: ignore[override]
+        self,
+        x: Tensor,
+        y: Tensor,
+        labels: Tensor,
+        *,
+        memory: Memory = None,
+        ids: Tensor | None = None,
+        logit_scale: Tensor | float | None = None,
+        logit_bias: Tensor | float | None = None,
+    ) -> Any:
+        stored = self.stored(memory, ids, ("x", x), labels=LABEL)
+        scores = self.scores(x, y, logit_scale, logit_bias, blocks=(BATCH, *stored))
+        channels = (*self._channels, _BY_COL) if stored else self._channels
+        of = {LABEL: labels}
+        found, values = self.label_statistics(scores, channels, of, of)
+        by_row, by_col, rows, cols, count = found[:5]
+        means = rows / count + cols / found[5] if stored else (rows + cols) / count
+        return self.labelled(0.5 * (by_row + by_col - means), None, values)
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:

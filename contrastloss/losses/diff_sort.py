@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from .. import sorting
-from .base.ranking import NetworkLoss, check_scores, check_target, log_mass
+from .base.ranking import NetworkLoss, log_mass
 
 __all__ = ["DiffSortLoss"]
 
@@ -39,9 +39,9 @@ class DiffSortLoss(NetworkLoss, name="diff_sort"):
     Supervision, 2021.
     """
 
+    inputs: ClassVar[dict[str, str]] = {"x": "... n>=1", "target": "... n real"}
+
     def forward(self, x: Tensor, target: Tensor) -> Tensor:
-        check_scores(x)
-        check_target(target, x)
         P = sorting.sort(x, **self.sorting(x)).P
         own = target.unsqueeze(-1) == target.sort(-1).values.unsqueeze(-2)
         return self.reduce(-log_mass(torch.where(own, P, 0.0).sum(-1)).mean(-1))

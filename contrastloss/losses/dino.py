@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from .. import ops
-from ..ops.check import check_device, check_embeddings, shape
-from .base.checks import check_matrix, check_pair
+from ..ops.check import check_embeddings, shape
+from .base.checks import check_matrix
 from .base.options import Temperature
 from .base.prototypes import PrototypeLoss
 from .base.scores import wide
@@ -50,6 +51,19 @@ class DINOLoss(PrototypeLoss, name="dino"):
     _: KW_ONLY
     teacher_temperature: Temperature = 0.04
 
+    inputs: ClassVar[dict[str, str]] = {
+        "student": "N D",
+        "teacher": "N D",
+        "prototypes": "K>=1 D",
+        "teacher_prototypes": "K D",
+        "center": "K float",
+    }
+    without: ClassVar[dict[str, str]] = {
+        "group": "rows meet prototypes only, not each other: its mean is that of one process",
+        "memory": "its columns are prototypes",
+        "return_stats": "its targets are soft: no pair is a positive or a negative",
+    }
+
     @property
     def constants(self) -> frozenset[str]:
         return frozenset({"teacher"})
@@ -67,19 +81,14 @@ class DINOLoss(PrototypeLoss, name="dino"):
         teacher_prototypes: Tensor | None = None,
         center: Tensor | None = None,
     ) -> Tensor:
-        check_pair(self, student, teacher, None, None, ("student", "teacher"))
-        self.check_prototypes("prototypes", prototypes, ("student", student))
         if teacher_prototypes is None:
             teacher_prototypes = prototypes
-        else:
-            self.check_like("teacher_prototypes", teacher_prototypes, prototypes)
         columns = self.constant(teacher_prototypes)
         tau = self.teacher_temperature
         tau = tau.detach() if isinstance(tau, Tensor) else tau
         if center is None:
             bias = columns.new_zeros(len(columns))
         else:
-            _check_center(center, prototypes)
             bias = -center.detach().to(columns.dtype) / tau
         target = (self.constant(teacher) / tau).to(columns.dtype)
         return self.reduce(
@@ -130,11 +139,3 @@ class DINOLoss(PrototypeLoss, name="dino"):
         p = ((t if center is None else t - center) / teacher_temperature).softmax(1)
         s = scale * (student @ prototypes.mT) + bias
         return -(p * s.log_softmax(1)).sum(1)
-
-
-def _check_center(center: Tensor, prototypes: Tensor) -> None:
-    check_embeddings("center", center)
-    check_device("center", center, "prototypes", prototypes)
-    k = prototypes.shape[0]
-    if center.shape != (k,):
-        raise ValueError(f"center: got shape {shape(center)}, expected ({k},)")

@@ -11,7 +11,6 @@ from .. import ops
 from ..channel import INDEX, LSE, at_most, differs
 from ..ops.check import check_device, check_embeddings, shape
 from ..ops.merge import log_sum_exp
-from .base.checks import check_pair
 from .base.options import Temperature
 from .base.pair_loss import BY_ROW, CrossLoss, softplus
 from .base.scores import wide
@@ -61,7 +60,7 @@ class GISTLoss(CrossLoss, name="gist"):
     contrast_anchors: bool = True
     contrast_positives: bool = True
 
-    without: ClassVar[dict[str, str]] = {"memory": "the queue holds no embeddings of the guide"}
+    without: ClassVar[dict[str, str]] = {"memory": "a queue holds no embeddings of the guide"}
 
     def forward(  # type: ignore[override]
         self,
@@ -72,7 +71,6 @@ class GISTLoss(CrossLoss, name="gist"):
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
-        check_pair(self, x, y, logit_scale, logit_bias)
         bounded = None if guide is None else self._bounded(*_checked(guide, x))
         channel = BY_ROW if bounded is None else _GUIDED
 

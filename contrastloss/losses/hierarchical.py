@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .base.loss import ScoreLoss
 from .base.options import Fraction, Temperature
-from .base.series import between, check_series, dense_between
+from .base.pair_loss import PairLoss
+from .base.series import between, dense_between, in_turn
 
 __all__ = ["HierarchicalContrastiveLoss"]
 
 
-class HierarchicalContrastiveLoss(ScoreLoss, name="hierarchical_contrastive"):
+class HierarchicalContrastiveLoss(PairLoss, name="hierarchical_contrastive"):
     r"""TS2Vec: NT-Xent across series and across time steps, averaged over temporal scales.
 
     With ``NT-Xent`` over both views of all series at one time step (instance), and over both views
@@ -33,6 +34,8 @@ class HierarchicalContrastiveLoss(ScoreLoss, name="hierarchical_contrastive"):
         alpha: weight of the instance term, from 0 to 1. Default: 0.5.
         temperature: divides the scores, positive. Default: 1.
         normalize: False uses dot products, True cosines of the pooled vectors. Default: False.
+        group: the instance term is over the series of all ranks, which are always gathered,
+            whatever the strategy. T is the same on all ranks.
 
     Shape:
         x, y: (B, T, D), two views of B series.
@@ -46,13 +49,29 @@ class HierarchicalContrastiveLoss(ScoreLoss, name="hierarchical_contrastive"):
     temperature: Temperature = 1.0
     normalize: bool = False
 
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        check_series(self, ("x", "y"), x, y)
-        levels = []
+    inputs: ClassVar[dict[str, str]] = {"x": "B T>=1 D", "y": "B T>=1 D"}
+    VECTORS: ClassVar[frozenset[str]] = frozenset()
+    without: ClassVar[dict[str, str]] = {
+        "memory": "a queue holds single embeddings, not sets of them",
+        "return_stats": "it sums several terms with scores of their own",
+    }
+
+    def forward(
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        logit_scale: Tensor | float | None = None,
+        logit_bias: Tensor | float | None = None,
+    ) -> Any:
+        levels, spread = [], None
         while True:
-            level = self.alpha * between(self.scores, x.movedim(1, 0), y.movedim(1, 0)).mean(0)
+            rows = in_turn(x.movedim(1, 0), y.movedim(1, 0))
+            scores = self.scores(rows, None, logit_scale, logit_bias, spread=spread)
+            level, spread = self.alpha * between(scores).mean(0), scores.spread
             if x.shape[1] > 1 and self.alpha < 1:
-                level = level + (1 - self.alpha) * between(self.scores, x, y).mean(1)
+                scores = self.scores(in_turn(x, y), None, logit_scale, logit_bias, alone=True)
+                level = level + (1 - self.alpha) * between(scores).mean(1)
             levels.append(level)
             if x.shape[1] == 1:
                 return self.reduce(torch.stack(levels).mean(0))
@@ -62,8 +81,8 @@ class HierarchicalContrastiveLoss(ScoreLoss, name="hierarchical_contrastive"):
     def reference(x: Tensor, y: Tensor, *, scale: Tensor, bias: Tensor, alpha: float) -> Tensor:
         levels = []
         while x.shape[1]:
-            rows = alpha * dense_between(x.movedim(1, 0), y.movedim(1, 0), scale).mean(0)
-            levels.append(rows + (1 - alpha) * dense_between(x, y, scale).mean(1))
+            rows = alpha * dense_between(x.movedim(1, 0), y.movedim(1, 0), scale, bias).mean(0)
+            levels.append(rows + (1 - alpha) * dense_between(x, y, scale, bias).mean(1))
             half = x.shape[1] // 2
             x, y = (torch.maximum(v[:, : 2 * half : 2], v[:, 1 : 2 * half : 2]) for v in (x, y))
         return torch.stack(levels).mean(0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,7 +11,6 @@ from torch import Tensor
 from ..channel import EXPECT, INDEX, MAX, Channel, differs
 from ..ops.merge import log_sum_exp
 from .base.blocks import BATCH, Block, Given, Own
-from .base.checks import check_negatives, check_pair
 from .base.options import Count, NonNegative, Temperature
 from .base.pair_loss import BY_ROW, CrossLoss, Memory, softplus
 from .base.scores import Scores
@@ -58,6 +57,8 @@ class InfoNCELoss(CrossLoss, name="info_nce"):
     top_k: Count | None = None
     hardness: NonNegative = 0.0
 
+    inputs: ClassVar[dict[str, str]] = {"x": "N D", "y": "N D", "negatives": "K D | N K D"}
+
     def check(self) -> None:
         super().check()
         if self.top_k is not None and self.group is not None:
@@ -78,10 +79,8 @@ class InfoNCELoss(CrossLoss, name="info_nce"):
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
-        check_pair(self, x, y, logit_scale, logit_bias)
         columns: Block = BATCH
         if negatives is not None:
-            check_negatives(self, negatives, x)
             columns = Given(negatives) if negatives.ndim == 2 else Own(negatives)
         blocks = (columns, *self.stored(memory, ids, ("x", x)))
         scores = self.scores(x, y, logit_scale, logit_bias, blocks=blocks)

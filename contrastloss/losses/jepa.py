@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
-from ..ops.check import check_device, check_embeddings, shape
-from .base.checks import check_targets
 from .base.features import variance_hinge
 from .base.loss import Loss
 from .base.options import Fraction, Positive
@@ -56,6 +56,14 @@ class JEPALoss(Loss, name="jepa"):
     eps: Positive = 1e-4
     stop_gradient: bool = True
 
+    inputs: ClassVar[dict[str, str]] = {
+        "prediction": "... N D",
+        "target": "... N D",
+        "context": "... N C>=1",
+        "occupied": "... N bool",
+        "hidden": "... N bool",
+    }
+
     @property
     def constants(self) -> frozenset[str]:
         return frozenset({"target"} if self.stop_gradient else ())
@@ -68,15 +76,6 @@ class JEPALoss(Loss, name="jepa"):
         occupied: Tensor,
         hidden: Tensor | None = None,
     ) -> Tensor:
-        check_targets(prediction, target, ("prediction", "target"))
-        check_embeddings("context", context, ("prediction", prediction))
-        cells = prediction.shape[:-1]
-        if context.shape[:-1] != cells or context.shape[-1] < 1:
-            expected = f"({', '.join(map(str, cells))}, C)"
-            raise ValueError(f"context: got shape {shape(context)}, expected {expected}")
-        for name, mask in (("occupied", occupied), ("hidden", hidden)):
-            if mask is not None:
-                _check_mask(name, mask, prediction)
         if self.stop_gradient:
             target = target.detach()
         visible = occupied if hidden is None else occupied & ~hidden
@@ -137,12 +136,3 @@ class JEPALoss(Loss, name="jepa"):
 
 def _mean(losses: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, losses, 0.0).sum() / mask.sum().clamp_min(1)
-
-
-def _check_mask(name: str, mask: Tensor, like: Tensor) -> None:
-    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-        got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
-        raise TypeError(f"{name}: got {got}, expected a bool tensor")
-    if mask.shape != like.shape[:-1]:
-        raise ValueError(f"{name}: got shape {shape(mask)}, expected {shape(like[..., 0])}")
-    check_device(name, mask, "prediction", like)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from .. import ops
 from ..channel import MAX
-from .base.checks import check_matrix
 from .base.loss import RowLoss, nan_rows
 from .base.options import Positive
 from .base.scores import lacking, wide
@@ -46,8 +46,9 @@ class KoLeoLoss(RowLoss, name="koleo"):
     _: KW_ONLY
     normalize: bool = True
 
+    inputs: ClassVar[dict[str, str]] = {"z": "N D"}
+
     def forward(self, z: Tensor) -> Tensor:
-        check_matrix("z", z)
         best, index = self._neighbours(z.detach())
         z = wide(z)
         if self.normalize:

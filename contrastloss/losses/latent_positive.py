@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..channel import LSE
+from ..channel import LSE, Channel
 from ..memory import EmbeddingQueue
-from ..ops.check import check_device, check_embeddings, shape
 from .base.blocks import Own, Stored
-from .base.checks import check_columns, check_pair, check_stored
-from .base.loss import ScoreLoss, softplus
+from .base.checks import check_stored
 from .base.options import Temperature
+from .base.pair_loss import PairLoss, softplus
+from .base.scores import at_least_one
 
 __all__ = ["LatentPositiveLoss"]
 
 _NEGATIVES = (LSE(),)
 
 
-class LatentPositiveLoss(ScoreLoss, name="latent_positive"):
+class LatentPositiveLoss(PairLoss, name="latent_positive"):
     r"""MoCo plus a term that pulls the query towards positives generated from its key.
 
     With the positives :math:`g \in G_i` of :func:`contrastloss.mixing.latent_positives` or
@@ -42,6 +42,9 @@ class LatentPositiveLoss(ScoreLoss, name="latent_positive"):
         form: the term for generated positives, ``'alignment'`` (HaLP) or ``'info_nce'``
             (Hallucinator). Default: ``'alignment'``.
         temperature: tau, positive. Default: 0.07.
+        group: distributes the queries over ranks, for both means and their gradient. The queue has
+            to be the same on all ranks; without ``valid``, G too.
+        return_stats: for the key as the positive.
 
     Shape:
         query, key: (N, D).
@@ -63,6 +66,16 @@ class LatentPositiveLoss(ScoreLoss, name="latent_positive"):
     form: Literal["alignment", "info_nce"] = "alignment"
     temperature: Temperature = 0.07
 
+    inputs: ClassVar[dict[str, str]] = {
+        "query": "N D",
+        "key": "N D",
+        "generated": "N G D",
+        "valid": "N G bool",
+    }
+
+    def channels(self) -> tuple[Channel, ...]:
+        return _NEGATIVES
+
     def forward(
         self,
         query: Tensor,
@@ -73,38 +86,23 @@ class LatentPositiveLoss(ScoreLoss, name="latent_positive"):
         *,
         ids: Tensor | None = None,
         logit_scale: Tensor | float | None = None,
-    ) -> Tensor:
-        check_pair(self, query, key, logit_scale, None, ("query", "key"))
+        logit_bias: Tensor | float | None = None,
+    ) -> Any:
         check_stored(self, "queue", queue, ("query", query), ids)
-        self._check(generated, valid, query)
-        scores = self.scores(query, key, logit_scale, blocks=(Stored(queue, ids=ids),))
-        (negative,) = scores.stats(_NEGATIVES)
-        rows = softplus(negative - scores.aligned())
-        n, count = generated.shape[:2]
+        blocks = (Stored(queue, ids=ids),)
+        scores = self.scores(query, key, logit_scale, logit_bias, blocks=blocks)
+        (negative,), extra = self.measure(scores, self._channels)
+        positive = scores.aligned()
+        rows = softplus(negative - positive)
         found = Own(generated).scores(scores)
         terms = -found if self.form == "alignment" else softplus(negative[:, None] - found)
         if valid is None:
-            part = terms.sum(1) / max(count, 1)
+            part = terms.sum(1) / at_least_one(generated.shape[1])
         else:
-            part = torch.where(valid, terms, 0.0).sum(1) * n / valid.sum().clamp_min(1)
-        return self.reduce(rows + self.weight * part)
-
-    def _check(self, generated: Tensor, valid: Tensor | None, query: Tensor) -> None:
-        check_embeddings("generated", generated)
-        n, d = query.shape
-        if generated.ndim != 3 or generated.shape[0] != n or generated.shape[2] != d:
-            got = shape(generated)
-            raise ValueError(f"generated: got shape {got}, expected ({n}, G, {d})")
-        check_columns(self, "generated", generated.flatten(0, 1), ("query", query))
-        if valid is None:
-            return
-        if not isinstance(valid, Tensor) or valid.dtype != torch.bool:
-            got = str(valid.dtype) if isinstance(valid, Tensor) else type(valid).__name__
-            raise TypeError(f"valid: got {got}, expected a bool tensor")
-        if valid.shape != generated.shape[:2]:
-            want = shape(generated[..., 0])
-            raise ValueError(f"valid: got shape {shape(valid)}, expected {want}")
-        check_device("valid", valid, "generated", generated)
+            size = scores.total(valid.sum()).clamp_min(1)
+            part = torch.where(valid, terms, 0.0).sum(1) * scores.count / size
+        best = scores.surpassing(positive) if self.return_stats else None
+        return self.finish(rows + self.weight * part, extra, positive, best_positive=best)
 
     @staticmethod
     def reference(

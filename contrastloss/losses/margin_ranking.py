@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ..channel import COL, INDEX, ROW, SUM, Channel, differs
-from ..ops.check import shape
 from .base.blocks import BATCH, Block, Own
-from .base.checks import check_negatives, check_pair
 from .base.options import Temperature
 from .base.pair_loss import CrossLoss, Memory
 from .base.scores import at_least_one
@@ -49,6 +47,8 @@ class MarginRankingLoss(CrossLoss, name="margin_ranking"):
     margin: float = 0.6
     symmetric: bool = False
 
+    inputs: ClassVar[dict[str, str]] = {"x": "N D", "y": "N D", "negatives": "N K D"}
+
     def forward(
         self,
         x: Tensor,
@@ -60,14 +60,13 @@ class MarginRankingLoss(CrossLoss, name="margin_ranking"):
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
-        check_pair(self, x, y, logit_scale, logit_bias)
         columns: Block = BATCH
         if negatives is not None:
-            self._check(negatives, x)
             columns = Own(negatives)
         blocks = (columns, *self.stored(memory, ids, ("x", x)))
-        if self.symmetric and len(blocks) > 1:
-            raise ValueError("memory: got one with symmetric=True, expected None")
+        if self.symmetric and blocks != (BATCH,):
+            name = "memory" if columns is BATCH else "negatives"
+            raise ValueError(f"{name}: got some with symmetric=True, expected None")
         scores = self.scores(x, y, logit_scale, logit_bias, blocks=blocks)
         positive = scores.aligned()
         bound = {BOUND: positive - self.margin}
@@ -81,14 +80,6 @@ class MarginRankingLoss(CrossLoss, name="margin_ranking"):
 
     def channels(self) -> tuple[Channel, ...]:
         return (BY_ROW, BY_COL) if self.symmetric else (BY_ROW,)
-
-    def _check(self, negatives: Tensor, x: Tensor) -> None:
-        if self.symmetric:
-            raise ValueError("negatives: got some with symmetric=True, expected None")
-        check_negatives(self, negatives, x)
-        if negatives.ndim != 3:
-            n, d = x.shape
-            raise ValueError(f"negatives: got shape {shape(negatives)}, expected ({n}, K, {d})")
 
     @staticmethod
     def reference(

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from ..channel import LSE, differing
-from ..ops.check import check_device, shape
-from .base.checks import check_pair
+from ..ops.check import shape
 from .base.options import Temperature
 from .base.pair_loss import CrossLoss
 
@@ -46,9 +45,9 @@ class MEOWLoss(CrossLoss, name="meow"):
 
     temperature: Temperature = 0.5
 
-    without: ClassVar[dict[str, str]] = {
-        "memory": "a queue holds one label per column, not several"
-    }
+    without: ClassVar[dict[str, str]] = {"memory": "a queue holds one integer label per column"}
+
+    inputs: ClassVar[dict[str, str]] = {"x": "N D", "y": "N D", "clusters": "N T int"}
 
     def forward(  # type: ignore[override]
         self,
@@ -59,9 +58,10 @@ class MEOWLoss(CrossLoss, name="meow"):
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
-        check_pair(self, x, y, logit_scale, logit_bias)
-        _check_clusters(clusters, x)
         count = clusters.shape[1]
+        if not 1 <= count <= len(_NAMES):
+            expected = f"({x.shape[0]}, T) with T from 1 to {len(_NAMES)}"
+            raise ValueError(f"clusters: got shape {shape(clusters)}, expected {expected}")
         ids = dict(zip(_NAMES[:count], clusters.unbind(1), strict=True))
         channels = (_BY_COUNT[count - 1], self.positive)
         scores = self.scores(x, y, logit_scale, logit_bias)
@@ -83,15 +83,3 @@ class MEOWLoss(CrossLoss, name="meow"):
         some = w.any(1)
         w = w + torch.eye(len(x), device=x.device, dtype=s.dtype) * ~some[:, None]
         return (s + torch.log(w)).logsumexp(1) - s.diag()
-
-
-def _check_clusters(clusters: Tensor, x: Tensor) -> None:
-    if not isinstance(clusters, Tensor) or clusters.is_floating_point() or clusters.is_complex():
-        got = clusters.dtype if isinstance(clusters, Tensor) else type(clusters).__name__
-        raise TypeError(f"clusters: got {got}, expected a tensor of integers")
-    n, most = x.shape[0], len(_NAMES)
-    if clusters.ndim != 2 or clusters.shape[0] != n or not 1 <= clusters.shape[1] <= most:
-        raise ValueError(
-            f"clusters: got shape {shape(clusters)}, expected ({n}, T) with T from 1 to {most}"
-        )
-    check_device("clusters", clusters, "x", x)

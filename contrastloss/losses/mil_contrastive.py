@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
 from ..channel import LSE, col_weight
-from ..ops.check import check_device, check_embeddings, shape
-from .base.checks import check_finite
 from .base.loss import ScoreLoss, softplus
 from .base.options import Count, Temperature
 from .base.scores import wide
@@ -56,6 +56,20 @@ class MILContrastiveLoss(ScoreLoss, name="mil_contrastive"):
     temperature: Temperature = 0.1
     divisor: Count = 16
 
+    inputs: ClassVar[dict[str, str]] = {
+        "x": "B T>=1 D",
+        "y": "B T D",
+        "scores_x": "B T float",
+        "scores_y": "B T float",
+        "labels": "B int",
+        "lengths": "B int",
+    }
+    without: ClassVar[dict[str, str]] = {
+        "group": "its snippets are chosen from the bags of one process",
+        "memory": "its negatives are snippets of the bags of the batch",
+        "return_stats": "a bag has two queries and two kinds of negatives",
+    }
+
     @property
     def constants(self) -> frozenset[str]:
         return frozenset({"scores_x", "scores_y"})
@@ -69,9 +83,6 @@ class MILContrastiveLoss(ScoreLoss, name="mil_contrastive"):
         labels: Tensor,
         lengths: Tensor | None = None,
     ) -> Tensor:
-        _check(x, y, scores_x, scores_y, labels, lengths)
-        if self.validate:
-            check_finite(x=x, y=y)
         bags, steps, d = x.shape
         if lengths is None:
             lengths = torch.full((bags,), steps, device=x.device)
@@ -162,35 +173,3 @@ def _extremes(z: Tensor, scores: Tensor, padding: Tensor, k: int) -> tuple[Tenso
         chosen = z.gather(1, index[..., None].expand(-1, -1, z.shape[2]))
         found.append(torch.where(unknown, torch.nan, chosen))
     return found[0], found[1]
-
-
-def _check(
-    x: Tensor,
-    y: Tensor,
-    scores_x: Tensor,
-    scores_y: Tensor,
-    labels: Tensor,
-    lengths: Tensor | None,
-) -> None:
-    check_embeddings("x", x)
-    if x.ndim != 3 or not x.shape[1] * x.shape[2]:
-        raise ValueError(f"x: got shape {shape(x)}, expected (B, T, D) with T >= 1 and D >= 1")
-    check_embeddings("y", y, ("x", x))
-    if y.shape != x.shape:
-        raise ValueError(f"y: got shape {shape(y)}, expected x's {shape(x)}")
-    for name, value, wanted in (
-        ("scores_x", scores_x, x.shape[:2]),
-        ("scores_y", scores_y, x.shape[:2]),
-        ("labels", labels, x.shape[:1]),
-        ("lengths", lengths, x.shape[:1]),
-    ):
-        if value is None:
-            continue
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{name}: got {type(value).__name__}, expected a tensor")
-        if value.is_floating_point() != name.startswith("scores"):
-            kind = "a floating dtype" if name.startswith("scores") else "bool or integers"
-            raise TypeError(f"{name}: got dtype {value.dtype}, expected {kind}")
-        if value.shape != wanted:
-            raise ValueError(f"{name}: got shape {shape(value)}, expected {tuple(wanted)}")
-        check_device(name, value, "x", x)

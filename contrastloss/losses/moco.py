@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from ..channel import LSE, Channel
 from ..memory import EmbeddingQueue
 from .base.blocks import Block, Stored
-from .base.checks import check_pair, check_stored
+from .base.checks import check_stored
 from .base.options import Temperature
 from .base.pair_loss import PairLoss, softplus
 
@@ -46,6 +46,8 @@ class MoCoLoss(PairLoss, name="moco"):
 
     temperature: Temperature = 0.07
 
+    inputs: ClassVar[dict[str, str]] = {"query": "N D", "key": "N D"}
+
     def channels(self) -> tuple[Channel, ...]:
         return _CHANNELS
 
@@ -59,7 +61,6 @@ class MoCoLoss(PairLoss, name="moco"):
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
-        check_pair(self, query, key, logit_scale, logit_bias, ("query", "key"))
         check_stored(self, "queue", queue, ("query", query), ids)
         scores = self.scores(query, key, logit_scale, logit_bias, blocks=self.blocks(queue, ids))
         (negative,), extra = self.measure(scores, self._channels)

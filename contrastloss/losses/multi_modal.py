@@ -6,17 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY
 from itertools import combinations
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from ..ops.check import check_embeddings, shape
-from .base.checks import check_finite, check_pair
-from .base.loss import ScoreLoss, softplus
+from ..ops.check import shape
 from .base.options import Temperature
-from .base.pair_loss import BY_COL, BY_ROW, CrossLoss
+from .base.pair_loss import BY_COL, BY_ROW, CrossLoss, PairLoss, softplus
 
 __all__ = ["MultiModalLoss"]
 
@@ -24,7 +22,7 @@ __all__ = ["MultiModalLoss"]
 CHANNELS = (BY_ROW, BY_COL, CrossLoss.positive)
 
 
-class MultiModalLoss(ScoreLoss, name="multi_modal"):
+class MultiModalLoss(PairLoss, name="multi_modal"):
     r"""CLIP loss summed over all pairs of several modalities.
 
     .. math:: \ell_i = \sum_{a < b} w_{ab} \sum_l \text{CLIP}_i(x^a_l, x^b_l)
@@ -40,9 +38,9 @@ class MultiModalLoss(ScoreLoss, name="multi_modal"):
         temperature: tau, positive. Default: 0.07.
 
     Shape:
-        embeddings: two or more tensors (N, D), or (L, N, D) for L layers.
+        embeddings: two or more tensors (N, D), or (L, N, D) for L layers, the latter without group.
         logit_scales: one already exponentiated scale per pair, as numbers, 0-dim tensors or a
-        tensor (P,); they override the temperature.
+        tensor (P,); they override the temperature, as ``logit_scale`` does for all pairs.
         Loss: (), or (N,) for ``reduction='none'``. Layers are summed, and the mean is over N.
 
     Source: Radford et al., Learning Transferable Visual Models From Natural Language Supervision,
@@ -54,25 +52,39 @@ class MultiModalLoss(ScoreLoss, name="multi_modal"):
     directions: Literal["mean", "sum"] = "mean"
     temperature: Temperature = 0.07
 
+    inputs: ClassVar[dict[str, str]] = {"embeddings": "... N D"}
+    VECTORS: ClassVar[frozenset[str]] = frozenset()
+    without: ClassVar[dict[str, str]] = {
+        "memory": "every term has columns of another kind, and a queue holds one kind",
+        "return_stats": "it sums several terms with scores of their own",
+    }
+
     def forward(
         self,
         *embeddings: Tensor,
         logit_scales: Tensor | Sequence[Tensor | float] | None = None,
-    ) -> Tensor:
+        logit_scale: Tensor | float | None = None,
+        logit_bias: Tensor | float | None = None,
+    ) -> Any:
         if len(embeddings) < 2:
             raise ValueError(f"embeddings: got {len(embeddings)}, expected at least two")
-        for k, value in enumerate(embeddings[1:], 1):
-            self._check(f"embeddings[{k}]", value, embeddings[0])
+        sizes, layers = embeddings[0].shape, "" if self.group is not None else " or (L, N, D)"
+        if len(sizes) > (2 if self.group is not None else 3) or not all(sizes[:-2]):
+            raise ValueError(f"embeddings[0]: got shape {tuple(sizes)}, expected (N, D){layers}")
+        if logit_scale is not None and logit_scales is not None:
+            raise ValueError("logit_scale: got a value and logit_scales, expected one of them")
         pairs = list(combinations(range(len(embeddings)), 2))
         weights = self._per_pair("weights", self.weights, len(pairs))
         scales = self._per_pair("logit_scales", logit_scales, len(pairs))
         factor = 0.5 if self.directions == "mean" else 1.0
-        terms = []
+        terms, spread = [], None
         for (a, b), weight, scale in zip(pairs, weights, scales, strict=True):
             weight = 1.0 if weight is None else weight
             if weight == 0.0:
                 continue
-            scores = self.scores(embeddings[a], embeddings[b], scale)
+            scale = logit_scale if scale is None else scale
+            scores = self.scores(embeddings[a], embeddings[b], scale, logit_bias, spread=spread)
+            spread = scores.spread
             by_row, by_col, positive = scores.stats(CHANNELS)
             rows = softplus(by_row - positive) + softplus(by_col - positive)
             rows = factor * weight * rows
@@ -80,19 +92,6 @@ class MultiModalLoss(ScoreLoss, name="multi_modal"):
         if not terms:
             raise ValueError(f"weights: got {self.weights}, expected at least one nonzero weight")
         return self.reduce(torch.stack(terms).sum(0))
-
-    def _check(self, name: str, value: Tensor, first: Tensor) -> None:
-        other = "embeddings[0]"
-        check_embeddings(other, first)
-        check_embeddings(name, value)
-        if first.ndim not in (2, 3) or not all(first.shape[:-2]):
-            raise ValueError(f"{other}: got shape {shape(first)}, expected (N, D) or (L, N, D)")
-        if value.shape != first.shape:
-            raise ValueError(f"{name}: got shape {shape(value)}, expected {other}'s {shape(first)}")
-        x, y = (v if v.ndim == 2 else v[0] for v in (first, value))
-        check_pair(self, x, y, None, None, (other, name))
-        if self.validate:
-            check_finite(**{other: first, name: value})
 
     @staticmethod
     def _per_pair(name: str, values: Tensor | Sequence[Tensor | float] | None, pairs: int) -> list:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor
 
 from ..channel import INDEX, LSE, precedes
 from ..ops.merge import log_sum_exp
-from .base.loss import ScoreLoss, nan_rows
+from .base.loss import nan_rows
 from .base.options import Temperature
-from .base.views import check_views, views_example
+from .base.pair_loss import PairLoss
+from .base.views import views_example
 
 __all__ = ["MVDHELLoss"]
 
@@ -18,7 +21,7 @@ UNIFORM = (LSE(),)
 ALIGNED = (LSE(pairs=(precedes(INDEX),)),)
 
 
-class MVDHELLoss(ScoreLoss, name="mv_dhel"):
+class MVDHELLoss(PairLoss, name="mv_dhel"):
     r"""MV-DHEL: uniformity within each view, alignment of all views in one term.
 
     With the views :math:`z_{il}` and :math:`s_{il,jm} = \cos(z_{il}, z_{jm}) / \tau`,
@@ -30,6 +33,7 @@ class MVDHELLoss(ScoreLoss, name="mv_dhel"):
 
     Args:
         temperature: tau, positive. Default: 0.1.
+        group: the views of all ranks are always gathered, whatever the strategy.
 
     Shape:
         z: (N, V, D), V >= 2 views of each instance.
@@ -40,10 +44,23 @@ class MVDHELLoss(ScoreLoss, name="mv_dhel"):
 
     temperature: Temperature = 0.1
 
-    def forward(self, z: Tensor) -> Tensor:
-        check_views(self, z)
-        (spread,) = self.scores(z.movedim(1, 0), None).stats(UNIFORM)
-        (near,) = self.scores(z, None).stats(ALIGNED)
+    inputs: ClassVar[dict[str, str]] = {"z": "N V>=2 D"}
+    VECTORS: ClassVar[frozenset[str]] = frozenset()
+    without: ClassVar[dict[str, str]] = {
+        "memory": "negatives are of the same view, and a queue holds no views",
+        "return_stats": "all positives of an instance are in one term",
+    }
+
+    def forward(
+        self,
+        z: Tensor,
+        *,
+        logit_scale: Tensor | float | None = None,
+        logit_bias: Tensor | float | None = None,
+    ) -> Any:
+        over = logit_scale, logit_bias
+        (spread,) = self.scores(z.movedim(1, 0), None, *over).stats(UNIFORM)
+        (near,) = self.scores(z, None, *over, alone=True).stats(ALIGNED)
         some = spread != -torch.inf
         spread = torch.where(some, spread, 0.0).sum(0)
         rows = spread - log_sum_exp(near.mT)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor
 
 from ..channel import LSE, Channel, differs, same
+from ..memory import EmbeddingQueue
 from ..ops.merge import log_sum_exp
-from .base.loss import ScoreLoss, softplus
+from .base.blocks import BATCH
 from .base.options import Temperature
-from .base.pair_loss import INSTANCE
-from .base.views import check_views, views_example
+from .base.pair_loss import INSTANCE, PairLoss, softplus
+from .base.views import views_example
 
 __all__ = ["MVInfoNCELoss"]
 
@@ -22,7 +25,7 @@ NEGATIVES: dict[bool, Channel] = {
 }
 
 
-class MVInfoNCELoss(ScoreLoss, name="mv_info_nce"):
+class MVInfoNCELoss(PairLoss, name="mv_info_nce"):
     r"""Multi-view InfoNCE: one term per instance, with all of its views as positives.
 
     With the views :math:`z_{il}` and :math:`s_{il,jm} = \cos(z_{il}, z_{jm}) / \tau`,
@@ -37,6 +40,9 @@ class MVInfoNCELoss(ScoreLoss, name="mv_info_nce"):
 
     Shape:
         z: (N, V, D), V >= 2 views of each instance.
+        memory: an EmbeddingQueue of additional negatives for all views.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
         Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Koromilas et al., A Principled Framework for Multi-View Contrastive Learning, 2025.
@@ -45,11 +51,26 @@ class MVInfoNCELoss(ScoreLoss, name="mv_info_nce"):
     temperature: Temperature = 0.1
     same_view: bool = False
 
-    def forward(self, z: Tensor) -> Tensor:
-        check_views(self, z)
+    inputs: ClassVar[dict[str, str]] = {"z": "N V>=2 D"}
+    VECTORS: ClassVar[frozenset[str]] = frozenset()
+    without: ClassVar[dict[str, str]] = {
+        "return_stats": "all positives of an instance are in one term"
+    }
+
+    def forward(
+        self,
+        z: Tensor,
+        *,
+        memory: EmbeddingQueue | None = None,
+        ids: Tensor | None = None,
+        logit_scale: Tensor | float | None = None,
+        logit_bias: Tensor | float | None = None,
+    ) -> Any:
         n, views = z.shape[:2]
-        scores = self.scores(z.flatten(0, 1), None)
-        rows = {INSTANCE: torch.arange(n, device=z.device).repeat_interleave(views)}
+        blocks = (BATCH, *self.stored(memory, ids, ("z", z), views=views))
+        scores = self.scores(z.flatten(0, 1), None, logit_scale, logit_bias, blocks=blocks)
+        instance = scores.distinct(torch.arange(n, device=z.device))
+        rows = {INSTANCE: instance.repeat_interleave(views)}
         if not self.same_view:
             rows[VIEW] = torch.arange(views, device=z.device).repeat(n)
         found = scores.stats((POSITIVES, NEGATIVES[self.same_view]), rows)

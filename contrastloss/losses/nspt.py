@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from ..channel import INDEX, LSE, SUM, differs, same
-from ..ops.check import check_device, shape
-from .base.checks import check_finite, check_labels, check_pair
+from ..channel import INDEX, LSE, MAX, SUM, Channel, differs, same
 from .base.label_loss import LABEL
-from .base.loss import ScoreLoss, nan_rows
+from .base.loss import nan_rows
 from .base.options import Temperature
+from .base.pair_loss import PairLoss
 from .base.scores import wide
 
 __all__ = ["NSPTLoss"]
 
 
-class NSPTLoss(ScoreLoss, name="nspt"):
+class NSPTLoss(PairLoss, name="nspt"):
     r"""SupCon with positives from the teacher and the denominator from the student.
 
     With the student's rows h, the teacher's rows t, :math:`P_i` the other rows with row i's label
@@ -29,7 +29,8 @@ class NSPTLoss(ScoreLoss, name="nspt"):
 
     for every anchor i. ``reduction='mean'`` averages over the anchors that have a positive; all
     other rows have loss 0. The denominator does not contain the positives, so the loss can be
-    negative.
+    negative. In the statistics of ``return_stats``, negatives are the student's rows with other
+    labels.
 
     Args:
         temperature: tau, positive. Default: 0.1.
@@ -53,35 +54,55 @@ class NSPTLoss(ScoreLoss, name="nspt"):
     #: one pass pushes a row away from its class in the student, the other pulls it to its class in
     #: the teacher; the gradients cancel the more, the closer the student is to the teacher
     WIDE_PRODUCTS = True
+    inputs: ClassVar[dict[str, str]] = {
+        "h": "N D",
+        "teacher": "N D",
+        "labels": "N int",
+        "rehearsal": "N bool",
+    }
+    without: ClassVar[dict[str, str]] = {
+        "memory": "a queue holds one embedding of each column, not a student's and a teacher's"
+    }
+    negatives = (differs(LABEL),)
+
     _STUDENT = (LSE(),)
-    _OTHERS = tuple(SUM(psi, pairs=(same(LABEL), differs(INDEX))) for psi in ("one", "id"))
-    _OWN = tuple(SUM(psi, pairs=(same(LABEL),)) for psi in ("one", "id"))
+    #: number and sum of the positives, and the largest, by whether the row's own is one of them
+    _TEACHER: ClassVar[dict[bool, tuple[Channel, ...]]] = {
+        own: (SUM("one", pairs=pairs), SUM("id", pairs=pairs), MAX(pairs=pairs))
+        for own, pairs in ((False, (same(LABEL), differs(INDEX))), (True, (same(LABEL),)))
+    }
 
     @property
     def constants(self) -> frozenset[str]:
         return frozenset({"teacher"})
 
     def forward(
-        self, h: Tensor, teacher: Tensor, labels: Tensor, *, rehearsal: Tensor | None = None
-    ) -> Tensor:
-        check_pair(self, h, teacher, None, None, ("h", "teacher"))
-        check_labels(labels, h.shape[0], h)
-        if rehearsal is not None:
-            _check_marks(rehearsal, h)
-        if self.validate:
-            check_finite(h=h, teacher=teacher)
+        self,
+        h: Tensor,
+        teacher: Tensor,
+        labels: Tensor,
+        *,
+        rehearsal: Tensor | None = None,
+        logit_scale: Tensor | float | None = None,
+        logit_bias: Tensor | float | None = None,
+    ) -> Any:
         h = wide(h)  # so that the gradients of both passes are added in fp32
-        (everything,) = self.scores(h, None).stats(self._STUDENT)
-        channels = self._OWN if self.include_own else self._OTHERS
-        ids = {LABEL: labels}
-        count, positive = self.scores(h, teacher.detach()).stats(channels, ids, ids)
+        scores, ids = self.scores(h, None, logit_scale, logit_bias), {LABEL: labels}
+        (everything,), extra = self.measure(
+            scores, self._STUDENT, ids if self.return_stats else None
+        )
+        channels = self._TEACHER[self.include_own][: 2 + self.return_stats]
+        taught = scores.between(h, teacher.detach())
+        count, positive, *best = taught.stats(channels, ids, ids)
         # a single row has no negatives
         counted = (count > 0) & (everything != -torch.inf)
         nan = nan_rows(h, teacher)
         if rehearsal is not None:
             counted, nan = counted & rehearsal, nan & rehearsal
-        losses = torch.where(counted, everything - positive / count.clamp_min(1), 0.0)
-        return self.reduce(losses, counted, nan)
+        mean = positive / count.clamp_min(1)
+        losses = torch.where(counted, everything - mean, 0.0)
+        nearest = best[0].value if best else None
+        return self.finish(losses, extra, mean, best_positive=nearest, counted=counted, nan=nan)
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -113,12 +134,3 @@ class NSPTLoss(ScoreLoss, name="nspt"):
             everything = s.logsumexp(1)
         losses = everything - near.sum(1) / mask.sum(1).clamp_min(1)
         return torch.where(counted, losses, 0.0), counted
-
-
-def _check_marks(rehearsal: Tensor, h: Tensor) -> None:
-    if not isinstance(rehearsal, Tensor) or rehearsal.dtype != torch.bool:
-        got = rehearsal.dtype if isinstance(rehearsal, Tensor) else type(rehearsal).__name__
-        raise TypeError(f"rehearsal: got {got}, expected a bool tensor")
-    if rehearsal.shape != h.shape[:1]:
-        raise ValueError(f"rehearsal: got shape {shape(rehearsal)}, expected ({h.shape[0]},)")
-    check_device("rehearsal", rehearsal, "h", h)

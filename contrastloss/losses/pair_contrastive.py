@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
-from ..ops.check import check_device, shape
-from .base.checks import check_targets
 from .base.loss import RowLoss
 from .base.options import NonNegative, Positive, Temperature
 from .base.scores import cosine, wide
@@ -60,11 +58,9 @@ class PairContrastiveLoss(RowLoss, name="pair_contrastive"):
     bias: float | Tensor = 0.0
     normalize: bool = True
 
+    inputs: ClassVar[dict[str, str]] = {"x": "N D", "y": "N D", "target": "N real"}
+
     def forward(self, x: Tensor, y: Tensor, target: Tensor) -> Tensor:
-        check_targets(x, y, ("x", "y"))
-        if x.ndim != 2:
-            raise ValueError(f"x: got shape {shape(x)}, expected (N, D)")
-        _check_target(target, x)
         a, b = wide(x), wide(y)
         target = target.detach().to(a.dtype)
         if self.variant == "bce":
@@ -118,11 +114,3 @@ class PairContrastiveLoss(RowLoss, name="pair_contrastive"):
 
 def _unit(x: Tensor) -> Tensor:
     return normalize(x, dim=1)
-
-
-def _check_target(target: Tensor, x: Tensor) -> None:
-    if not isinstance(target, Tensor):
-        raise TypeError(f"target: got {type(target).__name__}, expected a tensor")
-    if target.shape != x.shape[:1]:
-        raise ValueError(f"target: got shape {shape(target)}, expected ({x.shape[0]},)")
-    check_device("target", target, "x", x)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from .. import ops
 from ..memory import EmbeddingQueue
-from .base.checks import check_pair
 from .base.options import Fraction
 from .base.scores import wide
 from .supcon import SupConLoss
@@ -46,6 +45,8 @@ class PooledSupConLoss(SupConLoss, name="pooled_supcon"):
     _: KW_ONLY
     image_weight: Fraction = 0.3
 
+    inputs: ClassVar[dict[str, str]] = {"image": "N D", "text": "N D", "labels": "N int"}
+
     def forward(  # type: ignore[override]
         self,
         image: Tensor,
@@ -57,7 +58,6 @@ class PooledSupConLoss(SupConLoss, name="pooled_supcon"):
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
-        check_pair(self, image, text, logit_scale, logit_bias, ("image", "text"))
         sides = [wide(image), wide(text)]
         if self.normalize:
             sides = [ops.unit(v) for v in sides]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from .. import ops
-from ..channel import LSE, SUM, same
+from ..channel import LSE, SUM, Channel, differs, same
 from ..memory import check_integers
-from ..ops.check import check_device, check_embeddings, shape
-from .base.checks import check_columns, check_finite, check_matrix, positive
-from .base.loss import ScoreLoss
+from ..ops.check import check_embeddings, shape
+from .base.checks import check_matrix, positive
 from .base.options import Temperature
+from .base.pair_loss import PairLoss
 from .base.scores import wide
 
 __all__ = ["ProtoNCELoss"]
@@ -21,7 +21,7 @@ __all__ = ["ProtoNCELoss"]
 CLUSTER = "cluster"
 
 
-class ProtoNCELoss(ScoreLoss, name="proto_nce"):
+class ProtoNCELoss(PairLoss, name="proto_nce"):
     r"""ProtoNCE: softmax over prototypes, with the prototype of the row's cluster as positive.
 
     .. math:: \ell_i = -\log \frac{e^{s_{i a_i}}}{\sum_k e^{s_{ik}}},
@@ -32,6 +32,8 @@ class ProtoNCELoss(ScoreLoss, name="proto_nce"):
 
     Args:
         temperature: tau, positive; ignored if a density is given. Default: 0.1.
+        group: distributes the rows of z over ranks, for the mean and its gradient. The prototypes
+            have to be the same on all ranks.
 
     Shape:
         z: (N, D).
@@ -47,7 +49,17 @@ class ProtoNCELoss(ScoreLoss, name="proto_nce"):
 
     temperature: Temperature = 0.1
 
-    _CHANNELS = (LSE(), SUM("id", pairs=(same(CLUSTER),)))
+    inputs: ClassVar[dict[str, str]] = {
+        "z": "N D",
+        "prototypes": "K D",
+        "assignment": "N int",
+        "density": "K float",
+    }
+    without: ClassVar[dict[str, str]] = {"memory": "its columns are prototypes"}
+    negatives = (differs(CLUSTER),)
+
+    def channels(self) -> tuple[Channel, ...]:
+        return LSE(), SUM("id", pairs=(same(CLUSTER),))
 
     def forward(
         self,
@@ -56,34 +68,23 @@ class ProtoNCELoss(ScoreLoss, name="proto_nce"):
         assignment: Tensor,
         *,
         density: Tensor | None = None,
-    ) -> Tensor:
-        check_matrix("z", z)
-        check_matrix("prototypes", prototypes)
-        check_columns(self, "prototypes", prototypes, ("z", z))
-        check_integers("assignment", assignment, z.shape[0], z)
-        if self.validate:
-            check_finite(z=z)
+        logit_scale: Tensor | float | None = None,
+        logit_bias: Tensor | float | None = None,
+    ) -> Any:
+        for name, value in (("logit_scale", logit_scale), ("logit_bias", logit_bias)):
+            if density is not None and value is not None:
+                raise ValueError(f"{name}: got a value with density, expected None")
         k, assignment = prototypes.shape[0], assignment.long()  # k may not fit into its dtype
         rows = {CLUSTER: assignment}
         cols = {CLUSTER: torch.arange(k, device=z.device)}
-        if density is None:
-            stats = self.scores(z, prototypes).stats(self._CHANNELS, rows, cols)
-        else:
-            _check_density(density, prototypes)
-            one = z.dtype == prototypes.dtype  # they may differ under autocast
-            stats = ops.pair_stats(
-                z if one else wide(z),
-                prototypes if one else wide(prototypes),
-                self._CHANNELS,
-                col_scale=density.detach().to(wide(z).dtype).reciprocal(),
-                rows=rows,
-                cols=cols,
-                cosine=self.normalize,
-                backend=self.backend,
-            )
-        everything, own = stats
+        scores = self.scores(z, prototypes, logit_scale, logit_bias, alone=True)
+        if density is not None:
+            scores = scores.plain()
+            scores.col_scale = density.detach().to(wide(z).dtype).reciprocal()
+        (everything, own), extra = self.measure(scores, self._channels, rows, cols)
         counted = (assignment >= 0) & (assignment < k)
-        return self.reduce(torch.where(counted, everything - own, 0.0), counted)
+        losses = torch.where(counted, everything - own, 0.0)
+        return self.finish(losses, extra, own, counted=counted)
 
     @staticmethod
     @torch.no_grad()
@@ -160,11 +161,3 @@ class ProtoNCELoss(ScoreLoss, name="proto_nce"):
         index = torch.where(counted, assignment, 0)
         rows = torch.nn.functional.cross_entropy(s, index, reduction="none")
         return torch.where(counted, rows, 0.0), counted
-
-
-def _check_density(density: Tensor, prototypes: Tensor) -> None:
-    check_embeddings("density", density)
-    check_device("density", density, "prototypes", prototypes)
-    k = prototypes.shape[0]
-    if density.shape != (k,):
-        raise ValueError(f"density: got shape {shape(density)}, expected ({k},)")

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..channel import MAX, same
-from ..ops.check import check_device, check_embeddings, shape
 from ..ops.merge import log_sum_exp
-from .base.checks import check_columns, check_finite, check_matrix
 from .base.loss import ScoreLoss, softplus
 from .base.options import Temperature
 
@@ -57,6 +55,18 @@ class RegionAttributeLoss(ScoreLoss, name="region_attribute"):
     _: KW_ONLY
     temperature: Temperature = 0.07
 
+    inputs: ClassVar[dict[str, str]] = {
+        "regions": "B R D",
+        "attributes": "A D",
+        "labels": "B A bool",
+        "valid": "B R bool",
+    }
+    without: ClassVar[dict[str, str]] = {
+        "group": "its images compete within one process",
+        "memory": "a queue holds single embeddings, not sets of them",
+        "return_stats": "an image has several attributes, each with negatives of its own",
+    }
+
     def forward(
         self,
         regions: Tensor,
@@ -65,7 +75,6 @@ class RegionAttributeLoss(ScoreLoss, name="region_attribute"):
         *,
         valid: Tensor | None = None,
     ) -> Tensor:
-        self._check(regions, attributes, labels, valid)
         place, best = self._nearest(regions, attributes, valid)
         first = regions.shape[1] * torch.arange(regions.shape[0], device=regions.device)
         place = torch.where(place < 0, -1, place + first)
@@ -97,21 +106,6 @@ class RegionAttributeLoss(ScoreLoss, name="region_attribute"):
             none = attributes.new_zeros(attributes.shape[0], 0)
             return none.long(), none
         return torch.cat([p.index for p in found]).mT, torch.cat([p.value for p in found]).mT
-
-    def _check(
-        self, regions: Tensor, attributes: Tensor, labels: Tensor, valid: Tensor | None
-    ) -> None:
-        check_embeddings("regions", regions)
-        if regions.ndim != 3 or regions.shape[2] < 1:
-            raise ValueError(f"regions: got shape {shape(regions)}, expected (B, R, D)")
-        check_matrix("attributes", attributes)
-        check_columns(self, "attributes", attributes, ("regions", regions))
-        sizes = regions.shape[0], attributes.shape[0]
-        _check_mask("labels", labels, sizes, regions)
-        if valid is not None:
-            _check_mask("valid", valid, tuple(regions.shape[:2]), regions)
-        if self.validate:
-            check_finite(regions=regions)
 
     @staticmethod
     def reference(
@@ -152,12 +146,3 @@ class RegionAttributeLoss(ScoreLoss, name="region_attribute"):
         shown = labels.double() * torch.rand(n, 7, generator=generator)
         near = cosine * attributes[shown.argmax(1)] + math.sqrt(1 - cosine**2) * normal(n, d)
         return torch.cat([near[:, None], regions[:, 1:]], 1), attributes, labels
-
-
-def _check_mask(name: str, mask: Tensor, sizes: tuple[int, ...], like: Tensor) -> None:
-    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-        got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
-        raise TypeError(f"{name}: got {got}, expected a bool tensor")
-    if mask.shape != sizes:
-        raise ValueError(f"{name}: got shape {shape(mask)}, expected {sizes}")
-    check_device(name, mask, "regions", like)

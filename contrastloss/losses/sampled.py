@@ -7,9 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..ops.check import check_device, shape
 from ..ops.merge import log_sum_exp
-from .base.checks import check_columns, check_finite, check_matrix, check_scale
 from .base.options import Temperature
 from .base.pair_loss import PairLoss, softplus
 
@@ -51,6 +49,8 @@ class SampledContrastiveLoss(PairLoss, name="sampled"):
 
     without: ClassVar[dict[str, str]] = {"memory": "every row has candidates of its own"}
 
+    inputs: ClassVar[dict[str, str]] = {"x": "N D", "y": "M D", "index": "N K>=1 int"}
+
     def forward(
         self,
         x: Tensor,
@@ -60,13 +60,6 @@ class SampledContrastiveLoss(PairLoss, name="sampled"):
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
-        check_matrix("x", x)
-        check_matrix("y", y)
-        check_columns(self, "y", y, ("x", x))
-        _check_candidates(index, x)
-        check_scale(self, x.shape[0], logit_scale, logit_bias)
-        if self.validate:
-            check_finite(x=x)
         scores = self.scores(x, y, logit_scale, logit_bias, alone=True).gather(index)
         counted = index[:, 0] >= 0
         positive = torch.where(counted, scores[:, 0], 0.0)
@@ -87,15 +80,6 @@ class SampledContrastiveLoss(PairLoss, name="sampled"):
         out[:, 0] = False
         logits = logits.masked_fill(out, -torch.inf)
         return torch.where(counted, logits.logsumexp(1) - logits[:, 0], 0.0), counted
-
-
-def _check_candidates(index: Tensor, x: Tensor) -> None:
-    if not isinstance(index, Tensor) or index.dtype != torch.int64:
-        got = index.dtype if isinstance(index, Tensor) else type(index).__name__
-        raise TypeError(f"index: got {got}, expected an int64 tensor")
-    if index.ndim != 2 or index.shape[0] != x.shape[0] or index.shape[1] < 1:
-        raise ValueError(f"index: got shape {shape(index)}, expected ({x.shape[0]}, K), K >= 1")
-    check_device("index", index, "x", x)
 
 
 def _distractors(y: Tensor, index: Tensor) -> Tensor:

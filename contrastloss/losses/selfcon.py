@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ..channel import LSE, SUM, Channel, same
-from ..ops.check import check_device, check_embeddings, shape
-from .base.checks import check_finite
-from .base.loss import ScoreLoss, nan_rows
+from ..ops.check import shape
+from .base.loss import nan_rows
 from .base.options import Temperature
+from .base.pair_loss import PairLoss
 
 __all__ = ["SelfConLoss"]
 
@@ -19,7 +19,7 @@ __all__ = ["SelfConLoss"]
 _COLUMNS = tuple(f"label{t}" for t in range(8))
 
 
-class SelfConLoss(ScoreLoss, name="selfcon"):
+class SelfConLoss(PairLoss, name="selfcon"):
     r"""SupCon between several outputs of one network, with one or more columns of labels.
 
     The rows are the V outputs for each instance, e.g. of the backbone and of a sub-network. With
@@ -48,6 +48,12 @@ class SelfConLoss(ScoreLoss, name="selfcon"):
 
     temperature: Temperature = 0.07
 
+    inputs: ClassVar[dict[str, str]] = {"z": "N V D", "labels": "N int | N T int"}
+    without: ClassVar[dict[str, str]] = {
+        "memory": "a queue holds one integer label per column",
+        "return_stats": "every column of labels has positives of its own",
+    }
+
     _CHANNELS: ClassVar[tuple[Channel, ...]] = tuple(
         channel
         for name in _COLUMNS
@@ -57,16 +63,22 @@ class SelfConLoss(ScoreLoss, name="selfcon"):
         )
     )
 
-    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        check_embeddings("z", z)
-        if z.ndim != 3 or z.shape[-1] < 1:
-            raise ValueError(f"z: got shape {shape(z)}, expected (N, V, D)")
-        if labels is not None:
-            _check_columns(labels, z)
-        if self.validate:
-            check_finite(z=z)
+    def forward(
+        self,
+        z: Tensor,
+        labels: Tensor | None = None,
+        *,
+        logit_scale: Tensor | float | None = None,
+        logit_bias: Tensor | float | None = None,
+    ) -> Any:
+        most = len(_COLUMNS)
+        if labels is not None and labels.ndim == 2 and not 1 <= labels.shape[1] <= most:
+            expected = f"({z.shape[0]},) or ({z.shape[0]}, T) with T from 1 to {most}"
+            raise ValueError(f"labels: got shape {shape(labels)}, expected {expected}")
+        flat = z.flatten(0, 1)
+        scores = self.scores(flat, None, logit_scale, logit_bias)
         if labels is None:
-            labels = torch.arange(z.shape[0], device=z.device)
+            labels = scores.distinct(torch.arange(z.shape[0], device=z.device))
         columns = labels.long() if labels.ndim == 2 else labels.long().unsqueeze(1)
         columns = columns.repeat_interleave(z.shape[1], 0)
         count = columns.shape[1]
@@ -77,12 +89,12 @@ class SelfConLoss(ScoreLoss, name="selfcon"):
                 rows[key] = torch.where(column < 0, -1, value)
                 cols[key] = torch.where(column < 0, -2, value)
         channels = self._CHANNELS[: 3 * count]
-        stats = self.scores(z.flatten(0, 1), None).stats(channels, rows, cols)
+        stats = scores.stats(channels, rows, cols)
         everything, sizes, positive = (torch.stack(stats[k::3], -1) for k in range(3))
         some = sizes > 0
         mean = positive / sizes.clamp_min(1)
         losses = torch.where(some, torch.where(some, everything, 0.0) - mean, 0.0)
-        nan = nan_rows(z.flatten(0, 1)).unsqueeze(1) & (columns >= 0)
+        nan = nan_rows(flat).unsqueeze(1) & (columns >= 0)
         if self.reduction == "mean":
             parts = zip(losses.unbind(1), some.unbind(1), nan.unbind(1), strict=True)
             return torch.stack([self.reduce(*column) for column in parts]).sum()
@@ -115,16 +127,3 @@ class SelfConLoss(ScoreLoss, name="selfcon"):
             counted.append(mask.any(1))
         size = (n, views, *labels.shape[1:])
         return torch.stack(losses, 1).view(size), torch.stack(counted, 1).view(size)
-
-
-def _check_columns(labels: Tensor, z: Tensor) -> None:
-    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex():
-        got = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
-        raise TypeError(f"labels: got {got}, expected a tensor of integers")
-    n, most = z.shape[0], len(_COLUMNS)
-    fits = labels.ndim == 1 or (labels.ndim == 2 and 1 <= labels.shape[1] <= most)
-    if not fits or labels.shape[0] != n:
-        raise ValueError(
-            f"labels: got shape {shape(labels)}, expected ({n},) or ({n}, T) with T of 1 to {most}"
-        )
-    check_device("labels", labels, "z", z)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from .. import ops
 from ..channel import LSE, SUM, Channel, col_weight, form, row_weight
-from ..ops.check import check_device, check_embeddings, shape
 from ..ops.merge import log_sum_exp
-from .base.checks import check_targets
 from .base.loss import Loss, softplus
 from .base.options import Positive
 from .base.scores import wide
@@ -76,6 +74,15 @@ class SepCLRLoss(Loss, name="sepclr"):
     joint: float = 10.0
     label_variance: Positive = 0.025
 
+    inputs: ClassVar[dict[str, str]] = {
+        "common_x": "N C>=1",
+        "common_y": "N C",
+        "salient_x": "N S>=1",
+        "salient_y": "N S",
+        "targets": "N bool",
+        "labels": "N real | N L real",
+    }
+
     def forward(
         self,
         common_x: Tensor,
@@ -85,7 +92,6 @@ class SepCLRLoss(Loss, name="sepclr"):
         targets: Tensor | None = None,
         labels: Tensor | None = None,
     ) -> Tensor:
-        _check(common_x, common_y, salient_x, salient_y, targets, labels)
         commons = [ops.unit(c) for c in (wide(common_x), wide(common_y))]
         salients = [wide(s) for s in (salient_x, salient_y)]
         n = common_x.shape[0]
@@ -215,34 +221,3 @@ def _distances(x: Tensor) -> Tensor:
 
 def _mean(values: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, values, 0.0).sum() / mask.sum().clamp_min(1)
-
-
-def _check(
-    common_x: Tensor,
-    common_y: Tensor,
-    salient_x: Tensor,
-    salient_y: Tensor,
-    targets: Tensor | None,
-    labels: Tensor | None,
-) -> None:
-    check_targets(common_x, common_y, ("common_x", "common_y"))
-    check_embeddings("salient_x", salient_x, ("common_x", common_x))
-    check_targets(salient_x, salient_y, ("salient_x", "salient_y"))
-    n = common_x.shape[0]
-    if common_x.ndim != 2:
-        raise ValueError(f"common_x: got shape {shape(common_x)}, expected (N, C)")
-    if salient_x.ndim != 2 or salient_x.shape[0] != n:
-        raise ValueError(f"salient_x: got shape {shape(salient_x)}, expected ({n}, S)")
-    if targets is not None:
-        if not isinstance(targets, Tensor) or targets.dtype != torch.bool:
-            got = targets.dtype if isinstance(targets, Tensor) else type(targets).__name__
-            raise TypeError(f"targets: got {got}, expected a bool tensor")
-        if targets.shape != (n,):
-            raise ValueError(f"targets: got shape {shape(targets)}, expected ({n},)")
-        check_device("targets", targets, "common_x", common_x)
-    if labels is not None:
-        if not isinstance(labels, Tensor):
-            raise TypeError(f"labels: got {type(labels).__name__}, expected a tensor")
-        if labels.ndim not in (1, 2) or labels.shape[0] != n:
-            raise ValueError(f"labels: got shape {shape(labels)}, expected ({n},) or ({n}, E)")
-        check_device("labels", labels, "common_x", common_x)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor
 
 from ..channel import SUM, same
-from ..ops.check import check_device, check_embeddings, shape
-from .base.checks import check_finite
-from .base.loss import ScoreLoss
 from .base.options import Temperature
+from .base.pair_loss import PairLoss
 
 __all__ = ["SimCTGLoss"]
 
@@ -19,7 +19,7 @@ OTHERS = SUM("relu", shift=BOUND)
 VALID_ONLY = SUM("relu", shift=BOUND, pairs=(same(VALID),))
 
 
-class SimCTGLoss(ScoreLoss, name="simctg"):
+class SimCTGLoss(PairLoss, name="simctg"):
     r"""SimCTG: pushes the tokens of a sequence apart, up to a margin.
 
     .. math:: \ell_i = \sum_{j \ne i} [\rho - s_{ii} + s_{ij}]_+,
@@ -31,6 +31,7 @@ class SimCTGLoss(ScoreLoss, name="simctg"):
     Args:
         temperature: tau, positive. Default: 1.
         margin: rho. Default: 0.5.
+        group: distributes the sequences over ranks, for the mean and its gradient.
 
     Shape:
         h: (B, T, D).
@@ -45,15 +46,22 @@ class SimCTGLoss(ScoreLoss, name="simctg"):
     temperature: Temperature = 1.0
     margin: float = 0.5
 
-    def forward(self, h: Tensor, valid: Tensor | None = None) -> Tensor:
-        check_embeddings("h", h)
-        if h.ndim != 3 or h.shape[2] < 1:
-            raise ValueError(f"h: got shape {shape(h)}, expected (B, T, D) with D >= 1")
-        if valid is not None:
-            _check_valid(valid, h)
-        if self.validate:
-            check_finite(h=h)
-        scores = self.scores(h, None)
+    inputs: ClassVar[dict[str, str]] = {"h": "B T D", "valid": "B T bool"}
+    VECTORS: ClassVar[frozenset[str]] = frozenset()
+    without: ClassVar[dict[str, str]] = {
+        "memory": "tokens are compared with those of their own sequence only",
+        "return_stats": "a token's positive is the token itself",
+    }
+
+    def forward(
+        self,
+        h: Tensor,
+        valid: Tensor | None = None,
+        *,
+        logit_scale: Tensor | float | None = None,
+        logit_bias: Tensor | float | None = None,
+    ) -> Any:
+        scores = self.scores(h, None, logit_scale, logit_bias, alone=True)
         own = scores.aligned()
         rows, nan = {BOUND: own - self.margin}, own.isnan()
         if valid is None:
@@ -82,12 +90,3 @@ class SimCTGLoss(ScoreLoss, name="simctg"):
         """Two sequences of nearly equal tokens: no margin is met at any temperature."""
         h, common = (torch.randn(2, m, d, generator=generator, dtype=torch.float64) for m in (n, 1))
         return (common + 0.1 * torch.rand(2, n, 1, generator=generator).double() * h,)
-
-
-def _check_valid(valid: Tensor, h: Tensor) -> None:
-    if not isinstance(valid, Tensor) or valid.dtype != torch.bool:
-        got = valid.dtype if isinstance(valid, Tensor) else type(valid).__name__
-        raise TypeError(f"valid: got {got}, expected a bool tensor")
-    if valid.shape != h.shape[:2]:
-        raise ValueError(f"valid: got shape {shape(valid)}, expected {shape(h[..., 0])}")
-    check_device("valid", valid, "h", h)

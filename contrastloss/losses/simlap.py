@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from .. import ops
 from ..channel import LSE, SUM, differs, same
-from ..memory import check_integers
-from ..ops.check import check_device, check_embeddings, shape
-from .base.checks import check_columns, check_finite, check_matrix
 from .base.loss import ScoreLoss, nan_rows
 from .base.options import Temperature
 from .base.scores import wide
@@ -66,19 +63,22 @@ class SimLAPLoss(ScoreLoss, name="simlap"):
     _NEGATIVES = (LSE(pairs=(differs(FIRST), differs(SECOND))), SUM("one", pairs=_POSITIVES))
     _TERMS = (SUM("softplus", sign=-1.0, shift=NEGATIVE, pairs=_POSITIVES),)
 
+    inputs: ClassVar[dict[str, str]] = {
+        "z": "N D",
+        "keys": "M D",
+        "gate": "N D",
+        "labels": "N 2 int",
+        "key_labels": "M int",
+    }
+    without: ClassVar[dict[str, str]] = {
+        "group": "its keys are given with the call",
+        "memory": "its keys are given with the call",
+        "return_stats": "keys of the row's first class are neither positives nor negatives",
+    }
+
     def forward(
         self, z: Tensor, keys: Tensor, gate: Tensor, labels: Tensor, key_labels: Tensor
     ) -> Tensor:
-        check_matrix("z", z)
-        check_matrix("keys", keys)
-        check_columns(self, "keys", keys, ("z", z))
-        check_embeddings("gate", gate, ("z", z))
-        if gate.shape != z.shape:
-            raise ValueError(f"gate: got shape {shape(gate)}, expected z's {shape(z)}")
-        _check_classes(labels, z)
-        check_integers("key_labels", key_labels, keys.shape[0], keys)
-        if self.validate:
-            check_finite(z=z, gate=gate)
         rows, columns = wide(z), wide(keys)
         if self.normalize:
             rows, columns = (ops.unit(v) for v in (rows, columns))
@@ -142,12 +142,3 @@ class SimLAPLoss(ScoreLoss, name="simlap"):
         if mean_over == "pairs":
             return total, count
         return total / count.clamp_min(1), count > 0
-
-
-def _check_classes(labels: Tensor, z: Tensor) -> None:
-    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex():
-        got = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
-        raise TypeError(f"labels: got {got}, expected a tensor of integers")
-    if labels.shape != (z.shape[0], 2):
-        raise ValueError(f"labels: got shape {shape(labels)}, expected ({z.shape[0]}, 2)")
-    check_device("labels", labels, "z", z)

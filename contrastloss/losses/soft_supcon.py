@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from .. import ops
 from ..channel import LSE, SUM, form
-from ..ops.check import check_device, shape
-from .base.checks import check_finite, check_matrix
-from .base.loss import ScoreLoss, nan_rows
+from .base.loss import nan_rows
 from .base.options import Temperature
-from .base.scores import wide
+from .base.pair_loss import PairLoss
+from .base.scores import at_least_one, wide
 
 __all__ = ["SoftSupConLoss"]
 
@@ -22,7 +21,7 @@ TARGET = "target"
 _WEIGHT = (form(TARGET, log=True),)
 
 
-class SoftSupConLoss(ScoreLoss, name="soft_supcon"):
+class SoftSupConLoss(PairLoss, name="soft_supcon"):
     r"""SupCon with soft positives: pairs are weighted by the similarity of their labels.
 
     With m the rows of ``targets``, :math:`t_{ij} = \cos(m_i, m_j)`, :math:`T_i = \sum_{j \ne i}
@@ -61,41 +60,40 @@ class SoftSupConLoss(ScoreLoss, name="soft_supcon"):
     _: KW_ONLY
     normalize_targets: bool = True
 
+    inputs: ClassVar[dict[str, str]] = {"z": "N D", "targets": "N C>=1 real"}
+    without: ClassVar[dict[str, str]] = {
+        "memory": "a queue holds one integer label per column",
+        "return_stats": "its targets are soft: no pair is a positive or a negative",
+    }
+
     _CE = (LSE(), SUM("one", weight=_WEIGHT), SUM("id", weight=_WEIGHT))
     _BCE = (SUM("softplus"), SUM("id", weight=_WEIGHT))
 
-    def forward(self, z: Tensor, targets: Tensor) -> Tensor:
-        check_matrix("z", z)
-        self._check_targets(targets, z)
-        if self.validate:
-            check_finite(z=z)
+    def forward(
+        self,
+        z: Tensor,
+        targets: Tensor,
+        *,
+        logit_scale: Tensor | float | None = None,
+        logit_bias: Tensor | float | None = None,
+    ) -> Any:
+        if self.validate and bool((targets < 0).any()):
+            raise ValueError(
+                f"targets: got {targets.min().item()}, expected none below 0 (validate=True)"
+            )
         target = targets.detach().to(wide(z).dtype).clamp_min(0)
         if self.normalize_targets:
             target = ops.unit(target)
-        scores, rows, nan = self.scores(z, None), {TARGET: target}, nan_rows(z)
+        scores = self.scores(z, None, logit_scale, logit_bias)
+        rows, nan = {TARGET: target}, nan_rows(z)
         if self.variant == "bce":
             repulsion, attraction = scores.stats(self._BCE, rows)
-            return self.reduce((repulsion - attraction) / max(z.shape[0] - 1, 1), None, nan)
+            losses = (repulsion - attraction) / at_least_one(scores.count - 1)
+            return self.reduce(losses, None, nan)
         everything, mass, attraction = scores.stats(self._CE, rows)
         some = mass > 0
         mean = attraction / torch.where(some, mass, 1.0)
         return self.reduce(torch.where(some, everything - mean, 0.0), some, nan)
-
-    def _check_targets(self, targets: Tensor, z: Tensor) -> None:
-        if not isinstance(targets, Tensor) or targets.is_complex():
-            got = targets.dtype if isinstance(targets, Tensor) else type(targets).__name__
-            raise TypeError(f"targets: got {got}, expected a real tensor")
-        if targets.ndim != 2 or targets.shape[0] != z.shape[0] or targets.shape[1] < 1:
-            raise ValueError(
-                f"targets: got shape {shape(targets)}, expected ({z.shape[0]}, C) with C >= 1"
-            )
-        check_device("targets", targets, "z", z)
-        if self.validate:
-            check_finite(targets=targets)
-            if bool((targets < 0).any()):
-                raise ValueError(
-                    f"targets: got {targets.min().item()}, expected none below 0 (validate=True)"
-                )
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

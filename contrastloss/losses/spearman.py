@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from .. import ops, sorting
 from .base.loss import RowLoss
-from .base.ranking import check_scores, check_target
 from .base.scores import wide
 
 __all__ = ["SpearmanLoss"]
@@ -40,6 +39,8 @@ class SpearmanLoss(RowLoss, name="spearman"):
     regularization: Literal["l2", "kl"] = "l2"
     strength: float = 1.0
 
+    inputs: ClassVar[dict[str, str]] = {"x": "... n>=1", "target": "... n real"}
+
     def check(self) -> None:
         super().check()
         self._soft_rank(torch.zeros(1))  # validates the options
@@ -48,8 +49,6 @@ class SpearmanLoss(RowLoss, name="spearman"):
         return sorting.soft_rank(x, regularization=self.regularization, strength=self.strength)
 
     def forward(self, x: Tensor, target: Tensor) -> Tensor:
-        check_scores(x)
-        check_target(target, x)
         r = self._soft_rank(x)
         a, b = (v - (x.shape[-1] + 1) / 2 for v in (r, _ranks(target, r.dtype)))
         cosine = (a * b).sum(-1) * ops.inverse_norm(a) * ops.inverse_norm(b)

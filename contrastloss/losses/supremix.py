@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from ..channel import LSE, SUM, Channel, distance, same
-from ..ops.check import check_device, check_embeddings, shape
-from .base.checks import check_finite
-from .base.loss import ScoreLoss, nan_rows
+from .base.label_loss import LABEL, LabelLoss
+from .base.loss import nan_rows
 from .base.options import Temperature
-from .base.scores import wide
+from .base.scores import Scores, wide
 
 __all__ = ["SupReMixLoss"]
 
-#: the label as a number, and as an integer for comparison
-VALUE, LABEL = "value", "label"
+#: the label as a number; ``LABEL`` is an integer for comparison
+VALUE = "value"
 _WEIGHTS = {
     "distance": (distance(VALUE, 1.0),),
     "inverse": (distance(VALUE, -1.0),),
@@ -26,7 +25,7 @@ _WEIGHTS = {
 }
 
 
-class SupReMixLoss(ScoreLoss, name="supremix"):
+class SupReMixLoss(LabelLoss, name="supremix"):
     r"""SupCon for regression: negatives are weighted by the distance of their labels.
 
     With :math:`P_i` the other rows with row i's label and :math:`s_{ij} = \cos(z_i, z_j) / \tau`,
@@ -58,28 +57,39 @@ class SupReMixLoss(ScoreLoss, name="supremix"):
     _: KW_ONLY
     weighting: Literal["distance", "inverse"] | None = "distance"
 
+    inputs: ClassVar[dict[str, str]] = {"z": "N D | N V D", "labels": "N real"}
+    without: ClassVar[dict[str, str]] = {"memory": "a queue holds one integer label per column"}
+
     _CHANNELS: ClassVar[dict[str | None, tuple[Channel, ...]]] = {
         name: (LSE(weight=weight), *(SUM(psi, pairs=(same(LABEL),)) for psi in ("one", "id")))
         for name, weight in _WEIGHTS.items()
     }
 
-    def forward(self, z: Tensor, labels: Tensor) -> Tensor:
-        check_embeddings("z", z)
-        if z.ndim not in (2, 3) or z.shape[-1] < 1:
-            raise ValueError(f"z: got shape {shape(z)}, expected (N, D) or (N, V, D)")
-        _check_values(labels, z)
-        if self.validate:
-            check_finite(z=z, labels=labels[:, None])
-        views = 1 if z.ndim == 2 else z.shape[1]
-        dtype = wide(z).dtype
+    def channels(self) -> tuple[Channel, ...]:
+        return self._CHANNELS[self.weighting]
+
+    def combine(
+        self, everything: Tensor, count: Tensor, positive: Tensor, scores: Scores
+    ) -> tuple[Tensor, Tensor | None]:
+        some = count > 0
+        return torch.where(some, everything - positive / count.clamp_min(1), 0.0), some
+
+    def forward(  # type: ignore[override]
+        self,
+        z: Tensor,
+        labels: Tensor,
+        *,
+        logit_scale: Tensor | float | None = None,
+        logit_bias: Tensor | float | None = None,
+    ) -> Any:
+        views, flat, dtype = 1 if z.ndim == 2 else z.shape[1], z.flatten(0, -2), wide(z).dtype
         value = labels.detach().to(dtype).repeat_interleave(views)
         label = _compared(labels.detach(), dtype).repeat_interleave(views)
         rows = {LABEL: label} if self.weighting is None else {LABEL: label, VALUE: value}
-        scores = self.scores(z.flatten(0, -2), None)
-        everything, count, positive = scores.stats(self._CHANNELS[self.weighting], rows)
-        some = count > 0
-        losses = torch.where(some, everything - positive / count.clamp_min(1), 0.0)
-        return self.reduce(losses.reshape(z.shape[:-1]), some.reshape(z.shape[:-1]), nan_rows(z))
+        scores, each = self.scores(flat, None, logit_scale, logit_bias), z.shape[:-1]
+        losses, counted, values = self.evaluate(scores, rows)
+        assert counted is not None
+        return self.labelled(losses.reshape(each), counted.reshape(each), values, nan_rows(z))
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -101,15 +111,6 @@ class SupReMixLoss(ScoreLoss, name="supremix"):
         pairs = torch.where(mask, (s + log_w).logsumexp(1, keepdim=True) - s, 0.0)
         losses = pairs.sum(1) / mask.sum(1).clamp_min(1)
         return losses.reshape(z.shape[:-1]), mask.any(1).reshape(z.shape[:-1])
-
-
-def _check_values(labels: Tensor, z: Tensor) -> None:
-    if not isinstance(labels, Tensor) or labels.is_complex():
-        got = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
-        raise TypeError(f"labels: got {got}, expected a tensor of real numbers")
-    if labels.shape != z.shape[:1]:
-        raise ValueError(f"labels: got shape {shape(labels)}, expected ({z.shape[0]},)")
-    check_device("labels", labels, "z", z)
 
 
 def _compared(labels: Tensor, dtype: torch.dtype) -> Tensor:

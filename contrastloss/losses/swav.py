@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
-from .base.checks import check_pair
 from .base.options import Iterations, Positive, Temperature
 from .base.prototypes import PrototypeLoss, sinkhorn
 from .base.scores import wide
@@ -49,6 +50,18 @@ class SwAVLoss(PrototypeLoss, name="swav"):
     eps: Positive = 0.05
     iterations: Iterations = 3
 
+    inputs: ClassVar[dict[str, str]] = {
+        "x": "N D",
+        "y": "N D",
+        "prototypes": "K>=1 D",
+        "y_prototypes": "K D",
+    }
+    without: ClassVar[dict[str, str]] = {
+        "group": "its codes are balanced over the rows of one process",
+        "memory": "its columns are prototypes",
+        "return_stats": "its targets are soft: no pair is a positive or a negative",
+    }
+
     @property
     def stops_gradients(self) -> bool:
         return True  # the codes
@@ -56,10 +69,6 @@ class SwAVLoss(PrototypeLoss, name="swav"):
     def forward(
         self, x: Tensor, y: Tensor, prototypes: Tensor, *, y_prototypes: Tensor | None = None
     ) -> Tensor:
-        check_pair(self, x, y, None, None)
-        self.check_prototypes("prototypes", prototypes, ("x", x))
-        if y_prototypes is not None:
-            self.check_like("y_prototypes", y_prototypes, prototypes)
         prototypes = wide(prototypes)  # so that both predictions' gradients are added in fp32
         others = prototypes if y_prototypes is None else wide(y_prototypes)
         losses = self._predicted(x, prototypes, y, others)

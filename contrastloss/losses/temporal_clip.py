@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..ops.merge import log_sum_exp
-from .base.checks import check_pair
-from .base.loss import ScoreLoss, softplus
 from .base.options import NonNegative, Temperature
-from .base.pair_loss import BY_COL, BY_ROW, CrossLoss
+from .base.pair_loss import BY_COL, BY_ROW, CrossLoss, PairLoss, softplus
 from .base.scores import Scores
 
 __all__ = ["TemporalCLIPLoss"]
@@ -23,7 +22,7 @@ BOTH = (BY_ROW, BY_COL, CrossLoss.positive)
 APART = (BY_ROW, CrossLoss.positive)
 
 
-class TemporalCLIPLoss(ScoreLoss, name="temporal_clip"):
+class TemporalCLIPLoss(PairLoss, name="temporal_clip"):
     r"""CLIP with embeddings of time-reversed inputs as additional negatives.
 
     .. math:: \ell_i = \tfrac12\, r(t_i, a, \tilde a) + \tfrac12\, r(a_i, t, \tilde t), \qquad
@@ -32,7 +31,8 @@ class TemporalCLIPLoss(ScoreLoss, name="temporal_clip"):
         \text{cross} \sum_{j \ne i} e^{s(q_i, \tilde k_j)}}
 
     for audio a and text t. Reversed embeddings that are not given are left out. For the loss of the
-    reversed pair, call it with each side and its reversal exchanged.
+    reversed pair, call it with each side and its reversal exchanged. The statistics of
+    ``return_stats`` are those of the audio with the texts, without reversals.
 
     Args:
         same: weight >= 0 of a row's own reversal; 0 leaves it out. Default: 1.
@@ -43,7 +43,6 @@ class TemporalCLIPLoss(ScoreLoss, name="temporal_clip"):
         audio, text: (N, D).
         audio_reversed, text_reversed: (N, D) or None; at least one is required. They are negatives
         of the texts and of the audio, respectively.
-        logit_scale: an already exponentiated scale, which overrides the temperature.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Sinha et al., Enhancing Audio-Language Models through Self-Supervised Post-Training with
@@ -55,6 +54,14 @@ class TemporalCLIPLoss(ScoreLoss, name="temporal_clip"):
     _: KW_ONLY
     temperature: Temperature = 0.07
 
+    inputs: ClassVar[dict[str, str]] = dict.fromkeys(
+        ("audio", "text", "audio_reversed", "text_reversed"), "N D"
+    )
+    without: ClassVar[dict[str, str]] = {
+        "memory": "every term has columns of another kind, and a queue holds one kind"
+    }
+    negatives = CrossLoss.negatives
+
     def forward(
         self,
         audio: Tensor,
@@ -63,25 +70,20 @@ class TemporalCLIPLoss(ScoreLoss, name="temporal_clip"):
         text_reversed: Tensor | None = None,
         *,
         logit_scale: Tensor | float | None = None,
-    ) -> Tensor:
+        logit_bias: Tensor | float | None = None,
+    ) -> Any:
         if audio_reversed is None and text_reversed is None:
             raise ValueError("audio_reversed: got None beside text_reversed=None, expected one")
-        for name, value in (
-            ("text", text),
-            ("audio_reversed", audio_reversed),
-            ("text_reversed", text_reversed),
-        ):
-            if value is not None:
-                check_pair(self, audio, value, logit_scale, None, ("audio", name))
-        *negatives, positive = self.scores(audio, text, logit_scale).stats(BOTH)
+        scores = self.scores(audio, text, logit_scale, logit_bias)
+        (*negatives, positive), extra = self.measure(scores, BOTH)
         rows = torch.zeros_like(positive)
         for query, turned, negative in zip(
             (audio, text), (text_reversed, audio_reversed), negatives, strict=True
         ):
             if turned is not None:
-                negative = self._beside(negative, self.scores(query, turned, logit_scale))
+                negative = self._beside(negative, scores.between(query, turned))
             rows = rows + softplus(negative - positive)
-        return self.reduce(0.5 * rows)
+        return self.finish(0.5 * rows, extra, positive)
 
     def _beside(self, negative: Tensor, scores: Scores) -> Tensor:
         """Log-sum-exp over the negatives and the weighted scores of reversed columns."""
@@ -107,16 +109,15 @@ class TemporalCLIPLoss(ScoreLoss, name="temporal_clip"):
         same: float,
         cross: float,
     ) -> Tensor:
-        def one_way(query: Tensor, key: Tensor, turned: Tensor | None) -> Tensor:
-            s = scale * (query @ key.mT) + bias
+        def one_way(s: Tensor, query: Tensor, turned: Tensor | None) -> Tensor:
             logits = s
             if turned is not None:
                 weight = torch.full_like(s, cross).fill_diagonal_(same)
                 logits = torch.cat([s, scale * (query @ turned.mT) + bias + weight.log()], 1)
             return logits.logsumexp(1) - s.diagonal()
 
-        both = one_way(text, audio, audio_reversed) + one_way(audio, text, text_reversed)
-        return both / 2
+        s = scale * (audio @ text.mT) + bias
+        return (one_way(s.mT, text, audio_reversed) + one_way(s, audio, text_reversed)) / 2
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:

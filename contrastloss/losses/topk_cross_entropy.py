@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from .. import sorting
-from ..ops.check import check_device, check_range, shape
+from ..ops.check import check_range
 from .base.options import Count, NonNegative
-from .base.ranking import NetworkLoss, check_scores, log_mass
+from .base.ranking import NetworkLoss, log_mass
 from .base.scores import wide
 
 __all__ = ["TopKCrossEntropyLoss"]
@@ -53,14 +53,16 @@ class TopKCrossEntropyLoss(NetworkLoss, name="topk_cross_entropy"):
     _: KW_ONLY
     candidates: Count | None = 16
 
+    inputs: ClassVar[dict[str, str]] = {"x": "... C>=1", "target": "... int"}
+
     def check(self) -> None:
         super().check()
         if not math.isclose(sum(self.weights), 1.0):
             raise ValueError(f"weights: got {self.weights}, expected probabilities that sum to 1")
 
     def forward(self, x: Tensor, target: Tensor) -> Tensor:
-        check_scores(x)
-        _check_classes(target, x)
+        check_range("target", target, 0, x.shape[-1] - 1, "classes of x")
+        target = target.long()
         classes = x.shape[-1]
         count = classes if self.candidates is None else min(self.candidates, classes)
         x, place = wide(x), target.unsqueeze(-1)
@@ -99,15 +101,3 @@ class TopKCrossEntropyLoss(NetworkLoss, name="topk_cross_entropy"):
             p = sum(w * P[0, : k + 2].sum() for k, w in enumerate(weights[1:]))
             rows.append(-(weights[0] * seen.softmax(0)[0] + p).log())
         return torch.stack(rows).view(target.shape)
-
-
-def _check_classes(target: Tensor, x: Tensor) -> None:
-    if not isinstance(target, Tensor):
-        raise TypeError(f"target: got {type(target).__name__}, expected a tensor")
-    if target.dtype != torch.int64:
-        raise TypeError(f"target: got dtype {target.dtype}, expected int64")
-    check_device("target", target, "x", x)
-    if target.shape != x.shape[:-1]:
-        expected = f"{tuple(x.shape[:-1])} for x of shape {shape(x)}"
-        raise ValueError(f"target: got shape {shape(target)}, expected {expected}")
-    check_range("target", target, 0, x.shape[-1] - 1, "classes of x")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
 from .. import ops
 from ..channel import SUM
-from .base.checks import check_targets
-from .base.features import check_features, variance_hinge
+from .base.features import variance_hinge
 from .base.loss import Loss
 from .base.options import NonNegative, Positive
 from .base.scores import wide
@@ -52,9 +53,9 @@ class VICRegLoss(Loss, name="vicreg"):
     gamma: Positive = 1.0
     eps: Positive = 1e-4
 
+    inputs: ClassVar[dict[str, str]] = {"x": "N D", "y": "N D"}
+
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        check_targets(x, y, ("x", "y"))
-        check_features(x)
         x, y = wide(x), wide(y)
         if x.shape[0] == 0:
             return self.scaled(x.sum() + y.sum())

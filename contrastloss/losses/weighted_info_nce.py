@@ -7,9 +7,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from .. import ops
 from ..channel import INDEX, LSE, col_weight, differs
-from ..ops.check import check_device, shape
-from .base.checks import check_pair
 from .base.options import Temperature
 from .base.pair_loss import BY_ROW, CrossLoss, softplus
 
@@ -53,8 +52,13 @@ class WeightedInfoNCELoss(CrossLoss, name="weighted_info_nce"):
     temperature: Temperature = 0.1
     correct_positive: bool = True
 
-    without: ClassVar[dict[str, str]] = {
-        "memory": "the queue holds no probabilities of its columns"
+    without: ClassVar[dict[str, str]] = {"memory": "a queue holds no probabilities of its columns"}
+
+    inputs: ClassVar[dict[str, str]] = {
+        "x": "N D",
+        "y": "N D",
+        "row_weight": "N float",
+        "log_q": "N float",
     }
 
     def forward(  # type: ignore[override]
@@ -67,13 +71,12 @@ class WeightedInfoNCELoss(CrossLoss, name="weighted_info_nce"):
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
-        check_pair(self, x, y, logit_scale, logit_bias)
         if row_weight is not None:
-            row_weight = _vector("row_weight", row_weight, x)
+            row_weight = row_weight.detach().to(ops.stat_dtype(x))
         scores = self.scores(x, y, logit_scale, logit_bias)
         channel, cols = BY_ROW, {}
         if log_q is not None:
-            log_q = _vector("log_q", log_q, x)
+            log_q = log_q.detach().to(ops.stat_dtype(x))
             channel, cols = _CORRECTED, {LOG_Q: -log_q}
         (negative, positive), extra = self.measure(scores, (channel, self.positive), cols=cols)
         corrected = positive
@@ -101,14 +104,3 @@ class WeightedInfoNCELoss(CrossLoss, name="weighted_info_nce"):
             s = s - log_q + fixed
         losses = s.logsumexp(1) - s.diag()
         return losses if row_weight is None else row_weight * losses
-
-
-def _vector(name: str, value: Tensor, x: Tensor) -> Tensor:
-    """Check a vector of one constant per row, and convert it to fp32 or fp64."""
-    if not isinstance(value, Tensor) or not value.is_floating_point():
-        got = value.dtype if isinstance(value, Tensor) else type(value).__name__
-        raise TypeError(f"{name}: got {got}, expected a floating tensor")
-    if value.shape != x.shape[:1]:
-        raise ValueError(f"{name}: got shape {shape(value)}, expected ({x.shape[0]},)")
-    check_device(name, value, "x", x)
-    return value.detach().to(torch.float64 if x.dtype == torch.float64 else torch.float32)

@@ -16,9 +16,9 @@ __all__ = ["CrossBatchMemory"]
 class CrossBatchMemory(nn.Module):
     """A loss over its batch and the ``size`` embeddings before it.
 
-    ``memory(z, labels)``, or ``memory(x, y)`` for a loss of pairs, computes the loss with the
-    stored embeddings as additional columns. In training mode it then stores z (for pairs: y). A
-    batch is compared only with earlier ones, so no row is compared with a copy of itself. Within
+    ``memory(z, labels)``, ``memory(x, y)`` for a loss of pairs, or ``memory(z)``, computes the loss
+    with the stored embeddings as additional columns. In training mode it then stores z (for pairs:
+    y). A batch is compared only with earlier ones, so no row is compared with a copy of itself. Within
     the batch both sides of every pair get gradients; stored embeddings get none.
 
     ``loss`` can be any loss whose ``forward`` takes ``memory=``, an :class:`EmbeddingQueue`, and
@@ -65,19 +65,28 @@ class CrossBatchMemory(nn.Module):
         )
 
     def forward(
-        self, embeddings: Tensor, other: Tensor, *, ids: Tensor | None = None, **overrides: Any
+        self,
+        embeddings: Tensor,
+        other: Tensor | None = None,
+        *,
+        ids: Tensor | None = None,
+        **overrides: Any,
     ) -> Any:
         """``overrides`` are passed on to the loss: ``logit_scale`` and ``logit_bias``."""
         if (ids is None) != (self.queue.ids is None):
             got, flag = ("none", True) if ids is None else ("a value", False)
             raise ValueError(f"ids: got {got}, but the memory was made with ids={flag}")
-        value = self.loss(embeddings, other, memory=self.queue, ids=ids, **overrides)
+        inputs = (embeddings,) if other is None else (embeddings, other)
+        value = self.loss(*inputs, memory=self.queue, ids=ids, **overrides)
         if self.training:
             self._store(embeddings, other, ids)
         return value
 
-    def _store(self, embeddings: Tensor, other: Tensor, ids: Tensor | None) -> None:
-        keys, labels = (embeddings, other) if self.labelled else (other, None)
+    def _store(self, embeddings: Tensor, other: Tensor | None, ids: Tensor | None) -> None:
+        if self.labelled:
+            keys, labels = embeddings, other
+        else:
+            keys, labels = embeddings if other is None else other, None
         views = keys.shape[1] if keys.ndim == 3 else 1
         labels, ids = (
             v if v is None or views == 1 else v.repeat_interleave(views) for v in (labels, ids)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from .. import functional
-from ..losses import LOSSES, PairLoss, ScoreLoss
+from ..losses import LOSSES, ScoreLoss
 from .compare import assert_bounded, assert_same, excess, wide
 from .subject import Subject, dense_rows
 
@@ -18,8 +18,8 @@ def check_compile(subject: Subject) -> None:
     """The compiled loss gives the eager result for changing sizes. It is traced as one graph where
     the loss allows it, with statistics if it has them. Thorough subjects are also compiled by the
     default backend."""
-    statistics = issubclass(subject.cls, PairLoss)
-    for backend, stats in (("eager", statistics), ("inductor", False))[: 1 + subject.thorough]:
+    kinds = ("eager", subject.statistics), ("inductor", False)
+    for backend, stats in kinds[: 1 + subject.thorough]:
         torch.compiler.reset()
         loss = subject.loss(**({"return_stats": True} if stats else {}))
         compiled = torch.compile(loss, fullgraph=loss.one_graph, dynamic=True, backend=backend)

@@ -88,19 +88,23 @@ def stubs() -> str:
         if not issubclass(cls, PairLoss):
             lines += _def(name, [*has.positional, *has.keyword], "Tensor: ...")
             continue
-        for default, result in ((" = False", "Tensor"), ("", "tuple[Tensor, dict[str, Tensor]]")):
+        results = {" = False": "Tensor", "": "tuple[Tensor, dict[str, Tensor]]"}
+        if refused := "return_stats" in cls.without:
+            del results[""]
+        for default, result in results.items():
             flag = f"return_stats: Literal[{not default}]{default}"
             arguments = [*has.positional, flag, *has.keyword]
-            lines += ["@overload", *_def(name, arguments, f"{result}: ...")]
+            lines += [*["@overload"] * (not refused), *_def(name, arguments, f"{result}: ...")]
     return "\n".join(lines) + "\n"
 
 
 def _function(name: str, cls: type[Loss]) -> str:
-    has, spread = _Signature.of(cls), issubclass(cls, PairLoss)
+    has = _Signature.of(cls)
     keyword, options, result = has.keyword, has.options, "Tensor"
-    if spread:
+    if issubclass(cls, PairLoss):
         keyword, options = [*keyword, "return_stats: bool = False"], [*options, "return_stats"]
-        result = "Tensor | tuple[Tensor, dict[str, Tensor]]"
+        if "return_stats" not in cls.without:
+            result = "Tensor | tuple[Tensor, dict[str, Tensor]]"
     doc = (cls.__doc__ or "").rstrip()
     raw = "r" if "\\" in doc else ""
     passed = f"({', '.join(has.inputs)}{',' if len(has.inputs) == 1 else ''})"

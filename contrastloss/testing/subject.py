@@ -45,6 +45,11 @@ class Subject:
             return (None,)
         return TEMPERATURES if self.thorough else (0.05,)
 
+    @property
+    def statistics(self) -> bool:
+        """Whether the loss has ``return_stats``."""
+        return issubclass(self.cls, PairLoss) and "return_stats" not in self.cls.without
+
     def loss(self, **more: Any) -> Loss:
         return self.cls(**{**self.options, "backend": self.backend, **more})
 

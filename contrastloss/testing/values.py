@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..losses import PairLoss, ScoreLoss, TwoViewLoss
+from ..losses import PairLoss, ScoreLoss
 from .compare import assert_bounded, assert_same, excess, wide
-from .subject import Subject, dense, dense_rows
+from .subject import Subject, dense_rows
 
 #: options, overrides in ``forward``, and the tensors in either that get gradients
 Case = tuple[dict[str, Any], dict[str, Any], list[Tensor]]
@@ -27,15 +27,13 @@ def check_reference(subject: Subject) -> None:
             ({"temperature": scalar}, {}, [scalar]),
         ]
     if issubclass(subject.cls, PairLoss):
-        length = len(dense(subject.loss(), *inputs)[0].flatten())
-        length //= 2 if issubclass(subject.cls, TwoViewLoss) else 1
+        length = inputs[0].shape[:-1].numel()
         values = [0.2 + 0.4 * k / length for k in range(length)]
         vector = nn.Parameter(inputs[0].new_tensor(values))
         bias = inputs[0].new_tensor(-0.7).requires_grad_()
-        cases += [
-            ({"temperature": vector}, {}, [vector]),
-            ({}, {"logit_scale": scalar, "logit_bias": bias}, [scalar, bias]),
-        ]
+        cases.append(({}, {"logit_scale": scalar, "logit_bias": bias}, [scalar, bias]))
+        if "temperature" in subject.cls.VECTORS:
+            cases.append(({"temperature": vector}, {}, [vector]))
     for options, overrides, parameters in cases:
         loss = subject.rows(**options)
         got = subject.run(loss, inputs, parameters, **overrides)

@@ -9,7 +9,7 @@ import contrastloss.testing
 from contrastloss.losses import LOSSES, PairLoss
 
 #: losses that use operators which Triton does not have
-BEYOND = {"groco", "mochi", "sampled", "triplet"}
+BEYOND = {"groco", "latent_positive", "mochi", "sampled", "triplet"}
 
 
 pytestmark = pytest.mark.among("cuda", "triton")
@@ -20,7 +20,8 @@ pytestmark = pytest.mark.among("cuda", "triton")
 )
 def test_losses(device, backend, name):
     cls = LOSSES[name]
-    inputs = contrastloss.testing.Subject(cls, device=device).inputs(n=36, dtype=torch.float32)
+    subject = contrastloss.testing.Subject(cls, device=device)
+    inputs = subject.inputs(n=36, dtype=torch.float32)
     if backend == "triton" and name in BEYOND:
         with pytest.raises(RuntimeError, match="'triton' cannot serve this call: it does not"):
             cls(backend=backend)(*inputs)
@@ -28,7 +29,7 @@ def test_losses(device, backend, name):
     found = []
     for chosen in (backend, "reference"):
         torch.manual_seed(1)  # some losses draw random numbers
-        leaves = [v.clone().requires_grad_(v.is_floating_point()) for v in inputs]
+        leaves = subject.leaves(inputs)
         value = cls(backend=chosen)(*leaves)
         value.backward()
         found.append([value.detach(), *(v.grad for v in leaves if v.requires_grad)])

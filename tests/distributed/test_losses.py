@@ -2,11 +2,12 @@
 implementations have a wrong ratio of gradients here."""
 
 import copy
-from inspect import signature
 
 import pytest
 import torch
 from spread import (
+    EvenMoCHi,
+    autocast_step,
     collectively,
     compiled,
     counted,
@@ -15,6 +16,8 @@ from spread import (
     peak,
     schedules,
     second_derivative,
+    shared,
+    uneven_series,
     weighted_step,
 )
 
@@ -26,28 +29,37 @@ STRATEGIES = ("gather", "ring")
 SIZES = {1: [9], 2: [5, 4], 3: [4, 0, 6], 4: [3, 5, 0, 2]}
 WORLDS = [pytest.param(world, marks=pytest.mark.extra) for world in (1, 2, 4)]
 OPTIONS = {
+    "cost": [{"weight": 0.7}],
     "dcl": [{}, {"weight": 0.5}, {"weight": 0.5, "detach_weight": False}],
     "supcon": [{}, {"variant": "in"}],
     "info_nce": [{}, {"hardness": 3.0}],
+    "latent_positive": [{"form": "info_nce"}],
     "margin_ranking": [{}, {"symmetric": True}],
+    "mochi": [{"hardest": 5, "mixed": 4, "mixed_with_query": 3}],
     "multi_similarity": [{"base": 4.0}],
+    "soft_supcon": [{}, {"variant": "bce"}],
+    "triplet": [{"mining": "hard", "margin": 9.0}],
 }
-#: some of their inputs are not sharded, or not by default (losses with a queue: test_memory.py)
-APART = ("sampled", "triplet")
 SPREAD = [
-    name
-    for name, cls in LOSSES.items()
-    if issubclass(cls, PairLoss)
-    and name not in APART
-    and "queue" not in signature(cls.forward).parameters
+    name for name, cls in LOSSES.items() if issubclass(cls, PairLoss) and "group" not in cls.without
 ]
 CASES = [(name, options) for name in SPREAD for options in OPTIONS.get(name, [{}])]
-CASES.append(("triplet", {"mining": "hard", "margin": 9.0}))
+
+
+def class_of(name):
+    return EvenMoCHi if name == "mochi" else LOSSES[name]
+
+
+def inputs_of(name, n):
+    """Inputs with ``n`` rows, or series, to be split."""
+    if name == "simctg":
+        return [1 + 0.1 * torch.randn(n, 4, 6, dtype=torch.float64)]
+    return Subject(LOSSES[name]).inputs(n=n, d=6)
 
 
 def whole(cls, options, inputs):
     """Value and gradients in one process, with all rows."""
-    leaves = [v.clone().requires_grad_(v.is_floating_point()) for v in inputs]
+    leaves = Subject(cls).leaves(inputs)
     temperature = torch.nn.Parameter(torch.tensor(0.2, dtype=torch.float64))
     bias = torch.zeros((), dtype=torch.float64, requires_grad=True)
     value = cls(temperature=temperature, **options)(*leaves, logit_bias=bias)
@@ -57,14 +69,20 @@ def whole(cls, options, inputs):
     return value.detach(), grads, shown
 
 
+def together(parts, whole):
+    """The gradient of a tensor: of one that was split, or the sum for one that all ranks have."""
+    if all(part.shape == whole.shape for part in parts):
+        return torch.stack(parts).sum(0)
+    return torch.cat(parts)
+
+
 def compare(found, want, world, what, rtol=1e-9):
     """Every rank has the value of the whole batch; the average over ranks has its gradients."""
     value, grads, _ = want
     for rank, (mine, _, _) in enumerate(found):
         torch.testing.assert_close(mine, value, rtol=rtol, atol=1e-12, msg=f"{what}, rank {rank}")
     for k, grad in enumerate(grads):
-        parts = [part[1][k] for part in found]
-        mean = torch.cat(parts) / world if grad.ndim else torch.stack(parts).mean()
+        mean = together([part[1][k] for part in found], grad) / world
         ratio = mean.norm() / grad.norm() if grad.norm() > 1e-12 else torch.ones(())
         assert abs(ratio - 1) < 1e-5, f"{what}, gradient {k}: ratio {ratio:.6f}"
         torch.testing.assert_close(mean, grad, rtol=rtol, atol=1e-11, msg=f"{what}, gradient {k}")
@@ -74,8 +92,8 @@ def compare(found, want, world, what, rtol=1e-9):
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize(("name", "options"), CASES, ids=str)
 def test_a_step_is_that_of_one_process(ranks, name, options, strategy, world):
-    cls, sizes = LOSSES[name], SIZES[world]
-    inputs = Subject(cls).inputs(n=sum(sizes), d=6)
+    cls, sizes = class_of(name), SIZES[world]
+    inputs = inputs_of(name, sum(sizes))
     for reduction in ("mean", "sum"):
         given = {**options, "reduction": reduction}
         want = whole(cls, given, inputs)
@@ -119,13 +137,17 @@ def test_weights_of_all_ranks(ranks, strategy):
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("name", SPREAD)
 def test_an_empty_rank_has_the_value_and_zero_gradients(ranks, name, strategy):
-    cls, sizes = LOSSES[name], SIZES[3]
-    inputs = Subject(cls).inputs(n=sum(sizes), d=6)
-    found = ranks.run(loss_step, 3, cls, {"strategy": strategy}, inputs, sizes)
+    cls, sizes = class_of(name), SIZES[3]
+    inputs = inputs_of(name, sum(sizes))
+    options = {**OPTIONS.get(name, [{}])[0], "strategy": strategy}
+    found = ranks.run(loss_step, 3, cls, options, inputs, sizes)
     value, grads, _ = found[1]
     assert value == found[0][0] != 0
-    assert all(g is not None and g.shape[:1] in ((), (0,)) for g in grads)
-    assert [g.item() for g in grads if not g.ndim] == [0.0, 0.0]
+    split = len([v for v in Subject(cls).leaves(inputs) if v.requires_grad]) - len(
+        [k for k in shared(cls) if inputs[k].is_floating_point()]
+    )
+    assert [g.shape[:1] for g in grads].count((0,)) == split
+    assert not any(g.any() for g in grads)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -133,9 +155,9 @@ def test_an_empty_rank_has_the_value_and_zero_gradients(ranks, name, strategy):
 def test_rows_and_statistics(ranks, name, strategy):
     """'none' returns the losses of this rank's rows, without a factor W; statistics are means over
     all ranks."""
-    cls, sizes, world = LOSSES[name], [5, 4], 2
-    inputs = Subject(cls).inputs(n=9, d=6)
-    options = {"reduction": "none", "return_stats": True}
+    cls, sizes, world = class_of(name), [5, 4], 2
+    inputs, statistics = inputs_of(name, 9), "return_stats" not in cls.without
+    options = {**OPTIONS.get(name, [{}])[0], "reduction": "none", "return_stats": statistics}
     rows, grads, stats = whole(cls, options, inputs)
     found = ranks.run(loss_step, world, cls, {**options, "strategy": strategy}, inputs, sizes)
     parts = [part[0] for part in found]
@@ -144,8 +166,7 @@ def test_rows_and_statistics(ranks, name, strategy):
         parts = [torch.cat([view[k] for view in views]) for k in range(2)]
     torch.testing.assert_close(torch.cat(parts), rows, rtol=1e-9, atol=1e-12)
     for k, grad in enumerate(grads):
-        shares = [part[1][k] for part in found]
-        total = torch.cat(shares) if grad.ndim else torch.stack(shares).sum()
+        total = together([part[1][k] for part in found], grad)
         torch.testing.assert_close(total, grad, rtol=1e-9, atol=1e-11)
     for part in found:
         for key, value in stats.items():
@@ -175,6 +196,21 @@ def test_narrow_embeddings(ranks, strategy, dtype, rtol):
         assert found[0][1][k].dtype == dtype
         mean = torch.cat([part[1][k].double() for part in found]) / 4
         assert (mean - grads[k]).norm() < rtol * grads[k].norm()
+
+
+def test_embeddings_of_two_dtypes_under_autocast(ranks):
+    cls, sizes = contrastloss.CLIPLoss, [5, 4]
+    x, y = Subject(cls).inputs(n=9, d=6)
+    leaves = [x.float().requires_grad_(), y.bfloat16().requires_grad_()]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = cls(0.2)(*leaves)
+    grads = torch.autograd.grad(value, leaves)
+    for mine, own, _ in (found := ranks.run(autocast_step, 2, cls, [x, y], sizes)):
+        torch.testing.assert_close(mine, value.detach(), rtol=1e-6, atol=0)
+        assert [v.dtype for v in own] == [torch.float32, torch.bfloat16]
+    for k, grad in enumerate(grads):
+        mean = torch.cat([own[k] for _, own, _ in found]).double() / 2
+        assert (mean - grad).norm() < (1e-5, 1e-2)[k] * grad.norm()
 
 
 @pytest.mark.parametrize("sizes", [[4, 0, 6], [3, 3, 3]], ids=["uneven", "even"])
@@ -251,6 +287,17 @@ def test_a_second_derivative_is_an_error(ranks, strategy):
 
 
 # ---- options -------------------------------------------------------------------------------------
+
+
+def test_series_of_different_lengths_are_named(ranks):
+    for answer in ranks.answers(uneven_series, 2):
+        assert "batch: got (3,) on rank 0; (4,) on rank 1; expected the same" in answer.args[0]
+
+
+def test_layers_of_modalities_take_no_group(ranks):
+    x = torch.randn(2, 4, 3, dtype=torch.float64)
+    (answer,) = ranks.answers(loss_step, 1, contrastloss.MultiModalLoss, {}, [x, x], [2])
+    assert "embeddings[0]: got shape (2, 4, 3), expected (N, D)" in answer.args[0]
 
 
 def test_wrong_groups_are_named():

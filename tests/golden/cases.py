@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from contrastloss import EmbeddingQueue
-from contrastloss.losses import LOSSES, Loss, PairLoss
+from contrastloss.losses import LOSSES, Loss
 from contrastloss.testing import example
 
 N, D = 45, 37
@@ -110,15 +110,17 @@ def cases(name: str) -> Iterator[Case]:
     """The cases of one loss: all options and all optional arguments of forward, one at a time."""
     cls, base = LOSSES[name], EVERYWHERE.get(name, {})
     yield Case(name, "default", base)
+    left_out = {*ELSEWHERE, *getattr(cls, "without", ())}
     for field in fields(cls):
-        if field.name not in ELSEWHERE:
+        if field.name not in left_out:
             for options in alternatives(name, field):
                 what = f"{field.name} = {shown(options[field.name])}"
                 yield Case(name, what, base | options, ARGUMENTS.get((name, field.name)))
-    if issubclass(cls, PairLoss):
-        tau = nn.Parameter(torch.linspace(0.1, 0.4, N))
+    made = example(cls, N, D, torch.Generator())
+    if "temperature" in cls.VECTORS:
+        tau = nn.Parameter(torch.linspace(0.1, 0.4, made[0].shape[:-1].numel()))
         yield Case(name, "temperature of each row", base | {"temperature": tau})
-    given = len(example(cls, 4, 4, torch.Generator()))
+    given = len(made)
     for parameter in list(inspect.signature(cls.forward).parameters.values())[1 + given :]:
         if parameter.kind is not parameter.VAR_KEYWORD:
             yield Case(name, f"{parameter.name} given", base, parameter.name)
@@ -143,7 +145,7 @@ def alternatives(name: str, field: Field) -> list[dict[str, Any]]:
         found.append({key: OTHER[key]})
     else:
         found.append({key: default + 1 if isinstance(default, int) else 1.25 * default or 0.3})
-    if "Tensor" in kind:
+    if "Tensor" in kind or kind == "Temperature":
         found.append(found[0] | {key: nn.Parameter(torch.tensor(found[0][key]))})
     return found
 

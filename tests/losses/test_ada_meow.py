@@ -52,9 +52,9 @@ def test_weights_do_not_underflow(device):
 
 def test_errors(device):
     x = torch.ones(3, 2, device=device)
-    with pytest.raises(ValueError, match=r"weight: got shape \(3, 1\), expected \(h, 2\)"):
+    with pytest.raises(ValueError, match=r"weight: got shape \(3, 1\), expected \(H, 2\)"):
         ada_meow(x, x, x[:, :1], x[:, 0], x[:, 0])
-    with pytest.raises(ValueError, match=r"v: got shape \(2,\), expected \(3,\)"):
+    with pytest.raises(ValueError, match=r"v: got shape \(2,\), expected bias' \(3,\)"):
         ada_meow(x, x, x, x[:, 0], x[0])
     with pytest.raises(TypeError, match=r"bias: got dtype torch.int64, expected one of"):
         ada_meow(x, x, x, x[:, 0].long(), x[:, 0])

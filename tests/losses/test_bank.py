@@ -17,8 +17,8 @@ class Queued(BankContrastiveLoss):
         x, y = (torch.randn(n, d, generator=generator).double() for _ in range(2))
         return x, x + 5.0 * y, torch.randint(3, (n,), generator=generator)
 
-    def forward(self, query, key, labels):
-        return super().forward(query, key, queue_for(query), labels)
+    def forward(self, query, key, labels, **overrides):
+        return super().forward(query, key, queue_for(query), labels, **overrides)
 
     @staticmethod
     def reference(query, key, labels, **options):

@@ -1,6 +1,7 @@
 """Losses over several column blocks, compared with dense formulas over all columns at once."""
 
 import math
+from dataclasses import fields
 from inspect import signature
 
 import pytest
@@ -10,7 +11,7 @@ from torch.nn.functional import normalize
 
 from contrastloss import InfoNCELoss, MarginRankingLoss, TripletLoss
 from contrastloss.channel import EXPECT, INDEX, LSE, MAX, SUM, differs, same
-from contrastloss.losses import LOSSES, CrossLoss, PairLoss, TwoViewLoss
+from contrastloss.losses import LOSSES, CrossLoss, PairLoss, ScoreLoss, TwoViewLoss
 from contrastloss.losses.base.blocks import BATCH, Block, Given, Own, Stored
 from contrastloss.losses.base.label_loss import LabelLoss
 from contrastloss.losses.base.scores import Scores
@@ -34,12 +35,16 @@ def queue_for(like, filled=7, *, labels=None):
     return queue.to(like.device)
 
 
-def test_every_pair_loss_declares_whether_it_takes_memory():
-    """Either ``forward`` has the argument, or ``without`` gives a reason."""
-    for name, cls in LOSSES.items():
-        if issubclass(cls, PairLoss):
-            takes = {"memory", "queue"} & signature(cls.forward).parameters.keys()
-            assert bool(takes) == ("memory" not in cls.without), name
+@pytest.mark.parametrize(
+    ("name", "cls"), [(n, cls) for n, cls in LOSSES.items() if issubclass(cls, ScoreLoss)]
+)
+def test_every_loss_of_scores_takes_an_option_or_says_why_not(name, cls):
+    taken = {field.name for field in fields(cls)} - cls.without.keys()
+    if {"memory", "queue", "bank"} & signature(cls.forward).parameters.keys():
+        taken.add("memory")
+    for option in ("group", "memory", "return_stats"):
+        assert (option in taken) != (option in cls.without), option
+    assert cls.without.keys() <= {"group", "memory", "return_stats"}
 
 
 # ---- the blocks --------------------------------------------------------------------------------
@@ -186,6 +191,15 @@ def test_a_memory_adds_negatives(name, device, backend):
     got = loss(*inputs, memory=memory, ids=ids)
     empty = queue_for(inputs[0], 0)
     close(loss(*inputs, memory=(empty, empty) if loss.both_sides else empty), loss(*inputs))
+    if name == "mv_info_nce":
+        z = inputs[0]
+        s = torch.cat([further(loss, view, queue, ids, 1) for view in z.unbind(1)], 1)
+        own = normalize(z, dim=-1) @ normalize(z, dim=-1).mT / 0.3
+        own = own.diagonal_scatter(torch.full(z.shape[:2], -torch.inf).to(own), dim1=1, dim2=2)
+        positive = own.flatten(1).logsumexp(1)
+        want = torch.logaddexp(loss(z) + positive, s.logsumexp(1)) - positive
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
+        return
     x, y = inputs[:2]
     rows = torch.cat([x, y]) if copies == 2 else x
     positive = (normalize(x) * normalize(y)).sum(1).repeat(copies) / 0.3
@@ -210,6 +224,12 @@ def test_a_memory_adds_negatives(name, device, backend):
                  if name == "margin_ranking" else None}[name]  # fmt: skip
         more = torch.where(s > -torch.inf, terms(s), 0.0).sum(1)
         want = first + ((plain - first) * 5 + more) / (5 + count)
+    elif name == "cmim":  # the mean over the batch's and the stored negatives
+        batch = normalize(x) @ normalize(y).mT / 0.3
+        batch.fill_diagonal_(-torch.inf)
+        count = (s > -torch.inf).sum(1)
+        mean = torch.cat([batch, s], 1).logsumexp(1) - torch.log(5 + count.double())
+        want = torch.logaddexp(mean - positive, torch.zeros_like(mean))
     elif name == "cluster_nt_xent":
         clusters = inputs[2].repeat(2)
         s = s.masked_fill(clusters[:, None] == queue.labels[:7], -torch.inf)
@@ -243,8 +263,8 @@ def hard(loss, cls, x, y, queue, ids):
 def test_a_memory_adds_labelled_columns(name, device, backend):
     """The losses of the batch's rows equal those in one longer batch that includes the queue."""
     cls = LOSSES[name]
-    if name == "pooled_supcon":
-        pytest.skip("that of SupCon, after pooling")
+    if name in ("pooled_supcon", "cross_supcon"):
+        pytest.skip("like SupCon, after pooling; its two queues: below")
     subject = Subject(cls, {}, device, backend)
     loss, (z, labels) = subject.loss(reduction="none"), subject.inputs(n=8, d=5)
     queue = queue_for(z, labels=torch.arange(7) % 2)
@@ -252,6 +272,27 @@ def test_a_memory_adds_labelled_columns(name, device, backend):
     longer = torch.cat([z, queue.embeddings[:7]])
     want = loss(longer, torch.cat([labels, queue.labels[:7]]))[:8]
     close(got, want)
+
+
+def test_two_memories_of_labelled_columns(device, backend):
+    """A row's positives and negatives are those of the batch and of one queue, a column's those of
+    the batch and of the other."""
+    x, y, labels = Subject(LOSSES["cross_supcon"], {}, device, backend).inputs(n=8, d=5)
+    queues = queue_for(x), queue_for(x, 4)
+    loss = LOSSES["cross_supcon"](0.3, reduction="none", backend=backend)
+    ids = torch.arange(8, device=device)
+    got = loss(x, y, labels, memory=queues, ids=ids)
+
+    def one_way(rows, cols, queue):
+        s = torch.cat([normalize(rows) @ normalize(cols).mT / 0.3,
+                       further(loss, rows, queue, ids, 1)], 1)  # fmt: skip
+        alike = labels[:, None] == torch.cat([labels, queue.labels[queue.steps >= 0]])
+        alike &= s > -torch.inf
+        return s.logsumexp(1) - torch.where(alike, s, 0.0).sum(1) / alike.sum(1)
+
+    close(got, (one_way(x, y, queues[0]) + one_way(y, x, queues[1])) / 2)
+    empty = queue_for(x, 0)
+    close(loss(x, y, labels, memory=(empty, empty)), loss(x, y, labels))
 
 
 @pytest.mark.parametrize("mining", ["all", "hard", "semihard"])

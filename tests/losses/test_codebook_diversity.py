@@ -57,7 +57,7 @@ def test_errors(device):
     p = torch.ones(3, 2, 4, device=device)
     with pytest.raises(ValueError, match=r"^probabilities: got shape \(2, 4\), expected"):
         codebook_diversity(p[0])
-    with pytest.raises(TypeError, match=r"^mask: got torch.float32, expected a bool tensor"):
+    with pytest.raises(TypeError, match=r"^mask: got dtype torch.float32, expected torch.bool"):
         codebook_diversity(p, mask=p[:, 0, 0])
     with pytest.raises(ValueError, match=r"^mask: got shape \(3, 2\), expected \(3,\)"):
         codebook_diversity(p, mask=p[..., 0] > 0)

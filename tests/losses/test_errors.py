@@ -1,6 +1,7 @@
-"""Bad options and inputs: the message names the argument, what came and what was expected."""
+"""Invalid options and inputs: the message has the argument, the value and what was expected."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -8,23 +9,24 @@ import torch
 from contrastloss import functional
 from contrastloss.losses import LOSSES, PairLoss, TwoViewLoss
 from contrastloss.losses.base.label_loss import LabelLoss
-from contrastloss.testing import Subject
+from contrastloss.testing import Subject, example
 
-#: those of forward, where they are not x and y
-LABELLED = tuple(
-    name for name, cls in LOSSES.items() if issubclass(cls, LabelLoss) and name != "pooled_supcon"
-)
-ARGUMENTS = {
-    "moco": ("query", "key"),
-    "mochi": ("query", "key"),
-    "pooled_supcon": ("image", "text"),
-    **dict.fromkeys(LABELLED, ("z", "labels")),
-}
-#: the losses whose rows may be spread over ranks
+#: the losses that accept a group
 PAIRS = {name: cls for name, cls in LOSSES.items() if issubclass(cls, PairLoss)}
-#: those of two tensors of one shape
-PAIRED = [name for name in PAIRS if name not in (*LABELLED, "sampled")]
+
+
+def declared(name):
+    """The shapes of the first two inputs."""
+    cls = LOSSES[name]
+    return [cls.inputs.get(argument, "") for argument in cls.positional[:2]]
+
+
+#: the losses of a matrix, of two matrices with equal shapes, and of rows with labels
+MATRICES = [name for name in PAIRS if declared(name)[0].startswith("N D")]
+PAIRED = [name for name in MATRICES if declared(name) == ["N D", "N D"]]
+LABELLED = [name for name in MATRICES if declared(name) == [*LabelLoss.inputs.values()]]
 every_loss = pytest.mark.parametrize("name", PAIRS)
+every_matrix = pytest.mark.parametrize("name", MATRICES)
 every_pair = pytest.mark.parametrize("name", PAIRED)
 
 
@@ -33,14 +35,14 @@ def inputs(name, n=4):
 
 
 def first(name):
-    return ARGUMENTS.get(name, ("x", "y"))[0]
+    return PAIRS[name].positional[0]
 
 
 def second(name):
-    return ARGUMENTS.get(name, ("x", "y"))[1]
+    return PAIRS[name].positional[1]
 
 
-# Every value that a check refuses, with one loss; and one value of every check, with every loss.
+# One loss with every value that a check rejects, and every loss with one value of every check.
 
 
 @pytest.mark.parametrize(
@@ -96,16 +98,16 @@ def test_options_are_checked(name):
             getattr(functional, name)(*values, **options)
     with pytest.raises(ValueError, match=r"^backend: got 'gpu', expected None or one of"):
         loss(backend="gpu")(*values)
-    with pytest.raises(
-        ValueError, match=r"^temperature: got shape \(3,\), expected \(\) or \(4,\)"
-    ):
+    rows = values[0].shape[:-1].numel()
+    fits = rf" or \({rows},\)" if "temperature" in loss.VECTORS else ""
+    with pytest.raises(ValueError, match=rf"^temperature: got shape \(3,\), expected \(\){fits}$"):
         loss(temperature=torch.ones(3))(*values)
     for option in ("logit_scale", "logit_bias"):
         with pytest.raises(ValueError, match=f"^{option}: got .*, expected"):
             loss()(*values, **{option: torch.ones(4)})
 
 
-@every_loss
+@every_matrix
 def test_dtype_of_the_embeddings(name):
     x, other, *rest = inputs(name)
     for dtype in (torch.int64, torch.bool, torch.complex64):
@@ -113,7 +115,7 @@ def test_dtype_of_the_embeddings(name):
             PAIRS[name]()(x.to(dtype), other, *rest)
 
 
-@every_loss
+@every_matrix
 def test_rank_of_the_embeddings(name):
     x, other, *rest = inputs(name)
     expected = rf"^{first(name)}: got shape \(.*\), expected \(N, D\)"
@@ -122,8 +124,8 @@ def test_rank_of_the_embeddings(name):
             PAIRS[name]()(bad, other, *rest)
 
 
-@every_loss
-def test_embeddings_that_are_no_tensors(name):
+@every_matrix
+def test_embeddings_that_are_not_tensors(name):
     x, other, *rest = inputs(name)
     with pytest.raises(TypeError, match=f"^{first(name)}: got list, expected a tensor"):
         PAIRS[name]()(x.tolist(), other, *rest)
@@ -143,7 +145,8 @@ def test_views_that_differ(name):
             TypeError, match=f"^{two}: got dtype {dtype}, expected {one}'s torch.fl"
         ):
             loss(x, y.to(dtype), *rest)
-    with pytest.raises(TypeError, match=f"^{two}: got dtype torch.int64, expected one of"):
+    hint = "; labels are for losses such as SupConLoss$" if two == "y" else ""
+    with pytest.raises(TypeError, match=f"^{two}: got dtype torch.int64, expected one of .*{hint}"):
         loss(x, y.long(), *rest)
     with pytest.raises(TypeError, match=f"^{two}: got list, expected a tensor"):
         loss(x, y.tolist(), *rest)
@@ -160,12 +163,12 @@ def test_dtypes_may_differ_under_autocast(name):
             PAIRS[name]()(x, y.double(), *rest)
 
 
-@every_loss
+@every_matrix
 def test_validate_names_the_input(name):
     for position, argument in enumerate((first(name), second(name))):
         for bad in (math.nan, math.inf, -math.inf):
             values = inputs(name)
-            if not values[position].is_floating_point():
+            if position >= len(values) or not values[position].is_floating_point():
                 continue  # labels are integers
             values[position][1, 2] = bad
             message = f"^{argument}: got NaN or infinity in 1 of {len(values[position])} rows"
@@ -179,13 +182,17 @@ def test_labels(name):
     z, labels = torch.randn(4, 3), torch.zeros(4, dtype=torch.int64)
     for bad, kind, message in (
         (labels[:3], ValueError, r"got shape \(3,\), expected \(4,\)"),
-        (labels[:, None], ValueError, r"got shape \(4, 1\), expected \(4,\)"),
         (labels.float(), TypeError, r"got dtype torch.float32, expected an integer one"),
-        ([0, 0, 1, 1], TypeError, r"got list, expected a tensor"),
+        ([0.5, 0, 1, 1], TypeError, r"got dtype torch.float32, expected an integer one"),
+        (["a"] * 4, TypeError, r"got list, expected a tensor"),
+        (labels.to_sparse(), TypeError, r"got a tensor of layout torch.sparse_coo, expected a den"),
         (labels.to("meta"), ValueError, r"got device meta, expected"),
     ):
         with pytest.raises(kind, match=f"^labels: {message}"):
             PAIRS[name]()(z, bad)
+    labels = torch.tensor([0, 0, 1, 1])
+    for given in (labels[:, None], labels.tolist(), labels.numpy(), labels.int(), labels > 0):
+        assert torch.equal(PAIRS[name]()(z, given), PAIRS[name]()(z, labels))
 
 
 def test_negatives():
@@ -223,10 +230,28 @@ def test_siglip_bias():
             PAIRS["siglip"](bias=bad)
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_input_is_checked(name):
+    """For each input with a declared shape: no tensor, and a tensor without dimensions."""
+    cls = LOSSES[name]
+    values = example(cls, 4, 3, torch.Generator().manual_seed(0))
+    stars = [f"embeddings[{k}]" for k in range(len(values))]
+    names = stars if cls.positional[0].startswith("*") else cls.positional
+    for k, argument in enumerate(names[: len(values)]):
+        if argument.partition("[")[0] not in cls.inputs:
+            continue
+        for bad, kind, message in (
+            (object(), TypeError, "got object, expected a tensor"),
+            (values[k].flatten()[0], ValueError, r"got shape \(\), expected "),
+        ):
+            with pytest.raises(kind, match=f"^{re.escape(argument)}: {message}"):
+                cls()(*values[:k], bad, *values[k + 1 :])
+
+
 @every_loss
-def test_empty_input_is_no_error(name):
+def test_empty_input_is_accepted(name):
     rows = PAIRS[name](reduction="none")(*inputs(name, n=0))
-    assert rows.shape == (0,)
+    assert not rows.numel()
     assert PAIRS[name]()(*inputs(name, n=0)).item() == 0.0
 
 

@@ -74,7 +74,7 @@ def test_errors(device):
         jepa(x, x[:2], x, occupied)
     with pytest.raises(ValueError, match=r"^context: got shape \(2, 2\), expected \(3, C\)"):
         jepa(x, x, x[:2], occupied)
-    with pytest.raises(TypeError, match=r"^occupied: got torch.float32, expected a bool tensor"):
+    with pytest.raises(TypeError, match=r"^occupied: got dtype torch.float32, expected torch.bool"):
         jepa(x, x, x, occupied.float())
     with pytest.raises(ValueError, match=r"^hidden: got shape \(2,\), expected \(3,\)"):
         jepa(x, x, x, occupied, occupied[:2])

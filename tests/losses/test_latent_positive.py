@@ -17,8 +17,8 @@ class Queued(LatentPositiveLoss):
         query, key, _, generated, valid = LatentPositiveLoss.example(n, d, generator)
         return query, key, generated, valid
 
-    def forward(self, query, key, *generated):
-        return super().forward(query, key, queue_for(query), *generated)
+    def forward(self, query, key, generated, valid, **overrides):
+        return super().forward(query, key, queue_for(query), generated, valid, **overrides)
 
     @staticmethod
     def reference(query, key, *generated, **options):
@@ -77,7 +77,7 @@ def test_errors():
     for given, kind, message in (
         ((g[1:],), ValueError, r"generated: got shape \(3, 5, 3\), expected \(4, G, 3\)"),
         ((g.double(),), TypeError, "generated: got dtype torch.float64, expected query's"),
-        ((g, torch.ones(4, 5)), TypeError, "valid: got torch.float32, expected a bool tensor"),
+        ((g, torch.ones(4, 5)), TypeError, "valid: got dtype torch.float32, expected torch.bool"),
         ((g, torch.ones(4, 4).bool()), ValueError, r"valid: got shape \(4, 4\), expected \(4, 5\)"),
     ):
         with pytest.raises(kind, match=f"^{message}"):

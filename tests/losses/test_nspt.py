@@ -12,7 +12,7 @@ TEACHERS = {}
 
 
 def teacher(number, like):
-    """Unit vectors that every dtype holds exactly, always the same ones."""
+    """Fixed unit vectors that are exact in every dtype."""
     d = like.shape[1]
     key = (d, like.dtype, like.device)
     if key not in TEACHERS:
@@ -27,7 +27,7 @@ def teacher(number, like):
 
 
 class Taught(NSPTLoss):
-    """The teacher is no input, since it has no gradient; it has two rows per label."""
+    """The teacher has no gradient and is not an input; it has two rows per label."""
 
     @staticmethod
     def example(n, d, generator):
@@ -37,8 +37,9 @@ class Taught(NSPTLoss):
         near = teacher(2 * labels, noise) + teacher(2 * labels + 1, noise)
         return 1.5 * near + noise, labels, number
 
-    def forward(self, h, labels, number):
-        return super().forward(h, teacher(number, h), labels, rehearsal=number % 3 > 0)
+    def forward(self, h, labels, number, **overrides):
+        marks = number % 3 > 0
+        return super().forward(h, teacher(number, h), labels, rehearsal=marks, **overrides)
 
     @staticmethod
     def reference(h, labels, number, **options):
@@ -48,7 +49,7 @@ class Taught(NSPTLoss):
 
 @every_check
 def test_properties(check, device):
-    teacher(0, torch.zeros(1, 19, device=device))  # what is compiled cannot make it
+    teacher(0, torch.zeros(1, 19, device=device))  # created here, not in a compiled forward
     check(Subject(Taught, {}, device, thorough=False))
 
 
@@ -57,11 +58,11 @@ def test_on_every_backend(device, backend):
 
 
 def test_by_hand(device, backend):
-    # among the students' others: scores 1, 0 for the first two rows, 0, 0 for the third
+    # student scores: 1, 0 for the first two rows, 0, 0 for the third
     h, taught = tensor(E1, E1, E2, device=device), tensor(E1, E2, [0, 3], device=device)
     labels = torch.tensor([0, 0, 0], device=device)
     options = {"temperature": 1.0, "reduction": "none", "backend": backend}
-    # the teacher's are 1, 0, 0 for the first two rows and 0, 1, 1 for the third
+    # teacher scores: 1, 0, 0 for the first two rows, 0, 1, 1 for the third
     rows = nspt(h, taught, labels, **options)
     close(rows, [log(e + 1), log(e + 1) - 1 / 2, log(2) - 1 / 2])
     rows = nspt(h, taught, labels, include_own=True, **options)
@@ -99,7 +100,7 @@ def test_errors(device):
     h, labels = torch.ones(3, 2, device=device), torch.zeros(3, device=device).long()
     with pytest.raises(ValueError, match=r"teacher: got shape \(2, 2\), expected h's \(3, 2\)"):
         nspt(h, h[:2], labels)
-    with pytest.raises(TypeError, match=r"rehearsal: got torch.int64, expected a bool tensor"):
+    with pytest.raises(TypeError, match=r"rehearsal: got dtype torch.int64, expected torch.bool"):
         nspt(h, h, labels, rehearsal=labels)
     with pytest.raises(ValueError, match=r"rehearsal: got shape \(2,\), expected \(3,\)"):
         nspt(h, h, labels, rehearsal=labels[:2] > 0)

@@ -2,6 +2,7 @@
 set later. An invalid value raises an error that names the option and leaves the loss unchanged."""
 
 import math
+import re
 from typing import Annotated, Literal, get_args, get_origin
 
 import numpy as np
@@ -118,6 +119,24 @@ def test_incompatible_options_are_rejected_when_set():
     with pytest.raises(ValueError, match=r"^power: got 2.0, expected 1 with pairs='all'"):
         loss.power = 2.0
     assert loss.power == 1.0
+
+
+REFUSED = [(cls, option) for cls in LOSSES.values() for option in getattr(cls, "without", ())]
+
+
+@pytest.mark.parametrize(("cls", "option"), REFUSED)
+def test_options_that_a_formula_does_not_allow_are_rejected_with_the_reason(cls, option):
+    if option not in declared(cls):
+        with pytest.raises(TypeError, match=f"unexpected keyword argument '{option}'"):
+            cls(**{option: True})
+        return
+    message = f"^{option}: got True, expected none: {re.escape(cls.without[option])}"
+    with pytest.raises(ValueError, match=message):
+        cls(**{option: True})
+    loss = cls()
+    with pytest.raises(ValueError, match=message):
+        setattr(loss, option, True)
+    assert not getattr(loss, option)
 
 
 def test_a_parameter_can_replace_a_number():

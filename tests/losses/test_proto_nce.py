@@ -97,5 +97,8 @@ def test_errors(device):
         proto_nce(z, z[:, :1], assignment)
     with pytest.raises(ValueError, match=r"density: got shape \(2,\), expected \(3,\)"):
         proto_nce(z, z, assignment, density=z[0])
+    for name in ("logit_scale", "logit_bias"):
+        with pytest.raises(ValueError, match=f"^{name}: got a value with density, expected None"):
+            proto_nce(z, z, assignment, density=torch.ones(3, device=device), **{name: 2.0})
     with pytest.raises(ValueError, match="assignment: got shape"):
         proto_nce(z, z, assignment[:2])

@@ -90,9 +90,9 @@ def test_errors():
     loss = RegionAttributeLoss()
     with pytest.raises(ValueError, match=r"^regions: got shape \(4, 2\), expected \(B, R, D\)"):
         loss(regions[0].expand(4, 2, 2)[:, 0], attributes, labels)
-    with pytest.raises(ValueError, match=r"^attributes: got shape \(2, 1\), expected \(K, 2\)"):
+    with pytest.raises(ValueError, match=r"^attributes: got shape \(2, 1\), expected \(A, 2\)"):
         loss(regions, attributes[:, 1:], labels)
-    with pytest.raises(TypeError, match=r"^labels: got torch.int64, expected a bool tensor"):
+    with pytest.raises(TypeError, match=r"^labels: got dtype torch.int64, expected torch.bool"):
         loss(regions, attributes, labels.long())
     with pytest.raises(ValueError, match=r"^labels: got shape \(3, 2\), expected \(4, 2\)"):
         loss(regions, attributes, labels[1:])

@@ -109,8 +109,9 @@ def test_errors():
     x, y = torch.randn(4, 3), torch.randn(6, 3)
     index, loss = torch.zeros(4, 2, dtype=torch.int64), SampledContrastiveLoss()
     for bad, kind, message in (
-        (index.int(), TypeError, "got torch.int32, expected an int64 tensor"),
-        ([[0]], TypeError, "got list, expected an int64 tensor"),
+        (index.int(), TypeError, "got dtype torch.int32, expected int64"),
+        ([[0]], ValueError, r"got shape \(1, 1\), expected \(4, K\) with K >= 1"),
+        ([["a"]], TypeError, "got list, expected a tensor"),
         (index[:3], ValueError, r"got shape \(3, 2\), expected \(4, K\)"),
         (index[:, 0], ValueError, r"got shape \(4,\), expected \(4, K\)"),
         (index[:, :0], ValueError, r"got shape \(4, 0\), expected \(4, K\)"),
@@ -121,9 +122,9 @@ def test_errors():
         with pytest.raises(kind, match=f"^index: {message}"):
             loss(x, y, bad)
     for bad, kind, message in (
-        (y[:, :2], ValueError, r"got shape \(6, 2\), expected \(K, 3\)"),
+        (y[:, :2], ValueError, r"got shape \(6, 2\), expected \(M, 3\)"),
         (y.double(), TypeError, "got dtype torch.float64, expected x's torch.float32"),
-        (y[0], ValueError, r"got shape \(3,\), expected \(N, D\)"),
+        (y[0], ValueError, r"got shape \(3,\), expected \(M, 3\)"),
     ):
         with pytest.raises(kind, match=f"^y: {message}"):
             loss(x, bad, index)

@@ -74,7 +74,9 @@ def test_errors(device):
     z = torch.ones(3, 2, 2, device=device)
     with pytest.raises(ValueError, match=r"z: got shape \(2, 2\), expected \(N, V, D\)"):
         selfcon(z[0])
-    with pytest.raises(TypeError, match=r"labels: got dtype torch.float32, expected an integer one"):
+    with pytest.raises(
+        TypeError, match=r"labels: got dtype torch.float32, expected an integer one"
+    ):
         selfcon(z, torch.ones(3, device=device))
     with pytest.raises(ValueError, match=r"labels: got shape \(3, 9\), expected \(3,\) or"):
         selfcon(z, torch.ones(3, 9, device=device).long())

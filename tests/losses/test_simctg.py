@@ -66,7 +66,7 @@ def test_errors():
         SimCTGLoss(margin=float("inf"))
     with pytest.raises(ValueError, match=r"^h: got shape \(4, 3\), expected \(B, T, D\)"):
         simctg(h[0])
-    with pytest.raises(TypeError, match=r"^valid: got torch.float32, expected a bool tensor"):
+    with pytest.raises(TypeError, match=r"^valid: got dtype torch.float32, expected torch.bool"):
         simctg(h, torch.ones(2, 4))
     with pytest.raises(ValueError, match=r"^valid: got shape \(2, 3\), expected \(2, 4\)"):
         simctg(h, torch.ones(2, 3, dtype=torch.bool))

@@ -58,7 +58,9 @@ def test_errors(device):
         simlap(z, z, z[:2], labels, labels[:, 0])
     with pytest.raises(ValueError, match=r"labels: got shape \(3,\), expected \(3, 2\)"):
         simlap(z, z, z, labels[:, 0], labels[:, 0])
-    with pytest.raises(TypeError, match=r"labels: got torch.float32, expected a tensor of int"):
+    with pytest.raises(
+        TypeError, match=r"labels: got dtype torch.float32, expected an integer one"
+    ):
         simlap(z, z, z, z, labels[:, 0])
     with pytest.raises(ValueError, match="key_labels: got shape"):
         simlap(z, z, z, labels, labels[:2, 0])

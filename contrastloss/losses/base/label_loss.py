@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ...channel import MAX, SUM, Channel, differs, same
 from ...memory import EmbeddingQueue
-from ...ops.check import check_embeddings, shape
 from .blocks import BATCH
-from .checks import check_finite, check_labels, check_scale
 from .loss import nan_rows
 from .pair_loss import PairLoss
 from .scores import Scores
@@ -32,6 +30,7 @@ class LabelLoss(PairLoss):
     positives and negatives.
     """
 
+    inputs: ClassVar[Mapping[str, str]] = {"z": "N D | N V D", "labels": "N int"}
     negatives = (differs(LABEL),)
 
     def combine(self, *values: Any) -> tuple[Tensor, Tensor | None]:
@@ -48,12 +47,33 @@ class LabelLoss(PairLoss):
         return *self.combine(*found, scores), values
 
     def label_statistics(
-        self, scores: Scores, channels: Sequence[Channel], rows: Mapping[str, Tensor]
+        self,
+        scores: Scores,
+        channels: Sequence[Channel],
+        rows: Mapping[str, Tensor],
+        cols: Mapping[str, Tensor] | None = None,
     ) -> tuple[list[Any], Sequence[Any]]:
         """The values of the channels and those for ``return_stats``, of one pass."""
         more = _STATISTICS if self.return_stats else ()
-        found, extra = self.measure(scores, (*channels, *more), rows)
+        found, extra = self.measure(scores, (*channels, *more), rows, cols)
         return found[: len(channels)], (*extra, *found[len(channels) :])
+
+    def labelled(
+        self,
+        losses: Tensor,
+        counted: Tensor | None,
+        values: Sequence[Any],
+        nan: Tensor | None = None,
+    ) -> Any:
+        """The reduced loss, with its statistics where they were asked for, from the values that
+        :meth:`label_statistics` returned for them."""
+        loss = self.reduce(losses, counted, nan)
+        if not self.return_stats:
+            return loss
+        hardest, lse, best, total, count = values
+        some = count > 0
+        mean = torch.where(some, total / count.clamp_min(1), 0.0)
+        return loss, self.statistics((hardest, lse), mean, best.value, some)
 
     def forward(
         self,
@@ -65,27 +85,14 @@ class LabelLoss(PairLoss):
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
-        check_embeddings("z", z)
-        if z.ndim not in (2, 3) or z.shape[-1] < 1:
-            raise ValueError(f"z: got shape {shape(z)}, expected (N, D) or (N, V, D)")
-        check_labels(labels, z.shape[0], z)
         views, flat = 1 if z.ndim == 2 else z.shape[1], z.flatten(0, -2)
-        check_scale(self, flat.shape[0], logit_scale, logit_bias)
-        if self.validate:
-            check_finite(z=z)
         blocks = (BATCH, *self.stored(memory, ids, ("z", z), labels=LABEL, views=views))
         scores = self.scores(flat, None, logit_scale, logit_bias, blocks=blocks)
         rows = {LABEL: labels if views == 1 else labels.repeat_interleave(views)}
         losses, counted, values = self.evaluate(scores, rows)
         each = z.shape[:-1]
         counted = counted if counted is None else counted.reshape(each)
-        loss = self.reduce(losses.reshape(each), counted, nan_rows(z))
-        if not self.return_stats:
-            return loss
-        hardest, lse, best, total, count = values
-        some = count > 0
-        mean = torch.where(some, total / count.clamp_min(1), 0.0)
-        return loss, self.statistics((hardest, lse), mean, best.value, some)
+        return self.labelled(losses.reshape(each), counted, values, nan_rows(z))
 
 
 def largest_class(labels: Tensor) -> int:

@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, fields, is_dataclass
+from inspect import signature
 from typing import Any, ClassVar, Literal, dataclass_transform
 
 import torch
 from torch import Tensor, nn
 
 from ... import ops
-from ...ops.check import scalar
-from .options import Temperature, checked, declared
+from ...ops.check import scalar, shape
+from .inputs import admitted, parsed
+from .options import Number, Scale, Temperature, checked, declared
 from .scores import Scores
 
 __all__ = ["LOSSES", "Loss", "RowLoss", "ScoreLoss", "nan_rows", "softplus"]
@@ -52,6 +55,11 @@ class Loss(nn.Module):
     #: fp32 products of low-precision embeddings: where a gradient is a small difference of what
     #: several passes give, rounding the gradients of their scores costs more than rounding it
     WIDE_PRODUCTS: ClassVar[bool] = False
+    #: shapes of the arguments of ``forward`` by name, see :mod:`contrastloss.losses.base.inputs`
+    inputs: ClassVar[Mapping[str, str]] = {}
+    #: the positional arguments of ``forward``, and the arguments that may be None
+    positional: ClassVar[tuple[str, ...]] = ()
+    optional: ClassVar[frozenset[str]] = frozenset()
     #: options that only this class has, and that :meth:`prepare` may depend on
     OWN: ClassVar[frozenset[str]] = frozenset()
     #: options of which a tensor may hold one number per row
@@ -71,6 +79,16 @@ class Loss(nn.Module):
         bases = [base for base in cls.__mro__[1:] if base.__module__.startswith(__package__)]
         shared = {f.name for base in bases if is_dataclass(base) for f in fields(base)}
         cls.OWN = frozenset(field.name for field in fields(cls)) - shared
+        parameters = list(signature(cls.forward).parameters.values())[1:]
+        star = {True: "*", False: ""}
+        cls.positional = tuple(
+            f"{star[p.kind is p.VAR_POSITIONAL]}{p.name}"
+            for p in parameters
+            if p.kind is not p.KEYWORD_ONLY
+        )
+        for spec in cls.inputs.values():
+            parsed(spec)
+        cls.optional = frozenset(p.name for p in parameters if p.default is None)
         if name is not None:
             LOSSES[name] = cls
 
@@ -92,6 +110,11 @@ class Loss(nn.Module):
         #: the names of what :meth:`prepare` made
         self.prepared = tuple(sorted(self.__dict__.keys() - before))
         self._made = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """``forward``, of inputs whose shapes and dtypes are those that ``inputs`` declares."""
+        found, named = admitted(self, self.positional, args, kwargs)
+        return super().__call__(*found, **named)
 
     def fitting(self, name: str, value: Any) -> Any:
         """The value of an option as it is kept; an error if it does not fit."""
@@ -213,6 +236,9 @@ class ScoreLoss(RowLoss):
     normalize: bool = True
     validate: bool = False
 
+    #: which of ``group``, ``memory`` and ``return_stats`` its formula does not allow, and why
+    without: ClassVar[Mapping[str, str]] = {}
+
     def scores(
         self,
         x: Tensor,
@@ -226,18 +252,18 @@ class ScoreLoss(RowLoss):
         """The scores of checked embeddings; x holds ``copies`` rows per temperature."""
         row_scale, dtype = None, ops.stat_dtype(x)
         if logit_scale is not None:
-            scale = logit_scale.to(dtype) if isinstance(logit_scale, Tensor) else float(logit_scale)
+            scale = self._scalar("logit_scale", logit_scale, Scale, x)
         elif isinstance(self.temperature, Tensor):
+            self._check_temperature(x, copies)
             scale = self.temperature.to(dtype).reciprocal()
             if scale.ndim:
                 row_scale, scale = scale.repeat(copies).view(x.shape[:-1]), 1.0
         else:
             scale = 1.0 / self.temperature
-        bias = logit_bias
-        if isinstance(bias, Tensor):
-            bias = bias.to(dtype)
-        elif bias is not None:
-            bias = scalar("logit_bias", bias, x)
+        bias = None
+        if logit_bias is not None:
+            bias = self._scalar("logit_bias", logit_bias, Number, x)
+            bias = bias if isinstance(bias, Tensor) else scalar("logit_bias", bias, x)
         return Scores(
             x,
             y,
@@ -249,3 +275,25 @@ class ScoreLoss(RowLoss):
             wide_products=self.WIDE_PRODUCTS,
             **options,
         )
+
+    def _scalar(self, name: str, value: Any, hint: Any, x: Tensor) -> Any:
+        """A number or a 0-dim tensor, in the dtype of statistics."""
+        value = checked(name, value, hint)
+        if not isinstance(value, Tensor):
+            return value
+        _check_scalar_device(name, value, x)
+        return value.to(ops.stat_dtype(x))
+
+    def _check_temperature(self, x: Tensor, copies: int) -> None:
+        tau = self.temperature
+        assert isinstance(tau, Tensor)
+        rows = x.shape[:-1].numel() // copies
+        if tau.ndim and tau.shape != (rows,):
+            raise ValueError(f"temperature: got shape {shape(tau)}, expected () or ({rows},)")
+        _check_scalar_device("temperature", tau, x)
+
+
+def _check_scalar_device(name: str, value: Tensor, x: Tensor) -> None:
+    """On the device of x; a number may stay on the host."""
+    if value.device != x.device and (value.ndim or value.device.type != "cpu"):
+        raise ValueError(f"{name}: got device {value.device}, expected x's {x.device}")

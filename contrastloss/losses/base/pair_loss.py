@@ -19,7 +19,7 @@ from ...channel import COL, INDEX, LSE, MAX, ROW, SUM, Channel, Test, differs, s
 from ...distributed import Layout, Peers, Strategy, describe, total
 from ...memory import EmbeddingQueue
 from .blocks import BATCH, Block, Crossed, Stored
-from .checks import check_pair, check_queue
+from .checks import check_queue
 from .loss import ScoreLoss, softplus
 from .scores import Scores, Spread
 
@@ -50,7 +50,8 @@ class PairLoss(ScoreLoss):
 
     Args:
         temperature: divides the scores: a float, a 0-dim tensor or Parameter, or an (N,) tensor
-            (one per row). Tensors are never synchronised.
+            (one per row), except for losses of several views, scales or modalities. Tensors are
+            never synchronised.
         normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
         reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
         loss_weight: multiplies the loss.
@@ -80,8 +81,6 @@ class PairLoss(ScoreLoss):
     return_stats: bool = False
 
     VECTORS = frozenset({"temperature"})
-    #: which of ``group``, ``memory`` and ``return_stats`` its formula does not allow, and why
-    without: ClassVar[Mapping[str, str]] = {}
     #: which pairs are negatives, for ``return_stats``
     negatives: ClassVar[tuple[Test, ...]] = ()
     #: the names of ``forward``'s arguments
@@ -117,11 +116,15 @@ class PairLoss(ScoreLoss):
         self, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> tuple[dict[str, str], torch.device | None]:
         """What has to be the same on every rank, and the device of the embeddings."""
+        given = (*args, *kwargs.values())
+        device = next((v.device for v in given if isinstance(v, Tensor)), None)
         options = {field.name: getattr(self, field.name) for field in fields(self)}
         del options["group"]
+        first = len(self.positional) - 1
+        if first >= 0 and self.positional[first].startswith("*"):
+            args = (*args[:first], tuple(args[first:]))
         positional = dict(zip(self._inputs, args, strict=False))
         inputs = {**dict.fromkeys(self._inputs), **positional, **kwargs}
-        device = next((v.device for v in inputs.values() if isinstance(v, Tensor)), None)
         kind = "cpu" if device is None else device.type
         cast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else "none"
         about = {"call": type(self).__name__, "autocast": str(cast)}
@@ -179,13 +182,15 @@ class PairLoss(ScoreLoss):
         *,
         copies: int = 1,
         alone: bool = False,
+        spread: Spread | None = None,
         **options: Any,
     ) -> Scores:
         """The scores of checked embeddings; x holds ``copies`` rows per temperature. ``alone``: of
-        this process, whatever the group."""
+        this process, whatever the group. ``spread``: that of other scores of the same call, whose
+        rows and columns are as many on each rank."""
         if self.group is not None and not alone:
-            sizes = (x.shape[0], (x if y is None else y).shape[0])
-            options["spread"] = Spread(
+            sizes = (x.shape[-2], (x if y is None else y).shape[-2])
+            options["spread"] = spread or Spread(
                 self.group, self.strategy, self._layout(sizes, x), self.equal_sizes
             )
         return super().scores(x, y, logit_scale, logit_bias, copies=copies, **options)
@@ -195,7 +200,8 @@ class PairLoss(ScoreLoss):
         if self.equal_sizes:
             rows, cols = sizes
             return Layout((rows,) * self.group.world, (cols,) * self.group.world)
-        return self.group.meet(sizes, {"D": str(x.shape[1]), "dtype": str(x.dtype)}, x.device)
+        about = {"D": str(x.shape[-1]), "batch": str(tuple(x.shape[:-2])), "dtype": str(x.dtype)}
+        return self.group.meet(sizes, about, x.device)
 
     def channels(self) -> tuple[Channel, ...]:
         """What the loss asks of the pair scores, in the order of ``combine``'s arguments."""
@@ -290,6 +296,9 @@ class PairLoss(ScoreLoss):
         return {name: value.sum() / size for name, value in rows.items()}
 
 
+_PAIR: Mapping[str, str] = {"x": "N D", "y": "N D"}
+
+
 class PositiveLoss(PairLoss):
     """Losses whose every row has exactly one positive; their channels speak of negatives."""
 
@@ -316,6 +325,7 @@ class CrossLoss(PositiveLoss):
     of rows like those of y, which are further negatives of the rows of x; where columns have
     negatives, too, it is a pair, and the second queue is of rows like those of x."""
 
+    inputs = _PAIR
     negatives = (differs(INDEX),)
     positive = SUM("id", pairs=(same(INDEX),))
 
@@ -329,7 +339,6 @@ class CrossLoss(PositiveLoss):
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
-        check_pair(self, x, y, logit_scale, logit_bias)
         blocks = (BATCH, *self.stored(memory, ids, ("x", x)))
         scores = self.scores(x, y, logit_scale, logit_bias, blocks=blocks)
         return self.evaluate(scores)
@@ -339,6 +348,7 @@ class TwoViewLoss(PositiveLoss):
     """Two views x and y, (N, D) each, of the same instances: 2N anchors, each against the other
     2N - 1 rows; its positive is the other view of its instance."""
 
+    inputs = _PAIR
     negatives = (differs(INSTANCE),)
     positive = SUM("id", pairs=(same(INSTANCE),))
 
@@ -352,7 +362,6 @@ class TwoViewLoss(PositiveLoss):
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
-        check_pair(self, x, y, logit_scale, logit_bias)
         blocks = (BATCH, *self.stored(memory, ids, ("x", x), copies=2))
         z = torch.cat([x, y])
         scores = self.scores(z, None, logit_scale, logit_bias, copies=2, blocks=blocks)

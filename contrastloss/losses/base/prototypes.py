@@ -7,8 +7,6 @@ from torch import Tensor
 
 from ... import ops
 from ...channel import COL, EXPECT, LSE, col_weight, form
-from ...ops.check import shape
-from .checks import check_columns, check_matrix
 from .loss import ScoreLoss
 from .scores import wide
 
@@ -36,21 +34,6 @@ class PrototypeLoss(ScoreLoss):
         """As the teacher sees it: fp32, without gradient and, for cosines, of unit length."""
         x = wide(x.detach())
         return ops.unit(x) if self.normalize else x
-
-    def check_prototypes(self, name: str, prototypes: Tensor, like: tuple[str, Tensor]) -> None:
-        check_matrix(name, prototypes)
-        check_columns(self, name, prototypes, like)
-        if not prototypes.shape[0]:
-            got, d = shape(prototypes), prototypes.shape[1]
-            raise ValueError(f"{name}: got shape {got}, expected (K, {d}) with K >= 1")
-
-    def check_like(self, name: str, others: Tensor, prototypes: Tensor) -> None:
-        """Others of the same shape as ``prototypes``."""
-        check_matrix(name, others)
-        check_columns(self, name, others, ("prototypes", prototypes))
-        if others.shape != prototypes.shape:
-            got, expected = shape(others), shape(prototypes)
-            raise ValueError(f"{name}: got shape {got}, expected prototypes' {expected}")
 
 
 _OF_COLUMNS, _OF_ROWS = (LSE(axis=COL),), (LSE(),)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,9 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ... import ops
 from ...channel import same
-from ...ops.check import check_device, check_embeddings, shape
 from ...ops.sort_network import check_network
-from .checks import check_labels, check_matrix
 from .label_loss import largest_class
 from .loss import RowLoss, nan_rows
 from .options import Positive
@@ -22,8 +20,6 @@ from .scores import wide
 __all__ = [
     "NetworkLoss",
     "SmoothRankLoss",
-    "check_scores",
-    "check_target",
     "log_mass",
 ]
 
@@ -62,23 +58,6 @@ def log_mass(mass: Tensor) -> Tensor:
     return mass.clamp_min(torch.finfo(mass.dtype).tiny).log()
 
 
-def check_target(target: Tensor, x: Tensor) -> None:
-    """Numbers of x's shape."""
-    if not isinstance(target, Tensor):
-        raise TypeError(f"target: got {type(target).__name__}, expected a tensor")
-    check_device("target", target, "x", x)
-    if target.is_complex() or target.dtype == torch.bool:
-        raise TypeError(f"target: got dtype {target.dtype}, expected a real one")
-    if target.shape != x.shape:
-        raise ValueError(f"target: got shape {shape(target)}, expected x's {shape(x)}")
-
-
-def check_scores(x: Tensor) -> None:
-    check_embeddings("x", x)
-    if not x.ndim or not x.shape[-1]:
-        raise ValueError(f"x: got shape {shape(x)}, expected (..., n) with n at least 1")
-
-
 #: score differences that are held at once
 _HELD = 1 << 22
 
@@ -97,13 +76,13 @@ class SmoothRankLoss(RowLoss):
     temperature: Positive = 0.01
     _: KW_ONLY
 
+    inputs: ClassVar[dict[str, str]] = {"z": "N D", "labels": "N int"}
+
     def rows(self, ranks: Tensor, among: Tensor, found: Tensor) -> Tensor:
         """(C,) losses, of ranks (C, K) among all and among the positives; ``found`` marks them."""
         raise NotImplementedError
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
-        check_matrix("z", z)
-        check_labels(labels, z.shape[0], z)
         z = wide(z)
         index = self._positives(z, labels)
         n, size = index.shape

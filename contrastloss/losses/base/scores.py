@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ... import ops
 from ...channel import COL, ROW, Axis, Channel, Test
-from ...distributed import Layout, Peers, Strategy, pair_stats, softmax
+from ...distributed import Layout, Peers, Strategy, pair_stats, softmax, total
 from .blocks import BATCH, Block, Ids, merged
 
 __all__ = ["Scores", "Spread", "at_least_one", "cosine", "lacking", "log_count", "wide"]
@@ -27,11 +27,12 @@ class Spread:
     def stats(
         self, x: Tensor, y: Tensor | None, channels: Sequence[Channel], **options: Any
     ) -> list[Any]:
-        """:func:`contrastloss.distributed.pair_stats`. ``own_sizes``: the columns are of other
-        numbers than the layout's."""
+        """:func:`contrastloss.distributed.pair_stats`, which gathers columns with batch
+        dimensions. ``own_sizes``: the columns are of other numbers than the layout's."""
         layout = None if options.pop("own_sizes", False) else self.layout.of_pass(self._passes)
         self._passes += 1
-        options |= {"group": self.peers, "strategy": self.strategy}
+        strategy = self.strategy if x.ndim == 2 else "gather"
+        options |= {"group": self.peers, "strategy": strategy}
         options |= {"layout": layout, "equal_sizes": self.equal_sizes}
         return pair_stats(x, y, channels, **options)[0]
 
@@ -71,6 +72,8 @@ class Scores:
         self.compute_dtype = self.stat_dtype if wide_products else _compute_dtype(x)
         self.scale, self.row_scale, self.bias = scale, row_scale, bias
         self.normalize, self.backend = normalize, backend
+        #: multiplies the scores of each of the batch's columns, (N,)
+        self.col_scale: Tensor | None = None
         #: 0-dim, or one per row
         self.inverse_temperature = scale if row_scale is None else row_scale
 
@@ -147,12 +150,11 @@ class Scores:
         self, channels: Sequence[Channel], rows: Ids | None = None, cols: Ids | None = None
     ) -> list[Any]:
         """:func:`contrastloss.ops.pair_stats` of the batch, or of that of all ranks together."""
-        options = {**self._options(), "rows": rows, "cols": cols}
-        if self.spread is None:
-            same = self.y is None or self.y.dtype == self.x.dtype  # not under autocast
-            x, y = (self.x, self.y) if same else self._wide()
-            return ops.pair_stats(x, y, channels, **options)
-        return self.spread.stats(self.x, self.y, channels, **options)
+        options = {**self._options(), "rows": rows, "cols": cols, "col_scale": self.col_scale}
+        same = self.y is None or self.y.dtype == self.x.dtype  # not under autocast
+        x, y = (self.x, self.y) if same else self._wide()
+        stats = ops.pair_stats if self.spread is None else self.spread.stats
+        return stats(x, y, channels, **options)
 
     def against(
         self,
@@ -235,6 +237,10 @@ class Scores:
     def distinct(self, numbers: Tensor) -> Tensor:
         """Numbers that stand for this rank's rows, made different from those of other ranks."""
         return numbers if self.spread is None else self.spread.peers.distinct(numbers)
+
+    def total(self, value: Tensor) -> Tensor:
+        """The sum over ranks, where rows are spread over them, of a number without gradient."""
+        return value if self.spread is None else total(value.detach(), self.spread.peers)
 
     def softmax(self, values: Tensor) -> Tensor:
         """Over the last dimension and, where rows are spread over ranks, over these."""

@@ -8,19 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ...ops.check import check_embeddings, shape
-from .checks import check_finite
-from .loss import ScoreLoss
-
-__all__ = ["check_views", "views_example"]
-
-
-def check_views(loss: ScoreLoss, z: Tensor) -> None:
-    check_embeddings("z", z)
-    if z.ndim != 3 or z.shape[1] < 2 or z.shape[2] < 1:
-        raise ValueError(f"z: got shape {shape(z)}, expected (N, V, D) with V >= 2 views")
-    if loss.validate:
-        check_finite(z=z)
+__all__ = ["views_example"]
 
 
 def views_example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:

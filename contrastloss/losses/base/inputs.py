@@ -1,0 +1,228 @@
+"""Inputs of a loss, checked by their declared shapes.
+
+A shape is written as ``"N D"``: letters are sizes, the same letter the same size in all inputs of
+a call. ``"..."`` stands for any leading dimensions, a number for itself, ``V>=2`` for a least size
+(``D`` and ``E``, the lengths of vectors, are at least 1). A last word says which numbers fit:
+
+    =========  =================================================================================
+    (none)     embeddings: floating, of the dtype of the call's first ones
+    ``float``  floating, of any dtype
+    ``real``   anything but complex
+    ``int``    integers; lists, arrays of numpy and, for one dimension, (N, 1) are taken as well
+    ``bool``   True and False
+    =========  =================================================================================
+
+``"N D | N V D"`` are alternatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...ops.check import check_device, check_embeddings, shape
+from .checks import check_finite
+
+__all__ = ["admitted", "check_input", "parsed"]
+
+_KINDS = {
+    "float": "a floating dtype",
+    "real": "a real one",
+    "int": "an integer one",
+    "bool": "torch.bool",
+}
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """One alternative: names of sizes, least sizes, whether there may be leading dimensions."""
+
+    names: tuple[str, ...]
+    least: tuple[int, ...]
+    leading: bool
+    kind: str
+
+
+_PARSED: dict[str, tuple[_Shape, ...]] = {}
+
+
+def parsed(text: str) -> tuple[_Shape, ...]:
+    """The alternatives of a specification. A class has its own ones parsed when it is made."""
+    if text not in _PARSED:
+        _PARSED[text] = _parse(text)
+    return _PARSED[text]
+
+
+def _parse(text: str) -> tuple[_Shape, ...]:
+    found = []
+    for part in text.split(" | "):
+        *words, kind = part.split()
+        if kind not in _KINDS:
+            words, kind = [*words, kind], "embeddings"
+        leading = words[0] == "..."
+        names, least = [], []
+        for word in words[leading:]:
+            name, _, bound = word.partition(">=")
+            names.append(name)
+            least.append(int(bound) if bound else int(name in "DE"))
+        found.append(_Shape(tuple(names), tuple(least), leading, kind))
+    return tuple(found)
+
+
+def admitted(
+    loss: Any, names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments of a call, checked, and converted where a list or an array may stand for a
+    tensor.
+
+    Args:
+        loss: it declares ``inputs``, specifications by name.
+        names: of the positional arguments of its ``forward``; a last one with a star takes the
+            rest.
+    """
+    found, named = list(args), dict(kwargs)
+    call = _Call(loss)
+    for k, value in enumerate(args):
+        name = names[min(k, len(names) - 1)]
+        if name.startswith("*"):
+            found[k] = call.admit(name[1:], f"{name[1:]}[{k - len(names) + 1}]", value)
+        else:
+            found[k] = call.admit(name, name, value)
+    for name, value in kwargs.items():
+        named[name] = call.admit(name, name, value)
+    return found, named
+
+
+def check_input(
+    name: str, value: Any, spec: str, like: tuple[str, Tensor], sizes: Mapping[str, int]
+) -> Any:
+    """One more input of a call, beside one that was checked."""
+    call = _Call(None)
+    call.first, call.sizes = like, dict(sizes)
+    return call.check(name, value, spec)
+
+
+class _Call:
+    """What the inputs of one call have in common."""
+
+    def __init__(self, loss: Any) -> None:
+        self.loss = loss
+        self.sizes: dict[str, int] = {}
+        self.leading: tuple[int, ...] | None = None
+        self.first: tuple[str, Tensor] | None = None
+        #: the first embeddings with sizes of these names
+        self.named: dict[tuple[tuple[str, ...], bool], str] = {}
+
+    def admit(self, key: str, name: str, value: Any) -> Any:
+        spec = self.loss.inputs.get(key)
+        if spec is None or (value is None and key in self.loss.optional):
+            return value
+        value = self.check(name, value, spec)
+        if getattr(self.loss, "validate", False) and value.is_floating_point():
+            check_finite(**{name: value if value.ndim > 1 else value.unsqueeze(-1)})
+        return value
+
+    def check(self, name: str, value: Any, spec: str) -> Tensor:
+        shapes = parsed(spec)
+        kinds = {found.kind for found in shapes}
+        value = self._tensor(name, value, kinds)
+        if kinds == {"embeddings"}:
+            try:
+                check_embeddings(name, value)
+            except TypeError as error:
+                if name != "y" or not _fits("int", value):
+                    raise
+                raise TypeError(f"{error}; labels are for losses such as SupConLoss") from None
+            if self.first is not None:
+                _same_dtype(name, value, *self.first)
+        elif not any(_fits(kind, value) for kind in kinds):
+            expected = " or ".join(_KINDS[kind] for kind in sorted(kinds))
+            raise TypeError(f"{name}: got dtype {value.dtype}, expected {expected}")
+        if self.first is not None:
+            check_device(name, value, *self.first)
+        fitting = [s for s in shapes if s.kind == "embeddings" or _fits(s.kind, value)]
+        labels = all(found.names == ("N",) and found.kind == "int" for found in fitting)
+        if labels and value.shape == (self.sizes.get("N"), 1):
+            value = value.squeeze(1)
+        if not any(self._match(found, value) for found in fitting):
+            expected = self._expected(fitting)
+            raise ValueError(f"{name}: got shape {shape(value)}, expected {expected}")
+        if self.first is None:
+            self.first = (name, value)
+        if len(shapes) == 1 and shapes[0].kind == "embeddings":
+            self.named.setdefault((shapes[0].names, shapes[0].leading), name)
+        return value
+
+    def _tensor(self, name: str, value: Any, kinds: set[str]) -> Tensor:
+        listed = isinstance(value, (list, tuple)) or type(value).__module__ == "numpy"
+        if listed and "int" in kinds and self.first is not None:
+            with suppress(TypeError, ValueError, RuntimeError):  # said below
+                value = torch.as_tensor(value, device=self.first[1].device)
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name}: got {type(value).__name__}, expected a tensor")
+        if value.layout != torch.strided:
+            raise TypeError(f"{name}: got a tensor of layout {value.layout}, expected a dense one")
+        if value.is_nested:
+            raise TypeError(f"{name}: got a nested tensor, expected a dense one")
+        return value
+
+    def _match(self, found: _Shape, value: Tensor) -> bool:
+        """Whether the shape fits; if so, its sizes are known from now on."""
+        n, sizes = len(found.names), self.sizes
+        if value.ndim < n or (value.ndim > n and not found.leading):
+            return False
+        own = value.shape[value.ndim - n :]
+        if found.leading:
+            lead = tuple(value.shape[: value.ndim - n])
+            if self.leading not in (None, lead):
+                return False
+        for name, least, size in zip(found.names, found.least, own, strict=True):
+            wanted = int(name) if name.isdigit() else sizes.get(name, size)
+            if size < least or size != wanted:
+                return False
+        if found.leading:
+            self.leading = lead
+        sizes.update(zip(found.names, own, strict=True))
+        return True
+
+    def _expected(self, shapes: Sequence[_Shape]) -> str:
+        words, bounds = [], []
+        for found in shapes:
+            parts = [str(self.sizes.get(name, name)) for name in found.names]
+            if found.leading:
+                known = self.leading
+                parts = [*(["..."] if known is None else map(str, known)), *parts]
+            words.append(f"({', '.join(parts)}{',' if len(parts) == 1 else ''})")
+            for name, least in zip(found.names, found.least, strict=True):
+                if least and name not in self.sizes:
+                    bounds.append(f"{name} >= {least}")
+        condition = f" with {', '.join(dict.fromkeys(bounds))}" if bounds else ""
+        other = self.named.get((shapes[0].names, shapes[0].leading))
+        whose = (
+            f"{other}'{'' if other.endswith('s') else 's'} " if other and len(shapes) == 1 else ""
+        )
+        return f"{whose}{' or '.join(words)}{condition}"
+
+
+def _fits(kind: str, value: Tensor) -> bool:
+    if kind == "float":
+        return value.is_floating_point()
+    if kind == "bool":
+        return value.dtype == torch.bool
+    if kind == "int":
+        return not (value.is_floating_point() or value.is_complex())
+    return not value.is_complex()
+
+
+def _same_dtype(name: str, value: Tensor, other: str, tensor: Tensor) -> None:
+    """Equal dtypes; under autocast low precision and fp32 may meet, as in torch.matmul."""
+    if value.dtype == tensor.dtype:
+        return
+    cast = torch.is_autocast_enabled(tensor.device.type)
+    if not cast or torch.float64 in (value.dtype, tensor.dtype):
+        raise TypeError(f"{name}: got dtype {value.dtype}, expected {other}'s {tensor.dtype}")
