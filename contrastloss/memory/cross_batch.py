@@ -18,8 +18,8 @@ class CrossBatchMemory(nn.Module):
 
     ``memory(z, labels)``, ``memory(x, y)`` for a loss of pairs, or ``memory(z)``, computes the loss
     with the stored embeddings as additional columns. In training mode it then stores z (for pairs:
-    y). A batch is compared only with earlier ones, so no row is compared with a copy of itself. Within
-    the batch both sides of every pair get gradients; stored embeddings get none.
+    y). A batch is compared only with earlier ones, so no row is compared with a copy of itself.
+    Within the batch both sides of every pair get gradients; stored embeddings get none.
 
     ``loss`` can be any loss whose ``forward`` takes ``memory=``, an :class:`EmbeddingQueue`, and
     ``ids=``, such as :class:`~contrastloss.SupConLoss` (stored rows with the row's label are
