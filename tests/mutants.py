@@ -169,10 +169,10 @@ MUTANTS = (
     ),
     Mutant(
         "an error that is not raised",
-        "losses/base/loss.py",
-        "if self.reduction not in REDUCTIONS:",
+        "losses/base/options.py",
+        "if not bound.fits(number):",
         "if False:",
-        "losses/test_clip.py -k check_reductions",
+        "losses/test_options.py -k does_not_fit",
     ),
     # ---- state
     Mutant(
