@@ -544,5 +544,5 @@ def test_memory_errors():
         TypeError, match=r"^memory: got EmbeddingQueue, expected two queues, of col"
     ):
         CLIPLoss()(z, z, memory=EmbeddingQueue(4, 3))
-    with pytest.raises(ValueError, match=r"^memory: got one with symmetric=True, expected None"):
+    with pytest.raises(ValueError, match=r"^memory: got some with symmetric=True, expected None"):
         MarginRankingLoss(symmetric=True)(z, z, memory=(EmbeddingQueue(4, 3),) * 2)
