@@ -5,12 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["check_features", "variance_hinge"]
-
-
-def check_features(x: Tensor, name: str = "x") -> None:
-    if x.ndim != 2:
-        raise ValueError(f"{name}: got shape {tuple(x.shape)}, expected (N, D)")
+__all__ = ["variance_hinge"]
 
 
 def variance_hinge(z: Tensor, gamma: float, eps: float, weights: Tensor | None = None) -> Tensor:

@@ -26,9 +26,9 @@ import torch
 from torch import Tensor
 
 from ...ops.check import check_device, check_embeddings, shape
-from .checks import check_finite
+from .checks import check_finite, same_dtype
 
-__all__ = ["admitted", "check_input", "parsed"]
+__all__ = ["admitted", "parsed"]
 
 _KINDS = {
     "float": "a floating dtype",
@@ -98,15 +98,6 @@ def admitted(
     return found, named
 
 
-def check_input(
-    name: str, value: Any, spec: str, like: tuple[str, Tensor], sizes: Mapping[str, int]
-) -> Any:
-    """One more input of a call, beside one that was checked."""
-    call = _Call(None)
-    call.first, call.sizes = like, dict(sizes)
-    return call.check(name, value, spec)
-
-
 class _Call:
     """What the inputs of one call have in common."""
 
@@ -139,7 +130,7 @@ class _Call:
                     raise
                 raise TypeError(f"{error}; labels are for losses such as SupConLoss") from None
             if self.first is not None:
-                _same_dtype(name, value, *self.first)
+                same_dtype(name, value, *self.first)
         elif not any(_fits(kind, value) for kind in kinds):
             expected = " or ".join(_KINDS[kind] for kind in sorted(kinds))
             raise TypeError(f"{name}: got dtype {value.dtype}, expected {expected}")
@@ -217,12 +208,3 @@ def _fits(kind: str, value: Tensor) -> bool:
     if kind == "int":
         return not (value.is_floating_point() or value.is_complex())
     return not value.is_complex()
-
-
-def _same_dtype(name: str, value: Tensor, other: str, tensor: Tensor) -> None:
-    """Equal dtypes; under autocast low precision and fp32 may meet, as in torch.matmul."""
-    if value.dtype == tensor.dtype:
-        return
-    cast = torch.is_autocast_enabled(tensor.device.type)
-    if not cast or torch.float64 in (value.dtype, tensor.dtype):
-        raise TypeError(f"{name}: got dtype {value.dtype}, expected {other}'s {tensor.dtype}")
