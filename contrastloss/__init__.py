@@ -4,7 +4,7 @@ Every loss is a module (:class:`CLIPLoss`) and a function (:func:`contrastloss.f
 :mod:`contrastloss.ops` has the operators that they are built on.
 """
 
-from importlib.metadata import PackageNotFoundError, version
+from importlib import metadata as _metadata
 
 from . import (
     decoding,
@@ -88,8 +88,8 @@ from .losses import (
 from .memory import CrossBatchMemory, EmbeddingQueue, MomentumEncoder
 
 try:
-    __version__ = version("contrastloss")
-except PackageNotFoundError:  # a source tree that was never installed
+    __version__ = _metadata.version("contrastloss")
+except _metadata.PackageNotFoundError:  # a source tree that was never installed
     __version__ = "0+unknown"
 
 __all__ = [

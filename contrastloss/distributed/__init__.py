@@ -6,11 +6,12 @@ is the operator behind them.
 
 from .collectives import softmax, total
 from .header import describe
-from .peers import Layout, Peers
+from .peers import WORLD, Layout, Peers
 from .stats import STRATEGIES, Strategy, pair_stats
 
 __all__ = [
     "STRATEGIES",
+    "WORLD",
     "Layout",
     "Peers",
     "Strategy",

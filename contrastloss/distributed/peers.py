@@ -17,7 +17,10 @@ from torch import Tensor
 from ..channel import ROW, Axis
 from .header import FAILED, digest, disagreement, encoded, listed
 
-__all__ = ["Layout", "Peers"]
+__all__ = ["WORLD", "Layout", "Peers"]
+
+#: the name of the default group, which is there once torch.distributed is initialised
+WORLD = "world"
 
 #: how many numbers each rank can assign to its own rows
 _NUMBERS = 1 << 40
@@ -58,7 +61,7 @@ class Peers:
     """The ranks over which a batch is spread.
 
     Args:
-        group: a ProcessGroup, or a DeviceMesh of one dimension.
+        group: a ProcessGroup, a DeviceMesh of one dimension, or ``"world"``, the default group.
     """
 
     @classmethod
@@ -66,6 +69,12 @@ class Peers:
         return group if isinstance(group, cls) else cls(group)
 
     def __init__(self, group: Any) -> None:
+        if isinstance(group, str) and group == WORLD:
+            if not dist.is_initialized():
+                raise RuntimeError(
+                    "group: got 'world', expected torch.distributed.init_process_group to have run"
+                )
+            group = dist.group.WORLD
         mesh = getattr(group, "get_group", None)
         if mesh is not None:
             if group.ndim != 1:

@@ -2,6 +2,8 @@
 implementations have a wrong ratio of gradients here."""
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -298,6 +300,35 @@ def test_layers_of_modalities_take_no_group(ranks):
     x = torch.randn(2, 4, 3, dtype=torch.float64)
     (answer,) = ranks.answers(loss_step, 1, contrastloss.MultiModalLoss, {}, [x, x], [2])
     assert "embeddings[0]: got shape (2, 4, 3), expected (N, D)" in answer.args[0]
+
+
+LATER = """
+import torch, torch.distributed as dist
+from contrastloss import CLIPLoss, NTXentLoss
+losses = CLIPLoss(group="world"), NTXentLoss()
+losses[1].group = "world"
+x, y = torch.randn(2, 5, 3)
+for loss in losses:
+    try:
+        loss(x, y)
+    except RuntimeError as error:
+        print(error)
+dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+for loss in losses:
+    assert torch.equal(loss(x, y), type(loss)()(x, y))
+    assert loss.group.world == 1
+dist.destroy_process_group()
+"""
+
+
+def test_the_default_group_is_looked_up_at_the_first_call():
+    """Before torch.distributed is initialised, dist.group.WORLD is None, which is a local loss.
+    The name is looked up when it is needed, and an error if there is no group then."""
+    done = subprocess.run(
+        [sys.executable, "-c", LATER], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("group: got 'world', expected torch.distributed.init_process_gr") == 2
 
 
 def test_wrong_groups_are_named():

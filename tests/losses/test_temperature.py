@@ -35,6 +35,21 @@ def test_clips_the_parameter_and_not_the_gradient():
     torch.testing.assert_close(temperature.log_scale.grad.item(), 50.0)
 
 
+def test_the_scale_has_a_lower_bound():
+    """A scale near 0 has hardly a gradient, and would never come back."""
+    temperature = LogitScale(0.5, min_scale=0.25)
+    with torch.no_grad():
+        temperature.log_scale.fill_(math.log(1e-3))
+    scale = temperature()
+    torch.testing.assert_close(scale.item(), 0.25)
+    scale.backward()
+    torch.testing.assert_close(temperature.log_scale.grad.item(), 0.25)
+    with pytest.raises(ValueError, match=r"^min_scale: got 3.0 with max_scale=2.0, expected at"):
+        LogitScale(max_scale=2.0, min_scale=3.0)
+    with pytest.raises(TypeError, match=r"^init: got str, expected a positive finite number"):
+        LogitScale("0.07")
+
+
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))])
 def test_copies(copied):
     temperature = LogitScale(0.3, max_scale=7.0)

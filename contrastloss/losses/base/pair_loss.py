@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ... import ops
 from ...channel import COL, INDEX, LSE, MAX, ROW, SUM, Channel, Test, differs, same
-from ...distributed import Layout, Peers, Strategy, describe, total
+from ...distributed import WORLD, Layout, Peers, Strategy, describe, total
 from ...memory import EmbeddingQueue
 from .blocks import BATCH, Block, Crossed, Stored
 from .checks import check_queue
@@ -56,7 +56,8 @@ class PairLoss(ScoreLoss):
         reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
         loss_weight: multiplies the loss.
         backend: the name of a backend; None chooses.
-        group: None for a batch of this process alone. A ProcessGroup or 1-D DeviceMesh spreads the
+        group: None for a batch of this process alone. ``"world"`` is the default group, looked up
+            at the first call. A ProcessGroup or 1-D DeviceMesh spreads the
             batch over its ranks, in any uneven parts: rows meet the columns of all ranks, and every
             rank returns the mean, or sum, over all rows. A rank's gradient is W times its share, so
             that with gradients averaged over ranks, as DDP and FSDP do, a step is that of one
@@ -96,8 +97,11 @@ class PairLoss(ScoreLoss):
             if getattr(self, option, None):
                 got = getattr(self, option)
                 raise ValueError(f"{option}: got {got!r}, expected none: {reason}")
-        if self.group is not None:
-            self.group = Peers.of(self.group)
+
+    def fitting(self, name: str, value: Any) -> Any:
+        if name == "group" and value is not None and value != WORLD:
+            return Peers.of(value)
+        return super().fitting(name, value)
 
     def prepare(self) -> None:
         super().prepare()
@@ -106,6 +110,8 @@ class PairLoss(ScoreLoss):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """``forward``, of which the ranks of a group learn whether all of them make the same."""
+        if self.group == WORLD:
+            self.group = Peers.of(WORLD)
         if self.group is None or self.equal_sizes:
             return super().__call__(*args, **kwargs)
         about, device = self._about(args, kwargs)
