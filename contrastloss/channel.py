@@ -338,7 +338,8 @@ class Program:
         self.called = {a: none.union(*[c.called[a] for c in everything]) for a in (ROW, COL)}
         self.fixed = {a: none.union(*[c.fixed[a] for c in everything]) for a in (ROW, COL)}
         used = {(c.axis, c.shift) for c in everything if isinstance(c, SUM)}
-        self._shifts = {
+        #: the operands of each axis that get a gradient: the shifts of SUM channels
+        self.shifts: dict[Axis, tuple[str, ...]] = {
             axis: tuple([n for n in names if (axis, n) in used])
             for axis, names in ((ROW, self.rows), (COL, self.cols))
         }
@@ -352,10 +353,6 @@ class Program:
     @staticmethod
     def decode(text: str) -> Program:
         return _decode(text)
-
-    def shifts(self, axis: Axis) -> tuple[str, ...]:
-        """The operands of ``axis`` that get a gradient: the shifts of SUM channels."""
-        return self._shifts[axis]
 
     @property
     def features(self) -> frozenset[str]:

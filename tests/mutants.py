@@ -249,9 +249,9 @@ MUTANTS = (
     ),
     Mutant(
         "a layout that a fake kernel does not know",
-        "ops/form.py",
-        "return value.to(like.dtype).contiguous()",
-        "return value.to(like.dtype)",
+        "backends/call.py",
+        "return gradient.to(like.dtype).contiguous()",
+        "return gradient.to(like.dtype)",
         "ops/test_layouts.py",
     ),
     Mutant(

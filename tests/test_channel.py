@@ -132,8 +132,8 @@ def test_operands_by_axis():
     both = {"a", "t", "age", "p", "q"}
     assert program.called[ROW] == both | {"u"}
     assert program.called[COL] == both | {"c"}
-    assert program.shifts(ROW) == ()
-    assert program.shifts(COL) == ("c",)
+    assert program.shifts[ROW] == ()
+    assert program.shifts[COL] == ("c",)
     assert program.ids == {"a", "p", "q"}
     assert program.forms == {"t"}
 

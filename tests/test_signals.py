@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from contrastloss import ops
-from contrastloss.backends import cpu
-from contrastloss.channel import COL, LSE
-from contrastloss.ops.form import Form
+from contrastloss.backends import Operands, PairCall, cpu
+from contrastloss.channel import COL, LSE, Program
 
 if cpu.missing() is not None:
     pytest.skip(f"cpu: {cpu.missing()}", allow_module_level=True)
@@ -41,10 +40,7 @@ def long_sort():
 def long_backward():
     x = torch.zeros(N, 64, requires_grad=True)
     statistics = torch.zeros(N)  # stands in for the results of a forward pass
-    call = Form(
-        x, x, None, None, None, None, None, [], [], '[[{"kind": "LSE", "axis": "row", "pairs": [], '
-        '"weight": [], "theta": 1.0, "relax": null}],[],[]]', False, x.dtype, None,
-    ).call()  # fmt: skip
+    call = PairCall(Operands(x, x), Program((LSE(),)), False, x.dtype)
     cpu.pair_stats_backward(call, [statistics], [statistics], frozenset({"x"}))
 
 

@@ -8,11 +8,11 @@ from test_ambient import inputs, run, tensors
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from contrastloss import ops, sorting
-from contrastloss.backends import call
+from contrastloss.backends import Operands, PairCall, call
 from contrastloss.backends.reference import block
 from contrastloss.channel import COL, EXPECT, LSE, SUM, Program
 from contrastloss.losses import LOSSES
-from contrastloss.ops import form, gather_scores, pair_stats, pair_topk, sort_network
+from contrastloss.ops import check, gather_scores, pair_stats, pair_topk, sort_network
 
 
 class Forbidden(TorchDispatchMode):
@@ -33,7 +33,7 @@ def device_without(monkeypatch, device):
     for module in (gather_scores, pair_stats, pair_topk, sort_network):
         source = __import__(module.__module__, fromlist=["plain"])
         monkeypatch.setattr(source, "plain", lambda x: True)
-    assert form.plain(torch.ones(1))
+    assert check.plain(torch.ones(1))
     return device
 
 
@@ -48,9 +48,9 @@ def test_no_loss_makes_fp64_of_fp32(name, device_without):
 def test_the_mode_sees_what_operators_do(device):
     """The mode detects the fp64 sums that the reference uses on devices with fp64."""
     x = torch.randn(4, 3, device=device)
-    settings = (Program((LSE(),)).text, False, x.dtype, "reference")
+    call = PairCall(Operands(x), Program((LSE(),)), False, x.dtype, "reference")
     with pytest.raises(AssertionError, match=r"aten\."), Forbidden():
-        ops.PairStats.apply(0, *settings, x, None, *[None] * 5)
+        ops.PairStats.apply(call, *call.operands.flat())
 
 
 def test_sums_over_many_blocks(device_without, monkeypatch):

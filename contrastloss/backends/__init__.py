@@ -1,9 +1,14 @@
-"""The backends. :mod:`.choose` selects one for a call."""
+"""The backends. :mod:`.choose` has their table, from which one is selected for a call."""
 
 from .call import (
+    NAMES,
+    SCHEMA,
     Gradients,
+    Operands,
     PairCall,
     mask,
+    named_in,
+    run,
     stat_dtype,
     widest,
 )
@@ -15,8 +20,11 @@ from .topk import Selection, position_keys
 
 __all__ = [
     "DISTRIBUTIONS",
+    "NAMES",
     "NETWORKS",
+    "SCHEMA",
     "Gradients",
+    "Operands",
     "PairCall",
     "Selection",
     "SortCall",
@@ -25,8 +33,10 @@ __all__ = [
     "gumbel",
     "inverse_norm",
     "mask",
+    "named_in",
     "position_keys",
     "rounding",
+    "run",
     "stat_dtype",
     "unit",
     "widest",

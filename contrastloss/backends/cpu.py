@@ -13,11 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..channel import COL, ROW
-from .call import Gradients, PairCall, mask
-from .encode import SCHEMA, SELECTION, SORT, arguments, selection_arguments, sort_arguments
-from .network import SortCall
-from .topk import Selection
+from .call import NAMES, NATIVE, Gradients, PairCall, mask
+from .network import SORT, SortCall
+from .topk import SELECTION, Selection
 
 __all__ = [
     "DECLINES",
@@ -47,7 +45,7 @@ except ImportError:  # then signals are handled only after an operator has retur
     _PYTHON = None
 
 _LIBRARY = Path(__file__).parent.parent / "_cpu.so"
-_CALL = f"{SCHEMA}, ScalarType compute, int isa"
+_CALL = f"{NATIVE}, ScalarType compute, int isa"
 torch.library.define("contrastloss::cpu_forward", f"({_CALL}) -> Tensor[]")
 torch.library.define(
     "contrastloss::cpu_backward",
@@ -112,7 +110,7 @@ def _level() -> int:
 
 
 def _arguments(call: PairCall) -> tuple:
-    return (*arguments(call), call.compute_dtype, _level())
+    return (*call.native(), call.compute_dtype, _level())
 
 
 # ---- the operators ------------------------------------------------------------------------------
@@ -129,27 +127,21 @@ def pair_stats_backward(
     grads: Sequence[Tensor | None],
     needs: frozenset[str],
 ) -> Gradients:
-    """The gradients named in ``needs`` (see :attr:`Gradients.NAMES`), and those of all shifts."""
-    wanted = mask([name in needs for name in Gradients.NAMES])
+    """The gradients named in ``needs`` (see :data:`~.call.NAMES`), and those of all shifts."""
     found = _run(
         torch.ops.contrastloss.cpu_backward,
         *_arguments(call),
         [o.contiguous() for o in outputs],
         [g.contiguous() for g in grads if g is not None],
         mask([g is not None for g in grads]),
-        wanted,
+        mask([name in needs for name in NAMES]),
     )
-    result, rows = _named(call, found, needs), len(call.program.shifts(ROW))
-    shifts = found[len(found) - rows - len(call.program.shifts(COL)) :]
-    result.row_shifts, result.col_shifts = tuple(shifts[:rows]), tuple(shifts[rows:])
-    return result
+    return _gradients(call, found, needs)
 
 
 def pair_topk(call: PairCall, selection: Selection) -> tuple[Tensor, Tensor]:
     """The k best of every row, (B, M, k): their scores, or keys if sampled, and their columns."""
-    values, index = _run(
-        torch.ops.contrastloss.cpu_topk, *_arguments(call), *selection_arguments(selection)
-    )
+    values, index = _run(torch.ops.contrastloss.cpu_topk, *_arguments(call), *selection.native())
     return values, index
 
 
@@ -161,20 +153,19 @@ def gather_scores_forward(call: PairCall, index: Tensor) -> Tensor:
 def gather_scores_backward(
     call: PairCall, index: Tensor, grad: Tensor, needs: frozenset[str]
 ) -> Gradients:
-    """The gradients named in ``needs`` (see :attr:`Gradients.NAMES`)."""
-    wanted = mask([name in needs for name in Gradients.NAMES])
+    """The gradients named in ``needs`` (see :data:`~.call.NAMES`)."""
     found = _run(
         torch.ops.contrastloss.cpu_gather_backward,
         *_arguments(call),
         index.contiguous(),
         grad.contiguous(),
-        wanted,
+        mask([name in needs for name in NAMES]),
     )
-    return _named(call, found, needs)
+    return _gradients(call, found, needs)
 
 
 def _sort_arguments(call: SortCall) -> tuple:
-    return (*sort_arguments(call), _level())
+    return (*call.native(), _level())
 
 
 def sort_network_forward(call: SortCall) -> tuple[Tensor, Tensor]:
@@ -198,12 +189,10 @@ def sort_network_backward(
     return tuple(next(rest) if need else None for need in needs)
 
 
-def _named(call: PairCall, found: Sequence[Tensor], needs: frozenset[str]) -> Gradients:
-    """The first tensors of ``found`` as named gradients; those of x and y get the dtype of x."""
-    result, rest = Gradients(), iter(found)
-    for name in Gradients.NAMES:
-        if name in needs and not (name == "y" and call.y is None):
-            setattr(result, name, next(rest))
-    if call.x.dtype != call.stat_dtype:
-        result.x, result.y = (v if v is None else v.to(call.x.dtype) for v in (result.x, result.y))
-    return result
+def _gradients(call: PairCall, found: Sequence[Tensor], needs: frozenset[str]) -> Gradients:
+    """An operator's gradients; those of x and y get the dtype of x."""
+    result = call.gradients(found, needs)
+    if call.x.dtype == call.stat_dtype:
+        return result
+    x, y = (v if v is None else v.to(call.x.dtype) for v in result[:2])
+    return result._replace(x=x, y=y)

@@ -3,27 +3,19 @@ links no CUDA library, so it loads with every torch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..channel import COL, ROW, Program
-from .call import Gradients, PairCall, mask
-from .encode import (
-    SCHEMA,
-    SELECTION,
-    SORT,
-    arguments,
-    encode,
-    selection_arguments,
-    sort_arguments,
-)
+from .call import NAMES, NATIVE, Gradients, PairCall, mask
+from .encode import encode
 from .h_blocks import HBlocks, dot_gradients, fp16_gain
-from .network import SortCall, comparators
-from .topk import Selection
+from .network import SORT, SortCall, comparators
+from .topk import SELECTION, Selection
 
 __all__ = [
     "DECLINES",
@@ -53,11 +45,11 @@ LIBRARY = Path(__file__).parent.parent / "_cuda.so"
 DEVICE = "cuda"
 
 _PASS = (
-    f"{SCHEMA}, Tensor[] outputs, Tensor[] grads, int live, int needs, int block_rows, "
+    f"{NATIVE}, Tensor[] outputs, Tensor[] grads, int live, int needs, int block_rows, "
     "int block_cols"
 )
-torch.library.define("contrastloss::cuda_forward", f"({SCHEMA}) -> Tensor[]")
-torch.library.define("contrastloss::cuda_measure", f"({SCHEMA}) -> Tensor[]")
+torch.library.define("contrastloss::cuda_forward", f"({NATIVE}) -> Tensor[]")
+torch.library.define("contrastloss::cuda_measure", f"({NATIVE}) -> Tensor[]")
 torch.library.define("contrastloss::cuda_sums", f"({_PASS}) -> Tensor[]")
 torch.library.define(
     "contrastloss::cuda_h_block",
@@ -70,7 +62,7 @@ torch.library.define(
     "(Tensor sums, Tensor x, Tensor? inverse, Tensor? gain, bool narrow) -> Tensor",
 )
 torch.library.define(
-    "contrastloss::cuda_topk", f"({SCHEMA}, {SELECTION}, int list_bytes) -> Tensor[]"
+    "contrastloss::cuda_topk", f"({NATIVE}, {SELECTION}, int list_bytes) -> Tensor[]"
 )
 _SORT = f"{SORT}, Tensor starts"
 torch.library.define("contrastloss::cuda_sort", f"({_SORT}) -> Tensor[]")
@@ -78,10 +70,10 @@ torch.library.define(
     "contrastloss::cuda_sort_backward",
     f"({_SORT}, Tensor grad_sorted, Tensor grad_mass, int needs) -> Tensor[]",
 )
-torch.library.define("contrastloss::cuda_gather", f"({SCHEMA}, Tensor index) -> Tensor")
+torch.library.define("contrastloss::cuda_gather", f"({NATIVE}, Tensor index) -> Tensor")
 torch.library.define(
     "contrastloss::cuda_gather_backward",
-    f"({SCHEMA}, Tensor index, Tensor grad, Tensor? order, Tensor? starts, Tensor[] measured, "
+    f"({NATIVE}, Tensor index, Tensor grad, Tensor? order, Tensor? starts, Tensor[] measured, "
     "int needs) -> Tensor[]",
 )
 
@@ -113,17 +105,18 @@ def why_not(call: PairCall | SortCall) -> str | None:
         return f"it does not multiply {call.x.dtype} as {call.compute_dtype}"
     if declined := call.features & DECLINES:
         return f"it does not serve {', '.join(sorted(declined))}"
-    return _too_long(call.program, call.y is None)
+    return _too_long(call.program.text, call.y is None)
 
 
 @lru_cache(maxsize=1024)
-def _too_long(program: Program, symmetric: bool) -> str | None:
-    groups = encode(program).groups
+def _too_long(program: str, symmetric: bool) -> str | None:
+    code = encode(program)
+    groups = code.groups
     terms = [term for _, weight in groups for term in weight]
     tests = sum(len(pairs) + symmetric for pairs, _ in groups)
     tests += sum(len(term.names) for term in terms if term.kind == "differing")
     for what, found, most in (
-        ("channels", len(program.channels), CHANNELS),
+        ("channels", len(code.program.channels), CHANNELS),
         ("tests", tests, TESTS),
         ("weights", len(terms), TERMS),
     ):
@@ -139,7 +132,7 @@ def slow(call: PairCall | SortCall) -> bool:
 
 
 def _arguments(call: PairCall) -> tuple:
-    x, y, scale, *rest = arguments(call)
+    x, y, scale, *rest = call.native()
     if scale is not None:
         scale = scale.to(x.device)
     x, y = (v if v is None else v.to(call.compute_dtype) for v in (x, y))
@@ -157,7 +150,7 @@ def pair_stats_backward(
     grads: Sequence[Tensor | None],
     needs: frozenset[str],
 ) -> Gradients:
-    """The gradients named in ``needs`` (see :attr:`Gradients.NAMES`), and those of all shifts."""
+    """The gradients named in ``needs`` (see :data:`~.call.NAMES`), and those of all shifts."""
     ops = torch.ops.contrastloss
     operands = _arguments(call)
     x: Tensor = call.add_batch(operands[0])
@@ -169,14 +162,15 @@ def pair_stats_backward(
         [o.contiguous() for o in outputs],
         [g.contiguous() for g in grads if g is not None],
         mask([g is not None for g in grads]),
-        mask([name in needs for name in Gradients.NAMES]),
+        mask([name in needs for name in NAMES]),
         blocks.rows,
         blocks.cols,
     )
     measured, sums = ops.cuda_measure(*operands), ops.cuda_sums(*given)
     # (B, M) and (B, N) inverse norms, and the row factors that include them
     norms = [v.view(2, len(x), -1)[0] for v in measured[1:]] or [None, None]
-    factors = measured[1].view(2, len(x), -1)[1] if call.cosine else call.add_batch(call.row_scale)
+    a = call.add_batch(call.operands.row_scale)
+    factors = measured[1].view(2, len(x), -1)[1] if call.cosine else a
 
     def write(h: Tensor, i: slice, j: slice) -> None:
         ops.cuda_h_block(*given, measured, sums, gain, h, i.start, j.start)
@@ -188,31 +182,39 @@ def pair_stats_backward(
         narrow = call.x.dtype == x.dtype
         return ops.cuda_finish(total, own, norm, gain, narrow).to(call.x.dtype)
 
-    result = Gradients(*blocks.gradients(needs, write, finish))
+    dx, dy = blocks.gradients(needs, write, finish)
     totals = iter(map(call.add_batch, ops.cuda_totals(*given, sums)))
-    for name in ("row_bias", "col_bias"):
-        setattr(result, name, next(totals) if name in needs else None)
+    found = _sums(call, needs, totals, factors, (norms[0], norms[1]))
+    rows, cols = call.at_shifts(lambda axis, name: next(totals))
+    return Gradients(x=dx, y=dy, **found, rows=rows, cols=cols).map(call.drop_batch)
+
+
+def _sums(
+    call: PairCall,
+    needs: frozenset[str],
+    totals: Iterator[Tensor],
+    a: Tensor | None,
+    norms: tuple[Tensor | None, Tensor | None],
+) -> dict[str, Any]:
+    """The gradients of biases and scales, from the next of ``totals``. With cosines, a includes the
+    inverse ``norms``."""
+    found = {name: next(totals) for name in ("row_bias", "col_bias") if name in needs}
     row_dot = next(totals) if needs & {"scale", "row_scale"} else None
     col_dot = next(totals) if "col_scale" in needs else None
-    dots = dot_gradients(call, needs, row_dot, col_dot, factors, (norms[0], norms[1]))
-    for name, value in dots.items():
-        setattr(result, name, value)
-    result.row_shifts = tuple(next(totals) for _ in call.program.shifts(ROW))
-    result.col_shifts = tuple(next(totals) for _ in call.program.shifts(COL))
-    return result.each(call.drop_batch)
+    return found | dot_gradients(call, needs, row_dot, col_dot, a, norms)
 
 
 def pair_topk(call: PairCall, selection: Selection) -> tuple[Tensor, Tensor]:
     """The k best of every row, (B, M, k): their scores, or keys if sampled, and their columns."""
     values, index = torch.ops.contrastloss.cuda_topk(
-        *_arguments(call), *selection_arguments(selection), LIST_BYTES
+        *_arguments(call), *selection.native(), LIST_BYTES
     )
     return values, index
 
 
 def _sort_arguments(call: SortCall) -> tuple:
     _, starts = comparators(call.network, call.x.shape[1], call.x.device)
-    return (*sort_arguments(call), starts)
+    return (*call.native(), starts)
 
 
 def sort_network_forward(call: SortCall) -> tuple[Tensor, Tensor]:
@@ -241,7 +243,7 @@ def gather_scores_forward(call: PairCall, index: Tensor) -> Tensor:
 def gather_scores_backward(
     call: PairCall, index: Tensor, grad: Tensor, needs: frozenset[str]
 ) -> Gradients:
-    """The gradients named in ``needs`` (see :attr:`Gradients.NAMES`)."""
+    """The gradients named in ``needs`` (see :data:`~.call.NAMES`)."""
     ops = torch.ops.contrastloss
     operands = _arguments(call)
     x: Tensor = call.add_batch(operands[0])
@@ -249,33 +251,27 @@ def gather_scores_backward(
     columns = needs & {"y", "col_scale", "col_bias"} or (call.y is None and "x" in needs)
     order, starts = _by_column(call.add_batch(index), y.shape[1]) if columns else (None, None)
     measured = ops.cuda_measure(*operands) if call.cosine else []
-    wanted = mask([name in needs for name in Gradients.NAMES])
+    wanted = mask([name in needs for name in NAMES])
     index, grad = index.contiguous(), grad.contiguous()
     found = ops.cuda_gather_backward(*operands, index, grad, order, starts, measured, wanted)
     sums = iter(map(call.add_batch, found))
 
     # inverse norms, and the row factors that include them
     norms: tuple[Tensor | None, Tensor | None] = None, None
-    factors = call.add_batch(call.row_scale)
+    factors = call.add_batch(call.operands.row_scale)
     if call.cosine:
         left, factors = measured[1].view(2, *x.shape[:2])
         norms = left, measured[2].view(2, *y.shape[:2])[0]
-    result = Gradients()
+    result: dict[str, Any] = {}
     for name, own, norm in (("x", x, norms[0]), ("y", y, norms[1])):
         if name not in needs or (name == "y" and call.y is None):
             continue
         total = next(sums)
         if norm is not None:
             total = ops.cuda_finish(total, own, norm, None, call.x.dtype == own.dtype)
-        setattr(result, name, total.to(call.x.dtype))
-    for name in ("row_bias", "col_bias"):
-        setattr(result, name, next(sums) if name in needs else None)
-    row_dot = next(sums) if needs & {"scale", "row_scale"} else None
-    col_dot = next(sums) if "col_scale" in needs else None
-    dots = dot_gradients(call, needs, row_dot, col_dot, factors, norms)
-    for name, value in dots.items():
-        setattr(result, name, value)
-    return result.each(call.drop_batch)
+        result[name] = total.to(call.x.dtype)
+    result |= _sums(call, needs, sums, factors, norms)
+    return Gradients(**result).map(call.drop_batch)
 
 
 def _by_column(index: Tensor, columns: int) -> tuple[Tensor, Tensor]:

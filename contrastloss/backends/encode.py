@@ -1,5 +1,4 @@
-"""Converts calls to the arguments of the compiled backends' operators: contiguous tensors, and the
-program as integers for ``Reader`` of csrc/operands.h."""
+"""The program of a call as integers, for ``Reader`` of csrc/operands.h."""
 
 from __future__ import annotations
 
@@ -7,39 +6,11 @@ import math
 from functools import lru_cache
 
 import torch
-from torch import Tensor
 
 from ..channel import COL, EXPECT, INDEX, LSE, MAX, PSI, ROW, SUM, Axis, Channel, Program, Term
-from .call import PairCall
 from .constant import constant
-from .network import DISTRIBUTIONS, SortCall, comparators
-from .topk import Selection
 
-__all__ = [
-    "SCHEMA",
-    "SELECTION",
-    "SORT",
-    "Code",
-    "arguments",
-    "encode",
-    "selection_arguments",
-    "sort_arguments",
-]
-
-#: the schema of what :func:`arguments` returns
-SCHEMA = (
-    "Tensor x, Tensor? y, Tensor? scale, Tensor? row_scale, Tensor? col_scale, Tensor? row_bias, "
-    "Tensor? col_bias, Tensor[] rows, Tensor[] cols, Tensor code, Tensor values, bool cosine"
-)
-
-#: the schema of what :func:`selection_arguments` returns
-SELECTION = (
-    "int k, Tensor? lower, Tensor? upper, Tensor[] ignore, Tensor? row_keys, Tensor? col_keys, "
-    "float beta"
-)
-
-#: the schema of what :func:`sort_arguments` returns
-SORT = "Tensor x, Tensor t, Tensor steepness, Tensor ends, float art_lambda, int distribution"
+__all__ = ["Code", "encode"]
 
 _KINDS = {LSE: 0, SUM: 1, EXPECT: 2, MAX: 3}
 _TESTS = {"eq": 0, "ne": 1, "lt": 2, "within": 3}
@@ -95,7 +66,7 @@ class Code:
             self._value(getattr(channel, "sign", 1.0)),
             self._value(math.nan if margin is None else margin),
             -1 if shift is None else self._operand(channel.axis, shift, False),
-            -1 if shift is None else self.program.shifts(channel.axis).index(shift),
+            -1 if shift is None else self.program.shifts[channel.axis].index(shift),
         ]
 
     def _value(self, value: float) -> int:
@@ -116,64 +87,6 @@ class Code:
 
 
 @lru_cache(maxsize=1024)
-def encode(program: Program) -> Code:
-    return Code(program)
-
-
-def arguments(call: PairCall) -> tuple:
-    """The operands of a call: ids in int64, floats in the statistics' dtype. A tensor that rows and
-    columns share stays one tensor, because backends recognise it by its address."""
-    code = encode(call.program)
-    made: dict[tuple, Tensor] = {}
-
-    def operand(value: Tensor, ids: bool) -> Tensor:
-        dtype = torch.int64 if ids else call.stat_dtype
-        if value.dtype == dtype and value.is_contiguous():
-            return value
-        key = value.data_ptr(), value.shape, value.stride(), dtype
-        if key not in made:
-            made[key] = value.to(dtype).contiguous()
-        return made[key]
-
-    def vector(value: Tensor | None) -> Tensor | None:
-        return None if value is None else value.contiguous()
-
-    return (
-        call.x.contiguous(),
-        vector(call.y),
-        vector(call.scale),
-        vector(call.row_scale),
-        vector(call.col_scale),
-        vector(call.row_bias),
-        vector(call.col_bias),
-        [operand(call.rows[k], ids) for k, ids in code.operands[ROW]],
-        [operand(call.cols[k], ids) for k, ids in code.operands[COL]],
-        *code.tensors,
-        call.cosine,
-    )
-
-
-def selection_arguments(selection: Selection) -> tuple:
-    """The operands of a top-k. Keys become int32 with the same bits."""
-
-    def words(keys: Tensor | None) -> Tensor | None:
-        return None if keys is None else keys.to(torch.int32).contiguous()
-
-    def bound(value: Tensor | None) -> Tensor | None:
-        return None if value is None else value.contiguous()
-
-    return (
-        selection.k,
-        bound(selection.lower),
-        bound(selection.upper),
-        list(selection.ignore or ()),
-        words(selection.row_keys),
-        words(selection.col_keys),
-        selection.sample or 0.0,
-    )
-
-
-def sort_arguments(call: SortCall) -> tuple:
-    ends, _ = comparators(call.network, call.x.shape[1], call.x.device)
-    tensors = (v.contiguous() for v in (call.x, call.t, call.steepness))
-    return (*tensors, ends, call.art_lambda, DISTRIBUTIONS.index(call.distribution))
+def encode(text: str) -> Code:
+    """The code of the program with this text."""
+    return Code(Program.decode(text))

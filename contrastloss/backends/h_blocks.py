@@ -135,12 +135,12 @@ def dot_gradients(
 ) -> dict[str, Tensor]:
     """The gradients of scale, row_scale and col_scale, from sum_j G_ij b_j <x_i, y_j> and sum_i
     G_ij a_i <x_i, y_j>. With cosines, a and b include the inverse ``norms``."""
-    found = {}
+    found, scale = {}, call.operands.scale
     if "scale" in needs and row_dot is not None:
         dots = row_dot.to(widest(row_dot))
         found["scale"] = (dots if a is None else dots * a).sum().to(call.stat_dtype)
     for name, dot, norm in (("row_scale", row_dot, norms[0]), ("col_scale", col_dot, norms[1])):
         if name in needs and dot is not None:
-            value = dot if call.scale is None else dot * call.scale
+            value = dot if scale is None else dot * scale
             found[name] = value if norm is None else value * norm
     return found

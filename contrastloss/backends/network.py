@@ -6,19 +6,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .constant import constant
 
-__all__ = ["DISTRIBUTIONS", "NETWORKS", "SortCall", "comparators", "layers"]
+__all__ = ["DISTRIBUTIONS", "NETWORKS", "SORT", "SortCall", "comparators", "layers"]
 
 Comparator = tuple[int, int]
 
 #: cumulative distribution functions that relax a comparator
 DISTRIBUTIONS = ("cauchy", "logistic", "logistic_phi", "gaussian", "reciprocal", "optimal")
 NETWORKS = ("odd_even", "bitonic")
+
+#: the schema of :meth:`SortCall.native`
+SORT = "Tensor x, Tensor t, Tensor steepness, Tensor ends, float art_lambda, int distribution"
 
 
 @lru_cache(maxsize=256)
@@ -78,8 +82,16 @@ class SortCall:
     art_lambda: float
     network: str
     distribution: str
+    #: the name of a backend; None chooses one
+    backend: str | None = None
 
     features = frozenset({"sort"})
+
+    def native(self) -> tuple[Any, ...]:
+        """The call as arguments of a compiled backend: :data:`SORT`."""
+        ends, _ = comparators(self.network, self.x.shape[1], self.x.device)
+        tensors = (v.contiguous() for v in (self.x, self.t, self.steepness))
+        return (*tensors, ends, self.art_lambda, DISTRIBUTIONS.index(self.distribution))
 
     def beyond(self, most: int) -> str | None:
         """Why a backend that sorts at most ``most`` numbers cannot serve this call; None if it

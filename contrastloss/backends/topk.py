@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["Selection", "mixed", "position_keys"]
+__all__ = ["SELECTION", "Selection", "mixed", "position_keys"]
+
+#: the schema of :meth:`Selection.native`
+SELECTION = (
+    "int k, Tensor? lower, Tensor? upper, Tensor[] ignore, Tensor? row_keys, Tensor? col_keys, "
+    "float beta"
+)
 
 
 @dataclass(eq=False)
@@ -34,6 +41,26 @@ class Selection:
 
     #: the fields that have a batch dimension if the call has one
     VECTORS = ("lower", "upper", "row_keys", "col_keys")
+
+    def native(self) -> tuple[Any, ...]:
+        """The options as arguments of a compiled backend: :data:`SELECTION`. Keys become int32 with
+        the same bits."""
+
+        def words(keys: Tensor | None) -> Tensor | None:
+            return None if keys is None else keys.to(torch.int32).contiguous()
+
+        def bound(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value.contiguous()
+
+        return (
+            self.k,
+            bound(self.lower),
+            bound(self.upper),
+            list(self.ignore or ()),
+            words(self.row_keys),
+            words(self.col_keys),
+            self.sample or 0.0,
+        )
 
 
 _BITS = 0xFFFFFFFF

@@ -17,29 +17,58 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..backends import Gradients, mask, stat_dtype
+from ..backends import NAMES, Gradients, Operands, PairCall, mask
 from ..channel import COL, MAX, ROW, Axis, Channel, Program
-from ..ops import form, merge
-from ..ops.results import named
+from ..ops import merge
+from ..ops.pair_stats import backward, forward, named
 from ..ops.second import without_second
 from .peers import OVER_RANKS, Layout, Peers
 
 __all__ = ["RingStats"]
 
-#: the operands that move with a column block: their positions among the seven tensors of a call
-_MOVING = [Gradients.NAMES.index(name) for name in ("y", "col_scale", "col_bias")]
+#: the operands that move with a column block, together with the named vectors of columns
+_MOVING = ("y", "col_scale", "col_bias")
+
+
+def _split(operands: Operands) -> tuple[list[Tensor], list[Tensor]]:
+    """The operands that stay, and those that move; of gradients likewise."""
+    *tensors, rows, cols = operands
+    pairs = list(zip(NAMES, tensors, strict=True))
+    stay = [*(v for name, v in pairs if name not in _MOVING), *rows]
+    move = [*(v for name, v in pairs if name in _MOVING), *cols]
+    return [v for v in stay if v is not None], [v for v in move if v is not None]
+
+
+def _joined(like: Operands, stay: Sequence[Tensor], move: Sequence[Tensor]) -> Operands:
+    """The operands that :func:`_split` gave; None in the same places as in ``like``."""
+    own, block = iter(stay), iter(move)
+    *tensors, rows, cols = like
+    found = [
+        v if v is None else next(block if name in _MOVING else own)
+        for name, v in zip(NAMES, tensors, strict=True)
+    ]
+    rows = tuple([v if v is None else next(own) for v in rows])
+    cols = tuple([v if v is None else next(block) for v in cols])
+    return Operands._make((*found, rows, cols))
 
 
 @dataclass(frozen=True)
 class Ring:
-    """The settings that all steps of one call share."""
+    """What all steps of one call share; the call is without operands."""
 
     peers: Peers
     layout: Layout
-    program: Program
-    cosine: bool
-    compute_dtype: torch.dtype
-    backend: str | None
+    call: PairCall
+
+    @property
+    def program(self) -> Program:
+        return self.call.program
+
+    def step(self, call: PairCall, block: Sequence[Tensor]) -> PairCall:
+        """The call of one step: this rank's rows and the columns of ``block``."""
+        own, _ = _split(call.operands)
+        operands = _joined(call.operands, own, block)
+        return PairCall(operands._replace(y=operands.y.to(call.stat_dtype)), *call[1:])
 
     def outputs(self, axis: Axis) -> list[int]:
         """Positions of the values along ``axis`` among all values of the channels."""
@@ -127,61 +156,40 @@ def _merged(channels: Sequence[Channel], old: list[Any] | None, new: list[Any]) 
 
 
 class RingStats(torch.autograd.Function):
-    """``apply(ring, n_rows, x, y, scale, row_scale, col_scale, row_bias, col_bias, *operands)``,
-    like :class:`contrastloss.ops.PairStats`: row values for this rank's rows over all columns,
-    column values for this rank's columns over all rows."""
+    """``apply(ring, *operands)``, like :class:`contrastloss.ops.PairStats`: row values for this
+    rank's rows over all columns, column values for this rank's columns over all rows."""
 
     @staticmethod
-    def forward(ctx: Any, ring: Ring, n_rows: int, *tensors: Tensor | None) -> tuple[Tensor, ...]:
-        results = dict(_forward(ring, n_rows, tensors))
+    def forward(ctx: Any, ring: Ring, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+        results = dict(_forward(ring, ring.call.given(tensors)))
         outputs = [results[k] for k in sorted(results)]
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*[o for o in outputs if not o.is_floating_point()])
         ctx.save_for_backward(*tensors, *outputs)
-        ctx.ring, ctx.n_rows, ctx.n_outputs = ring, n_rows, len(outputs)
+        ctx.ring, ctx.n_outputs = ring, len(outputs)
         return tuple(outputs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         saved, n = ctx.saved_tensors, ctx.n_outputs
+        call = ctx.ring.call.given(saved[:-n])
+        needs = mask(ctx.needs_input_grad[1 : 1 + len(NAMES)])
         with torch.no_grad():
-            found = _Backward(
-                ctx.ring, ctx.n_rows, saved[:-n], saved[-n:], grads, ctx.needs_input_grad[2:]
-            ).run()
-        return None, None, *without_second(OVER_RANKS, found, [*saved, *grads])
+            found = _Backward(ctx.ring, call, saved[-n:], grads, needs).run()
+        return None, *without_second(OVER_RANKS, found.flat(), [*saved, *grads])
 
 
-def _inputs(ring: Ring, n_rows: int, tensors: Sequence[Any], block: list[Tensor]) -> Any:
-    """The operator arguments of one step: this rank's rows and the columns of ``block``."""
-    own, rows, n_cols = list(tensors[:7]), tensors[7 : 7 + n_rows], len(tensors) - 7 - n_rows
-    moving = iter(block)
-    for k in _MOVING:
-        if own[k] is not None:
-            own[k] = next(moving)
-    own[1] = own[1].to(stat_dtype(own[0]))
-    cols = [next(moving) for _ in range(n_cols)]
-    return (
-        *own, list(rows), cols, ring.program.text, ring.cosine, ring.compute_dtype, ring.backend
-    )  # fmt: skip
-
-
-def _block(n_rows: int, tensors: Sequence[Tensor | None]) -> list[Tensor]:
-    """Those of this rank's tensors that move."""
-    found = [tensors[k] for k in _MOVING] + list(tensors[7 + n_rows :])
-    return [value for value in found if value is not None]
-
-
-def _forward(ring: Ring, n_rows: int, tensors: Sequence[Tensor | None]) -> Iterator:
+def _forward(ring: Ring, call: PairCall) -> Iterator:
     """Yield pairs (position of an output, its values)."""
     row_channels, col_channels = ring.channels(ROW), ring.channels(COL)
     own_row = ring.layout.offset(ROW, ring.peers.rank)
-    block = _block(n_rows, tensors)
+    _, block = _split(call.operands)
     rows: list[Any] | None = None
     home: list[Any] = []
     arriving = None  # statistics of this step's columns from the ranks before this one
     for step in range(ring.peers.world):
         moving = ring.move(block, step) if step + 1 < ring.peers.world else None
-        found = form.forward(*_inputs(ring, n_rows, tensors, block))
+        found = forward(ring.step(call, block))
         first = ring.layout.offset(COL, ring.owner(step))
         by_row = [found[k] for k in ring.outputs(ROW)]
         rows = _merged(row_channels, rows, _global(row_channels, by_row, first))
@@ -206,17 +214,12 @@ class _Backward:
     def __init__(
         self,
         ring: Ring,
-        n_rows: int,
-        tensors: Sequence[Tensor | None],
+        call: PairCall,
         outputs: Sequence[Tensor],
         grads: Sequence[Tensor | None],
-        needed: Sequence[bool],
+        needs: int,
     ) -> None:
-        self.ring, self.n_rows, self.tensors, self.outputs = ring, n_rows, tensors, outputs
-        self.needed, self.names = (
-            needed,
-            [n for n, w in zip(Gradients.NAMES, needed, strict=False) if w],
-        )
+        self.ring, self.call, self.outputs, self.needs = ring, call, outputs, needs
         by_col = ring.outputs(COL)
         #: every column value gets a gradient, since all ranks have to send the same tensors
         self.grads = [
@@ -226,12 +229,12 @@ class _Backward:
         self.by_col = by_col
         self.live = mask([g is not None for g in self.grads])
 
-    def run(self) -> list[Tensor | None]:
+    def run(self) -> Gradients:
         ring = self.ring
         if ring.peers.direct(self.outputs[0].device):
             # find a missing rank here: in the ring, a neighbour that waits for it would be blamed
             ring.peers.everyone(torch.zeros(1, dtype=torch.uint8), ring.layout.tag)
-        block = _block(self.n_rows, self.tensors)
+        _, block = _split(self.call.operands)
         size = len(block)
         block += [self.outputs[k] for k in self.by_col]
         block += [g for k in self.by_col if (g := self.grads[k]) is not None]
@@ -240,7 +243,10 @@ class _Backward:
         arriving: Moving | None = None
         for step in range(ring.peers.world):
             moving = ring.move(block, step) if step + 1 < ring.peers.world else None
-            mine, theirs = self._split(self._step(step, block[:size], block[size:]))
+            found = self._step(step, block[:size], block[size:])
+            mine, theirs = _split(found)
+            like = found.map(lambda gradient: True)
+            del found  # it would keep a block until the next step is done
             own = _added(own, mine)
             if step == 0:
                 home = theirs
@@ -252,9 +258,9 @@ class _Backward:
                 block = moving.arrived()
         if arriving is not None:
             home = _added(home, arriving.arrived())
-        return self._assembled(own, home)
+        return _joined(like, own, home).map(lambda g, t: g.to(t.dtype), self.call.operands)
 
-    def _step(self, step: int, block: list[Tensor], rest: list[Tensor]) -> list[Tensor]:
+    def _step(self, step: int, block: list[Tensor], rest: list[Tensor]) -> Gradients:
         """Gradients from the pairs of this rank's rows with the columns of one rank."""
         layout, rank, owner = self.ring.layout, self.ring.peers.rank, self.ring.owner(step)
         outputs, grads = list(self.outputs), list(self.grads)
@@ -270,31 +276,8 @@ class _Backward:
                 at = rank if axis == ROW else owner
                 outputs[k] = _local(output, layout.offset(axis, at), layout.sizes(axis)[at])
         present = [g for g in grads if g is not None]
-        inputs = _inputs(self.ring, self.n_rows, self.tensors, block)
-        return form.backward(*inputs, outputs, present, self.live, mask(self.needed[:7]))
-
-    def _split(self, found: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Gradients of the tensors that stay, and of those that move."""
-        moves = [Gradients.NAMES.index(name) in _MOVING for name in self.names]
-        moves += [False] * len(self.ring.program.shifts(ROW))
-        moves += [True] * len(self.ring.program.shifts(COL))
-        pairs = list(zip(found, moves, strict=True))
-        return [g for g, m in pairs if not m], [g for g, m in pairs if m]
-
-    def _assembled(self, own: list[Tensor], home: list[Tensor]) -> list[Tensor | None]:
-        """One gradient per tensor of ``apply``, in its dtype."""
-        mine, theirs = iter(own), iter(home)
-        found: list[Tensor | None] = []
-        for k, needed in enumerate(self.needed[:7]):
-            found.append(next(theirs if k in _MOVING else mine) if needed else None)
-        program = self.ring.program
-        for axis, names, rest in ((ROW, program.rows, mine), (COL, program.cols, theirs)):
-            shifts = dict(zip(program.shifts(axis), rest, strict=True))
-            found += [shifts.get(name) for name in names]
-        return [
-            None if g is None or t is None else g.to(t.dtype)
-            for g, t in zip(found, self.tensors, strict=True)
-        ]  # fmt: skip
+        call = self.ring.step(self.call, block)
+        return backward(call, outputs, present, self.live, self.needs)
 
 
 def _added(old: list[Tensor], new: list[Tensor]) -> list[Tensor]:

@@ -10,13 +10,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from .. import ops
-from ..backends import Gradients, stat_dtype
+from ..backends import NAMES, Operands, PairCall
 from ..channel import COL, INDEX, ROW, Axis, Channel, Program, differs
-from ..ops.check import check_channels, check_operands
-from ..ops.form import product_dtype
+from ..ops.check import check_channels, checked, no_transforms
 from ..ops.merge import merge
-from ..ops.results import named
+from ..ops.pair_stats import named, stats_of
 from .collectives import exchange, gather
 from .header import describe
 from .peers import Layout, Peers
@@ -84,77 +82,88 @@ def pair_stats(
         RuntimeError: a rank does not answer within the group's timeout; the message names it.
     """
     peers = Peers.of(group)
-    rows = dict(rows or {})
-    cols = rows if cols is None and y is None else dict(cols or {})
-    columns, device = x if y is None else y, x.device if isinstance(x, Tensor) else None
-    vectors = [scale, row_scale, col_scale, row_bias, col_bias]
-    settings: dict[str, Any] = {"cosine": cosine, "backend": backend}
+    rows = rows or {}
+    cols = rows if cols is None and y is None else cols or {}
+    device = x.device if isinstance(x, Tensor) else None
+    operands = Operands(
+        x, y, scale, row_scale, col_scale, row_bias, col_bias, (*rows.values(),), (*cols.values(),)
+    )
     met = equal_sizes or layout is not None
     with nullcontext() if met else peers.call({"call": "pair_stats"}, device):
+        no_transforms("pair_stats")
         if strategy not in STRATEGIES:
             raise ValueError(f"strategy: got {strategy!r}, expected one of {', '.join(STRATEGIES)}")
-        channels = check_channels(channels)
-        program = Program(channels, tuple(rows), tuple(cols))
-        check_operands(x, y, vectors, rows, cols, program, compute_dtype)
-        if x.ndim > 2 and (strategy == "ring" or any(c.axis == COL for c in channels)):
+        program = Program(check_channels(channels), tuple(rows), tuple(cols))
+        call = checked(operands, program, cosine, compute_dtype, backend)
+        if x.ndim > 2 and (strategy == "ring" or any(c.axis == COL for c in program.channels)):
             what = "strategy='ring'" if strategy == "ring" else "column channels"
             raise ValueError(f"x: got shape {tuple(x.shape)} with {what}, expected (M, D)")
-        settings["compute_dtype"] = product_dtype(x) if compute_dtype is None else compute_dtype
+        sizes = call.length(ROW), call.length(COL)
         if layout is None:
-            layout = Layout((x.shape[-2],) * peers.world, (columns.shape[-2],) * peers.world)
+            layout = Layout((sizes[0],) * peers.world, (sizes[1],) * peers.world)
         if not met:
-            about = _about(x, y, vectors, rows, cols, program.forms)
-            about |= {name: describe(v) for name, v in {"strategy": strategy, **settings}.items()}
-            about["channels"] = program.text
-            layout = peers.meet((x.shape[-2], columns.shape[-2]), about, device)
-    if y is None:
-        channels = tuple(replace(c, pairs=(*c.pairs, differs(_SELF))) for c in channels)
-    cols = {name: _along(v, columns, name in program.forms) for name, v in cols.items()}
-    _add_positions(channels, rows, cols, peers, layout, x.device, y is None)
+            layout = peers.meet(sizes, _about(operands, call, strategy), device)
     if strategy == "auto":
-        held = sum(layout.cols) * x.shape[-1] * stat_dtype(x).itemsize
+        held = sum(layout.cols) * x.shape[-1] * call.stat_dtype.itemsize
         strategy = "gather" if held <= GATHERED or peers.world == 1 or x.ndim > 2 else "ring"
     run = _gathered if strategy == "gather" else _around
-    stat = stat_dtype(x)
-    if isinstance(scale, (int, float)):
-        scale = torch.full((), scale, dtype=stat, device=x.device)
-    scale, row_scale, row_bias = (
-        v if v is None else v.to(stat) for v in (scale, row_scale, row_bias)
-    )
-    vectors = [scale, row_scale, _along(col_scale, columns), row_bias, _along(col_bias, columns)]
-    return run(peers, layout, channels, x.to(stat), columns, vectors, rows, cols, settings), layout
+    return run(peers, layout, _prepared(peers, layout, call)), layout
 
 
-def _about(
-    x: Tensor,
-    y: Tensor | None,
-    vectors: Sequence[Tensor | float | None],
-    rows: Mapping[str, Tensor],
-    cols: Mapping[str, Tensor],
-    forms: frozenset[str],
-) -> dict[str, str]:
-    """The properties of the operands that have to be the same on every rank."""
-    given = {"x": x, "y": y, **dict(zip(Gradients.NAMES[2:7], vectors, strict=True))}
-    given |= {f"rows[{name!r}]": value for name, value in rows.items()}
-    given |= {f"cols[{name!r}]": value for name, value in cols.items()}
+def _about(given: Operands, call: PairCall, strategy: str) -> dict[str, str]:
+    """The properties of a call and of its operands, as given, that have to be the same on every
+    rank."""
+    x, forms = given.x, sorted(call.program.forms)
+    values = dict(zip(NAMES, given[:7], strict=True))
+    values |= {f"rows[{n!r}]": v for n, v in zip(call.program.rows, given.rows, strict=True)}
+    values |= {f"cols[{n!r}]": v for n, v in zip(call.program.cols, given.cols, strict=True)}
     found = {"D": str(x.shape[-1]), "batch": str(tuple(x.shape[:-2])), "dtype": str(x.dtype)}
-    found |= {name: describe(value) for name, value in given.items()}
-    for name in sorted(forms):
-        found[f"width of {name!r}"] = str(cols[name].shape[-1])  # E of a bilinear form
-    return found
+    found |= {name: describe(value) for name, value in values.items()}
+    for name in forms:
+        found[f"width of {name!r}"] = str(call.named(COL, name).shape[-1])  # E of a bilinear form
+    settings = {"strategy": strategy, "cosine": call.cosine, "backend": call.backend}
+    settings["compute_dtype"] = call.compute_dtype
+    found |= {name: describe(value) for name, value in settings.items()}
+    return {**found, "channels": call.program.text}
 
 
-def _gathered(
-    peers: Peers,
-    layout: Layout,
-    channels: Sequence[Channel],
-    x: Tensor,
-    columns: Tensor,
-    vectors: Sequence[Any],
-    rows: Mapping[str, Tensor],
-    cols: Mapping[str, Tensor],
-    settings: Mapping[str, Any],
-) -> list[Any]:
+def _prepared(peers: Peers, layout: Layout, call: PairCall) -> PairCall:
+    """The call as both strategies take it, with y for ``y=None``. Column operands are expanded to
+    one value per column, so that they can be sent. All floating operands except y have the
+    statistics' dtype, in which their gradients are summed. Positions among all ranks are added."""
+    given, columns, program = call.operands, call.columns, call.program
+    channels = program.channels
+    if given.y is None:
+        channels = tuple(replace(c, pairs=(*c.pairs, differs(_SELF))) for c in channels)
+
+    def wide(value: Tensor | None) -> Any:
+        return None if value is None else value.to(call.stat_dtype)
+
+    def along(value: Tensor | None, form: bool = False) -> Any:
+        if value is None:
+            return None
+        value = wide(value) if value.is_floating_point() else value
+        last = value.shape[-1:] if form else ()
+        return value.expand(*value.shape[: -1 - form], columns.shape[-2], *last)
+
+    rows = dict(zip(program.rows, given.rows, strict=True))
+    cols = {n: along(v, n in program.forms) for n, v in zip(program.cols, given.cols, strict=True)}
+    _add_positions(channels, rows, cols, peers, layout, columns.device, given.y is None)
+    operands = Operands(
+        x=given.x.to(call.stat_dtype),
+        y=columns,
+        scale=wide(given.scale),
+        row_scale=wide(given.row_scale),
+        col_scale=along(given.col_scale),
+        row_bias=wide(given.row_bias),
+        col_bias=along(given.col_bias),
+        rows=tuple(rows.values()),
+        cols=tuple(cols.values()),
+    )
+    return PairCall(operands, Program(channels, tuple(rows), tuple(cols)), *call[2:])
+
+
+def _gathered(peers: Peers, layout: Layout, call: PairCall) -> list[Any]:
     """The gather strategy: this rank's rows against the columns of all ranks. The values of column
     channels are merged on the rank that owns the columns."""
 
@@ -163,23 +172,17 @@ def _gathered(
             return None
         return gather(value.movedim(dim, 0), peers, layout, dtype or value.dtype).movedim(0, dim)
 
-    scale, row_scale, col_scale, row_bias, col_bias = vectors
-    forms = frozenset().union(*[channel.forms for channel in channels])
-    results = ops.pair_stats(
-        x,
-        all_of(columns, -2, x.dtype),
-        channels,
-        scale=scale,
-        row_scale=row_scale,
-        col_scale=all_of(col_scale),
-        row_bias=row_bias,
-        col_bias=all_of(col_bias),
-        rows=rows,
-        cols={name: all_of(value, -2 if name in forms else -1) for name, value in cols.items()},
-        **settings,
+    given, program = call.operands, call.program
+    cols = zip(program.cols, given.cols, strict=True)
+    whole = call.replace(
+        y=all_of(given.y, -2, given.x.dtype),
+        col_scale=all_of(given.col_scale),
+        col_bias=all_of(given.col_bias),
+        cols=tuple([all_of(value, -2 if name in program.forms else -1) for name, value in cols]),
     )
+    results = stats_of(whole)
     offsets = [layout.offset(ROW, rank) for rank in range(peers.world)]
-    for k, channel in enumerate(channels):
+    for k, channel in enumerate(program.channels):
         if channel.axis == COL:
             values = [results[k]] if isinstance(results[k], Tensor) else list(results[k])
             parts = zip(*[exchange(v, peers, layout) for v in values], strict=True)
@@ -187,34 +190,11 @@ def _gathered(
     return results
 
 
-def _around(
-    peers: Peers,
-    layout: Layout,
-    channels: Sequence[Channel],
-    x: Tensor,
-    columns: Tensor,
-    vectors: Sequence[Any],
-    rows: Mapping[str, Tensor],
-    cols: Mapping[str, Tensor],
-    settings: Mapping[str, Any],
-) -> list[Any]:
+def _around(peers: Peers, layout: Layout, call: PairCall) -> list[Any]:
     """The ring strategy, by :class:`RingStats`."""
-    program = Program(tuple(channels), tuple(rows), tuple(cols))
-    ring = Ring(peers, layout, program, **settings)
-    flat = iter(
-        RingStats.apply(ring, len(rows), x, columns, *vectors, *rows.values(), *cols.values())
-    )
+    ring = Ring(peers, layout, call.bare())
+    flat, channels = iter(RingStats.apply(ring, *call.operands.flat())), call.program.channels
     return [named(channel, [next(flat) for _ in channel.returns]) for channel in channels]
-
-
-def _along(value: Tensor | None, columns: Tensor, form: bool = False) -> Any:
-    """A column operand expanded to one value per column, so that it can be sent. A floating one is
-    cast to the statistics' dtype, so that its gradients are summed in it."""
-    if value is None:
-        return None
-    value = value.to(stat_dtype(columns)) if value.is_floating_point() else value
-    last = value.shape[-1:] if form else ()
-    return value.expand(*value.shape[: -1 - form], columns.shape[-2], *last)
 
 
 def _add_positions(

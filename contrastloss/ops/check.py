@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..backends import stat_dtype
+from ..backends import NAMES, Operands, PairCall, stat_dtype
 from ..channel import COL, INDEX, ROW, Axis, Channel, Program
 
 __all__ = [
@@ -20,11 +20,14 @@ __all__ = [
     "check_channels",
     "check_count",
     "check_device",
+    "check_devices",
     "check_embeddings",
-    "check_operands",
     "check_order",
     "check_range",
+    "checked",
     "checks_values",
+    "no_transforms",
+    "plain",
     "scalar",
     "shape",
 ]
@@ -34,7 +37,7 @@ DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 MOST = (1 << 31) - 1
 #: the limit of values per call: one signed integer holds a bit for each value with a gradient
 MOST_VALUES = 63
-_VECTORS = ("scale", "row_scale", "col_scale", "row_bias", "col_bias")
+_VECTORS = NAMES[2:]
 
 
 def shape(tensor: Tensor) -> str:
@@ -134,47 +137,98 @@ def check_channels(channels: Sequence[Channel]) -> tuple[Channel, ...]:
     return found
 
 
-def check_operands(
-    x: Tensor,
-    y: Tensor | None,
-    vectors: Sequence[Tensor | float | None],
-    rows: Mapping[str, Tensor],
-    cols: Mapping[str, Tensor],
+def no_transforms(operator: str) -> None:
+    """Refuse torch.func: vmap has no batching rule here, and forward mode would silently drop the
+    tangent."""
+    if not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack():
+        raise RuntimeError(
+            f"{operator}: torch.func transforms (vmap, grad, jvp, ...) are not supported; "
+            "use leading batch dimensions for vmap, torch.autograd for derivatives"
+        )
+
+
+def plain(x: Tensor) -> bool:
+    """Whether nothing but autograd intercepts this call. If so, the Function is called directly,
+    which saves the 100 us of torch.library's Python layers: as much as a small loss takes."""
+    return not (
+        torch.compiler.is_compiling()
+        or type(x) not in (Tensor, torch.nn.Parameter)
+        or torch._C._len_torch_dispatch_stack()
+    )
+
+
+def checked(
+    operands: Operands,
     program: Program,
-    compute_dtype: torch.dtype | None = None,
+    cosine: bool,
+    compute_dtype: torch.dtype | None,
+    backend: str | None,
     extra: frozenset[str] = frozenset(),
-) -> None:
-    """All requirements of :func:`~contrastloss.ops.pair_stats`. Operands with a name in ``extra``
-    are allowed even if no channel uses them."""
+) -> PairCall:
+    """The call of these operands, of which ``scale`` may be a number. The default of
+    ``compute_dtype`` is the dtype of a matmul of x, autocast included.
+
+    Checks all requirements of :func:`~contrastloss.ops.pair_stats`. Operands with a name in
+    ``extra`` are allowed even if no channel uses them.
+    """
+    x, _, scale = operands[:3]
+    _check_operands(operands, program, extra)
+    if compute_dtype is None:
+        compute_dtype = _product_dtype(x)
+    elif compute_dtype not in DTYPES:
+        raise TypeError(f"compute_dtype: got {compute_dtype}, expected one of {_names(DTYPES)}")
+    if isinstance(scale, (int, float)):
+        operands = operands._replace(scale=scalar("scale", scale, x))
+    return PairCall(operands, program, cosine, compute_dtype, backend)
+
+
+def _product_dtype(x: Tensor) -> torch.dtype:
+    if x.dtype == torch.float32 and torch.is_autocast_enabled(x.device.type):
+        return torch.get_autocast_dtype(x.device.type)
+    return x.dtype
+
+
+def _check_operands(operands: Operands, program: Program, extra: frozenset[str]) -> None:
+    x, y, *vectors, rows, cols = operands
     check_embeddings("x", x)
-    if x.ndim < 2:
+    size = x.shape
+    if len(size) < 2:
         raise ValueError(f"x: got shape {shape(x)}, expected (..., M, D)")
-    if x.shape[-1] < 1:
+    if size[-1] < 1:
         raise ValueError(f"x: got shape {shape(x)}, expected at least one feature")
     # items without rows take no memory, so a shape may have any number of them
-    if not torch.compiler.is_compiling() and math.prod(x.shape[:-2]) > MOST:
+    if len(size) > 2 and not torch.compiler.is_compiling() and math.prod(size[:-2]) > MOST:
         raise ValueError(f"x: got shape {shape(x)}, expected at most {MOST} items of (M, D)")
     if y is not None:
         check_embeddings("y", y, ("x", x))
-        if y.ndim != x.ndim or y.shape[:-2] != x.shape[:-2] or y.shape[-1] != x.shape[-1]:
-            expected = f"({', '.join(map(str, (*x.shape[:-2], 'N', x.shape[-1])))})"
+        if y.ndim != len(size) or y.shape[-1] != size[-1] or y.shape[:-2] != size[:-2]:
+            expected = f"({', '.join(map(str, (*size[:-2], 'N', size[-1])))})"
             raise ValueError(f"y: got shape {shape(y)}, expected {expected} as x {shape(x)}")
-    if compute_dtype is not None and compute_dtype not in DTYPES:
-        raise TypeError(f"compute_dtype: got {compute_dtype}, expected one of {_names(DTYPES)}")
-    lengths = {ROW: x.shape[-2], COL: (x if y is None else y).shape[-2]}
+    lengths = {ROW: size[-2], COL: (x if y is None else y).shape[-2]}
     for name, value in zip(_VECTORS, vectors, strict=True):
         if value is not None:
             _check_vector(name, value, x, None if name == "scale" else lengths[name[:3]])  # type: ignore[index]
-    for axis, operands in ((ROW, rows), (COL, cols)):
-        for name, value in operands.items():
+    for axis, names, values in ((ROW, program.rows, rows), (COL, program.cols, cols)):
+        for name, value in zip(names, values, strict=True):
             _check_operand(axis, name, value, x, lengths[axis], program)
     _check_names(program, extra)
     for name in program.forms:
-        if rows[name].shape[-1] != cols[name].shape[-1]:
-            extent = rows[name].shape[-1]
-            raise ValueError(
-                f"cols[{name!r}]: got shape {shape(cols[name])}, expected (..., {extent}) as rows"
-            )
+        m, n = rows[program.rows.index(name)], cols[program.cols.index(name)]
+        if m.shape[-1] != n.shape[-1]:
+            expected = f"(..., {m.shape[-1]}) as rows"
+            raise ValueError(f"cols[{name!r}]: got shape {shape(n)}, expected {expected}")
+
+
+def check_devices(call: PairCall, **others: Tensor | None) -> None:
+    """All operands are on x's device. A real call checks this in its dispatch; a fake one only
+    allocates its results, and has to check it here."""
+    *tensors, rows, cols = call.operands
+    operands = {name: v for name, v in zip(NAMES, tensors, strict=True) if name != "scale"}
+    operands |= {f"rows[{k}]": v for k, v in enumerate(rows)}
+    operands |= {f"cols[{k}]": v for k, v in enumerate(cols)}
+    for name, value in {**operands, **others}.items():
+        if value is not None:
+            check_device(name, value, "x", call.x)
 
 
 def _check_vector(name: str, value: Tensor | float, x: Tensor, length: int | None) -> None:

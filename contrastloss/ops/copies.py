@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .form import plain
+from .check import plain
 
 __all__ = ["check_forward", "copies", "settled"]
 

@@ -8,19 +8,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..backends import Gradients, choose, mask, reference, stat_dtype
-from ..channel import COL, ROW, Program
-from .check import check_device, check_operands, check_range, scalar, shape
-from .form import (
-    INPUTS,
-    OPERANDS,
-    Form,
+from ..backends import (
+    NAMES,
+    SCHEMA,
+    Gradients,
+    Operands,
+    PairCall,
+    mask,
     named_in,
+    reference,
+    run,
+)
+from ..channel import Program
+from .check import (
+    check_device,
+    check_devices,
+    check_range,
+    checked,
     no_transforms,
     plain,
-    product_dtype,
-    without_autocast,
+    shape,
 )
+from .pair_stats import INPUTS, by_argument
 from .second import SecondDerivative
 
 __all__ = ["GatherScores", "gather_scores", "gradients", "save"]
@@ -68,15 +77,12 @@ def gather_scores(
         RuntimeError: the named ``backend`` does not support the call; the message says why.
     """
     no_transforms("gather_scores")
-    vectors: list[Any] = [scale, row_scale, col_scale, row_bias, col_bias]
-    check_operands(x, y, vectors, {}, {}, _NO_CHANNELS, compute_dtype)
+    operands = Operands(x, y, scale, row_scale, col_scale, row_bias, col_bias)
+    call = checked(operands, _NO_CHANNELS, cosine, compute_dtype, backend)
     _check_index(index, x)
-    if isinstance(scale, (int, float)):
-        vectors[0] = scalar("scale", scale, x)
-    settings = (_NO_CHANNELS.text, cosine, compute_dtype or product_dtype(x), backend)
     if plain(x):
-        return GatherScores.apply(settings, index, x, y, *vectors)
-    return torch.ops.contrastloss.gather_scores(x, y, *vectors, [], [], *settings, index)
+        return GatherScores.apply(call, index, *call.operands.flat())
+    return torch.ops.contrastloss.gather_scores(*call.arguments(), index)
 
 
 def _check_index(index: Tensor, x: Tensor) -> None:
@@ -90,146 +96,139 @@ def _check_index(index: Tensor, x: Tensor) -> None:
         raise ValueError(f"index: got shape {shape(index)}, expected {expected} as x {shape(x)}")
 
 
-# ---- between the schema and the backends ---------------------------------------------------------
+# ---- between a call and the backends -------------------------------------------------------------
 
 
-def forward(*args: Any) -> Tensor:
-    form, index = Form(*args[:INPUTS]), args[INPUTS]
-    call = form.call()
+def forward(call: PairCall, index: Tensor) -> Tensor:
     check_range("index", index, -1, call.columns.shape[-2] - 1, "columns of y")
-    run = choose(call, "gather_scores_forward", form.backend)
-    found = without_autocast(index.device.type, run, call, form.flat(index))
+    found = run(call.lifted(), "gather_scores_forward", call.flatten(index))
     return found.reshape(index.shape)
 
 
-def backward(*args: Any) -> list[Tensor]:
-    """Gradients of the scores at ``index`` by the tensors marked in ``needs``, in order."""
-    form, (index, grad, needs) = Form(*args[:INPUTS]), args[INPUTS:]
-    call, names = form.call(), named_in(needs)
-    run = choose(call, "gather_scores_backward", form.backend)
-    found = without_autocast(index.device.type, run, call, form.flat(index), form.flat(grad), names)
-    return [
-        form.lower(getattr(found, name), getattr(form, name))
-        for name in Gradients.NAMES
-        if name in names
-    ]
+def backward(call: PairCall, index: Tensor, grad: Tensor, needs: int) -> Gradients:
+    """The gradients of the operands marked in ``needs``, in their shapes."""
+    flat, names = call.flatten, named_in(needs)
+    found = run(call.lifted(), "gather_scores_backward", flat(index), flat(grad), names)
+    return found.map(call.lower, call.operands)
 
 
-def _fake_forward(*args: Any) -> Tensor:
-    x, index = args[0], args[INPUTS]
-    Form(*args[:INPUTS]).check_devices(index=index)
-    return x.new_empty(index.shape, dtype=stat_dtype(x))
-
-
-def _fake_backward(*args: Any) -> list[Tensor]:
-    form, names = Form(*args[:INPUTS]), named_in(args[-1])
-    likes = [getattr(form, name) for name in Gradients.NAMES if name in names]
-    return [torch.empty_like(t, memory_format=torch.contiguous_format) for t in likes]
+def _double_backward(
+    call: PairCall, index: Tensor, grad: Tensor, needs: int, upstream: Sequence[Tensor | None]
+) -> tuple[Tensor | None, ...]:
+    """The derivatives of :func:`backward` by x to col_bias and by ``grad``, given those by its
+    results; from the reference backend."""
+    flat, names = call.flatten, named_in(needs)
+    found, d_grad = reference.gather_scores_double_backward(
+        call.lifted(), flat(index), flat(grad), names, call.lift(call.gradients(upstream, names))
+    )
+    lowered = None if d_grad is None else call.lower(d_grad, grad)
+    return (*found.map(call.lower, call.operands).flat(), lowered)
 
 
 # ---- autograd ------------------------------------------------------------------------------------
 
 
-def save(ctx: Any, tensors: Sequence[Any], settings: Sequence[Any], index: Tensor) -> None:
-    """Save what the gradients of scores at ``index`` need; ``tensors`` are x to col_bias."""
-    ctx.save_for_backward(*tensors, index)
-    ctx.settings = (_NO_CHANNELS.text, *settings[1:])
+def save(ctx: Any, call: PairCall, tensors: Sequence[Any], *others: Tensor) -> None:
+    """Save what the gradients of scores need: x to col_bias, and the index."""
+    ctx.save_for_backward(*tensors[: len(NAMES)], *others)
+    ctx.call = call.bare()._replace(program=_NO_CHANNELS)
 
 
-def gradients(ctx: Any, grad: Tensor, needed: Sequence[bool]) -> list[Tensor | None]:
-    """The gradients of x to col_bias; None for a tensor without one."""
+def gradients(ctx: Any, grad: Tensor, needed: Sequence[Any]) -> Gradients:
+    """The gradients of x to col_bias."""
     *tensors, index = ctx.saved_tensors
-    needs = mask(needed)
-    run: Any = torch.ops.contrastloss.gather_scores_backward
-    if plain(tensors[0]) and not torch.is_grad_enabled():  # nobody differentiates the gradient
-        run = backward
-    found = iter(run(*tensors, [], [], *ctx.settings, index, grad, needs))
-    return [next(found) if needs >> k & 1 else None for k in range(len(tensors))]
+    call, needs = ctx.call.given(tensors), mask(needed[: len(NAMES)])
+    if plain(call.x) and not torch.is_grad_enabled():  # nobody differentiates the gradient
+        return backward(call, index, grad, needs)
+    arguments = (*call.arguments(), index, grad, needs)
+    found = torch.ops.contrastloss.gather_scores_backward(*arguments)
+    return call.gradients(found, named_in(needs))
 
 
 class GatherScores(torch.autograd.Function):
-    """``apply(settings, index, x, y, scale, row_scale, col_scale, row_bias, col_bias)``, where
-    settings are (program, cosine, compute_dtype, backend)."""
+    """``apply(call, index, *call.operands.flat())``: autograd sees only operands that are
+    arguments."""
 
     @staticmethod
-    def forward(ctx: Any, settings: Sequence[Any], index: Tensor, *tensors: Any) -> Tensor:
-        save(ctx, tensors, settings, index)
-        return forward(*tensors, [], [], *settings, index)
+    def forward(ctx: Any, call: PairCall, index: Tensor, *tensors: Any) -> Tensor:
+        save(ctx, call, tensors, index)
+        return forward(call, index)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        return (None, None, *gradients(ctx, grad, ctx.needs_input_grad[2:]))
+        return (None, None, *gradients(ctx, grad, ctx.needs_input_grad[2:]).flat())
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
         raise RuntimeError("gather_scores: forward-mode derivatives are not implemented")
 
 
+# ---- the registered operators --------------------------------------------------------------------
+
+
+def _op_forward(*args: Any) -> Tensor:
+    return forward(PairCall.of(args[:INPUTS]), *args[INPUTS:])
+
+
+def _op_backward(*args: Any) -> list[Tensor]:
+    found = backward(PairCall.of(args[:INPUTS]), *args[INPUTS:])
+    return [gradient for gradient in found.flat() if gradient is not None]
+
+
+def _fake_forward(*args: Any) -> Tensor:
+    call, index = PairCall.of(args[:INPUTS]), args[INPUTS]
+    check_devices(call, index=index)
+    return call.x.new_empty(index.shape, dtype=call.stat_dtype)
+
+
+def _fake_backward(*args: Any) -> list[Tensor]:
+    call, needs = PairCall.of(args[:INPUTS]), named_in(args[-1])
+    likes = [v for name, v in zip(NAMES, call.operands[:7], strict=True) if name in needs]
+    return [
+        torch.empty_like(v, memory_format=torch.contiguous_format) for v in likes if v is not None
+    ]
+
+
 def _setup(ctx: Any, inputs: Sequence[Any], output: Tensor) -> None:
-    save(ctx, inputs[:7], inputs[9:INPUTS], inputs[INPUTS])
+    save(ctx, PairCall.of(inputs[:INPUTS]), inputs, inputs[INPUTS])
 
 
-def _op_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    found = gradients(ctx, grad, ctx.needs_input_grad[:7])
-    return (*found, [], [], None, None, None, None, None)
+def _autograd(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    return (*by_argument(gradients(ctx, grad, ctx.needs_input_grad)), None)
 
 
-def _save_backward(ctx: Any, inputs: Sequence[Any], output: Sequence[Tensor]) -> None:
+def _setup_backward(ctx: Any, inputs: Sequence[Any], output: Sequence[Tensor]) -> None:
     index, grad, ctx.needs = inputs[INPUTS:]
-    ctx.save_for_backward(*inputs[:7], index, grad)
-    ctx.settings = inputs[9:INPUTS]
+    save(ctx, PairCall.of(inputs[:INPUTS]), inputs, index, grad)
 
 
-def _double_backward(ctx: Any, upstream: Sequence[Tensor | None]) -> tuple[Any, ...]:
+def _autograd_backward(ctx: Any, upstream: Sequence[Tensor | None]) -> tuple[Any, ...]:
     *tensors, index, grad = ctx.saved_tensors
-    inputs = (*tensors, [], [], *ctx.settings)
-    form = Form(*inputs)
+    call = ctx.call.given(tensors)
 
-    def run() -> tuple[Tensor | None, ...]:
-        return _second(form, index, grad, ctx.needs, upstream)
+    def derivatives() -> tuple[Tensor | None, ...]:
+        return _double_backward(call, index, grad, ctx.needs, upstream)
 
     floating = [t for t in (*tensors, grad, *upstream) if t is not None]
-    *found, d_grad = SecondDerivative.apply("gather_scores", run, *floating)
-    return (*found, [], [], None, None, None, None, None, d_grad, None)
-
-
-def _second(
-    form: Form, index: Tensor, grad: Tensor, needs: int, upstream: Sequence[Tensor | None]
-) -> tuple[Tensor | None, ...]:
-    """The derivatives of :func:`backward` by x to col_bias and by ``grad``, from the reference
-    backend."""
-    call, names, given, cotangent = form.call(), named_in(needs), iter(upstream), Gradients()
-    for name in Gradients.NAMES:
-        value = next(given) if name in names else None
-        if value is not None and name in ("x", "y"):
-            value = form.flat(value)
-        elif value is not None and name != "scale":
-            axis = ROW if name.startswith("row") else COL
-            value = form.lift(value, form.length(axis))
-        setattr(cotangent, name, value)
-    found, d_grad = reference.gather_scores_double_backward(
-        call, form.flat(index), form.flat(grad), names, cotangent
-    )
-    pairs = [(getattr(found, name), getattr(form, name)) for name in Gradients.NAMES]
-    pairs.append((d_grad, grad))
-    return tuple(None if v is None else form.lower(v, like) for v, like in pairs)
+    *found, d_grad = SecondDerivative.apply("gather_scores", derivatives, *floating)
+    return (*by_argument(Operands(*found)), None, d_grad, None)
 
 
 def _register() -> None:
-    forward_name = "contrastloss::gather_scores"
-    backward_name = "contrastloss::gather_scores_backward"
+    name, backward_name = "contrastloss::gather_scores", "contrastloss::gather_scores_backward"
+    back = f"({SCHEMA}, Tensor index, Tensor grad, int needs) -> Tensor[]"
     define, impl = torch.library.define, torch.library.impl
     tags = (torch.Tag.pt2_compliant_tag,)
-    define(forward_name, f"({OPERANDS}, Tensor index) -> Tensor", tags=tags)
-    define(
-        backward_name, f"({OPERANDS}, Tensor index, Tensor grad, int needs) -> Tensor[]", tags=tags
-    )
-    impl(forward_name, "CompositeExplicitAutograd", forward)
-    impl(backward_name, "CompositeExplicitAutograd", backward)
-    torch.library.register_fake(forward_name, _fake_forward)
+    define(name, f"({SCHEMA}, Tensor index) -> Tensor", tags=tags)
+    define(backward_name, back, tags=tags)
+    impl(name, "CompositeExplicitAutograd", _op_forward)
+    impl(backward_name, "CompositeExplicitAutograd", _op_backward)
+    torch.library.register_fake(name, _fake_forward)
     torch.library.register_fake(backward_name, _fake_backward)
-    torch.library.register_autograd(forward_name, _op_backward, setup_context=_setup)
-    torch.library.register_autograd(backward_name, _double_backward, setup_context=_save_backward)
+    torch.library.register_autograd(name, _autograd, setup_context=_setup)
+    torch.library.register_autograd(
+        backward_name, _autograd_backward, setup_context=_setup_backward
+    )
 
 
 _register()

@@ -8,32 +8,32 @@ torch.export see one opaque node. :class:`PairStats` is the same forward and bac
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..backends import mask
-from ..channel import COL, ROW, Channel, Program
-from .check import check_channels, check_operands, scalar
-from .form import (
-    INPUTS,
-    OPERANDS,
-    Form,
-    backward,
-    double_backward,
-    fake_backward,
-    fake_forward,
-    forward,
-    no_transforms,
-    plain,
-    product_dtype,
+from ..backends import (
+    NAMES,
+    SCHEMA,
+    Gradients,
+    Operands,
+    PairCall,
+    mask,
+    named_in,
+    reference,
+    run,
 )
-from .results import named
+from ..channel import EXPECT, MAX, Channel, Program
+from .check import check_channels, check_devices, checked, no_transforms, plain
+from .results import Expectation, Maximum
 from .second import SecondDerivative
 
-__all__ = ["PairStats", "pair_stats"]
+__all__ = ["PairStats", "backward", "forward", "named", "pair_stats", "stats_of"]
+
+#: how many arguments of the registered operators belong to the call
+INPUTS = len(SCHEMA.split(","))
 
 
 def pair_stats(
@@ -87,155 +87,243 @@ def pair_stats(
         RuntimeError: the named ``backend`` does not support the call; the message says why.
     """
     no_transforms("pair_stats")
-    rows = dict(rows or {})
-    cols = rows if cols is None and y is None else dict(cols or {})
-    channels = check_channels(channels)
-    program = (Program if torch.compiler.is_compiling() else _program)(
-        channels, tuple(rows), tuple(cols)
+    rows = rows or {}
+    cols = rows if cols is None and y is None else cols or {}
+    program = _program(check_channels(channels), tuple(rows), tuple(cols))
+    operands = Operands(
+        x, y, scale, row_scale, col_scale, row_bias, col_bias, (*rows.values(),), (*cols.values(),)
     )
-    vectors = [scale, row_scale, col_scale, row_bias, col_bias]
-    check_operands(x, y, vectors, rows, cols, program, compute_dtype)
-    if isinstance(scale, (int, float)):
-        vectors[0] = scalar("scale", scale, x)
-    if compute_dtype is None:
-        compute_dtype = product_dtype(x)
-    settings = (program.text, cosine, compute_dtype, backend)
-    if plain(x):
-        flat = PairStats.apply(len(rows), *settings, x, y, *vectors, *rows.values(), *cols.values())
+    return stats_of(checked(operands, program, cosine, compute_dtype, backend))
+
+
+_PROGRAMS: dict[tuple, Program] = {}
+
+
+def _program(
+    channels: tuple[Channel, ...], rows: tuple[str, ...], cols: tuple[str, ...]
+) -> Program:
+    """The same arguments give the same Program, so everything derived from it is computed once."""
+    if torch.compiler.is_compiling():
+        return Program(channels, rows, cols)
+    key = (*[channel.text for channel in channels], rows, cols)
+    found = _PROGRAMS.get(key)
+    if found is None:
+        if len(_PROGRAMS) >= 1024:
+            _PROGRAMS.clear()
+        found = _PROGRAMS[key] = Program(channels, rows, cols)
+    return found
+
+
+def stats_of(call: PairCall) -> list[Any]:
+    """:func:`pair_stats` of a checked call."""
+    if plain(call.x):
+        flat: Sequence[Tensor] = PairStats.apply(call, *call.operands.flat())
     else:
-        flat = torch.ops.contrastloss.pair_stats(
-            x, y, *vectors, list(rows.values()), list(cols.values()), *settings
-        )
+        flat = torch.ops.contrastloss.pair_stats(*call.arguments())
+    channels = call.program.channels
+    if len(flat) == len(channels):
+        return list(flat)
     results, first = [], 0
-    for channel in program.channels:
+    for channel in channels:
         last = first + len(channel.returns)
         results.append(named(channel, flat[first:last]))
         first = last
     return results
 
 
-#: the same arguments give the same Program, so everything derived from it is computed once
-_program = lru_cache(maxsize=1024)(Program)
+def named(channel: Channel, values: Sequence[Tensor]) -> Any:
+    """The values of a channel as its result."""
+    if isinstance(channel, EXPECT):
+        return Expectation(*values)
+    if isinstance(channel, MAX):
+        return Maximum(*values)
+    return values[0]
 
 
-_FORWARD = "contrastloss::pair_stats"
-_BACKWARD = "contrastloss::pair_stats_backward"
+# ---- between a call and the backends -------------------------------------------------------------
 
 
-# ---- autograd ---------------------------------------------------------------------------------
+def forward(call: PairCall) -> list[Tensor]:
+    """The values of all channels, (..., M) or (..., N) each."""
+    outputs, lead = run(call.lifted(), "pair_stats_forward"), call.lead
+    return [o.reshape(*lead, o.shape[-1]) for o in outputs] if lead else outputs
 
 
-def _save(ctx: Any, inputs: Sequence[Any], output: Sequence[Tensor]) -> None:
-    tensors, rows, cols = inputs[:7], inputs[7], inputs[8]
-    ctx.save_for_backward(*tensors, *rows, *cols, *output)
-    ctx.counts, ctx.settings = (len(rows), len(cols)), inputs[9:]
+def backward(
+    call: PairCall, outputs: Sequence[Tensor], grads: Sequence[Tensor], live: int, needs: int
+) -> Gradients:
+    """The gradients of the operands marked in ``needs`` and of the shifts, in their shapes.
+    ``grads`` are those of the outputs marked in ``live``."""
+    flat_out, flat_grad = _lifted(call, outputs, grads, live)
+    found = run(call.lifted(), "pair_stats_backward", flat_out, flat_grad, named_in(needs))
+    return found.map(call.lower, call.operands)
 
 
-def _restore(ctx: Any) -> tuple[tuple[Any, ...], list[Tensor]]:
-    saved, (n_rows, n_cols) = list(ctx.saved_tensors), ctx.counts
-    rows, cols = saved[7 : 7 + n_rows], saved[7 + n_rows : 7 + n_rows + n_cols]
-    return (*saved[:7], rows, cols, *ctx.settings), saved[7 + n_rows + n_cols :]
+def _lifted(
+    call: PairCall, outputs: Sequence[Tensor], grads: Sequence[Tensor], live: int
+) -> tuple[list[Tensor], list[Tensor | None]]:
+    """Outputs and gradients in the backends' layout; None for an output without gradient."""
+    rest = iter(grads)
+    return [call.expand(o, o.shape[-1]) for o in outputs], [
+        call.expand(next(rest), o.shape[-1]) if live >> k & 1 else None
+        for k, o in enumerate(outputs)
+    ]
 
 
-def _run_backward(
-    ctx: Any, grads: Sequence[Tensor | None], needed: Sequence[Any]
-) -> tuple[list, list, list]:
-    """Gradients of the seven tensors, of rows and of cols; None for a tensor without one."""
-    inputs, outputs = _restore(ctx)
-    program = Program.decode(inputs[9])
+def _double_backward(
+    call: PairCall,
+    outputs: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    live: int,
+    needs: int,
+    upstream: Sequence[Tensor | None],
+) -> tuple[Tensor | None, ...]:
+    """The derivatives of :func:`backward` by the operands, by ``outputs`` and by ``grads``, given
+    those by its results."""
+    flat_out, flat_grad = _lifted(call, outputs, grads, live)
+    names = named_in(needs)
+    cotangent = call.lift(call.gradients(upstream, names))
+    found, d_outputs, d_grads = reference.pair_stats_double_backward(
+        call.lifted(), flat_out, flat_grad, names, cotangent
+    )
+    present = [d for k, d in enumerate(d_grads) if live >> k & 1]
+    others = zip((*d_outputs, *present), (*outputs, *grads), strict=True)
+    lowered = [None if d is None else call.lower(d, like) for d, like in others]
+    return (*found.map(call.lower, call.operands).flat(), *lowered)
+
+
+# ---- autograd ------------------------------------------------------------------------------------
+
+
+def _save(ctx: Any, call: PairCall, tensors: Sequence[Any], *others: Tensor) -> None:
+    ctx.save_for_backward(*tensors, *others)
+    ctx.call = call.bare()
+
+
+def _restore(ctx: Any) -> tuple[PairCall, tuple[Tensor, ...]]:
+    saved, program = ctx.saved_tensors, ctx.call.program
+    count = len(NAMES) + len(program.rows) + len(program.cols)
+    return ctx.call.given(saved[:count]), saved[count:]
+
+
+def _gradients(ctx: Any, grads: Sequence[Tensor | None], needed: Sequence[Any]) -> Gradients:
+    call, outputs = _restore(ctx)
     dead = [g is None or not o.is_floating_point() for g, o in zip(grads, outputs, strict=True)]
-    live = mask([not d for d in dead])
-    needs = mask(needed[:7])
-    run: Any = torch.ops.contrastloss.pair_stats_backward
-    if plain(inputs[0]) and not torch.is_grad_enabled():  # nobody differentiates the gradient
-        run = backward
-    present = [g for g, d in zip(grads, dead, strict=True) if not d]
-    found = iter(run(*inputs, outputs, present, live, needs))
-    tensors = [next(found) if needs >> k & 1 else None for k in range(7)]
-    shifts = {axis: {n: next(found) for n in program.shifts(axis)} for axis in (ROW, COL)}
-    rows = [shifts[ROW].get(name) for name in program.rows]
-    cols = [shifts[COL].get(name) for name in program.cols]
-    return tensors, rows, cols
+    present = [g for g, d in zip(grads, dead, strict=True) if g is not None and not d]
+    live, needs = mask([not d for d in dead]), mask(needed[: len(NAMES)])
+    if plain(call.x) and not torch.is_grad_enabled():  # nobody differentiates the gradient
+        return backward(call, outputs, present, live, needs)
+    found = torch.ops.contrastloss.pair_stats_backward(
+        *call.arguments(), outputs, present, live, needs
+    )
+    return call.gradients(found, named_in(needs))
 
 
 class PairStats(torch.autograd.Function):
-    """``apply(rows, program, cosine, compute_dtype, backend, x, y, scale, row_scale, col_scale,
-    row_bias, col_bias, *operands)``: the first ``rows`` operands belong to rows, the others to
-    columns. Returns the values of all channels as one flat tuple."""
+    """``apply(call, *call.operands.flat())``: autograd sees only operands that are arguments.
+    Returns the values of all channels as one flat tuple."""
 
     # no separate setup_context: with one, torch binds the signature again at every call
     @staticmethod
-    def forward(
-        ctx: Any,
-        n_rows: int,
-        program: str,
-        cosine: bool,
-        dtype: torch.dtype,
-        backend: str | None,
-        *tensors: Any,
-    ) -> tuple[Tensor, ...]:
-        operands = tensors[7:]
-        inputs = (
-            *tensors[:7], operands[:n_rows], operands[n_rows:], program, cosine, dtype, backend
-        )  # fmt: skip
-        outputs = tuple(forward(*inputs))
-        _save(ctx, inputs, outputs)
+    def forward(ctx: Any, call: PairCall, *tensors: Any) -> tuple[Tensor, ...]:
+        outputs = tuple(forward(call))
+        _save(ctx, call, tensors, *outputs)
         return outputs
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        tensors, rows, cols = _run_backward(ctx, grads, ctx.needs_input_grad[5:])
-        return (None,) * 5 + (*tensors, *rows, *cols)
+        return (None, *_gradients(ctx, grads, ctx.needs_input_grad[1:]).flat())
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
         raise RuntimeError("pair_stats: forward-mode derivatives are not implemented")
 
 
-def _op_backward(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ...]:
-    tensors, rows, cols = _run_backward(ctx, grads, ctx.needs_input_grad)
-    return (*tensors, rows, cols, None, None, None, None)
+# ---- the registered operators --------------------------------------------------------------------
 
 
-def _save_backward(ctx: Any, inputs: tuple, output: Sequence[Tensor]) -> None:
-    outputs, grads, live, needs = inputs[INPUTS:]
-    _save(ctx, inputs[:INPUTS], [*outputs, *grads])
+def _op_forward(*args: Any) -> list[Tensor]:
+    return forward(PairCall.of(args))
+
+
+def _op_backward(*args: Any) -> list[Tensor]:
+    found = backward(PairCall.of(args[:INPUTS]), *args[INPUTS:])
+    return [gradient for gradient in found.flat() if gradient is not None]
+
+
+def _fake_forward(*args: Any) -> list[Tensor]:
+    call = PairCall.of(args)
+    check_devices(call)
+    outputs = []
+    for channel in call.program.channels:
+        shape = (*call.lead, call.length(channel.axis))
+        for name in channel.returns:
+            dtype = torch.int64 if name == "index" else call.stat_dtype
+            outputs.append(call.x.new_empty(shape, dtype=dtype))
+    return outputs
+
+
+def _fake_backward(*args: Any) -> list[Tensor]:
+    call, needs = PairCall.of(args[:INPUTS]), named_in(args[-1])
+    likes = [v for name, v in zip(NAMES, call.operands[:7], strict=True) if name in needs]
+    likes += chain(*call.at_shifts(call.named))
+    return [
+        torch.empty_like(v, memory_format=torch.contiguous_format) for v in likes if v is not None
+    ]
+
+
+def _setup(ctx: Any, inputs: Sequence[Any], output: Sequence[Tensor]) -> None:
+    call = PairCall.of(inputs)
+    _save(ctx, call, call.operands.flat(), *output)
+
+
+def _autograd(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ...]:
+    return by_argument(_gradients(ctx, grads, ctx.needs_input_grad))
+
+
+def _setup_backward(ctx: Any, inputs: Sequence[Any], output: Sequence[Tensor]) -> None:
+    call, (outputs, grads, live, needs) = PairCall.of(inputs[:INPUTS]), inputs[INPUTS:]
+    _save(ctx, call, call.operands.flat(), *outputs, *grads)
     ctx.n_outputs, ctx.live, ctx.needs = len(outputs), live, needs
 
 
-def _double_backward(ctx: Any, upstream: Sequence[Tensor | None]) -> tuple[Any, ...]:
-    inputs, saved = _restore(ctx)
+def _autograd_backward(ctx: Any, upstream: Sequence[Tensor | None]) -> tuple[Any, ...]:
+    call, saved = _restore(ctx)
     outputs, grads = saved[: ctx.n_outputs], saved[ctx.n_outputs :]
-    form = Form(*inputs)
 
-    def run() -> tuple[Tensor | None, ...]:
-        return double_backward(form, outputs, grads, ctx.live, ctx.needs, upstream)
+    def derivatives() -> tuple[Tensor | None, ...]:
+        return _double_backward(call, outputs, grads, ctx.live, ctx.needs, upstream)
 
-    floating = [t for t in ctx.saved_tensors if t is not None and t.is_floating_point()]
-    floating += [t for t in upstream if t is not None]
-    found = list(SecondDerivative.apply("pair_stats", run, *floating))
-    n_rows, n_cols = ctx.counts
-    tensors, rest = found[:7], found[7:]
-    rows, cols, rest = rest[:n_rows], rest[n_rows : n_rows + n_cols], rest[n_rows + n_cols :]
-    d_outputs, d_grads = rest[: ctx.n_outputs], rest[ctx.n_outputs :]
-    return (*tensors, rows, cols, None, None, None, None, d_outputs, d_grads, None, None)
+    tensors = (*call.operands.flat(), *saved, *upstream)
+    floating = [t for t in tensors if t is not None and t.is_floating_point()]
+    found = list(SecondDerivative.apply("pair_stats", derivatives, *floating))
+    count = len(found) - len(saved)
+    operands = Operands.of(found[:count], len(call.program.rows))
+    d_outputs, d_grads = found[count : count + ctx.n_outputs], found[count + ctx.n_outputs :]
+    return (*by_argument(operands), d_outputs, d_grads, None, None)
+
+
+def by_argument(gradients: Gradients) -> tuple[Any, ...]:
+    """One gradient for each argument of :data:`SCHEMA`."""
+    *tensors, rows, cols = gradients
+    return (*tensors, list(rows), list(cols), *[None] * (INPUTS - len(gradients)))
 
 
 def _register() -> None:
+    name, backward_name = "contrastloss::pair_stats", "contrastloss::pair_stats_backward"
+    back = f"({SCHEMA}, Tensor[] outputs, Tensor[] grads, int live, int needs) -> Tensor[]"
     define, impl = torch.library.define, torch.library.impl
     tags = (torch.Tag.pt2_compliant_tag,)
-    define(_FORWARD, f"({OPERANDS}) -> Tensor[]", tags=tags)
-    define(
-        _BACKWARD,
-        f"({OPERANDS}, Tensor[] outputs, Tensor[] grads, int live, int needs) -> Tensor[]",
-        tags=tags,
+    define(name, f"({SCHEMA}) -> Tensor[]", tags=tags)
+    define(backward_name, back, tags=tags)
+    impl(name, "CompositeExplicitAutograd", _op_forward)
+    impl(backward_name, "CompositeExplicitAutograd", _op_backward)
+    torch.library.register_fake(name, _fake_forward)
+    torch.library.register_fake(backward_name, _fake_backward)
+    torch.library.register_autograd(name, _autograd, setup_context=_setup)
+    torch.library.register_autograd(
+        backward_name, _autograd_backward, setup_context=_setup_backward
     )
-    impl(_FORWARD, "CompositeExplicitAutograd", forward)
-    impl(_BACKWARD, "CompositeExplicitAutograd", backward)
-    torch.library.register_fake(_FORWARD, fake_forward)
-    torch.library.register_fake(_BACKWARD, fake_backward)
-    torch.library.register_autograd(_FORWARD, _op_backward, setup_context=_save)
-    torch.library.register_autograd(_BACKWARD, _double_backward, setup_context=_save_backward)
 
 
 _register()

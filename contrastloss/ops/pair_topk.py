@@ -10,20 +10,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..backends import PairCall, Selection, choose, position_keys, stat_dtype
+from ..backends import NAMES, SCHEMA, Operands, PairCall, Selection, position_keys, run
 from ..channel import COL, INDEX, MAX, ROW, Axis, Program, Test
 from .check import (
     as_float,
     check_broadcast,
     check_count,
     check_device,
-    check_operands,
+    check_devices,
+    checked,
     checks_values,
+    no_transforms,
+    plain,
     scalar,
     shape,
 )
-from .form import INPUTS, OPERANDS, Form, no_transforms, plain, product_dtype, without_autocast
 from .gather_scores import gradients, save
+from .pair_stats import INPUTS, by_argument
 from .results import TopK
 
 __all__ = ["PairTopK", "pair_topk"]
@@ -99,28 +102,25 @@ def pair_topk(
     Sampling: Kool, van Hoof & Welling, "Stochastic Beams and Where to Find Them" (2019).
     """
     no_transforms("pair_topk")
-    rows = dict(rows or {})
-    cols = rows if cols is None and y is None else dict(cols or {})
+    rows = rows or {}
+    cols = rows if cols is None and y is None else cols or {}
     program = (_build if torch.compiler.is_compiling() else _program)(
         largest, tuple(pairs), tuple(rows), tuple(cols)
     )
-    vectors: list[Any] = [scale, row_scale, col_scale, row_bias, col_bias]
     _check_numbers(k, skip, sample, seed, largest)
+    operands = Operands(
+        x, y, scale, row_scale, col_scale, row_bias, col_bias, (*rows.values(),), (*cols.values(),)
+    )
     # positions may be given only for the noise
     extra = frozenset() if sample is None else frozenset({INDEX})
-    check_operands(x, y, vectors, rows, cols, program, compute_dtype, extra)
+    call = checked(operands, program, cosine, compute_dtype, backend, extra)
     bounds = [_bound(name, value, x) for name, value in (("lower", lower), ("upper", upper))]
     lists = [] if ignore is None else _check_ignore(ignore, x)
-    if isinstance(scale, (int, float)):
-        vectors[0] = scalar("scale", scale, x)
-    settings = (program.text, cosine, compute_dtype or product_dtype(x), backend)
     chosen = (k + skip, *bounds, lists, sample, seed or 0)
     if plain(x):
-        found = PairTopK.apply(settings, chosen, rows.values(), cols.values(), x, y, *vectors)
+        found = PairTopK.apply(call, chosen, *call.operands.flat())
     else:
-        found = torch.ops.contrastloss.pair_topk(
-            x, y, *vectors, list(rows.values()), list(cols.values()), *settings, *chosen
-        )
+        found = torch.ops.contrastloss.pair_topk(*call.arguments(), *chosen)
     return TopK(*found) if skip == 0 else TopK(*(part[..., skip:] for part in found))
 
 
@@ -186,24 +186,21 @@ def _check_ignore(ignore: tuple[Tensor, Tensor], x: Tensor) -> list[Tensor]:
     return list(ignore)
 
 
-# ---- between the schema and the backends ---------------------------------------------------------
+# ---- between a call and the backends -------------------------------------------------------------
 
 
-def forward(*args: Any) -> tuple[Tensor, Tensor]:
-    form, chosen = Form(*args[:INPUTS]), args[INPUTS:]
-    call = form.call()
-    selection = _selection(form, call, *chosen)
-    run = choose(call, "pair_topk", form.backend)
-    values, index = without_autocast(form.x.device.type, run, call, selection)
+def forward(call: PairCall, *chosen: Any) -> tuple[Tensor, Tensor]:
+    lifted = call.lifted()
+    selection = _selection(lifted, call, *chosen)
+    values, index = run(lifted, "pair_topk", selection)
     if selection.sample is not None:  # the values are noisy keys, not scores
-        gather = choose(call, "gather_scores_forward", form.backend)
-        values = without_autocast(form.x.device.type, gather, call, index)
-    target = (*form.lead, *index.shape[-2:])
+        values = run(lifted, "gather_scores_forward", index)
+    target = (*call.lead, *index.shape[-2:])
     return values.reshape(target), index.reshape(target)
 
 
 def _selection(
-    form: Form,
+    lifted: PairCall,
     call: PairCall,
     k: int,
     lower: Tensor | None,
@@ -213,15 +210,15 @@ def _selection(
     seed: int,
 ) -> Selection:
     def bound(value: Tensor | None) -> Tensor | None:
-        return None if value is None else form.lift(value.to(call.stat_dtype), form.length(ROW))
+        return None if value is None else call.expand(value.to(call.stat_dtype), call.length(ROW))
 
     def keys(axis: Axis) -> Tensor | None:
         if sample is None:
             return None
-        positions = call.operand(axis, INDEX)
+        positions = lifted.operand(axis, INDEX)
         if positions is None:
-            positions = torch.arange(call.length(axis), device=call.x.device)
-            positions = positions.expand(*call.x.shape[:-2], -1)
+            positions = torch.arange(lifted.length(axis), device=lifted.x.device)
+            positions = positions.expand(*lifted.x.shape[:-2], -1)
         return position_keys(positions.to(torch.int64), seed, 0 if axis == ROW else 1)
 
     lists = _sorted_lists(*ignore) if ignore else None
@@ -243,59 +240,68 @@ def _sorted_lists(offsets: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
     return offsets, columns[order[owner[order].argsort(stable=True)]]
 
 
-def _fake_forward(*args: Any) -> tuple[Tensor, Tensor]:
-    x, k, lower, upper = args[0], *args[INPUTS : INPUTS + 3]
-    Form(*args[:INPUTS]).check_devices(lower=lower, upper=upper)
-    shape = (*x.shape[:-1], k)
-    return x.new_empty(shape, dtype=stat_dtype(x)), x.new_empty(shape, dtype=torch.int64)
-
-
 # ---- autograd: the gradients of the scores at the indices ----------------------------------------
 
 
 class PairTopK(torch.autograd.Function):
-    """``apply(settings, chosen, rows, cols, x, y, scale, row_scale, col_scale, row_bias,
-    col_bias)``, where settings are (program, cosine, compute_dtype, backend) and chosen are (k,
-    lower, upper, ignore, sample, seed)."""
+    """``apply(call, chosen, *call.operands.flat())``, where chosen are (k, lower, upper, ignore,
+    sample, seed): autograd sees only operands that are arguments."""
 
     @staticmethod
     def forward(
-        ctx: Any, settings: tuple, chosen: tuple, rows: Any, cols: Any, *tensors: Any
+        ctx: Any, call: PairCall, chosen: Sequence[Any], *tensors: Any
     ) -> tuple[Tensor, Tensor]:
-        values, index = forward(*tensors, list(rows), list(cols), *settings, *chosen)
+        values, index = forward(call, *chosen)
         ctx.mark_non_differentiable(index)
-        save(ctx, tensors, settings, index)
+        save(ctx, call, tensors, index)
+        ctx.named = len(tensors) - len(NAMES)
         return values, index
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Any, ...]:
-        return (None,) * 4 + tuple(gradients(ctx, grad, ctx.needs_input_grad[4:]))
+        found = gradients(ctx, grad, ctx.needs_input_grad[2:])
+        return (None, None, *found.flat(), *[None] * ctx.named)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
         raise RuntimeError("pair_topk: forward-mode derivatives are not implemented")
 
 
+# ---- the registered operator ---------------------------------------------------------------------
+
+
+def _op_forward(*args: Any) -> tuple[Tensor, Tensor]:
+    return forward(PairCall.of(args[:INPUTS]), *args[INPUTS:])
+
+
+def _fake_forward(*args: Any) -> tuple[Tensor, Tensor]:
+    call, (k, lower, upper) = PairCall.of(args[:INPUTS]), args[INPUTS : INPUTS + 3]
+    check_devices(call, lower=lower, upper=upper)
+    shape = (*call.x.shape[:-1], k)
+    values = call.x.new_empty(shape, dtype=call.stat_dtype)
+    return values, call.x.new_empty(shape, dtype=torch.int64)
+
+
 def _setup(ctx: Any, inputs: Sequence[Any], output: tuple[Tensor, Tensor]) -> None:
-    save(ctx, inputs[:7], inputs[9:INPUTS], output[1])
+    save(ctx, PairCall.of(inputs[:INPUTS]), inputs, output[1])
 
 
-def _op_backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Any, ...]:
+def _autograd(ctx: Any, grad: Tensor, _: Any) -> tuple[Any, ...]:
     needed = ctx.needs_input_grad
-    lists = [[None] * len(part) for part in (needed[7], needed[8], needed[INPUTS + 3])]
-    found = gradients(ctx, grad, needed[:7])
-    return (*found, *lists[:2], *[None] * 7, lists[2], None, None)
+    rows, cols, ignore = ([None] * len(part) for part in (*needed[7:9], needed[INPUTS + 3]))
+    found = gradients(ctx, grad, needed)._replace(rows=tuple(rows), cols=tuple(cols))
+    return (*by_argument(found), None, None, None, ignore, None, None)
 
 
 def _register() -> None:
     name = "contrastloss::pair_topk"
     chosen = "SymInt k, Tensor? lower, Tensor? upper, Tensor[] ignore, float? sample, int seed"
     torch.library.define(
-        name, f"({OPERANDS}, {chosen}) -> (Tensor, Tensor)", tags=(torch.Tag.pt2_compliant_tag,)
+        name, f"({SCHEMA}, {chosen}) -> (Tensor, Tensor)", tags=(torch.Tag.pt2_compliant_tag,)
     )
-    torch.library.impl(name, "CompositeExplicitAutograd", forward)
+    torch.library.impl(name, "CompositeExplicitAutograd", _op_forward)
     torch.library.register_fake(name, _fake_forward)
-    torch.library.register_autograd(name, _op_backward, setup_context=_setup)
+    torch.library.register_autograd(name, _autograd, setup_context=_setup)
 
 
 _register()

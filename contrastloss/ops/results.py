@@ -1,4 +1,4 @@
-"""Named results of channels that return more than one vector."""
+"""The types of results that are more than one vector."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ..channel import EXPECT, MAX, Channel
-
-__all__ = ["Expectation", "Maximum", "TopK", "named"]
+__all__ = ["Expectation", "Maximum", "TopK"]
 
 
 class Expectation(NamedTuple):
@@ -31,11 +29,3 @@ class TopK(NamedTuple):
 
     values: Tensor
     indices: Tensor
-
-
-def named(channel: Channel, values: list[Tensor]) -> Tensor | Expectation | Maximum:
-    if isinstance(channel, EXPECT):
-        return Expectation(*values)
-    if isinstance(channel, MAX):
-        return Maximum(*values)
-    return values[0]

@@ -9,9 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..backends import DISTRIBUTIONS, NETWORKS, SortCall, choose, mask, stat_dtype
-from .check import check_broadcast, check_device, check_order, scalar, shape
-from .form import no_transforms, plain, without_autocast
+from ..backends import DISTRIBUTIONS, NETWORKS, SortCall, mask, run, stat_dtype
+from .check import (
+    check_broadcast,
+    check_device,
+    check_order,
+    no_transforms,
+    plain,
+    scalar,
+    shape,
+)
 
 __all__ = ["SortNetwork", "check_network", "sort_network"]
 
@@ -134,25 +141,17 @@ def _check_masses(t: Tensor, x: Tensor) -> Tensor:
 # ---- between the schema and the backends ---------------------------------------------------------
 
 
-def _call(
-    x: Tensor, t: Tensor, steepness: Tensor, art_lambda: float, network: str, distribution: str
-) -> SortCall:
-    return SortCall(x, t, steepness, art_lambda, network, distribution)
-
-
 def forward(*args: Any) -> tuple[Tensor, Tensor]:
-    call = _call(*args[:6])
+    call = SortCall(*args)
     check_order(call.x)
-    run = choose(call, "sort_network_forward", args[6])
-    return without_autocast(call.x.device.type, run, call)
+    return run(call, "sort_network_forward")
 
 
 def backward(*args: Any) -> list[Tensor]:
     """Gradients of those of x, t and steepness that ``needs`` marks."""
-    call, (grad_sorted, grad_mass, needs) = _call(*args[:6]), args[7:]
-    run = choose(call, "sort_network_backward", args[6])
+    *given, grad_sorted, grad_mass, needs = args
     wanted = [bool(needs >> k & 1) for k in range(3)]
-    found = without_autocast(call.x.device.type, run, call, grad_sorted, grad_mass, wanted)
+    found = run(SortCall(*given), "sort_network_backward", grad_sorted, grad_mass, wanted)
     return [grad for grad in found if grad is not None]
 
 

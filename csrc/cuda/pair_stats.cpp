@@ -84,7 +84,7 @@ std::vector<Tensor> forward(const Operands& o) {
 
 // ---- backward -----------------------------------------------------------------------------------
 
-// In the order of Gradients.NAMES in contrastloss/backends/call.py.
+// In the order of NAMES in contrastloss/backends/call.py.
 enum Need : int64_t { DSCALE = 4, DROW_SCALE = 8, DCOL_SCALE = 16, DROW_BIAS = 32, DCOL_BIAS = 64 };
 
 // The views of a backward pass and its sums. `totals` lists the sums that are needed, in this

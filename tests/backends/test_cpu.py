@@ -288,7 +288,7 @@ def test_a_malformed_program_is_an_error(code, values, message):
 def raw_call(**changes):
     """A valid call of the registered operator, with some operands replaced."""
     found = {"x": torch.randn(2, 3, 4), "y": torch.randn(2, 5, 4), "isa": -1, **changes}
-    code = encode(Program((LSE(),))).tensors
+    code = encode(Program((LSE(),)).text).tensors
     return torch.ops.contrastloss.cpu_forward(
         found["x"], found["y"], *[None] * 5, [], [], *code, False, torch.float32, found["isa"]
     )
@@ -350,7 +350,7 @@ def test_an_exported_loss_checks_what_it_is_given():
     ],
 )
 def test_malformed_gradients_are_errors(outputs, grads, live, message):
-    x, code = torch.randn(2, 3, 4), encode(Program((LSE(),))).tensors
+    x, code = torch.randn(2, 3, 4), encode(Program((LSE(),)).text).tensors
     with pytest.raises(RuntimeError, match=message):
         torch.ops.contrastloss.cpu_backward(
             x, None, *[None] * 5, [], [], *code, False, torch.float32, -1, outputs, grads, live, 1
@@ -359,7 +359,7 @@ def test_malformed_gradients_are_errors(outputs, grads, live, message):
 
 def test_an_operand_of_the_wrong_length_is_an_error():
     x, bias = torch.randn(1, 3, 4), torch.zeros(1, 2)
-    code = encode(Program((LSE(),))).tensors
+    code = encode(Program((LSE(),)).text).tensors
     with pytest.raises(RuntimeError, match="row_bias: got 2 elements, expected 3"):
         torch.ops.contrastloss.cpu_forward(
             x, None, None, None, None, bias, None, [], [], *code, False, torch.float32, -1

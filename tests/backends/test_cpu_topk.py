@@ -123,7 +123,7 @@ def arguments(program, **changes):
     found = {
         "lower": None, "upper": None, "ignore": [], "row_keys": None, "col_keys": None, **changes
     }  # fmt: skip
-    code = encode(program).tensors
+    code = encode(program.text).tensors
     return (x, y, *[None] * 5, [], [], *code, False, torch.float32, -1, 2, *found.values(), 0.0)
 
 

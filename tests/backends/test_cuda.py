@@ -9,7 +9,7 @@ from oracle import VECTORS
 import contrastloss
 import contrastloss.testing
 from contrastloss import ops
-from contrastloss.backends import cuda
+from contrastloss.backends import Operands, PairCall, cuda
 from contrastloss.channel import COL, EXPECT, INDEX, LSE, MAX, SUM, differs, form, same
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -172,9 +172,7 @@ def test_programs_that_are_too_long(device, program, message):
 def test_the_programs_limits_are_those_of_the_kernels(device):
     """The library itself rejects one channel more than the Python layer accepts."""
     x = torch.randn(4, 3, device=device)
-    call = contrastloss.backends.PairCall(
-        x, x, *[None] * 5, (), (), contrastloss.channel.Program((LSE(),) * (cuda.CHANNELS + 1)),
-        False, x.dtype,
-    )  # fmt: skip
+    program = contrastloss.channel.Program((LSE(),) * (cuda.CHANNELS + 1))
+    call = PairCall(Operands(x, x), program, False, x.dtype)
     with pytest.raises(RuntimeError, match="more channels than a kernel supports"):
         cuda.pair_stats_forward(call)

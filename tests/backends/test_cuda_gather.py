@@ -5,12 +5,11 @@ import pytest
 import torch
 
 import contrastloss
-from contrastloss.backends import PairCall, cuda, reference
+from contrastloss.backends import NAMES, Operands, PairCall, cuda, reference
 from contrastloss.channel import Program
 from contrastloss.ops import gather_scores
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-NAMES = ("x", "y", "scale", "row_scale", "col_scale", "row_bias", "col_bias")
 SYMMETRIC = pytest.mark.parametrize("symmetric", [False, True], ids=["y", "symmetric"])
 
 
@@ -103,7 +102,7 @@ def test_an_index_of_nothing(device, lead, symmetric):
     """Calls the library directly. Invalid indices read neither memory beyond the columns nor
     columns of the next batch item."""
     x, y = (torch.randn(*lead, 4, 3, device=device) for _ in range(2))
-    call = PairCall(x, None if symmetric else y, *[None] * 5, (), (), Program(()), True, x.dtype)
+    call = PairCall(Operands(x, None if symmetric else y), Program(()), True, x.dtype)
     wrong = [4, -2, 1 << 31, 1 << 32, 1 << 60, -(1 << 63)]
     index = torch.tensor([0, *wrong], device=device).expand(*lead, 4, -1)
     grad = torch.ones(index.shape, device=device)
@@ -125,7 +124,7 @@ def test_each_gradient_alone(device, cosine, symmetric):
     """Each gradient alone is bitwise equal to the same gradient computed together with all
     others."""
     operands, index = problem(device, torch.float32, 11, 13, 9, 7, (2,), symmetric)
-    call = PairCall(*operands, (), (), Program(()), cosine, torch.float32)
+    call = PairCall(Operands(*operands), Program(()), cosine, torch.float32)
     grad = torch.randn(index.shape, device=device)
     names = [n for n, v in zip(NAMES, operands, strict=True) if v is not None]
     every = cuda.gather_scores_backward(call, index, grad, frozenset(names))

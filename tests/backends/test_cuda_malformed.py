@@ -4,9 +4,10 @@ no number in a table makes a kernel access memory outside the tensors."""
 import pytest
 import torch
 
-from contrastloss.backends import PairCall, Selection, SortCall, cuda, position_keys
-from contrastloss.backends.encode import SCHEMA, SELECTION, SORT
-from contrastloss.backends.encode import selection_arguments as selected
+from contrastloss.backends import Operands, PairCall, Selection, SortCall, cuda, position_keys
+from contrastloss.backends.call import NATIVE
+from contrastloss.backends.network import SORT
+from contrastloss.backends.topk import SELECTION
 from contrastloss.channel import (
     COL,
     EXPECT,
@@ -56,11 +57,12 @@ def operands(device, program):
     rows["age"] = floats(M)
     for side in (rows, cols):
         side["label"] = side["label"].to(device).expand(B, -1).contiguous()
-    return PairCall(
+    operands = Operands(
         floats(M, D), floats(N, D), torch.tensor(1.5, device=device), floats(M), floats(N),
         floats(M), floats(N), tuple(rows[n] for n in program.rows),
-        tuple(cols[n] for n in program.cols), program, True, torch.float32,
+        tuple(cols[n] for n in program.cols),
     )  # fmt: skip
+    return PairCall(operands, program, True, torch.float32)
 
 
 def valid(operator, device):
@@ -70,7 +72,7 @@ def valid(operator, device):
     best = Program((MAX(pairs=(differs("label"),)),), ("label",), ("label",))
     program = best if operator in ("topk", "gather", "gather_backward") else PROGRAM
     call = operands(device, program)
-    given = dict(zip(names(SCHEMA), cuda._arguments(call), strict=True))
+    given = dict(zip(names(NATIVE), cuda._arguments(call), strict=True))
     measured = ops.cuda_measure(*given.values())
     if operator in ("sums", "h_block", "totals"):
         outputs = ops.cuda_forward(*given.values())
@@ -96,7 +98,7 @@ def valid(operator, device):
         offsets = torch.arange(B * M + 1, device=device)
         low = torch.full((B, M), -9.0, device=device)
         chosen = Selection(K, low, -low, (offsets, offsets[:-1] % N), 0.5, *keys)
-        given |= dict(zip(names(SELECTION), selected(chosen), strict=True))
+        given |= dict(zip(names(SELECTION), chosen.native(), strict=True))
         given["list_bytes"] = 1 << 20
     elif operator.startswith("gather"):
         given["index"] = torch.randint(-1, N, (B, M, K), device=device)
@@ -264,15 +266,13 @@ def test_extents_whose_products_wrap(device):
     """In 64 bits, 4 times 2^62 wraps to 0, and 2^63 + 1 times an even number wraps to that
     number."""
     x, empty = torch.ones(4, 2, device=device), torch.empty(0, 2**62, device=device)
-    call = PairCall(
-        x, x, *[None] * 5, (empty,), (empty,), Program((LSE(weight=(form("f"),)),), ("f",), ("f",)),
-        False, x.dtype,
-    )  # fmt: skip
+    program = Program((LSE(weight=(form("f"),)),), ("f",), ("f",))
+    call = PairCall(Operands(x, x, rows=(empty,), cols=(empty,)), program, False, x.dtype)
     with pytest.raises(RuntimeError, match=f"operand: got a form of extent {2**62}, expected"):
         cuda.pair_stats_forward(call)
-    call.rows, call.cols = (x[:, 0].contiguous(),), ()
-    call.program = Program((LSE(weight=(row_weight("u"),)),), ("u",), ())
-    given = dict(zip(names(SCHEMA), cuda._arguments(call), strict=True))
+    program = Program((LSE(weight=(row_weight("u"),)),), ("u",), ())
+    call = PairCall(Operands(x, x, rows=(x[:, 0].contiguous(),)), program, False, x.dtype)
+    given = dict(zip(names(NATIVE), cuda._arguments(call), strict=True))
     code = given["code"].clone()
     assert code[5] == 1  # how many names the weight has
     code[5] = 1 - 2**63

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from contrastloss.backends import PairCall, Selection, cuda, position_keys, reference
+from contrastloss.backends import Operands, PairCall, Selection, cuda, position_keys, reference
 from contrastloss.backends.encode import encode
 from contrastloss.channel import INDEX, LSE, MAX, Program, differs, same
 from contrastloss.ops import pair_topk
@@ -141,7 +141,7 @@ def test_keys_of_samples_are_the_same_bits(device, dtype, monkeypatch):
     monkeypatch.setattr(cuda, "LIST_BYTES", 4 << 20)
     x, y = (whole(2, n, 5, device=device).to(dtype) for n in (150, 2100))
     program = Program((MAX(pairs=(differs(INDEX),)),))
-    call = PairCall(x, y, *[None] * 5, (), (), program, False, dtype)
+    call = PairCall(Operands(x, y), program, False, dtype)
     positions = [torch.arange(n, device=device).expand(2, n) + (1 << 40) for n in (150, 2100)]
     keys = [position_keys(p, 99, axis) for axis, p in enumerate(positions)]
     selection = Selection(2100, sample=0.7, row_keys=keys[0], col_keys=keys[1])
@@ -182,7 +182,7 @@ def run(device, program=None, **changes):
     move = lambda v: v.to(device) if isinstance(v, torch.Tensor) else v  # noqa: E731
     chosen = [[move(t) for t in v] if isinstance(v, list) else move(v) for v in found.values()]
     x, y = (torch.arange(4.0 * n, device=device).view(n, 4) for n in (3, 5))
-    code = encode(program or Program((MAX(),))).tensors
+    code = encode((program or Program((MAX(),))).text).tensors
     return torch.ops.contrastloss.cuda_topk(x, y, *[None] * 5, [], [], *code, False, *chosen)
 
 

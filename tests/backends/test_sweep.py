@@ -15,7 +15,7 @@ from oracle import VECTORS, differences, evaluate, leaves, problem
 from programs import DTYPES, KINDS, OPERANDS, PAIRS, WEIGHTS, channels, variant
 from selection import every_fifth, part
 
-from contrastloss.backends import PairCall
+from contrastloss.backends import Operands, PairCall
 from contrastloss.backends.choose import BACKENDS
 from contrastloss.backends.reference import block
 from contrastloss.channel import (
@@ -53,15 +53,9 @@ def as_pair_call(call):
     program = Program(call["channels"], tuple(rows), tuple(cols))
     x, y = call["x"], call["y"]
     vectors = [call.get(name) for name in VECTORS]
-    whole = PairCall(
-        x, y, *vectors, (*rows.values(),), (*cols.values(),), program, call["cosine"], x.dtype
-    )
-    if x.ndim > 2:
-        return whole
-    batched = {k: v[None] for k in ("x", "y", *VECTORS[1:]) if (v := getattr(whole, k)) is not None}
-    for side in ("rows", "cols"):
-        batched[side] = tuple(v[None] for v in getattr(whole, side))
-    return replace(whole, **batched)
+    operands = Operands(x, y, *vectors, (*rows.values(),), (*cols.values(),))
+    whole = PairCall(operands, program, call["cosine"], x.dtype)
+    return whole if x.ndim > 2 else whole.batched()
 
 
 @pytest.fixture(autouse=True)

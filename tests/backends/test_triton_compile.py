@@ -7,7 +7,7 @@ import subprocess
 import pytest
 import torch
 
-from contrastloss.backends import PairCall, SortCall, triton
+from contrastloss.backends import Operands, PairCall, SortCall, triton
 from contrastloss.channel import (
     COL,
     EXPECT,
@@ -82,10 +82,8 @@ def call(name, dtype, rows):
     operands = tuple(shapes.get(n, torch.zeros(rows)) for n in names)
     x = torch.zeros(rows, 512)
     scale = torch.ones(())
-    return PairCall(
-        x, None if symmetric else x, scale, None, None, None, None, operands, operands,
-        Program(program, tuple(names), tuple(names)), True, dtype,
-    )  # fmt: skip
+    given = Operands(x, None if symmetric else x, scale, rows=operands, cols=operands)
+    return PairCall(given, Program(program, tuple(names), tuple(names)), True, dtype)
 
 
 def launches(monkeypatch, architecture, name, dtype, size):

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from contrastloss import ops
-from contrastloss.backends import PairCall, SortCall, h_blocks, triton
+from contrastloss.backends import Operands, PairCall, SortCall, h_blocks, triton
 from contrastloss.channel import COL, INDEX, LSE, SUM, Program, differs, same
 from contrastloss.functional import clip
 
@@ -73,9 +73,7 @@ def test_half_a_million_rows(monkeypatch):
         x, y = (torch.empty(1 << 19, 512, dtype=torch.bfloat16) for _ in range(2))
         inputs = live.peak
         assert inputs == x.nbytes + y.nbytes
-        call = PairCall(
-            x, y, torch.ones(()), None, None, None, None, (), (), CLIP, True, x.dtype
-        )  # fmt: skip
+        call = PairCall(Operands(x, y, torch.ones(())), CLIP, True, x.dtype)
         outputs = triton.pair_stats_forward(call)
         assert live.peak <= (1 + LIMIT / 3) * inputs
         found = triton.pair_stats_backward(call, outputs, outputs, {"x", "y", "scale"})

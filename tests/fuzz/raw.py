@@ -12,10 +12,8 @@ from layouts import column_major
 from oracle import VECTORS, problem
 from programs import DTYPES, OPERANDS, channels
 
-from contrastloss.backends import Selection, SortCall, cpu
-from contrastloss.backends.encode import selection_arguments
+from contrastloss.backends import Operands, PairCall, Selection, SortCall, cpu
 from contrastloss.channel import COL, MAX, Program
-from contrastloss.ops.form import Form
 
 from .draws import running, sizes
 from .guard import Guards
@@ -24,16 +22,17 @@ SEEDS = st.integers(0, (1 << 30) - 1)
 EXTREMES = (0, 1, -1, 2, 63, 64, 1 << 31, -(1 << 31), (1 << 63) - 1, -(1 << 63))
 
 
-def form_of(program, options):
+def call_of(program, options):
     """The arguments of a call for the operators of ops, and the call object for the backends."""
     call = problem(program, **options)
     rows, cols = call["rows"], call["cols"]
-    text = Program(call["channels"], tuple(rows), tuple(cols)).text
-    given = (
-        call["x"], call["y"], *(call.get(name) for name in VECTORS), [*rows.values()],
-        [*cols.values()], text, call["cosine"], call["x"].dtype, None,
+    operands = Operands(
+        call["x"], call["y"], *(call.get(name) for name in VECTORS), (*rows.values(),),
+        (*cols.values(),),
     )  # fmt: skip
-    return given, Form(*given).call()
+    program = Program(call["channels"], tuple(rows), tuple(cols))
+    given = PairCall(operands, program, call["cosine"], call["x"].dtype)
+    return given.arguments(), given.lifted()
 
 
 def native(name, program, options):
@@ -44,7 +43,7 @@ def native(name, program, options):
         program = (MAX(pairs=program[0].pairs),)
     if name.startswith("cpu_gather"):
         program = ()
-    _, call = form_of(program, options)
+    _, call = call_of(program, options)
     arguments, stat = list(cpu._arguments(call)), call.stat_dtype
     m, g = call.x.shape[-2], torch.Generator().manual_seed(options["seed"])
     if name == "cpu_backward":
@@ -58,7 +57,7 @@ def native(name, program, options):
         offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         columns = torch.cat([torch.arange(int(c)) for c in counts] or [offsets[:0]])
         chosen = Selection(3, lower, lower + 18, (offsets, columns.long()))
-        return [*arguments, *selection_arguments(chosen)]
+        return [*arguments, *chosen.native()]
     if name.startswith("cpu_gather"):
         n = max(call.length(COL), 1)
         index = torch.randint(-1, n, (*call.x.shape[:-1], 4), generator=g).clamp(max=n - 1)
@@ -190,12 +189,12 @@ def _replaced(value, change, number):
 def arguments_of(name, program, options):
     if name.startswith("cpu_"):
         return native(name, program, options)
-    given, call = form_of(() if name == "gather_scores" else program, options)
+    given, call = call_of(() if name == "gather_scores" else program, options)
     if name == "pair_stats":
         return list(given)
     if name == "gather_scores":
         return [*given, torch.zeros(*call.x.shape[:-1], 2, dtype=torch.int64).clamp(max=0)]
-    given = list(form_of((MAX(pairs=program[0].pairs),), options)[0])
+    given = list(call_of((MAX(pairs=program[0].pairs),), options)[0])
     return [*given, 3, None, None, [], None, 0]
 
 

@@ -6,7 +6,9 @@ import pytest
 import torch
 from layouts import column_major
 
+from contrastloss.backends import Operands, PairCall
 from contrastloss.backends.choose import BACKENDS
+from contrastloss.channel import Program
 from contrastloss.ops import GatherScores, gather_scores
 from contrastloss.ops.check import checks_values
 
@@ -192,8 +194,8 @@ def test_torch_library_and_compilers(backend, device):
 def test_the_function_is_public(device):
     x, y = torch.randn(2, 4, 3, device=device)
     index = torch.zeros(4, 2, dtype=torch.int64, device=device)
-    settings = ("[[],[],[]]", False, x.dtype, None)
-    out = GatherScores.apply(settings, index, x, y, *[None] * 5)
+    call = PairCall(Operands(x, y), Program(()), False, x.dtype)
+    out = GatherScores.apply(call, index, *call.operands.flat())
     assert torch.equal(out, gather_scores(x, y, index))
 
 
@@ -245,11 +247,8 @@ def test_a_wrong_index_reads_nothing_foreign(name, device):
     it gives -inf and no gradient."""
     if name == "cpu" and (BACKENDS["cpu"].missing() or device.type != "cpu"):
         pytest.skip("the C++ backend is missing, or the tensors are not on a CPU")
-    from contrastloss.backends import PairCall
-    from contrastloss.channel import Program
-
     x, y = X.to(device), Y.to(device)
-    call = PairCall(x, y, None, None, None, None, None, (), (), Program(()), False, x.dtype)
+    call = PairCall(Operands(x, y), Program(()), False, x.dtype)
     index = torch.tensor([[0, 5, -7, 1 << 60]] * 4, device=device)
     out = BACKENDS[name].gather_scores_forward(call, index)
     assert (out[:, 1:] == -torch.inf).all()

@@ -11,6 +11,7 @@ from layouts import column_major
 from oracle import VECTORS, differences, evaluate, leaves, problem
 
 from contrastloss import ops
+from contrastloss.backends import PairCall
 from contrastloss.channel import (
     COL,
     EXPECT,
@@ -163,9 +164,9 @@ def test_opcheck(backend, device, symmetric, lead, layout):
 def test_the_function_is_the_operator(backend, device, symmetric):
     call = call_of(device, symmetric)
     args = arguments(call, backend)
-    rows, cols, settings = args[7], args[8], args[9:]
+    whole = PairCall.of(args)
     wanted = list(leaves(call).values())
-    direct = PairStats.apply(len(rows), *settings, *args[:7], *rows, *cols)
+    direct = PairStats.apply(whole, *whole.operands.flat())
     operator = torch.ops.contrastloss.pair_stats(*args)
 
     def gradients(values):

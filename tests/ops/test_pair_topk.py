@@ -6,10 +6,9 @@ import pytest
 import torch
 from layouts import column_major
 
-from contrastloss import ops
-from contrastloss.backends import gumbel, position_keys
+from contrastloss.backends import Operands, PairCall, gumbel, position_keys
 from contrastloss.backends.choose import BACKENDS
-from contrastloss.channel import INDEX, differs, precedes, same, within
+from contrastloss.channel import INDEX, MAX, Program, differs, precedes, same, within
 from contrastloss.ops import PairTopK, TopK, merge_topk, pair_topk
 
 DTYPES = pytest.mark.parametrize(
@@ -394,9 +393,9 @@ def test_strides(backend, device):
 
 def test_the_function_is_public(backend, device):
     x, y = torch.randn(4, 3, device=device), torch.randn(5, 3, device=device)
-    settings = (ops.pair_topk.__globals__["_build"](True, (), (), ()).text, False, x.dtype, backend)
+    call = PairCall(Operands(x, y), Program((MAX(),)), False, x.dtype, backend)
     chosen = (2, None, None, [], None, 0)
-    values, index = PairTopK.apply(settings, chosen, [], [], x, y, *[None] * 5)
+    values, index = PairTopK.apply(call, chosen, *call.operands.flat())
     check(
         TopK(values, index),
         [v if v.dtype == torch.int64 else v.double() for v in pair_topk(x, y, 2)],

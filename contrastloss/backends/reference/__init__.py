@@ -42,10 +42,10 @@ def pair_stats_forward(call: PairCall) -> list[Tensor]:
 def pair_stats_backward(
     call: PairCall, outputs: Sequence[Tensor], grads: Values, needs: frozenset[str]
 ) -> Gradients:
-    """The gradients named in ``needs`` (see :attr:`Gradients.NAMES`), and those of all shifts."""
+    """The gradients named in ``needs`` (see :data:`~..call.NAMES`), and those of all shifts."""
     outputs, grads = [*map(call.add_batch, outputs)], [*map(call.add_batch, grads)]
     found = backward.pair_stats_backward(call.batched(), outputs, grads, needs)
-    return found.each(call.drop_batch)
+    return found.map(call.drop_batch)
 
 
 def pair_stats_double_backward(
@@ -60,10 +60,10 @@ def pair_stats_double_backward(
     ``grads``."""
     outputs, grads = [*map(call.add_batch, outputs)], [*map(call.add_batch, grads)]
     found, d_outputs, d_grads = double_backward.pair_stats_double_backward(
-        call.batched(), outputs, grads, needs, upstream.each(call.add_batch)
+        call.batched(), outputs, grads, needs, upstream.map(call.add_batch)
     )
     return (
-        found.each(call.drop_batch),
+        found.map(call.drop_batch),
         [*map(call.drop_batch, d_outputs)],
         [*map(call.drop_batch, d_grads)],
     )
@@ -84,11 +84,11 @@ def gather_scores_forward(call: PairCall, index: Tensor) -> Tensor:
 def gather_scores_backward(
     call: PairCall, index: Tensor, grad: Tensor, needs: frozenset[str]
 ) -> Gradients:
-    """The gradients named in ``needs`` (see :attr:`Gradients.NAMES`)."""
+    """The gradients named in ``needs`` (see :data:`~..call.NAMES`)."""
     found = gather.gather_scores_backward(
         call.batched(), call.add_batch(index), call.add_batch(grad), needs
     )
-    return found.each(call.drop_batch)
+    return found.map(call.drop_batch)
 
 
 def gather_scores_double_backward(
@@ -101,9 +101,9 @@ def gather_scores_double_backward(
         call.add_batch(index),
         call.add_batch(grad),
         needs,
-        upstream.each(call.add_batch),
+        upstream.map(call.add_batch),
     )
-    return found.each(call.drop_batch), call.drop_batch(d_grad)
+    return found.map(call.drop_batch), call.drop_batch(d_grad)
 
 
 def missing() -> str | None:

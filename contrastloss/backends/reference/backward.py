@@ -17,12 +17,13 @@ the gradients of the three scales from sums of ``G_ij <x_i, y_j>``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...channel import COL, EXPECT, LSE, MAX, ROW, SUM, Axis
-from ..call import Gradients, PairCall, widest
+from ..call import NAMES, Gradients, PairCall, widest
 from ..norms import unit_gradient
 from .block import Block, blocks, dim_of, rounded, unit
 from .maths import dpsi, finite
@@ -82,7 +83,7 @@ def block_gradients(
     needs: frozenset[str],
 ) -> dict[str, Tensor]:
     """What one block adds to each gradient; :meth:`Block.part` selects where."""
-    call = block.call
+    call, operands = block.call, block.call.operands
     g, shifts = _score_gradient(block, outputs, grads)
     found = {f"{axis} shift {name}": value for (axis, name), value in shifts.items()}
     if "row_bias" in needs:
@@ -93,9 +94,9 @@ def block_gradients(
     if needs & {"scale", "row_scale"}:
         per_row = (g * block.dot if right is None else g * block.dot * right).sum(2)
         if "row_scale" in needs:
-            found["row_scale"] = per_row if call.scale is None else call.scale * per_row
+            found["row_scale"] = per_row if operands.scale is None else operands.scale * per_row
         if "scale" in needs:
-            a = call.row_scale
+            a = operands.row_scale
             found["scale"] = (per_row if a is None else per_row * a[:, block.rows]).sum()
     if "col_scale" in needs:
         found["col_scale"] = (g * block.dot if left is None else g * block.dot * left).sum(1)
@@ -122,30 +123,32 @@ def pair_stats_backward(
         block = Block(units, rows, cols)
         for name, value in block_gradients(block, outputs, grads, needs).items():
             block.part(name, totals[name]).add_(value)
-    result = Gradients()
-    for name in Gradients.NAMES:
-        if name not in needs or (name == "y" and call.y is None):
+    found: dict[str, Any] = {}
+    for name, value in zip(NAMES, raw.operands[:7], strict=True):
+        if name not in needs or (name == "y" and value is None):
             continue
         total = totals[name]
         if name in ("x", "y"):
             if call.cosine:
-                _to_raw(getattr(raw, name), total)
+                _to_raw(value, total)
             total = total.to(call.x.dtype)
         else:
             total = total.to(call.stat_dtype)
-        setattr(result, name, total)
-    for axis in (ROW, COL):
-        names = [f"{axis} shift {name}" for name in call.program.shifts(axis)]
-        setattr(result, f"{axis}_shifts", tuple(totals[n].to(call.stat_dtype) for n in names))
-    return result
+        found[name] = total
+
+    def shift(axis: Axis, name: str) -> Tensor:
+        return totals[f"{axis} shift {name}"].to(call.stat_dtype)
+
+    shifts = call.at_shifts(shift)
+    return Gradients(**found, rows=shifts[0], cols=shifts[1])
 
 
 def _totals(call: PairCall, needs: frozenset[str]) -> dict[str, Tensor]:
     """Zeros to which the blocks' gradients are added; vectors have a wide dtype. For ``y=None`` dy
     is added to dx."""
-    likes = {name: getattr(call, name) for name in needs}
+    likes = {name: getattr(call.operands, name) for name in needs}
     for axis in (ROW, COL):
-        shifts = {f"{axis} shift {n}": call.named(axis, n) for n in call.program.shifts(axis)}
+        shifts = {f"{axis} shift {n}": call.named(axis, n) for n in call.program.shifts[axis]}
         likes.update(shifts)
     vectors = widest(call.x)
     totals = {

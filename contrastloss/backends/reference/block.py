@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -38,11 +37,11 @@ class Block:
 
     def _scores(self) -> Tensor:
         """s = scale a b <x, y> + beta + gamma, in fp32 or fp64 after the product."""
-        call, s = self.call, self.dot
+        operands, s = self.call.operands, self.dot
         for factor in (self.left(), self.right()):
             if factor is not None:
                 s = s * factor
-        for axis, bias in ((ROW, call.row_bias), (COL, call.col_bias)):
+        for axis, bias in ((ROW, operands.row_bias), (COL, operands.col_bias)):
             if bias is not None:
                 s = s + self.along(axis, bias)
         return s
@@ -54,12 +53,12 @@ class Block:
 
     def left(self) -> Tensor | None:
         """``scale a_i``; None for 1."""
-        a = self.call.row_scale
-        return times(self.call.scale, None if a is None else self.along(ROW, a))
+        scale, a = self.call.operands.scale, self.call.operands.row_scale
+        return times(scale, None if a is None else self.along(ROW, a))
 
     def right(self) -> Tensor | None:
         """``b_j``; None for 1."""
-        b = self.call.col_scale
+        b = self.call.operands.col_scale
         return None if b is None else self.along(COL, b)
 
     def positions(self, axis: Axis) -> Tensor:
@@ -186,7 +185,7 @@ def rounded(call: PairCall) -> PairCall:
     def operand(tensor: Tensor) -> Tensor:
         return tensor.to(call.compute_dtype).to(call.stat_dtype)
 
-    return replace(call, x=operand(call.x), y=None if call.y is None else operand(call.y))
+    return call.replace(x=operand(call.x), y=None if call.y is None else operand(call.y))
 
 
 def unit(call: PairCall) -> PairCall:
@@ -195,7 +194,7 @@ def unit(call: PairCall) -> PairCall:
         return call
 
     y = None if call.y is None else unit_vectors(call.y)
-    return replace(call, x=unit_vectors(call.x), y=y)
+    return call.replace(x=unit_vectors(call.x), y=y)
 
 
 def block_elements(device: torch.device) -> int:

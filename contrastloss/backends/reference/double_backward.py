@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from ...channel import COL, ROW, Axis
-from ..call import Gradients, PairCall
+from ...channel import COL, ROW
+from ..call import Gradients, Operands, PairCall
 from ..norms import unit_gradient
 from .backward import block_gradients
 from .block import Block, blocks, rounded, unit
@@ -33,7 +32,7 @@ def pair_stats_double_backward(
     if call.y is None and "x" in wanted:
         wanted["y"] = wanted["x"]  # dx is the sum over both sides
     for axis in (ROW, COL):
-        for name, value in zip(call.program.shifts(axis), upstream.shifts(axis), strict=False):
+        for name, value in zip(call.names(axis), upstream.named(axis), strict=False):
             if value is not None:
                 wanted[f"{axis} shift {name}"] = value
 
@@ -76,23 +75,12 @@ class _Leaves:
     ) -> None:
         self.outputs = [_leaf(t) for t in outputs]
         self.grads = [_leaf(t) for t in grads]
-        self.named: dict[str, Any] = {name: _leaf(getattr(call, name)) for name in Gradients.NAMES}
-        self.shifts = {
-            (axis, name): _leaf(call.named(axis, name))
-            for axis in (ROW, COL)
-            for name in call.program.shifts(axis)
-        }
-
-        def operands(axis: Axis, names: Sequence[str], values: Sequence[Tensor]) -> tuple:
-            return tuple(self.shifts.get((axis, n), v) for n, v in zip(names, values, strict=True))
-
-        self.call = replace(
-            call,
-            **self.named,
-            rows=operands(ROW, call.program.rows, call.rows),
-            cols=operands(COL, call.program.cols, call.cols),
-        )
-        everything = [*self.named.values(), *self.shifts.values(), *self.outputs, *self.grads]
+        tensors: list[Any] = [_leaf(value) for value in call.operands[:7]]
+        shifts = call.at_shifts(lambda axis, name: _leaf(call.named(axis, name)))
+        self.operands = Operands._make((*tensors, *shifts))
+        rows, cols = map(_chosen, shifts, call.operands[7:])
+        self.call = PairCall(Operands._make((*tensors, rows, cols)), *call[1:])
+        everything = [*self.operands.flat(), *self.outputs, *self.grads]
         self.live = [t for t in everything if t is not None and t.requires_grad]
         self.total: dict[int, Tensor] = {}
 
@@ -107,10 +95,10 @@ class _Leaves:
         def grad(leaf: Tensor | None) -> Tensor | None:
             return None if leaf is None else self.total.get(id(leaf))
 
-        result = Gradients()
-        for name, leaf in self.named.items():
-            setattr(result, name, grad(leaf))
-        for axis in (ROW, COL):
-            values = tuple(grad(t) for (a, _), t in self.shifts.items() if a == axis)
-            setattr(result, f"{axis}_shifts", values)
-        return result, [grad(t) for t in self.outputs], [grad(t) for t in self.grads]
+        outputs, grads = [grad(t) for t in self.outputs], [grad(t) for t in self.grads]
+        return self.operands.map(grad), outputs, grads
+
+
+def _chosen(leaves: Sequence[Tensor | None], others: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The leaves, and for None the others."""
+    return tuple(v if leaf is None else leaf for leaf, v in zip(leaves, others, strict=True))

@@ -6,13 +6,13 @@ dx_i += h_ik y_j,  dy_j += h_ik x_i,  h_ik = scale a_i b_j g_ik,  j = index_ik.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...channel import COL, ROW, Axis
-from ..call import Gradients, PairCall, widest
+from ..call import NAMES, Gradients, PairCall, widest
 from ..norms import unit_gradient
 from .block import block_elements, rounded, unit
 from .maths import NEG_INF
@@ -42,11 +42,11 @@ class _Part:
         return vector[:, self.rows, None] if axis == ROW else self._columns(vector)
 
     def scores(self) -> Tensor:
-        call, s = self.call, self.dot
-        s = s if call.scale is None else s * call.scale
-        for axis, factor in ((ROW, call.row_scale), (COL, call.col_scale)):
+        given, s = self.call.operands, self.dot
+        s = s if given.scale is None else s * given.scale
+        for axis, factor in ((ROW, given.row_scale), (COL, given.col_scale)):
             s = s if factor is None else s * self.along(axis, factor)
-        for axis, bias in ((ROW, call.row_bias), (COL, call.col_bias)):
+        for axis, bias in ((ROW, given.row_bias), (COL, given.col_bias)):
             s = s if bias is None else s + self.along(axis, bias)
         return s
 
@@ -76,23 +76,21 @@ def gather_scores_backward(
     """The gradients named in ``needs``, given (B, M, K) gradients of the scores."""
     raw = rounded(call)
     call_of_units = unit(raw)
+    operands = dict(zip(NAMES, raw.operands[:7], strict=True))
     totals = {
-        name: torch.zeros_like(
-            getattr(raw, name),
-            dtype=raw.stat_dtype if name in ("x", "y") else widest(raw.x),
-        )
-        for name in needs
-        if getattr(raw, name) is not None
+        name: torch.zeros_like(value, dtype=raw.stat_dtype if name in ("x", "y") else widest(raw.x))
+        for name, value in operands.items()
+        if name in needs and value is not None
     }
     for part in _parts(call_of_units, index):
         g = torch.where(part.valid, grad[:, part.rows], 0.0)
         _add(part, g, totals)
-    result = Gradients()
+    found: dict[str, Any] = {}
     for name, total in totals.items():
         if call.cosine and name in ("x", "y"):
-            total = unit_gradient(getattr(raw, name), total)
-        setattr(result, name, total.to(call.x.dtype if name in ("x", "y") else raw.stat_dtype))
-    return result
+            total = unit_gradient(operands[name], total)
+        found[name] = total.to(call.x.dtype if name in ("x", "y") else raw.stat_dtype)
+    return Gradients(**found)
 
 
 def gather_scores_double_backward(
@@ -103,8 +101,8 @@ def gather_scores_double_backward(
     raw = rounded(call)
     leaves = {
         name: value.detach().requires_grad_()
-        for name in Gradients.NAMES
-        if (value := getattr(raw, name)) is not None
+        for name, value in zip(NAMES, raw.operands[:7], strict=True)
+        if value is not None
     }
     wanted = [name for name in leaves if name in needs and getattr(upstream, name) is not None]
     given = grad.detach().requires_grad_()
@@ -115,7 +113,7 @@ def gather_scores_double_backward(
     rows = [part.rows for part in _parts(raw, index)]
     for span in rows:
         with torch.enable_grad():
-            part = _Part(unit(replace(raw, **leaves)), index, span)
+            part = _Part(unit(raw.replace(**leaves)), index, span)
             scores = torch.where(part.valid, part.scores(), 0.0)
             first = torch.autograd.grad(
                 scores,
@@ -125,21 +123,19 @@ def gather_scores_double_backward(
                 materialize_grads=True,
             )
             inner = sum((f * c).sum() for f, c in zip(first, cotangents, strict=True))
-        found = torch.autograd.grad(inner, [*leaves.values(), given], allow_unused=True)
-        for total, value in zip(totals, found, strict=True):
+        second = torch.autograd.grad(inner, [*leaves.values(), given], allow_unused=True)
+        for total, value in zip(totals, second, strict=True):
             if value is not None:
                 total += value
-    result = Gradients()
-    for name, total in zip(leaves, totals, strict=False):
-        setattr(result, name, total)
-    return result, totals[-1]
+    found = dict[str, Any](zip(leaves, totals, strict=False))
+    return Gradients(**found), totals[-1]
 
 
 def _add(part: _Part, g: Tensor, totals: dict[str, Tensor]) -> None:
     """What a part adds to each gradient."""
-    call = part.call
-    a = None if call.row_scale is None else part.along(ROW, call.row_scale)
-    b = None if call.col_scale is None else part.along(COL, call.col_scale)
+    given, scale = part.call.operands, part.call.operands.scale
+    a = None if given.row_scale is None else part.along(ROW, given.row_scale)
+    b = None if given.col_scale is None else part.along(COL, given.col_scale)
 
     def times(value: Tensor, *factors: Tensor | None) -> Tensor:
         for factor in factors:
@@ -163,11 +159,11 @@ def _add(part: _Part, g: Tensor, totals: dict[str, Tensor]) -> None:
     if "scale" in totals:
         totals["scale"] += times(g * part.dot, a, b).sum()
     if "row_scale" in totals:
-        to_rows("row_scale", times(g * part.dot, call.scale, b).sum(2))
+        to_rows("row_scale", times(g * part.dot, scale, b).sum(2))
     if "col_scale" in totals:
-        to_columns("col_scale", times(g * part.dot, call.scale, a))
-    h = times(g, call.scale, a, b)
+        to_columns("col_scale", times(g * part.dot, scale, a))
+    h = times(g, scale, a, b)
     if "x" in totals:
         to_rows("x", torch.einsum("bmk,bmkd->bmd", h, part.y))
-    if "y" in totals or ("x" in totals and call.y is None):
+    if "y" in totals or ("x" in totals and given.y is None):
         to_columns("y" if "y" in totals else "x", h.unsqueeze(3) * part.x.unsqueeze(2))

@@ -78,7 +78,7 @@ def pair_stats_backward(
     grads: Sequence[Tensor | None],
     needs: frozenset[str],
 ) -> Gradients:
-    """The gradients named in ``needs`` (see :attr:`Gradients.NAMES`), and those of all shifts."""
+    """The gradients named in ``needs`` (see :data:`~..call.NAMES`), and those of all shifts."""
     from .backward import pair_stats_backward as run
 
     with torch.cuda.device_of(call.x):

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ...channel import COL, ROW, Axis
+from ...channel import ROW, Axis
 from ..call import Gradients, PairCall, mask
 from ..h_blocks import HBlocks, dot_gradients, fp16_gain
 from ..norms import tangential
@@ -19,7 +19,7 @@ from . import words
 from .config import Config, choose, grid, precision
 from .forward import add_slice
 from .maths import along, score_gradient, shifted, weights
-from .operands import Operands, strides
+from .operands import KernelOperands, strides
 from .tile import item, operands, products, scores
 
 __all__ = ["pair_stats_backward"]
@@ -200,7 +200,7 @@ class Pass:
 
     def __init__(
         self,
-        o: Operands,
+        o: KernelOperands,
         outputs: Sequence[Tensor],
         grads: Sequence[Tensor | None],
         needs: frozenset[str],
@@ -293,30 +293,29 @@ def pair_stats_backward(
     grads: Sequence[Tensor | None],
     needs: frozenset[str],
 ) -> Gradients:
-    """The gradients named in ``needs`` (see :attr:`Gradients.NAMES`), and those of all shifts."""
-    o = Operands.of(call)
+    """The gradients named in ``needs`` (see :data:`~..call.NAMES`), and those of all shifts."""
+    o = KernelOperands.of(call)
     outputs, grads = [*map(call.add_batch, outputs)], [*map(call.add_batch, grads)]
 
     def of(config: Config) -> Pass:
         return Pass(o, outputs, grads, needs, config)
 
     job = of(choose(o, "backward", lambda config: of(config).run(call.x.dtype)))
-    found = Gradients(*job.run(call.x.dtype))
+    dx, dy = job.run(call.x.dtype)
     totals: dict[tuple, Tensor] = {what: job.total(k) for k, what in enumerate(job.sums)}
-    if "row_bias" in needs:
-        found.row_bias = totals["bias", 0, -1]
-    if "col_bias" in needs:
-        found.col_bias = totals["bias", 1, -1]
+    found = {
+        name: totals["bias", axis, -1]
+        for axis, name in enumerate(("row_bias", "col_bias"))
+        if name in needs
+    }
     dots = (totals.get(("row dot", 0, -1)), totals.get(("col dot", 1, -1)))
     a = o.a if o.has[0] else None
-    for name, value in dot_gradients(call, needs, *dots, a, (o.x_norm, o.y_norm)).items():
-        setattr(found, name, value)
+    found |= dot_gradients(call, needs, *dots, a, (o.x_norm, o.y_norm))
     shifts: dict[tuple[Axis, str], Tensor] = {}
     for (what, _, k), value in totals.items():
         if what == "shift":
             channel: Any = o.channels[k]
             key = (channel.axis, channel.shift)
             shifts[key] = shifts[key] + value if key in shifts else value
-    found.row_shifts = tuple(shifts[ROW, name] for name in call.program.shifts(ROW))
-    found.col_shifts = tuple(shifts[COL, name] for name in call.program.shifts(COL))
-    return found.each(call.drop_batch)
+    rows, cols = call.at_shifts(lambda axis, name: shifts[axis, name])
+    return Gradients(x=dx, y=dy, **found, rows=rows, cols=cols).map(call.drop_batch)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import triton
 
-from .operands import Operands
+from .operands import KernelOperands
 
 __all__ = ["CANDIDATES", "TABLE", "Config", "choose", "classify", "grid", "precision"]
 
@@ -74,13 +74,13 @@ def architecture(device: torch.device) -> str:
     return f"sm_{major}{minor}"
 
 
-def classify(o: Operands) -> tuple[str, int, str]:
+def classify(o: KernelOperands) -> tuple[str, int, str]:
     """The key of the table row for a call."""
     size = "small" if max(o.x.shape[1], o.y.shape[1]) <= 1024 else "large"
     return architecture(o.x.device), o.x.element_size(), size
 
 
-def choose(o: Operands, kernel: str, run: Callable[[Config], Any]) -> Config:
+def choose(o: KernelOperands, kernel: str, run: Callable[[Config], Any]) -> Config:
     """The table's row for ``kernel`` ("forward" or "backward"), or the fastest candidate if
     autotuning is enabled; ``run`` makes the call with a given configuration."""
     key = classify(o)
@@ -123,7 +123,7 @@ def grid(m: int, n: int, config: Config, device: torch.device) -> tuple[int, int
     return min(row_blocks, triton.cdiv(wanted, down)), down
 
 
-def precision(o: Operands) -> str:
+def precision(o: KernelOperands) -> str:
     """The precision of fp32 products: plain TF32 only if the user allows it."""
     if o.x.dtype != torch.float32 or o.x.device.type != "cuda" or torch.version.hip:
         return "ieee"

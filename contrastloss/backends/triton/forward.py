@@ -17,7 +17,7 @@ from ..call import PairCall
 from . import words
 from .config import Config, choose, grid, precision
 from .maths import empty, merged, reduced, shifted, weights
-from .operands import Operands, strides
+from .operands import KernelOperands, strides
 from .tile import operands, products, scores
 
 __all__ = ["pair_stats_forward"]
@@ -202,12 +202,12 @@ def slices_of(kind: str, shape: tuple[int, ...], device: torch.device) -> tuple[
 
 def pair_stats_forward(call: PairCall) -> list[Tensor]:
     """The values of every channel in order, (B, M) or (B, N) each, or (M,) or (N,)."""
-    o = Operands.of(call)
+    o = KernelOperands.of(call)
     found = run(o, choose(o, "forward", lambda config: run(o, config)))
     return [call.drop_batch(value) for value in found]
 
 
-def run(o: Operands, config: Config) -> list[Tensor]:
+def run(o: KernelOperands, config: Config) -> list[Tensor]:
     batch, m, d = o.x.shape
     n = o.y.shape[1]
     device = o.x.device

@@ -12,11 +12,11 @@ from ..call import PairCall
 from ..h_blocks import inverse_norms
 from .words import Words, encode
 
-__all__ = ["Operands", "strides"]
+__all__ = ["KernelOperands", "strides"]
 
 
 @dataclass
-class Operands:
+class KernelOperands:
     """A call with a batch dimension, ready for the kernels: x and y in ``compute_dtype``, all other
     tensors in the statistics' dtype, contiguous. With cosines, ``a`` and ``b`` include the inverse
     norms."""
@@ -40,20 +40,21 @@ class Operands:
     y_norm: Tensor | None
 
     @staticmethod
-    def of(call: PairCall) -> Operands:
+    def of(call: PairCall) -> KernelOperands:
         call = call.batched()
+        given = call.operands
         stat = call.stat_dtype
         x = call.x.to(call.compute_dtype).contiguous()
         y = x if call.y is None else call.y.to(call.compute_dtype).contiguous()
         x_norm = inverse_norms(x) if call.cosine else None
         y_norm = x_norm if call.y is None else inverse_norms(y) if call.cosine else None
-        a, b = _product(call.row_scale, x_norm), _product(call.col_scale, y_norm)
-        vectors = (a, b, call.row_bias, call.col_bias)
-        scale = call.scale
+        a, b = _product(given.row_scale, x_norm), _product(given.col_scale, y_norm)
+        vectors = (a, b, given.row_bias, given.col_bias)
+        scale = given.scale
         if scale is None:
             scale = torch.ones((), dtype=stat, device=x.device)
         filled = [x if v is None else v.to(stat).contiguous() for v in vectors]
-        return Operands(
+        return KernelOperands(
             x=x,
             y=y,
             scale=scale.to(x.device),
@@ -61,9 +62,9 @@ class Operands:
             b=filled[1],
             beta=filled[2],
             gamma=filled[3],
-            rows=tuple(_operand(v, stat) for v in call.rows),
-            cols=tuple(_operand(v, stat) for v in call.cols),
-            words=encode(call.program, strides(call.rows)),
+            rows=tuple(_operand(v, stat) for v in given.rows),
+            cols=tuple(_operand(v, stat) for v in given.cols),
+            words=encode(call.program, strides(given.rows)),
             channels=call.program.channels,
             symmetric=call.y is None,
             has=tuple([v is not None for v in vectors]),
