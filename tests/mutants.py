@@ -172,7 +172,7 @@ MUTANTS = (
         "losses/base/options.py",
         "if not bound.fits(number):",
         "if False:",
-        "losses/test_options.py -k does_not_fit",
+        "losses/test_options.py -k invalid",
     ),
     # ---- state
     Mutant(
