@@ -24,6 +24,7 @@ __all__ = [
     "check_embeddings",
     "check_order",
     "check_range",
+    "check_same_dtype",
     "checked",
     "checks_values",
     "no_transforms",
@@ -94,6 +95,15 @@ def check_embeddings(name: str, value: Tensor, like: tuple[str, Tensor] | None =
 def check_device(name: str, value: Tensor, other: str, tensor: Tensor) -> None:
     if value.device != tensor.device:
         raise ValueError(f"{name}: got device {value.device}, expected {other}'s {tensor.device}")
+
+
+def check_same_dtype(name: str, value: Tensor, other: str, tensor: Tensor) -> None:
+    """Equal dtypes; under autocast low precision and fp32 may meet, as in torch.matmul."""
+    if value.dtype == tensor.dtype:
+        return
+    cast = torch.is_autocast_enabled(tensor.device.type)
+    if not cast or torch.float64 in (value.dtype, tensor.dtype):
+        raise TypeError(f"{name}: got dtype {value.dtype}, expected {other}'s {tensor.dtype}")
 
 
 def checks_values(of: Tensor) -> bool:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ...memory import EmbeddingQueue, check_integers
-from ...ops.check import as_float, check_device, check_embeddings, shape
+from ...ops.check import as_float, check_device, check_embeddings, check_same_dtype, shape
 
 __all__ = [
     "check_columns",
@@ -18,7 +17,6 @@ __all__ = [
     "check_queue",
     "check_stored",
     "positive",
-    "same_dtype",
 ]
 
 
@@ -40,15 +38,6 @@ def check_matrix(name: str, value: Tensor) -> None:
     check_embeddings(name, value)
     if value.ndim != 2 or value.shape[1] < 1:
         raise ValueError(f"{name}: got shape {shape(value)}, expected (N, D) with D >= 1")
-
-
-def same_dtype(name: str, value: Tensor, other: str, tensor: Tensor) -> None:
-    """Equal dtypes; under autocast low precision and fp32 may meet, as in torch.matmul."""
-    if value.dtype == tensor.dtype:
-        return
-    cast = torch.is_autocast_enabled(tensor.device.type)
-    if not cast or torch.float64 in (value.dtype, tensor.dtype):
-        raise TypeError(f"{name}: got dtype {value.dtype}, expected {other}'s {tensor.dtype}")
 
 
 def check_queue(
@@ -94,7 +83,7 @@ def check_stored(
 
 def check_columns(loss: Any, name: str, columns: Tensor, like: tuple[str, Tensor]) -> None:
     other, x = like
-    same_dtype(name, columns, other, x)
+    check_same_dtype(name, columns, other, x)
     check_device(name, columns, other, x)
     if columns.shape[1] != x.shape[-1]:
         raise ValueError(f"{name}: got shape {shape(columns)}, expected (K, {x.shape[-1]})")

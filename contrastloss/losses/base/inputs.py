@@ -25,8 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...ops.check import check_device, check_embeddings, shape
-from .checks import check_finite, same_dtype
+from ...ops.check import check_device, check_embeddings, check_same_dtype, shape
+from .checks import check_finite
 
 __all__ = ["admitted", "parsed"]
 
@@ -130,7 +130,7 @@ class _Call:
                     raise
                 raise TypeError(f"{error}; labels are for losses such as SupConLoss") from None
             if self.first is not None:
-                same_dtype(name, value, *self.first)
+                check_same_dtype(name, value, *self.first)
         elif not any(_fits(kind, value) for kind in kinds):
             expected = " or ".join(_KINDS[kind] for kind in sorted(kinds))
             raise TypeError(f"{name}: got dtype {value.dtype}, expected {expected}")
