@@ -17,7 +17,21 @@
 
 namespace contrastloss {
 
-enum class Psi : int { One, Id, Square, Relu, Relu2, Softplus, Focal, Step };
+// All psi, as F(enumerator, name), in the order of PSI in contrastloss/channel.py. One is added
+// here, in psi and in dpsi.
+#define CL_EACH_PSI(F)    \
+  F(One, "one")           \
+  F(Id, "id")             \
+  F(Square, "square")     \
+  F(Relu, "relu")         \
+  F(Relu2, "relu2")       \
+  F(Softplus, "softplus") \
+  F(Focal, "focal")       \
+  F(Step, "step")
+
+#define CL_ENUMERATOR(P, name) P,
+enum class Psi : int { CL_EACH_PSI(CL_ENUMERATOR) };
+#undef CL_ENUMERATOR
 
 struct StdMath {
   template <class T>
@@ -66,6 +80,12 @@ CL_HD T psi(T u) {
   return u > T(0) ? T(1) : u <= T(0) ? T(0) : u;
 }
 
+// Whether the slope is not 0 everywhere.
+template <Psi P>
+constexpr bool sloped() {
+  return P != Psi::One && P != Psi::Step;
+}
+
 template <Psi P, class T, class Math = StdMath>
 CL_HD T dpsi(T u) {
   if (P == Psi::Id) return T(1);
@@ -76,6 +96,13 @@ CL_HD T dpsi(T u) {
   // 1 - e^u - u e^u
   if (P == Psi::Focal) return -Math::expm1(u) - u * Math::exp(u);
   return T(0);
+}
+
+// The pace of a relaxed exponent with margin m: [s + m]_+ or, where theta is negative,
+// [1 + m - s]_+; NaN stays NaN.
+template <class T>
+CL_HD T pace(T s, T m, bool negative) {
+  return relu((negative ? T(1) - s : s) + m);
 }
 
 // A running log-sum-exp, log(sum) + max. The shift is 0 until a value has been added, so an empty

@@ -87,11 +87,9 @@ constexpr NamedPsi named(const char* name) {
   return {name, [](double u) { return psi<P>(u); }, [](double u) { return dpsi<P>(u); }};
 }
 
-constexpr NamedPsi kPsi[] = {
-    named<Psi::One>("one"),     named<Psi::Id>("id"),       named<Psi::Square>("square"),
-    named<Psi::Relu>("relu"),   named<Psi::Relu2>("relu2"), named<Psi::Softplus>("softplus"),
-    named<Psi::Focal>("focal"), named<Psi::Step>("step"),
-};
+#define CL_NAMED(P, name) named<Psi::P>(name),
+constexpr NamedPsi kPsi[] = {CL_EACH_PSI(CL_NAMED)};
+#undef CL_NAMED
 
 const NamedPsi& find_psi(const std::string& name) {
   std::string known;

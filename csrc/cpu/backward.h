@@ -287,14 +287,12 @@ struct Backward {
   void sum(const Channel<T>& c, const Tile<T>& t, int64_t i, bool by_column, const T* s, const T* w,
            T* g) {
     switch (static_cast<Psi>(c.psi)) {
-      case Psi::One:
-      case Psi::Step: return;
-      case Psi::Id: return sum_of<Psi::Id>(c, t, i, by_column, s, w, g);
-      case Psi::Square: return sum_of<Psi::Square>(c, t, i, by_column, s, w, g);
-      case Psi::Relu: return sum_of<Psi::Relu>(c, t, i, by_column, s, w, g);
-      case Psi::Relu2: return sum_of<Psi::Relu2>(c, t, i, by_column, s, w, g);
-      case Psi::Softplus: return sum_of<Psi::Softplus>(c, t, i, by_column, s, w, g);
-      case Psi::Focal: return sum_of<Psi::Focal>(c, t, i, by_column, s, w, g);
+#define CL_CASE(P, name)                                                         \
+  case Psi::P:                                                                   \
+    if constexpr (sloped<Psi::P>()) sum_of<Psi::P>(c, t, i, by_column, s, w, g); \
+    return;
+      CL_EACH_PSI(CL_CASE)
+#undef CL_CASE
     }
   }
 

@@ -322,14 +322,10 @@ struct Forward {
 
   void sum(const Channel<T>& c, const Tile<T>& t, const T* w, bool mirrored) {
     switch (static_cast<Psi>(c.psi)) {
-      case Psi::One: return sum_of<Psi::One>(c, t, w, mirrored);
-      case Psi::Id: return sum_of<Psi::Id>(c, t, w, mirrored);
-      case Psi::Square: return sum_of<Psi::Square>(c, t, w, mirrored);
-      case Psi::Relu: return sum_of<Psi::Relu>(c, t, w, mirrored);
-      case Psi::Relu2: return sum_of<Psi::Relu2>(c, t, w, mirrored);
-      case Psi::Softplus: return sum_of<Psi::Softplus>(c, t, w, mirrored);
-      case Psi::Focal: return sum_of<Psi::Focal>(c, t, w, mirrored);
-      case Psi::Step: return sum_of<Psi::Step>(c, t, w, mirrored);
+#define CL_CASE(P, name) \
+  case Psi::P: return sum_of<Psi::P>(c, t, w, mirrored);
+      CL_EACH_PSI(CL_CASE)
+#undef CL_CASE
     }
   }
 

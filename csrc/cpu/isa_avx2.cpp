@@ -10,6 +10,7 @@
 
 #include "../candidate.h"
 #include "../channel.h"
+#include "../pair.h"
 #include "../relaxed.h"
 
 namespace contrastloss::cpu {

@@ -3,6 +3,7 @@
 
 #include "../candidate.h"
 #include "../channel.h"
+#include "../pair.h"
 #include "../relaxed.h"
 
 namespace contrastloss::cpu {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../channel.h"
+#include "../pair.h"
 #include "tile.cuh"
 
 namespace contrastloss::cuda {
@@ -14,17 +15,7 @@ struct Pair {
 
 __device__ inline bool passes(const Test& test, const Pair& at) {
   const int64_t u = test.row ? test.row[at.row] : at.i, v = test.col ? test.col[at.col] : at.j;
-  switch (test.op) {
-    case Compare::EQ: return u == v;
-    case Compare::NE: return u != v;
-    case Compare::LT: return u < v;
-    case Compare::WITHIN: {
-      // The difference of two int64 may need 65 bits.
-      const uint64_t a = static_cast<uint64_t>(u), b = static_cast<uint64_t>(v);
-      return test.width >= 0 && (u > v ? a - b : b - a) <= static_cast<uint64_t>(test.width);
-    }
-  }
-  return false;
+  return contrastloss::passes(test.op, u, v, test.width);
 }
 
 template <class T>
@@ -32,8 +23,7 @@ __device__ T log_weight(const Plan<T>& plan, const Weight<T>& term, const Pair& 
   switch (term.kind) {
     case TermKind::ROW: return term.row[at.row];
     case TermKind::COL: return term.col[at.col];
-    case TermKind::DISTANCE:
-      return term.value * ::std::log1p(::std::fabs(term.row[at.row] - term.col[at.col]));
+    case TermKind::DISTANCE: return distance_weight(term.value, term.row[at.row], term.col[at.col]);
     case TermKind::DIFFERING: {
       int count = 0;
       for (int k = 0; k < term.extent; ++k) count += passes(plan.test[term.first + k], at);
@@ -45,9 +35,9 @@ __device__ T log_weight(const Plan<T>& plan, const Weight<T>& term, const Pair& 
   const T* right = term.col + at.col * term.extent;
   T t = 0;
   for (int k = 0; k < term.extent; ++k) t += left[k] * right[k];
-  if (term.kind == TermKind::FORM) return t;
-  if (term.kind == TermKind::LOG_FORM) return ::std::log(term.value + t);
-  return t <= T(0) ? T(0) : t > T(0) ? T(-INFINITY) : t;  // NaN stays NaN
+  if (term.kind == TermKind::FORM) return form_weight<TermKind::FORM>(term.value, t);
+  if (term.kind == TermKind::LOG_FORM) return form_weight<TermKind::LOG_FORM>(term.value, t);
+  return form_weight<TermKind::AT_MOST>(term.value, t);
 }
 
 // Tests and terms are not inlined: one copy serves all numbers of a lane.
@@ -257,7 +247,7 @@ class Tile {
 // and m if theta is negative.
 template <class T>
 __device__ __forceinline__ T pace(const View<T>& view, T s) {
-  return relu((view.theta < T(0) ? T(1) - s : s) + view.margin);
+  return contrastloss::pace(s, view.margin, view.theta < T(0));
 }
 template <class T>
 __device__ __forceinline__ bool paced(const View<T>& view) {
@@ -277,28 +267,22 @@ constexpr int kAnySum = kSum + 100;
 template <class T>
 __device__ __noinline__ T psi_of(int formula, T u) {
   switch (static_cast<Psi>(formula - kSum)) {
-    case Psi::One: return psi<Psi::One>(u);
-    case Psi::Id: return psi<Psi::Id>(u);
-    case Psi::Square: return psi<Psi::Square>(u);
-    case Psi::Relu: return psi<Psi::Relu>(u);
-    case Psi::Relu2: return psi<Psi::Relu2>(u);
-    case Psi::Softplus: return psi<Psi::Softplus>(u);
-    case Psi::Focal: return psi<Psi::Focal>(u);
-    case Psi::Step: return psi<Psi::Step>(u);
+#define CL_CASE(P, name) \
+  case Psi::P: return psi<Psi::P>(u);
+    CL_EACH_PSI(CL_CASE)
+#undef CL_CASE
   }
   return u;
 }
 template <class T>
 __device__ __noinline__ T dpsi_of(int formula, T u) {
   switch (static_cast<Psi>(formula - kSum)) {
-    case Psi::Id: return dpsi<Psi::Id>(u);
-    case Psi::Square: return dpsi<Psi::Square>(u);
-    case Psi::Relu: return dpsi<Psi::Relu>(u);
-    case Psi::Relu2: return dpsi<Psi::Relu2>(u);
-    case Psi::Softplus: return dpsi<Psi::Softplus>(u);
-    case Psi::Focal: return dpsi<Psi::Focal>(u);
-    default: return T(0);
+#define CL_CASE(P, name) \
+  case Psi::P: return dpsi<Psi::P>(u);
+    CL_EACH_PSI(CL_CASE)
+#undef CL_CASE
   }
+  return T(0);
 }
 template <int FORMULA, class T>
 __device__ __forceinline__ T psi_of(const View<T>& view, T u) {
