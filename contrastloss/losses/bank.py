@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -56,6 +55,7 @@ class BankContrastiveLoss(PairLoss, name="bank_contrastive"):
     temperature: Temperature = 0.05
 
     inputs: ClassVar[dict[str, str]] = {"query": "N D", "key": "N D", "labels": "N int"}
+    OF_ROWS_WITH_NEGATIVES = True
     negatives = _OWN_LABEL
 
     def channels(self) -> tuple[Channel, ...]:
@@ -77,17 +77,7 @@ class BankContrastiveLoss(PairLoss, name="bank_contrastive"):
         scores = self.scores(query, key, logit_scale, logit_bias, blocks=(block,))
         (negative,), extra = self.measure(scores, self._channels, {LABEL: labels})
         positive = scores.aligned()
-        best = scores.surpassing(positive) if self.return_stats else None
-        return self.finish(softplus(negative - positive), extra, positive, best_positive=best)
-
-    def statistics(
-        self,
-        extra: Sequence[Any],
-        positive: Tensor,
-        best_positive: Tensor | None,
-        counted: Tensor | None,
-    ) -> dict[str, Tensor]:
-        return super().statistics(extra, positive, best_positive, extra[0] != -torch.inf)
+        return self.finish(softplus(negative - positive), extra, positive, aligned=scores)
 
     def _block(
         self,

@@ -58,6 +58,7 @@ class ClusterNTXentLoss(TwoViewLoss, name="cluster_nt_xent"):
     _TESTS: ClassVar[dict[str, Test]] = {"other": differs(CLUSTER), "own": same(CLUSTER)}
 
     inputs: ClassVar[dict[str, str]] = {"x": "N D", "y": "N D", "clusters": "N int"}
+    OF_ROWS_WITH_NEGATIVES = True
 
     @property
     def negatives(self) -> tuple[Test, ...]:  # type: ignore[override]
@@ -93,15 +94,6 @@ class ClusterNTXentLoss(TwoViewLoss, name="cluster_nt_xent"):
 
     def combine(self, negative: Tensor, positive: Tensor, scores: Scores) -> Tensor:
         return softplus(negative - positive)
-
-    def statistics(
-        self,
-        extra: Any,
-        positive: Tensor,
-        best_positive: Tensor | None,
-        counted: Tensor | None,
-    ) -> dict[str, Tensor]:
-        return super().statistics(extra, positive, best_positive, extra[0] != -torch.inf)
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:

@@ -67,8 +67,7 @@ class CMIMLoss(PairLoss, name="cmim"):
         (negative,), extra = self.measure(scores, _ITSELF if y is None else _VIEWS)
         mean = negative - log_count(scores.negatives(scores.count - 1), negative)
         positive = scores.aligned()
-        best = scores.surpassing(positive) if self.return_stats else None
-        return self.finish(softplus(mean - positive), extra, positive, best_positive=best)
+        return self.finish(softplus(mean - positive), extra, positive, aligned=scores)
 
     @staticmethod
     def reference(z: Tensor, y: Tensor | None = None, *, scale: Tensor, bias: Tensor) -> Tensor:

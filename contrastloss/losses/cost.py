@@ -13,8 +13,6 @@ from torch.nn.functional import normalize
 from .. import ops
 from ..channel import LSE, Channel
 from ..memory import EmbeddingQueue
-from .base.blocks import Stored
-from .base.checks import check_stored
 from .base.options import NonNegative, Temperature
 from .base.pair_loss import PairLoss, softplus
 from .base.scores import wide
@@ -85,8 +83,7 @@ class CoSTLoss(PairLoss, name="cost"):
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
-        check_stored(self, "queue", queue, ("query", query), ids)
-        blocks = (Stored(queue, ids=ids),)
+        blocks = (self.queued(queue, ids, ("query", query)),)
         scores = self.scores(query, key, logit_scale, logit_bias, blocks=blocks)
         (negative,), extra = self.measure(scores, self._channels)
         positive = scores.aligned()
@@ -97,8 +94,7 @@ class CoSTLoss(PairLoss, name="cost"):
         amplitudes, phases = between(spectra).chunk(2)
         seasonal = (amplitudes + phases).mean(0)
         losses = softplus(negative - positive) + 0.5 * self.weight * seasonal
-        best = scores.surpassing(positive) if self.return_stats else None
-        return self.finish(losses, extra, positive, best_positive=best)
+        return self.finish(losses, extra, positive, aligned=scores)
 
     @staticmethod
     def reference(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from typing import Any, ClassVar
 
 import torch
@@ -92,8 +91,7 @@ class InfoNCELoss(CrossLoss, name="info_nce"):
             extra.append(torch.logaddexp(negative.detach(), positive.detach()))
         else:
             (negative,), extra = self.measure(scores, self._channels)
-        best = scores.surpassing(positive) if self.return_stats else None
-        return self.finish(softplus(negative - positive), extra, positive, best_positive=best)
+        return self.finish(softplus(negative - positive), extra, positive, aligned=scores)
 
     def _hardest(self, scores: Scores) -> tuple[Tensor, list[Tensor]]:
         """Log-sum-exp of each row's weighted ``top_k`` scores, and its largest score."""
@@ -115,12 +113,9 @@ class InfoNCELoss(CrossLoss, name="info_nce"):
         The log-sum-exp times scale / (scale + alpha) gives the exact gradient for c; the second
         term of ``slope`` adds the remaining gradient for scale and bias.
         """
-        raised, scale, bias = copy(scores), scores.inverse_temperature, scores.bias
-        if scores.row_scale is None:
-            raised.scale = raised.scale + self.hardness
-        else:
-            raised.row_scale = scores.row_scale + self.hardness
+        scale, bias = scores.inverse_temperature, scores.bias
         total = scale + self.hardness
+        raised = scores.but(**{"scale" if scores.row_scale is None else "row_scale": total})
         share = scale / total
         share = share.detach() if isinstance(share, Tensor) else share
         expect, *best = raised.stats((_WEIGHTED, _HARDEST)[: 1 + self.return_stats])

@@ -12,8 +12,7 @@ from torch.nn.functional import normalize
 
 from ..channel import LSE, Channel
 from ..memory import EmbeddingQueue
-from .base.blocks import Own, Stored
-from .base.checks import check_stored
+from .base.blocks import Own
 from .base.options import Temperature
 from .base.pair_loss import PairLoss, softplus
 from .base.scores import at_least_one
@@ -88,8 +87,7 @@ class LatentPositiveLoss(PairLoss, name="latent_positive"):
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
-        check_stored(self, "queue", queue, ("query", query), ids)
-        blocks = (Stored(queue, ids=ids),)
+        blocks = (self.queued(queue, ids, ("query", query)),)
         scores = self.scores(query, key, logit_scale, logit_bias, blocks=blocks)
         (negative,), extra = self.measure(scores, self._channels)
         positive = scores.aligned()
@@ -101,8 +99,7 @@ class LatentPositiveLoss(PairLoss, name="latent_positive"):
         else:
             size = scores.total(valid.sum()).clamp_min(1)
             part = torch.where(valid, terms, 0.0).sum(1) * scores.count / size
-        best = scores.surpassing(positive) if self.return_stats else None
-        return self.finish(rows + self.weight * part, extra, positive, best_positive=best)
+        return self.finish(rows + self.weight * part, extra, positive, aligned=scores)
 
     @staticmethod
     def reference(

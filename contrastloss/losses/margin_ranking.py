@@ -70,13 +70,12 @@ class MarginRankingLoss(CrossLoss, name="margin_ranking"):
         scores = self.scores(x, y, logit_scale, logit_bias, blocks=blocks)
         positive = scores.aligned()
         bound = {BOUND: positive - self.margin}
-        best = scores.surpassing(positive) if self.return_stats else None
         (total, *by_col), extra = self.measure(scores, self._channels, bound, bound)
         if by_col:
             total = 0.5 * (total + by_col[0])
         losses = total / at_least_one(scores.negatives(scores.count - 1))
         nan = positive.isnan()
-        return self.finish(losses, extra, positive, best_positive=best, nan=nan)
+        return self.finish(losses, extra, positive, aligned=scores, nan=nan)
 
     def channels(self) -> tuple[Channel, ...]:
         return (BY_ROW, BY_COL) if self.symmetric else (BY_ROW,)

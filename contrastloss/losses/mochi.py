@@ -12,7 +12,6 @@ from torch.utils.checkpoint import checkpoint
 
 from .. import ops
 from ..channel import Channel
-from ..memory import EmbeddingQueue
 from .base.blocks import Block, Ids
 from .base.options import Count, NonNegativeInt, Temperature
 from .base.scores import Scores, wide
@@ -72,8 +71,7 @@ class MoCHiLoss(MoCoLoss, name="mochi"):
         numbers = 3 * self.mixed + 2 * self.mixed_with_query
         return torch.rand(count, numbers, dtype=torch.float32, device=device)
 
-    def blocks(self, queue: EmbeddingQueue | Tensor, ids: Tensor | None) -> tuple[Block, ...]:
-        (stored,) = super().blocks(queue, ids)
+    def blocks(self, stored: Block) -> tuple[Block, ...]:
         if not self.mixed + self.mixed_with_query or not stored.columns.shape[0]:
             return (stored,)
         return stored, _Mixtures(stored, self)

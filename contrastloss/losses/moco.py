@@ -10,8 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from ..channel import LSE, Channel
 from ..memory import EmbeddingQueue
-from .base.blocks import Block, Stored
-from .base.checks import check_stored
+from .base.blocks import Block
 from .base.options import Temperature
 from .base.pair_loss import PairLoss, softplus
 
@@ -61,16 +60,15 @@ class MoCoLoss(PairLoss, name="moco"):
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
-        check_stored(self, "queue", queue, ("query", query), ids)
-        scores = self.scores(query, key, logit_scale, logit_bias, blocks=self.blocks(queue, ids))
+        blocks = self.blocks(self.queued(queue, ids, ("query", query)))
+        scores = self.scores(query, key, logit_scale, logit_bias, blocks=blocks)
         (negative,), extra = self.measure(scores, self._channels)
         positive = scores.aligned()
-        best = scores.surpassing(positive) if self.return_stats else None
-        return self.finish(softplus(negative - positive), extra, positive, best_positive=best)
+        return self.finish(softplus(negative - positive), extra, positive, aligned=scores)
 
-    def blocks(self, queue: EmbeddingQueue | Tensor, ids: Tensor | None) -> tuple[Block, ...]:
+    def blocks(self, stored: Block) -> tuple[Block, ...]:
         """The column blocks with the negatives."""
-        return (Stored(queue, ids=ids),)
+        return (stored,)
 
     @staticmethod
     def reference(

@@ -11,8 +11,8 @@ from torch import Tensor
 from ..channel import LSE, SUM, Channel, differs, same
 from ..memory import check_integers
 from ..ops.check import check_embeddings, shape
-from .base.checks import check_matrix, positive
-from .base.options import Temperature
+from .base.checks import check_matrix
+from .base.options import Positive, Temperature, checked
 from .base.pair_loss import PairLoss
 from .base.scores import wide
 
@@ -112,8 +112,8 @@ class ProtoNCELoss(PairLoss, name="proto_nce"):
             got = shape(prototypes)
             raise ValueError(f"prototypes: got shape {got}, expected (K, {z.shape[1]})")
         check_integers("assignment", assignment, z.shape[0], z)
-        positive("alpha", alpha)
-        positive("temperature", temperature)
+        alpha = checked("alpha", alpha, Positive)
+        temperature = checked("temperature", temperature, Positive)
         k, assignment = prototypes.shape[0], assignment.long()
         counted = (assignment >= 0) & (assignment < k)
         index = torch.where(counted, assignment, 0)

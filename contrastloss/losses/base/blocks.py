@@ -54,7 +54,6 @@ class Block:
     WIDENED: ClassVar[bool] = False
     #: with a group, those of all ranks together; else they are the same on every rank
     EVERYWHERE: ClassVar[bool] = False
-
     #: made by the loss: they are in its formula, but not in the statistics of ``return_stats``
     SYNTHETIC: ClassVar[bool] = False
 
@@ -307,21 +306,18 @@ def _nothing(channel: Channel, like: Tensor) -> Any:
 
 
 def merged(
-    channels: Sequence[Channel], parts: Sequence[Sequence[Any]], sizes: Sequence[int], like: Tensor
+    channels: Sequence[Channel], parts: Sequence[Sequence[Any]], starts: Sequence[int], like: Tensor
 ) -> list[Any]:
     """The channels' values over all blocks from those over each of them."""
-    starts = [sum(sizes[:k]) for k in range(len(sizes))]
     results = []
     for channel, *values in zip(channels, *parts, strict=True):
         here = [k for k, value in enumerate(values) if value is not None]
         found = [values[k] for k in here] or [_nothing(channel, like)]
-        offsets = [starts[k] for k in here] if isinstance(channel, MAX) and here else None
-        value = found[0] if len(found) == 1 and offsets is None else None
-        if value is None:
-            value = ops.merge(channel, found, offsets)
         if isinstance(channel, MAX):
-            value = _place(value, starts)
-        results.append(value)
+            offsets = [starts[k] for k in here] or [0]
+            results.append(_place(ops.merge(channel, found, offsets), starts))
+        else:
+            results.append(found[0] if len(found) == 1 else ops.merge(channel, found))
     return results
 
 

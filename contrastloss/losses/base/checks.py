@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from torch import Tensor
 
 from ...memory import EmbeddingQueue, check_integers
-from ...ops.check import as_float, check_device, check_embeddings, check_same_dtype, shape
+from ...ops.check import check_device, check_embeddings, check_same_dtype, shape
 
 __all__ = [
     "check_columns",
@@ -16,22 +15,7 @@ __all__ = [
     "check_matrix",
     "check_queue",
     "check_stored",
-    "positive",
 ]
-
-
-def positive(name: str, value: Any, *, scalar: bool = True) -> None:
-    """A positive float; tensors pass, since looking at them would synchronise a device."""
-    if isinstance(value, Tensor):
-        if scalar and value.ndim:
-            raise ValueError(f"{name}: got shape {shape(value)}, expected ()")
-        if not value.is_floating_point():
-            raise TypeError(f"{name}: got a tensor of {value.dtype}, expected a floating dtype")
-        return
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name}: got {type(value).__name__}, expected a float or a tensor")
-    if not 0 < as_float(name, value) < math.inf:
-        raise ValueError(f"{name}: got {value}, expected a positive finite number")
 
 
 def check_matrix(name: str, value: Tensor) -> None:

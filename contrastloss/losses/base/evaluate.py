@@ -73,9 +73,6 @@ _VALUES = {
 #: the class's own numbers as texts: a compiler takes numbers for variables, and no channel is made
 #: of these
 _NUMBERS = {
-    name: {key: repr(v) for key, v in values.items() if type(v) is float}
-    for name, values in (
-        (name, {key: v for key, v in _VALUES[name].items() if key in loss.OWN})
-        for name, loss in _DEFAULTS.items()
-    )
+    name: {k: repr(v) for k, v in _VALUES[name].items() if k in loss.OWN and type(v) is float}
+    for name, loss in _DEFAULTS.items()
 }

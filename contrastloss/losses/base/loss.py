@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ... import ops
 from ...ops.check import scalar, shape
 from .inputs import admitted, parsed
-from .options import Number, Scale, Temperature, checked, declared
+from .options import Temperature, checked, declared
 from .scores import Scores
 
 __all__ = ["LOSSES", "Loss", "RowLoss", "ScoreLoss", "nan_rows", "softplus"]
@@ -57,7 +57,8 @@ class Loss(nn.Module):
     WIDE_PRODUCTS: ClassVar[bool] = False
     #: shapes of the arguments of ``forward`` by name, see :mod:`contrastloss.losses.base.inputs`
     inputs: ClassVar[Mapping[str, str]] = {}
-    #: the positional arguments of ``forward``, and the arguments that may be None
+    #: the arguments of ``forward``, those that are positional, and those that may be None
+    arguments: ClassVar[tuple[str, ...]] = ()
     positional: ClassVar[tuple[str, ...]] = ()
     optional: ClassVar[frozenset[str]] = frozenset()
     #: options that only this class has, and that :meth:`prepare` may depend on
@@ -80,9 +81,9 @@ class Loss(nn.Module):
         shared = {f.name for base in bases if is_dataclass(base) for f in fields(base)}
         cls.OWN = frozenset(field.name for field in fields(cls)) - shared
         parameters = list(signature(cls.forward).parameters.values())[1:]
-        star = {True: "*", False: ""}
+        cls.arguments = tuple(p.name for p in parameters)
         cls.positional = tuple(
-            f"{star[p.kind is p.VAR_POSITIONAL]}{p.name}"
+            f"*{p.name}" if p.kind is p.VAR_POSITIONAL else p.name
             for p in parameters
             if p.kind is not p.KEYWORD_ONLY
         )
@@ -252,7 +253,7 @@ class ScoreLoss(RowLoss):
         """The scores of checked embeddings; x holds ``copies`` rows per temperature."""
         row_scale, dtype = None, ops.stat_dtype(x)
         if logit_scale is not None:
-            scale = self._scalar("logit_scale", logit_scale, Scale, x)
+            scale = self._scalar("logit_scale", logit_scale, Temperature, x)
         elif isinstance(self.temperature, Tensor):
             self._check_temperature(x, copies)
             scale = self.temperature.to(dtype).reciprocal()
@@ -262,7 +263,7 @@ class ScoreLoss(RowLoss):
             scale = 1.0 / self.temperature
         bias = None
         if logit_bias is not None:
-            bias = self._scalar("logit_bias", logit_bias, Number, x)
+            bias = self._scalar("logit_bias", logit_bias, float | Tensor, x)
             bias = bias if isinstance(bias, Tensor) else scalar("logit_bias", bias, x)
         return Scores(
             x,

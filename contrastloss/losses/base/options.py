@@ -23,10 +23,8 @@ __all__ = [
     "Iterations",
     "NonNegative",
     "NonNegativeInt",
-    "Number",
     "Positive",
     "Prior",
-    "Scale",
     "Several",
     "Temperature",
     "checked",
@@ -55,8 +53,7 @@ Prior = Annotated[float, Bound("a number in [0, 1)", lambda v: 0 <= v < 1)]
 Several = Annotated[int, Bound("an integer of at least 2", lambda v: 2 <= v <= MOST)]
 NonNegativeInt = Annotated[int, Bound("an integer of at least 0", lambda v: 0 <= v <= MOST)]
 Iterations = Annotated[int, Bound("an integer from 1 to 10000", lambda v: 1 <= v <= 10_000)]
-Number = Annotated[float, Bound("a finite number", lambda v: -math.inf < v < math.inf)] | Tensor
-#: of scores; in tensors, which are not looked at, it has to be positive too
+#: or a scale of scores. The values of tensors are not checked, and have to be positive too.
 Temperature = (
     Annotated[
         float,
@@ -66,8 +63,6 @@ Temperature = (
     ]
     | Tensor
 )
-
-Scale = Temperature
 
 _FINITE = Bound("a finite number", lambda v: -math.inf < v < math.inf)
 _INTEGER = Bound(f"an integer from {-MOST} to {MOST}", lambda v: -MOST <= v <= MOST)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, fields
-from inspect import signature
 from typing import Any, ClassVar, dataclass_transform
 
 import torch
@@ -19,7 +18,7 @@ from ...channel import COL, INDEX, LSE, MAX, ROW, SUM, Channel, Test, differs, s
 from ...distributed import WORLD, Layout, Peers, Strategy, describe, total
 from ...memory import EmbeddingQueue
 from .blocks import BATCH, Block, Crossed, Stored
-from .checks import check_queue
+from .checks import check_queue, check_stored
 from .loss import ScoreLoss, softplus
 from .scores import Scores, Spread
 
@@ -57,11 +56,11 @@ class PairLoss(ScoreLoss):
         loss_weight: multiplies the loss.
         backend: the name of a backend; None chooses.
         group: None for a batch of this process alone. ``"world"`` is the default group, looked up
-            at the first call. A ProcessGroup or 1-D DeviceMesh spreads the
-            batch over its ranks, in any uneven parts: rows meet the columns of all ranks, and every
-            rank returns the mean, or sum, over all rows. A rank's gradient is W times its share, so
-            that with gradients averaged over ranks, as DDP and FSDP do, a step is that of one
-            process on the whole batch. ``'none'``: this rank's rows, with unscaled gradients.
+            at the first call. A ProcessGroup or 1-D DeviceMesh spreads the batch over its ranks, in
+            parts of any size: rows are compared with the columns of all ranks, and every rank
+            returns the mean, or sum, over all rows. A rank's gradient is W times its share, so that
+            with gradients averaged over ranks, as DDP and FSDP do, a step is that of one process on
+            the whole batch. ``'none'``: this rank's rows, with unscaled gradients.
         strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
             ``'auto'`` gathers up to 256 MB.
         equal_sizes: True promises equal parts and the same call on every rank, and saves the
@@ -82,14 +81,10 @@ class PairLoss(ScoreLoss):
     return_stats: bool = False
 
     VECTORS = frozenset({"temperature"})
+    #: whether the statistics leave out rows without a negative
+    OF_ROWS_WITH_NEGATIVES: ClassVar[bool] = False
     #: which pairs are negatives, for ``return_stats``
     negatives: ClassVar[tuple[Test, ...]] = ()
-    #: the names of ``forward``'s arguments
-    _inputs: ClassVar[tuple[str, ...]] = ()
-
-    def __init_subclass__(cls, name: str | None = None) -> None:
-        super().__init_subclass__(name)
-        cls._inputs = tuple(signature(cls.forward).parameters)[1:]
 
     def check(self) -> None:
         super().check()
@@ -129,8 +124,8 @@ class PairLoss(ScoreLoss):
         first = len(self.positional) - 1
         if first >= 0 and self.positional[first].startswith("*"):
             args = (*args[:first], tuple(args[first:]))
-        positional = dict(zip(self._inputs, args, strict=False))
-        inputs = {**dict.fromkeys(self._inputs), **positional, **kwargs}
+        positional = dict(zip(self.arguments, args, strict=False))
+        inputs = {**dict.fromkeys(self.arguments), **positional, **kwargs}
         kind = "cpu" if device is None else device.type
         cast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else "none"
         about = {"call": type(self).__name__, "autocast": str(cast)}
@@ -172,6 +167,13 @@ class PairLoss(ScoreLoss):
             ids = ids.repeat(copies) if views == 1 else ids.repeat_interleave(views)
         blocks = [Stored(queue, ids=ids, labels=labels) for queue in checked]
         return (Crossed(*blocks),) if self.both_sides else (blocks[0],)
+
+    def queued(
+        self, queue: EmbeddingQueue | Tensor, ids: Tensor | None, like: tuple[str, Tensor]
+    ) -> Stored:
+        """The block of a queue, or of a tensor of its embeddings, that a loss takes as such."""
+        check_stored(self, "queue", queue, like, ids)
+        return Stored(queue, ids=ids)
 
     @property
     def both_sides(self) -> bool:
@@ -222,16 +224,16 @@ class PairLoss(ScoreLoss):
     ) -> tuple[list[Any], list[Tensor]]:
         """The values of the channels and, with ``return_stats``, every row's hardest negative and
         log-sum-exp, from the same pass; else nothing in their place."""
-        extra, observed = self._extra, scores.observed()
         if not self.return_stats:
-            own, values = scores.stats(channels, rows, cols), []
-        elif observed is scores:
-            found = scores.stats((*channels, *extra), rows, cols)
-            own, values = found[: len(channels)], found[len(channels) :]
+            return scores.stats(channels, rows, cols), []
+        observed = scores.observed()
+        if observed is scores:
+            found = scores.stats((*channels, *self._extra), rows, cols)
+            own, (hardest, lse) = found[: len(channels)], found[len(channels) :]
         else:
             own = scores.stats(channels, rows, cols)
-            values = observed.stats(extra, rows, cols)
-        return own, [v if isinstance(v, Tensor) else v.value for v in values]
+            hardest, lse = observed.stats(self._extra, rows, cols)
+        return own, [hardest.value, lse]
 
     def reduce(
         self, losses: Tensor, counted: Tensor | None = None, nan: Tensor | None = None
@@ -263,13 +265,18 @@ class PairLoss(ScoreLoss):
         positive: Tensor,
         *,
         best_positive: Tensor | None = None,
+        aligned: Scores | None = None,
         counted: Tensor | None = None,
         nan: Tensor | None = None,
     ) -> Any:
-        """The reduced loss, with its statistics where they were asked for."""
+        """The reduced loss, with its statistics if they were asked for. ``aligned``: the scores
+        whose :meth:`~Scores.aligned` the positives are; a negative that only rounding puts below
+        such a positive is a tie."""
         loss = self.reduce(losses, counted, nan)
         if not self.return_stats:
             return loss
+        if aligned is not None:
+            best_positive = aligned.surpassing(positive)
         return loss, self.statistics(extra, positive, best_positive, counted)
 
     def statistics(
@@ -281,6 +288,8 @@ class PairLoss(ScoreLoss):
     ) -> dict[str, Tensor]:
         """Means over the rows that ``counted`` marks."""
         hardest, lse = (value.detach() for value in extra)
+        if self.OF_ROWS_WITH_NEGATIVES:
+            counted = hardest != -torch.inf
         positive = positive.detach()
         best = positive if best_positive is None else best_positive.detach()
         rows = {
@@ -306,14 +315,14 @@ _PAIR: Mapping[str, str] = {"x": "N D", "y": "N D"}
 
 
 class PositiveLoss(PairLoss):
-    """Losses whose every row has exactly one positive; their channels speak of negatives."""
+    """One positive per row; ``channels`` cover negatives only."""
 
     #: the positive's score: a sum of one term, out of the same pass
     positive: ClassVar[Channel]
 
     def combine(self, *values: Any) -> Tensor:
-        """One loss per row from the channels' values, the positives' scores and, for losses that
-        speak of the temperature itself, the :class:`Scores`."""
+        """One loss per row, from the channels' values, the positives' scores and the
+        :class:`Scores`."""
         raise NotImplementedError
 
     def evaluate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -74,8 +75,6 @@ class Scores:
         self.normalize, self.backend = normalize, backend
         #: multiplies the scores of each of the batch's columns, (N,)
         self.col_scale: Tensor | None = None
-        #: 0-dim, or one per row
-        self.inverse_temperature = scale if row_scale is None else row_scale
 
     @property
     def count(self) -> int:
@@ -88,34 +87,45 @@ class Scores:
         columns = self.x if self.y is None else self.y
         return columns.shape[-2] if self.spread is None else sum(self.spread.layout.cols)
 
+    def but(self, **changed: Any) -> Scores:
+        """The same scores but for some attributes."""
+        other = copy(self)
+        for name, value in changed.items():
+            setattr(other, name, value)
+        return other
+
     def between(self, x: Tensor, y: Tensor | None) -> Scores:
         """The same scores of other rows and columns of the batch, as many on each rank."""
-        other = copy(self)
-        other.x, other.y, other.blocks = x, y, (BATCH,)
-        return other
+        return self.but(x=x, y=y, blocks=(BATCH,))
 
     def part(self, rows: slice) -> Scores:
-        """Those of some rows, without the columns of a batch."""
-        other = copy(self)
-        other.x, other.y, other.blocks = self.x[rows], None, ()
-        if self.row_scale is not None:
-            other.row_scale = other.inverse_temperature = self.row_scale[rows]
-        return other
+        """The scores of some rows, without the columns of a batch."""
+        some = None if self.row_scale is None else self.row_scale[rows]
+        return self.but(x=self.x[rows], y=None, blocks=(), row_scale=some)
 
     def observed(self) -> Scores:
-        """Those of the columns that the loss has not made itself."""
+        """The scores with the columns that the loss has not made itself."""
         kept = tuple(block for block in self.blocks if not block.SYNTHETIC)
-        if len(kept) == len(self.blocks):
-            return self
-        other = copy(self)
-        other.blocks = kept
-        return other
+        return self if len(kept) == len(self.blocks) else self.but(blocks=kept)
 
     def plain(self) -> Scores:
         """Cosines or products, without temperature and bias."""
-        other = copy(self)
-        other.scale, other.row_scale, other.bias = 1.0, None, None
-        return other
+        return self.but(scale=1.0, row_scale=None, bias=None)
+
+    def transposed(self) -> Scores:
+        """The scores of the batch's columns with its rows."""
+        assert self.y is not None
+        return self.but(x=self.y, y=self.x)
+
+    @property
+    def inverse_temperature(self) -> Tensor | float:
+        """0-dim, or one per row."""
+        return self.scale if self.row_scale is None else self.row_scale
+
+    @property
+    def starts(self) -> list[int]:
+        """The number of each block's first column, counted over all blocks."""
+        return [0, *accumulate(block.size(self) for block in self.blocks)][:-1]
 
     def stats(
         self, channels: Sequence[Channel], rows: Ids | None = None, cols: Ids | None = None
@@ -130,15 +140,7 @@ class Scores:
         if self.blocks == (BATCH,):
             return self.batch_stats(channels, rows, cols)
         parts = [block.stats(self, channels, rows or {}, cols) for block in self.blocks]
-        sizes = [block.size(self) for block in self.blocks]
-        return merged(channels, parts, sizes, self.x[..., 0].to(self.stat_dtype))
-
-    def transposed(self) -> Scores:
-        """The scores of the batch's columns with its rows."""
-        assert self.y is not None
-        other = copy(self)
-        other.x, other.y = self.y, self.x
-        return other
+        return merged(channels, parts, self.starts, self.x[..., 0].to(self.stat_dtype))
 
     def negatives(self, in_batch: int, axis: Axis = ROW) -> int | Tensor:
         """The number of negatives of each row, or column: so many of the batch, and all of the
@@ -205,9 +207,7 @@ class Scores:
         found = [block.topk(self, k, pairs, rows or {}, cols, **how) for block in self.blocks]
         if len(found) == 1:
             return found[0]
-        sizes = [block.size(self) for block in self.blocks]
-        starts = [sum(sizes[:n]) for n in range(len(sizes))]
-        return ops.merge_topk(found, starts, k=k, largest=how.get("largest", True))
+        return ops.merge_topk(found, self.starts, k=k, largest=how.get("largest", True))
 
     def topk_against(self, columns: Tensor | None, k: int, **candidates: Any) -> ops.TopK:
         """:func:`contrastloss.ops.pair_topk` of the rows and these columns."""
