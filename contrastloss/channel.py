@@ -25,7 +25,8 @@ import json
 import math
 from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
-from typing import ClassVar, Literal, NamedTuple
+from numbers import Real
+from typing import Any, ClassVar, Literal
 
 __all__ = [
     "COL",
@@ -59,25 +60,53 @@ COL: Axis = "col"
 #: The one id that needs no operand: the position of a row or column. An operand may override it.
 INDEX = "index"
 
+TERMS = ("row", "col", "distance", "differing", "form", "log_form", "at_most")
 PSI = ("one", "id", "square", "relu", "relu2", "softplus", "focal", "step")
 
 
-def _check_finite(name: str, value: float) -> None:
+def _finite(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}: got {type(value).__name__}, expected a number")
     try:
-        finite = math.isfinite(value)
-    except OverflowError:  # an integer too large for a float
-        finite = False
-    if not finite:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not -math.inf < number < math.inf:
         got = f"an integer of {value.bit_length()} bits" if isinstance(value, int) else value
         raise ValueError(f"{name}: got {got}, expected a finite number")
+    return number
 
 
-class Test(NamedTuple):
+def _check_name(value: Any) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"name: got {type(value).__name__}, expected a string")
+    if not value.isprintable() or '"' in value or "\\" in value:
+        raise ValueError(f"name: got {value!r}, expected a printable name without quotes")
+
+
+def _members(field: str, values: Any, kind: type, what: str) -> tuple:
+    if not isinstance(values, (tuple, list)) or not all(isinstance(v, kind) for v in values):
+        raise TypeError(f"{field}: got {values!r}, expected a tuple of {what}")
+    return tuple(values)
+
+
+@dataclass(frozen=True)
+class Test:
     """An integer test that a pair must pass, on the ids called ``name``."""
 
     op: Literal["eq", "ne", "lt", "within"]
     name: str
     width: int = 0
+
+    def __post_init__(self) -> None:
+        if self.op not in ("eq", "ne", "lt", "within"):
+            raise ValueError(f"op: got {self.op!r}, expected one of eq, ne, lt, within")
+        _check_name(self.name)
+        width = self.width
+        if isinstance(width, bool) or not isinstance(width, int):
+            raise TypeError(f"width: got {type(width).__name__}, expected an integer")
+        if not -(1 << 63) <= width < 1 << 63:
+            raise ValueError("width: got an integer beyond int64, expected one that fits in it")
 
 
 def same(name: str) -> Test:
@@ -97,17 +126,30 @@ def precedes(name: str) -> Test:
 
 def within(name: str, width: int) -> Test:
     """Pairs whose ids differ by at most ``width``, an int64."""
-    if not isinstance(width, int) or not -(1 << 63) <= width < 1 << 63:
-        raise ValueError(f"width: got {width!r}, expected an integer that fits in int64")
     return Test("within", name, width)
 
 
-class Term(NamedTuple):
+@dataclass(frozen=True)
+class Term:
     """One term of a channel's log-weight, which is a sum. Log-weights carry no gradient."""
 
     kind: Literal["row", "col", "distance", "differing", "form", "log_form", "at_most"]
     names: tuple[str, ...]
     value: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in TERMS:
+            raise ValueError(f"kind: got {self.kind!r}, expected one of {', '.join(TERMS)}")
+        names = _members("names", self.names, str, "names")
+        if not names or (len(names) > 1 and self.kind != "differing"):
+            raise ValueError(f"names: got {len(names)}, expected one")
+        for name in names:
+            _check_name(name)
+        value = _finite("coefficient" if self.kind == "distance" else "eps", self.value)
+        if self.kind == "log_form" and value < 0:
+            raise ValueError(f"eps: got {value}, expected a finite number >= 0")
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "value", value)
 
 
 def row_weight(name: str) -> Term:
@@ -122,7 +164,7 @@ def col_weight(name: str) -> Term:
 
 def distance(name: str, coefficient: float = -1.0) -> Term:
     """``coefficient * log(1 + |a_i - b_j|)`` for the real labels ``name`` (SupReMix)."""
-    return Term("distance", (name,), float(coefficient))
+    return Term("distance", (name,), coefficient)
 
 
 def differing(*names: str) -> Term:
@@ -134,7 +176,7 @@ def form(name: str, *, log: bool = False, eps: float = 0.0) -> Term:
     """``t_ij = <m_i, n_j>``, or ``log(eps + t_ij)``: a second bilinear form, of the operands
     ``name`` with shapes (..., M, E) and (..., N, E), for soft labels, teacher logits and kernels of
     labels."""
-    return Term("log_form" if log else "form", (name,), float(eps))
+    return Term("log_form" if log else "form", (name,), eps)
 
 
 def at_most(name: str) -> Term:
@@ -171,12 +213,18 @@ class Channel:
     def __post_init__(self) -> None:
         if self.axis not in (ROW, COL):
             raise ValueError(f"axis: got {self.axis!r}, expected 'row' or 'col'")
-        if not all(isinstance(test, Test) for test in self.pairs):
-            raise TypeError(f"pairs: got {self.pairs!r}, expected a tuple of tests")
-        if not all(isinstance(term, Term) for term in self.weight):
-            raise TypeError(f"weight: got {self.weight!r}, expected a tuple of terms")
-        for field in ("theta", "sign"):
-            _check_finite(field, getattr(self, field, 0.0))
+        found: dict[str, Any] = {
+            "pairs": _members("pairs", self.pairs, Test, "tests"),
+            "weight": _members("weight", self.weight, Term, "terms"),
+        }
+        for field in self.fields:
+            value = getattr(self, field)
+            if field == "shift" and value is not None:
+                _check_name(value)
+            elif field in ("theta", "sign") or (field == "relax" and value is not None):
+                found[field] = _finite(field, value)
+        for field, value in found.items():
+            object.__setattr__(self, field, value)
         object.__setattr__(self, "numbers", self._numbers())
         self._derive()
 
@@ -218,9 +266,6 @@ class Channel:
             "called": called,
             "fixed": fixed,
         }
-        for name in called[ROW] | called[COL]:
-            if not name.isprintable() or '"' in name or "\\" in name:
-                raise ValueError(f"name: got {name!r}, expected a printable name without quotes")
         for name, value in derived.items():
             object.__setattr__(self, name, value)
 
@@ -260,11 +305,6 @@ class LSE(Channel):
     fields = ("theta", "relax")
     theta: float = 1.0
     relax: float | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.relax is not None:
-            _check_finite("relax", self.relax)
 
 
 @dataclass(frozen=True, eq=False)

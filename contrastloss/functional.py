@@ -4005,7 +4005,8 @@ def triplet(
         mining: ``'all'``, ``'hard'`` or ``'semihard'``. Default: ``'all'``.
         positives: for ``'all'`` and ``'semihard'``, the maximum number of positives per row, at
             least 1; the least similar ones are used. None uses all: this reads the size of the
-            largest class, which synchronises a GPU and cannot be compiled. Default: None.
+            largest class, which synchronises a GPU; torch.compile leaves the loss out of its
+            graphs, and torch.export refuses it. Default: None.
         k: for ``'semihard'``, the maximum number of negatives per positive, at least 1. Default: 1.
         temperature: divides the scores, positive. Default: 1.
         group: supported with ``mining='hard'`` only.

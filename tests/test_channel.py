@@ -43,7 +43,8 @@ TERMS = st.one_of(
     st.builds(col_weight, NAMES),
     st.builds(distance, NAMES, FINITE),
     st.builds(lambda names: differing(*names), st.lists(NAMES, min_size=1, max_size=3)),
-    st.builds(lambda n, log, eps: form(n, log=log, eps=eps), NAMES, st.booleans(), FINITE),
+    st.builds(form, NAMES, log=st.just(False), eps=FINITE),
+    st.builds(form, NAMES, log=st.just(True), eps=FINITE.map(abs)),
 )
 SHARED = {
     "axis": st.sampled_from([ROW, COL]),
@@ -113,6 +114,23 @@ def test_options_of_all_channels_are_keywords():
         (lambda: LSE(pairs=same("a")), TypeError, r"pairs: got .*, expected a tuple of tests"),
         (lambda: LSE(weight=(same("a"),)), TypeError, r"weight: got .*, expected a tuple of terms"),
         (lambda: MAX(weight=(row_weight("u"),)), ValueError, r"weight: got .*, expected none"),
+        (lambda: LSE(True), TypeError, r"theta: got bool, expected a number"),
+        (lambda: LSE(relax=True), TypeError, r"relax: got bool, expected a number"),
+        (lambda: LSE("a"), TypeError, r"theta: got str, expected a number"),
+        (lambda: SUM(shift=3), TypeError, r"name: got int, expected a string"),
+        (lambda: ch.Test("gt", "a"), ValueError, r"op: got .gt., expected one of eq, ne, lt"),
+        (lambda: same(3), TypeError, r"name: got int, expected a string"),
+        (lambda: within("a", 1.5), TypeError, r"width: got float, expected an integer"),
+        (lambda: within("a", True), TypeError, r"width: got bool, expected an integer"),
+        (lambda: within("a", 2**63), ValueError, r"width: got an integer beyond int64"),
+        (lambda: distance("a", math.inf), ValueError, r"coefficient: got inf, expected a finite"),
+        (lambda: distance("a", "x"), TypeError, r"coefficient: got str, expected a number"),
+        (lambda: form("a", eps=math.nan), ValueError, r"eps: got nan, expected a finite number"),
+        (lambda: form("a", log=True, eps=-1), ValueError, r"eps: got -1.0, expected a .*>= 0"),
+        (lambda: ch.Term("zz", ("a",)), ValueError, r"kind: got 'zz', expected one of row, col"),
+        (lambda: ch.Term("row", ("a", "b")), ValueError, r"names: got 2, expected one"),
+        (lambda: ch.Term("row", "a"), TypeError, r"names: got 'a', expected a tuple of names"),
+        (differing, ValueError, r"names: got 0, expected one"),
     ],
 )
 def test_bad_channel(make, kind, message):

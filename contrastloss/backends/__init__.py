@@ -6,11 +6,13 @@ from .call import (
     Gradients,
     Operands,
     PairCall,
+    autocast_dtype,
     mask,
     named_in,
     run,
     stat_dtype,
     widest,
+    without_autocast,
 )
 from .choose import available, choose
 from .network import DISTRIBUTIONS, NETWORKS, SortCall
@@ -28,6 +30,7 @@ __all__ = [
     "PairCall",
     "Selection",
     "SortCall",
+    "autocast_dtype",
     "available",
     "choose",
     "gumbel",
@@ -40,4 +43,5 @@ __all__ = [
     "stat_dtype",
     "unit",
     "widest",
+    "without_autocast",
 ]

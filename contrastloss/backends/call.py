@@ -6,7 +6,9 @@ The operators of torch.library and of the compiled backends take its fields as f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -247,7 +249,7 @@ class PairCall(NamedTuple):
         lead = self.lead
         if not lead:
             return value if value.shape == shape else value.expand(shape)
-        return value.expand(*lead, *shape).reshape(lead.numel(), *shape)
+        return value.expand(*lead, *shape).reshape(math.prod(lead), *shape)
 
     def lower(self, gradient: Tensor, like: Tensor) -> Tensor:
         """A backend's gradient in the shape and dtype of its operand, contiguous as the fake
@@ -371,11 +373,23 @@ def choose(call: Any, function: str, name: str | None = None) -> Callable[..., A
     return getattr(BACKENDS[name], function)
 
 
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """The dtype of matrix products on a device under autocast; None without it."""
+    kind = device.type
+    if kind == "meta" or not torch.is_autocast_enabled(kind):
+        return None
+    return torch.get_autocast_dtype(kind)
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    if autocast_dtype(device) is None:
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
+
+
 def run(call: Any, function: str, *args: Any) -> Any:
     """The result of ``function`` of the backend that serves ``call``. Autocast is off: backends
     choose their dtypes themselves."""
-    chosen, device = choose(call, function, call.backend), call.x.device.type
-    if not torch.is_autocast_enabled(device):
-        return chosen(call, *args)
-    with torch.autocast(device, enabled=False):
+    chosen = choose(call, function, call.backend)
+    with without_autocast(call.x.device):
         return chosen(call, *args)

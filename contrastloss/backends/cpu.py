@@ -101,11 +101,22 @@ def slow(call: PairCall) -> bool:
     return False
 
 
+@lru_cache(maxsize=1)
+def instruction_sets() -> tuple[str, ...]:
+    """Those of :data:`ISAS` that this CPU has; none without the native library."""
+    if missing() is not None:
+        return ()
+    has = ctypes.CDLL(str(_LIBRARY)).contrastloss_cpu_supports
+    return tuple([name for level, name in enumerate(ISAS) if has(level)])
+
+
 def _level() -> int:
     if ISA is None:
         return -1
-    if ISA not in ISAS:
-        raise ValueError(f"CONTRASTLOSS_ISA: got {ISA!r}, expected one of {', '.join(ISAS)}")
+    present = instruction_sets()
+    if ISA not in present:
+        expected = f"one of {', '.join(present)}, which this CPU has"
+        raise ValueError(f"CONTRASTLOSS_ISA: got {ISA!r}, expected {expected}")
     return ISAS.index(ISA)
 
 

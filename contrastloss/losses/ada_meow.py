@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from .. import ops
+from ..ops.check import scalar
+from ..ops.opaque import opaque
 from .base.loss import ScoreLoss
 from .base.options import Temperature
 from .base.scores import wide
@@ -63,20 +65,15 @@ class AdaMEOWLoss(ScoreLoss, name="ada_meow"):
     )
 
     def forward(self, x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, v: Tensor) -> Tensor:
-        n, hidden = x.shape[0], weight.shape[0]
         rows, cols, scale = wide(x), wide(y), self.scores(x, y).scale
-        with torch.autocast(x.device.type, enabled=False):
+        with ops.without_autocast(x.device):
             if self.normalize:
                 rows, cols = (ops.unit(u) for u in (rows, cols))
             weight, bias, v = (p.to(rows.dtype) for p in (weight, bias, v))
             by_row = rows.mm(weight.mT) + bias
             by_col = cols.mm(weight.mT)
-            if isinstance(scale, Tensor):
-                scale = scale.to(rows)
-            else:
-                scale = torch.full((), scale, dtype=rows.dtype, device=rows.device)
-            size = max(1, _HELD // max(1, n * hidden))
-            losses = _Losses.apply(rows, by_row, cols, by_col, v, scale, size)
+        factor = scale.to(rows) if isinstance(scale, Tensor) else scalar("scale", scale, rows)
+        (losses,) = _losses(rows, by_row, cols, by_col, v, factor)
         return self.reduce(losses)
 
     @staticmethod
@@ -107,7 +104,7 @@ class AdaMEOWLoss(ScoreLoss, name="ada_meow"):
 
 
 class _Losses(torch.autograd.Function):
-    """The losses, ``size`` rows at a time. Results are written into preallocated tensors: small
+    """The losses, some rows at a time. Results are written into preallocated tensors: small
     allocations between the large temporary ones would keep the allocator from reusing these."""
 
     @staticmethod
@@ -119,10 +116,9 @@ class _Losses(torch.autograd.Function):
         by_col: Tensor,
         v: Tensor,
         scale: Tensor,
-        size: int,
     ) -> Tensor:
         ctx.save_for_backward(rows, by_row, cols, by_col, v, scale)
-        ctx.size = size
+        ctx.size = size = max(1, _HELD // max(1, by_row.numel()))
         losses = rows.new_empty(rows.shape[0])
         for q, a, b, loss in _parts(size, rows, by_row, losses):
             scores = a.mm(cols.mT) * scale
@@ -137,7 +133,7 @@ class _Losses(torch.autograd.Function):
         d_rows, d_by_row = torch.empty_like(rows), torch.empty_like(by_row)
         d_cols, d_by_col = torch.zeros_like(cols), torch.zeros_like(by_col)
         d_v, d_scale = torch.zeros_like(v), torch.zeros_like(scale)
-        with torch.autocast(rows.device.type, enabled=False):
+        with ops.without_autocast(rows.device):
             for q, a, b, d_a, d_b, grad in _parts(
                 ctx.size, rows, by_row, d_rows, d_by_row, grads[0]
             ):
@@ -155,7 +151,16 @@ class _Losses(torch.autograd.Function):
                 d_sum = d_gate.unsqueeze(2) * v * (1 - hidden.square())
                 d_b.copy_(d_sum.sum(1))
                 d_by_col += d_sum.sum(0)
-        return d_rows, d_by_row, d_cols, d_by_col, d_v, d_scale, None
+        return d_rows, d_by_row, d_cols, d_by_col, d_v, d_scale
+
+
+@opaque(
+    "ada_meow",
+    "Tensor rows, Tensor by_row, Tensor cols, Tensor by_col, Tensor v, Tensor scale",
+    lambda rows, *others: [rows.new_empty(rows.shape[0])],
+)
+def _losses(*tensors: Tensor) -> list[Tensor]:
+    return [_Losses.apply(*tensors)]
 
 
 def _parts(size: int, *values: Tensor) -> Iterator[tuple[Tensor, ...]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import KW_ONLY
 from typing import ClassVar
 
@@ -14,7 +13,7 @@ from ..channel import LSE, differs
 from ..ops.merge import log_sum_exp
 from .base.loss import Loss
 from .base.options import NonNegative, Positive
-from .base.scores import lacking, wide
+from .base.scores import at_least_one, lacking, log_count, wide
 
 __all__ = ["AlignmentUniformityLoss"]
 
@@ -80,7 +79,7 @@ class AlignmentUniformityLoss(Loss, name="alignment_uniformity"):
             apart = distance != 0
             power = torch.where(apart, distance, 1.0).pow(0.5 * self.alpha)
             distance = torch.where(apart, power, 0.0)
-        return distance.sum() / max(x.shape[0], 1)
+        return distance.sum() / at_least_one(x.shape[0])
 
     def _uniformity(self, z: Tensor, views: int = 1) -> Tensor:
         n, channels, ids = z.shape[0], _OTHERS, None
@@ -99,7 +98,7 @@ class AlignmentUniformityLoss(Loss, name="alignment_uniformity"):
                 z, None, channels, scale=2.0 * self.t, row_bias=bias, col_bias=bias,
                 rows=ids, compute_dtype=z.dtype, backend=self.backend,
             )  # fmt: skip
-        return log_sum_exp(rows) - math.log(n) - math.log(n - views)
+        return log_sum_exp(rows) - log_count(n, rows) - log_count(n - views, rows)
 
     @staticmethod
     def reference(

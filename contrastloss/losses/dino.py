@@ -87,7 +87,7 @@ class DINOLoss(PrototypeLoss, name="dino"):
         tau = self.teacher_temperature
         tau = tau.detach() if isinstance(tau, Tensor) else tau
         if center is None:
-            bias = columns.new_zeros(len(columns))
+            bias = columns.new_zeros(columns.shape[0])
         else:
             bias = -center.detach().to(columns.dtype) / tau
         target = (self.constant(teacher) / tau).to(columns.dtype)

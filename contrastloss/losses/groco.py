@@ -92,7 +92,7 @@ class GroCoLoss(NetworkLoss, name="groco"):
         units = ops.unit(anchors)
         positive = torch.stack([(units * ops.unit(view)).sum(-1) for view in others], -1)
         candidates = [positive.sort(-1).values]
-        count = min(self.topk_neg, anchors.shape[1] - 1)
+        count = torch.sym_min(self.topk_neg, anchors.shape[1] - 1)
         if count > 0:
             among = ops.pair_topk(
                 anchors,

@@ -50,11 +50,16 @@ class RecallAtKLoss(SmoothRankLoss, name="recall_at_k"):
         if not self.ks:
             raise ValueError("ks: got none, expected at least one")
 
-    def rows(self, ranks: Tensor, among: Tensor, found: Tensor) -> Tensor:
-        ks = torch.tensor(self.ks, dtype=ranks.dtype, device=ranks.device)
-        hits = ((ks - ranks.unsqueeze(-1)) / self.rank_temperature).sigmoid()
+    def numbers(self) -> tuple[float, ...]:
+        return (self.rank_temperature, *self.ks)
+
+    @staticmethod
+    def rows(ranks: Tensor, among: Tensor, found: Tensor, *numbers: float) -> Tensor:
+        rank_temperature, *ks = numbers
+        k = torch.tensor(ks, dtype=ranks.dtype, device=ranks.device)
+        hits = ((k - ranks.unsqueeze(-1)) / rank_temperature).sigmoid()
         hits = torch.where(found.unsqueeze(-1), hits, 0.0).sum(1)
-        possible = torch.minimum(ks, found.sum(-1, keepdim=True).clamp_min(1))
+        possible = torch.minimum(k, found.sum(-1, keepdim=True).clamp_min(1))
         return 1 - (hits / possible).mean(-1)
 
     @staticmethod

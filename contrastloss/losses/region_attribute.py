@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from .. import ops
 from ..channel import MAX, same
 from ..ops.merge import log_sum_exp
+from ..ops.opaque import opaque
 from .base.loss import ScoreLoss, softplus
 from .base.options import Temperature
 
@@ -75,37 +77,19 @@ class RegionAttributeLoss(ScoreLoss, name="region_attribute"):
         *,
         valid: Tensor | None = None,
     ) -> Tensor:
-        place, best = self._nearest(regions, attributes, valid)
+        scores = self.scores(attributes, regions.flatten(0, 1))
+        how = (self.normalize, scores.compute_dtype, self.backend)
+        place, best = _nearest(regions.detach(), attributes.detach(), valid, *how)
         first = regions.shape[1] * torch.arange(regions.shape[0], device=regions.device)
         place = torch.where(place < 0, -1, place + first)
-        scores = self.scores(attributes, regions.flatten(0, 1)).gather(place).mT  # (B, A)
-        scores = torch.where(best.mT.isnan(), best.mT.to(scores.dtype), scores)  # NaN has index -1
-        some = scores != -torch.inf
+        s = scores.gather(place).mT  # (B, A)
+        s = torch.where(best.mT.isnan(), torch.nan, s)  # NaN has index -1
+        some = s != -torch.inf
         counted = labels & some
-        scores = torch.where(some, scores, 0.0)
-        others = torch.where(labels, 0.0 if self.own_term else -torch.inf, scores)
-        negative = log_sum_exp(torch.where(some, others, -torch.inf)) if len(scores) else scores
-        return self.reduce(softplus(negative - scores), counted)
-
-    @torch.no_grad()
-    def _nearest(
-        self, regions: Tensor, attributes: Tensor, valid: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Index of each image's most similar region per attribute, (A, B), -1 for none; scores."""
-        count = max(1, _HELD // max(attributes.numel(), 1))
-        found = []
-        for start in range(0, regions.shape[0], count):
-            y = regions[start : start + count]
-            options: dict[str, Any] = {}
-            if valid is not None:
-                given = valid[start : start + count].long()
-                options = {"rows": {VALID: given.new_ones(1)}, "cols": {VALID: given}}
-            scores = self.scores(attributes.expand(len(y), *attributes.shape), y)
-            found.append(scores.stats(NEAREST if valid is None else NEAREST_VALID, **options)[0])
-        if not found:
-            none = attributes.new_zeros(attributes.shape[0], 0)
-            return none.long(), none
-        return torch.cat([p.index for p in found]).mT, torch.cat([p.value for p in found]).mT
+        s = torch.where(some, s, 0.0)
+        others = torch.where(labels, 0.0 if self.own_term else -torch.inf, s)
+        negative = log_sum_exp(torch.where(some, others, -torch.inf)) if s.shape[0] else s
+        return self.reduce(softplus(negative - s), counted)
 
     @staticmethod
     def reference(
@@ -146,3 +130,49 @@ class RegionAttributeLoss(ScoreLoss, name="region_attribute"):
         shown = labels.double() * torch.rand(n, 7, generator=generator)
         near = cosine * attributes[shown.argmax(1)] + math.sqrt(1 - cosine**2) * normal(n, d)
         return torch.cat([near[:, None], regions[:, 1:]], 1), attributes, labels
+
+
+def _none_yet(regions: Tensor, attributes: Tensor, *others: Any) -> list[Tensor]:
+    size = attributes.shape[0], regions.shape[0]
+    value = attributes.new_empty(size, dtype=ops.stat_dtype(attributes))
+    return [value.long(), value]
+
+
+@opaque(
+    "nearest_region",
+    "Tensor regions, Tensor attributes, Tensor? valid, "
+    "bool normalize, ScalarType compute_dtype, str? backend",
+    _none_yet,
+)
+def _nearest(
+    regions: Tensor,
+    attributes: Tensor,
+    valid: Tensor | None,
+    normalize: bool,
+    compute_dtype: torch.dtype,
+    backend: str | None,
+) -> list[Tensor]:
+    """Index of each image's most similar region per attribute, (A, B), -1 for none; cosines."""
+    results = _none_yet(regions, attributes)
+    count = max(1, _HELD // max(attributes.numel(), 1))
+    channels = NEAREST if valid is None else NEAREST_VALID
+    for start in range(0, regions.shape[0], count):
+        part = slice(start, start + count)
+        y = regions[part]
+        options: dict[str, Any] = {}
+        if valid is not None:
+            given = valid[part].long()
+            options = {"rows": {VALID: given.new_ones(1)}, "cols": {VALID: given}}
+        x = attributes.expand(y.shape[0], *attributes.shape)
+        (found,) = ops.pair_stats(
+            x,
+            y,
+            channels,
+            cosine=normalize,
+            compute_dtype=compute_dtype,
+            backend=backend,
+            **options,
+        )
+        for result, value in zip(results, (found.index, found.value), strict=True):
+            result[:, part] = value.mT
+    return results

@@ -33,7 +33,8 @@ class SmoothAPLoss(SmoothRankLoss, name="smooth_ap"):
     Source: Brown et al., Smooth-AP: Smoothing the Path Towards Large-Scale Image Retrieval, 2020.
     """
 
-    def rows(self, ranks: Tensor, among: Tensor, found: Tensor) -> Tensor:
+    @staticmethod
+    def rows(ranks: Tensor, among: Tensor, found: Tensor, *numbers: float) -> Tensor:
         precision = torch.where(found, among / ranks, 0.0).sum(-1)
         return 1 - precision / found.sum(-1).clamp_min(1)
 

@@ -57,7 +57,8 @@ class TripletLoss(LabelLoss, name="triplet"):
         mining: ``'all'``, ``'hard'`` or ``'semihard'``. Default: ``'all'``.
         positives: for ``'all'`` and ``'semihard'``, the maximum number of positives per row, at
             least 1; the least similar ones are used. None uses all: this reads the size of the
-            largest class, which synchronises a GPU and cannot be compiled. Default: None.
+            largest class, which synchronises a GPU; torch.compile leaves the loss out of its
+            graphs, and torch.export refuses it. Default: None.
         k: for ``'semihard'``, the maximum number of negatives per positive, at least 1. Default: 1.
         temperature: divides the scores, positive. Default: 1.
         group: supported with ``mining='hard'`` only.
@@ -113,7 +114,7 @@ class TripletLoss(LabelLoss, name="triplet"):
     def _all(
         self, scores: Scores, rows: Mapping[str, Tensor], positives: Tensor
     ) -> tuple[Tensor, Tensor]:
-        total = active = positives.new_zeros(len(positives))
+        total = active = positives.new_zeros(positives.shape[0])
         for part in (positives - self.margin).split(_RANKS, 1):
             shifts = {f"shift {rank}": shift for rank, shift in enumerate(part.unbind(1))}
             channels = _ABOVE[: 2 * len(shifts)]
@@ -124,7 +125,7 @@ class TripletLoss(LabelLoss, name="triplet"):
     def _semihard(
         self, scores: Scores, rows: Mapping[str, Tensor], positives: Tensor
     ) -> tuple[Tensor, Tensor]:
-        total = active = positives.new_zeros(len(positives))
+        total = active = positives.new_zeros(positives.shape[0])
         for positive in positives.unbind(1):
             below = torch.nextafter(positive.detach(), positive.new_full((), -torch.inf))
             found = scores.topk(self.k, pairs=_NEGATIVES, rows=rows, upper=below)

@@ -12,7 +12,7 @@ from ..channel import SUM
 from .base.features import variance_hinge
 from .base.loss import Loss
 from .base.options import NonNegative, Positive
-from .base.scores import wide
+from .base.scores import at_least_one, wide
 
 __all__ = ["VICRegLoss"]
 
@@ -69,7 +69,7 @@ class VICRegLoss(Loss, name="vicreg"):
     def _covariance(self, z: Tensor) -> Tensor:
         n, d = z.shape
         features = (z - z.mean(0)).mT
-        scale = 1 / max(n - 1, 1)
+        scale = 1 / at_least_one(n - 1)
         (squares,) = ops.pair_stats(features, None, _SQUARES, scale=scale, backend=self.backend)
         return squares.sum() / d
 

@@ -1,6 +1,14 @@
 """The operators: statistics of pair scores, computed in tiles, without the N x M matrix."""
 
-from ..backends import inverse_norm, rounding, stat_dtype, unit, widest
+from ..backends import (
+    autocast_dtype,
+    inverse_norm,
+    rounding,
+    stat_dtype,
+    unit,
+    widest,
+    without_autocast,
+)
 from .dense import row_stats
 from .gather_scores import GatherScores, gather_scores
 from .merge import merge, merge_topk
@@ -17,6 +25,7 @@ __all__ = [
     "PairTopK",
     "SortNetwork",
     "TopK",
+    "autocast_dtype",
     "gather_scores",
     "inverse_norm",
     "merge",
@@ -29,4 +38,5 @@ __all__ = [
     "stat_dtype",
     "unit",
     "widest",
+    "without_autocast",
 ]

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..backends import NAMES, Operands, PairCall, stat_dtype
+from ..backends import NAMES, Operands, PairCall, autocast_dtype, stat_dtype
 from ..channel import COL, INDEX, ROW, Axis, Channel, Program
 
 __all__ = [
+    "NUMBERS",
     "as_float",
     "brief",
     "check_broadcast",
@@ -33,6 +34,8 @@ __all__ = [
     "shape",
 ]
 
+#: numbers that an exported graph may keep variable, too
+NUMBERS = (int, float, torch.SymInt, torch.SymFloat)
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 #: the limit of counts and of batch items: products of a few of them do not overflow int64
 MOST = (1 << 31) - 1
@@ -54,8 +57,10 @@ def as_float(name: str, value: float) -> float:
         raise ValueError(f"{name}: got {got}, expected a number that fits into a float") from None
 
 
-def scalar(name: str, value: float, like: Tensor) -> Tensor:
+def scalar(name: str, value: Any, like: Tensor) -> Tensor:
     """A number as a 0-dim tensor, with the device and the statistics' dtype of ``like``."""
+    if torch.compiler.is_compiling():  # one graph serves all numbers: a product keeps them variable
+        return torch.ones((), dtype=stat_dtype(like), device=like.device) * value
     return torch.full((), as_float(name, value), dtype=stat_dtype(like), device=like.device)
 
 
@@ -101,8 +106,7 @@ def check_same_dtype(name: str, value: Tensor, other: str, tensor: Tensor) -> No
     """Equal dtypes; under autocast low precision and fp32 may meet, as in torch.matmul."""
     if value.dtype == tensor.dtype:
         return
-    cast = torch.is_autocast_enabled(tensor.device.type)
-    if not cast or torch.float64 in (value.dtype, tensor.dtype):
+    if autocast_dtype(tensor.device) is None or torch.float64 in (value.dtype, tensor.dtype):
         raise TypeError(f"{name}: got dtype {value.dtype}, expected {other}'s {tensor.dtype}")
 
 
@@ -163,6 +167,7 @@ def plain(x: Tensor) -> bool:
     return not (
         torch.compiler.is_compiling()
         or type(x) not in (Tensor, torch.nn.Parameter)
+        or x.is_meta
         or torch._C._len_torch_dispatch_stack()
     )
 
@@ -187,15 +192,13 @@ def checked(
         compute_dtype = _product_dtype(x)
     elif compute_dtype not in DTYPES:
         raise TypeError(f"compute_dtype: got {compute_dtype}, expected one of {_names(DTYPES)}")
-    if isinstance(scale, (int, float)):
+    if isinstance(scale, NUMBERS):
         operands = operands._replace(scale=scalar("scale", scale, x))
     return PairCall(operands, program, cosine, compute_dtype, backend)
 
 
 def _product_dtype(x: Tensor) -> torch.dtype:
-    if x.dtype == torch.float32 and torch.is_autocast_enabled(x.device.type):
-        return torch.get_autocast_dtype(x.device.type)
-    return x.dtype
+    return (autocast_dtype(x.device) if x.dtype == torch.float32 else None) or x.dtype
 
 
 def _check_operands(operands: Operands, program: Program, extra: frozenset[str]) -> None:
@@ -242,7 +245,7 @@ def check_devices(call: PairCall, **others: Tensor | None) -> None:
 
 
 def _check_vector(name: str, value: Tensor | float, x: Tensor, length: int | None) -> None:
-    if name == "scale" and isinstance(value, (int, float)):
+    if name == "scale" and isinstance(value, NUMBERS):
         return
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: got {type(value).__name__}, expected a tensor")
@@ -259,7 +262,8 @@ def _check_vector(name: str, value: Tensor | float, x: Tensor, length: int | Non
 
 
 def check_broadcast(name: str, value: Tensor, target: tuple[int, ...]) -> None:
-    if value.shape == target:
+    # lengths first: compared with another length, a variable size is never the same for all
+    if value.ndim == len(target) and value.shape == target:
         return
     fits = value.ndim <= len(target) and all(
         have in (1, want) for have, want in zip(value.shape[::-1], target[::-1], strict=False)

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..backends import NAMES, SCHEMA, Operands, PairCall, Selection, position_keys, run
 from ..channel import COL, INDEX, MAX, ROW, Axis, Program, Test
 from .check import (
+    NUMBERS,
     as_float,
     check_broadcast,
     check_count,
@@ -153,7 +154,7 @@ def _check_numbers(
 def _bound(name: str, value: Tensor | float | None, x: Tensor) -> Tensor | None:
     if value is None:
         return None
-    if isinstance(value, (int, float)):
+    if isinstance(value, NUMBERS):
         return scalar(name, value, x)
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: got {type(value).__name__}, expected a number or a tensor")
@@ -178,7 +179,7 @@ def _check_ignore(ignore: tuple[Tensor, Tensor], x: Tensor) -> list[Tensor]:
             )
             raise TypeError(f"ignore {name}: got {got}, expected a 1-dim int64 tensor")
         check_device(f"ignore {name}", value, "x", x)
-    rows = x.shape[:-1].numel()
+    rows = math.prod(x.shape[:-1])
     if len(ignore[0]) != rows + 1:
         raise ValueError(
             f"ignore offsets: got {len(ignore[0])}, expected {rows + 1} for {rows} rows"

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..backends import DISTRIBUTIONS, NETWORKS, SortCall, mask, run, stat_dtype
 from .check import (
+    NUMBERS,
     check_broadcast,
     check_device,
     check_order,
@@ -69,7 +70,7 @@ def sort_network(
     _check(x)
     check_network(network, distribution, art_lambda, steepness)
     stat, lead, n = stat_dtype(x), x.shape[:-1], x.shape[-1]
-    rows = lead.numel()
+    rows = math.prod(lead)
     flat = x.to(stat).reshape(rows, n)
     beta = _steepness(steepness, x).to(stat).expand(lead).reshape(rows)
     if t is None:
@@ -103,7 +104,7 @@ def check_network(
         if not steepness.is_floating_point():
             raise TypeError(f"steepness: got dtype {steepness.dtype}, expected a floating one")
         return
-    if not isinstance(steepness, (int, float)):
+    if not isinstance(steepness, NUMBERS):
         got = type(steepness).__name__
         raise TypeError(f"steepness: got {got}, expected a number or a tensor")
     if not 0 < steepness < math.inf:

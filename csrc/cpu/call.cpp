@@ -98,9 +98,11 @@ thread_local Jobs* Jobs::of_this_thread = nullptr;
 
 }  // namespace
 
+bool supports(int64_t level) { return level >= 0 && level < 4 && kEngines[level]->supported(); }
+
 const Engine& engine(int64_t level) {
   if (level != -1) {
-    STD_TORCH_CHECK(level >= 0 && level < 4 && kEngines[level]->supported(), "isa: got ", level,
+    STD_TORCH_CHECK(supports(level), "isa: got ", level,
                     ", expected an instruction set of this CPU");
     return *kEngines[level];
   }
@@ -136,4 +138,9 @@ void* scratch(int64_t bytes) {
 // Called by contrastloss/backends/cpu.py. This library does not link Python.
 extern "C" __attribute__((visibility("default"))) void contrastloss_cpu_signals(int (*ask)()) {
   contrastloss::cpu::signals = ask;
+}
+
+// Whether this CPU has an instruction set, by its number in the operators' argument isa.
+extern "C" __attribute__((visibility("default"))) int contrastloss_cpu_supports(int level) {
+  return contrastloss::cpu::supports(level);
 }

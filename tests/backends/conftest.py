@@ -1,14 +1,14 @@
 """Fixtures for the tests of the C++ and CUDA backends."""
 
 import pytest
-from instructions import present, using
+from instructions import using
 
-from contrastloss.backends import cuda
+from contrastloss.backends import cpu, cuda
 
 
 def pytest_generate_tests(metafunc):
     if "isa" in metafunc.fixturenames:
-        metafunc.parametrize("isa", present(), indirect=True)
+        metafunc.parametrize("isa", cpu.instruction_sets(), indirect=True)
 
 
 @pytest.fixture

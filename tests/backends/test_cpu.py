@@ -9,6 +9,7 @@ import threading
 
 import pytest
 import torch
+from instructions import using
 from oracle import VECTORS, differences, evaluate, problem
 from selection import every_fifth, part
 
@@ -75,6 +76,19 @@ def test_every_instruction_set(isa, dtype, fifth):
                 vectors=vectors, cosine=True,
             )  # fmt: skip
             assert not differences(call_cpu, call), case
+
+
+@pytest.mark.parametrize("name", ["amx", "sse"])
+def test_an_instruction_set_that_this_cpu_lacks(name, monkeypatch):
+    monkeypatch.setattr(cpu, "instruction_sets", lambda: ("avx2", "generic"))
+    with (
+        using(name),
+        pytest.raises(
+            ValueError,
+            match=f"^CONTRASTLOSS_ISA: got '{name}', expected one of avx2, generic, which this CPU",
+        ),
+    ):
+        pair_stats(torch.ones(1, 1), None, (LSE(),), backend="cpu")
 
 
 @pytest.mark.parametrize(("m", "n", "d"), SIZES)

@@ -28,12 +28,12 @@ GRACE = 120
 
 
 def targets(only=None):
-    from instructions import present
+    from contrastloss.backends import cpu
 
     from . import raw, targets
 
     found = dict(targets.TARGETS)
-    if present():
+    if cpu.instruction_sets():
         found |= raw.TARGETS
     return {name: target for name, target in found.items() if not only or name in only}
 

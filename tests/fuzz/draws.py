@@ -4,10 +4,10 @@ import contextlib
 
 import torch
 from hypothesis import strategies as st
-from instructions import present, using
+from instructions import using
 from layouts import column_major
 
-from contrastloss.backends import reference
+from contrastloss.backends import cpu, reference
 from contrastloss.backends.choose import BACKENDS
 
 #: sizes of micro-tiles, vectors, tile registers, tiles and row blocks
@@ -42,7 +42,7 @@ def places(draw, operator):
         if hasattr(BACKENDS[name], operator) and BACKENDS[name].missing() is None
     ]
     name = draw(st.sampled_from(names))
-    isa = draw(st.sampled_from(present())) if name == "cpu" else None
+    isa = draw(st.sampled_from(cpu.instruction_sets())) if name == "cpu" else None
     return name, isa, draw(st.sampled_from([1, 1, 1, 2, 3]))
 
 

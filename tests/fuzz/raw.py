@@ -7,7 +7,6 @@ import itertools
 
 import torch
 from hypothesis import strategies as st
-from instructions import present
 from layouts import column_major
 from oracle import VECTORS, problem
 from programs import DTYPES, OPERANDS, channels
@@ -100,7 +99,7 @@ def calls(draw, least=0):
         "seed": draw(SEEDS),
     }
     program = tuple(draw(st.lists(channels(), min_size=1, max_size=3)))
-    isa = draw(st.sampled_from(present()))
+    isa = draw(st.sampled_from(cpu.instruction_sets()))
     return draw(st.sampled_from(NAMES)), program, options, isa
 
 

@@ -7,9 +7,9 @@ import json
 import sys
 from pathlib import Path
 
-from instructions import present
 from ranks import Ranks
 
+from contrastloss.backends import cpu
 from contrastloss.losses import LOSSES
 
 from .record import differences, machine, record
@@ -33,7 +33,7 @@ def main() -> int:
     names = options.only or sorted(LOSSES)
     ranks = Ranks(2)
     try:
-        for path in options.paths or ["reference", *present()]:
+        for path in options.paths or ["reference", *cpu.instruction_sets()]:
             got, file = record(path, names, ranks), options.folder / f"{path}.json"
             if options.record:
                 write(file, got)

@@ -100,6 +100,9 @@ def test_bad_ids():
     x, ids = torch.ones(2, 1), torch.tensor([0, 2**64 - 1], dtype=torch.uint64)
     with pytest.raises(TypeError, match=r"^rows\['a'\]: got dtype torch.uint64, expected"):
         pair_stats(x, None, (SUM("one", pairs=(same("a"),)),), rows={"a": ids})
-    for width in (1.5, 2**63, -(2**63) - 1, "1"):
-        with pytest.raises(ValueError, match=r"^width: got .*, expected an integer that fits"):
+    for width in (2**63, -(2**63) - 1):
+        with pytest.raises(ValueError, match=r"^width: got .*, expected one that fits in it"):
+            within("a", width)
+    for width in (1.5, "1"):
+        with pytest.raises(TypeError, match=r"^width: got .*, expected an integer"):
             within("a", width)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, fields, is_dataclass
 from inspect import signature
@@ -114,6 +115,8 @@ class Loss(nn.Module):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """``forward``, of inputs whose shapes and dtypes are those that ``inputs`` declares."""
+        if not self.one_graph and torch.compiler.is_compiling():
+            return _outside(self, args, kwargs)
         found, named = admitted(self, self.positional, args, kwargs)
         return super().__call__(*found, **named)
 
@@ -164,8 +167,8 @@ class Loss(nn.Module):
 
     @property
     def one_graph(self) -> bool:
-        """Whether ``torch.compile`` makes one graph of it, without breaks. A loss that looks up how
-        large a class is makes several, and is not for ``torch.export``."""
+        """Whether ``torch.compile`` makes one graph of it. Else the loss is evaluated between two
+        graphs, and cannot be exported: how many passes it takes depends on values."""
         return True
 
     @property
@@ -186,6 +189,11 @@ class Loss(nn.Module):
 
     def scaled(self, loss: Tensor) -> Tensor:
         return loss if self.loss_weight == 1.0 else self.loss_weight * loss
+
+
+@torch.compiler.disable(reason="the number of passes depends on values, see one_graph")
+def _outside(loss: Loss, args: Any, kwargs: Any) -> Any:
+    return loss(*args, **kwargs)
 
 
 class RowLoss(Loss):
@@ -288,7 +296,7 @@ class ScoreLoss(RowLoss):
     def _check_temperature(self, x: Tensor, copies: int) -> None:
         tau = self.temperature
         assert isinstance(tau, Tensor)
-        rows = x.shape[:-1].numel() // copies
+        rows = math.prod(x.shape[:-1]) // copies
         if tau.ndim and tau.shape != (rows,):
             raise ValueError(f"temperature: got shape {shape(tau)}, expected () or ({rows},)")
         _check_scalar_device("temperature", tau, x)

@@ -126,8 +126,7 @@ class PairLoss(ScoreLoss):
             args = (*args[:first], tuple(args[first:]))
         positional = dict(zip(self.arguments, args, strict=False))
         inputs = {**dict.fromkeys(self.arguments), **positional, **kwargs}
-        kind = "cpu" if device is None else device.type
-        cast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else "none"
+        cast = ops.autocast_dtype(device or torch.device("cpu"))
         about = {"call": type(self).__name__, "autocast": str(cast)}
         described = {name: describe(value) for name, value in {**options, **inputs}.items()}
         return {**about, **described}, device

@@ -11,6 +11,8 @@ from torch.utils.checkpoint import checkpoint
 
 from ... import ops
 from ...channel import same
+from ...ops.check import scalar
+from ...ops.opaque import opaque
 from ...ops.sort_network import check_network
 from .label_loss import largest_class
 from .loss import RowLoss, nan_rows
@@ -78,23 +80,25 @@ class SmoothRankLoss(RowLoss):
 
     inputs: ClassVar[dict[str, str]] = {"z": "N D", "labels": "N int"}
 
-    def rows(self, ranks: Tensor, among: Tensor, found: Tensor) -> Tensor:
+    def __init_subclass__(cls, name: str | None = None) -> None:
+        super().__init_subclass__(name)
+        _CLASSES[cls.__qualname__] = cls
+
+    def numbers(self) -> tuple[float, ...]:
+        """The arguments of ``rows`` after the first three."""
+        return ()
+
+    @staticmethod
+    def rows(ranks: Tensor, among: Tensor, found: Tensor, *numbers: float) -> Tensor:
         """(C,) losses, of ranks (C, K) among all and among the positives; ``found`` marks them."""
         raise NotImplementedError
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
         z = wide(z)
-        index = self._positives(z, labels)
-        n, size = index.shape
-        parts = torch.arange(n, device=z.device).split(max(1, _HELD // max(1, n * size)))
-        with torch.autocast(z.device.type, enabled=False):
-            unit = ops.unit(z)
-            losses = [checkpoint(self._part, unit, q, index[q], use_reentrant=False) for q in parts]
-        return self.reduce(torch.cat(losses), (index >= 0).any(-1), nan_rows(z))
-
-    @property
-    def one_graph(self) -> bool:
-        return False
+        tau = scalar("temperature", self.temperature, z)
+        options = type(self).__qualname__, [*self.numbers()], self.backend
+        losses, counted = _smooth_ranks(z, labels, tau, *options)
+        return self.reduce(losses, counted, nan_rows(z))
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -104,31 +108,49 @@ class SmoothRankLoss(RowLoss):
         labels[-1:] = 99
         return torch.randn(n, d, generator=generator, dtype=torch.float64), labels
 
-    def _positives(self, z: Tensor, labels: Tensor) -> Tensor:
-        """Their columns, (N, K), padded with -1."""
-        most = largest_class(labels) - 1
-        if most < 1:
-            return labels.new_full((len(labels), 1), -1, dtype=torch.int64)
-        with torch.no_grad():
-            return ops.pair_topk(
-                z,
-                None,
-                most,
-                pairs=(same("label"),),
-                rows={"label": labels},
-                cosine=True,
-                backend=self.backend,
-            ).indices
 
-    def _part(self, unit: Tensor, q: Tensor, index: Tensor) -> Tensor:
-        found = index >= 0
+#: by name, since a graph holds no classes
+_CLASSES: dict[str, type[SmoothRankLoss]] = {}
+
+
+@opaque(
+    "smooth_ranks",
+    "Tensor z, Tensor labels, Tensor tau, str loss, float[] numbers, str? backend",
+    lambda z, *others: [z.new_empty(z.shape[0]), z.new_empty(z.shape[0], dtype=torch.bool)],
+)
+def _smooth_ranks(
+    z: Tensor, labels: Tensor, tau: Tensor, loss: str, numbers: list[float], backend: str | None
+) -> list[Tensor]:
+    """The losses of all rows, and which have positives."""
+    index, unit = _positives(z, labels, backend), ops.unit(z)
+    n, size = index.shape
+
+    def of(q: Tensor) -> Tensor:
+        found = index[q] >= 0
         scores = unit[q].mm(unit.mT)
-        own = scores.gather(1, index.clamp_min(0))
+        own = scores.gather(1, index[q].clamp_min(0))
         others = scores.scatter(1, q.unsqueeze(1), -torch.inf)
         # that of the positive itself is a half
-        ranks = 0.5 + self._steps(others, own).sum(-1)
-        among = 0.5 + torch.where(found.unsqueeze(1), self._steps(own, own), 0.0).sum(-1)
-        return self.rows(ranks, among, found)
+        ranks = 0.5 + _steps(others, own, tau).sum(-1)
+        among = 0.5 + torch.where(found.unsqueeze(1), _steps(own, own, tau), 0.0).sum(-1)
+        return _CLASSES[loss].rows(ranks, among, found, *numbers)
 
-    def _steps(self, scores: Tensor, own: Tensor) -> Tensor:
-        return ((scores.unsqueeze(1) - own.unsqueeze(2)) / self.temperature).sigmoid()
+    parts = torch.arange(n, device=z.device).split(max(1, _HELD // max(1, n * size)))
+    losses = [checkpoint(of, q, use_reentrant=False) for q in parts]
+    return [torch.cat(losses), (index >= 0).any(-1)]
+
+
+@torch.no_grad()
+def _positives(z: Tensor, labels: Tensor, backend: str | None) -> Tensor:
+    """Their columns, (N, K), padded with -1."""
+    most = largest_class(labels) - 1
+    if most < 1:
+        return labels.new_full((labels.shape[0], 1), -1, dtype=torch.int64)
+    rows = {"label": labels}
+    return ops.pair_topk(
+        z, None, most, pairs=(same("label"),), rows=rows, cosine=True, backend=backend
+    ).indices
+
+
+def _steps(scores: Tensor, own: Tensor, tau: Tensor) -> Tensor:
+    return ((scores.unsqueeze(1) - own.unsqueeze(2)) / tau).sigmoid()

@@ -49,6 +49,6 @@ def reweighted(
         rest = torch.log1p(-t) - math.log1p(-loss.tau_plus)
         negative = torch.where(some, excess + rest, -torch.inf)
     least = -scores.inverse_temperature
-    floor = (least if scores.bias is None else least + scores.bias) - positive
+    floor = (least if scores.bias is None else least + scores.bias) + -positive
     rest = torch.where(negative > floor, negative, floor)
     return torch.where(none, 0.0 * positive, softplus(log_count(count, rest) + rest))

@@ -286,10 +286,7 @@ def log_count(count: int | Tensor, like: Tensor) -> Tensor:
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:
-    kind = x.device.type
-    if torch.is_autocast_enabled(kind) and x.dtype != torch.float64:
-        return torch.get_autocast_dtype(kind)
-    return x.dtype
+    return (ops.autocast_dtype(x.device) if x.dtype != torch.float64 else None) or x.dtype
 
 
 def lacking(unit: Tensor) -> Tensor:
