@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
 from numbers import Real
@@ -47,6 +48,7 @@ __all__ = [
     "differs",
     "distance",
     "form",
+    "members",
     "precedes",
     "row_weight",
     "same",
@@ -77,16 +79,27 @@ def _finite(name: str, value: Any) -> float:
     return number
 
 
-def _check_name(value: Any) -> None:
+def _check_name(value: Any, field: str = "name") -> None:
     if not isinstance(value, str):
-        raise TypeError(f"name: got {type(value).__name__}, expected a string")
+        raise TypeError(f"{field}: got {type(value).__name__}, expected a string")
     if not value.isprintable() or '"' in value or "\\" in value:
-        raise ValueError(f"name: got {value!r}, expected a printable name without quotes")
+        raise ValueError(f"{field}: got {value!r}, expected a printable name without quotes")
 
 
-def _members(field: str, values: Any, kind: type, what: str) -> tuple:
-    if not isinstance(values, (tuple, list)) or not all(isinstance(v, kind) for v in values):
-        raise TypeError(f"{field}: got {values!r}, expected a tuple of {what}")
+def _check_choice(field: str, value: Any, choices: Sequence[str]) -> None:
+    if not isinstance(value, str) or value not in choices:
+        got = repr(value) if isinstance(value, str) else type(value).__name__
+        raise ValueError(f"{field}: got {got}, expected one of {', '.join(choices)}")
+
+
+def members(field: str, values: Any, kind: type, what: str) -> tuple:
+    """The values of a tuple or list, all of one type."""
+    if not isinstance(values, (tuple, list)):
+        raise TypeError(f"{field}: got {type(values).__name__}, expected a tuple of {what}")
+    for value in values:
+        if not isinstance(value, kind):
+            got = f"a tuple with {type(value).__name__}"
+            raise TypeError(f"{field}: got {got}, expected a tuple of {what}")
     return tuple(values)
 
 
@@ -99,8 +112,7 @@ class Test:
     width: int = 0
 
     def __post_init__(self) -> None:
-        if self.op not in ("eq", "ne", "lt", "within"):
-            raise ValueError(f"op: got {self.op!r}, expected one of eq, ne, lt, within")
+        _check_choice("op", self.op, ("eq", "ne", "lt", "within"))
         _check_name(self.name)
         width = self.width
         if isinstance(width, bool) or not isinstance(width, int):
@@ -138,16 +150,15 @@ class Term:
     value: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.kind not in TERMS:
-            raise ValueError(f"kind: got {self.kind!r}, expected one of {', '.join(TERMS)}")
-        names = _members("names", self.names, str, "names")
+        _check_choice("kind", self.kind, TERMS)
+        names = members("names", self.names, object, "names")
         if not names or (len(names) > 1 and self.kind != "differing"):
             raise ValueError(f"names: got {len(names)}, expected one")
         for name in names:
             _check_name(name)
-        value = _finite("coefficient" if self.kind == "distance" else "eps", self.value)
+        value = _finite("value", self.value)
         if self.kind == "log_form" and value < 0:
-            raise ValueError(f"eps: got {value}, expected a finite number >= 0")
+            raise ValueError(f"value: got {value}, expected a finite number >= 0")
         object.__setattr__(self, "names", names)
         object.__setattr__(self, "value", value)
 
@@ -164,7 +175,7 @@ def col_weight(name: str) -> Term:
 
 def distance(name: str, coefficient: float = -1.0) -> Term:
     """``coefficient * log(1 + |a_i - b_j|)`` for the real labels ``name`` (SupReMix)."""
-    return Term("distance", (name,), coefficient)
+    return Term("distance", (name,), _finite("coefficient", coefficient))
 
 
 def differing(*names: str) -> Term:
@@ -176,6 +187,10 @@ def form(name: str, *, log: bool = False, eps: float = 0.0) -> Term:
     """``t_ij = <m_i, n_j>``, or ``log(eps + t_ij)``: a second bilinear form, of the operands
     ``name`` with shapes (..., M, E) and (..., N, E), for soft labels, teacher logits and kernels of
     labels."""
+    if log is not True and log is not False:
+        raise TypeError(f"log: got {type(log).__name__}, expected a bool")
+    if _finite("eps", eps) < 0 and log:
+        raise ValueError(f"eps: got {eps}, expected a finite number >= 0")
     return Term("log_form" if log else "form", (name,), eps)
 
 
@@ -211,16 +226,15 @@ class Channel:
     weight: tuple[Term, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.axis not in (ROW, COL):
-            raise ValueError(f"axis: got {self.axis!r}, expected 'row' or 'col'")
+        _check_choice("axis", self.axis, (ROW, COL))
         found: dict[str, Any] = {
-            "pairs": _members("pairs", self.pairs, Test, "tests"),
-            "weight": _members("weight", self.weight, Term, "terms"),
+            "pairs": members("pairs", self.pairs, Test, "tests"),
+            "weight": members("weight", self.weight, Term, "terms"),
         }
         for field in self.fields:
             value = getattr(self, field)
             if field == "shift" and value is not None:
-                _check_name(value)
+                _check_name(value, "shift")
             elif field in ("theta", "sign") or (field == "relax" and value is not None):
                 found[field] = _finite(field, value)
         for field, value in found.items():
@@ -320,8 +334,7 @@ class SUM(Channel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.psi not in PSI:
-            raise ValueError(f"psi: got {self.psi!r}, expected one of {', '.join(PSI)}")
+        _check_choice("psi", self.psi, PSI)
 
 
 @dataclass(frozen=True, eq=False)
@@ -347,7 +360,7 @@ class MAX(Channel):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.weight:
-            raise ValueError(f"weight: got {self.weight!r}, expected none: MAX takes only tests")
+            raise ValueError(f"weight: got {len(self.weight)}, expected none: MAX takes only tests")
 
 
 _KINDS: dict[str, type[Channel]] = {kind.kind: kind for kind in (LSE, SUM, EXPECT, MAX)}

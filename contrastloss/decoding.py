@@ -10,7 +10,8 @@ from torch import Tensor
 
 from . import ops
 from .channel import MAX, same
-from .ops.check import check_device, check_embeddings, shape
+from .inputs import takes
+from .options import Fraction
 
 __all__ = ["contrastive_search", "isotropy"]
 
@@ -18,12 +19,13 @@ _VALID = "valid"
 _NEAREST = MAX(pairs=(same(_VALID),))
 
 
+@takes(probabilities="B k float", candidates="B k D", context="B T D", valid="B T bool")
 def contrastive_search(
     probabilities: Tensor,
     candidates: Tensor,
     context: Tensor,
     *,
-    alpha: float = 0.6,
+    alpha: Fraction = 0.6,
     valid: Tensor | None = None,
     backend: str | None = None,
 ) -> Tensor:
@@ -43,26 +45,14 @@ def contrastive_search(
     Returns:
         (B, k), in fp32 (fp64 for fp64).
     """
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha: got {alpha}, expected a number in [0, 1]")
-    check_embeddings("candidates", candidates)
-    if candidates.ndim != 3:
-        raise ValueError(f"candidates: got shape {shape(candidates)}, expected (B, k, D)")
-    check_embeddings("context", context, ("candidates", candidates))
-    b, k, d = candidates.shape
-    if context.ndim != 3 or (context.shape[0], context.shape[2]) != (b, d):
-        raise ValueError(f"context: got shape {shape(context)}, expected ({b}, T, {d})")
-    check_embeddings("probabilities", probabilities)
-    check_device("probabilities", probabilities, "candidates", candidates)
-    if probabilities.shape != (b, k):
-        raise ValueError(f"probabilities: got shape {shape(probabilities)}, expected ({b}, {k})")
+    k = candidates.shape[1]
     rows = {_VALID: torch.ones(k, dtype=torch.int64, device=context.device)}
     (nearest,) = ops.pair_stats(
         candidates,
         context,
         (_NEAREST,),
         rows=rows,
-        cols={_VALID: _checked(valid, context).long()},
+        cols={_VALID: (_all_valid(context) if valid is None else valid).long()},
         cosine=True,
         backend=backend,
     )
@@ -70,6 +60,7 @@ def contrastive_search(
     return (1 - alpha) * probabilities.to(penalty.dtype) - alpha * penalty
 
 
+@takes(h="... T D", valid="... T bool")
 def isotropy(h: Tensor, valid: Tensor | None = None) -> Tensor:
     """1 minus the mean cosine between distinct tokens, in one pass: about 1 if directions are
     spread evenly, 0 if all are the same.
@@ -81,10 +72,7 @@ def isotropy(h: Tensor, valid: Tensor | None = None) -> Tensor:
     Returns:
         (...), in fp32 (fp64 for fp64). A text with fewer than two tokens: 1.
     """
-    check_embeddings("h", h)
-    if h.ndim < 2:
-        raise ValueError(f"h: got shape {shape(h)}, expected (..., T, D)")
-    valid = _checked(valid, h)
+    valid = _all_valid(h) if valid is None else valid
     r = ops.inverse_norm(h)
     unit = torch.where(valid.unsqueeze(-1), h.to(r.dtype) * r.unsqueeze(-1), 0.0)
     # the squared length of the sum is the sum of all cosines; self pairs are subtracted
@@ -93,13 +81,5 @@ def isotropy(h: Tensor, valid: Tensor | None = None) -> Tensor:
     return 1 - total / (count * (count - 1)).clamp_min(1)
 
 
-def _checked(valid: Tensor | None, h: Tensor) -> Tensor:
-    if valid is None:
-        return torch.ones(h.shape[:-1], dtype=torch.bool, device=h.device)
-    if not isinstance(valid, Tensor) or valid.dtype != torch.bool:
-        got = valid.dtype if isinstance(valid, Tensor) else type(valid).__name__
-        raise TypeError(f"valid: got {got}, expected a tensor of torch.bool")
-    if valid.shape != h.shape[:-1]:
-        raise ValueError(f"valid: got shape {shape(valid)}, expected {shape(h[..., 0])}")
-    check_device("valid", valid, "the representations", h)
-    return valid
+def _all_valid(h: Tensor) -> Tensor:
+    return torch.ones(h.shape[:-1], dtype=torch.bool, device=h.device)

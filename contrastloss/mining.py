@@ -21,8 +21,9 @@ from torch import Tensor
 
 from . import ops
 from .channel import MAX, Test, differs, same
+from .inputs import takes
 from .ops import TopK
-from .ops.check import check_count, check_device, check_embeddings, shape
+from .options import Count, NonNegativeInt, Seed
 
 __all__ = [
     "Pairs",
@@ -76,10 +77,14 @@ def _listed(index: Tensor) -> tuple[Tensor, Tensor]:
     return anchor, index[anchor, slot]
 
 
+_takes = takes(z="N D", labels="N int", ref="M D", ref_labels="M int")
+
+
 # ---- within a batch, by labels ------------------------------------------------------------------
 
 
 @torch.no_grad()
+@_takes
 def batch_hard(
     z: Tensor,
     labels: Tensor,
@@ -102,14 +107,15 @@ def batch_hard(
 
 
 @torch.no_grad()
+@_takes
 def triplet_margin(
     z: Tensor,
     labels: Tensor,
-    k: int,
+    k: Count,
     *,
     margin: float = 0.2,
     kind: Literal["all", "hard", "semihard", "easy"] = "all",
-    positives: int | None = None,
+    positives: Count | None = None,
     ref: Tensor | None = None,
     ref_labels: Tensor | None = None,
     normalize: bool = True,
@@ -126,7 +132,6 @@ def triplet_margin(
 
     Source: Schroff et al., FaceNet: A Unified Embedding for Face Recognition and Clustering, 2015.
     """
-    check_count("k", k)
     batch = _Batch(z, labels, ref, ref_labels, normalize, backend)
     scores, index = batch.positives(positives)
     lower, upper = _window(scores, margin, kind)
@@ -146,19 +151,18 @@ def _window(positive: Tensor, margin: float, kind: str) -> tuple[Tensor | None, 
         return positive - min(margin, 0.0), None
     if kind == "semihard":
         return positive - margin, _below(positive)
-    if kind == "easy":
-        return None, _below(positive - margin)
-    raise ValueError(f"kind: got {kind!r}, expected 'all', 'hard', 'semihard' or 'easy'")
+    return None, _below(positive - margin)
 
 
 @torch.no_grad()
+@_takes
 def multi_similarity(
     z: Tensor,
     labels: Tensor,
-    k: int,
+    k: Count,
     *,
     epsilon: float = 0.1,
-    positives: int | None = None,
+    positives: Count | None = None,
     ref: Tensor | None = None,
     ref_labels: Tensor | None = None,
     normalize: bool = True,
@@ -179,14 +183,15 @@ def multi_similarity(
 
 
 @torch.no_grad()
+@_takes
 def pair_margin(
     z: Tensor,
     labels: Tensor,
-    k: int,
+    k: Count,
     *,
     pos_margin: float,
     neg_margin: float,
-    positives: int | None = None,
+    positives: Count | None = None,
     ref: Tensor | None = None,
     ref_labels: Tensor | None = None,
     normalize: bool = True,
@@ -214,14 +219,9 @@ class _Batch:
         normalize: bool,
         backend: str | None,
     ) -> None:
-        _check_matrix("z", z)
-        _check_labels("labels", labels, z)
         if (ref is None) != (ref_labels is None):
             given, missing = ("ref", "ref_labels") if ref_labels is None else ("ref_labels", "ref")
             raise ValueError(f"{missing}: got None with {given}, expected both or neither")
-        if ref is not None and ref_labels is not None:
-            _check_matrix("ref", ref, like=("z", z))
-            _check_labels("ref_labels", ref_labels, ref)
         self.z, self.labels, self.ref = z, labels, ref
         self.ref_labels = labels if ref_labels is None else ref_labels
         self.options: dict[str, Any] = {"cosine": normalize, "backend": backend}
@@ -249,7 +249,6 @@ class _Batch:
             sizes = torch.unique(self.ref_labels, return_counts=True)[1]
             largest = int(sizes.max()) if len(sizes) else 0
             count = max(largest - (self.ref is None), 1)
-        check_count("positives", count)
         return self.top(count, _POSITIVE, None, upper, largest=False)
 
     def top(
@@ -284,20 +283,21 @@ def _above(value: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+@takes(queries="N D", corpus="M D", positives="N int | N P int", ignore="N int | N L int")
 def hard_negatives(
     queries: Tensor,
     corpus: Tensor,
     positives: Tensor,
-    k: int,
+    k: Count,
     *,
-    skip: int = 0,
+    skip: NonNegativeInt = 0,
     absolute_margin: float | None = None,
     relative_margin: float | None = None,
     max_score: float | None = None,
     min_score: float | None = None,
     ignore: Tensor | None = None,
     sample: float | None = None,
-    seed: int | None = None,
+    seed: Seed | None = None,
     normalize: bool = True,
     backend: str | None = None,
 ) -> TopK:
@@ -320,12 +320,8 @@ def hard_negatives(
         sample, seed: draw negatives without replacement, with probabilities proportional to
             ``exp(sample * score)``; see :func:`contrastloss.ops.pair_topk`. 0 draws uniformly.
     """
-    _check_matrix("queries", queries)
-    _check_matrix("corpus", corpus, like=("queries", queries))
-    positives = _check_index("positives", positives, queries)
-    excluded = positives
-    if ignore is not None:
-        excluded = torch.cat([positives, _check_index("ignore", ignore, queries)], 1)
+    positives = _listed_by_row(positives)
+    excluded = positives if ignore is None else torch.cat([positives, _listed_by_row(ignore)], 1)
     options: dict[str, Any] = {"cosine": normalize, "backend": backend}
     upper: Tensor | float | None = max_score
     if absolute_margin is not None or relative_margin is not None:
@@ -361,33 +357,6 @@ def _csr(index: Tensor) -> tuple[Tensor, Tensor]:
     return torch.nn.functional.pad(some.sum(1).cumsum(0), (1, 0)), index[some]
 
 
-# ---- checks --------------------------------------------------------------------------------------
-
-
-def _check_matrix(name: str, value: Tensor, like: tuple[str, Tensor] | None = None) -> None:
-    check_embeddings(name, value, like)
-    if value.ndim != 2 or (like is not None and value.shape[1] != like[1].shape[1]):
-        extent = "D" if like is None else like[1].shape[1]
-        raise ValueError(f"{name}: got shape {shape(value)}, expected (N, {extent})")
-
-
-def _check_labels(name: str, labels: Tensor, rows: Tensor) -> None:
-    if not isinstance(labels, Tensor):
-        raise TypeError(f"{name}: got {type(labels).__name__}, expected a tensor")
-    if labels.is_floating_point() or labels.is_complex():
-        raise TypeError(f"{name}: got dtype {labels.dtype}, expected an integer one")
-    if labels.shape != rows.shape[:1]:
-        raise ValueError(f"{name}: got shape {shape(labels)}, expected ({len(rows)},)")
-    check_device(name, labels, "its rows", rows)
-
-
-def _check_index(name: str, index: Tensor, queries: Tensor) -> Tensor:
-    """The checked index as (N, P); (N,) becomes (N, 1)."""
-    if not isinstance(index, Tensor) or index.dtype != torch.int64:
-        got = index.dtype if isinstance(index, Tensor) else type(index).__name__
-        raise TypeError(f"{name}: got {got}, expected an int64 tensor")
-    if index.ndim not in (1, 2) or len(index) != len(queries):
-        n = len(queries)
-        raise ValueError(f"{name}: got shape {shape(index)}, expected ({n},) or ({n}, P)")
-    check_device(name, index, "queries", queries)
-    return index[:, None] if index.ndim == 1 else index
+def _listed_by_row(index: Tensor) -> Tensor:
+    """An index as (N, P)."""
+    return (index if index.ndim > 1 else index.unsqueeze(1)).long()

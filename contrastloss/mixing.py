@@ -14,7 +14,8 @@ from torch import Tensor
 
 from . import ops
 from .channel import MAX, differs, same
-from .ops.check import check_count, check_device, check_embeddings, shape
+from .inputs import takes
+from .options import Count, Fraction, NonNegative, NonNegativeInt, Positive, shape
 
 __all__ = [
     "Latents",
@@ -51,10 +52,11 @@ class Mixtures(NamedTuple):
 
 
 @torch.no_grad()
+@takes(key="N D", prototypes="K>=1 D", numbers="N G 2 float")
 def latent_positives(
     key: Tensor,
     prototypes: Tensor,
-    count: int = 100,
+    count: Count = 100,
     *,
     generator: torch.Generator | None = None,
     numbers: Tensor | None = None,
@@ -80,11 +82,6 @@ def latent_positives(
     Source: Shah et al., HaLP: Hallucinating Latent Positives for Skeleton-based Self-Supervised
     Learning of Actions, 2023.
     """
-    _check_matrix("key", key)
-    _check_matrix("prototypes", prototypes, ("key", key))
-    if not len(prototypes):
-        raise ValueError("prototypes: got none, expected at least one")
-    check_count("count", count)
     drawn, share = _uniform((len(key), count, 2), key, generator, numbers).unbind(-1)
     k, p = _unit(key), _unit(prototypes)
     chosen = _pick(drawn, len(p))
@@ -108,12 +105,13 @@ def latent_positives(
 
 
 @torch.no_grad()
+@takes(query="N D", key="N D", numbers="N G float")
 def extrapolated_positives(
     query: Tensor,
     key: Tensor,
     *,
-    strength: float = 1.0,
-    count: int = 1,
+    strength: NonNegative = 1.0,
+    count: Count = 1,
     generator: torch.Generator | None = None,
     numbers: Tensor | None = None,
 ) -> Tensor:
@@ -135,12 +133,6 @@ def extrapolated_positives(
     Source: Wu et al., Hallucination Improves the Performance of Unsupervised Visual Representation
     Learning, 2023; its non-linear head is not part of this.
     """
-    _check_matrix("query", query)
-    _check_matrix("key", key, ("query", query))
-    if key.shape != query.shape:
-        raise ValueError(f"key: got shape {shape(key)}, expected query's {shape(query)}")
-    if not strength >= 0:
-        raise ValueError(f"strength: got {strength}, expected a number >= 0")
     t = strength * _uniform((len(key), count), key, generator, numbers)[..., None]
     q, k = _unit(query)[:, None], _unit(key)[:, None]
     return _unit(k + t * (k - q)).to(key.dtype)
@@ -149,11 +141,12 @@ def extrapolated_positives(
 # ---- additional rows for a batch -----------------------------------------------------------------
 
 
+@takes(z="N D", labels="N int", numbers="N 3 float")
 def hard_mixtures(
     z: Tensor,
     labels: Tensor,
     *,
-    least: float = 0.8,
+    least: Fraction = 0.8,
     normalize: bool = True,
     generator: torch.Generator | None = None,
     numbers: Tensor | None = None,
@@ -180,12 +173,6 @@ def hard_mixtures(
     Source: Zhang et al., Unleashing the Power of Contrastive Self-Supervised Visual Models via
     Contrast-Regularized Fine-Tuning, 2021.
     """
-    _check_matrix("z", z)
-    _check_vector("labels", labels, z)
-    if labels.is_floating_point() or labels.is_complex():
-        raise TypeError(f"labels: got dtype {labels.dtype}, expected an integer one")
-    if not 0 <= least <= 1:
-        raise ValueError(f"least: got {least}, expected a number between 0 and 1")
     n = len(z)
     mix, which, share = _uniform((n, 3), z, generator, numbers).unbind(-1)
     own = torch.arange(n, device=z.device)
@@ -203,13 +190,14 @@ def hard_mixtures(
     return Mixtures(torch.cat(features), torch.cat(named), torch.cat(hard))
 
 
+@takes(z="N D", y="N float", numbers="N G float")
 def label_mixtures(
     z: Tensor,
     y: Tensor,
     *,
-    negatives: int = 1,
-    positives: int = 1,
-    window: float | None = None,
+    negatives: NonNegativeInt = 1,
+    positives: NonNegativeInt = 1,
+    window: Positive | None = None,
     generator: torch.Generator | None = None,
     numbers: Tensor | None = None,
 ) -> Mixtures:
@@ -233,14 +221,6 @@ def label_mixtures(
 
     Source: Wu et al., Mixup Your Own Pairs, 2023.
     """
-    _check_matrix("z", z)
-    _check_vector("y", y, z)
-    if not y.is_floating_point():
-        raise TypeError(f"y: got dtype {y.dtype}, expected a floating one")
-    for name, value in (("negatives", negatives), ("positives", positives)):
-        check_count(name, value, 0)
-    if window is not None and not window > 0:
-        raise ValueError(f"window: got {window}, expected a positive number or None")
     n, sizes = len(z), [negatives, negatives, positives, positives]
     which, share, low, high = _uniform((n, sum(sizes)), z, generator, numbers).split(sizes, 1)
     own, real = torch.arange(n, device=z.device)[:, None], _wide(y.detach())
@@ -325,7 +305,7 @@ def _wide(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-# ---- checks --------------------------------------------------------------------------------------
+# ---- random numbers -----------------------------------------------------------------------------
 
 
 def _uniform(
@@ -339,25 +319,6 @@ def _uniform(
         return torch.rand(size, generator=generator, dtype=dtype, device=like.device)
     if generator is not None:
         raise ValueError("numbers: got numbers and a generator, expected only one of them")
-    if not isinstance(numbers, Tensor) or not numbers.is_floating_point():
-        got = numbers.dtype if isinstance(numbers, Tensor) else type(numbers).__name__
-        raise TypeError(f"numbers: got {got}, expected a floating tensor")
     if numbers.shape != size:
         raise ValueError(f"numbers: got shape {shape(numbers)}, expected {size}")
-    check_device("numbers", numbers, "the embeddings", like)
     return numbers.to(dtype)
-
-
-def _check_matrix(name: str, value: Tensor, like: tuple[str, Tensor] | None = None) -> None:
-    check_embeddings(name, value, like)
-    extent = "D" if like is None else like[1].shape[1]
-    if value.ndim != 2 or value.shape[1] != (value.shape[1] if like is None else extent):
-        raise ValueError(f"{name}: got shape {shape(value)}, expected (N, {extent})")
-
-
-def _check_vector(name: str, value: Tensor, rows: Tensor) -> None:
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name}: got {type(value).__name__}, expected a tensor")
-    if value.shape != rows.shape[:1]:
-        raise ValueError(f"{name}: got shape {shape(value)}, expected ({len(rows)},)")
-    check_device(name, value, "z", rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -10,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import ops
-from .ops.check import as_float, check_order, shape
+from .ops.check import check_order
+from .options import Positive, Prior, check_dense, shape, validated
 
 __all__ = ["Sorted", "rank", "rank_mass", "soft_rank", "soft_sort", "sort"]
 
@@ -22,13 +22,14 @@ class Sorted(NamedTuple):
     P: Tensor
 
 
+@validated
 def sort(
     x: Tensor,
     *,
     network: str = "odd_even",
     distribution: str = "cauchy",
     steepness: Tensor | float = 10.0,
-    art_lambda: float = 0.25,
+    art_lambda: Prior = 0.25,
     descending: bool = False,
     dim: int = -1,
     backend: str | None = None,
@@ -79,13 +80,14 @@ def sort(
     return Sorted(values.movedim(-1, dim), P)
 
 
+@validated
 def rank(
     x: Tensor,
     *,
     network: str = "odd_even",
     distribution: str = "cauchy",
     steepness: Tensor | float = 10.0,
-    art_lambda: float = 0.25,
+    art_lambda: Prior = 0.25,
     descending: bool = False,
     dim: int = -1,
     backend: str | None = None,
@@ -108,6 +110,7 @@ def rank(
     )
 
 
+@validated
 def rank_mass(
     x: Tensor,
     t: Tensor,
@@ -115,7 +118,7 @@ def rank_mass(
     network: str = "odd_even",
     distribution: str = "cauchy",
     steepness: Tensor | float = 10.0,
-    art_lambda: float = 0.25,
+    art_lambda: Prior = 0.25,
     descending: bool = False,
     dim: int = -1,
     backend: str | None = None,
@@ -132,8 +135,7 @@ def rank_mass(
         :func:`sort`.
     """
     rows = _rows(x, dim)
-    if not isinstance(t, Tensor):
-        raise TypeError(f"t: got {type(t).__name__}, expected a tensor")
+    check_dense("t", t)
     if t.shape not in (rows.shape[-1:], x.shape):
         expected = f"({rows.shape[-1]},) or x's {shape(x)}"
         raise ValueError(f"t: got shape {shape(t)}, expected {expected}")
@@ -153,11 +155,12 @@ def rank_mass(
 # ---- by projection ---------------------------------------------------------------------------
 
 
+@validated
 def soft_rank(
     x: Tensor,
     *,
     regularization: Literal["l2", "kl"] = "l2",
-    strength: float = 1.0,
+    strength: Positive = 1.0,
     descending: bool = False,
     dim: int = -1,
 ) -> Tensor:
@@ -187,7 +190,7 @@ def soft_rank(
 
     Source: Blondel et al., Fast Differentiable Sorting and Ranking, 2020.
     """
-    rows, kl = _projectable(x, regularization, strength, dim)
+    rows, kl = _projectable(x, regularization, dim)
     s, order = (rows / (-strength if descending else strength)).sort(-1, descending=True)
     w = _descending(rows)
     w = w.log() if kl else w
@@ -196,11 +199,12 @@ def soft_rank(
     return _like(torch.zeros_like(found).scatter(-1, order, found), x, dim)
 
 
+@validated
 def soft_sort(
     x: Tensor,
     *,
     regularization: Literal["l2", "kl"] = "l2",
-    strength: float = 1.0,
+    strength: Positive = 1.0,
     descending: bool = False,
     dim: int = -1,
 ) -> Tensor:
@@ -209,25 +213,19 @@ def soft_sort(
     The values are exact if neighbours differ by less than :math:`1 / \varepsilon` (``'l2'``).
     Arguments, result, cost and errors as for :func:`soft_rank`.
     """
-    rows, kl = _projectable(x, regularization, strength, dim)
+    rows, kl = _projectable(x, regularization, dim)
     sign = 1.0 if descending else -1.0
     w = (sign * rows).sort(-1, descending=True).values
     s = (_descending(rows) / strength).expand_as(w)
     return _like(sign * _Projection.apply(s, w, kl), x, dim)
 
 
-def _projectable(x: Tensor, regularization: str, strength: float, dim: int) -> tuple[Tensor, bool]:
+def _projectable(x: Tensor, regularization: str, dim: int) -> tuple[Tensor, bool]:
     """The checked rows, in fp64 if the device has it, and whether to project in relative
     entropy."""
     rows = _rows(x, dim)
     if not x.is_floating_point():
         raise TypeError(f"x: got dtype {x.dtype}, expected a floating one")
-    if regularization not in ("l2", "kl"):
-        raise ValueError(f"regularization: got {regularization!r}, expected 'l2' or 'kl'")
-    if isinstance(strength, bool) or not isinstance(strength, (int, float)):
-        raise TypeError(f"strength: got {type(strength).__name__}, expected a number")
-    if not 0 < as_float("strength", strength) < math.inf:
-        raise ValueError(f"strength: got {strength}, expected a positive number")
     check_order(x)
     return rows.to(ops.widest(x)), regularization == "kl"
 
@@ -346,8 +344,7 @@ def isotonic(y: Tensor, log_weight: Tensor | None = None) -> Tensor:
 
 def _rows(x: Tensor, dim: int) -> Tensor:
     """x with dimension ``dim`` moved to the end."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"x: got {type(x).__name__}, expected a tensor")
+    check_dense("x", x)
     if x.ndim and not -x.ndim <= dim < x.ndim:
         raise IndexError(f"dim: got {dim}, expected {-x.ndim} to {x.ndim - 1} for x {shape(x)}")
     if not x.ndim or not x.shape[dim]:

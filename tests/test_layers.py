@@ -16,20 +16,22 @@ ROOT = PACKAGE.parent
 #: for each layer, the layers that it may import: only lower ones
 ARROWS = {
     "channel": set(),
+    "options": set(),
     "backends": {"channel"},
-    "ops": {"backends", "channel"},
+    "ops": {"backends", "channel", "options"},
+    "inputs": {"ops", "options"},
     "distributed": {"ops", "backends", "channel"},
-    "memory": {"ops", "distributed"},
-    "losses": {"memory", "ops", "distributed", "sorting", "channel"},
-    "mining": {"ops", "channel"},
-    "mixing": {"ops", "channel"},
-    "decoding": {"ops", "channel"},
-    "sorting": {"ops"},
+    "memory": {"ops", "distributed", "options"},
+    "losses": {"memory", "ops", "distributed", "sorting", "channel", "options", "inputs"},
+    "mining": {"ops", "channel", "options", "inputs"},
+    "mixing": {"ops", "channel", "options", "inputs"},
+    "decoding": {"ops", "channel", "options", "inputs"},
+    "sorting": {"ops", "options"},
     "functional": {"losses", "memory"},
     "arguments": set(),
     "presets": {"losses"},
     "demo": {"losses", "functional", "backends", "arguments"},
-    "testing": {"losses", "functional", "ops", "backends", "channel"},
+    "testing": {"losses", "functional", "ops", "backends", "channel", "options"},
 }
 #: packages that may be imported in addition to the standard library
 OUTSIDE = {"torch"}

@@ -167,7 +167,7 @@ def test_nothing_waits_for_a_device(device):
 
 def test_queue_errors():
     for name, size, dim in (("size", 0, 3), ("size", 2.0, 3), ("dim", 4, -1), ("dim", 4, True)):
-        with pytest.raises(ValueError, match=f"^{name}: got .*, expected a positive int"):
+        with pytest.raises((ValueError, TypeError), match=f"^{name}: got .*, expected an int"):
             EmbeddingQueue(size, dim)
     with pytest.raises(TypeError, match=r"^dtype: got dtype torch.int32, expected one of"):
         EmbeddingQueue(4, 3, dtype=torch.int32)
@@ -179,8 +179,8 @@ def test_queue_errors():
         ((keys[:, :2], labels), ValueError, r"keys: got shape \(2, 2\), expected \(N, 3\)"),
         ((keys[0], labels), ValueError, r"keys: got shape \(3,\), expected \(N, 3\)"),
         ((keys.to("meta"), labels), ValueError, "keys: got device meta, expected the queue's cpu"),
-        ((keys,), ValueError, "labels: got none, but the queue was made with labels=True"),
-        ((keys, labels, labels), ValueError, "ids: got a value, but the queue .* ids=False"),
+        ((keys,), ValueError, "labels: got None, expected integers: the queue .* labels=True"),
+        ((keys, labels, labels), ValueError, "ids: got a value, expected None: .* ids=False"),
         ((keys, labels[:1]), ValueError, r"labels: got shape \(1,\), expected \(2,\)"),
         ((keys, labels.float()), TypeError, "labels: got dtype torch.float32, expected an int"),
         ((keys, [0, 1]), TypeError, "labels: got list, expected a tensor"),
@@ -355,7 +355,7 @@ def test_a_wrapper_has_the_same_parameters(device):
 
 def test_encoder_errors():
     for bad in (-0.1, 1.1, "1", None):
-        with pytest.raises(ValueError, match=r"^momentum: got .*, expected a number in \[0, 1\]"):
+        with pytest.raises((ValueError, TypeError), match=r"^momentum: got .*, expected a number"):
             MomentumEncoder(nn.Linear(1, 1), bad)
     encoder = MomentumEncoder(nn.Linear(3, 2))
     with pytest.raises(ValueError, match=r"^module: got parameters of shapes \[\(3, 2\), \(3,\)\]"):
@@ -528,9 +528,11 @@ def test_memory_errors():
         CrossBatchMemory(CoSTLoss(), 4, 3)
     with pytest.raises(TypeError, match=r"^loss: got CLIPLoss, which takes two queues, expected"):
         CrossBatchMemory(CLIPLoss(), 4, 3)
-    with pytest.raises(ValueError, match=r"^ids: got a value, but the memory .* ids=False"):
+    with pytest.raises(
+        ValueError, match=r"^ids: got a value, expected None: the memory .* ids=False"
+    ):
         CrossBatchMemory(SupConLoss(), 4, 3)(z, labels, ids=labels)
-    with pytest.raises(ValueError, match=r"^ids: got none, but the memory .* ids=True"):
+    with pytest.raises(ValueError, match=r"^ids: got None, expected int.* memory .* ids=True"):
         CrossBatchMemory(SupConLoss(), 4, 3, ids=True)(z, labels)
     with pytest.raises(ValueError, match=r"^memory: got shape \(4, 2\), expected \(K, 3\)"):
         CrossBatchMemory(SupConLoss(), 4, 2)(z, labels)

@@ -208,9 +208,9 @@ def test_the_generator_decides(device):
 def test_errors():
     z, y = torch.randn(4, 3), torch.zeros(4)
     for call, kind, message in (
-        (lambda: latent_positives(z, z[:0]), ValueError, "prototypes: got none"),
+        (lambda: latent_positives(z, z[:0]), ValueError, r"prototypes: got shape \(0, 3\), ex"),
         (lambda: latent_positives(z, z[:, 1:]), ValueError, r"prototypes: got shape \(4, 2\), ex"),
-        (lambda: latent_positives(z, z, 0), ValueError, "count: got 0, expected at least 1"),
+        (lambda: latent_positives(z, z, 0), ValueError, "count: got 0, expected an integer"),
         (lambda: latent_positives(z, z.double()), TypeError, "prototypes: got dtype torch.float64"),
         (lambda: extrapolated_positives(z, z[1:]), ValueError, r"key: got shape \(3, 3\), expec"),
         (lambda: extrapolated_positives(z, z, strength=-1.0), ValueError, "strength: got -1.0"),
@@ -222,7 +222,7 @@ def test_errors():
             "least: got 2, expected a number",
         ),
         (lambda: label_mixtures(z, y.long()), TypeError, "y: got dtype torch.int64, expected a fl"),
-        (lambda: label_mixtures(z, y, negatives=-1), ValueError, "negatives: got -1, expected at"),
+        (lambda: label_mixtures(z, y, negatives=-1), ValueError, "negatives: got -1, expected an"),
         (lambda: label_mixtures(z, y, window=0.0), ValueError, "window: got 0.0, expected a posit"),
         (lambda: label_mixtures(z, y, numbers=z), ValueError, r"numbers: got shape \(4, 3\), expe"),
     ):

@@ -365,8 +365,9 @@ def choose(call: Any, function: str, name: str | None = None) -> Callable[..., A
             if _reason(backend, function, call) is None and not backend.slow(call):
                 return getattr(backend, function)
         return getattr(BACKENDS["reference"], function)
-    if name not in BACKENDS:
-        raise ValueError(f"backend: got {name!r}, expected None or one of {', '.join(BACKENDS)}")
+    if not isinstance(name, str) or name not in BACKENDS:
+        got = repr(name) if isinstance(name, str) else type(name).__name__
+        raise ValueError(f"backend: got {got}, expected None or one of {', '.join(BACKENDS)}")
     reason = _reason(BACKENDS[name], function, call)
     if reason is not None:
         raise RuntimeError(f"backend: {name!r} cannot serve this call: {reason}")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..backends import NAMES, Operands, PairCall
 from ..channel import COL, INDEX, ROW, Axis, Channel, Program, differs
-from ..ops.check import check_channels, checked, no_transforms
+from ..ops.check import check_channels, checked_call, no_transforms
 from ..ops.merge import merge
 from ..ops.pair_stats import named, stats_of
 from .collectives import exchange, gather
@@ -94,7 +94,7 @@ def pair_stats(
         if strategy not in STRATEGIES:
             raise ValueError(f"strategy: got {strategy!r}, expected one of {', '.join(STRATEGIES)}")
         program = Program(check_channels(channels), tuple(rows), tuple(cols))
-        call = checked(operands, program, cosine, compute_dtype, backend)
+        call = checked_call(operands, program, cosine, compute_dtype, backend)
         if x.ndim > 2 and (strategy == "ring" or any(c.axis == COL for c in program.channels)):
             what = "strategy='ring'" if strategy == "ring" else "column channels"
             raise ValueError(f"x: got shape {tuple(x.shape)} with {what}, expected (M, D)")

@@ -12,8 +12,8 @@ from torch.nn.functional import logsigmoid
 from .. import ops
 from ..ops.check import scalar
 from ..ops.opaque import opaque
+from ..options import Temperature
 from .base.loss import ScoreLoss
-from .base.options import Temperature
 from .base.scores import wide
 
 __all__ = ["AdaMEOWLoss"]

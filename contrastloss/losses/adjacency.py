@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from ..channel import LSE
-from ..ops.check import check_device, shape
+from ..ops.check import check_device
 from ..ops.merge import log_sum_exp
+from ..options import NonNegative, Temperature, shape
 from .base.loss import ScoreLoss, nan_rows, softplus
-from .base.options import NonNegative, Temperature
 from .base.scores import wide
 
 __all__ = ["AdjacencyContrastiveLoss"]

@@ -11,8 +11,8 @@ from torch import Tensor
 from .. import ops
 from ..channel import LSE, differs
 from ..ops.merge import log_sum_exp
+from ..options import NonNegative, Positive
 from .base.loss import Loss
-from .base.options import NonNegative, Positive
 from .base.scores import at_least_one, lacking, log_count, wide
 
 __all__ = ["AlignmentUniformityLoss"]

@@ -11,9 +11,9 @@ from torch.nn.functional import normalize
 
 from ..channel import LSE, Channel, same
 from ..memory import EmbeddingQueue, check_integers
+from ..options import Temperature
 from .base.blocks import Block, Stored
 from .base.checks import check_columns, check_matrix, check_queue
-from .base.options import Temperature
 from .base.pair_loss import PairLoss, softplus
 
 __all__ = ["BankContrastiveLoss"]
@@ -100,7 +100,7 @@ class BankContrastiveLoss(PairLoss, name="bank_contrastive"):
             )
         check_integers("bank_labels", labels, bank.shape[0], bank)
         if ids is not None:
-            raise ValueError("ids: got a value, but bank is a tensor, without ids")
+            raise ValueError("ids: got a value, expected None: bank is a tensor, without ids")
         return Stored(bank, columns={LABEL: labels})
 
     @staticmethod

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from .. import ops
 from ..channel import INDEX, SUM, differs, same
+from ..options import Positive
 from .base.loss import Loss
-from .base.options import Positive
 from .base.scores import wide
 
 __all__ = ["BarlowTwinsLoss"]

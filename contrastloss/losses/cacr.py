@@ -9,8 +9,8 @@ from torch import Tensor
 
 from .. import ops
 from ..channel import EXPECT, INDEX, differs
+from ..options import Positive, Temperature
 from .base.loss import ScoreLoss
-from .base.options import Positive, Temperature
 from .base.scores import lacking, wide
 
 __all__ = ["CACRLoss"]

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..channel import LSE, SUM, Channel, same
+from ..options import Positive, Temperature
 from .base.label_loss import LABEL, LabelLoss
-from .base.options import Positive, Temperature
 from .base.pair_loss import softplus
 from .base.scores import Scores
 

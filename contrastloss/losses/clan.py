@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..channel import SUM, Channel
+from ..options import Fraction, Positive
 from .base.loss import Loss
-from .base.options import Fraction, Positive
 from .base.scores import Scores, wide
 
 __all__ = ["CLANLoss"]

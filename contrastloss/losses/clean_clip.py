@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from .base.options import Temperature
+from ..options import Temperature
 from .base.pair_loss import BY_COL, BY_ROW, CrossLoss, PairLoss, softplus
 
 __all__ = ["CleanCLIPLoss"]

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ..channel import Channel
-from .base.options import Temperature
+from ..options import Temperature
 from .base.pair_loss import BY_COL, BY_ROW, CrossLoss, softplus
 from .base.scores import Scores
 

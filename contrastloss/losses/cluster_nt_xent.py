@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..channel import LSE, Channel, Test, differs, same
 from ..memory import EmbeddingQueue
+from ..options import Temperature
 from .base.blocks import BATCH
-from .base.options import Temperature
 from .base.pair_loss import INSTANCE, TwoViewLoss, softplus
 from .base.scores import Scores
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..channel import INDEX, LSE, differs
 from ..memory import EmbeddingQueue
+from ..options import Temperature
 from .base.blocks import BATCH
-from .base.options import Temperature
 from .base.pair_loss import PairLoss, softplus
 from .base.scores import log_count
 

@@ -7,8 +7,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from ..options import Positive
 from .base.loss import Loss
-from .base.options import Positive
 from .base.scores import wide
 
 __all__ = ["CodebookDiversityLoss"]

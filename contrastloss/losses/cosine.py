@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from .. import ops
+from ..options import AtLeastOne
 from .base.loss import RowLoss
-from .base.options import AtLeastOne
 from .base.scores import cosine, wide
 
 __all__ = ["CosineLoss"]

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from .. import ops
 from ..channel import LSE, Channel
 from ..memory import EmbeddingQueue
-from .base.options import NonNegative, Temperature
+from ..options import NonNegative, Temperature
 from .base.pair_loss import PairLoss, softplus
 from .base.scores import wide
 from .base.series import between, dense_between, in_turn

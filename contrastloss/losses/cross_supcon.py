@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ..channel import COL, LSE, SUM, Channel, same
+from ..options import Temperature
 from .base.blocks import BATCH
 from .base.label_loss import LABEL, LabelLoss
-from .base.options import Temperature
 from .base.pair_loss import Memory
 
 __all__ = ["CrossSupConLoss"]

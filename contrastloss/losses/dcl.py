@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..channel import LSE, Channel, differs
-from .base.options import Positive, Temperature
+from ..options import Positive, Temperature
 from .base.pair_loss import INSTANCE, TwoViewLoss
 from .base.scores import Scores
 

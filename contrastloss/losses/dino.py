@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from .. import ops
-from ..ops.check import check_embeddings, shape
+from ..ops.check import check_embeddings
+from ..options import Temperature, shape
 from .base.checks import check_matrix
-from .base.options import Temperature
 from .base.prototypes import PrototypeLoss
 from .base.scores import wide
 

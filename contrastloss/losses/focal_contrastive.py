@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ..channel import EXPECT, LSE, SUM, Channel, differs, same
+from ..options import Temperature
 from .base.label_loss import LABEL, LabelLoss
-from .base.options import Temperature
 from .base.pair_loss import softplus
 from .base.scores import Scores, at_least_one
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from .. import ops
 from ..channel import INDEX, LSE, at_most, differs
-from ..ops.check import check_device, check_embeddings, shape
+from ..ops.check import check_device, check_embeddings
 from ..ops.merge import log_sum_exp
-from .base.options import Temperature
+from ..options import Temperature, shape
 from .base.pair_loss import BY_ROW, CrossLoss, softplus
 from .base.scores import wide
 

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from .. import ops, sorting
 from ..channel import INDEX, differs
-from ..ops.check import check_embeddings, shape
+from ..ops.check import check_embeddings
+from ..options import Count, Positive, Several, shape
 from .base.checks import check_matrix
-from .base.options import Count, Positive, Several
 from .base.ranking import NetworkLoss, log_mass
 from .base.scores import Scores, wide
 

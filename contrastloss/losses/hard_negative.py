@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..channel import LSE, Channel
-from .base.options import NonNegative, Prior, Temperature
+from ..options import NonNegative, Prior, Temperature
 from .base.pair_loss import TwoViewLoss
 from .base.reweighting import reweighted
 from .base.scores import Scores

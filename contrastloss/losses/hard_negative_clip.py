@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..channel import COL, LSE, ROW, Channel
-from .base.options import NonNegative, Prior, Temperature
+from ..options import NonNegative, Prior, Temperature
 from .base.pair_loss import CrossLoss
 from .base.reweighting import reweighted
 from .base.scores import Scores

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .base.options import Fraction, Temperature
+from ..options import Fraction, Temperature
 from .base.pair_loss import PairLoss
 from .base.series import between, dense_between, in_turn
 

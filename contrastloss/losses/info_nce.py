@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ..channel import EXPECT, INDEX, MAX, Channel, differs
 from ..ops.merge import log_sum_exp
+from ..options import Count, NonNegative, Temperature
 from .base.blocks import BATCH, Block, Given, Own
-from .base.options import Count, NonNegative, Temperature
 from .base.pair_loss import BY_ROW, CrossLoss, Memory, softplus
 from .base.scores import Scores
 

@@ -7,9 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ..options import Fraction, Positive
 from .base.features import variance_hinge
 from .base.loss import Loss
-from .base.options import Fraction, Positive
 from .base.scores import cosine, wide
 
 __all__ = ["JEPALoss"]

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from .. import ops
 from ..channel import MAX
+from ..options import Positive
 from .base.loss import RowLoss, nan_rows
-from .base.options import Positive
 from .base.scores import lacking, wide
 
 __all__ = ["KoLeoLoss"]

@@ -12,8 +12,8 @@ from torch.nn.functional import normalize
 
 from ..channel import LSE, Channel
 from ..memory import EmbeddingQueue
+from ..options import Temperature
 from .base.blocks import Own
-from .base.options import Temperature
 from .base.pair_loss import PairLoss, softplus
 from .base.scores import at_least_one
 

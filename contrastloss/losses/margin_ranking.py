@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..channel import COL, INDEX, ROW, SUM, Channel, differs
+from ..options import Temperature
 from .base.blocks import BATCH, Block, Own
-from .base.options import Temperature
 from .base.pair_loss import CrossLoss, Memory
 from .base.scores import at_least_one
 

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from ..channel import LSE, differing
-from ..ops.check import shape
-from .base.options import Temperature
+from ..options import Temperature, shape
 from .base.pair_loss import CrossLoss
 
 __all__ = ["MEOWLoss"]

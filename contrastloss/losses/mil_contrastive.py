@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from ..channel import LSE, col_weight
+from ..ops.check import check_range
+from ..options import Count, Temperature
 from .base.loss import ScoreLoss, softplus
-from .base.options import Count, Temperature
 from .base.scores import wide
 
 __all__ = ["MILContrastiveLoss"]
@@ -86,6 +87,7 @@ class MILContrastiveLoss(ScoreLoss, name="mil_contrastive"):
         bags, steps, d = x.shape
         if lengths is None:
             lengths = torch.full((bags,), steps, device=x.device)
+        check_range("lengths", lengths, 0, steps, "the steps of x")
         lengths = lengths.long().clamp(0, steps)
         count = torch.minimum(lengths // self.divisor + 1, lengths)[:, None]
         most = min(steps, steps // self.divisor + 1)

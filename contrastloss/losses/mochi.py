@@ -12,8 +12,8 @@ from torch.utils.checkpoint import checkpoint
 
 from .. import ops
 from ..channel import Channel
+from ..options import Count, NonNegativeInt, Temperature
 from .base.blocks import Block, Ids
-from .base.options import Count, NonNegativeInt, Temperature
 from .base.scores import Scores, wide
 from .moco import MoCoLoss
 

@@ -10,8 +10,8 @@ from torch.nn.functional import cross_entropy
 
 from ..channel import LSE, Channel
 from ..memory import EmbeddingQueue
+from ..options import Temperature
 from .base.blocks import Block
-from .base.options import Temperature
 from .base.pair_loss import PairLoss, softplus
 
 __all__ = ["MoCoLoss"]

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from ..ops.check import shape
-from .base.options import Temperature
+from ..options import Temperature, shape
 from .base.pair_loss import BY_COL, BY_ROW, CrossLoss, PairLoss, softplus
 
 __all__ = ["MultiModalLoss"]

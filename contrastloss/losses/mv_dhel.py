@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ..channel import INDEX, LSE, precedes
 from ..ops.merge import log_sum_exp
+from ..options import Temperature
 from .base.loss import nan_rows
-from .base.options import Temperature
 from .base.pair_loss import PairLoss
 from .base.views import views_example
 

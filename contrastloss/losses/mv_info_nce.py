@@ -10,8 +10,8 @@ from torch import Tensor
 from ..channel import LSE, Channel, differs, same
 from ..memory import EmbeddingQueue
 from ..ops.merge import log_sum_exp
+from ..options import Temperature
 from .base.blocks import BATCH
-from .base.options import Temperature
 from .base.pair_loss import INSTANCE, PairLoss, softplus
 from .base.views import views_example
 

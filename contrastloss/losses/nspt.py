@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..channel import INDEX, LSE, MAX, SUM, Channel, differs, same
+from ..options import Temperature
 from .base.label_loss import LABEL
 from .base.loss import nan_rows
-from .base.options import Temperature
 from .base.pair_loss import PairLoss
 from .base.scores import wide
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ..channel import LSE, Channel, differs
-from .base.options import Temperature
+from ..options import Temperature
 from .base.pair_loss import INSTANCE, TwoViewLoss, softplus
 from .base.scores import Scores
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
+from ..options import NonNegative, Positive, Temperature
 from .base.loss import RowLoss
-from .base.options import NonNegative, Positive, Temperature
 from .base.scores import cosine, wide
 
 __all__ = ["PairContrastiveLoss"]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .. import ops
 from ..memory import EmbeddingQueue
-from .base.options import Fraction
+from ..options import Fraction
 from .base.scores import wide
 from .supcon import SupConLoss
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ..channel import LSE, SUM, Channel, differs, same
 from ..memory import check_integers
-from ..ops.check import check_embeddings, shape
+from ..ops.check import check_embeddings
+from ..options import Positive, Temperature, checked, shape
 from .base.checks import check_matrix
-from .base.options import Positive, Temperature, checked
 from .base.pair_loss import PairLoss
 from .base.scores import wide
 

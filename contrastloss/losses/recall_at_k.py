@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .base.options import Count, Positive
+from ..options import Count, Positive
 from .base.ranking import SmoothRankLoss
 
 __all__ = ["RecallAtKLoss"]

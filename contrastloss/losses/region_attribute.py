@@ -14,8 +14,8 @@ from .. import ops
 from ..channel import MAX, same
 from ..ops.merge import log_sum_exp
 from ..ops.opaque import opaque
+from ..options import Temperature
 from .base.loss import ScoreLoss, softplus
-from .base.options import Temperature
 
 __all__ = ["RegionAttributeLoss"]
 

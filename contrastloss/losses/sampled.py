@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..ops.merge import log_sum_exp
-from .base.options import Temperature
+from ..options import Temperature
 from .base.pair_loss import PairLoss, softplus
 
 __all__ = ["SampledContrastiveLoss"]

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from ..channel import LSE, SUM, Channel, same
-from ..ops.check import shape
+from ..options import Temperature, shape
 from .base.loss import nan_rows
-from .base.options import Temperature
 from .base.pair_loss import PairLoss
 
 __all__ = ["SelfConLoss"]

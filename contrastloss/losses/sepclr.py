@@ -10,8 +10,8 @@ from torch import Tensor
 from .. import ops
 from ..channel import LSE, SUM, Channel, col_weight, form, row_weight
 from ..ops.merge import log_sum_exp
+from ..options import Positive
 from .base.loss import Loss, softplus
-from .base.options import Positive
 from .base.scores import wide
 
 __all__ = ["SepCLRLoss"]

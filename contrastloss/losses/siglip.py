@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..channel import INDEX, SUM, Channel, differs
-from .base.options import Temperature
+from ..options import Temperature
 from .base.pair_loss import CrossLoss, softplus
 from .base.scores import Scores
 

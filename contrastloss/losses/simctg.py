@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..channel import SUM, same
-from .base.options import Temperature
+from ..options import Temperature
 from .base.pair_loss import PairLoss
 
 __all__ = ["SimCTGLoss"]

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from .. import ops
 from ..channel import LSE, SUM, differs, same
+from ..options import Temperature
 from .base.loss import ScoreLoss, nan_rows
-from .base.options import Temperature
 from .base.scores import wide
 
 __all__ = ["SimLAPLoss"]

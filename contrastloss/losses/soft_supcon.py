@@ -10,8 +10,8 @@ from torch import Tensor
 
 from .. import ops
 from ..channel import LSE, SUM, form
+from ..options import Temperature
 from .base.loss import nan_rows
-from .base.options import Temperature
 from .base.pair_loss import PairLoss
 from .base.scores import at_least_one, wide
 

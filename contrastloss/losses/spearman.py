@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import ops, sorting
+from ..options import Positive
 from .base.loss import RowLoss
 from .base.scores import wide
 
@@ -37,13 +38,9 @@ class SpearmanLoss(RowLoss, name="spearman"):
     """
 
     regularization: Literal["l2", "kl"] = "l2"
-    strength: float = 1.0
+    strength: Positive = 1.0
 
     inputs: ClassVar[dict[str, str]] = {"x": "... n>=1", "target": "... n real"}
-
-    def check(self) -> None:
-        super().check()
-        self._soft_rank(torch.zeros(1))  # validates the options
 
     def _soft_rank(self, x: Tensor) -> Tensor:
         return sorting.soft_rank(x, regularization=self.regularization, strength=self.strength)
@@ -69,7 +66,7 @@ class SpearmanLoss(RowLoss, name="spearman"):
 
 def _ranks(target: Tensor, dtype: torch.dtype) -> Tensor:
     """Ranks from 1 to n; equal values share their mean rank."""
-    target = wide(target) if target.is_floating_point() else target
+    target = wide(target) if target.is_floating_point() else target.long()
     ordered, target = target.sort(-1).values.contiguous(), target.contiguous()
     below = torch.searchsorted(ordered, target)
     return (below + torch.searchsorted(ordered, target, right=True) + 1).to(dtype) / 2

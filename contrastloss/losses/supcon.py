@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..channel import LSE, SUM, Channel, same
+from ..options import Temperature
 from .base.label_loss import LABEL, LabelLoss
-from .base.options import Temperature
 from .base.scores import Scores
 
 __all__ = ["SupConLoss"]

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..channel import LSE, SUM, Channel, distance, same
+from ..options import Temperature
 from .base.label_loss import LABEL, LabelLoss
 from .base.loss import nan_rows
-from .base.options import Temperature
 from .base.scores import Scores, wide
 
 __all__ = ["SupReMixLoss"]

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .base.options import Iterations, Positive, Temperature
+from ..options import Iterations, Positive, Temperature
 from .base.prototypes import PrototypeLoss, sinkhorn
 from .base.scores import wide
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..ops.merge import log_sum_exp
-from .base.options import NonNegative, Temperature
+from ..options import NonNegative, Temperature
 from .base.pair_loss import BY_COL, BY_ROW, CrossLoss, PairLoss, softplus
 from .base.scores import Scores
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .. import sorting
 from ..ops.check import check_range
-from .base.options import Count, NonNegative
+from ..options import Count, NonNegative
 from .base.ranking import NetworkLoss, log_mass
 from .base.scores import wide
 

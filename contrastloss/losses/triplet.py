@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..channel import MAX, SUM, Channel, differs, same
+from ..options import Count, Temperature
 from .base.label_loss import LABEL, LabelLoss, largest_class
-from .base.options import Count, Temperature
 from .base.scores import Scores
 
 __all__ = ["TripletLoss"]

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from .. import ops
 from ..channel import SUM
+from ..options import NonNegative, Positive
 from .base.features import variance_hinge
 from .base.loss import Loss
-from .base.options import NonNegative, Positive
 from .base.scores import at_least_one, wide
 
 __all__ = ["VICRegLoss"]

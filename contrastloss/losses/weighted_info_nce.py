@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import ops
 from ..channel import INDEX, LSE, col_weight, differs
-from .base.options import Temperature
+from ..options import Temperature
 from .base.pair_loss import BY_ROW, CrossLoss, softplus
 
 __all__ = ["WeightedInfoNCELoss"]

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..options import Count, validated
 from .queue import EmbeddingQueue
 
 __all__ = ["CrossBatchMemory"]
@@ -40,11 +41,12 @@ class CrossBatchMemory(nn.Module):
     Source: Wang et al., Cross-Batch Memory for Embedding Learning, 2020.
     """
 
+    @validated
     def __init__(
         self,
         loss: nn.Module,
-        size: int,
-        dim: int,
+        size: Count,
+        dim: Count,
         *,
         ids: bool = False,
         dtype: torch.dtype | None = None,
@@ -74,8 +76,9 @@ class CrossBatchMemory(nn.Module):
     ) -> Any:
         """``overrides`` are passed on to the loss: ``logit_scale`` and ``logit_bias``."""
         if (ids is None) != (self.queue.ids is None):
-            got, flag = ("none", True) if ids is None else ("a value", False)
-            raise ValueError(f"ids: got {got}, but the memory was made with ids={flag}")
+            got, expected = ("None", "integers") if ids is None else ("a value", "None")
+            made = f"the memory was made with ids={ids is None}"
+            raise ValueError(f"ids: got {got}, expected {expected}: {made}")
         inputs = (embeddings,) if other is None else (embeddings, other)
         value = self.loss(*inputs, memory=self.queue, ids=ids, **overrides)
         if self.training:

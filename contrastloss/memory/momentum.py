@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from ..ops.copies import check_forward, settled
+from ..options import Fraction, validated
 
 __all__ = ["MomentumEncoder"]
 
@@ -34,10 +35,9 @@ class MomentumEncoder(nn.Module):
     Source: He et al., Momentum Contrast for Unsupervised Visual Representation Learning, 2020.
     """
 
-    def __init__(self, module: nn.Module, momentum: float = 0.999) -> None:
+    @validated
+    def __init__(self, module: nn.Module, momentum: Fraction = 0.999) -> None:
         super().__init__()
-        if not isinstance(momentum, (int, float)) or not 0 <= momentum <= 1:
-            raise ValueError(f"momentum: got {momentum!r}, expected a number in [0, 1]")
         self.module = copy.deepcopy(module).requires_grad_(False)
         self.momentum = momentum
 
@@ -52,6 +52,7 @@ class MomentumEncoder(nn.Module):
         return found
 
     @torch.no_grad()
+    @validated
     def update(self, module: nn.Module) -> None:
         """One step towards ``module``; call it after the optimizer step.
 

@@ -10,16 +10,16 @@ from torch import Tensor, nn
 
 from ..distributed import Layout, Peers, describe
 from ..distributed.collectives import gather
-from ..ops.check import check_device, check_embeddings, shape
+from ..ops.check import check_device, check_embeddings
 from ..ops.copies import check_forward, copies, settled
+from ..options import Count, check_dense, shape, validated
 
 __all__ = ["EmbeddingQueue", "Snapshot", "check_integers"]
 
 
 def check_integers(name: str, value: Tensor, n: int, like: Tensor) -> None:
     """``value`` has one integer per row, on the device of ``like``."""
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name}: got {type(value).__name__}, expected a tensor")
+    check_dense(name, value)
     if value.is_floating_point() or value.is_complex():
         raise TypeError(f"{name}: got dtype {value.dtype}, expected an integer one")
     if value.shape != (n,):
@@ -73,10 +73,11 @@ class EmbeddingQueue(nn.Module):
     written: Tensor
     step: Tensor
 
+    @validated
     def __init__(
         self,
-        size: int,
-        dim: int,
+        size: Count,
+        dim: Count,
         *,
         labels: bool = False,
         ids: bool = False,
@@ -84,10 +85,11 @@ class EmbeddingQueue(nn.Module):
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (("size", size), ("dim", dim)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}: got {value!r}, expected a positive int")
         self.size, self.dim = size, dim
+        try:
+            device = None if device is None else torch.device(device)
+        except RuntimeError:
+            raise ValueError(f"device: got {device!r}, expected a device's name") from None
         embeddings = torch.empty(size, dim, dtype=dtype, device=device)
         check_embeddings("dtype", embeddings)
         slots = {"steps": True, "labels": labels, "ids": ids}
@@ -196,8 +198,9 @@ class EmbeddingQueue(nn.Module):
         found = {"embeddings": keys}
         for name, value in (("labels", labels), ("ids", ids)):
             if (value is None) != (getattr(self, name) is None):
-                got, flag = ("none", True) if value is None else ("a value", False)
-                raise ValueError(f"{name}: got {got}, but the queue was made with {name}={flag}")
+                got, expected = ("None", "integers") if value is None else ("a value", "None")
+                made = f"the queue was made with {name}={value is None}"
+                raise ValueError(f"{name}: got {got}, expected {expected}: {made}")
             if value is not None:
                 check_integers(name, value, keys.shape[0], self.embeddings)
                 found[name] = value.long()

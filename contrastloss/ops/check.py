@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,49 +12,52 @@ from torch import Tensor
 
 from ..backends import NAMES, Operands, PairCall, autocast_dtype, stat_dtype
 from ..channel import COL, INDEX, ROW, Axis, Channel, Program
+from ..options import MOST, brief, check_dense, shape
 
 __all__ = [
-    "NUMBERS",
     "as_float",
-    "brief",
     "check_broadcast",
     "check_channels",
     "check_count",
     "check_device",
     "check_devices",
     "check_embeddings",
+    "check_flag",
     "check_order",
     "check_range",
     "check_same_dtype",
-    "checked",
+    "checked_call",
     "checks_values",
+    "is_number",
+    "named_operands",
     "no_transforms",
     "plain",
     "scalar",
-    "shape",
 ]
 
-#: numbers that an exported graph may keep variable, too
-NUMBERS = (int, float, torch.SymInt, torch.SymFloat)
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-#: the limit of counts and of batch items: products of a few of them do not overflow int64
-MOST = (1 << 31) - 1
 #: the limit of values per call: one signed integer holds a bit for each value with a gradient
 MOST_VALUES = 63
 _VECTORS = NAMES[2:]
 
 
-def shape(tensor: Tensor) -> str:
-    return str(tuple(tensor.shape))
+def is_number(value: Any) -> bool:
+    """Also one that an exported graph keeps variable; True is none."""
+    return isinstance(value, (int, float, torch.SymInt, torch.SymFloat)) and not (
+        isinstance(value, bool)
+    )
 
 
 def as_float(name: str, value: float) -> float:
     """A Python number as a float; an integer may be too large for one."""
     try:
-        return float(value)
+        number = float(value)
     except OverflowError:
         got = brief(value)
         raise ValueError(f"{name}: got {got}, expected a number that fits into a float") from None
+    if math.isnan(number):
+        raise ValueError(f"{name}: got nan, expected a number")
+    return number
 
 
 def scalar(name: str, value: Any, like: Tensor) -> Tensor:
@@ -73,21 +76,11 @@ def check_count(name: str, value: Any, least: int = 1, most: int = MOST) -> None
         raise ValueError(f"{name}: got {brief(value)}, expected at most {most}")
 
 
-def brief(value: Any) -> str:
-    """The value as text. Python refuses to print integers of several thousand digits."""
-    if isinstance(value, int) and value.bit_length() > 128:
-        return f"an integer of {value.bit_length()} bits"
-    return f"{value}"
-
-
 def check_embeddings(name: str, value: Tensor, like: tuple[str, Tensor] | None = None) -> None:
     """A dense floating tensor; with ``like``, it has that tensor's dtype and device."""
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name}: got {type(value).__name__}, expected a tensor")
     if type(value).__name__ == "DTensor":
         raise TypeError(f"{name}: got a DTensor, expected a local tensor: pass {name}.to_local()")
-    if value.layout != torch.strided:
-        raise TypeError(f"{name}: got a tensor of layout {value.layout}, expected a dense one")
+    check_dense(name, value)
     if value.dtype not in DTYPES:
         raise TypeError(f"{name}: got dtype {value.dtype}, expected one of {_names(DTYPES)}")
     if like is not None:
@@ -138,7 +131,26 @@ def _names(dtypes: Sequence[torch.dtype]) -> str:
     return ", ".join(str(d).removeprefix("torch.") for d in dtypes)
 
 
+def check_flag(name: str, value: Any) -> None:
+    if value is not True and value is not False:
+        raise TypeError(f"{name}: got {type(value).__name__}, expected a bool")
+
+
+def named_operands(rows: Any, cols: Any, symmetric: bool) -> tuple[Mapping, Mapping]:
+    """The vectors that channels use by name, of rows and of columns. Columns that are the rows have
+    theirs by default."""
+    for axis, values in (("rows", rows), ("cols", cols)):
+        if values is not None and not isinstance(values, Mapping):
+            got = type(values).__name__
+            raise TypeError(f"{axis}: got {got}, expected a mapping from names to tensors")
+    rows = rows or {}
+    return rows, rows if cols is None and symmetric else cols or {}
+
+
 def check_channels(channels: Sequence[Channel]) -> tuple[Channel, ...]:
+    if not isinstance(channels, Sequence):
+        got = type(channels).__name__
+        raise TypeError(f"channels: got {got}, expected a sequence of channels")
     found = tuple(channels)
     if not found:
         raise ValueError("channels: got none, expected at least one")
@@ -172,7 +184,7 @@ def plain(x: Tensor) -> bool:
     )
 
 
-def checked(
+def checked_call(
     operands: Operands,
     program: Program,
     cosine: bool,
@@ -187,12 +199,15 @@ def checked(
     ``extra`` are allowed even if no channel uses them.
     """
     x, _, scale = operands[:3]
+    check_flag("cosine", cosine)
     _check_operands(operands, program, extra)
     if compute_dtype is None:
         compute_dtype = _product_dtype(x)
-    elif compute_dtype not in DTYPES:
-        raise TypeError(f"compute_dtype: got {compute_dtype}, expected one of {_names(DTYPES)}")
-    if isinstance(scale, NUMBERS):
+    elif not isinstance(compute_dtype, torch.dtype) or compute_dtype not in DTYPES:
+        raise TypeError(
+            f"compute_dtype: got {brief(compute_dtype)}, expected one of {_names(DTYPES)}"
+        )
+    if is_number(scale):
         operands = operands._replace(scale=scalar("scale", scale, x))
     return PairCall(operands, program, cosine, compute_dtype, backend)
 
@@ -244,11 +259,10 @@ def check_devices(call: PairCall, **others: Tensor | None) -> None:
             check_device(name, value, "x", call.x)
 
 
-def _check_vector(name: str, value: Tensor | float, x: Tensor, length: int | None) -> None:
-    if name == "scale" and isinstance(value, NUMBERS):
+def _check_vector(name: str, value: Any, x: Tensor, length: int | None) -> None:
+    if name == "scale" and is_number(value):
         return
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name}: got {type(value).__name__}, expected a tensor")
+    check_dense(name, value)
     if not value.is_floating_point():
         raise TypeError(f"{name}: got dtype {value.dtype}, expected a floating one")
     if length is None:
@@ -276,8 +290,7 @@ def _check_operand(
     axis: Axis, name: str, value: Tensor, x: Tensor, length: int, program: Program
 ) -> None:
     label = f"{axis}s[{name!r}]"
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{label}: got {type(value).__name__}, expected a tensor")
+    check_dense(label, value)
     check_device(label, value, "x", x)
     if name in program.forms:
         if not value.is_floating_point() or value.ndim < 2:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..backends.reference.maths import psi
-from ..channel import EXPECT, LSE, SUM, Channel
+from ..channel import EXPECT, LSE, ROW, SUM, Channel
+from .check import check_channels, check_embeddings, named_operands
 from .merge import log_sum_exp
 from .results import Expectation, Maximum
 
@@ -27,10 +28,19 @@ def row_stats(
         channels: row channels whose ``pairs`` and ``weight`` are empty.
         rows: the shifts of ``SUM`` channels, (..., M) each.
     """
+    check_embeddings("scores", scores)
+    if not scores.ndim:
+        raise ValueError("scores: got shape (), expected (..., M, K)")
+    rows, _ = named_operands(rows, None, True)
+    channels = check_channels(channels)
+    for channel in channels:
+        if channel.axis != ROW or channel.pairs or channel.weight:
+            expected = "row channels without pairs and weight"
+            raise ValueError(f"channels: got {channel}, expected {expected}")
     if not scores.shape[-1]:
         scores = torch.nn.functional.pad(scores, (0, 1), value=-torch.inf)
     missing = scores == -torch.inf
-    return [_statistic(channel, scores, missing, rows or {}) for channel in channels]
+    return [_statistic(channel, scores, missing, rows) for channel in channels]
 
 
 def _statistic(

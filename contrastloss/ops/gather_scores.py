@@ -20,15 +20,8 @@ from ..backends import (
     run,
 )
 from ..channel import Program
-from .check import (
-    check_device,
-    check_devices,
-    check_range,
-    checked,
-    no_transforms,
-    plain,
-    shape,
-)
+from ..options import check_dense, shape
+from .check import check_device, check_devices, check_range, checked_call, no_transforms, plain
 from .pair_stats import INPUTS, by_argument
 from .second import SecondDerivative
 
@@ -78,7 +71,7 @@ def gather_scores(
     """
     no_transforms("gather_scores")
     operands = Operands(x, y, scale, row_scale, col_scale, row_bias, col_bias)
-    call = checked(operands, _NO_CHANNELS, cosine, compute_dtype, backend)
+    call = checked_call(operands, _NO_CHANNELS, cosine, compute_dtype, backend)
     _check_index(index, x)
     if plain(x):
         return GatherScores.apply(call, index, *call.operands.flat())
@@ -86,8 +79,7 @@ def gather_scores(
 
 
 def _check_index(index: Tensor, x: Tensor) -> None:
-    if not isinstance(index, Tensor):
-        raise TypeError(f"index: got {type(index).__name__}, expected a tensor")
+    check_dense("index", index)
     if index.dtype != torch.int64:
         raise TypeError(f"index: got dtype {index.dtype}, expected int64")
     check_device("index", index, "x", x)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..backends import gumbel, position_keys
-from ..channel import LSE, MAX, SUM, Channel
+from ..channel import EXPECT, LSE, MAX, SUM, Channel
+from ..options import Count, Seed, validated
 from .results import Expectation, Maximum, TopK
 
 __all__ = ["merge", "merge_topk"]
@@ -31,10 +32,9 @@ def merge(channel: Channel, parts: Sequence[Any], offsets: Sequence[int] | None 
     Raises:
         ValueError: ``parts`` is empty, or ``offsets`` has another length.
     """
-    if not parts:
-        raise ValueError("parts: got an empty sequence, expected at least one block")
-    if offsets is not None and len(offsets) != len(parts):
-        raise ValueError(f"offsets: got {len(offsets)}, expected {len(parts)}, one per part")
+    if not isinstance(channel, Channel):
+        raise TypeError(f"channel: got {type(channel).__name__}, expected a channel")
+    _check_parts(parts, offsets, RESULTS.get(type(channel), Tensor))
     if isinstance(channel, LSE):
         return log_sum_exp(torch.stack(list(parts)))
     if isinstance(channel, SUM):
@@ -47,14 +47,19 @@ def merge(channel: Channel, parts: Sequence[Any], offsets: Sequence[int] | None 
     return Expectation(value, log_sum_exp(lse))
 
 
+#: what a channel returns in place of a tensor
+RESULTS: dict[type, type] = {MAX: Maximum, EXPECT: Expectation}
+
+
+@validated
 def merge_topk(
     parts: Sequence[TopK],
     offsets: Sequence[int] | None = None,
     *,
-    k: int | None = None,
+    k: Count | None = None,
     largest: bool = True,
     sample: float | None = None,
-    seed: int | None = None,
+    seed: Seed | None = None,
     rows: Tensor | None = None,
 ) -> TopK:
     """Merge the top-k results of column blocks, or shards, into the k best of all columns: what
@@ -72,10 +77,7 @@ def merge_topk(
     Raises:
         ValueError: ``parts`` is empty, or ``offsets`` has another length.
     """
-    if not parts:
-        raise ValueError("parts: got an empty sequence, expected at least one block")
-    if offsets is not None and len(offsets) != len(parts):
-        raise ValueError(f"offsets: got {len(offsets)}, expected {len(parts)}, one per part")
+    _check_parts(parts, offsets, TopK)
     k = parts[0].values.shape[-1] if k is None else k
     shifts = offsets or [0] * len(parts)
     index = torch.cat(
@@ -102,6 +104,22 @@ def merge_topk(
         values = torch.nn.functional.pad(values, (0, missing), value=-torch.inf)
         index = torch.nn.functional.pad(index, (0, missing), value=-1)
     return TopK(torch.where(index < 0, -torch.inf, values), index)
+
+
+def _check_parts(parts: Any, offsets: Any, kind: type) -> None:
+    if not isinstance(parts, (list, tuple)) or not all(isinstance(part, kind) for part in parts):
+        raise TypeError(f"parts: got {parts!r:.60}, expected a list of {kind.__name__}")
+    if not parts:
+        raise ValueError("parts: got an empty sequence, expected at least one block")
+    if offsets is None:
+        return
+    if not isinstance(offsets, (list, tuple)):
+        raise TypeError(f"offsets: got {type(offsets).__name__}, expected a list of integers")
+    for offset in offsets:
+        if isinstance(offset, bool) or not isinstance(offset, (int, torch.SymInt)):
+            raise TypeError(f"offsets: got {type(offset).__name__}, expected integers")
+    if len(offsets) != len(parts):
+        raise ValueError(f"offsets: got {len(offsets)}, expected {len(parts)}, one per part")
 
 
 def log_sum_exp(values: Tensor) -> Tensor:

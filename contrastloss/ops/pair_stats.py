@@ -26,7 +26,14 @@ from ..backends import (
     run,
 )
 from ..channel import EXPECT, MAX, Channel, Program
-from .check import check_channels, check_devices, checked, no_transforms, plain
+from .check import (
+    check_channels,
+    check_devices,
+    checked_call,
+    named_operands,
+    no_transforms,
+    plain,
+)
 from .results import Expectation, Maximum
 from .second import SecondDerivative
 
@@ -87,13 +94,12 @@ def pair_stats(
         RuntimeError: the named ``backend`` does not support the call; the message says why.
     """
     no_transforms("pair_stats")
-    rows = rows or {}
-    cols = rows if cols is None and y is None else cols or {}
+    rows, cols = named_operands(rows, cols, y is None)
     program = _program(check_channels(channels), tuple(rows), tuple(cols))
     operands = Operands(
         x, y, scale, row_scale, col_scale, row_bias, col_bias, (*rows.values(),), (*cols.values(),)
     )
-    return stats_of(checked(operands, program, cosine, compute_dtype, backend))
+    return stats_of(checked_call(operands, program, cosine, compute_dtype, backend))
 
 
 _PROGRAMS: dict[tuple, Program] = {}
@@ -115,7 +121,7 @@ def _program(
 
 
 def stats_of(call: PairCall) -> list[Any]:
-    """:func:`pair_stats` of a checked call."""
+    """:func:`pair_stats` of a checked_call call."""
     if plain(call.x):
         flat: Sequence[Tensor] = PairStats.apply(call, *call.operands.flat())
     else:

@@ -11,20 +11,22 @@ import torch
 from torch import Tensor
 
 from ..backends import NAMES, SCHEMA, Operands, PairCall, Selection, position_keys, run
-from ..channel import COL, INDEX, MAX, ROW, Axis, Program, Test
+from ..channel import COL, INDEX, MAX, ROW, Axis, Program, Test, members
+from ..options import brief, check_dense, shape
 from .check import (
-    NUMBERS,
     as_float,
     check_broadcast,
     check_count,
     check_device,
     check_devices,
-    checked,
+    check_flag,
+    checked_call,
     checks_values,
+    is_number,
+    named_operands,
     no_transforms,
     plain,
     scalar,
-    shape,
 )
 from .gather_scores import gradients, save
 from .pair_stats import INPUTS, by_argument
@@ -103,10 +105,11 @@ def pair_topk(
     Sampling: Kool, van Hoof & Welling, "Stochastic Beams and Where to Find Them" (2019).
     """
     no_transforms("pair_topk")
-    rows = rows or {}
-    cols = rows if cols is None and y is None else cols or {}
+    rows, cols = named_operands(rows, cols, y is None)
+    check_flag("largest", largest)
+    tests = members("pairs", pairs, Test, "tests")
     program = (_build if torch.compiler.is_compiling() else _program)(
-        largest, tuple(pairs), tuple(rows), tuple(cols)
+        largest, tests, tuple(rows), tuple(cols)
     )
     _check_numbers(k, skip, sample, seed, largest)
     operands = Operands(
@@ -114,7 +117,7 @@ def pair_topk(
     )
     # positions may be given only for the noise
     extra = frozenset() if sample is None else frozenset({INDEX})
-    call = checked(operands, program, cosine, compute_dtype, backend, extra)
+    call = checked_call(operands, program, cosine, compute_dtype, backend, extra)
     bounds = [_bound(name, value, x) for name, value in (("lower", lower), ("upper", upper))]
     lists = [] if ignore is None else _check_ignore(ignore, x)
     chosen = (k + skip, *bounds, lists, sample, seed or 0)
@@ -139,12 +142,12 @@ def _check_numbers(
     check_count("skip", skip, 0)
     if sample is None:
         if seed is not None:
-            raise ValueError(f"seed: got {seed}, expected none without sample")
+            raise ValueError(f"seed: got {brief(seed)}, expected none without sample")
         return
-    if not isinstance(sample, (int, float)) or not math.isfinite(as_float("sample", sample)):
-        raise ValueError(f"sample: got {sample!r}, expected a finite number")
+    if not is_number(sample) or not math.isfinite(as_float("sample", sample)):
+        raise ValueError(f"sample: got {brief(sample)}, expected a finite number")
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 63:
-        raise ValueError(f"seed: got {seed!r}, expected an integer of 63 bits with sample")
+        raise ValueError(f"seed: got {brief(seed)}, expected an integer of 63 bits with sample")
     if not largest:
         raise ValueError(
             "largest: got False, expected True with sample; a negative sample prefers small scores"
@@ -154,10 +157,11 @@ def _check_numbers(
 def _bound(name: str, value: Tensor | float | None, x: Tensor) -> Tensor | None:
     if value is None:
         return None
-    if isinstance(value, NUMBERS):
+    if is_number(value):
         return scalar(name, value, x)
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: got {type(value).__name__}, expected a number or a tensor")
+    check_dense(name, value)
     if not value.is_floating_point():
         raise TypeError(f"{name}: got dtype {value.dtype}, expected a floating one")
     check_device(name, value, "x", x)

@@ -10,16 +10,8 @@ import torch
 from torch import Tensor
 
 from ..backends import DISTRIBUTIONS, NETWORKS, SortCall, mask, run, stat_dtype
-from .check import (
-    NUMBERS,
-    check_broadcast,
-    check_device,
-    check_order,
-    no_transforms,
-    plain,
-    scalar,
-    shape,
-)
+from ..options import Positive, Prior, brief, check_dense, checked, shape
+from .check import check_broadcast, check_device, check_order, no_transforms, plain, scalar
 
 __all__ = ["SortNetwork", "check_network", "sort_network"]
 
@@ -93,27 +85,21 @@ def check_network(
     network: str, distribution: str, art_lambda: float, steepness: Tensor | float
 ) -> None:
     """Check the options; for a steepness that is a tensor, only its dtype."""
-    if network not in NETWORKS:
-        raise ValueError(f"network: got {network!r}, expected one of {', '.join(NETWORKS)}")
-    if distribution not in DISTRIBUTIONS:
+    if not isinstance(network, str) or network not in NETWORKS:
+        raise ValueError(f"network: got {brief(network)}, expected one of {', '.join(NETWORKS)}")
+    if not isinstance(distribution, str) or distribution not in DISTRIBUTIONS:
         expected = ", ".join(DISTRIBUTIONS)
-        raise ValueError(f"distribution: got {distribution!r}, expected one of {expected}")
-    if not 0.0 <= art_lambda < 1.0:
-        raise ValueError(f"art_lambda: got {art_lambda}, expected a number in [0, 1)")
+        raise ValueError(f"distribution: got {brief(distribution)}, expected one of {expected}")
+    checked("art_lambda", art_lambda, Prior)
     if isinstance(steepness, Tensor):
         if not steepness.is_floating_point():
             raise TypeError(f"steepness: got dtype {steepness.dtype}, expected a floating one")
         return
-    if not isinstance(steepness, NUMBERS):
-        got = type(steepness).__name__
-        raise TypeError(f"steepness: got {got}, expected a number or a tensor")
-    if not 0 < steepness < math.inf:
-        raise ValueError(f"steepness: got {steepness}, expected a positive number")
+    checked("steepness", steepness, Positive)
 
 
 def _check(x: Tensor) -> None:
-    if not isinstance(x, Tensor):
-        raise TypeError(f"x: got {type(x).__name__}, expected a tensor")
+    check_dense("x", x)
     if not x.is_floating_point():
         raise TypeError(f"x: got dtype {x.dtype}, expected a floating one")
     if x.ndim < 1 or x.shape[-1] < 1:
@@ -122,6 +108,7 @@ def _check(x: Tensor) -> None:
 
 def _steepness(value: Tensor | float, x: Tensor) -> Tensor:
     if isinstance(value, Tensor):
+        check_dense("steepness", value)
         check_device("steepness", value, "x", x)
         check_broadcast("steepness", value, tuple(x.shape[:-1]))
         return value
@@ -129,9 +116,9 @@ def _steepness(value: Tensor | float, x: Tensor) -> Tensor:
 
 
 def _check_masses(t: Tensor, x: Tensor) -> Tensor:
-    if not isinstance(t, Tensor) or not t.is_floating_point():
-        got = f"dtype {t.dtype}" if isinstance(t, Tensor) else type(t).__name__
-        raise TypeError(f"t: got {got}, expected a floating tensor")
+    check_dense("t", t)
+    if not t.is_floating_point():
+        raise TypeError(f"t: got dtype {t.dtype}, expected a floating one")
     check_device("t", t, "x", x)
     lead = x.shape[:-1]
     if t.ndim < 2 or t.shape[-1] != x.shape[-1] or t.shape[:-2] not in ((), lead):

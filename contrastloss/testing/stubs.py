@@ -8,7 +8,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from ..losses import LOSSES, Loss, PairLoss
-from ..losses.base.options import declared, spelled
+from ..options import declared, spelled
 
 _WRITTEN = "Written by `python -m contrastloss.testing stubs`; do not edit."
 

@@ -86,5 +86,5 @@ def test_errors(bank):
     ):
         with pytest.raises(kind, match=f"^{message}"):
             loss(x, x, *given)
-    with pytest.raises(ValueError, match=r"^ids: got a value, but bank is a tensor"):
+    with pytest.raises(ValueError, match=r"^ids: got a value, expected None: bank is a tensor"):
         loss(x, x, x, labels, labels, ids=labels)

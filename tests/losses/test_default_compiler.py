@@ -10,7 +10,7 @@ from torch.export import Dim
 
 from contrastloss import functional
 from contrastloss.losses import LOSSES
-from contrastloss.losses.base.options import declared
+from contrastloss.options import declared
 from contrastloss.testing import Subject
 from contrastloss.testing.compare import assert_same
 from contrastloss.testing.running import check_compile, check_export

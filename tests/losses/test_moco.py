@@ -154,7 +154,9 @@ def test_errors(queue):
     with pytest.raises(ValueError, match=r"^ids: got shape \(3,\), expected \(4,\)"):
         loss(x, x, queue, ids=torch.arange(3))
     for other in (EmbeddingQueue(3, 2, dtype=x.dtype), x):
-        with pytest.raises(ValueError, match=r"^ids: got a value, but queue .* (ids=True|without)"):
+        with pytest.raises(
+            ValueError, match=r"^ids: got a value, expected None: queue .* (ids=True|without)"
+        ):
             loss(x, x, other, ids=torch.arange(4))
     queue.embeddings[1] = torch.nan
     with pytest.raises(ValueError, match=r"^queue: got NaN or infinity in 1 of 4 rows"):

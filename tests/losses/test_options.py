@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from contrastloss import CircleLoss, CLIPLoss, CosineLoss, RecallAtKLoss, SupConLoss, TripletLoss
 from contrastloss.losses import LOSSES, CrossLoss
-from contrastloss.losses.base.options import declared, spelled
+from contrastloss.options import declared, spelled
 
 #: numbers that a bound may reject
 EDGES = (-math.inf, -1e9, -1.0, -1e-9, 0.0, 1e-320, 0.5, 1.0, 1.5, 2.0, 1e9, 1e300, math.inf)

@@ -244,7 +244,7 @@ X = torch.randn(4, 5)
         ({"t": torch.ones(2, 6)}, ValueError, r"t: got shape \(2, 6\), expected"),
         ({"t": torch.ones(3, 2, 5)}, ValueError, r"t: got shape \(3, 2, 5\), expected"),
         ({"t": torch.ones(2, 5).long()}, TypeError, "t: got dtype torch.int64"),
-        ({"steepness": 0.0}, ValueError, "steepness: got 0.0, expected a positive number"),
+        ({"steepness": 0.0}, ValueError, "steepness: got 0.0, expected a positive finite number"),
         ({"steepness": math.nan}, ValueError, "steepness: got nan"),
         ({"steepness": "1"}, TypeError, "steepness: got str"),
         ({"network": "bubble"}, ValueError, "network: got 'bubble', expected one of odd_even"),

@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from ...memory import EmbeddingQueue, check_integers
-from ...ops.check import check_device, check_embeddings, check_same_dtype, shape
+from ...ops.check import check_device, check_embeddings, check_same_dtype
+from ...options import shape
 
 __all__ = [
     "check_columns",
@@ -43,7 +44,7 @@ def check_queue(
     if ids is not None:
         check_integers("ids", ids, n, like[1])
         if queue.ids is None:
-            raise ValueError(f"ids: got a value, but {name} was not made with ids=True")
+            raise ValueError(f"ids: got a value, expected None: {name} was not made with ids=True")
     return queue
 
 
@@ -62,7 +63,7 @@ def check_stored(
     check_matrix(name, queue)
     check_columns(loss, name, queue, like)
     if ids is not None:
-        raise ValueError(f"ids: got a value, but {name} is a tensor, without ids")
+        raise ValueError(f"ids: got a value, expected None: {name} is a tensor, without ids")
 
 
 def check_columns(loss: Any, name: str, columns: Tensor, like: tuple[str, Tensor]) -> None:
@@ -72,16 +73,13 @@ def check_columns(loss: Any, name: str, columns: Tensor, like: tuple[str, Tensor
     if columns.shape[1] != x.shape[-1]:
         raise ValueError(f"{name}: got shape {shape(columns)}, expected (K, {x.shape[-1]})")
     if loss.validate:
-        check_finite(**{name: columns})
+        check_finite(name, columns)
 
 
-def check_finite(**tensors: Tensor | None) -> None:
-    for name, value in tensors.items():
-        if value is None:
-            continue
-        bad = int((~value.isfinite()).any(-1).sum())
-        if bad:
-            raise ValueError(
-                f"{name}: got NaN or infinity in {bad} of {value[..., 0].numel()} rows, "
-                "expected finite embeddings (validate=True)"
-            )
+def check_finite(name: str, value: Tensor) -> None:
+    bad = int((~value.isfinite()).any(-1).sum())
+    if bad:
+        raise ValueError(
+            f"{name}: got NaN or infinity in {bad} of {value[..., 0].numel()} rows, "
+            "expected finite embeddings (validate=True)"
+        )

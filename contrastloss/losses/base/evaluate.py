@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...options import declared
 from .loss import LOSSES, Loss
-from .options import declared
 
 __all__ = ["evaluate"]
 

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from ... import ops
-from ...ops.check import scalar, shape
-from .inputs import admitted, parsed
-from .options import Temperature, checked, declared
+from ...inputs import admitted, parsed
+from ...ops.check import scalar
+from ...options import Temperature, checked, declared, shape
+from .checks import check_finite
 from .scores import Scores
 
 __all__ = ["LOSSES", "Loss", "RowLoss", "ScoreLoss", "nan_rows", "softplus"]
@@ -56,7 +57,7 @@ class Loss(nn.Module):
     #: fp32 products of low-precision embeddings: where a gradient is a small difference of what
     #: several passes give, rounding the gradients of their scores costs more than rounding it
     WIDE_PRODUCTS: ClassVar[bool] = False
-    #: shapes of the arguments of ``forward`` by name, see :mod:`contrastloss.losses.base.inputs`
+    #: shapes of the arguments of ``forward`` by name, see :mod:`contrastloss.inputs`
     inputs: ClassVar[Mapping[str, str]] = {}
     #: the arguments of ``forward``, those that are positional, and those that may be None
     arguments: ClassVar[tuple[str, ...]] = ()
@@ -117,7 +118,8 @@ class Loss(nn.Module):
         """``forward``, of inputs whose shapes and dtypes are those that ``inputs`` declares."""
         if not self.one_graph and torch.compiler.is_compiling():
             return _outside(self, args, kwargs)
-        found, named = admitted(self, self.positional, args, kwargs)
+        check = _check_finite if getattr(self, "validate", False) else None
+        found, named = admitted(self.inputs, self.optional, self.positional, args, kwargs, check)
         return super().__call__(*found, **named)
 
     def fitting(self, name: str, value: Any) -> Any:
@@ -300,6 +302,10 @@ class ScoreLoss(RowLoss):
         if tau.ndim and tau.shape != (rows,):
             raise ValueError(f"temperature: got shape {shape(tau)}, expected () or ({rows},)")
         _check_scalar_device("temperature", tau, x)
+
+
+def _check_finite(name: str, value: Tensor) -> None:
+    check_finite(name, value if value.ndim > 1 else value.unsqueeze(-1))
 
 
 def _check_scalar_device(name: str, value: Tensor, x: Tensor) -> None:

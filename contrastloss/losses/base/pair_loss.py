@@ -94,8 +94,8 @@ class PairLoss(ScoreLoss):
                 raise ValueError(f"{option}: got {got!r}, expected none: {reason}")
 
     def fitting(self, name: str, value: Any) -> Any:
-        if name == "group" and value is not None and value != WORLD:
-            return Peers.of(value)
+        if name == "group" and value is not None:
+            return value if isinstance(value, str) and value == WORLD else Peers.of(value)
         return super().fitting(name, value)
 
     def prepare(self) -> None:

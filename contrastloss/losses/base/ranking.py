@@ -14,9 +14,9 @@ from ...channel import same
 from ...ops.check import scalar
 from ...ops.opaque import opaque
 from ...ops.sort_network import check_network
+from ...options import Positive
 from .label_loss import largest_class
 from .loss import RowLoss, nan_rows
-from .options import Positive
 from .scores import wide
 
 __all__ = [

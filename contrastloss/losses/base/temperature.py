@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .options import Positive, checked
+from ...options import Positive, checked
 
 __all__ = ["LogitScale"]
 

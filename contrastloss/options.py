@@ -1,21 +1,22 @@
-"""Options of a loss, checked by their annotations: types, ``Literal`` values and bounds."""
+"""Options of losses and functions, checked by their annotations: types, ``Literal`` values and
+bounds."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from inspect import get_annotations
+from functools import wraps
+from inspect import get_annotations, signature
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 
 import torch
 from torch import Tensor
 
-from ...ops.check import MOST, brief, shape
-
 __all__ = [
+    "MOST",
     "AtLeastOne",
     "Bound",
     "Count",
@@ -25,12 +26,49 @@ __all__ = [
     "NonNegativeInt",
     "Positive",
     "Prior",
+    "Seed",
     "Several",
     "Temperature",
+    "brief",
+    "check_dense",
     "checked",
     "declared",
+    "shape",
     "spelled",
+    "validated",
 ]
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: the limit of counts and of batch items: products of a few of them do not overflow int64
+MOST = (1 << 31) - 1
+
+
+def shape(tensor: Tensor) -> str:
+    return str(tuple(tensor.shape))
+
+
+def brief(value: Any) -> str:
+    """A number, string, dtype or None as text, of anything else the type. Python refuses to print
+    integers of several thousand digits."""
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"an integer of {value.bit_length()} bits"
+    if isinstance(value, str):
+        return f"{value!r:.60}"
+    known = value is None or isinstance(value, (Real, torch.dtype, torch.SymInt, torch.SymFloat))
+    return f"{value}" if known else type(value).__name__
+
+
+def check_dense(name: str, value: Any) -> None:
+    """Raise TypeError unless the value is a tensor with one stride per dimension."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: got {type(value).__name__}, expected a tensor")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name}: got a tensor of layout {value.layout}, expected a dense one")
+    if value.is_nested:
+        raise TypeError(f"{name}: got a nested tensor, expected a dense one")
 
 
 @dataclass(frozen=True)
@@ -52,6 +90,8 @@ Count = Annotated[int, Bound("an integer of at least 1", lambda v: 1 <= v <= MOS
 Prior = Annotated[float, Bound("a number in [0, 1)", lambda v: 0 <= v < 1)]
 Several = Annotated[int, Bound("an integer of at least 2", lambda v: 2 <= v <= MOST)]
 NonNegativeInt = Annotated[int, Bound("an integer of at least 0", lambda v: 0 <= v <= MOST)]
+#: of random numbers
+Seed = Annotated[int, Bound("an integer of 63 bits", lambda v: 0 <= v < 1 << 63)]
 Iterations = Annotated[int, Bound("an integer from 1 to 10000", lambda v: 1 <= v <= 10_000)]
 #: or a scale of scores. The values of tensors are not checked, and have to be positive too.
 Temperature = (
@@ -101,19 +141,20 @@ def checked(name: str, value: Any, hint: Any, *, vector: bool = False) -> Any:
             raise TypeError(f"{name}: got a tensor, expected {_described(choices)}")
         return _tensor(name, value, vector) if Tensor in choices else value
     for choice in choices:
-        if choice is Any or (isinstance(choice, type) and choice in (bool, str)):
-            if choice is Any or isinstance(value, choice):
-                return value
+        if choice is Any or (_is_class(choice) and isinstance(value, choice)):
+            return value
+        if choice is bool and type(value).__module__ == "numpy" and value.dtype == "bool":
+            return bool(value)
         elif get_origin(choice) is Literal:
             if any(
-                value is fit or (value == fit and type(value) is type(fit))
+                value is fit or (type(value) is type(fit) and value == fit)
                 for fit in get_args(choice)
             ):
                 return value
         elif get_origin(choice) in (tuple, Sequence):
             if isinstance(value, Sequence) and not isinstance(value, str):
                 return tuple([checked(name, part, get_args(choice)[0]) for part in value])
-        elif choice is not NoneType and choice is not Tensor:
+        elif choice in (int, float) or get_origin(choice) is Annotated:
             kind, bound = _number(choice)
             number = Integral if kind is int else Real
             if isinstance(value, number) and not isinstance(value, bool):
@@ -122,6 +163,31 @@ def checked(name: str, value: Any, hint: Any, *, vector: bool = False) -> Any:
     if isinstance(value, str) and any(get_origin(choice) is Literal for choice in choices):
         raise ValueError(f"{name}: got {value!r}, expected {expected}")
     raise TypeError(f"{name}: got {type(value).__name__}, expected {expected}")
+
+
+def validated(function: Callable[P, R]) -> Callable[P, R]:
+    """Check the arguments of a function by their annotations, but for tensors, which it checks
+    itself."""
+    names = list(signature(function).parameters)
+    annotations = get_annotations(function, eval_str=True)
+    hints = {k: v for k, v in annotations.items() if k != "return" and "Tensor" not in f"{v}"}
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> R:
+        given = [
+            checked(name, value, hints[name]) if name in hints else value
+            for name, value in zip(names, args, strict=False)
+        ]
+        for name, value in kwargs.items():
+            if name in hints:
+                kwargs[name] = checked(name, value, hints[name])
+        return function(*given, *args[len(names) :], **kwargs)
+
+    return call
+
+
+def _is_class(choice: Any) -> bool:
+    return isinstance(choice, type) and choice not in (int, float, NoneType, Tensor)
 
 
 def _choices(hint: Any) -> tuple[Any, ...]:
@@ -148,8 +214,7 @@ def _fitting(name: str, value: Any, kind: type, bound: Bound) -> Any:
 def _tensor(name: str, value: Tensor, vector: bool) -> Tensor:
     if not value.is_floating_point():
         raise TypeError(f"{name}: got a tensor of {value.dtype}, expected a floating dtype")
-    if value.layout != torch.strided:
-        raise TypeError(f"{name}: got a tensor of layout {value.layout}, expected a dense one")
+    check_dense(name, value)
     if value.ndim > vector:
         expected = "() or (N,)" if vector else "()"
         raise ValueError(f"{name}: got shape {shape(value)}, expected {expected}")
@@ -166,7 +231,7 @@ def _described(choices: Sequence[Any]) -> str:
             words.append("a tensor")
         elif choice is NoneType:
             words.append("None")
-        elif choice in (bool, str):
+        elif _is_class(choice):
             words.append(f"a {choice.__name__}")
         elif get_origin(choice) in (tuple, Sequence):
             integers = _number(get_args(choice)[0])[0] is int

@@ -1,4 +1,4 @@
-"""Inputs of a loss, checked by their declared shapes.
+"""Inputs of losses and functions, checked by their declared shapes.
 
 A shape is written as ``"N D"``: letters are sizes, the same letter the same size in all inputs of
 a call. ``"..."`` stands for any leading dimensions, a number for itself, ``V>=2`` for a least size
@@ -6,8 +6,8 @@ a call. ``"..."`` stands for any leading dimensions, a number for itself, ``V>=2
 
     =========  =================================================================================
     (none)     embeddings: floating, of the dtype of the call's first ones
-    ``float``  floating, of any dtype
-    ``real``   anything but complex
+    ``float``  floating, of any of the dtypes of embeddings
+    ``real``   floating, or integers
     ``int``    integers; lists, arrays of numpy and, for one dimension, (N, 1) are taken as well
     ``bool``   True and False
     =========  =================================================================================
@@ -17,24 +17,41 @@ a call. ``"..."`` stands for any leading dimensions, a number for itself, ``V>=2
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from functools import wraps
+from inspect import signature
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
-from ...ops.check import check_device, check_embeddings, check_same_dtype, shape
-from .checks import check_finite
+from .ops.check import DTYPES, check_device, check_embeddings, check_same_dtype
+from .options import check_dense, shape, validated
 
-__all__ = ["admitted", "parsed"]
+__all__ = ["admitted", "parsed", "takes"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _KINDS = {
     "float": "a floating dtype",
     "real": "a real one",
-    "int": "an integer one",
+    "int": "an integer one that fits int64",
     "bool": "torch.bool",
+}
+
+
+_INTEGERS = (
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.bool),
+    *(torch.uint8, torch.uint16, torch.uint32),
+)
+_FITTING = {
+    "float": DTYPES,
+    "real": (*DTYPES, *_INTEGERS),
+    "int": _INTEGERS,
+    "bool": (torch.bool,),
 }
 
 
@@ -75,34 +92,68 @@ def _parse(text: str) -> tuple[_Shape, ...]:
 
 
 def admitted(
-    loss: Any, names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]
+    inputs: Mapping[str, str],
+    optional: Container[str],
+    names: Sequence[str],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    check: Callable[[str, Tensor], None] | None = None,
 ) -> tuple[list[Any], dict[str, Any]]:
     """The arguments of a call, checked, and converted where a list or an array may stand for a
     tensor.
 
     Args:
-        loss: it declares ``inputs``, specifications by name.
-        names: of the positional arguments of its ``forward``; a last one with a star takes the
-            rest.
+        inputs: specifications by name.
+        optional: the names of those that may be None.
+        names: of the positional arguments; a last one with a star takes the rest.
+        check: a further check of floating tensors.
     """
     found, named = list(args), dict(kwargs)
-    call = _Call(loss)
+    call = _Call(inputs, optional, check)
     for k, value in enumerate(args):
         name = names[min(k, len(names) - 1)]
         if name.startswith("*"):
             found[k] = call.admit(name[1:], f"{name[1:]}[{k - len(names) + 1}]", value)
         else:
             found[k] = call.admit(name, name, value)
-    for name, value in kwargs.items():
-        named[name] = call.admit(name, name, value)
+    order = list(inputs)  # as declared, not as given: the first ones say how large others are
+    for name in sorted(kwargs, key=lambda name: order.index(name) if name in inputs else 0):
+        named[name] = call.admit(name, name, kwargs[name])
     return found, named
+
+
+def takes(**inputs: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A decorator: check the tensors of a function by these specifications, and what else it takes
+    by its annotations."""
+    for spec in inputs.values():
+        parsed(spec)
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        parameters = signature(function).parameters
+        names = list(parameters)
+        optional = {name for name, p in parameters.items() if p.default is None}
+        checked_function = validated(function)
+
+        @wraps(function)
+        def call(*args: Any, **kwargs: Any) -> R:
+            found, named = admitted(inputs, optional, names, args, kwargs)
+            return checked_function(*found, **named)
+
+        return call
+
+    return decorate
 
 
 class _Call:
     """What the inputs of one call have in common."""
 
-    def __init__(self, loss: Any) -> None:
-        self.loss = loss
+    def __init__(
+        self,
+        inputs: Mapping[str, str],
+        optional: Container[str],
+        check: Callable[[str, Tensor], None] | None,
+    ) -> None:
+        self.inputs, self.optional, self.further = inputs, optional, check
         self.sizes: dict[str, int] = {}
         self.leading: tuple[int, ...] | None = None
         self.first: tuple[str, Tensor] | None = None
@@ -110,12 +161,12 @@ class _Call:
         self.named: dict[tuple[tuple[str, ...], bool], str] = {}
 
     def admit(self, key: str, name: str, value: Any) -> Any:
-        spec = self.loss.inputs.get(key)
-        if spec is None or (value is None and key in self.loss.optional):
+        spec = self.inputs.get(key)
+        if spec is None or (value is None and key in self.optional):
             return value
         value = self.check(name, value, spec)
-        if getattr(self.loss, "validate", False) and value.is_floating_point():
-            check_finite(**{name: value if value.ndim > 1 else value.unsqueeze(-1)})
+        if self.further is not None and value.is_floating_point():
+            self.further(name, value)
         return value
 
     def check(self, name: str, value: Any, spec: str) -> Tensor:
@@ -154,12 +205,7 @@ class _Call:
         if listed and "int" in kinds and self.first is not None:
             with suppress(TypeError, ValueError, RuntimeError):  # said below
                 value = torch.as_tensor(value, device=self.first[1].device)
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{name}: got {type(value).__name__}, expected a tensor")
-        if value.layout != torch.strided:
-            raise TypeError(f"{name}: got a tensor of layout {value.layout}, expected a dense one")
-        if value.is_nested:
-            raise TypeError(f"{name}: got a nested tensor, expected a dense one")
+        check_dense(name, value)
         return value
 
     def _match(self, found: _Shape, value: Tensor) -> bool:
@@ -201,10 +247,4 @@ class _Call:
 
 
 def _fits(kind: str, value: Tensor) -> bool:
-    if kind == "float":
-        return value.is_floating_point()
-    if kind == "bool":
-        return value.dtype == torch.bool
-    if kind == "int":
-        return not (value.is_floating_point() or value.is_complex())
-    return not value.is_complex()
+    return value.dtype in _FITTING[kind]
