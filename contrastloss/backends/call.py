@@ -392,5 +392,7 @@ def run(call: Any, function: str, *args: Any) -> Any:
     """The result of ``function`` of the backend that serves ``call``. Autocast is off: backends
     choose their dtypes themselves."""
     chosen = choose(call, function, call.backend)
+    if autocast_dtype(call.x.device) is None:
+        return chosen(call, *args)
     with without_autocast(call.x.device):
         return chosen(call, *args)

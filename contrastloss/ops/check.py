@@ -35,6 +35,7 @@ __all__ = [
     "scalar",
 ]
 
+_NUMBERS = (int, float, torch.SymInt, torch.SymFloat)
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 #: the limit of values per call: one signed integer holds a bit for each value with a gradient
 MOST_VALUES = 63
@@ -43,9 +44,7 @@ _VECTORS = NAMES[2:]
 
 def is_number(value: Any) -> bool:
     """Also one that an exported graph keeps variable; True is none."""
-    return isinstance(value, (int, float, torch.SymInt, torch.SymFloat)) and not (
-        isinstance(value, bool)
-    )
+    return type(value) is not bool and isinstance(value, _NUMBERS)
 
 
 def as_float(name: str, value: float) -> float:
@@ -140,7 +139,7 @@ def named_operands(rows: Any, cols: Any, symmetric: bool) -> tuple[Mapping, Mapp
     """The vectors that channels use by name, of rows and of columns. Columns that are the rows have
     theirs by default."""
     for axis, values in (("rows", rows), ("cols", cols)):
-        if values is not None and not isinstance(values, Mapping):
+        if values is not None and type(values) is not dict and not isinstance(values, Mapping):
             got = type(values).__name__
             raise TypeError(f"{axis}: got {got}, expected a mapping from names to tensors")
     rows = rows or {}
