@@ -502,6 +502,7 @@ def circle(
     group: Any = None,
     strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
+    ignore_index: int | None = -100,
     m: float = 0.4,
     gamma: float = 80.0,
     return_stats: bool = False,
@@ -548,6 +549,7 @@ def circle(
         "group": group,
         "strategy": strategy,
         "equal_sizes": equal_sizes,
+        "ignore_index": ignore_index,
         "m": m,
         "gamma": gamma,
         "return_stats": return_stats,
@@ -1130,6 +1132,7 @@ def cross_supcon(
     group: Any = None,
     strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
+    ignore_index: int | None = -100,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""Symmetric SupCon between x and y: rows of the other side with the same label are positives.
@@ -1175,6 +1178,7 @@ def cross_supcon(
         "group": group,
         "strategy": strategy,
         "equal_sizes": equal_sizes,
+        "ignore_index": ignore_index,
         "return_stats": return_stats,
     }
     return evaluate("cross_supcon", (x, y, labels), named, options)
@@ -1373,6 +1377,7 @@ def focal_contrastive(
     group: Any = None,
     strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
+    ignore_index: int | None = -100,
     divisor: Literal["positives", "batch"] = "positives",
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
@@ -1417,6 +1422,7 @@ def focal_contrastive(
         "group": group,
         "strategy": strategy,
         "equal_sizes": equal_sizes,
+        "ignore_index": ignore_index,
         "divisor": divisor,
         "return_stats": return_stats,
     }
@@ -2403,6 +2409,7 @@ def multi_similarity(
     group: Any = None,
     strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
+    ignore_index: int | None = -100,
     alpha: float = 2.0,
     beta: float = 50.0,
     base: float = 0.5,
@@ -2450,6 +2457,7 @@ def multi_similarity(
         "group": group,
         "strategy": strategy,
         "equal_sizes": equal_sizes,
+        "ignore_index": ignore_index,
         "alpha": alpha,
         "beta": beta,
         "base": base,
@@ -2793,6 +2801,7 @@ def supcon(
     group: Any = None,
     strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
+    ignore_index: int | None = -100,
     variant: Literal["out", "in"] = "out",
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
@@ -2843,6 +2852,7 @@ def supcon(
         "group": group,
         "strategy": strategy,
         "equal_sizes": equal_sizes,
+        "ignore_index": ignore_index,
         "variant": variant,
         "return_stats": return_stats,
     }
@@ -2867,6 +2877,7 @@ def pooled_supcon(
     group: Any = None,
     strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
+    ignore_index: int | None = -100,
     variant: Literal["out", "in"] = "out",
     image_weight: float = 0.3,
     return_stats: bool = False,
@@ -2912,6 +2923,7 @@ def pooled_supcon(
         "group": group,
         "strategy": strategy,
         "equal_sizes": equal_sizes,
+        "ignore_index": ignore_index,
         "variant": variant,
         "image_weight": image_weight,
         "return_stats": return_stats,
@@ -2992,6 +3004,7 @@ def recall_at_k(
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
     temperature: float = 0.01,
+    ignore_index: int | None = -100,
     ks: Sequence[int] = (1, 2, 4, 8, 16),
     rank_temperature: float = 1.0,
 ) -> Tensor:
@@ -3027,6 +3040,7 @@ def recall_at_k(
         "backend": backend,
         "reduction": reduction,
         "temperature": temperature,
+        "ignore_index": ignore_index,
         "ks": ks,
         "rank_temperature": rank_temperature,
     }
@@ -3489,6 +3503,7 @@ def smooth_ap(
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
     temperature: float = 0.01,
+    ignore_index: int | None = -100,
 ) -> Tensor:
     r"""Smooth-AP: one minus the average precision of every query, with smooth ranks.
 
@@ -3518,6 +3533,7 @@ def smooth_ap(
         "backend": backend,
         "reduction": reduction,
         "temperature": temperature,
+        "ignore_index": ignore_index,
     }
     return evaluate("smooth_ap", (z, labels), named, options)
 
@@ -3714,6 +3730,7 @@ def supremix(
     group: Any = None,
     strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
+    ignore_index: int | None = -100,
     weighting: Literal["distance", "inverse"] | None = "distance",
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
@@ -3759,6 +3776,7 @@ def supremix(
         "group": group,
         "strategy": strategy,
         "equal_sizes": equal_sizes,
+        "ignore_index": ignore_index,
         "weighting": weighting,
         "return_stats": return_stats,
     }
@@ -3973,6 +3991,7 @@ def triplet(
     group: Any = None,
     strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
+    ignore_index: int | None = -100,
     margin: float = 0.05,
     mining: Literal["all", "hard", "semihard"] = "all",
     positives: int | None = None,
@@ -4037,6 +4056,7 @@ def triplet(
         "group": group,
         "strategy": strategy,
         "equal_sizes": equal_sizes,
+        "ignore_index": ignore_index,
         "margin": margin,
         "mining": mining,
         "positives": positives,

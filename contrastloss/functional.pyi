@@ -174,6 +174,7 @@ def circle(
     group: Any = None,
     strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
+    ignore_index: int | None = -100,
     m: float = 0.4,
     gamma: float = 80.0,
 ) -> Tensor: ...
@@ -196,6 +197,7 @@ def circle(
     group: Any = None,
     strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
+    ignore_index: int | None = -100,
     m: float = 0.4,
     gamma: float = 80.0,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
@@ -507,6 +509,7 @@ def cross_supcon(
     group: Any = None,
     strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
+    ignore_index: int | None = -100,
 ) -> Tensor: ...
 @overload
 def cross_supcon(
@@ -528,6 +531,7 @@ def cross_supcon(
     group: Any = None,
     strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
+    ignore_index: int | None = -100,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
 @overload
 def dcl(
@@ -619,6 +623,7 @@ def focal_contrastive(
     group: Any = None,
     strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
+    ignore_index: int | None = -100,
     divisor: Literal["positives", "batch"] = "positives",
 ) -> Tensor: ...
 @overload
@@ -640,6 +645,7 @@ def focal_contrastive(
     group: Any = None,
     strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
+    ignore_index: int | None = -100,
     divisor: Literal["positives", "batch"] = "positives",
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
 @overload
@@ -1114,6 +1120,7 @@ def multi_similarity(
     group: Any = None,
     strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
+    ignore_index: int | None = -100,
     alpha: float = 2.0,
     beta: float = 50.0,
     base: float = 0.5,
@@ -1137,6 +1144,7 @@ def multi_similarity(
     group: Any = None,
     strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
+    ignore_index: int | None = -100,
     alpha: float = 2.0,
     beta: float = 50.0,
     base: float = 0.5,
@@ -1294,6 +1302,7 @@ def supcon(
     group: Any = None,
     strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
+    ignore_index: int | None = -100,
     variant: Literal["out", "in"] = "out",
 ) -> Tensor: ...
 @overload
@@ -1315,6 +1324,7 @@ def supcon(
     group: Any = None,
     strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
+    ignore_index: int | None = -100,
     variant: Literal["out", "in"] = "out",
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
 @overload
@@ -1337,6 +1347,7 @@ def pooled_supcon(
     group: Any = None,
     strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
+    ignore_index: int | None = -100,
     variant: Literal["out", "in"] = "out",
     image_weight: float = 0.3,
 ) -> Tensor: ...
@@ -1360,6 +1371,7 @@ def pooled_supcon(
     group: Any = None,
     strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
+    ignore_index: int | None = -100,
     variant: Literal["out", "in"] = "out",
     image_weight: float = 0.3,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
@@ -1411,6 +1423,7 @@ def recall_at_k(
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
     temperature: float = 0.01,
+    ignore_index: int | None = -100,
     ks: Sequence[int] = (1, 2, 4, 8, 16),
     rank_temperature: float = 1.0,
 ) -> Tensor: ...
@@ -1584,6 +1597,7 @@ def smooth_ap(
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
     temperature: float = 0.01,
+    ignore_index: int | None = -100,
 ) -> Tensor: ...
 def soft_supcon(
     z: Tensor,
@@ -1671,6 +1685,7 @@ def supremix(
     group: Any = None,
     strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
+    ignore_index: int | None = -100,
     weighting: Literal["distance", "inverse"] | None = "distance",
 ) -> Tensor: ...
 @overload
@@ -1690,6 +1705,7 @@ def supremix(
     group: Any = None,
     strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
+    ignore_index: int | None = -100,
     weighting: Literal["distance", "inverse"] | None = "distance",
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
 def swav(
@@ -1784,6 +1800,7 @@ def triplet(
     group: Any = None,
     strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
+    ignore_index: int | None = -100,
     margin: float = 0.05,
     mining: Literal["all", "hard", "semihard"] = "all",
     positives: int | None = None,
@@ -1808,6 +1825,7 @@ def triplet(
     group: Any = None,
     strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
+    ignore_index: int | None = -100,
     margin: float = 0.05,
     mining: Literal["all", "hard", "semihard"] = "all",
     positives: int | None = None,

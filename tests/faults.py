@@ -24,6 +24,7 @@ from contrastloss import (
     MoCoLoss,
     NTXentLoss,
     SampledContrastiveLoss,
+    SelfConLoss,
     SigLIPLoss,
     SupConLoss,
     TripletLoss,
@@ -229,6 +230,16 @@ def _(group, odd):
 def _(group, odd):
     z, labels = labelled(group)
     return (z, labels.int() if odd else labels), {}
+
+
+@inputs(
+    "columns of labels",
+    differs("labels", *(f"2-D torch.int64 without gradient, ({t},) each" for t in (2, 3))),
+    SelfConLoss,
+)
+def _(group, odd):
+    z, labels = labelled(group)
+    return (torch.stack([z, z], 1), torch.stack([labels] * (3 if odd else 2), 1)), {}
 
 
 @inputs(

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..channel import COL, LSE, SUM, Channel, same
 from ..options import Temperature
 from .base.blocks import BATCH
-from .base.label_loss import LABEL, LabelLoss
+from .base.label_loss import LABEL, TAKEN, LabelLoss
 from .base.pair_loss import Memory
 
 __all__ = ["CrossSupConLoss"]
@@ -75,11 +75,12 @@ class CrossSupConLoss(LabelLoss, name="cross_supcon"):
         stored = self.stored(memory, ids, ("x", x), labels=LABEL)
         scores = self.scores(x, y, logit_scale, logit_bias, blocks=(BATCH, *stored))
         channels = (*self._channels, _BY_COL) if stored else self._channels
-        of = {LABEL: labels}
+        of = self.ids(labels)
         found, values = self.label_statistics(scores, channels, of, of)
         by_row, by_col, rows, cols, count = found[:5]
         means = rows / count + cols / found[5] if stored else (rows + cols) / count
-        return self.labelled(0.5 * (by_row + by_col - means), None, values)
+        taken = of.get(TAKEN)
+        return self.labelled(0.5 * (by_row + by_col - means), taken, values, taken=taken)
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:

@@ -71,7 +71,7 @@ class FocalContrastiveLoss(LabelLoss, name="focal_contrastive"):
         surprise = torch.where(several, count * inside - total, 0.0)
         entropy = torch.where(several, inside - expected.value, 0.0)
         losses = (count - 1 + rest) * gap + surprise - (1 - rest) * entropy
-        size = count if self.divisor == "positives" else scores.count
+        size = count if self.divisor == "positives" else scores.taking_part
         return torch.where(some, losses / at_least_one(size), 0.0), some
 
     @staticmethod

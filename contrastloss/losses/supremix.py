@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..channel import LSE, SUM, Channel, distance, same
 from ..options import Temperature
-from .base.label_loss import LABEL, LabelLoss
+from .base.label_loss import LABEL, TAKEN, LabelLoss, counted_of
 from .base.loss import nan_rows
 from .base.scores import Scores, wide
 
@@ -85,11 +85,16 @@ class SupReMixLoss(LabelLoss, name="supremix"):
         views, flat, dtype = 1 if z.ndim == 2 else z.shape[1], z.flatten(0, -2), wide(z).dtype
         value = labels.detach().to(dtype).repeat_interleave(views)
         label = _compared(labels.detach(), dtype).repeat_interleave(views)
+        taken = self.taken(labels.detach())
         rows = {LABEL: label} if self.weighting is None else {LABEL: label, VALUE: value}
+        if taken is not None:
+            taken = rows[TAKEN] = taken.repeat_interleave(views)
         scores, each = self.scores(flat, None, logit_scale, logit_bias), z.shape[:-1]
         losses, counted, values = self.evaluate(scores, rows)
+        counted = counted_of(counted, taken)
         assert counted is not None
-        return self.labelled(losses.reshape(each), counted.reshape(each), values, nan_rows(z))
+        counted = counted.reshape(each)
+        return self.labelled(losses.reshape(each), counted, values, nan_rows(z), taken)
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -87,6 +87,10 @@ class TripletLoss(LabelLoss, name="triplet"):
                 "mining='hard' are found over ranks"
             )
 
+    def prepare(self) -> None:
+        super().prepare()
+        self._above = tuple([c.adapted(self.negative_tests(), c.axis) for c in _ABOVE])
+
     @property
     def one_graph(self) -> bool:
         return self.mining == "hard" or self.positives is not None
@@ -117,7 +121,7 @@ class TripletLoss(LabelLoss, name="triplet"):
         total = active = positives.new_zeros(positives.shape[0])
         for part in (positives - self.margin).split(_RANKS, 1):
             shifts = {f"shift {rank}": shift for rank, shift in enumerate(part.unbind(1))}
-            channels = _ABOVE[: 2 * len(shifts)]
+            channels = self._above[: 2 * len(shifts)]
             stats = scores.stats(channels, {**rows, **shifts}, rows)
             total, active = total + sum(stats[::2]), active + sum(stats[1::2])
         return total, active
@@ -128,7 +132,7 @@ class TripletLoss(LabelLoss, name="triplet"):
         total = active = positives.new_zeros(positives.shape[0])
         for positive in positives.unbind(1):
             below = torch.nextafter(positive.detach(), positive.new_full((), -torch.inf))
-            found = scores.topk(self.k, pairs=_NEGATIVES, rows=rows, upper=below)
+            found = scores.topk(self.k, pairs=self.negative_tests(), rows=rows, upper=below)
             terms = (found.values - (positive - self.margin)[:, None]).relu()
             total, active = total + terms.sum(1), active + (terms > 0).sum(1)
         return total, active

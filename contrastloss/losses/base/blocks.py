@@ -142,7 +142,11 @@ class _Batch(Block):
     def topk(
         self, scores: Scores, k: int, pairs: Sequence[Test], rows: Ids, cols: Ids | None, **how: Any
     ) -> ops.TopK:
-        return scores.topk_against(scores.y, k, pairs=pairs, rows=rows, cols=cols, **how)
+        names = {test.name for test in pairs}
+        how |= {"pairs": pairs, "rows": _chosen(rows, names)}
+        return scores.topk_against(
+            scores.y, k, cols=None if cols is None else _chosen(cols, names), **how
+        )
 
 
 BATCH = _Batch()

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from ...channel import MAX, SUM, Channel, differs, same
+from ...channel import MAX, SUM, Channel, Test, differs, same
 from ...memory import EmbeddingQueue
-from .blocks import BATCH
+from .blocks import BATCH, Block, Crossed
 from .loss import nan_rows
 from .pair_loss import PairLoss
 from .scores import Scores
 
-__all__ = ["LABEL", "LabelLoss", "largest_class"]
+__all__ = ["LABEL", "TAKEN", "LabelLoss", "counted_of", "largest_class"]
 
-LABEL = "label"
+LABEL, TAKEN = "label", "taken"
 _POSITIVES = (same(LABEL),)
 _STATISTICS = (MAX(pairs=_POSITIVES), SUM("id", pairs=_POSITIVES), SUM("one", pairs=_POSITIVES))
 
@@ -28,10 +29,44 @@ class LabelLoss(PairLoss):
     z is (N, D), or (N, V, D) for V views of each instance, which share its label. ``memory`` is an
     EmbeddingQueue made with ``labels=True``, whose columns join those of the batch as further
     positives and negatives.
+
+    Args:
+        ignore_index: rows with this label take no part: they have loss 0 and are not counted, and
+            no row meets them, nor stored embeddings with this label. None: there is no such label.
     """
+
+    _: KW_ONLY
+    ignore_index: int | None = -100
 
     inputs: ClassVar[Mapping[str, str]] = {"z": "N D | N V D", "labels": "N int"}
     negatives = (differs(LABEL),)
+    PREPARED = frozenset({"ignore_index"})
+
+    def prepare(self) -> None:
+        super().prepare()
+        if self.ignore_index is not None:
+            self._channels = tuple([_of_taken(channel) for channel in self._channels])
+            hardest, everything = self._extra
+            self._extra = _of_taken(hardest), _of_taken(everything)  # type: ignore[assignment]
+
+    def taken(self, labels: Tensor) -> Tensor | None:
+        """Which labels are not ignored; None: all."""
+        return None if self.ignore_index is None else labels != self.ignore_index
+
+    def ids(self, labels: Tensor) -> dict[str, Tensor]:
+        """What channels compare of rows with these labels."""
+        taken = self.taken(labels)
+        return {LABEL: labels} if taken is None else {LABEL: labels, TAKEN: taken}
+
+    def negative_tests(self) -> tuple[Test, ...]:
+        return self.negatives if self.ignore_index is None else (*self.negatives, same(TAKEN))
+
+    def stored(self, *args: Any, **kwargs: Any) -> tuple[Block, ...]:
+        blocks = super().stored(*args, **kwargs)
+        for block in blocks:
+            for side in block.sides.values() if isinstance(block, Crossed) else (block,):
+                side.ids = {**side.ids, **self.ids(side.ids[LABEL])}
+        return blocks
 
     def combine(self, *values: Any) -> tuple[Tensor, Tensor | None]:
         """The losses, and which rows count or how many terms they sum, from the channels' values
@@ -64,14 +99,15 @@ class LabelLoss(PairLoss):
         counted: Tensor | None,
         values: Sequence[Any],
         nan: Tensor | None = None,
+        taken: Tensor | None = None,
     ) -> Any:
         """The reduced loss, with its statistics where they were asked for, from the values that
-        :meth:`label_statistics` returned for them."""
+        :meth:`label_statistics` returned for them; of rows that are ``taken``."""
         loss = self.reduce(losses, counted, nan)
         if not self.return_stats:
             return loss
         hardest, lse, best, total, count = values
-        some = count > 0
+        some = count > 0 if taken is None else (count > 0) & taken
         mean = torch.where(some, total / count.clamp_min(1), 0.0)
         return loss, self.statistics((hardest, lse), mean, best.value, some)
 
@@ -88,11 +124,28 @@ class LabelLoss(PairLoss):
         views, flat = 1 if z.ndim == 2 else z.shape[1], z.flatten(0, -2)
         blocks = (BATCH, *self.stored(memory, ids, ("z", z), labels=LABEL, views=views))
         scores = self.scores(flat, None, logit_scale, logit_bias, blocks=blocks)
-        rows = {LABEL: labels if views == 1 else labels.repeat_interleave(views)}
+        rows = self.ids(labels if views == 1 else labels.repeat_interleave(views))
+        scores.taken = rows.get(TAKEN)
         losses, counted, values = self.evaluate(scores, rows)
         each = z.shape[:-1]
+        counted = counted_of(counted, rows.get(TAKEN))
         counted = counted if counted is None else counted.reshape(each)
-        return self.labelled(losses.reshape(each), counted, values, nan_rows(z))
+        return self.labelled(losses.reshape(each), counted, values, nan_rows(z), rows.get(TAKEN))
+
+
+def counted_of(counted: Tensor | None, taken: Tensor | None) -> Tensor | None:
+    """Which rows count, or how many terms they sum: 0 of those that are not taken."""
+    if counted is None or taken is None:
+        return taken if counted is None else counted
+    return torch.where(taken, counted, torch.zeros_like(counted))
+
+
+def _of_taken(channel: Channel) -> Channel:
+    """The channel of columns that are taken, for a row that is. A row that is has another label
+    than those that are not."""
+    if _POSITIVES[0] in channel.pairs:
+        return channel
+    return channel.adapted((*channel.pairs, same(TAKEN)), channel.axis)
 
 
 def largest_class(labels: Tensor) -> int:

@@ -63,8 +63,9 @@ class Loss(nn.Module):
     arguments: ClassVar[tuple[str, ...]] = ()
     positional: ClassVar[tuple[str, ...]] = ()
     optional: ClassVar[frozenset[str]] = frozenset()
-    #: options that only this class has, and that :meth:`prepare` may depend on
+    #: options that :meth:`prepare` may depend on: those that only this class has, and of a base
     OWN: ClassVar[frozenset[str]] = frozenset()
+    PREPARED: ClassVar[frozenset[str]] = frozenset()
     #: options of which a tensor may hold one number per row
     VECTORS: ClassVar[frozenset[str]] = frozenset()
 
@@ -81,7 +82,7 @@ class Loss(nn.Module):
                 delattr(cls, field.name)
         bases = [base for base in cls.__mro__[1:] if base.__module__.startswith(__package__)]
         shared = {f.name for base in bases if is_dataclass(base) for f in fields(base)}
-        cls.OWN = frozenset(field.name for field in fields(cls)) - shared
+        cls.OWN = frozenset(field.name for field in fields(cls)) - shared | cls.PREPARED
         parameters = list(signature(cls.forward).parameters.values())[1:]
         cls.arguments = tuple(p.name for p in parameters)
         cls.positional = tuple(

@@ -127,8 +127,12 @@ class PairLoss(ScoreLoss):
         positional = dict(zip(self.arguments, args, strict=False))
         inputs = {**dict.fromkeys(self.arguments), **positional, **kwargs}
         cast = ops.autocast_dtype(device or torch.device("cpu"))
-        about = {"call": type(self).__name__, "autocast": str(cast)}
+        about = {"call": type(self).__name__, "autocast": str(cast or "none")}
         described = {name: describe(value) for name, value in {**options, **inputs}.items()}
+        for name, spec in self.inputs.items():
+            steps = any(word.partition(">=")[0] == "T" for word in spec.split())
+            if steps and isinstance(inputs.get(name), Tensor):  # as many passes on every rank
+                described[name] += f", {tuple(inputs[name].shape[1:])} each"
         return {**about, **described}, device
 
     # ---- what a forward is made of ----------------------------------------------------------

@@ -73,10 +73,15 @@ class SmoothRankLoss(RowLoss):
     With at most K positives this takes O(N^2 K) time, and in memory some rows of differences at a
     time, which the backward pass computes again. A query without a positive costs 0 and does not
     count. The size of the largest class is looked up, which waits for a GPU.
+
+    Args:
+        ignore_index: rows with this label take no part: they have loss 0 and are not counted, and
+            have no rank for any query. None: there is no such label.
     """
 
     temperature: Positive = 0.01
     _: KW_ONLY
+    ignore_index: int | None = -100
 
     inputs: ClassVar[dict[str, str]] = {"z": "N D", "labels": "N int"}
 
@@ -96,8 +101,9 @@ class SmoothRankLoss(RowLoss):
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
         z = wide(z)
         tau = scalar("temperature", self.temperature, z)
+        taken = labels != self.ignore_index if self.ignore_index is not None else None
         options = type(self).__qualname__, [*self.numbers()], self.backend
-        losses, counted = _smooth_ranks(z, labels, tau, *options)
+        losses, counted = _smooth_ranks(z, labels, tau, taken, *options)
         return self.reduce(losses, counted, nan_rows(z))
 
     @staticmethod
@@ -115,14 +121,20 @@ _CLASSES: dict[str, type[SmoothRankLoss]] = {}
 
 @opaque(
     "smooth_ranks",
-    "Tensor z, Tensor labels, Tensor tau, str loss, float[] numbers, str? backend",
+    "Tensor z, Tensor labels, Tensor tau, Tensor? taken, str loss, float[] numbers, str? backend",
     lambda z, *others: [z.new_empty(z.shape[0]), z.new_empty(z.shape[0], dtype=torch.bool)],
 )
 def _smooth_ranks(
-    z: Tensor, labels: Tensor, tau: Tensor, loss: str, numbers: list[float], backend: str | None
+    z: Tensor,
+    labels: Tensor,
+    tau: Tensor,
+    taken: Tensor | None,
+    loss: str,
+    numbers: list[float],
+    backend: str | None,
 ) -> list[Tensor]:
     """The losses of all rows, and which have positives."""
-    index, unit = _positives(z, labels, backend), ops.unit(z)
+    index, unit = _positives(z, labels, taken, backend), ops.unit(z)
     n, size = index.shape
 
     def of(q: Tensor) -> Tensor:
@@ -130,6 +142,8 @@ def _smooth_ranks(
         scores = unit[q].mm(unit.mT)
         own = scores.gather(1, index[q].clamp_min(0))
         others = scores.scatter(1, q.unsqueeze(1), -torch.inf)
+        if taken is not None:
+            others = torch.where(taken, others, -torch.inf)
         # that of the positive itself is a half
         ranks = 0.5 + _steps(others, own, tau).sum(-1)
         among = 0.5 + torch.where(found.unsqueeze(1), _steps(own, own, tau), 0.0).sum(-1)
@@ -141,15 +155,16 @@ def _smooth_ranks(
 
 
 @torch.no_grad()
-def _positives(z: Tensor, labels: Tensor, backend: str | None) -> Tensor:
+def _positives(z: Tensor, labels: Tensor, taken: Tensor | None, backend: str | None) -> Tensor:
     """Their columns, (N, K), padded with -1."""
-    most = largest_class(labels) - 1
+    most = largest_class(labels if taken is None else labels[taken]) - 1
     if most < 1:
         return labels.new_full((labels.shape[0], 1), -1, dtype=torch.int64)
     rows = {"label": labels}
-    return ops.pair_topk(
+    index = ops.pair_topk(
         z, None, most, pairs=(same("label"),), rows=rows, cosine=True, backend=backend
     ).indices
+    return index if taken is None else torch.where(taken.unsqueeze(1), index, -1)
 
 
 def _steps(scores: Tensor, own: Tensor, tau: Tensor) -> Tensor:

@@ -75,11 +75,18 @@ class Scores:
         self.normalize, self.backend = normalize, backend
         #: multiplies the scores of each of the batch's columns, (N,)
         self.col_scale: Tensor | None = None
+        #: which rows take part in a loss of labels; None: all
+        self.taken: Tensor | None = None
 
     @property
     def count(self) -> int:
         """The number of rows, of all ranks."""
         return self.x.shape[-2] if self.spread is None else sum(self.spread.layout.rows)
+
+    @property
+    def taking_part(self) -> int | Tensor:
+        """The number of rows, of all ranks, that take part."""
+        return self.count if self.taken is None else self.total(self.taken.sum())
 
     @property
     def batch_columns(self) -> int:
