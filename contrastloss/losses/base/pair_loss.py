@@ -130,8 +130,7 @@ class PairLoss(ScoreLoss):
         about = {"call": type(self).__name__, "autocast": str(cast or "none")}
         described = {name: describe(value) for name, value in {**options, **inputs}.items()}
         for name, spec in self.inputs.items():
-            steps = any(word.partition(">=")[0] == "T" for word in spec.split())
-            if steps and isinstance(inputs.get(name), Tensor):  # as many passes on every rank
+            if "T" in spec.split() and isinstance(inputs.get(name), Tensor):  # columns of labels
                 described[name] += f", {tuple(inputs[name].shape[1:])} each"
         return {**about, **described}, device
 
