@@ -17,7 +17,6 @@ from contrastloss.channel import (
     PSI,
     ROW,
     SUM,
-    Program,
     col_weight,
     differing,
     differs,
@@ -28,6 +27,7 @@ from contrastloss.channel import (
     same,
     within,
 )
+from contrastloss.program import Program
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters='"\\'), min_size=1, max_size=8)
 NAMES = NAMES.filter(str.isprintable)

@@ -10,7 +10,8 @@ import torch
 
 from contrastloss import ops
 from contrastloss.backends import Operands, PairCall, cpu
-from contrastloss.channel import COL, LSE, Program
+from contrastloss.channel import COL, LSE
+from contrastloss.program import Program
 
 if cpu.missing() is not None:
     pytest.skip(f"cpu: {cpu.missing()}", allow_module_level=True)

@@ -10,9 +10,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from contrastloss import ops, sorting
 from contrastloss.backends import Operands, PairCall, call
 from contrastloss.backends.reference import block
-from contrastloss.channel import COL, EXPECT, LSE, SUM, Program
+from contrastloss.channel import COL, EXPECT, LSE, SUM
 from contrastloss.losses import LOSSES
 from contrastloss.ops import check, gather_scores, pair_stats, pair_topk, sort_network
+from contrastloss.program import Program
 
 
 class Forbidden(TorchDispatchMode):

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..channel import COL, INDEX, ROW, Axis, Program
+from ..channel import COL, INDEX, ROW, Axis
+from ..program import Program
 from .encode import encode
 
 __all__ = [

@@ -7,7 +7,8 @@ from functools import lru_cache
 
 import torch
 
-from ..channel import COL, EXPECT, INDEX, LSE, MAX, PSI, ROW, SUM, Axis, Channel, Program, Term
+from ..channel import COL, EXPECT, INDEX, LSE, MAX, PSI, ROW, SUM, Axis, Channel, Term
+from ..program import Program
 from .constant import constant
 
 __all__ = ["Code", "encode"]

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from ..backends import NAMES, Operands, PairCall
-from ..channel import COL, INDEX, ROW, Axis, Channel, Program, differs
+from ..channel import COL, INDEX, ROW, Axis, Channel, differs
 from ..ops.check import check_channels, checked_call, no_transforms
 from ..ops.merge import merge
 from ..ops.pair_stats import named, stats_of
+from ..program import Program
 from .collectives import exchange, gather
 from .header import describe
 from .peers import Layout, Peers

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ..backends import NAMES, Operands, PairCall, autocast_dtype, stat_dtype
-from ..channel import COL, INDEX, ROW, Axis, Channel, Program
+from ..channel import COL, INDEX, ROW, Axis, Channel
 from ..options import MOST, brief, check_dense, shape
+from ..program import Program
 
 __all__ = [
     "as_float",

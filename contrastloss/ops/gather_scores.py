@@ -19,8 +19,8 @@ from ..backends import (
     reference,
     run,
 )
-from ..channel import Program
 from ..options import check_dense, shape
+from ..program import Program
 from .check import check_device, check_devices, check_range, checked_call, no_transforms, plain
 from .pair_stats import INPUTS, by_argument
 from .second import SecondDerivative

@@ -25,7 +25,8 @@ from ..backends import (
     reference,
     run,
 )
-from ..channel import EXPECT, MAX, Channel, Program
+from ..channel import EXPECT, MAX, Channel
+from ..program import Program
 from .check import (
     check_channels,
     check_devices,

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ..backends import NAMES, SCHEMA, Operands, PairCall, Selection, position_keys, run
-from ..channel import COL, INDEX, MAX, ROW, Axis, Program, Test, members
+from ..channel import COL, INDEX, MAX, ROW, Axis, Test, members
 from ..options import brief, check_dense, shape
+from ..program import Program
 from .check import (
     as_float,
     check_broadcast,

@@ -16,19 +16,9 @@ from selection import every_fifth, part
 from contrastloss import CLIPLoss
 from contrastloss.backends import cpu
 from contrastloss.backends.encode import encode
-from contrastloss.channel import (
-    COL,
-    EXPECT,
-    INDEX,
-    LSE,
-    MAX,
-    SUM,
-    Program,
-    differs,
-    row_weight,
-    same,
-)
+from contrastloss.channel import COL, EXPECT, INDEX, LSE, MAX, SUM, differs, row_weight, same
 from contrastloss.ops import pair_stats
+from contrastloss.program import Program
 
 if cpu.missing() is not None:
     pytest.skip(f"cpu: {cpu.missing()}", allow_module_level=True)

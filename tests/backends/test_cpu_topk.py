@@ -9,8 +9,9 @@ import torch
 
 from contrastloss.backends import cpu
 from contrastloss.backends.encode import encode
-from contrastloss.channel import INDEX, LSE, MAX, Program, differs
+from contrastloss.channel import INDEX, LSE, MAX, differs
 from contrastloss.ops import gather_scores, pair_topk
+from contrastloss.program import Program
 
 if cpu.missing() is not None:
     pytest.skip(f"cpu: {cpu.missing()}", allow_module_level=True)

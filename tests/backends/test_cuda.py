@@ -172,7 +172,7 @@ def test_programs_that_are_too_long(device, program, message):
 def test_the_programs_limits_are_those_of_the_kernels(device):
     """The library itself rejects one channel more than the Python layer accepts."""
     x = torch.randn(4, 3, device=device)
-    program = contrastloss.channel.Program((LSE(),) * (cuda.CHANNELS + 1))
+    program = contrastloss.program.Program((LSE(),) * (cuda.CHANNELS + 1))
     call = PairCall(Operands(x, x), program, False, x.dtype)
     with pytest.raises(RuntimeError, match="more channels than a kernel supports"):
         cuda.pair_stats_forward(call)

@@ -6,8 +6,8 @@ import torch
 
 import contrastloss
 from contrastloss.backends import NAMES, Operands, PairCall, cuda, reference
-from contrastloss.channel import Program
 from contrastloss.ops import gather_scores
+from contrastloss.program import Program
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 SYMMETRIC = pytest.mark.parametrize("symmetric", [False, True], ids=["y", "symmetric"])

@@ -15,7 +15,6 @@ from contrastloss.channel import (
     LSE,
     MAX,
     SUM,
-    Program,
     differs,
     distance,
     form,
@@ -23,6 +22,7 @@ from contrastloss.channel import (
     same,
     within,
 )
+from contrastloss.program import Program
 
 pytestmark = pytest.mark.usefixtures("cuda_backend")
 

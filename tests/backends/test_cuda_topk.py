@@ -8,8 +8,9 @@ import torch
 
 from contrastloss.backends import Operands, PairCall, Selection, cuda, position_keys, reference
 from contrastloss.backends.encode import encode
-from contrastloss.channel import INDEX, LSE, MAX, Program, differs, same
+from contrastloss.channel import INDEX, LSE, MAX, differs, same
 from contrastloss.ops import pair_topk
+from contrastloss.program import Program
 
 DTYPES = pytest.mark.parametrize(
     "dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str

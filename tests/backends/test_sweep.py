@@ -27,7 +27,6 @@ from contrastloss.channel import (
     PSI,
     ROW,
     SUM,
-    Program,
     col_weight,
     differs,
     precedes,
@@ -35,6 +34,7 @@ from contrastloss.channel import (
     same,
 )
 from contrastloss.ops import pair_stats
+from contrastloss.program import Program
 
 #: other seeds for cases in which a pair's gradient overflows fp16 although the gradient of x does
 #: not: backends with fp16 products need both in range

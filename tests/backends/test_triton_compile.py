@@ -15,13 +15,13 @@ from contrastloss.channel import (
     LSE,
     MAX,
     SUM,
-    Program,
     at_most,
     differs,
     form,
     row_weight,
     same,
 )
+from contrastloss.program import Program
 
 if triton.missing() or triton.interpreted():
     pytest.skip("needs triton, without its interpreter", allow_module_level=True)

@@ -14,8 +14,9 @@ from torch.utils._pytree import tree_leaves
 
 from contrastloss import ops
 from contrastloss.backends import Operands, PairCall, SortCall, h_blocks, triton
-from contrastloss.channel import COL, INDEX, LSE, SUM, Program, differs, same
+from contrastloss.channel import COL, INDEX, LSE, SUM, differs, same
 from contrastloss.functional import clip
+from contrastloss.program import Program
 
 if triton.missing():
     pytest.skip("needs triton", allow_module_level=True)

@@ -12,7 +12,8 @@ from oracle import VECTORS, problem
 from programs import DTYPES, OPERANDS, channels
 
 from contrastloss.backends import Operands, PairCall, Selection, SortCall, cpu
-from contrastloss.channel import COL, MAX, Program
+from contrastloss.channel import COL, MAX
+from contrastloss.program import Program
 
 from .draws import running, sizes
 from .guard import Guards

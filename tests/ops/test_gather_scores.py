@@ -8,9 +8,9 @@ from layouts import column_major
 
 from contrastloss.backends import Operands, PairCall
 from contrastloss.backends.choose import BACKENDS
-from contrastloss.channel import Program
 from contrastloss.ops import GatherScores, gather_scores
 from contrastloss.ops.check import checks_values
+from contrastloss.program import Program
 
 VECTORS = ("scale", "row_scale", "col_scale", "row_bias", "col_bias")
 

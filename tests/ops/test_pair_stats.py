@@ -12,20 +12,9 @@ from oracle import VECTORS, differences, evaluate, leaves, problem
 
 from contrastloss import ops
 from contrastloss.backends import PairCall
-from contrastloss.channel import (
-    COL,
-    EXPECT,
-    INDEX,
-    LSE,
-    MAX,
-    SUM,
-    Program,
-    differs,
-    form,
-    row_weight,
-    same,
-)
+from contrastloss.channel import COL, EXPECT, INDEX, LSE, MAX, SUM, differs, form, row_weight, same
 from contrastloss.ops import PairStats, pair_stats
+from contrastloss.program import Program
 
 PROGRAM = (
     LSE(pairs=(differs(INDEX),)),

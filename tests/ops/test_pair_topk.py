@@ -8,8 +8,9 @@ from layouts import column_major
 
 from contrastloss.backends import Operands, PairCall, gumbel, position_keys
 from contrastloss.backends.choose import BACKENDS
-from contrastloss.channel import INDEX, MAX, Program, differs, precedes, same, within
+from contrastloss.channel import INDEX, MAX, differs, precedes, same, within
 from contrastloss.ops import PairTopK, TopK, merge_topk, pair_topk
+from contrastloss.program import Program
 
 DTYPES = pytest.mark.parametrize(
     "dtype", [torch.float64, torch.float32, torch.bfloat16, torch.half]

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import triton
 
-from ...channel import COL, INDEX, LSE, ROW, SUM, Axis, Channel, Program, Term
+from ...channel import COL, INDEX, LSE, ROW, SUM, Axis, Channel, Term
+from ...program import Program
 
 __all__ = ["SumWords", "Words", "encode"]
 
