@@ -2096,6 +2096,10 @@ def margin_ranking(
         x, y: (N, D).
         negatives: (N, K, D), one set per row. They replace the other rows of y, and the mean is
         over K.
+        memory: an EmbeddingQueue of additional negatives, which the mean includes; not supported
+        together with ``symmetric``.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
         Loss: (), or (N,) for ``reduction='none'``. A row without negatives has loss 0.
 
     Source: Kiros et al., Unifying Visual-Semantic Embeddings with Multimodal Neural Language
