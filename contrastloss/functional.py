@@ -392,6 +392,9 @@ def binary_nce(
 
     Shape:
         x, y: (N, D).
+        memory: an EmbeddingQueue of additional negatives.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
         Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is the first term.
 
     Source: Gutmann and Hyvarinen, Noise-Contrastive Estimation, 2010; Qiu et al., Contrastive UCB:
@@ -527,6 +530,10 @@ def circle(
     Shape:
         z: (N, D).
         labels: (N,), integers.
+        memory: an EmbeddingQueue made with ``labels=True``; its columns are additional positives
+        and negatives, without gradient.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization, 2020.
@@ -703,6 +710,9 @@ def clip(
 
     Shape:
         x, y: (N, D), e.g. images and their texts.
+        memory: two EmbeddingQueues, of columns like those of y and of rows like those of x:
+        additional negatives of the other side.
+        ids: (N,), for queues made with ``ids=True``; columns of the row's own instance are ignored.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Radford et al., Learning Transferable Visual Models From Natural Language
@@ -774,6 +784,10 @@ def cluster_nt_xent(
     Shape:
         x, y: (N, D).
         clusters: (N,), integers; with a group, those of this rank's rows.
+        memory: an EmbeddingQueue made with ``labels=True``, whose labels are clusters: additional
+        negatives.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
         Loss: (), or (2N,) for ``reduction='none'``, x's rows first.
 
     Source: Chakraborty et al., G-SimCLR: Self-Supervised Contrastive Learning with Guided
@@ -1221,6 +1235,9 @@ def dcl(
 
     Shape:
         x, y: (N, D).
+        memory: an EmbeddingQueue of additional negatives.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
         Loss: (), or (2N,) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Yeh et al., Decoupled Contrastive Learning, 2022.
@@ -1399,6 +1416,10 @@ def focal_contrastive(
     Shape:
         z: (N, D).
         labels: (N,), integers.
+        memory: an EmbeddingQueue made with ``labels=True``; its columns are additional positives
+        and negatives, without gradient.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Zhang et al., Unleashing the Power of Contrastive Self-Supervised Visual Models via
@@ -1619,6 +1640,9 @@ def hard_negative(
 
     Shape:
         x, y: (N, D).
+        memory: an EmbeddingQueue of additional negatives.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
         Loss: (), or (2N,) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Robinson et al., Contrastive Learning with Hard Negative Samples, 2021; Chuang et al.,
@@ -1696,6 +1720,9 @@ def hard_negative_clip(
 
     Shape:
         x, y: (N, D).
+        memory: two EmbeddingQueues, of columns like those of y and of rows like those of x:
+        additional negatives of the other side.
+        ids: (N,), for queues made with ``ids=True``; columns of the row's own instance are ignored.
         Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Choi et al., Multimodal Contrastive Learning with Hard Negative Sampling for Human
@@ -2439,6 +2466,10 @@ def multi_similarity(
     Shape:
         z: (N, D).
         labels: (N,), integers.
+        memory: an EmbeddingQueue made with ``labels=True``; its columns are additional positives
+        and negatives, without gradient.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Wang et al., Multi-Similarity Loss with General Pair Weighting, 2019.
@@ -2692,6 +2723,9 @@ def nt_xent(
 
     Shape:
         x, y: (N, D).
+        memory: an EmbeddingQueue of additional negatives.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
         Loss: (), or (2N,) for ``reduction='none'``, x's rows first. For N = 1 it is 0.
 
     Source: Chen et al., A Simple Framework for Contrastive Learning of Visual
@@ -2904,6 +2938,8 @@ def pooled_supcon(
         image, text: (N, D).
         labels: (N,), integers.
         memory, ids: as in SupCon; the queue holds z.
+        memory: an EmbeddingQueue made with ``labels=True``; its columns are additional positives
+        and negatives, without gradient.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Arora et al., Linking Representations with Multimodal Contrastive Learning, 2023
@@ -3345,6 +3381,9 @@ def siglip(
 
     Shape:
         x, y: (N, D).
+        memory: an EmbeddingQueue of additional negatives.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Zhai et al., Sigmoid Loss for Language Image Pre-Training, 2023.
@@ -3691,6 +3730,9 @@ def spectral(
 
     Shape:
         x, y: (N, D).
+        memory: an EmbeddingQueue of additional negatives.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
         Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is the first term.
 
     Source: HaoChen et al., Provable Guarantees for Self-Supervised Deep Learning with Spectral
@@ -4037,6 +4079,10 @@ def triplet(
     Shape:
         z: (N, D).
         labels: (N,), integers.
+        memory: an EmbeddingQueue made with ``labels=True``; its columns are additional positives
+        and negatives, without gradient.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Schroff et al., FaceNet: A Unified Embedding for Face Recognition and Clustering, 2015;

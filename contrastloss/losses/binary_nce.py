@@ -31,6 +31,9 @@ class BinaryNCELoss(CrossLoss, name="binary_nce"):
 
     Shape:
         x, y: (N, D).
+        memory: an EmbeddingQueue of additional negatives.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
         Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is the first term.
 
     Source: Gutmann and Hyvarinen, Noise-Contrastive Estimation, 2010; Qiu et al., Contrastive UCB:

@@ -39,6 +39,10 @@ class CircleLoss(LabelLoss, name="circle"):
     Shape:
         z: (N, D).
         labels: (N,), integers.
+        memory: an EmbeddingQueue made with ``labels=True``; its columns are additional positives
+        and negatives, without gradient.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization, 2020.

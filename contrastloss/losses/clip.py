@@ -27,6 +27,9 @@ class CLIPLoss(CrossLoss, name="clip"):
 
     Shape:
         x, y: (N, D), e.g. images and their texts.
+        memory: two EmbeddingQueues, of columns like those of y and of rows like those of x:
+        additional negatives of the other side.
+        ids: (N,), for queues made with ``ids=True``; columns of the row's own instance are ignored.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Radford et al., Learning Transferable Visual Models From Natural Language

@@ -43,6 +43,10 @@ class ClusterNTXentLoss(TwoViewLoss, name="cluster_nt_xent"):
     Shape:
         x, y: (N, D).
         clusters: (N,), integers; with a group, those of this rank's rows.
+        memory: an EmbeddingQueue made with ``labels=True``, whose labels are clusters: additional
+        negatives.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
         Loss: (), or (2N,) for ``reduction='none'``, x's rows first.
 
     Source: Chakraborty et al., G-SimCLR: Self-Supervised Contrastive Learning with Guided

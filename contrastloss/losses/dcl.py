@@ -32,6 +32,9 @@ class DCLLoss(TwoViewLoss, name="dcl"):
 
     Shape:
         x, y: (N, D).
+        memory: an EmbeddingQueue of additional negatives.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
         Loss: (), or (2N,) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Yeh et al., Decoupled Contrastive Learning, 2022.

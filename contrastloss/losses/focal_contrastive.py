@@ -44,6 +44,10 @@ class FocalContrastiveLoss(LabelLoss, name="focal_contrastive"):
     Shape:
         z: (N, D).
         labels: (N,), integers.
+        memory: an EmbeddingQueue made with ``labels=True``; its columns are additional positives
+        and negatives, without gradient.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Zhang et al., Unleashing the Power of Contrastive Self-Supervised Visual Models via

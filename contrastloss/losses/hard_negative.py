@@ -39,6 +39,9 @@ class HardNegativeLoss(TwoViewLoss, name="hard_negative"):
 
     Shape:
         x, y: (N, D).
+        memory: an EmbeddingQueue of additional negatives.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
         Loss: (), or (2N,) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Robinson et al., Contrastive Learning with Hard Negative Samples, 2021; Chuang et al.,

@@ -39,6 +39,9 @@ class HardNegativeCLIPLoss(CrossLoss, name="hard_negative_clip"):
 
     Shape:
         x, y: (N, D).
+        memory: two EmbeddingQueues, of columns like those of y and of rows like those of x:
+        additional negatives of the other side.
+        ids: (N,), for queues made with ``ids=True``; columns of the row's own instance are ignored.
         Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Choi et al., Multimodal Contrastive Learning with Hard Negative Sampling for Human

@@ -37,6 +37,10 @@ class MultiSimilarityLoss(LabelLoss, name="multi_similarity"):
     Shape:
         z: (N, D).
         labels: (N,), integers.
+        memory: an EmbeddingQueue made with ``labels=True``; its columns are additional positives
+        and negatives, without gradient.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Wang et al., Multi-Similarity Loss with General Pair Weighting, 2019.

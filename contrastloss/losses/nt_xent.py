@@ -30,6 +30,9 @@ class NTXentLoss(TwoViewLoss, name="nt_xent"):
 
     Shape:
         x, y: (N, D).
+        memory: an EmbeddingQueue of additional negatives.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
         Loss: (), or (2N,) for ``reduction='none'``, x's rows first. For N = 1 it is 0.
 
     Source: Chen et al., A Simple Framework for Contrastive Learning of Visual

@@ -36,6 +36,8 @@ class PooledSupConLoss(SupConLoss, name="pooled_supcon"):
         image, text: (N, D).
         labels: (N,), integers.
         memory, ids: as in SupCon; the queue holds z.
+        memory: an EmbeddingQueue made with ``labels=True``; its columns are additional positives
+        and negatives, without gradient.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Arora et al., Linking Representations with Multimodal Contrastive Learning, 2023

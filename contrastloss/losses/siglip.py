@@ -31,6 +31,9 @@ class SigLIPLoss(CrossLoss, name="siglip"):
 
     Shape:
         x, y: (N, D).
+        memory: an EmbeddingQueue of additional negatives.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Zhai et al., Sigmoid Loss for Language Image Pre-Training, 2023.

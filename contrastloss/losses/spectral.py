@@ -29,6 +29,9 @@ class SpectralLoss(CrossLoss, name="spectral"):
 
     Shape:
         x, y: (N, D).
+        memory: an EmbeddingQueue of additional negatives.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
         Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is the first term.
 
     Source: HaoChen et al., Provable Guarantees for Self-Supervised Deep Learning with Spectral

@@ -66,6 +66,10 @@ class TripletLoss(LabelLoss, name="triplet"):
     Shape:
         z: (N, D).
         labels: (N,), integers.
+        memory: an EmbeddingQueue made with ``labels=True``; its columns are additional positives
+        and negatives, without gradient.
+        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
+        ignored.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Schroff et al., FaceNet: A Unified Embedding for Face Recognition and Clustering, 2015;

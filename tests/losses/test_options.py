@@ -1,6 +1,7 @@
 """Every option of every loss is checked against its annotation, in the constructor and when it is
 set later. An invalid value raises an error that names the option and leaves the loss unchanged."""
 
+import inspect
 import math
 import re
 from typing import Annotated, Literal, get_args, get_origin
@@ -173,3 +174,17 @@ def test_annotations_are_spelled_without_bounds():
     assert spelled(declared(TripletLoss)["positives"]) == "int | None"
     assert spelled(declared(RecallAtKLoss)["ks"]) == "Sequence[int]"
     assert spelled(declared(SupConLoss)["variant"]) == "Literal['out', 'in']"
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_every_argument_is_documented(name):
+    """Options of the class itself, and the arguments of ``forward``, but for those of all losses of
+    pair scores."""
+    cls = LOSSES[name]
+    doc = inspect.getdoc(cls)
+    if "Same as :class:" in doc:
+        doc += inspect.getdoc(cls.__mro__[1]) + inspect.getdoc(LOSSES["moco"])
+    everywhere = {"logit_scale", "logit_bias"}
+    own = [option for option in declared(cls) if option in cls.__dict__.get("__annotations__", {})]
+    for argument in [*own, *sorted(set(cls.arguments) - everywhere)]:
+        assert re.search(rf"^\s+([\w, ]+, )?{argument}(, [\w, ]+)?:", doc, re.MULTILINE), argument
