@@ -185,6 +185,6 @@ def test_every_argument_is_documented(name):
     if "Same as :class:" in doc:
         doc += inspect.getdoc(cls.__mro__[1]) + inspect.getdoc(LOSSES["moco"])
     everywhere = {"logit_scale", "logit_bias"}
-    own = [option for option in declared(cls) if option in cls.__dict__.get("__annotations__", {})]
+    own = [option for option in declared(cls) if option in inspect.get_annotations(cls)]
     for argument in [*own, *sorted(set(cls.arguments) - everywhere)]:
         assert re.search(rf"^\s+([\w, ]+, )?{argument}(, [\w, ]+)?:", doc, re.MULTILINE), argument
