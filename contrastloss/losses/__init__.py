@@ -6,7 +6,8 @@ from .alignment_uniformity import AlignmentUniformityLoss
 from .bank import BankContrastiveLoss
 from .barlow_twins import BarlowTwinsLoss
 from .base.loss import LOSSES, Loss, RowLoss, ScoreLoss
-from .base.pair_loss import CrossLoss, PairLoss, PositiveLoss, TwoViewLoss
+from .base.pair_loss import PairLoss
+from .base.positive_loss import CrossLoss, PositiveLoss, TwoViewLoss
 from .base.temperature import LogitScale
 from .binary_nce import BinaryNCELoss
 from .cacr import CACRLoss

@@ -14,7 +14,8 @@ from ..memory import EmbeddingQueue, check_integers
 from ..options import Temperature
 from .base.blocks import Block, Stored
 from .base.checks import check_columns, check_matrix, check_queue
-from .base.pair_loss import PairLoss, softplus
+from .base.loss import softplus
+from .base.pair_loss import PairLoss
 
 __all__ = ["BankContrastiveLoss"]
 

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from ..channel import INDEX, SUM, Channel, differs
 from ..options import Temperature
-from .base.pair_loss import CrossLoss, softplus
+from .base.loss import softplus
+from .base.positive_loss import CrossLoss
 from .base.scores import Scores, at_least_one
 
 __all__ = ["BinaryNCELoss"]

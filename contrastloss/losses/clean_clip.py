@@ -11,7 +11,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from ..options import Temperature
-from .base.pair_loss import BY_COL, BY_ROW, CrossLoss, PairLoss, softplus
+from .base.loss import softplus
+from .base.pair_loss import PairLoss
+from .base.positive_loss import BY_COL, BY_ROW, CrossLoss
 
 __all__ = ["CleanCLIPLoss"]
 

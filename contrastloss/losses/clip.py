@@ -8,7 +8,8 @@ from torch.nn.functional import cross_entropy
 
 from ..channel import Channel
 from ..options import Temperature
-from .base.pair_loss import BY_COL, BY_ROW, CrossLoss, softplus
+from .base.loss import softplus
+from .base.positive_loss import BY_COL, BY_ROW, CrossLoss
 from .base.scores import Scores
 
 __all__ = ["CLIPLoss"]

@@ -13,7 +13,8 @@ from ..channel import LSE, Channel, Test, differs, same
 from ..memory import EmbeddingQueue
 from ..options import Temperature
 from .base.blocks import BATCH
-from .base.pair_loss import INSTANCE, TwoViewLoss, softplus
+from .base.loss import softplus
+from .base.positive_loss import INSTANCE, TwoViewLoss
 from .base.scores import Scores
 
 __all__ = ["ClusterNTXentLoss"]

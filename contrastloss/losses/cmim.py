@@ -12,7 +12,8 @@ from ..channel import INDEX, LSE, differs
 from ..memory import EmbeddingQueue
 from ..options import Temperature
 from .base.blocks import BATCH
-from .base.pair_loss import PairLoss, softplus
+from .base.loss import softplus
+from .base.pair_loss import PairLoss
 from .base.scores import log_count
 
 __all__ = ["CMIMLoss"]

@@ -14,7 +14,8 @@ from .. import ops
 from ..channel import LSE, Channel
 from ..memory import EmbeddingQueue
 from ..options import NonNegative, Temperature
-from .base.pair_loss import PairLoss, softplus
+from .base.loss import softplus
+from .base.pair_loss import PairLoss
 from .base.scores import wide
 from .base.series import between, dense_between, in_turn
 from .moco import MoCoLoss

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..channel import LSE, Channel, differs
 from ..options import Positive, Temperature
-from .base.pair_loss import INSTANCE, TwoViewLoss
+from .base.positive_loss import INSTANCE, TwoViewLoss
 from .base.scores import Scores
 
 __all__ = ["DCLLoss"]

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..channel import EXPECT, LSE, SUM, Channel, differs, same
 from ..options import Temperature
 from .base.label_loss import LABEL, LabelLoss
-from .base.pair_loss import softplus
+from .base.loss import softplus
 from .base.scores import Scores, at_least_one
 
 __all__ = ["FocalContrastiveLoss"]

@@ -12,7 +12,8 @@ from ..channel import INDEX, LSE, at_most, differs
 from ..ops.check import check_device, check_embeddings
 from ..ops.merge import log_sum_exp
 from ..options import Temperature, shape
-from .base.pair_loss import BY_ROW, CrossLoss, softplus
+from .base.loss import softplus
+from .base.positive_loss import BY_ROW, CrossLoss
 from .base.scores import wide
 
 __all__ = ["GISTLoss"]

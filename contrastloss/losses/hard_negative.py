@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..channel import LSE, Channel
 from ..options import NonNegative, Prior, Temperature
-from .base.pair_loss import TwoViewLoss
+from .base.positive_loss import TwoViewLoss
 from .base.reweighting import reweighted
 from .base.scores import Scores
 

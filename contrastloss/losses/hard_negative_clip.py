@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..channel import COL, LSE, ROW, Channel
 from ..options import NonNegative, Prior, Temperature
-from .base.pair_loss import CrossLoss
+from .base.positive_loss import CrossLoss
 from .base.reweighting import reweighted
 from .base.scores import Scores
 

@@ -11,7 +11,9 @@ from ..channel import EXPECT, INDEX, MAX, Channel, differs
 from ..ops.merge import log_sum_exp
 from ..options import Count, NonNegative, Temperature
 from .base.blocks import BATCH, Block, Given, Own
-from .base.pair_loss import BY_ROW, CrossLoss, Memory, softplus
+from .base.loss import softplus
+from .base.pair_loss import Memory
+from .base.positive_loss import BY_ROW, CrossLoss
 from .base.scores import Scores
 
 __all__ = ["InfoNCELoss"]

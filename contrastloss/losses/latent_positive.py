@@ -14,7 +14,8 @@ from ..channel import LSE, Channel
 from ..memory import EmbeddingQueue
 from ..options import Temperature
 from .base.blocks import Own
-from .base.pair_loss import PairLoss, softplus
+from .base.loss import softplus
+from .base.pair_loss import PairLoss
 from .base.scores import at_least_one
 
 __all__ = ["LatentPositiveLoss"]

@@ -10,7 +10,8 @@ from torch import Tensor
 from ..channel import COL, INDEX, ROW, SUM, Channel, differs
 from ..options import Temperature
 from .base.blocks import BATCH, Block, Own
-from .base.pair_loss import CrossLoss, Memory
+from .base.pair_loss import Memory
+from .base.positive_loss import CrossLoss
 from .base.scores import at_least_one
 
 __all__ = ["MarginRankingLoss"]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..channel import LSE, differing
 from ..options import Temperature, shape
-from .base.pair_loss import CrossLoss
+from .base.positive_loss import CrossLoss
 
 __all__ = ["MEOWLoss"]
 

@@ -12,7 +12,8 @@ from ..channel import LSE, Channel
 from ..memory import EmbeddingQueue
 from ..options import Temperature
 from .base.blocks import Block
-from .base.pair_loss import PairLoss, softplus
+from .base.loss import softplus
+from .base.pair_loss import PairLoss
 
 __all__ = ["MoCoLoss"]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..channel import LSE, Channel, same
 from ..options import Positive, Temperature
 from .base.label_loss import LABEL, LabelLoss
-from .base.pair_loss import softplus
+from .base.loss import softplus
 from .base.scores import Scores
 
 __all__ = ["MultiSimilarityLoss"]

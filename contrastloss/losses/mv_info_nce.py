@@ -12,7 +12,9 @@ from ..memory import EmbeddingQueue
 from ..ops.merge import log_sum_exp
 from ..options import Temperature
 from .base.blocks import BATCH
-from .base.pair_loss import INSTANCE, PairLoss, softplus
+from .base.loss import softplus
+from .base.pair_loss import PairLoss
+from .base.positive_loss import INSTANCE
 from .base.views import views_example
 
 __all__ = ["MVInfoNCELoss"]

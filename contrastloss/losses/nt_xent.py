@@ -8,7 +8,8 @@ from torch.nn.functional import cross_entropy
 
 from ..channel import LSE, Channel, differs
 from ..options import Temperature
-from .base.pair_loss import INSTANCE, TwoViewLoss, softplus
+from .base.loss import softplus
+from .base.positive_loss import INSTANCE, TwoViewLoss
 from .base.scores import Scores
 
 __all__ = ["NTXentLoss"]

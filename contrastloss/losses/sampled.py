@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ..ops.merge import log_sum_exp
 from ..options import Temperature
-from .base.pair_loss import PairLoss, softplus
+from .base.loss import softplus
+from .base.pair_loss import PairLoss
 
 __all__ = ["SampledContrastiveLoss"]
 

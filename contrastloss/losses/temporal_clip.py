@@ -12,7 +12,9 @@ from torch.nn.functional import normalize
 
 from ..ops.merge import log_sum_exp
 from ..options import NonNegative, Temperature
-from .base.pair_loss import BY_COL, BY_ROW, CrossLoss, PairLoss, softplus
+from .base.loss import softplus
+from .base.pair_loss import PairLoss
+from .base.positive_loss import BY_COL, BY_ROW, CrossLoss
 from .base.scores import Scores
 
 __all__ = ["TemporalCLIPLoss"]

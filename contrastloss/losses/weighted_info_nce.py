@@ -10,7 +10,8 @@ from torch import Tensor
 from .. import ops
 from ..channel import INDEX, LSE, col_weight, differs
 from ..options import Temperature
-from .base.pair_loss import BY_ROW, CrossLoss, softplus
+from .base.loss import softplus
+from .base.positive_loss import BY_ROW, CrossLoss
 
 __all__ = ["WeightedInfoNCELoss"]
 

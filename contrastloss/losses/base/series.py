@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ...channel import LSE, SUM, differs, same
 from .loss import softplus
-from .pair_loss import INSTANCE
+from .positive_loss import INSTANCE
 from .scores import Scores
 
 __all__ = ["between", "dense_between", "in_turn"]
