@@ -26,6 +26,7 @@ OTHER: dict[str, Any] = {
     "distribution": "logistic",
     "divisor": 5,
     "eps": 0.1,
+    "ignore_index": 0,
     "k": 2,
     "ks": (1, 3),
     "lambda_": 0.02,
