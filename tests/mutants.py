@@ -174,6 +174,35 @@ MUTANTS = (
         "if False:",
         "losses/test_options.py -k invalid",
     ),
+    Mutant(
+        "an argument that nobody checks",
+        "mining.py",
+        "@torch.no_grad()\n@_takes\ndef batch_hard(",
+        "@torch.no_grad()\ndef batch_hard(",
+        "test_arguments.py -k batch_hard",
+    ),
+    Mutant(
+        "a label that is not ignored",
+        "losses/base/label_loss.py",
+        "return channel.adapted((*channel.pairs, same(TAKEN)), channel.axis)",
+        "return channel",
+        "losses/test_ignore_index.py -k supcon",
+    ),
+    # ---- graphs
+    Mutant(
+        "a number that a graph holds",
+        "ops/check.py",
+        "    if torch.compiler.is_compiling():  # one graph",
+        "    if False:  # one graph",
+        "losses/test_default_compiler.py -k three_graphs",
+    ),
+    Mutant(
+        "a size that a graph holds",
+        "losses/alignment_uniformity.py",
+        "return log_sum_exp(rows) - log_count(n, rows)",
+        "return log_sum_exp(rows) - log_count(len(z), rows)",
+        "losses/test_default_compiler.py -k exported",
+    ),
     # ---- state
     Mutant(
         "a copy that a compiler drops",
