@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..backends import NAMES, Operands, PairCall
 from ..channel import COL, INDEX, ROW, Axis, Channel, differs
-from ..ops.check import check_channels, checked_call, no_transforms
+from ..ops.check import check_channels, checked_call, named_operands, no_transforms
 from ..ops.merge import merge
 from ..ops.pair_stats import named, stats_of
 from ..program import Program
@@ -83,8 +83,7 @@ def pair_stats(
         RuntimeError: a rank does not answer within the group's timeout; the message names it.
     """
     peers = Peers.of(group)
-    rows = rows or {}
-    cols = rows if cols is None and y is None else cols or {}
+    rows, cols = named_operands(rows, cols, y is None)
     device = x.device if isinstance(x, Tensor) else None
     operands = Operands(
         x, y, scale, row_scale, col_scale, row_bias, col_bias, (*rows.values(),), (*cols.values(),)

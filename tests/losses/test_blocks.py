@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 from contrastloss import InfoNCELoss, MarginRankingLoss, TripletLoss
 from contrastloss.channel import EXPECT, INDEX, LSE, MAX, SUM, differs, same
 from contrastloss.losses import LOSSES, CrossLoss, PairLoss, ScoreLoss, TwoViewLoss
-from contrastloss.losses.base.blocks import BATCH, Block, Given, Own, Stored
+from contrastloss.losses.base.blocks import BATCH, Block, Given, Own, Ragged, Stored
 from contrastloss.losses.base.label_loss import LabelLoss
 from contrastloss.losses.base.scores import Scores
 from contrastloss.memory import EmbeddingQueue
@@ -357,3 +357,37 @@ def test_rows_of_a_cross_loss_may_be_few():
             queue = queue_for(x)
             memory = (queue, queue) if loss.both_sides else queue
             assert loss(x, x, memory=memory).isfinite(), name
+
+
+def test_own_columns_of_different_numbers(device, backend):
+    """A ragged block is one with a mask, without the places that the mask leaves out."""
+    n, k, d = 7, 4, 5
+    for seed in range(3):
+        torch.manual_seed(seed)
+        x, tau = (v.requires_grad_() for v in (torch.randn(n, d), torch.rand(n) + 0.5))
+        own, weight = torch.randn(n, k, d).requires_grad_(), torch.randn(n, k)
+        lengths = torch.randint(0, k + 1, (n,))
+        mask = torch.arange(k) < lengths[:, None]
+        offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+        shift = torch.randn(n).requires_grad_()
+        leaves = [v.to(device).double().detach().requires_grad_() for v in (x, own, tau, shift)]
+        x, own, tau, shift = leaves
+        mask, offsets, weight = (v.to(device) for v in (mask, offsets, weight.double()))
+        blocks = Own(own, mask, weight), Ragged(own[mask], offsets, weight[mask])
+        channels = (
+            LSE(2.0), SUM("one"), SUM("softplus", shift="shift"), EXPECT(0.5), MAX(), MAX(-1.0)
+        )  # fmt: skip
+        found = []
+        for block in blocks:
+            options = {"row_scale": tau, "bias": torch.tensor(0.3, device=device).double()}
+            scores = Scores(x, x, scale=1.0, blocks=(block,), backend=backend, **options)
+            values = scores.stats(channels, {"shift": shift})
+            values = [v.value if hasattr(v, "value") else v for v in values]
+            for largest in (True, False):
+                top = scores.topk(2, largest=largest)
+                values += [torch.where(top.indices < 0, 0.0, top.values), top.indices]
+            total = sum(torch.where(v.isfinite(), v, 0.0).square().sum() for v in values)
+            found.append([*values, *gradients(total, *leaves)])
+            assert torch.equal(torch.as_tensor(block.count(scores)).expand(n), mask.sum(1))
+        for a, b in zip(*found, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)

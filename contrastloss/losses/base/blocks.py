@@ -18,11 +18,23 @@ from torch import Tensor
 from ... import ops
 from ...channel import COL, EXPECT, LSE, MAX, ROW, SUM, Axis, Channel, Test, differs
 from ...memory import EmbeddingQueue
+from ...ops.segments import segment_stats, segment_topk
 
 if TYPE_CHECKING:
     from .scores import Scores
 
-__all__ = ["BATCH", "Block", "Crossed", "Given", "Ids", "Own", "Place", "Stored", "merged"]
+__all__ = [
+    "BATCH",
+    "Block",
+    "Crossed",
+    "Given",
+    "Ids",
+    "Own",
+    "Place",
+    "Ragged",
+    "Stored",
+    "merged",
+]
 
 SLOT, ID = "slot", "instance id"
 
@@ -258,6 +270,40 @@ class Own(Block):
         index = torch.arange(found.shape[1], device=found.device).expand_as(found)
         index = torch.where(found == -torch.inf, -1, index)
         return ops.merge_topk([ops.TopK(found, index)], k=k, **how)
+
+
+class Ragged(Block):
+    """Columns of which each row has its own, of different numbers.
+
+    Args:
+        columns: (M, D), those of row 0, then those of row 1, and so on.
+        offsets: (N + 1,), int64: row i's are ``columns[offsets[i]:offsets[i + 1]]``.
+        log_weight: added to the scores, (M,); None for 0.
+    """
+
+    def __init__(self, columns: Tensor, offsets: Tensor, log_weight: Tensor | None = None) -> None:
+        super().__init__(columns, log_weight=log_weight)
+        place = torch.arange(columns.shape[0], device=columns.device)
+        self.counts = offsets.diff()
+        #: the row of each column
+        self.owner = torch.searchsorted(offsets, place, right=True) - 1
+
+    def count(self, scores: Scores, axis: Axis = ROW) -> int | Tensor:
+        return self.counts
+
+    def scores(self, scores: Scores) -> Tensor:
+        """(M,): columns take the part of rows, of one column each."""
+        found = scores.of_pairs(self.columns, self.owner)
+        return found if self.log_weight is None else found + self.log_weight
+
+    def _stats(self, scores: Scores, channels: Sequence[Channel], rows: Ids) -> list[Any]:
+        n = scores.x.shape[-2]
+        return segment_stats(self.scores(scores), self.owner, n, channels, rows)
+
+    def topk(
+        self, scores: Scores, k: int, pairs: Sequence[Test], rows: Ids, cols: Ids | None, **how: Any
+    ) -> ops.TopK:
+        return segment_topk(self.scores(scores), self.owner, scores.x.shape[-2], k, **how)
 
 
 # ---- channels over blocks ------------------------------------------------------------------------

@@ -228,6 +228,13 @@ class Scores:
         columns = None if columns is None else wide(columns)
         return ops.gather_scores(wide(self.x), columns, index, **self._options())
 
+    def of_pairs(self, columns: Tensor, rows: Tensor) -> Tensor:
+        """The scores of columns (M, D) with one row each, whose numbers ``rows`` are, (M,)."""
+        options = self._options()
+        options["col_scale"] = options.pop("row_scale")
+        found = ops.gather_scores(wide(columns), wide(self.x), rows.unsqueeze(-1), **options)
+        return found.squeeze(-1)
+
     def _wide(self) -> tuple[Tensor, Tensor | None]:
         return wide(self.x), None if self.y is None else wide(self.y)
 
