@@ -361,7 +361,10 @@ def barlow_twins(
 def binary_nce(
     x: Tensor,
     y: Tensor,
+    negatives: Tensor | None = None,
     *,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
     memory: Memory = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
@@ -392,6 +395,11 @@ def binary_nce(
 
     Shape:
         x, y: (N, D).
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (M, D) with
+        offsets: further negatives.
+        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to
+        before offset i + 1.
         memory: an EmbeddingQueue of additional negatives.
         ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
         ignored.
@@ -404,6 +412,8 @@ def binary_nce(
     The module with the same options: :class:`contrastloss.BinaryNCELoss`.
     """
     named = {
+        "negatives_mask": negatives_mask,
+        "negatives_offsets": negatives_offsets,
         "memory": memory,
         "ids": ids,
         "logit_scale": logit_scale,
@@ -421,7 +431,7 @@ def binary_nce(
         "equal_sizes": equal_sizes,
         "return_stats": return_stats,
     }
-    return evaluate("binary_nce", (x, y), named, options)
+    return evaluate("binary_nce", (x, y, negatives), named, options)
 
 
 def cacr(
@@ -492,6 +502,9 @@ def circle(
     z: Tensor,
     labels: Tensor,
     *,
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
     memory: EmbeddingQueue | None = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
@@ -530,6 +543,11 @@ def circle(
     Shape:
         z: (N, D).
         labels: (N,), integers.
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (M, D) with
+        offsets: further negatives.
+        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to
+        before offset i + 1.
         memory: an EmbeddingQueue made with ``labels=True``; its columns are additional positives
         and negatives, without gradient.
         ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
@@ -541,6 +559,9 @@ def circle(
     The module with the same options: :class:`contrastloss.CircleLoss`.
     """
     named = {
+        "negatives": negatives,
+        "negatives_mask": negatives_mask,
+        "negatives_offsets": negatives_offsets,
         "memory": memory,
         "ids": ids,
         "logit_scale": logit_scale,
@@ -682,7 +703,10 @@ def clean_clip(
 def clip(
     x: Tensor,
     y: Tensor,
+    negatives: Tensor | None = None,
     *,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
     memory: Memory = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
@@ -696,6 +720,8 @@ def clip(
     group: Any = None,
     strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
+    in_batch_negatives: bool = True,
+    gather_negatives: bool = True,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""CLIP: symmetric InfoNCE over rows and columns, computed in one pass.
@@ -707,9 +733,18 @@ def clip(
     Args:
         temperature: tau, positive. Element i of an (N,) tensor divides :math:`s_{ij}` in both
             terms. Default: 0.07.
+        in_batch_negatives: whether the other rows of the batch are negatives; False leaves the
+            given and the stored ones. Default: True.
+        gather_negatives: whether rows meet the shared negatives of all ranks of a group; False if
+            every rank gives the same ones. Default: True.
 
     Shape:
         x, y: (N, D), e.g. images and their texts.
+        negatives: (K, D), shared by all rows of x, or (N, K, D), one set per row, or (M, D) with
+        offsets.
+        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
+        offset i + 1.
         memory: two EmbeddingQueues, of columns like those of y and of rows like those of x:
         additional negatives of the other side.
         ids: (N,), for queues made with ``ids=True``; columns of the row's own instance are ignored.
@@ -721,6 +756,8 @@ def clip(
     The module with the same options: :class:`contrastloss.CLIPLoss`.
     """
     named = {
+        "negatives_mask": negatives_mask,
+        "negatives_offsets": negatives_offsets,
         "memory": memory,
         "ids": ids,
         "logit_scale": logit_scale,
@@ -736,9 +773,11 @@ def clip(
         "group": group,
         "strategy": strategy,
         "equal_sizes": equal_sizes,
+        "in_batch_negatives": in_batch_negatives,
+        "gather_negatives": gather_negatives,
         "return_stats": return_stats,
     }
-    return evaluate("clip", (x, y), named, options)
+    return evaluate("clip", (x, y, negatives), named, options)
 
 
 def cluster_nt_xent(
@@ -1202,6 +1241,9 @@ def dcl(
     x: Tensor,
     y: Tensor,
     *,
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
     memory: EmbeddingQueue | None = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
@@ -1235,6 +1277,11 @@ def dcl(
 
     Shape:
         x, y: (N, D).
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (M, D) with
+        offsets: further negatives.
+        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to
+        before offset i + 1.
         memory: an EmbeddingQueue of additional negatives.
         ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
         ignored.
@@ -1245,6 +1292,9 @@ def dcl(
     The module with the same options: :class:`contrastloss.DCLLoss`.
     """
     named = {
+        "negatives": negatives,
+        "negatives_mask": negatives_mask,
+        "negatives_offsets": negatives_offsets,
         "memory": memory,
         "ids": ids,
         "logit_scale": logit_scale,
@@ -1381,6 +1431,9 @@ def focal_contrastive(
     z: Tensor,
     labels: Tensor,
     *,
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
     memory: EmbeddingQueue | None = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
@@ -1416,6 +1469,11 @@ def focal_contrastive(
     Shape:
         z: (N, D).
         labels: (N,), integers.
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (M, D) with
+        offsets: further negatives.
+        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to
+        before offset i + 1.
         memory: an EmbeddingQueue made with ``labels=True``; its columns are additional positives
         and negatives, without gradient.
         ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
@@ -1428,6 +1486,9 @@ def focal_contrastive(
     The module with the same options: :class:`contrastloss.FocalContrastiveLoss`.
     """
     named = {
+        "negatives": negatives,
+        "negatives_mask": negatives_mask,
+        "negatives_offsets": negatives_offsets,
         "memory": memory,
         "ids": ids,
         "logit_scale": logit_scale,
@@ -1598,6 +1659,9 @@ def hard_negative(
     x: Tensor,
     y: Tensor,
     *,
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
     memory: EmbeddingQueue | None = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
@@ -1640,6 +1704,11 @@ def hard_negative(
 
     Shape:
         x, y: (N, D).
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (M, D) with
+        offsets: further negatives.
+        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to
+        before offset i + 1.
         memory: an EmbeddingQueue of additional negatives.
         ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
         ignored.
@@ -1651,6 +1720,9 @@ def hard_negative(
     The module with the same options: :class:`contrastloss.HardNegativeLoss`.
     """
     named = {
+        "negatives": negatives,
+        "negatives_mask": negatives_mask,
+        "negatives_offsets": negatives_offsets,
         "memory": memory,
         "ids": ids,
         "logit_scale": logit_scale,
@@ -1677,7 +1749,10 @@ def hard_negative(
 def hard_negative_clip(
     x: Tensor,
     y: Tensor,
+    negatives: Tensor | None = None,
     *,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
     memory: Memory = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
@@ -1720,6 +1795,11 @@ def hard_negative_clip(
 
     Shape:
         x, y: (N, D).
+        negatives: (K, D), shared by all rows of x, or (N, K, D), one set per row, or (M, D) with
+        offsets: further negatives of the rows of x.
+        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to
+        before offset i + 1.
         memory: two EmbeddingQueues, of columns like those of y and of rows like those of x:
         additional negatives of the other side.
         ids: (N,), for queues made with ``ids=True``; columns of the row's own instance are ignored.
@@ -1732,6 +1812,8 @@ def hard_negative_clip(
     The module with the same options: :class:`contrastloss.HardNegativeCLIPLoss`.
     """
     named = {
+        "negatives_mask": negatives_mask,
+        "negatives_offsets": negatives_offsets,
         "memory": memory,
         "ids": ids,
         "logit_scale": logit_scale,
@@ -1752,7 +1834,7 @@ def hard_negative_clip(
         "detach_weights": detach_weights,
         "return_stats": return_stats,
     }
-    return evaluate("hard_negative_clip", (x, y), named, options)
+    return evaluate("hard_negative_clip", (x, y, negatives), named, options)
 
 
 def hierarchical_contrastive(
@@ -1825,6 +1907,8 @@ def info_nce(
     y: Tensor,
     negatives: Tensor | None = None,
     *,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
     memory: Memory = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
@@ -1840,11 +1924,15 @@ def info_nce(
     equal_sizes: bool = False,
     top_k: int | None = None,
     hardness: float = 0.0,
+    in_batch_negatives: bool = True,
+    gather_negatives: bool = True,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-    r"""InfoNCE: row i of y is the positive of row i of x, against in-batch or given negatives.
+    r"""InfoNCE: row i of y is the positive of row i of x, against the other rows of y and further
+    negatives n.
 
-    .. math:: \ell_i = -\log \frac{e^{s_{ii}}}{e^{s_{ii}} + \sum_{j \ne i} e^{s_{ij}}},
+    .. math:: \ell_i = -\log \frac{e^{s_{ii}}}
+        {e^{s_{ii}} + \sum_{j \ne i} e^{s_{ij}} + \sum_k e^{\cos(x_i, n_k) / \tau}},
         \qquad s_{ij} = \cos(x_i, y_j) / \tau
 
     With ``top_k`` or ``hardness``, the statistic ``lse`` covers the positive and the selected,
@@ -1857,12 +1945,19 @@ def info_nce(
         hardness: alpha >= 0. Negatives are weighted by :math:`e^{\alpha \cos(x_i, y_j)}`, a
             constant without gradient (``hardness_strength`` in sentence-transformers); 0 gives
             equal weights. Default: 0.
+        in_batch_negatives: whether the other rows of y are negatives; False leaves the given and
+            the stored ones. Default: True.
+        gather_negatives: whether rows meet the shared negatives of all ranks of a group; False if
+            every rank gives the same ones. Default: True.
         group: not supported together with ``top_k``.
 
     Shape:
         x, y: (N, D).
-        negatives: (K, D), shared by all rows (of all ranks, with a group), or (N, K, D), one set
-        per row. They replace the other rows of y.
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per row, or (M, D) with
+        offsets.
+        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
+        offset i + 1.
         memory: an EmbeddingQueue of additional negatives.
         ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
         ignored.
@@ -1874,6 +1969,8 @@ def info_nce(
     The module with the same options: :class:`contrastloss.InfoNCELoss`.
     """
     named = {
+        "negatives_mask": negatives_mask,
+        "negatives_offsets": negatives_offsets,
         "memory": memory,
         "ids": ids,
         "logit_scale": logit_scale,
@@ -1891,6 +1988,8 @@ def info_nce(
         "equal_sizes": equal_sizes,
         "top_k": top_k,
         "hardness": hardness,
+        "in_batch_negatives": in_batch_negatives,
+        "gather_negatives": gather_negatives,
         "return_stats": return_stats,
     }
     return evaluate("info_nce", (x, y, negatives), named, options)
@@ -2091,6 +2190,8 @@ def margin_ranking(
     y: Tensor,
     negatives: Tensor | None = None,
     *,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
     memory: Memory = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
@@ -2106,6 +2207,7 @@ def margin_ranking(
     equal_sizes: bool = False,
     margin: float = 0.6,
     symmetric: bool = False,
+    in_batch_negatives: bool = True,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""Margin ranking: each positive should outscore the row's negatives by a margin.
@@ -2118,11 +2220,16 @@ def margin_ranking(
         margin: m. Default: 0.6.
         symmetric: average with the loss over columns, :math:`[m - s_{ii} + s_{ji}]_+`. Not
             supported together with ``negatives``. Default: False.
+        in_batch_negatives: whether the other rows of y are negatives; False leaves the given and
+            the stored ones. Default: True.
 
     Shape:
         x, y: (N, D).
-        negatives: (N, K, D), one set per row. They replace the other rows of y, and the mean is
-        over K.
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per row, or (M, D) with
+        offsets; the mean includes them.
+        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
+        offset i + 1.
         memory: an EmbeddingQueue of additional negatives, which the mean includes; not supported
         together with ``symmetric``.
         ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
@@ -2136,6 +2243,8 @@ def margin_ranking(
     The module with the same options: :class:`contrastloss.MarginRankingLoss`.
     """
     named = {
+        "negatives_mask": negatives_mask,
+        "negatives_offsets": negatives_offsets,
         "memory": memory,
         "ids": ids,
         "logit_scale": logit_scale,
@@ -2153,6 +2262,7 @@ def margin_ranking(
         "equal_sizes": equal_sizes,
         "margin": margin,
         "symmetric": symmetric,
+        "in_batch_negatives": in_batch_negatives,
         "return_stats": return_stats,
     }
     return evaluate("margin_ranking", (x, y, negatives), named, options)
@@ -2427,6 +2537,9 @@ def multi_similarity(
     z: Tensor,
     labels: Tensor,
     *,
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
     memory: EmbeddingQueue | None = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
@@ -2466,6 +2579,11 @@ def multi_similarity(
     Shape:
         z: (N, D).
         labels: (N,), integers.
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (M, D) with
+        offsets: further negatives.
+        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to
+        before offset i + 1.
         memory: an EmbeddingQueue made with ``labels=True``; its columns are additional positives
         and negatives, without gradient.
         ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
@@ -2477,6 +2595,9 @@ def multi_similarity(
     The module with the same options: :class:`contrastloss.MultiSimilarityLoss`.
     """
     named = {
+        "negatives": negatives,
+        "negatives_mask": negatives_mask,
+        "negatives_offsets": negatives_offsets,
         "memory": memory,
         "ids": ids,
         "logit_scale": logit_scale,
@@ -2695,6 +2816,9 @@ def nt_xent(
     x: Tensor,
     y: Tensor,
     *,
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
     memory: EmbeddingQueue | None = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
@@ -2723,6 +2847,11 @@ def nt_xent(
 
     Shape:
         x, y: (N, D).
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (M, D) with
+        offsets: further negatives.
+        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to
+        before offset i + 1.
         memory: an EmbeddingQueue of additional negatives.
         ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
         ignored.
@@ -2734,6 +2863,9 @@ def nt_xent(
     The module with the same options: :class:`contrastloss.NTXentLoss`.
     """
     named = {
+        "negatives": negatives,
+        "negatives_mask": negatives_mask,
+        "negatives_offsets": negatives_offsets,
         "memory": memory,
         "ids": ids,
         "logit_scale": logit_scale,
@@ -2826,6 +2958,9 @@ def supcon(
     z: Tensor,
     labels: Tensor,
     *,
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
     memory: EmbeddingQueue | None = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
@@ -2864,6 +2999,11 @@ def supcon(
     Shape:
         z: (N, D), or (N, V, D) for V views of each instance.
         labels: (N,), integers.
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (M, D) with
+        offsets: further negatives.
+        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to
+        before offset i + 1.
         memory: an EmbeddingQueue made with ``labels=True``; its columns are additional positives
         and negatives, without gradient.
         ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
@@ -2875,6 +3015,9 @@ def supcon(
     The module with the same options: :class:`contrastloss.SupConLoss`.
     """
     named = {
+        "negatives": negatives,
+        "negatives_mask": negatives_mask,
+        "negatives_offsets": negatives_offsets,
         "memory": memory,
         "ids": ids,
         "logit_scale": logit_scale,
@@ -3351,7 +3494,10 @@ def sepclr(
 def siglip(
     x: Tensor,
     y: Tensor,
+    negatives: Tensor | None = None,
     *,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
     memory: Memory = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
@@ -3366,6 +3512,8 @@ def siglip(
     strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
     bias: float | Tensor = -10.0,
+    in_batch_negatives: bool = True,
+    gather_negatives: bool = True,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""SigLIP: sigmoid loss, a binary classification of every pair.
@@ -3378,9 +3526,18 @@ def siglip(
     Args:
         temperature: tau, positive. Default: 0.1.
         bias: b, a float, a 0-dim tensor or a Parameter; ``logit_bias`` overrides it. Default: -10.
+        in_batch_negatives: whether the other rows of the batch are negatives; False leaves the
+            given and the stored ones. Default: True.
+        gather_negatives: whether rows meet the shared negatives of all ranks of a group; False if
+            every rank gives the same ones. Default: True.
 
     Shape:
         x, y: (N, D).
+        negatives: (K, D), shared by all rows of x, or (N, K, D), one set per row, or (M, D) with
+        offsets.
+        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
+        offset i + 1.
         memory: an EmbeddingQueue of additional negatives.
         ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
         ignored.
@@ -3391,6 +3548,8 @@ def siglip(
     The module with the same options: :class:`contrastloss.SigLIPLoss`.
     """
     named = {
+        "negatives_mask": negatives_mask,
+        "negatives_offsets": negatives_offsets,
         "memory": memory,
         "ids": ids,
         "logit_scale": logit_scale,
@@ -3407,9 +3566,11 @@ def siglip(
         "strategy": strategy,
         "equal_sizes": equal_sizes,
         "bias": bias,
+        "in_batch_negatives": in_batch_negatives,
+        "gather_negatives": gather_negatives,
         "return_stats": return_stats,
     }
-    return evaluate("siglip", (x, y), named, options)
+    return evaluate("siglip", (x, y, negatives), named, options)
 
 
 def simctg(
@@ -3701,7 +3862,10 @@ def spearman(
 def spectral(
     x: Tensor,
     y: Tensor,
+    negatives: Tensor | None = None,
     *,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
     memory: Memory = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
@@ -3730,6 +3894,11 @@ def spectral(
 
     Shape:
         x, y: (N, D).
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (M, D) with
+        offsets: further negatives.
+        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to
+        before offset i + 1.
         memory: an EmbeddingQueue of additional negatives.
         ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
         ignored.
@@ -3741,6 +3910,8 @@ def spectral(
     The module with the same options: :class:`contrastloss.SpectralLoss`.
     """
     named = {
+        "negatives_mask": negatives_mask,
+        "negatives_offsets": negatives_offsets,
         "memory": memory,
         "ids": ids,
         "logit_scale": logit_scale,
@@ -3758,7 +3929,7 @@ def spectral(
         "equal_sizes": equal_sizes,
         "return_stats": return_stats,
     }
-    return evaluate("spectral", (x, y), named, options)
+    return evaluate("spectral", (x, y, negatives), named, options)
 
 
 def supremix(
@@ -4024,6 +4195,9 @@ def triplet(
     z: Tensor,
     labels: Tensor,
     *,
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
     memory: EmbeddingQueue | None = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
@@ -4079,6 +4253,11 @@ def triplet(
     Shape:
         z: (N, D).
         labels: (N,), integers.
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (M, D) with
+        offsets: further negatives.
+        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to
+        before offset i + 1.
         memory: an EmbeddingQueue made with ``labels=True``; its columns are additional positives
         and negatives, without gradient.
         ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
@@ -4091,6 +4270,9 @@ def triplet(
     The module with the same options: :class:`contrastloss.TripletLoss`.
     """
     named = {
+        "negatives": negatives,
+        "negatives_mask": negatives_mask,
+        "negatives_offsets": negatives_offsets,
         "memory": memory,
         "ids": ids,
         "logit_scale": logit_scale,

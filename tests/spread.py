@@ -98,9 +98,11 @@ class EvenMoCHi(MoCHiLoss):
         return (0.37 * torch.arange(1, numbers + 1) % 1).expand(count, -1)
 
 
-def shared(cls):
+def shared(cls, options=()):
     """Positions of the arguments that are the same on every rank."""
     same = {"queue", "bank", "bank_labels", "prototypes"}
+    if "gather_negatives" in options:
+        same.add("negatives")
     if issubclass(cls, SampledContrastiveLoss):
         same.add("y")
     names = list(signature(cls.forward).parameters)[1:]
@@ -109,7 +111,7 @@ def shared(cls):
 
 def loss_step(group, cls, options, inputs, sizes, equal_sizes=False):
     """A training step on this rank's part of a batch: the value, all gradients and statistics."""
-    same = shared(cls)
+    same = shared(cls, options)
     own = [v if k in same else mine(group, sizes, v) for k, v in enumerate(inputs)]
     leaves = Subject(cls).leaves(own)
     temperature = torch.nn.Parameter(torch.tensor(0.2, dtype=torch.float64))

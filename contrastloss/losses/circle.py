@@ -39,6 +39,11 @@ class CircleLoss(LabelLoss, name="circle"):
     Shape:
         z: (N, D).
         labels: (N,), integers.
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (M, D) with
+        offsets: further negatives.
+        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to
+        before offset i + 1.
         memory: an EmbeddingQueue made with ``labels=True``; its columns are additional positives
         and negatives, without gradient.
         ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
@@ -52,6 +57,10 @@ class CircleLoss(LabelLoss, name="circle"):
     gamma: Positive = 80.0
     _: KW_ONLY
     temperature: Temperature = 1.0
+
+    @property
+    def stops_gradients(self) -> bool:
+        return True  # the pace of a pair
 
     def channels(self) -> tuple[Channel, ...]:
         return (

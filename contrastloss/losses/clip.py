@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY
+
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from ..channel import Channel
 from ..options import Temperature
 from .base.loss import softplus
-from .base.positive_loss import BY_COL, BY_ROW, CrossLoss
+from .base.positive_loss import BY_COL, BY_ROW, CrossLoss, reference_pairs
 from .base.scores import Scores
 
 __all__ = ["CLIPLoss"]
@@ -25,9 +26,18 @@ class CLIPLoss(CrossLoss, name="clip"):
     Args:
         temperature: tau, positive. Element i of an (N,) tensor divides :math:`s_{ij}` in both
             terms. Default: 0.07.
+        in_batch_negatives: whether the other rows of the batch are negatives; False leaves the
+            given and the stored ones. Default: True.
+        gather_negatives: whether rows meet the shared negatives of all ranks of a group; False if
+            every rank gives the same ones. Default: True.
 
     Shape:
         x, y: (N, D), e.g. images and their texts.
+        negatives: (K, D), shared by all rows of x, or (N, K, D), one set per row, or (M, D) with
+        offsets.
+        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
+        offset i + 1.
         memory: two EmbeddingQueues, of columns like those of y and of rows like those of x:
         additional negatives of the other side.
         ids: (N,), for queues made with ``ids=True``; columns of the row's own instance are ignored.
@@ -38,6 +48,9 @@ class CLIPLoss(CrossLoss, name="clip"):
     """
 
     temperature: Temperature = 0.07
+    _: KW_ONLY
+    in_batch_negatives: bool = True
+    gather_negatives: bool = True
 
     def channels(self) -> tuple[Channel, ...]:
         return BY_ROW, BY_COL
@@ -46,7 +59,23 @@ class CLIPLoss(CrossLoss, name="clip"):
         return 0.5 * (softplus(by_row - positive) + softplus(by_col - positive))
 
     @staticmethod
-    def reference(x: Tensor, y: Tensor, *, scale: Tensor, bias: Tensor) -> Tensor:
-        s, target = scale * (x @ y.mT) + bias, torch.arange(len(x), device=x.device)
-        rows = cross_entropy(s, target, reduction="none")
-        return (rows + cross_entropy(s.mT, target, reduction="none")) / 2
+    def reference(
+        x: Tensor,
+        y: Tensor,
+        negatives: Tensor | None = None,
+        *,
+        scale: Tensor,
+        bias: Tensor,
+        in_batch_negatives: bool,
+        negatives_mask: Tensor | None = None,
+    ) -> Tensor:
+        positive = scale.flatten() * (x * y).sum(1) + bias
+        losses = []
+        for turned, k in ((False, negatives), (True, None)):
+            a, b = (y, x) if turned else (x, y)
+            products, there = reference_pairs(a, b, k, negatives_mask, in_batch_negatives)
+            own = scale.mT if turned and scale.ndim else scale  # one of each row of x
+            s = own * products + bias
+            negative = s.masked_fill(~there, -torch.inf).logsumexp(1)
+            losses.append(torch.logaddexp(negative, positive) - positive)
+        return (losses[0] + losses[1]) / 2

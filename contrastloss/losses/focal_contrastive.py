@@ -44,6 +44,11 @@ class FocalContrastiveLoss(LabelLoss, name="focal_contrastive"):
     Shape:
         z: (N, D).
         labels: (N,), integers.
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (M, D) with
+        offsets: further negatives.
+        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to
+        before offset i + 1.
         memory: an EmbeddingQueue made with ``labels=True``; its columns are additional positives
         and negatives, without gradient.
         ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are

@@ -39,6 +39,11 @@ class HardNegativeCLIPLoss(CrossLoss, name="hard_negative_clip"):
 
     Shape:
         x, y: (N, D).
+        negatives: (K, D), shared by all rows of x, or (N, K, D), one set per row, or (M, D) with
+        offsets: further negatives of the rows of x.
+        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to
+        before offset i + 1.
         memory: two EmbeddingQueues, of columns like those of y and of rows like those of x:
         additional negatives of the other side.
         ids: (N,), for queues made with ``ids=True``; columns of the row's own instance are ignored.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from dataclasses import KW_ONLY
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,10 +12,8 @@ from torch import Tensor
 from ..channel import EXPECT, INDEX, MAX, Channel, differs
 from ..ops.merge import log_sum_exp
 from ..options import Count, NonNegative, Temperature
-from .base.blocks import BATCH, Block, Given, Own
 from .base.loss import softplus
-from .base.pair_loss import Memory
-from .base.positive_loss import BY_ROW, CrossLoss
+from .base.positive_loss import BY_ROW, CrossLoss, reference_pairs
 from .base.scores import Scores
 
 __all__ = ["InfoNCELoss"]
@@ -24,9 +24,11 @@ _HARDEST = MAX(pairs=(differs(INDEX),))
 
 
 class InfoNCELoss(CrossLoss, name="info_nce"):
-    r"""InfoNCE: row i of y is the positive of row i of x, against in-batch or given negatives.
+    r"""InfoNCE: row i of y is the positive of row i of x, against the other rows of y and further
+    negatives n.
 
-    .. math:: \ell_i = -\log \frac{e^{s_{ii}}}{e^{s_{ii}} + \sum_{j \ne i} e^{s_{ij}}},
+    .. math:: \ell_i = -\log \frac{e^{s_{ii}}}
+        {e^{s_{ii}} + \sum_{j \ne i} e^{s_{ij}} + \sum_k e^{\cos(x_i, n_k) / \tau}},
         \qquad s_{ij} = \cos(x_i, y_j) / \tau
 
     With ``top_k`` or ``hardness``, the statistic ``lse`` covers the positive and the selected,
@@ -39,12 +41,19 @@ class InfoNCELoss(CrossLoss, name="info_nce"):
         hardness: alpha >= 0. Negatives are weighted by :math:`e^{\alpha \cos(x_i, y_j)}`, a
             constant without gradient (``hardness_strength`` in sentence-transformers); 0 gives
             equal weights. Default: 0.
+        in_batch_negatives: whether the other rows of y are negatives; False leaves the given and
+            the stored ones. Default: True.
+        gather_negatives: whether rows meet the shared negatives of all ranks of a group; False if
+            every rank gives the same ones. Default: True.
         group: not supported together with ``top_k``.
 
     Shape:
         x, y: (N, D).
-        negatives: (K, D), shared by all rows (of all ranks, with a group), or (N, K, D), one set
-        per row. They replace the other rows of y.
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per row, or (M, D) with
+        offsets.
+        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
+        offset i + 1.
         memory: an EmbeddingQueue of additional negatives.
         ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
         ignored.
@@ -57,8 +66,9 @@ class InfoNCELoss(CrossLoss, name="info_nce"):
     temperature: Temperature = 0.1
     top_k: Count | None = None
     hardness: NonNegative = 0.0
-
-    inputs: ClassVar[dict[str, str]] = {"x": "N D", "y": "N D", "negatives": "K D | N K D"}
+    _: KW_ONLY
+    in_batch_negatives: bool = True
+    gather_negatives: bool = True
 
     def check(self) -> None:
         super().check()
@@ -69,30 +79,17 @@ class InfoNCELoss(CrossLoss, name="info_nce"):
     def stops_gradients(self) -> bool:
         return self.hardness != 0.0
 
-    def forward(
+    def evaluate(
         self,
-        x: Tensor,
-        y: Tensor,
-        negatives: Tensor | None = None,
-        *,
-        memory: Memory = None,
-        ids: Tensor | None = None,
-        logit_scale: Tensor | float | None = None,
-        logit_bias: Tensor | float | None = None,
+        scores: Scores,
+        rows: Mapping[str, Tensor] | None = None,
+        cols: Mapping[str, Tensor] | None = None,
     ) -> Any:
-        columns: Block = BATCH
-        if negatives is not None:
-            columns = Given(negatives) if negatives.ndim == 2 else Own(negatives)
-        blocks = (columns, *self.stored(memory, ids, ("x", x)))
-        scores = self.scores(x, y, logit_scale, logit_bias, blocks=blocks)
-        if columns is BATCH and not (self.top_k or self.hardness):
-            return self.evaluate(scores)
+        if not (self.top_k or self.hardness):
+            return super().evaluate(scores, rows, cols)
         positive = scores.aligned()
-        if self.top_k or self.hardness:
-            negative, extra = (self._hardest if self.top_k else self._weighted)(scores)
-            extra.append(torch.logaddexp(negative.detach(), positive.detach()))
-        else:
-            (negative,), extra = self.measure(scores, self._channels)
+        negative, extra = (self._hardest if self.top_k else self._weighted)(scores)
+        extra.append(torch.logaddexp(negative.detach(), positive.detach()))
         return self.finish(softplus(negative - positive), extra, positive, aligned=scores)
 
     def _hardest(self, scores: Scores) -> tuple[Tensor, list[Tensor]]:
@@ -150,15 +147,13 @@ class InfoNCELoss(CrossLoss, name="info_nce"):
         bias: Tensor,
         top_k: int | None,
         hardness: float,
+        in_batch_negatives: bool,
+        negatives_mask: Tensor | None = None,
     ) -> Tensor:
-        cosine = x @ y.mT
+        cosine, there = reference_pairs(x, y, negatives, negatives_mask, in_batch_negatives)
         positive = (scale * cosine + bias).diag()[:, None]
-        if negatives is not None:
-            k = negatives.expand(len(x), *negatives.shape[-2:])
-            cosine = torch.einsum("nd,nkd->nk", x, k)
         s = scale * cosine + bias + hardness * cosine.detach()
-        if negatives is None:
-            s = s.fill_diagonal_(-torch.inf)
+        s = s.masked_fill(~there, -torch.inf)
         if top_k is not None:
             s = s.topk(min(top_k, s.shape[1])).values
         target = torch.zeros(len(x), dtype=torch.int64, device=x.device)

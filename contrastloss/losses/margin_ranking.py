@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from dataclasses import KW_ONLY
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..channel import COL, INDEX, ROW, SUM, Channel, differs
 from ..options import Temperature
-from .base.blocks import BATCH, Block, Own
-from .base.pair_loss import Memory
-from .base.positive_loss import CrossLoss
-from .base.scores import at_least_one
+from .base.blocks import BATCH, Crossed, Stored
+from .base.positive_loss import CrossLoss, reference_pairs
+from .base.scores import Scores, at_least_one
 
 __all__ = ["MarginRankingLoss"]
 
@@ -32,11 +33,16 @@ class MarginRankingLoss(CrossLoss, name="margin_ranking"):
         margin: m. Default: 0.6.
         symmetric: average with the loss over columns, :math:`[m - s_{ii} + s_{ji}]_+`. Not
             supported together with ``negatives``. Default: False.
+        in_batch_negatives: whether the other rows of y are negatives; False leaves the given and
+            the stored ones. Default: True.
 
     Shape:
         x, y: (N, D).
-        negatives: (N, K, D), one set per row. They replace the other rows of y, and the mean is
-        over K.
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per row, or (M, D) with
+        offsets; the mean includes them.
+        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
+        offset i + 1.
         memory: an EmbeddingQueue of additional negatives, which the mean includes; not supported
         together with ``symmetric``.
         ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
@@ -51,28 +57,24 @@ class MarginRankingLoss(CrossLoss, name="margin_ranking"):
     temperature: Temperature = 1.0
     margin: float = 0.6
     symmetric: bool = False
+    _: KW_ONLY
+    in_batch_negatives: bool = True
 
-    inputs: ClassVar[dict[str, str]] = {"x": "N D", "y": "N D", "negatives": "N K D"}
+    def check(self) -> None:
+        super().check()
+        if self.symmetric and not self.in_batch_negatives:
+            raise ValueError("in_batch_negatives: got False with symmetric=True, expected True")
 
-    def forward(
+    def evaluate(
         self,
-        x: Tensor,
-        y: Tensor,
-        negatives: Tensor | None = None,
-        *,
-        memory: Memory = None,
-        ids: Tensor | None = None,
-        logit_scale: Tensor | float | None = None,
-        logit_bias: Tensor | float | None = None,
+        scores: Scores,
+        rows: Mapping[str, Tensor] | None = None,
+        cols: Mapping[str, Tensor] | None = None,
     ) -> Any:
-        columns: Block = BATCH
-        if negatives is not None:
-            columns = Own(negatives)
-        blocks = (columns, *self.stored(memory, ids, ("x", x)))
-        if self.symmetric and blocks != (BATCH,):
-            name = "memory" if columns is BATCH else "negatives"
+        if self.symmetric and scores.blocks != (BATCH,):
+            stored = any(isinstance(block, (Stored, Crossed)) for block in scores.blocks)
+            name = "memory" if stored else "negatives"
             raise ValueError(f"{name}: got some with symmetric=True, expected None")
-        scores = self.scores(x, y, logit_scale, logit_bias, blocks=blocks)
         positive = scores.aligned()
         bound = {BOUND: positive - self.margin}
         (total, *by_col), extra = self.measure(scores, self._channels, bound, bound)
@@ -95,17 +97,15 @@ class MarginRankingLoss(CrossLoss, name="margin_ranking"):
         bias: Tensor,
         margin: float,
         symmetric: bool,
+        in_batch_negatives: bool,
     ) -> Tensor:
-        s = scale * (x @ y.mT) + bias
-        positive = s.diag()[:, None]
-        if negatives is not None:
-            s = scale * torch.einsum("nd,nkd->nk", x, negatives) + bias
-            return torch.relu(margin - positive + s).sum(1) / max(s.shape[1], 1)
-        others = ~torch.eye(len(x), dtype=torch.bool, device=x.device)
-        count = max(len(x) - 1, 1)
-        losses = (others * torch.relu(margin - positive + s)).sum(1) / count
+        products, there = reference_pairs(x, y, negatives, None, in_batch_negatives)
+        s = scale * products + bias
+        positive, by_col = s.diag()[:, None], s[:, : len(x)].mT
+        count = there.sum(1).clamp_min(1)
+        losses = (there * torch.relu(margin - positive + s)).sum(1) / count
         if symmetric:
-            losses = (losses + (others * torch.relu(margin - positive + s.mT)).sum(1) / count) / 2
+            losses = (losses + (there * torch.relu(margin - positive + by_col)).sum(1) / count) / 2
         return losses
 
     @staticmethod

@@ -31,6 +31,11 @@ class NTXentLoss(TwoViewLoss, name="nt_xent"):
 
     Shape:
         x, y: (N, D).
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (M, D) with
+        offsets: further negatives.
+        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to
+        before offset i + 1.
         memory: an EmbeddingQueue of additional negatives.
         ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
         ignored.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from ..channel import INDEX, SUM, Channel, differs
 from ..options import Temperature
 from .base.loss import softplus
-from .base.positive_loss import CrossLoss
+from .base.positive_loss import CrossLoss, reference_pairs
 from .base.scores import Scores
 
 __all__ = ["SigLIPLoss"]
@@ -29,9 +30,18 @@ class SigLIPLoss(CrossLoss, name="siglip"):
     Args:
         temperature: tau, positive. Default: 0.1.
         bias: b, a float, a 0-dim tensor or a Parameter; ``logit_bias`` overrides it. Default: -10.
+        in_batch_negatives: whether the other rows of the batch are negatives; False leaves the
+            given and the stored ones. Default: True.
+        gather_negatives: whether rows meet the shared negatives of all ranks of a group; False if
+            every rank gives the same ones. Default: True.
 
     Shape:
         x, y: (N, D).
+        negatives: (K, D), shared by all rows of x, or (N, K, D), one set per row, or (M, D) with
+        offsets.
+        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
+        offset i + 1.
         memory: an EmbeddingQueue of additional negatives.
         ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
         ignored.
@@ -42,6 +52,9 @@ class SigLIPLoss(CrossLoss, name="siglip"):
 
     temperature: Temperature = 0.1
     bias: float | Tensor = -10.0
+    _: KW_ONLY
+    in_batch_negatives: bool = True
+    gather_negatives: bool = True
 
     def channels(self) -> tuple[Channel, ...]:
         return _CHANNELS
@@ -61,6 +74,18 @@ class SigLIPLoss(CrossLoss, name="siglip"):
         return softplus(-positive) + negative
 
     @staticmethod
-    def reference(x: Tensor, y: Tensor, *, scale: Tensor, bias: Tensor) -> Tensor:
-        z = 2 * torch.eye(len(x), dtype=x.dtype, device=x.device) - 1
-        return -torch.nn.functional.logsigmoid(z * (scale * (x @ y.mT) + bias)).sum(1)
+    def reference(
+        x: Tensor,
+        y: Tensor,
+        negatives: Tensor | None = None,
+        *,
+        scale: Tensor,
+        bias: Tensor,
+        in_batch_negatives: bool,
+        negatives_mask: Tensor | None = None,
+    ) -> Tensor:
+        products, there = reference_pairs(x, y, negatives, negatives_mask, in_batch_negatives)
+        s = scale * products + bias
+        softplus = torch.nn.functional.softplus
+        negative = torch.where(there, softplus(s, threshold=1e9), 0.0).sum(1)
+        return negative + softplus(-s.diag(), threshold=1e9)

@@ -14,7 +14,7 @@ from .check import check_channels, check_embeddings, named_operands
 from .merge import log_sum_exp
 from .results import Expectation, Maximum
 
-__all__ = ["row_stats"]
+__all__ = ["exponent", "row_stats"]
 
 
 def row_stats(
@@ -43,11 +43,20 @@ def row_stats(
     return [_statistic(channel, scores, missing, rows) for channel in channels]
 
 
+def exponent(channel: LSE | EXPECT, s: Tensor) -> Tensor:
+    """``theta s``, or that of circle loss, whose pace is constant."""
+    if isinstance(channel, EXPECT) or channel.relax is None:
+        return channel.theta * s
+    positive, m = channel.theta > 0, channel.relax
+    pace = torch.relu((s if positive else 1.0 - s) + m).detach()
+    return channel.theta * pace * (s - (m if positive else 1.0 - m))
+
+
 def _statistic(
     channel: Channel, scores: Tensor, missing: Tensor, rows: Mapping[str, Tensor]
 ) -> Any:
     if isinstance(channel, (LSE, EXPECT)):
-        z = torch.where(missing, -torch.inf, channel.theta * torch.where(missing, 0.0, scores))
+        z = torch.where(missing, -torch.inf, exponent(channel, torch.where(missing, 0.0, scores)))
         lse = log_sum_exp(z.movedim(-1, 0))
         if isinstance(channel, LSE):
             return lse

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..backends.reference.maths import psi
 from ..channel import EXPECT, LSE, MAX, SUM, Channel
+from .dense import exponent
 from .results import Expectation, Maximum, TopK
 
 __all__ = ["segment_stats", "segment_topk"]
@@ -77,7 +78,7 @@ def _statistic(
     owner, missing = segments.owner, scores == -torch.inf
     s = torch.where(missing, 0.0, scores)
     if isinstance(channel, (LSE, EXPECT)):
-        z = torch.where(missing, -torch.inf, channel.theta * s)
+        z = torch.where(missing, -torch.inf, exponent(channel, s))
         top = segments.most(z)
         shift = torch.where(top == -torch.inf, 0.0, top)
         e = torch.exp(z - shift[owner])

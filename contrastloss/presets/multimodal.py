@@ -121,7 +121,8 @@ def calico(**options: Any) -> ProtoNCELoss:
 )
 def video_qa() -> nn.ModuleDict:
     """Self-supervised pre-training and contrastive learning for multiple-choice video QA."""
-    return nn.ModuleDict({"choice": SampledContrastiveLoss(), "margin": MarginRankingLoss()})
+    margin = MarginRankingLoss(in_batch_negatives=False)
+    return nn.ModuleDict({"choice": SampledContrastiveLoss(), "margin": margin})
 
 
 @seed(56, "HAR-HNS", note="hard negatives in both directions")

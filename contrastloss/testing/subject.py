@@ -164,7 +164,7 @@ def dense(loss: Loss, *inputs: Tensor, **overrides: Any) -> tuple[Tensor, Tensor
     count, or how many terms each row sums. A reference without a parameter ``normalize`` gets unit
     vectors. ``overrides`` are those of ``forward``."""
     common = {f.name for f in fields(PairLoss if isinstance(loss, ScoreLoss) else RowLoss)}
-    common.add("ignore_index")  # that of no row of an example
+    common |= {"ignore_index", "gather_negatives"}  # of no row of an example; over ranks
     own = {f.name: getattr(loss, f.name) for f in fields(loss) if f.name not in common}
     if isinstance(loss, ScoreLoss):
         own.pop("bias", None)

@@ -237,13 +237,19 @@ def test_it_compiles_around_the_collectives(ranks, strategy):
 
 
 @pytest.mark.parametrize("shape", [(9, 6), (9, 4, 6)], ids=["shared", "own"])
+@pytest.mark.parametrize("alone", [False, True], ids=["beside the batch", "alone"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_given_negatives(ranks, strategy, shape):
+@pytest.mark.parametrize("name", ["InfoNCELoss", "CLIPLoss", "SigLIPLoss"])
+def test_given_negatives(ranks, name, strategy, alone, shape):
     """The rows of all ranks use shared negatives; a row's own negatives stay on its rank."""
-    cls, sizes = contrastloss.InfoNCELoss, [5, 0, 4]
+    cls, sizes = getattr(contrastloss, name), [5, 0, 4]
+    options = {"in_batch_negatives": not alone}
     inputs = [*Subject(cls).inputs(n=9, d=6), torch.randn(shape, dtype=torch.float64)]
-    want = whole(cls, {}, inputs)
-    compare(ranks.run(loss_step, 3, cls, {"strategy": strategy}, inputs, sizes), want, 3, "given")
+    want, options = whole(cls, options, inputs), options | {"strategy": strategy}
+    compare(ranks.run(loss_step, 3, cls, options, inputs, sizes), want, 3, "given")
+    if len(shape) == 2:
+        options["gather_negatives"] = False  # every rank gives them all
+        compare(ranks.run(loss_step, 3, cls, options, inputs, sizes), want, 3, "the same")
 
 
 # ---- cost ----------------------------------------------------------------------------------------

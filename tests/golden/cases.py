@@ -19,7 +19,7 @@ from contrastloss.testing import example
 N, D = 45, 37
 
 #: options about where a loss runs, which do not change what it computes
-ELSEWHERE = ("backend", "group", "strategy", "equal_sizes", "validate")
+ELSEWHERE = ("backend", "group", "strategy", "equal_sizes", "validate", "gather_negatives")
 #: other values of options, where the type does not suggest one
 OTHER: dict[str, Any] = {
     "candidates": 9,
@@ -55,12 +55,14 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
 }  # fmt: skip
 #: optional arguments without which an option has no effect
 ARGUMENTS = {
+    **{(name, "in_batch_negatives"): "negatives"
+       for name in ("clip", "info_nce", "margin_ranking", "siglip")},
     ("gist", "margin"): "guide",
     ("gist", "margin_strategy"): "guide",
     ("sepclr", "background"): "targets",
     ("sepclr", "label_variance"): "labels",
     ("weighted_info_nce", "correct_positive"): "log_q",
-}
+}  # fmt: skip
 #: options for all cases of a loss whose example would give 0, or could not run over ranks
 EVERYWHERE: dict[str, dict[str, Any]] = {"triplet": {"margin": 20.0, "mining": "hard"}}
 
@@ -80,8 +82,10 @@ class Case:
 
     @property
     def spreads(self) -> bool:
-        """Whether the batch can be sharded over ranks. A temperature per row would not be split."""
-        return "group" in {f.name for f in fields(self.cls)} and "each row" not in self.what
+        """Whether the batch can be sharded over ranks. A temperature per row would not be split,
+        nor would offsets."""
+        whole = "each row" in self.what or self.argument == "negatives_offsets"
+        return "group" in {f.name for f in fields(self.cls)} and not whole
 
     def inputs(self, dtype: torch.dtype, n: int = N) -> tuple[list[Any], dict[str, Any]]:
         g = torch.Generator().manual_seed(0)
@@ -193,6 +197,10 @@ def argument(name: str, given: dict[str, Any], g: torch.Generator) -> dict[str, 
     }
     if name in makers:
         return {name: makers[name]()}
+    if name == "negatives_mask":
+        return {"negatives": normal(n, 5, D), name: flags(n, 5)}
+    if name == "negatives_offsets":
+        return {"negatives": normal(3 * n, D), name: 3 * torch.arange(n + 1)}
     held = next((k for k in given if k in ("queue", "bank")), "memory")
     like = first.float() if "image" in given else first  # pooled embeddings are fp32
     found = {held: queue(like), **({"bank_labels": None} if held == "bank" else {})}

@@ -308,18 +308,17 @@ def test_triplets_with_a_memory(mining, device, backend):
 @pytest.mark.parametrize("options", [{"top_k": 3}, {"hardness": 2.0}, {}], ids=str)
 @pytest.mark.parametrize("given", [None, (4, 5), (6, 4, 5)], ids=str)
 def test_negatives_of_several_kinds_at_once(options, given, device, backend):
-    """Given or in-batch negatives together with a queue: equal to one set per row."""
+    """In-batch and given negatives together with a queue: equal to one set per row."""
     x, y = torch.randn(2, 6, 5, dtype=torch.float64, device=device)
     queue = queue_for(x)
     negatives = None if given is None else torch.randn(given, dtype=torch.float64, device=device)
-    loss = InfoNCELoss(0.5, **options, reduction="none", return_stats=True, backend=backend)
-    got, stats = loss(x, y, negatives, memory=queue)
-    stored = queue.embeddings[:7].expand(6, 7, 5)
-    if given is None:
-        others = torch.stack([torch.cat([y[:i], y[i + 1 :]]) for i in range(6)])
-    else:
-        others = negatives.expand(6, 4, 5)
-    want, same_stats = loss(x, y, torch.cat([others, stored], 1))
+    options |= {"reduction": "none", "return_stats": True, "backend": backend}
+    got, stats = InfoNCELoss(0.5, **options)(x, y, negatives, memory=queue)
+    parts = [torch.stack([torch.cat([y[:i], y[i + 1 :]]) for i in range(6)])]
+    parts += [] if given is None else [negatives.expand(6, 4, 5)]
+    parts += [queue.embeddings[:7].expand(6, 7, 5)]
+    alone = InfoNCELoss(0.5, in_batch_negatives=False, **options)
+    want, same_stats = alone(x, y, torch.cat(parts, 1))
     close(got, want)
     del same_stats["lse"], stats["lse"]  # with in-batch columns it includes the positive
     for name, value in stats.items():
@@ -391,3 +390,135 @@ def test_own_columns_of_different_numbers(device, backend):
             assert torch.equal(torch.as_tensor(block.count(scores)).expand(n), mask.sum(1))
         for a, b in zip(*found, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+# ---- negatives that a call brings ----------------------------------------------------------------
+
+BRING = [
+    name for name in REMEMBER if "negatives_mask" in signature(LOSSES[name].forward).parameters
+]
+
+
+def drawn(name, n=6, d=5):
+    """Inputs of a loss in fp64, and the loss as a function of its leaves."""
+    inputs = Subject(LOSSES[name]).inputs(n=n, d=d)
+    return [v.requires_grad_() if v.is_floating_point() else v for v in inputs]
+
+
+def remembered(loss, rows):
+    """A queue that holds these rows, or a pair of which the second is empty."""
+    queues = [EmbeddingQueue(4, rows.shape[1], labels=True, dtype=rows.dtype) for _ in "xy"]
+    queues[0].enqueue(rows, torch.arange(70, 70 + len(rows)))
+    return tuple(queues) if loss.both_sides else queues[0]
+
+
+@pytest.mark.parametrize("name", BRING)
+def test_negatives_in_all_their_forms(name, backend):
+    """Shared by all rows, of each row, masked, with offsets: as if they were in a queue."""
+    loss = LOSSES[name](return_stats=True, backend=backend)
+    inputs = drawn(name)
+    n, k, leaves = 6, 4, [v for v in inputs if v.requires_grad]
+    extra = torch.randn(k, 5, dtype=torch.float64)
+    want, stats = loss(*inputs, memory=remembered(loss, extra))
+    wanted = gradients(want, *leaves)
+    own = extra.expand(n, k, 5)
+    junk = torch.randn(n, 2, 5, dtype=torch.float64)
+    mask = torch.tensor([False, True, True, True, False, True])
+    shuffled = torch.cat([junk[0, :1], extra[:3], junk[0, 1:], extra[3:]])
+    each = torch.cat([junk[:, :1], own[:, :3], junk[:, 1:], own[:, 3:]], 1)
+    offsets = torch.arange(0, n * k + 1, k)
+    for negatives, more in (
+        (extra, {}),
+        (own, {}),
+        (shuffled, {"negatives_mask": mask}),
+        (each, {"negatives_mask": mask.expand(n, 6)}),
+        (own.flatten(0, 1), {"negatives_offsets": offsets}),
+    ):
+        given = negatives.clone().requires_grad_()
+        value, found = loss(*inputs, negatives=given, **more)
+        close(value, want)
+        for key, statistic in found.items():
+            close(statistic, stats[key])
+        *grads, own_grad = gradients(value, *leaves, given)
+        for a, b in zip(grads, wanted, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+        along = torch.randn_like(given)
+        with torch.no_grad():
+            ends = [
+                loss(*inputs, negatives=negatives + step * along, **more)[0]
+                for step in (1e-5, -1e-5)
+            ]
+        if not loss.stops_gradients:
+            slope = (own_grad * along).sum()
+            torch.testing.assert_close(slope, (ends[0] - ends[1]) / 2e-5, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", BRING)
+def test_views_with_negatives_of_their_own(name, backend):
+    """Each of several views meets its instance's negatives."""
+    if not issubclass(LOSSES[name], LabelLoss):
+        return
+    torch.manual_seed(0)
+    z = torch.randn(5, 2, 4, dtype=torch.float64)
+    labels, lengths = torch.arange(5) % 2, torch.tensor([2, 0, 3, 1, 2])
+    own = torch.randn(5, 3, 4, dtype=torch.float64)
+    mask = torch.arange(3) < lengths[:, None]
+    loss = LOSSES[name](backend=backend)
+    flat = loss(
+        z.flatten(0, 1),
+        labels.repeat_interleave(2),
+        negatives=own.repeat_interleave(2, 0),
+        negatives_mask=mask.repeat_interleave(2, 0),
+    )
+    offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+    close(loss(z, labels, negatives=own, negatives_mask=mask), flat)
+    close(loss(z, labels, negatives=own[mask], negatives_offsets=offsets), flat)
+
+
+@pytest.mark.parametrize("name", ["info_nce", "clip", "siglip"])
+def test_in_place_of_the_batch(name, backend):
+    x, y = (v.detach() for v in drawn(name))
+    own = torch.randn(6, 3, 5, dtype=torch.float64)
+    mask = torch.rand(6, 3) < 0.7
+    loss = LOSSES[name](in_batch_negatives=False, reduction="none", backend=backend)
+    scale, bias = 1 / loss.temperature, getattr(loss, "bias", 0.0)
+    reference = {name: x.new_tensor(v) for name, v in (("scale", scale), ("bias", bias))}
+    if name == "info_nce":
+        reference |= {"top_k": None, "hardness": 0.0}
+    unit = [normalize(v, dim=-1) for v in (x, y, own)]
+    want = loss.reference(*unit, in_batch_negatives=False, negatives_mask=mask, **reference)
+    close(loss(x, y, own, negatives_mask=mask), want)
+
+
+def test_bad_negatives():
+    x, own = torch.randn(4, 3), torch.randn(4, 2, 3)
+    loss, offsets = InfoNCELoss(), torch.tensor([0, 2, 4, 6, 8])
+    mask = torch.ones(4, 2, dtype=torch.bool)
+    for arguments, message in (
+        ({"negatives_mask": mask}, "negatives_mask: got a value, expected None without negatives"),
+        ({"negatives_offsets": offsets}, "negatives_offsets: got a value, expected None without"),
+        (
+            {
+                "negatives": own.flatten(0, 1),
+                "negatives_offsets": offsets,
+                "negatives_mask": mask.flatten(),
+            },
+            "negatives_mask: got a value, expected None with negatives_offsets",
+        ),
+        (
+            {"negatives": own, "negatives_offsets": offsets},
+            r"negatives: got shape \(4, 2, 3\),",
+        ),
+        (
+            {"negatives": own, "negatives_mask": mask[0]},
+            r"negatives_mask: got shape \(2,\), e",
+        ),
+        ({"negatives": own, "negatives_mask": mask[:, :1]}, r"negatives_mask: got shape \(4, 1\)"),
+        ({"negatives": own[:3]}, r"negatives: got shape \(3, 2, 3\), expected"),
+    ):
+        with pytest.raises(ValueError, match=f"^{message}"):
+            loss(x, x, **arguments)
+    flat = own.flatten(0, 1)
+    for bad in ([0, 2, 4, 6], [0, 2, 4, 6, 7], [1, 2, 4, 6, 8], [0, 4, 2, 6, 8]):
+        with pytest.raises(ValueError, match=r"^negatives_offsets: got .*, expected"):
+            loss(x, x, flat, negatives_offsets=torch.tensor(bad))

@@ -12,7 +12,9 @@ from contrastloss.testing.checks import check_gradients, check_statistics
 
 
 class Shared(InfoNCELoss):
-    """With 40 negatives shared by all rows."""
+    """With 40 negatives shared by all rows, in place of the batch's."""
+
+    in_batch_negatives: bool = False
 
     @staticmethod
     def example(n, d, generator):
@@ -21,7 +23,9 @@ class Shared(InfoNCELoss):
 
 
 class Own(InfoNCELoss):
-    """With 5 negatives per row."""
+    """With 5 negatives per row, in place of the batch's."""
+
+    in_batch_negatives: bool = False
 
     @staticmethod
     def example(n, d, generator):
@@ -103,7 +107,8 @@ def test_shared_negatives_by_hand(device, backend):
     # positive score 0, negative scores 1 and -1; the other row of y is not a negative
     x, y = tensor(E1, E1, device=device), tensor(E2, E2, device=device)
     negatives = tensor(E1, [-1, 0], device=device)
-    rows = InfoNCELoss(1.0, reduction="none", backend=backend)(x, y, negatives)
+    loss = InfoNCELoss(1.0, in_batch_negatives=False, reduction="none", backend=backend)
+    rows = loss(x, y, negatives)
     close(rows, [log(1 + e + 1 / e)] * 2)
 
 
@@ -111,7 +116,8 @@ def test_own_negatives_by_hand(device, backend):
     # negative score 1 for row 0, -1 for row 1
     x, y = tensor(E1, E1, device=device), tensor(E2, E2, device=device)
     negatives = tensor([E1], [[-1, 0]], device=device)
-    rows = InfoNCELoss(1.0, reduction="none", backend=backend)(x, y, negatives)
+    loss = InfoNCELoss(1.0, in_batch_negatives=False, reduction="none", backend=backend)
+    rows = loss(x, y, negatives)
     close(rows, [log(1 + e), log(1 + 1 / e)])
 
 
@@ -194,7 +200,8 @@ def test_statistics_of_hard_negatives(options, device, backend):
 @pytest.mark.parametrize("own", [False, True])
 def test_statistics_with_negatives(own, device, backend):
     x, y, k = (v.to(device) for v in (Own if own else Shared).example(9, 4, torch.Generator()))
-    _, stats = InfoNCELoss(0.3, return_stats=True, backend=backend)(x, y, k)
+    loss = InfoNCELoss(0.3, in_batch_negatives=False, return_stats=True, backend=backend)
+    _, stats = loss(x, y, k)
     positive = (normalize(x) * normalize(y)).sum(1) / 0.3
     s = torch.einsum("nd,nkd->nk", normalize(x), normalize(k.expand(9, -1, 4), dim=-1)) / 0.3
     close(stats["positive"], positive.mean())
@@ -206,7 +213,8 @@ def test_statistics_with_negatives(own, device, backend):
 @pytest.mark.parametrize("negatives", [(0, 3), (4, 0, 3)])
 def test_no_negative_is_zero(negatives, device, backend):
     x = torch.randn(4, 3, device=device, requires_grad=True)
-    loss = InfoNCELoss(backend=backend)(x, x.detach() + 1, torch.zeros(negatives, device=device))
+    alone = InfoNCELoss(in_batch_negatives=False, backend=backend)
+    loss = alone(x, x.detach() + 1, torch.zeros(negatives, device=device))
     assert loss.item() == 0.0
     assert not gradients(loss, x)[0].any()
 
@@ -214,7 +222,8 @@ def test_no_negative_is_zero(negatives, device, backend):
 def test_negatives_get_gradients_on_their_own(device, backend):
     x, y, k = (v.to(device) for v in Shared.example(6, 4, torch.Generator()))
     k.requires_grad_()
-    (dk,) = gradients(InfoNCELoss(1.0, normalize=False, backend=backend)(x, y, k), k)
+    options = {"in_batch_negatives": False, "normalize": False, "backend": backend}
+    (dk,) = gradients(InfoNCELoss(1.0, **options)(x, y, k), k)
     s = torch.cat([(x * y).sum(1, keepdim=True), x @ k.detach().T], 1)
     close(dk, (s.softmax(1)[:, 1:].T @ x) / 6)
 

@@ -9,7 +9,9 @@ from contrastloss.testing import CHECKS, Subject
 
 
 class Own(MarginRankingLoss):
-    """With 5 negatives per row."""
+    """With 5 negatives per row, in place of the batch's."""
+
+    in_batch_negatives: bool = False
 
     @staticmethod
     def example(n, d, generator):
@@ -50,7 +52,8 @@ def test_negatives_by_hand(device, backend):
     # positive scores 1 and 0; only the given negatives count
     x, y = tensor(E1, E1, device=device), tensor(E1, E2, device=device)
     negatives = tensor([E1, E2, [0.6, 0.8]], [E2, E2, [-1, 0]], device=device)
-    loss = MarginRankingLoss(margin=0.5, reduction="none", backend=backend)
+    options = {"margin": 0.5, "in_batch_negatives": False, "reduction": "none"}
+    loss = MarginRankingLoss(**options, backend=backend)
     close(loss(x, y, negatives), [(0.5 + 0.1) / 3, (0.5 + 0.5) / 3])
 
 
@@ -66,9 +69,9 @@ def test_gradient_by_hand(device, backend):
 
 def test_statistics_of_given_negatives(device, backend):
     x, y, k = Subject(Own, device=device).inputs(n=9)
-    loss = MarginRankingLoss(0.3, return_stats=True, backend=backend)
-    value, stats = loss(x, y, k)
-    close(value, MarginRankingLoss(0.3, backend=backend)(x, y, k))
+    options = {"in_batch_negatives": False, "backend": backend}
+    value, stats = MarginRankingLoss(0.3, return_stats=True, **options)(x, y, k)
+    close(value, MarginRankingLoss(0.3, **options)(x, y, k))
     s = torch.einsum("nd,nkd->nk", normalize(x), normalize(k, dim=-1)) / 0.3
     close(stats["hardest_negative"], s.amax(1).mean())
     close(stats["lse"], s.logsumexp(1).mean())
@@ -76,8 +79,9 @@ def test_statistics_of_given_negatives(device, backend):
 
 def test_no_negative_is_zero(device, backend):
     x = torch.randn(2, 4, device=device, requires_grad=True)
-    loss = MarginRankingLoss(backend=backend)
-    for value in (loss(x[:1], x.detach()[1:]), loss(x, x.detach(), x.new_zeros(2, 0, 4))):
+    loss = MarginRankingLoss(in_batch_negatives=False, backend=backend)
+    alone = MarginRankingLoss(backend=backend)
+    for value in (alone(x[:1], x.detach()[1:]), loss(x, x.detach(), x.new_zeros(2, 0, 4))):
         assert value.item() == 0.0
         assert not gradients(value, x)[0].any()
 
@@ -90,5 +94,7 @@ def test_errors():
         ValueError, match=r"^negatives: got some with symmetric=True, expected None"
     ):
         margin_ranking(x, x, x[:, None], symmetric=True)
-    with pytest.raises(ValueError, match=r"^negatives: got shape \(4, 3\), expected \(4, K, 3\)"):
-        margin_ranking(x, x, x)
+    with pytest.raises(ValueError, match=r"^negatives: got shape \(4,\), expected \(K, 3\) or"):
+        margin_ranking(x, x, x[:, 0])
+    with pytest.raises(ValueError, match=r"^in_batch_negatives: got False with symmetric=True"):
+        MarginRankingLoss(symmetric=True, in_batch_negatives=False)

@@ -61,8 +61,9 @@ def test_own_instance_is_not_a_negative(queue, device, backend):
 
 def test_it_is_info_nce_with_given_negatives(device, backend):
     query, key, queue = Subject(MoCoLoss, device=device).inputs()
-    want = InfoNCELoss(0.07, reduction="none", backend=backend)(query, key, queue)
-    close(MoCoLoss(reduction="none", backend=backend)(query, key, queue), want)
+    options = {"reduction": "none", "backend": backend}
+    want = InfoNCELoss(0.07, in_batch_negatives=False, **options)(query, key, queue)
+    close(MoCoLoss(**options)(query, key, queue), want)
 
 
 def test_an_empty_queue_is_zero(device, backend):

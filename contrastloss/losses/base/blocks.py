@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ... import ops
-from ...channel import COL, EXPECT, LSE, MAX, ROW, SUM, Axis, Channel, Test, differs
+from ...channel import COL, ROW, SUM, Axis, Channel, Test, differs, same
 from ...memory import EmbeddingQueue
 from ...ops.segments import segment_stats, segment_topk
+from .merging import chosen, seen, tests_left
 
 if TYPE_CHECKING:
     from .scores import Scores
@@ -30,25 +30,14 @@ __all__ = [
     "Given",
     "Ids",
     "Own",
-    "Place",
     "Ragged",
     "Stored",
-    "merged",
 ]
 
-SLOT, ID = "slot", "instance id"
+SLOT, ID, THERE = "slot", "instance id", "is there"
 
 Ids = Mapping[str, Tensor]
 _COUNT = SUM("one")
-
-
-class Place(NamedTuple):
-    """What ``MAX`` returns over several blocks: the value, the number of the block in which it
-    stands, and the column in it; -1 for none."""
-
-    value: Tensor
-    index: Tensor  # type: ignore[assignment]  # hides tuple.index
-    block: Tensor
 
 
 class Block:
@@ -80,12 +69,16 @@ class Block:
         self.columns, self.log_weight, self.tests = columns, log_weight, tests
         self.ids: Ids = ids or {}
         self.rows: Ids = rows or {}
+        #: names of ``same`` tests that all of these columns pass
+        self.passing: frozenset[str] = frozenset()
 
     def size(self, scores: Scores) -> int:
         return self.columns.shape[-2]
 
     def count(self, scores: Scores, axis: Axis = ROW) -> int | Tensor:
-        """How many of the columns each row meets."""
+        """How many of the columns each row, or each of the batch's columns, meets."""
+        if axis == COL:
+            return 0
         if self.tests or (self.EVERYWHERE and scores.spread is not None):
             (count,) = self.stats(scores, (_COUNT,), {}, None)
             return count
@@ -105,7 +98,8 @@ class Block:
         self, scores: Scores, channels: Sequence[Channel], rows: Ids, cols: Ids | None
     ) -> list[Any]:
         """The values of the channels over these columns; None where no pair passes."""
-        kept = [_seen(channel, frozenset(self.ids), self.tests) for channel in channels]
+        names = frozenset(self.ids)
+        kept = [seen(channel, names, self.passing, self.tests) for channel in channels]
         asked = [channel for channel in kept if channel is not None]
         found = iter(self._stats(scores, asked, {**rows, **self.rows}) if asked else ())
         return [None if channel is None else next(found) for channel in kept]
@@ -125,15 +119,20 @@ class Block:
         self, scores: Scores, k: int, pairs: Sequence[Test], rows: Ids, cols: Ids | None, **how: Any
     ) -> ops.TopK:
         """The k best of these columns for every row."""
-        tests = _tests(tuple(pairs), frozenset(self.ids), self.tests)
+        tests = tests_left(tuple(pairs), frozenset(self.ids), self.passing, self.tests)
         if tests is None:
             shape = (*scores.x.shape[:-1], k)
             index = torch.full(shape, -1, device=scores.x.device)
             return ops.TopK(torch.full_like(index, -torch.inf, dtype=scores.stat_dtype), index)
+        return self._topk(scores, k, tests, {**rows, **self.rows}, **how)
+
+    def _topk(
+        self, scores: Scores, k: int, tests: tuple[Test, ...], rows: Ids, **how: Any
+    ) -> ops.TopK:
         names = {test.name for test in tests}
-        how |= {"pairs": tests, "rows": _chosen({**rows, **self.rows}, names)}
+        how |= {"pairs": tests, "rows": chosen(rows, names)}
         return scores.topk_against(
-            self.columns, k, cols=_chosen(self.ids, names), col_bias=self.log_weight, **how
+            self.columns, k, cols=chosen(self.ids, names), col_bias=self.log_weight, **how
         )
 
 
@@ -155,9 +154,9 @@ class _Batch(Block):
         self, scores: Scores, k: int, pairs: Sequence[Test], rows: Ids, cols: Ids | None, **how: Any
     ) -> ops.TopK:
         names = {test.name for test in pairs}
-        how |= {"pairs": pairs, "rows": _chosen(rows, names)}
+        how |= {"pairs": pairs, "rows": chosen(rows, names)}
         return scores.topk_against(
-            scores.y, k, cols=None if cols is None else _chosen(cols, names), **how
+            scores.y, k, cols=None if cols is None else chosen(cols, names), **how
         )
 
 
@@ -165,10 +164,23 @@ BATCH = _Batch()
 
 
 class Given(Block):
-    """Columns that were given with a call and that all rows share; of a group, those of all ranks
-    together."""
+    """Columns that were given with a call and that all rows share.
 
-    EVERYWHERE = True
+    Args:
+        columns: (K, D).
+        mask: (K,), False for no column; None: all are there.
+        everywhere: with a group, whether rows meet those of all ranks together; else they are the
+            same on every rank.
+    """
+
+    def __init__(
+        self, columns: Tensor, mask: Tensor | None = None, *, everywhere: bool = True
+    ) -> None:
+        super().__init__(columns)
+        self.EVERYWHERE = everywhere  # type: ignore[misc]
+        if mask is not None:
+            self.ids, self.tests = {THERE: mask}, (same(THERE),)
+            self.rows = {THERE: torch.ones(1, dtype=torch.bool, device=mask.device)}
 
 
 class Stored(Block):
@@ -240,16 +252,31 @@ class Own(Block):
         columns: row i's are ``columns[i]``.
         mask: (N, K), False where a row has no column; None: all are there.
         log_weight: added to the scores, (N, K) or (K,); None for 0.
+        copies, views: the rows of scores are the N so often, one copy after the other, and each so
+            many times in a row.
     """
 
     def __init__(
-        self, columns: Tensor, mask: Tensor | None = None, log_weight: Tensor | None = None
+        self,
+        columns: Tensor,
+        mask: Tensor | None = None,
+        log_weight: Tensor | None = None,
+        *,
+        copies: int = 1,
+        views: int = 1,
     ) -> None:
         super().__init__(columns, log_weight=log_weight)
-        self.mask = mask
+        self.mask, self.copies, self.views = mask, copies, views
+
+    def of_rows(self, value: Tensor) -> Tensor:
+        """What each of the N has, for each row of scores."""
+        value = value if self.views == 1 else value.repeat_interleave(self.views, 0)
+        return value if self.copies == 1 else value.repeat(self.copies, *[1] * (value.ndim - 1))
 
     def count(self, scores: Scores, axis: Axis = ROW) -> int | Tensor:
-        return self.size(scores) if self.mask is None else self.mask.sum(1)
+        if axis == COL:
+            return 0
+        return self.size(scores) if self.mask is None else self.of_rows(self.mask.sum(1))
 
     def scores(self, scores: Scores) -> Tensor:
         """(N, K), -inf where there is no column."""
@@ -257,14 +284,14 @@ class Own(Block):
         index = torch.arange(n * k, device=self.columns.device).view(n, k)
         if self.mask is not None:
             index = torch.where(self.mask, index, -1)
-        found = scores.gather(index, self.columns.flatten(0, 1))
-        return found if self.log_weight is None else found + self.log_weight
+        found = scores.gather(self.of_rows(index), self.columns.flatten(0, 1))
+        return found if self.log_weight is None else found + self.of_rows(self.log_weight)
 
     def _stats(self, scores: Scores, channels: Sequence[Channel], rows: Ids) -> list[Any]:
         return ops.row_stats(self.scores(scores), channels, rows)
 
-    def topk(
-        self, scores: Scores, k: int, pairs: Sequence[Test], rows: Ids, cols: Ids | None, **how: Any
+    def _topk(
+        self, scores: Scores, k: int, tests: tuple[Test, ...], rows: Ids, **how: Any
     ) -> ops.TopK:
         found = self.scores(scores)
         index = torch.arange(found.shape[1], device=found.device).expand_as(found)
@@ -279,103 +306,45 @@ class Ragged(Block):
         columns: (M, D), those of row 0, then those of row 1, and so on.
         offsets: (N + 1,), int64: row i's are ``columns[offsets[i]:offsets[i + 1]]``.
         log_weight: added to the scores, (M,); None for 0.
+        copies, views: as of :class:`Own`.
     """
 
-    def __init__(self, columns: Tensor, offsets: Tensor, log_weight: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        columns: Tensor,
+        offsets: Tensor,
+        log_weight: Tensor | None = None,
+        *,
+        copies: int = 1,
+        views: int = 1,
+    ) -> None:
         super().__init__(columns, log_weight=log_weight)
-        place = torch.arange(columns.shape[0], device=columns.device)
-        self.counts = offsets.diff()
-        #: the row of each column
-        self.owner = torch.searchsorted(offsets, place, right=True) - 1
+        device, n = columns.device, offsets.shape[0] - 1
+        place = torch.arange(columns.shape[0], device=device)
+        own = torch.searchsorted(offsets, place, right=True) - 1
+        self.counts = offsets.diff().repeat_interleave(views).repeat(copies)
+        #: (M, copies * views), the rows that meet a column
+        numbers = torch.arange(copies, device=device)[:, None] * n * views
+        numbers = (numbers + torch.arange(views, device=device)).flatten()
+        self.met_by = own[:, None] * views + numbers
+        #: row by row, the columns that it meets
+        self.owner, self.order = self.met_by.flatten().sort(stable=True)
 
     def count(self, scores: Scores, axis: Axis = ROW) -> int | Tensor:
-        return self.counts
+        return self.counts if axis == ROW else 0
 
     def scores(self, scores: Scores) -> Tensor:
-        """(M,): columns take the part of rows, of one column each."""
-        found = scores.of_pairs(self.columns, self.owner)
-        return found if self.log_weight is None else found + self.log_weight
+        """Those of row 0, then those of row 1: columns take the part of rows of few columns."""
+        found = scores.of_pairs(self.columns, self.met_by)
+        if self.log_weight is not None:
+            found = found + self.log_weight[:, None]
+        return found.flatten()[self.order]
 
     def _stats(self, scores: Scores, channels: Sequence[Channel], rows: Ids) -> list[Any]:
         n = scores.x.shape[-2]
         return segment_stats(self.scores(scores), self.owner, n, channels, rows)
 
-    def topk(
-        self, scores: Scores, k: int, pairs: Sequence[Test], rows: Ids, cols: Ids | None, **how: Any
+    def _topk(
+        self, scores: Scores, k: int, tests: tuple[Test, ...], rows: Ids, **how: Any
     ) -> ops.TopK:
         return segment_topk(self.scores(scores), self.owner, scores.x.shape[-2], k, **how)
-
-
-# ---- channels over blocks ------------------------------------------------------------------------
-
-
-def _tests(
-    pairs: tuple[Test, ...], names: frozenset[str], tests: tuple[Test, ...]
-) -> tuple[Test, ...] | None:
-    """The tests that are left for columns that have ids of these names; None: no pair passes."""
-    kept = []
-    for test in pairs:
-        if test.name in names:
-            kept.append(test)
-        elif test.op == "eq":
-            return None
-        elif test.op != "ne":
-            raise ValueError(f"pairs: got {test.op!r} of {test.name!r}, which this block has not")
-    return (*kept, *tests)
-
-
-def _seen(channel: Channel, names: frozenset[str], tests: tuple[Test, ...]) -> Channel | None:
-    """The channel as columns with ids of these names see it; None: no pair passes."""
-    return (_adapted if torch.compiler.is_compiling() else _cached)(channel, names, tests)
-
-
-def _adapted(channel: Channel, names: frozenset[str], tests: tuple[Test, ...]) -> Channel | None:
-    if channel.axis != ROW:
-        return None  # a column of the batch meets the batch's rows alone
-    pairs = _tests(channel.pairs, names, tests)
-    return None if pairs is None else channel.adapted(pairs, ROW)
-
-
-_cached = lru_cache(maxsize=1024)(_adapted)
-
-
-def _chosen(operands: Ids, names: Any) -> dict[str, Tensor]:
-    return {name: value for name, value in operands.items() if name in names}
-
-
-def _nothing(channel: Channel, like: Tensor) -> Any:
-    """What a channel returns of no pair, for each row of a vector like this."""
-    none = torch.full_like(like, -torch.inf)
-    if isinstance(channel, SUM):
-        return torch.zeros_like(like)
-    if isinstance(channel, LSE):
-        return none
-    if isinstance(channel, EXPECT):
-        return ops.Expectation(torch.zeros_like(like), none)
-    return ops.Maximum(none, torch.full_like(like, -1, dtype=torch.int64))
-
-
-def merged(
-    channels: Sequence[Channel], parts: Sequence[Sequence[Any]], starts: Sequence[int], like: Tensor
-) -> list[Any]:
-    """The channels' values over all blocks from those over each of them."""
-    results = []
-    for channel, *values in zip(channels, *parts, strict=True):
-        here = [k for k, value in enumerate(values) if value is not None]
-        found = [values[k] for k in here] or [_nothing(channel, like)]
-        if isinstance(channel, MAX):
-            offsets = [starts[k] for k in here] or [0]
-            results.append(_place(ops.merge(channel, found, offsets), starts))
-        else:
-            results.append(found[0] if len(found) == 1 else ops.merge(channel, found))
-    return results
-
-
-def _place(found: Any, starts: Sequence[int]) -> Place:
-    block = torch.full_like(found.index, -1)
-    within = found.index
-    for start in starts:
-        block = block + (found.index >= start)
-    for k, start in enumerate(starts[1:], 1):
-        within = torch.where(block == k, found.index - start, within)
-    return Place(found.value, within, block)

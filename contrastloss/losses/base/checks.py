@@ -7,13 +7,14 @@ from typing import Any
 from torch import Tensor
 
 from ...memory import EmbeddingQueue, check_integers
-from ...ops.check import check_device, check_embeddings, check_same_dtype
+from ...ops.check import check_device, check_embeddings, check_same_dtype, checks_values
 from ...options import shape
 
 __all__ = [
     "check_columns",
     "check_finite",
     "check_matrix",
+    "check_offsets",
     "check_queue",
     "check_stored",
 ]
@@ -64,6 +65,22 @@ def check_stored(
     check_columns(loss, name, queue, like)
     if ids is not None:
         raise ValueError(f"ids: got a value, expected None: {name} is a tensor, without ids")
+
+
+def check_offsets(offsets: Tensor, negatives: Tensor, n: int) -> None:
+    """Row i's negatives are those from ``offsets[i]`` to before ``offsets[i + 1]``."""
+    name = "negatives_offsets"
+    if negatives.ndim != 2:
+        expected = f"(M, D) with {name}"
+        raise ValueError(f"negatives: got shape {shape(negatives)}, expected {expected}")
+    if offsets.shape[0] != n + 1:
+        raise ValueError(f"{name}: got shape {shape(offsets)}, expected ({n + 1},)")
+    if not checks_values(offsets):
+        return
+    first, last, least = int(offsets[0]), int(offsets[-1]), int(offsets.diff().min()) if n else 0
+    if (first, last) != (0, negatives.shape[0]) or least < 0:
+        expected = f"ascending numbers from 0 to {negatives.shape[0]}, the number of negatives"
+        raise ValueError(f"{name}: got {first} to {last}, steps from {least}, expected {expected}")
 
 
 def check_columns(loss: Any, name: str, columns: Tensor, like: tuple[str, Tensor]) -> None:

@@ -13,7 +13,7 @@ from ...channel import MAX, SUM, Channel, Test, differs, same
 from ...memory import EmbeddingQueue
 from .blocks import BATCH, Block, Crossed
 from .loss import nan_rows
-from .pair_loss import PairLoss
+from .pair_loss import NEGATIVES, PairLoss
 from .scores import Scores
 
 __all__ = ["LABEL", "TAKEN", "LabelLoss", "counted_of", "largest_class"]
@@ -38,7 +38,7 @@ class LabelLoss(PairLoss):
     _: KW_ONLY
     ignore_index: int | None = -100
 
-    inputs: ClassVar[Mapping[str, str]] = {"z": "N D | N V D", "labels": "N int"}
+    inputs: ClassVar[Mapping[str, str]] = {"z": "N D | N V D", "labels": "N int", **NEGATIVES}
     negatives = (differs(LABEL),)
     PREPARED = frozenset({"ignore_index"})
 
@@ -48,6 +48,12 @@ class LabelLoss(PairLoss):
             self._channels = tuple([_of_taken(channel) for channel in self._channels])
             hardest, everything = self._extra
             self._extra = _of_taken(hardest), _of_taken(everything)  # type: ignore[assignment]
+
+    def given(self, *args: Any, **kwargs: Any) -> tuple[Block, ...]:
+        blocks = super().given(*args, **kwargs)
+        for block in blocks:
+            block.passing = frozenset({TAKEN})
+        return blocks
 
     def taken(self, labels: Tensor) -> Tensor | None:
         """Which labels are not ignored; None: all."""
@@ -116,13 +122,17 @@ class LabelLoss(PairLoss):
         z: Tensor,
         labels: Tensor,
         *,
+        negatives: Tensor | None = None,
+        negatives_mask: Tensor | None = None,
+        negatives_offsets: Tensor | None = None,
         memory: EmbeddingQueue | None = None,
         ids: Tensor | None = None,
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
         views, flat = 1 if z.ndim == 2 else z.shape[1], z.flatten(0, -2)
-        blocks = (BATCH, *self.stored(memory, ids, ("z", z), labels=LABEL, views=views))
+        given = self.given(z, negatives, negatives_mask, negatives_offsets, views=views)
+        blocks = (BATCH, *given, *self.stored(memory, ids, ("z", z), labels=LABEL, views=views))
         scores = self.scores(flat, None, logit_scale, logit_bias, blocks=blocks)
         rows = self.ids(labels if views == 1 else labels.repeat_interleave(views))
         scores.taken = rows.get(TAKEN)

@@ -17,12 +17,20 @@ from ... import ops
 from ...channel import COL, LSE, MAX, Channel, Test
 from ...distributed import WORLD, Layout, Peers, Strategy, describe, total
 from ...memory import EmbeddingQueue
-from .blocks import Block, Crossed, Stored
-from .checks import check_queue, check_stored
+from ...options import shape
+from .blocks import Block, Crossed, Given, Own, Ragged, Stored
+from .checks import check_offsets, check_queue, check_stored
 from .loss import ScoreLoss
 from .scores import Scores, Spread
 
-__all__ = ["Memory", "PairLoss"]
+__all__ = ["NEGATIVES", "Memory", "PairLoss"]
+
+#: the negatives that a call may bring
+NEGATIVES: Mapping[str, str] = {
+    "negatives": "K D | N K D",
+    "negatives_mask": "N K bool | K bool",
+    "negatives_offsets": "B int",
+}
 
 #: a queue of columns, or one of columns and one of rows
 Memory = EmbeddingQueue | tuple[EmbeddingQueue, EmbeddingQueue] | None
@@ -68,6 +76,9 @@ class PairLoss(ScoreLoss):
     VECTORS = frozenset({"temperature"})
     #: whether the statistics leave out rows without a negative
     OF_ROWS_WITH_NEGATIVES: ClassVar[bool] = False
+    #: what losses have as options that take negatives in place of the batch's
+    in_batch_negatives = True
+    gather_negatives = True
     #: which pairs are negatives, for ``return_stats``
     negatives: ClassVar[tuple[Test, ...]] = ()
 
@@ -154,6 +165,41 @@ class PairLoss(ScoreLoss):
             ids = ids.repeat(copies) if views == 1 else ids.repeat_interleave(views)
         blocks = [Stored(queue, ids=ids, labels=labels) for queue in checked]
         return (Crossed(*blocks),) if self.both_sides else (blocks[0],)
+
+    def given(
+        self,
+        x: Tensor,
+        negatives: Tensor | None,
+        mask: Tensor | None = None,
+        offsets: Tensor | None = None,
+        *,
+        copies: int = 1,
+        views: int = 1,
+    ) -> tuple[Block, ...]:
+        """The block of the negatives that a call brings: (K, D) for all rows, (N, K, D) for each
+        its own, or those of all rows one after the other, (M, D), with offsets.
+
+        Args:
+            x: N embeddings.
+            mask, offsets: the arguments ``negatives_mask`` and ``negatives_offsets``.
+            copies, views: as of :meth:`stored`.
+        """
+        if negatives is None or offsets is not None:
+            for name, value in (("mask", mask), ("offsets", offsets)):
+                if value is not None and (name == "mask" or negatives is None):
+                    other = "without negatives" if negatives is None else "with negatives_offsets"
+                    raise ValueError(f"negatives_{name}: got a value, expected None {other}")
+        if negatives is None:
+            return ()
+        if offsets is not None:
+            check_offsets(offsets, negatives, x.shape[0])
+            return (Ragged(negatives, offsets.long(), copies=copies, views=views),)
+        if mask is not None and mask.ndim != negatives.ndim - 1:
+            expected = shape(negatives[..., 0])
+            raise ValueError(f"negatives_mask: got shape {shape(mask)}, expected {expected}")
+        if negatives.ndim == 3:
+            return (Own(negatives, mask, copies=copies, views=views),)
+        return (Given(negatives, mask, everywhere=self.gather_negatives),)
 
     def queued(
         self, queue: EmbeddingQueue | Tensor, ids: Tensor | None, like: tuple[str, Tensor]

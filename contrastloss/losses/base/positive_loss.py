@@ -11,10 +11,18 @@ from torch import Tensor
 from ...channel import COL, INDEX, LSE, ROW, SUM, Channel, differs, same
 from ...memory import EmbeddingQueue
 from .blocks import BATCH
-from .pair_loss import Memory, PairLoss
+from .pair_loss import NEGATIVES, Memory, PairLoss
 from .scores import Scores
 
-__all__ = ["BY_COL", "BY_ROW", "INSTANCE", "CrossLoss", "PositiveLoss", "TwoViewLoss"]
+__all__ = [
+    "BY_COL",
+    "BY_ROW",
+    "INSTANCE",
+    "CrossLoss",
+    "PositiveLoss",
+    "TwoViewLoss",
+    "reference_pairs",
+]
 
 #: id under which both views of an instance are the same
 INSTANCE = "instance"
@@ -23,7 +31,8 @@ INSTANCE = "instance"
 BY_ROW, BY_COL = (LSE(pairs=(differs(INDEX),), axis=axis) for axis in (ROW, COL))
 
 
-_PAIR: Mapping[str, str] = {"x": "N D", "y": "N D"}
+#: two sides, and negatives beside them
+_GIVEN: Mapping[str, str] = {"x": "N D", "y": "N D", **NEGATIVES}
 
 
 class PositiveLoss(PairLoss):
@@ -43,8 +52,14 @@ class PositiveLoss(PairLoss):
         rows: Mapping[str, Tensor] | None = None,
         cols: Mapping[str, Tensor] | None = None,
     ) -> Any:
-        (*own, positive), extra = self.measure(scores, (*self._channels, self.positive), rows, cols)
-        return self.finish(self.combine(*own, positive, scores), extra, positive)
+        if BATCH in scores.blocks:
+            channels = (*self._channels, self.positive)
+            (*own, positive), extra = self.measure(scores, channels, rows, cols)
+            return self.finish(self.combine(*own, positive, scores), extra, positive)
+        own, extra = self.measure(scores, self._channels, rows, cols)
+        positive = scores.aligned()
+        losses = self.combine(*own, positive, scores)
+        return self.finish(losses, extra, positive, aligned=scores)
 
 
 class CrossLoss(PositiveLoss):
@@ -52,7 +67,7 @@ class CrossLoss(PositiveLoss):
     of rows like those of y, which are further negatives of the rows of x; where columns have
     negatives, too, it is a pair, and the second queue is of rows like those of x."""
 
-    inputs = _PAIR
+    inputs = _GIVEN
     negatives = (differs(INDEX),)
     positive = SUM("id", pairs=(same(INDEX),))
 
@@ -60,13 +75,19 @@ class CrossLoss(PositiveLoss):
         self,
         x: Tensor,
         y: Tensor,
+        negatives: Tensor | None = None,
         *,
+        negatives_mask: Tensor | None = None,
+        negatives_offsets: Tensor | None = None,
         memory: Memory = None,
         ids: Tensor | None = None,
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
-        blocks = (BATCH, *self.stored(memory, ids, ("x", x)))
+        blocks = self.given(x, negatives, negatives_mask, negatives_offsets)
+        blocks += self.stored(memory, ids, ("x", x))
+        if self.in_batch_negatives:
+            blocks = (BATCH, *blocks)
         scores = self.scores(x, y, logit_scale, logit_bias, blocks=blocks)
         return self.evaluate(scores)
 
@@ -75,7 +96,7 @@ class TwoViewLoss(PositiveLoss):
     """Two views x and y, (N, D) each, of the same instances: 2N anchors, each against the other
     2N - 1 rows; its positive is the other view of its instance."""
 
-    inputs = _PAIR
+    inputs = _GIVEN
     negatives = (differs(INSTANCE),)
     positive = SUM("id", pairs=(same(INSTANCE),))
 
@@ -84,15 +105,34 @@ class TwoViewLoss(PositiveLoss):
         x: Tensor,
         y: Tensor,
         *,
+        negatives: Tensor | None = None,
+        negatives_mask: Tensor | None = None,
+        negatives_offsets: Tensor | None = None,
         memory: EmbeddingQueue | None = None,
         ids: Tensor | None = None,
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
-        blocks = (BATCH, *self.stored(memory, ids, ("x", x), copies=2))
+        given = self.given(x, negatives, negatives_mask, negatives_offsets, copies=2)
+        blocks = (BATCH, *given, *self.stored(memory, ids, ("x", x), copies=2))
         z = torch.cat([x, y])
         scores = self.scores(z, None, logit_scale, logit_bias, copies=2, blocks=blocks)
         n = x.shape[0]
         instance = torch.arange(2 * n, device=x.device) % max(n, 1)
         rows = {INSTANCE: scores.distinct(instance)}
         return self.evaluate(scores, rows)
+
+
+def reference_pairs(
+    x: Tensor, y: Tensor, negatives: Tensor | None, mask: Tensor | None, in_batch: bool
+) -> tuple[Tensor, Tensor]:
+    """For references: the products (N, N + K) of each row with the batch's columns and its further
+    negatives, and which are its negatives."""
+    products = x @ y.mT
+    there = ~torch.eye(len(x), dtype=torch.bool, device=x.device) & in_batch
+    if negatives is not None:
+        own = negatives.expand(len(x), *negatives.shape[-2:])
+        products = torch.cat([products, torch.einsum("nd,nkd->nk", x, own)], 1)
+        given = torch.ones_like(own[..., 0], dtype=torch.bool)
+        there = torch.cat([there, given if mask is None else given & mask], 1)
+    return products, there

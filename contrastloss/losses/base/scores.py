@@ -13,7 +13,8 @@ from torch import Tensor
 from ... import ops
 from ...channel import COL, ROW, Axis, Channel, Test
 from ...distributed import Layout, Peers, Strategy, pair_stats, softmax, total
-from .blocks import BATCH, Block, Ids, merged
+from .blocks import BATCH, Block, Ids
+from .merging import merged
 
 __all__ = ["Scores", "Spread", "at_least_one", "cosine", "lacking", "log_count", "wide"]
 
@@ -195,9 +196,10 @@ class Scores:
         return ops.pair_stats(x, columns, channels, **options)
 
     def ids(self, name: str, rows: Ids) -> Tensor:
-        """What all columns of this process have under a name; those of the batch have the rows'.
-        Unfilled slots are left out, which synchronises a GPU."""
-        found = [rows[name] if block is BATCH else block.filled(name) for block in self.blocks]
+        """What the columns of this process have under a name, if they have; those of the batch have
+        the rows'. Unfilled slots are left out, which synchronises a GPU."""
+        having = [block for block in self.blocks if block is BATCH or name in block.ids]
+        found = [rows[name] if block is BATCH else block.filled(name) for block in having]
         return found[0] if len(found) == 1 else torch.cat(found)
 
     def topk(
@@ -229,11 +231,10 @@ class Scores:
         return ops.gather_scores(wide(self.x), columns, index, **self._options())
 
     def of_pairs(self, columns: Tensor, rows: Tensor) -> Tensor:
-        """The scores of columns (M, D) with one row each, whose numbers ``rows`` are, (M,)."""
+        """The scores of columns (M, D) with some rows each, whose numbers are ``rows``, (M, K)."""
         options = self._options()
         options["col_scale"] = options.pop("row_scale")
-        found = ops.gather_scores(wide(columns), wide(self.x), rows.unsqueeze(-1), **options)
-        return found.squeeze(-1)
+        return ops.gather_scores(wide(columns), wide(self.x), rows, **options)
 
     def _wide(self) -> tuple[Tensor, Tensor | None]:
         return wide(self.x), None if self.y is None else wide(self.y)
@@ -296,7 +297,7 @@ def log_count(count: int | Tensor, like: Tensor) -> Tensor:
     """The logarithm of a count of at least 1, in the dtype of ``like``."""
     if not isinstance(count, Tensor):
         count = torch.full((), count, dtype=ops.widest(like), device=like.device)
-    return count.clamp_min(1).log().to(like.dtype)
+    return count.to(ops.widest(like)).clamp_min(1).log().to(like.dtype)
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:
