@@ -123,7 +123,8 @@ torch.cuda.is_available = torch.cuda.init = lambda *a: (_ for _ in ()).throw(Ass
 before = set(sys.modules)
 sys.meta_path.insert(0, Blocker())
 import contrastloss, contrastloss.testing
-assert not {"triton", "numpy.testing", "sklearn", "matplotlib"} & (set(sys.modules) - before)
+heavy = {"triton", "numpy.testing", "sklearn", "matplotlib", "torch._dynamo"}
+assert not heavy & (set(sys.modules) - before)
 loss = contrastloss.NTXentLoss()(torch.eye(3), torch.eye(3))
 assert abs(loss.item() - torch.tensor(-10.0).exp().mul(4).log1p().item()) < 1e-6
 print("fine")

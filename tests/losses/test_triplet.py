@@ -203,3 +203,17 @@ def test_all_triplets_of_8192_rows_need_no_score_matrix(device):
     extra, value = map(float, done.stdout.split())
     assert extra <= 40
     assert value > 1e6
+
+
+def test_of_all_positives_it_runs_between_graphs(device):
+    """How many positives a row has is known from values alone."""
+    z, labels = torch.randn(14, 5, device=device), torch.arange(14, device=device) % 4
+    loss = TripletLoss(0.5)
+    leaf = z.clone().requires_grad_()
+    got = torch.compile(lambda z: 3 * loss(2 * z, labels), backend="aot_eager")(leaf)
+    want = 3 * loss(2 * leaf, labels)
+    torch.testing.assert_close(gradients(got, leaf), gradients(want, leaf))
+    for strict in (False, True):
+        with pytest.raises(RuntimeError, match=r"torch.export: got TripletLoss"):
+            torch.export.export(loss, (z, labels), strict=strict)
+    torch.export.export(TripletLoss(0.5, positives=3), (z, labels))

@@ -118,6 +118,10 @@ class Loss(nn.Module):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """``forward``, of inputs whose shapes and dtypes are those that ``inputs`` declares."""
         if not self.one_graph and torch.compiler.is_compiling():
+            if torch.compiler.is_exporting():
+                got = f"{type(self).__name__}({self.extra_repr()})"
+                expected = "one whose number of passes does not depend on values"
+                raise RuntimeError(f"torch.export: got {got}, expected {expected}")
             return _outside(self, args, kwargs)
         check = _check_finite if getattr(self, "validate", False) else None
         found, named = admitted(self.inputs, self.optional, self.positional, args, kwargs, check)
@@ -194,9 +198,13 @@ class Loss(nn.Module):
         return loss if self.loss_weight == 1.0 else self.loss_weight * loss
 
 
-@torch.compiler.disable(reason="the number of passes depends on values, see one_graph")
 def _outside(loss: Loss, args: Any, kwargs: Any) -> Any:
-    return loss(*args, **kwargs)
+    """The call between two graphs. The compiler is told here, since to be told it is imported."""
+
+    def call() -> Any:
+        return loss(*args, **kwargs)
+
+    return torch.compiler.disable(call, reason="positives are counted by their values")()
 
 
 class RowLoss(Loss):
