@@ -1033,6 +1033,9 @@ def moco(
     key: Tensor,
     queue: EmbeddingQueue | Tensor,
     *,
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
@@ -1063,6 +1066,11 @@ def moco(
     Shape:
         query, key: (N, D).
         queue: an EmbeddingQueue of K slots, which gets no gradient, or a tensor (K, D).
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per row, or (M, D) with
+        offsets: further negatives.
+        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
+        offset i + 1.
         ids: (N,), integers, for a queue made with ``ids=True``; stored keys of the query's own
         instance are ignored.
         Loss: (), or (N,) for ``reduction='none'``. With an empty queue it is 0.
@@ -1072,6 +1080,9 @@ def moco(
     The module with the same options: :class:`contrastloss.MoCoLoss`.
     """
     named = {
+        "negatives": negatives,
+        "negatives_mask": negatives_mask,
+        "negatives_offsets": negatives_offsets,
         "ids": ids,
         "logit_scale": logit_scale,
         "logit_bias": logit_bias,
@@ -1172,6 +1183,9 @@ def cross_supcon(
     y: Tensor,
     labels: Tensor,
     *,
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
     memory: Memory = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
@@ -1205,6 +1219,11 @@ def cross_supcon(
     Shape:
         x, y: (N, D), e.g. audio and its text.
         labels: (N,), integers.
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per row, or (M, D) with
+        offsets: further negatives of the rows of x.
+        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
+        offset i + 1.
         memory: two EmbeddingQueues made with ``labels=True``, of rows like those of y and of rows
         like those of x: additional positives and negatives of the other side.
         ids: (N,), for queues made with ``ids=True``; columns of the row's own instance are ignored.
@@ -1216,6 +1235,9 @@ def cross_supcon(
     The module with the same options: :class:`contrastloss.CrossSupConLoss`.
     """
     named = {
+        "negatives": negatives,
+        "negatives_mask": negatives_mask,
+        "negatives_offsets": negatives_offsets,
         "memory": memory,
         "ids": ids,
         "logit_scale": logit_scale,
@@ -1514,8 +1536,11 @@ def focal_contrastive(
 def gist(
     x: Tensor,
     y: Tensor,
+    negatives: Tensor | None = None,
     *,
-    guide: tuple[Tensor, Tensor] | None = None,
+    guide: tuple[Tensor, ...] | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
@@ -1556,8 +1581,13 @@ def gist(
 
     Shape:
         x, y: (N, D).
-        guide: two tensors (N, E), the guide's embeddings of x and y, which get no gradient; None
-        keeps all negatives.
+        negatives: (K, D), shared by all rows of x, or (N, K, D), one set per row, or (M, D) with
+        offsets: further negatives of the rows of x.
+        guide: two tensors (N, E), the guide's embeddings of x and y, which get no gradient, and
+        with negatives a third one, (K, E), (N, K, E) or (M, E); None keeps all negatives.
+        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
+        offset i + 1.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Solatorio, GISTEmbed: Guided In-sample Selection of Training Negatives, 2024; margins:
@@ -1567,6 +1597,8 @@ def gist(
     """
     named = {
         "guide": guide,
+        "negatives_mask": negatives_mask,
+        "negatives_offsets": negatives_offsets,
         "logit_scale": logit_scale,
         "logit_bias": logit_bias,
     }
@@ -1586,7 +1618,7 @@ def gist(
         "contrast_positives": contrast_positives,
         "return_stats": return_stats,
     }
-    return evaluate("gist", (x, y), named, options)
+    return evaluate("gist", (x, y, negatives), named, options)
 
 
 def groco(
@@ -2397,6 +2429,9 @@ def mochi(
     key: Tensor,
     queue: EmbeddingQueue | Tensor,
     *,
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
@@ -2446,6 +2481,9 @@ def mochi(
     The module with the same options: :class:`contrastloss.MoCHiLoss`.
     """
     named = {
+        "negatives": negatives,
+        "negatives_mask": negatives_mask,
+        "negatives_offsets": negatives_offsets,
         "ids": ids,
         "logit_scale": logit_scale,
         "logit_bias": logit_bias,
@@ -3045,6 +3083,9 @@ def pooled_supcon(
     text: Tensor,
     labels: Tensor,
     *,
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
     memory: EmbeddingQueue | None = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
@@ -3081,6 +3122,11 @@ def pooled_supcon(
         image, text: (N, D).
         labels: (N,), integers.
         memory, ids: as in SupCon; the queue holds z.
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per row, or (M, D) with
+        offsets: further negatives.
+        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
+        offset i + 1.
         memory: an EmbeddingQueue made with ``labels=True``; its columns are additional positives
         and negatives, without gradient.
         Loss: (), or (N,) for ``reduction='none'``.
@@ -3091,6 +3137,9 @@ def pooled_supcon(
     The module with the same options: :class:`contrastloss.PooledSupConLoss`.
     """
     named = {
+        "negatives": negatives,
+        "negatives_mask": negatives_mask,
+        "negatives_offsets": negatives_offsets,
         "memory": memory,
         "ids": ids,
         "logit_scale": logit_scale,

@@ -11,7 +11,7 @@ from ..channel import COL, LSE, SUM, Channel, same
 from ..options import Temperature
 from .base.blocks import BATCH
 from .base.label_loss import LABEL, TAKEN, LabelLoss
-from .base.pair_loss import Memory
+from .base.pair_loss import NEGATIVES, Memory
 
 __all__ = ["CrossSupConLoss"]
 
@@ -45,6 +45,11 @@ class CrossSupConLoss(LabelLoss, name="cross_supcon"):
     Shape:
         x, y: (N, D), e.g. audio and its text.
         labels: (N,), integers.
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per row, or (M, D) with
+        offsets: further negatives of the rows of x.
+        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
+        offset i + 1.
         memory: two EmbeddingQueues made with ``labels=True``, of rows like those of y and of rows
         like those of x: additional positives and negatives of the other side.
         ids: (N,), for queues made with ``ids=True``; columns of the row's own instance are ignored.
@@ -56,7 +61,7 @@ class CrossSupConLoss(LabelLoss, name="cross_supcon"):
 
     temperature: Temperature = 0.07
 
-    inputs: ClassVar[dict[str, str]] = {"x": "N D", "y": "N D", "labels": "N int"}
+    inputs: ClassVar[dict[str, str]] = {"x": "N D", "y": "N D", "labels": "N int", **NEGATIVES}
 
     def channels(self) -> tuple[Channel, ...]:
         return _CHANNELS
@@ -67,13 +72,17 @@ class CrossSupConLoss(LabelLoss, name="cross_supcon"):
         y: Tensor,
         labels: Tensor,
         *,
+        negatives: Tensor | None = None,
+        negatives_mask: Tensor | None = None,
+        negatives_offsets: Tensor | None = None,
         memory: Memory = None,
         ids: Tensor | None = None,
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
         stored = self.stored(memory, ids, ("x", x), labels=LABEL)
-        scores = self.scores(x, y, logit_scale, logit_bias, blocks=(BATCH, *stored))
+        given = self.given(x, negatives, negatives_mask, negatives_offsets)
+        scores = self.scores(x, y, logit_scale, logit_bias, blocks=(BATCH, *given, *stored))
         channels = (*self._channels, _BY_COL) if stored else self._channels
         of = self.ids(labels)
         found, values = self.label_statistics(scores, channels, of, of)

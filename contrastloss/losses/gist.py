@@ -12,6 +12,7 @@ from ..channel import INDEX, LSE, at_most, differs
 from ..ops.check import check_device, check_embeddings
 from ..ops.merge import log_sum_exp
 from ..options import Temperature, shape
+from .base.blocks import BATCH, Block, Given, Own, Ragged
 from .base.loss import softplus
 from .base.positive_loss import BY_ROW, CrossLoss
 from .base.scores import wide
@@ -47,8 +48,13 @@ class GISTLoss(CrossLoss, name="gist"):
 
     Shape:
         x, y: (N, D).
-        guide: two tensors (N, E), the guide's embeddings of x and y, which get no gradient; None
-        keeps all negatives.
+        negatives: (K, D), shared by all rows of x, or (N, K, D), one set per row, or (M, D) with
+        offsets: further negatives of the rows of x.
+        guide: two tensors (N, E), the guide's embeddings of x and y, which get no gradient, and
+        with negatives a third one, (K, E), (N, K, E) or (M, E); None keeps all negatives.
+        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
+        offset i + 1.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Solatorio, GISTEmbed: Guided In-sample Selection of Training Negatives, 2024; margins:
@@ -67,12 +73,21 @@ class GISTLoss(CrossLoss, name="gist"):
         self,
         x: Tensor,
         y: Tensor,
+        negatives: Tensor | None = None,
         *,
-        guide: tuple[Tensor, Tensor] | None = None,
+        guide: tuple[Tensor, ...] | None = None,
+        negatives_mask: Tensor | None = None,
+        negatives_offsets: Tensor | None = None,
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
-        bounded = None if guide is None else self._bounded(*_checked(guide, x))
+        given = self.given(x, negatives, negatives_mask, negatives_offsets)
+        bounded = None
+        if guide is not None:
+            gx, gy, *others = _checked(guide, x, negatives)
+            bounded = self._bounded(gx, gy)
+            for block in given:
+                _guided(block, bounded[0][0], others[0])
         channel = BY_ROW if bounded is None else _GUIDED
 
         def operands(row: int, col: int) -> dict[str, Any]:
@@ -80,7 +95,7 @@ class GISTLoss(CrossLoss, name="gist"):
                 return {}
             return {"rows": {GUIDE: bounded[row][0]}, "cols": {GUIDE: bounded[col][1]}}
 
-        scores = self.scores(x, y, logit_scale, logit_bias)
+        scores = self.scores(x, y, logit_scale, logit_bias, blocks=(BATCH, *given))
         (negative, positive), extra = self.measure(
             scores, (channel, self.positive), **operands(0, 1)
         )
@@ -116,30 +131,62 @@ class GISTLoss(CrossLoss, name="gist"):
         margin_strategy: str,
         contrast_anchors: bool,
         contrast_positives: bool,
-        guide: tuple[Tensor, Tensor] | None = None,
+        negatives: Tensor | None = None,
+        negatives_mask: Tensor | None = None,
+        guide: tuple[Tensor, ...] | None = None,
     ) -> Tensor:
         sides = [(0, 1)] + [(0, 0)] * contrast_anchors + [(1, 1)] * contrast_positives
         given = (x, y)
         positive = (scale * (x @ y.mT) + bias).diag()[:, None]
         logits = [positive]
+        if guide is not None:
+            q = (guide[0] * guide[1]).sum(1, keepdim=True)
+            bound = q - margin if margin_strategy == "absolute" else q * (1 - margin)
+            bound = bound + 8 * torch.finfo(q.dtype).eps
         for a, b in sides:
             s = (scale * (given[a] @ given[b].mT) + bias).fill_diagonal_(-torch.inf)
             if guide is not None:
-                q = (guide[0] * guide[1]).sum(1, keepdim=True)
-                bound = q - margin if margin_strategy == "absolute" else q * (1 - margin)
-                bound = bound + 8 * torch.finfo(q.dtype).eps
                 s = s.masked_fill(guide[a] @ guide[b].mT > bound, -torch.inf)
+            logits.append(s)
+        if negatives is not None:
+            own = negatives.expand(len(x), *negatives.shape[-2:])
+            s = scale * torch.einsum("nd,nkd->nk", x, own) + bias
+            if guide is not None:
+                near = guide[2].expand(len(x), *guide[2].shape[-2:])
+                g = torch.einsum("nd,nkd->nk", guide[0], near)
+                s = s.masked_fill(g > bound, -torch.inf)
+            if negatives_mask is not None:
+                s = s.masked_fill(~negatives_mask, -torch.inf)
             logits.append(s)
         return torch.cat(logits, 1).logsumexp(1) - positive.squeeze(1)
 
 
-def _checked(guide: tuple[Tensor, Tensor], x: Tensor) -> list[Tensor]:
-    if not isinstance(guide, (tuple, list)) or len(guide) != 2:
-        raise TypeError(f"guide: got {type(guide).__name__}, expected two tensors (N, E)")
-    for value in guide:
+def _guided(block: Block, rows: Tensor, guide: Tensor) -> None:
+    """Leave out of a block what the guide considers positive: its rows' operands of ``at_most``,
+    and its embeddings of the columns."""
+    guide = ops.unit(guide)
+    cols = torch.cat([guide, torch.ones_like(guide[..., :1])], -1)
+    block.passing = frozenset() if isinstance(block, Given) else frozenset({GUIDE})
+    if isinstance(block, Own):
+        there = (rows[:, None] * cols).sum(-1) <= 0
+        block.mask = there if block.mask is None else there & block.mask
+    elif isinstance(block, Ragged):
+        block.mask = (rows[block.met_by.squeeze(1)] * cols).sum(-1) <= 0
+    else:
+        block.ids = {**block.ids, GUIDE: cols}
+
+
+def _checked(guide: tuple[Tensor, ...], x: Tensor, negatives: Tensor | None) -> list[Tensor]:
+    wanted = 2 if negatives is None else 3
+    if not isinstance(guide, (tuple, list)) or len(guide) != wanted:
+        got = f"{len(guide)} tensors" if isinstance(guide, (tuple, list)) else type(guide).__name__
+        like = "x and y" if negatives is None else "x, y and the negatives"
+        raise TypeError(f"guide: got {got}, expected {wanted} tensors, of {like}")
+    for value, of in zip(guide, (x, x, negatives), strict=False):
         check_embeddings("guide", value)
-        if value.ndim != 2 or len(value) != len(x) or value.shape != guide[0].shape:
-            shapes = " and ".join(shape(v) for v in guide)
-            raise ValueError(f"guide: got shapes {shapes}, expected two of ({len(x)}, E)")
+        assert of is not None
+        size = (*of.shape[:-1], guide[0].shape[-1])
+        if value.ndim != of.ndim or value.shape != size:
+            raise ValueError(f"guide: got shape {shape(value)}, expected {size}")
         check_device("guide", value, "x", x)
     return [wide(value.detach()) for value in guide]

@@ -13,7 +13,7 @@ from ..memory import EmbeddingQueue
 from ..options import Temperature
 from .base.blocks import Block
 from .base.loss import softplus
-from .base.pair_loss import PairLoss
+from .base.pair_loss import NEGATIVES, PairLoss
 
 __all__ = ["MoCoLoss"]
 
@@ -37,6 +37,11 @@ class MoCoLoss(PairLoss, name="moco"):
     Shape:
         query, key: (N, D).
         queue: an EmbeddingQueue of K slots, which gets no gradient, or a tensor (K, D).
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per row, or (M, D) with
+        offsets: further negatives.
+        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
+        offset i + 1.
         ids: (N,), integers, for a queue made with ``ids=True``; stored keys of the query's own
         instance are ignored.
         Loss: (), or (N,) for ``reduction='none'``. With an empty queue it is 0.
@@ -46,7 +51,7 @@ class MoCoLoss(PairLoss, name="moco"):
 
     temperature: Temperature = 0.07
 
-    inputs: ClassVar[dict[str, str]] = {"query": "N D", "key": "N D"}
+    inputs: ClassVar[dict[str, str]] = {"query": "N D", "key": "N D", **NEGATIVES}
 
     def channels(self) -> tuple[Channel, ...]:
         return _CHANNELS
@@ -57,11 +62,15 @@ class MoCoLoss(PairLoss, name="moco"):
         key: Tensor,
         queue: EmbeddingQueue | Tensor,
         *,
+        negatives: Tensor | None = None,
+        negatives_mask: Tensor | None = None,
+        negatives_offsets: Tensor | None = None,
         ids: Tensor | None = None,
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
         blocks = self.blocks(self.queued(queue, ids, ("query", query)))
+        blocks += self.given(query, negatives, negatives_mask, negatives_offsets)
         scores = self.scores(query, key, logit_scale, logit_bias, blocks=blocks)
         (negative,), extra = self.measure(scores, self._channels)
         positive = scores.aligned()

@@ -11,6 +11,7 @@ from torch import Tensor
 from .. import ops
 from ..memory import EmbeddingQueue
 from ..options import Fraction
+from .base.pair_loss import NEGATIVES
 from .base.scores import wide
 from .supcon import SupConLoss
 
@@ -36,6 +37,11 @@ class PooledSupConLoss(SupConLoss, name="pooled_supcon"):
         image, text: (N, D).
         labels: (N,), integers.
         memory, ids: as in SupCon; the queue holds z.
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per row, or (M, D) with
+        offsets: further negatives.
+        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
+        offset i + 1.
         memory: an EmbeddingQueue made with ``labels=True``; its columns are additional positives
         and negatives, without gradient.
         Loss: (), or (N,) for ``reduction='none'``.
@@ -47,7 +53,12 @@ class PooledSupConLoss(SupConLoss, name="pooled_supcon"):
     _: KW_ONLY
     image_weight: Fraction = 0.3
 
-    inputs: ClassVar[dict[str, str]] = {"image": "N D", "text": "N D", "labels": "N int"}
+    inputs: ClassVar[dict[str, str]] = {
+        "image": "N D",
+        "text": "N D",
+        "labels": "N int",
+        **NEGATIVES,
+    }
 
     def forward(  # type: ignore[override]
         self,
@@ -55,6 +66,9 @@ class PooledSupConLoss(SupConLoss, name="pooled_supcon"):
         text: Tensor,
         labels: Tensor,
         *,
+        negatives: Tensor | None = None,
+        negatives_mask: Tensor | None = None,
+        negatives_offsets: Tensor | None = None,
         memory: EmbeddingQueue | None = None,
         ids: Tensor | None = None,
         logit_scale: Tensor | float | None = None,
@@ -67,6 +81,9 @@ class PooledSupConLoss(SupConLoss, name="pooled_supcon"):
         return super().forward(
             ops.unit(z),
             labels,
+            negatives=None if negatives is None else wide(negatives),
+            negatives_mask=negatives_mask,
+            negatives_offsets=negatives_offsets,
             memory=memory,
             ids=ids,
             logit_scale=logit_scale,

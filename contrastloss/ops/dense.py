@@ -14,7 +14,7 @@ from .check import check_channels, check_embeddings, named_operands
 from .merge import log_sum_exp
 from .results import Expectation, Maximum
 
-__all__ = ["exponent", "row_stats"]
+__all__ = ["check_plain", "exponent", "row_stats"]
 
 
 def row_stats(
@@ -33,14 +33,18 @@ def row_stats(
         raise ValueError("scores: got shape (), expected (..., M, K)")
     rows, _ = named_operands(rows, None, True)
     channels = check_channels(channels)
-    for channel in channels:
-        if channel.axis != ROW or channel.pairs or channel.weight:
-            expected = "row channels without pairs and weight"
-            raise ValueError(f"channels: got {channel}, expected {expected}")
+    check_plain(channels)
     if not scores.shape[-1]:
         scores = torch.nn.functional.pad(scores, (0, 1), value=-torch.inf)
     missing = scores == -torch.inf
     return [_statistic(channel, scores, missing, rows) for channel in channels]
+
+
+def check_plain(channels: Sequence[Channel]) -> None:
+    for channel in channels:
+        if channel.axis != ROW or channel.pairs or channel.weight:
+            expected = "row channels without pairs and weight"
+            raise ValueError(f"channels: got {channel}, expected {expected}")
 
 
 def exponent(channel: LSE | EXPECT, s: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..backends.reference.maths import psi
 from ..channel import EXPECT, LSE, MAX, SUM, Channel
-from .dense import exponent
+from .dense import check_plain, exponent
 from .results import Expectation, Maximum, TopK
 
 __all__ = ["segment_stats", "segment_topk"]
@@ -29,6 +29,7 @@ def segment_stats(
         owner: (M,), int64 and ascending, the row of each score.
         channels, rows: as for ``row_stats``. An index of ``MAX`` counts within its row.
     """
+    check_plain(channels)
     place = torch.arange(owner.shape[0], device=owner.device)
     first = torch.searchsorted(owner, torch.arange(n, device=owner.device))
     segments = _Segments(owner, n, place - first[owner])

@@ -107,13 +107,60 @@ def test_compiles_with_a_guide(device, backend):
     loss = GISTLoss(0.1, margin=0.1, backend=backend)
     compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(x, y, guide=guide), loss(x, y, guide=guide))
+    for shape in ((4,), (30, 4)):
+        more = {"guide": (*guide, torch.randn(*shape, 7, device=device))}
+        more["negatives"] = torch.randn(*shape, x.shape[1], device=device)
+        torch.testing.assert_close(compiled(x, y, **more), loss(x, y, **more))
 
 
 def test_errors(device):
     x, y, guide = inputs(device)
-    with pytest.raises(TypeError, match=r"guide: got Tensor, expected two tensors \(N, E\)"):
+    with pytest.raises(TypeError, match=r"guide: got Tensor, expected 2 tensors, of x and y"):
         gist(x, y, guide=guide[0])
-    with pytest.raises(ValueError, match=r"guide: got shapes .* expected two of \(30, E\)"):
+    with pytest.raises(ValueError, match=r"guide: got shape .*, expected \(30, 7\)"):
         gist(x, y, guide=(guide[0], guide[1][:5]))
     with pytest.raises(TypeError, match="guide: got list, expected a tensor"):
         gist(x, y, guide=([1.0], guide[1]))
+
+
+@pytest.mark.parametrize("form", ["shared", "own", "masked", "ragged"])
+@pytest.mark.parametrize("strategy", ["absolute", "relative"])
+def test_given_negatives(form, strategy, device, backend):
+    """A guide drops given negatives, too; without one, all of them count."""
+    x, y, guide = inputs(device, n=20)
+    n, k, e = 20, 6, 7
+    negatives = torch.randn(n, k, x.shape[1], device=device, dtype=x.dtype)
+    near = guide[0][:, None] + 2.5 * torch.randn(n, k, e, device=device, dtype=x.dtype)
+    mask, more = None, {}
+    if form == "shared":
+        negatives, near = negatives[0], near[0]
+    elif form != "own":
+        mask = torch.rand(n, k, device=device) < 0.6
+        more = {"negatives_mask": mask}
+    options = {"margin": 0.05, "margin_strategy": strategy}
+    given, close_to = negatives, near
+    if form == "ragged":
+        offsets = torch.nn.functional.pad(mask.sum(1).cumsum(0), (1, 0))
+        given, close_to, more = negatives[mask], near[mask], {"negatives_offsets": offsets}
+    losses = []
+    for with_guide in (True, False):
+        leaves = [v.clone().requires_grad_() for v in (x, y, given)]
+        three = (*guide, close_to) if with_guide else None
+        loss = GISTLoss(0.1, **options, reduction="none", backend=backend)
+        rows = loss(*leaves, guide=three, **more)
+        own = [v.clone().requires_grad_() for v in (x, y, negatives)]
+        three = tuple(normalize(v, dim=-1) for v in (*guide, near)) if with_guide else None
+        want = GISTLoss.reference(
+            *(normalize(v, dim=-1) for v in own[:2]), scale=10.0, bias=0.0, **options,
+            contrast_anchors=True, contrast_positives=True, guide=three,
+            negatives=normalize(own[2], dim=-1), negatives_mask=mask,
+        )  # fmt: skip
+        torch.testing.assert_close(rows, want, rtol=1e-9, atol=1e-11)
+        grads = torch.autograd.grad(rows.mean(), leaves)
+        wanted = list(torch.autograd.grad(want.mean(), own))
+        if form == "ragged":
+            wanted[2] = wanted[2][mask]
+        for a, b in zip(grads, wanted, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-11)
+        losses.append(rows)
+    assert (losses[0] < losses[1] - 1e-6).any()

@@ -69,7 +69,7 @@ class Block:
         self.columns, self.log_weight, self.tests = columns, log_weight, tests
         self.ids: Ids = ids or {}
         self.rows: Ids = rows or {}
-        #: names of ``same`` tests that all of these columns pass
+        #: names of ``same`` tests that all of these columns pass, and of weights that are 0
         self.passing: frozenset[str] = frozenset()
 
     def size(self, scores: Scores) -> int:
@@ -322,7 +322,9 @@ class Ragged(Block):
         device, n = columns.device, offsets.shape[0] - 1
         place = torch.arange(columns.shape[0], device=device)
         own = torch.searchsorted(offsets, place, right=True) - 1
-        self.counts = offsets.diff().repeat_interleave(views).repeat(copies)
+        self.lengths = offsets.diff().repeat_interleave(views).repeat(copies)
+        #: (M,), False for columns that are left out; None: all are there
+        self.mask: Tensor | None = None
         #: (M, copies * views), the rows that meet a column
         numbers = torch.arange(copies, device=device)[:, None] * n * views
         numbers = (numbers + torch.arange(views, device=device)).flatten()
@@ -331,11 +333,19 @@ class Ragged(Block):
         self.owner, self.order = self.met_by.flatten().sort(stable=True)
 
     def count(self, scores: Scores, axis: Axis = ROW) -> int | Tensor:
-        return self.counts if axis == ROW else 0
+        if axis == COL:
+            return 0
+        if self.mask is None:
+            return self.lengths
+        there = self.mask[:, None].expand_as(self.met_by).flatten()[self.order]
+        return torch.zeros_like(self.lengths).index_add(0, self.owner, there.to(torch.int64))
 
     def scores(self, scores: Scores) -> Tensor:
         """Those of row 0, then those of row 1: columns take the part of rows of few columns."""
-        found = scores.of_pairs(self.columns, self.met_by)
+        met_by = self.met_by
+        if self.mask is not None:
+            met_by = torch.where(self.mask[:, None], met_by, -1)
+        found = scores.of_pairs(self.columns, met_by)
         if self.log_weight is not None:
             found = found + self.log_weight[:, None]
         return found.flatten()[self.order]

@@ -57,7 +57,13 @@ def _adapted(
     if channel.axis != ROW:
         return None  # a column of the batch meets the batch's rows alone
     pairs = tests_left(channel.pairs, names, passing, tests)
-    return None if pairs is None else channel.adapted(pairs, ROW)
+    if pairs is None:
+        return None
+    weight = tuple([term for term in channel.weight if not passing.issuperset(term.names)])
+    if len(weight) == len(channel.weight):
+        return channel.adapted(pairs, ROW)
+    own = {field: getattr(channel, field) for field in channel.fields}
+    return type(channel)(**own, pairs=pairs, weight=weight)
 
 
 _cached = lru_cache(maxsize=1024)(_adapted)
