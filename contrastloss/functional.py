@@ -365,6 +365,7 @@ def binary_nce(
     *,
     negatives_mask: Tensor | None = None,
     negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
     memory: Memory = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
@@ -401,8 +402,9 @@ def binary_nce(
         negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to
         before offset i + 1.
         memory: an EmbeddingQueue of additional negatives.
-        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
-        ignored.
+        negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
+        a row with a stored column of its id, in a queue made with ``ids=True``.
         Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is the first term.
 
     Source: Gutmann and Hyvarinen, Noise-Contrastive Estimation, 2010; Qiu et al., Contrastive UCB:
@@ -414,6 +416,7 @@ def binary_nce(
     named = {
         "negatives_mask": negatives_mask,
         "negatives_offsets": negatives_offsets,
+        "negatives_ids": negatives_ids,
         "memory": memory,
         "ids": ids,
         "logit_scale": logit_scale,
@@ -505,6 +508,7 @@ def circle(
     negatives: Tensor | None = None,
     negatives_mask: Tensor | None = None,
     negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
     memory: EmbeddingQueue | None = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
@@ -550,8 +554,10 @@ def circle(
         before offset i + 1.
         memory: an EmbeddingQueue made with ``labels=True``; its columns are additional positives
         and negatives, without gradient.
-        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
-        ignored.
+        negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
+        a row with a stored column of its id, in a queue made with ``ids=True``. Of V views, only
+        stored and given columns are left out.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization, 2020.
@@ -562,6 +568,7 @@ def circle(
         "negatives": negatives,
         "negatives_mask": negatives_mask,
         "negatives_offsets": negatives_offsets,
+        "negatives_ids": negatives_ids,
         "memory": memory,
         "ids": ids,
         "logit_scale": logit_scale,
@@ -707,6 +714,7 @@ def clip(
     *,
     negatives_mask: Tensor | None = None,
     negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
     memory: Memory = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
@@ -747,7 +755,9 @@ def clip(
         offset i + 1.
         memory: two EmbeddingQueues, of columns like those of y and of rows like those of x:
         additional negatives of the other side.
-        ids: (N,), for queues made with ``ids=True``; columns of the row's own instance are ignored.
+        negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
+        a row with a stored column of its id, in a queue made with ``ids=True``.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Radford et al., Learning Transferable Visual Models From Natural Language
@@ -758,6 +768,7 @@ def clip(
     named = {
         "negatives_mask": negatives_mask,
         "negatives_offsets": negatives_offsets,
+        "negatives_ids": negatives_ids,
         "memory": memory,
         "ids": ids,
         "logit_scale": logit_scale,
@@ -1036,6 +1047,7 @@ def moco(
     negatives: Tensor | None = None,
     negatives_mask: Tensor | None = None,
     negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
@@ -1071,6 +1083,7 @@ def moco(
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
         negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
         offset i + 1.
+        negatives_ids: integers, one for each negative; those of the row's own id are left out.
         ids: (N,), integers, for a queue made with ``ids=True``; stored keys of the query's own
         instance are ignored.
         Loss: (), or (N,) for ``reduction='none'``. With an empty queue it is 0.
@@ -1083,6 +1096,7 @@ def moco(
         "negatives": negatives,
         "negatives_mask": negatives_mask,
         "negatives_offsets": negatives_offsets,
+        "negatives_ids": negatives_ids,
         "ids": ids,
         "logit_scale": logit_scale,
         "logit_bias": logit_bias,
@@ -1266,6 +1280,7 @@ def dcl(
     negatives: Tensor | None = None,
     negatives_mask: Tensor | None = None,
     negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
     memory: EmbeddingQueue | None = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
@@ -1305,8 +1320,9 @@ def dcl(
         negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to
         before offset i + 1.
         memory: an EmbeddingQueue of additional negatives.
-        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
-        ignored.
+        negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
+        a row with a stored column of its id, in a queue made with ``ids=True``.
         Loss: (), or (2N,) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Yeh et al., Decoupled Contrastive Learning, 2022.
@@ -1317,6 +1333,7 @@ def dcl(
         "negatives": negatives,
         "negatives_mask": negatives_mask,
         "negatives_offsets": negatives_offsets,
+        "negatives_ids": negatives_ids,
         "memory": memory,
         "ids": ids,
         "logit_scale": logit_scale,
@@ -1456,6 +1473,7 @@ def focal_contrastive(
     negatives: Tensor | None = None,
     negatives_mask: Tensor | None = None,
     negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
     memory: EmbeddingQueue | None = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
@@ -1498,8 +1516,10 @@ def focal_contrastive(
         before offset i + 1.
         memory: an EmbeddingQueue made with ``labels=True``; its columns are additional positives
         and negatives, without gradient.
-        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
-        ignored.
+        negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
+        a row with a stored column of its id, in a queue made with ``ids=True``. Of V views, only
+        stored and given columns are left out.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Zhang et al., Unleashing the Power of Contrastive Self-Supervised Visual Models via
@@ -1511,6 +1531,7 @@ def focal_contrastive(
         "negatives": negatives,
         "negatives_mask": negatives_mask,
         "negatives_offsets": negatives_offsets,
+        "negatives_ids": negatives_ids,
         "memory": memory,
         "ids": ids,
         "logit_scale": logit_scale,
@@ -1694,6 +1715,7 @@ def hard_negative(
     negatives: Tensor | None = None,
     negatives_mask: Tensor | None = None,
     negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
     memory: EmbeddingQueue | None = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
@@ -1742,8 +1764,9 @@ def hard_negative(
         negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to
         before offset i + 1.
         memory: an EmbeddingQueue of additional negatives.
-        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
-        ignored.
+        negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
+        a row with a stored column of its id, in a queue made with ``ids=True``.
         Loss: (), or (2N,) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Robinson et al., Contrastive Learning with Hard Negative Samples, 2021; Chuang et al.,
@@ -1755,6 +1778,7 @@ def hard_negative(
         "negatives": negatives,
         "negatives_mask": negatives_mask,
         "negatives_offsets": negatives_offsets,
+        "negatives_ids": negatives_ids,
         "memory": memory,
         "ids": ids,
         "logit_scale": logit_scale,
@@ -1785,6 +1809,7 @@ def hard_negative_clip(
     *,
     negatives_mask: Tensor | None = None,
     negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
     memory: Memory = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
@@ -1834,7 +1859,9 @@ def hard_negative_clip(
         before offset i + 1.
         memory: two EmbeddingQueues, of columns like those of y and of rows like those of x:
         additional negatives of the other side.
-        ids: (N,), for queues made with ``ids=True``; columns of the row's own instance are ignored.
+        negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
+        a row with a stored column of its id, in a queue made with ``ids=True``.
         Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Choi et al., Multimodal Contrastive Learning with Hard Negative Sampling for Human
@@ -1846,6 +1873,7 @@ def hard_negative_clip(
     named = {
         "negatives_mask": negatives_mask,
         "negatives_offsets": negatives_offsets,
+        "negatives_ids": negatives_ids,
         "memory": memory,
         "ids": ids,
         "logit_scale": logit_scale,
@@ -1941,6 +1969,7 @@ def info_nce(
     *,
     negatives_mask: Tensor | None = None,
     negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
     memory: Memory = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
@@ -1991,8 +2020,9 @@ def info_nce(
         negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
         offset i + 1.
         memory: an EmbeddingQueue of additional negatives.
-        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
-        ignored.
+        negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
+        a row with a stored column of its id, in a queue made with ``ids=True``.
         Loss: (), or (N,) for ``reduction='none'``. A row without negatives has loss 0.
 
     Source: van den Oord et al., Representation Learning with Contrastive Predictive Coding, 2018;
@@ -2003,6 +2033,7 @@ def info_nce(
     named = {
         "negatives_mask": negatives_mask,
         "negatives_offsets": negatives_offsets,
+        "negatives_ids": negatives_ids,
         "memory": memory,
         "ids": ids,
         "logit_scale": logit_scale,
@@ -2224,6 +2255,7 @@ def margin_ranking(
     *,
     negatives_mask: Tensor | None = None,
     negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
     memory: Memory = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
@@ -2264,8 +2296,9 @@ def margin_ranking(
         offset i + 1.
         memory: an EmbeddingQueue of additional negatives, which the mean includes; not supported
         together with ``symmetric``.
-        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
-        ignored.
+        negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
+        a row with a stored column of its id, in a queue made with ``ids=True``.
         Loss: (), or (N,) for ``reduction='none'``. A row without negatives has loss 0.
 
     Source: Kiros et al., Unifying Visual-Semantic Embeddings with Multimodal Neural Language
@@ -2277,6 +2310,7 @@ def margin_ranking(
     named = {
         "negatives_mask": negatives_mask,
         "negatives_offsets": negatives_offsets,
+        "negatives_ids": negatives_ids,
         "memory": memory,
         "ids": ids,
         "logit_scale": logit_scale,
@@ -2432,6 +2466,7 @@ def mochi(
     negatives: Tensor | None = None,
     negatives_mask: Tensor | None = None,
     negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
@@ -2484,6 +2519,7 @@ def mochi(
         "negatives": negatives,
         "negatives_mask": negatives_mask,
         "negatives_offsets": negatives_offsets,
+        "negatives_ids": negatives_ids,
         "ids": ids,
         "logit_scale": logit_scale,
         "logit_bias": logit_bias,
@@ -2578,6 +2614,7 @@ def multi_similarity(
     negatives: Tensor | None = None,
     negatives_mask: Tensor | None = None,
     negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
     memory: EmbeddingQueue | None = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
@@ -2624,8 +2661,10 @@ def multi_similarity(
         before offset i + 1.
         memory: an EmbeddingQueue made with ``labels=True``; its columns are additional positives
         and negatives, without gradient.
-        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
-        ignored.
+        negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
+        a row with a stored column of its id, in a queue made with ``ids=True``. Of V views, only
+        stored and given columns are left out.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Wang et al., Multi-Similarity Loss with General Pair Weighting, 2019.
@@ -2636,6 +2675,7 @@ def multi_similarity(
         "negatives": negatives,
         "negatives_mask": negatives_mask,
         "negatives_offsets": negatives_offsets,
+        "negatives_ids": negatives_ids,
         "memory": memory,
         "ids": ids,
         "logit_scale": logit_scale,
@@ -2857,6 +2897,7 @@ def nt_xent(
     negatives: Tensor | None = None,
     negatives_mask: Tensor | None = None,
     negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
     memory: EmbeddingQueue | None = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
@@ -2891,8 +2932,9 @@ def nt_xent(
         negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to
         before offset i + 1.
         memory: an EmbeddingQueue of additional negatives.
-        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
-        ignored.
+        negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
+        a row with a stored column of its id, in a queue made with ``ids=True``.
         Loss: (), or (2N,) for ``reduction='none'``, x's rows first. For N = 1 it is 0.
 
     Source: Chen et al., A Simple Framework for Contrastive Learning of Visual
@@ -2904,6 +2946,7 @@ def nt_xent(
         "negatives": negatives,
         "negatives_mask": negatives_mask,
         "negatives_offsets": negatives_offsets,
+        "negatives_ids": negatives_ids,
         "memory": memory,
         "ids": ids,
         "logit_scale": logit_scale,
@@ -2999,6 +3042,7 @@ def supcon(
     negatives: Tensor | None = None,
     negatives_mask: Tensor | None = None,
     negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
     memory: EmbeddingQueue | None = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
@@ -3044,8 +3088,10 @@ def supcon(
         before offset i + 1.
         memory: an EmbeddingQueue made with ``labels=True``; its columns are additional positives
         and negatives, without gradient.
-        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
-        ignored.
+        negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
+        a row with a stored column of its id, in a queue made with ``ids=True``. Of V views, only
+        stored and given columns are left out.
         Loss: (), or (N,) or (N, V) for ``reduction='none'``.
 
     Source: Khosla et al., Supervised Contrastive Learning, 2020.
@@ -3056,6 +3102,7 @@ def supcon(
         "negatives": negatives,
         "negatives_mask": negatives_mask,
         "negatives_offsets": negatives_offsets,
+        "negatives_ids": negatives_ids,
         "memory": memory,
         "ids": ids,
         "logit_scale": logit_scale,
@@ -3547,6 +3594,7 @@ def siglip(
     *,
     negatives_mask: Tensor | None = None,
     negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
     memory: Memory = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
@@ -3588,8 +3636,9 @@ def siglip(
         negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
         offset i + 1.
         memory: an EmbeddingQueue of additional negatives.
-        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
-        ignored.
+        negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
+        a row with a stored column of its id, in a queue made with ``ids=True``.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Zhai et al., Sigmoid Loss for Language Image Pre-Training, 2023.
@@ -3599,6 +3648,7 @@ def siglip(
     named = {
         "negatives_mask": negatives_mask,
         "negatives_offsets": negatives_offsets,
+        "negatives_ids": negatives_ids,
         "memory": memory,
         "ids": ids,
         "logit_scale": logit_scale,
@@ -3915,6 +3965,7 @@ def spectral(
     *,
     negatives_mask: Tensor | None = None,
     negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
     memory: Memory = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
@@ -3949,8 +4000,9 @@ def spectral(
         negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to
         before offset i + 1.
         memory: an EmbeddingQueue of additional negatives.
-        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
-        ignored.
+        negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
+        a row with a stored column of its id, in a queue made with ``ids=True``.
         Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is the first term.
 
     Source: HaoChen et al., Provable Guarantees for Self-Supervised Deep Learning with Spectral
@@ -3961,6 +4013,7 @@ def spectral(
     named = {
         "negatives_mask": negatives_mask,
         "negatives_offsets": negatives_offsets,
+        "negatives_ids": negatives_ids,
         "memory": memory,
         "ids": ids,
         "logit_scale": logit_scale,
@@ -4247,6 +4300,7 @@ def triplet(
     negatives: Tensor | None = None,
     negatives_mask: Tensor | None = None,
     negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
     memory: EmbeddingQueue | None = None,
     ids: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
@@ -4309,8 +4363,10 @@ def triplet(
         before offset i + 1.
         memory: an EmbeddingQueue made with ``labels=True``; its columns are additional positives
         and negatives, without gradient.
-        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
-        ignored.
+        negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
+        a row with a stored column of its id, in a queue made with ``ids=True``. Of V views, only
+        stored and given columns are left out.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Schroff et al., FaceNet: A Unified Embedding for Face Recognition and Clustering, 2015;
@@ -4322,6 +4378,7 @@ def triplet(
         "negatives": negatives,
         "negatives_mask": negatives_mask,
         "negatives_offsets": negatives_offsets,
+        "negatives_ids": negatives_ids,
         "memory": memory,
         "ids": ids,
         "logit_scale": logit_scale,

@@ -16,6 +16,7 @@ from contrastloss import (
     HierarchicalContrastiveLoss,
     MoCHiLoss,
     MoCoLoss,
+    NTXentLoss,
     SampledContrastiveLoss,
     SupConLoss,
     WeightedInfoNCELoss,
@@ -96,6 +97,20 @@ class EvenMoCHi(MoCHiLoss):
     def draw(self, count, device):
         numbers = 3 * self.mixed + 2 * self.mixed_with_query
         return (0.37 * torch.arange(1, numbers + 1) % 1).expand(count, -1)
+
+
+class CLIPById(CLIPLoss):
+    """With ids as an input."""
+
+    def forward(self, x, y, ids, **overrides):
+        return super().forward(x, y, ids=ids, **overrides)
+
+
+class NTXentById(NTXentLoss):
+    """With ids as an input."""
+
+    def forward(self, x, y, ids, **overrides):
+        return super().forward(x, y, ids=ids, **overrides)
 
 
 def shared(cls, options=()):

@@ -46,7 +46,9 @@ class HardNegativeCLIPLoss(CrossLoss, name="hard_negative_clip"):
         before offset i + 1.
         memory: two EmbeddingQueues, of columns like those of y and of rows like those of x:
         additional negatives of the other side.
-        ids: (N,), for queues made with ``ids=True``; columns of the row's own instance are ignored.
+        negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
+        a row with a stored column of its id, in a queue made with ``ids=True``.
         Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Choi et al., Multimodal Contrastive Learning with Hard Negative Sampling for Human

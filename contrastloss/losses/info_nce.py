@@ -12,6 +12,7 @@ from torch import Tensor
 from ..channel import EXPECT, INDEX, MAX, Channel, differs
 from ..ops.merge import log_sum_exp
 from ..options import Count, NonNegative, Temperature
+from .base.blocks import ID
 from .base.loss import softplus
 from .base.positive_loss import BY_ROW, CrossLoss, reference_pairs
 from .base.scores import Scores
@@ -55,8 +56,9 @@ class InfoNCELoss(CrossLoss, name="info_nce"):
         negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
         offset i + 1.
         memory: an EmbeddingQueue of additional negatives.
-        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
-        ignored.
+        negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
+        a row with a stored column of its id, in a queue made with ``ids=True``.
         Loss: (), or (N,) for ``reduction='none'``. A row without negatives has loss 0.
 
     Source: van den Oord et al., Representation Learning with Contrastive Predictive Coding, 2018;
@@ -95,7 +97,9 @@ class InfoNCELoss(CrossLoss, name="info_nce"):
     def _hardest(self, scores: Scores) -> tuple[Tensor, list[Tensor]]:
         """Log-sum-exp of each row's weighted ``top_k`` scores, and its largest score."""
         assert self.top_k is not None
-        found = scores.topk(self.top_k, pairs=self.negatives).values
+        own = {} if scores.apart is None else {ID: scores.apart}
+        pairs = self.negatives if scores.apart is None else (differs(ID),)
+        found = scores.topk(self.top_k, pairs=pairs, rows=own, cols=own).values
         values = found
         if self.hardness:
             scale = scores.inverse_temperature
@@ -117,7 +121,11 @@ class InfoNCELoss(CrossLoss, name="info_nce"):
         raised = scores.but(**{"scale" if scores.row_scale is None else "row_scale": total})
         share = scale / total
         share = share.detach() if isinstance(share, Tensor) else share
-        expect, *best = raised.stats((_WEIGHTED, _HARDEST)[: 1 + self.return_stats])
+        channels: tuple[Channel, ...] = (_WEIGHTED, _HARDEST)[: 1 + self.return_stats]
+        own = None
+        if scores.apart is not None:
+            channels, own = tuple(map(self.by_ids, channels)), {ID: scores.apart}
+        expect, *best = raised.stats(channels, own, own)
         offset = 0.0 if bias is None else bias
 
         def plain(score: Tensor) -> Tensor:

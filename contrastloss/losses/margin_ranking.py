@@ -45,8 +45,9 @@ class MarginRankingLoss(CrossLoss, name="margin_ranking"):
         offset i + 1.
         memory: an EmbeddingQueue of additional negatives, which the mean includes; not supported
         together with ``symmetric``.
-        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
-        ignored.
+        negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
+        a row with a stored column of its id, in a queue made with ``ids=True``.
         Loss: (), or (N,) for ``reduction='none'``. A row without negatives has loss 0.
 
     Source: Kiros et al., Unifying Visual-Semantic Embeddings with Multimodal Neural Language
@@ -76,8 +77,11 @@ class MarginRankingLoss(CrossLoss, name="margin_ranking"):
             name = "memory" if stored else "negatives"
             raise ValueError(f"{name}: got some with symmetric=True, expected None")
         positive = scores.aligned()
-        bound = {BOUND: positive - self.margin}
-        (total, *by_col), extra = self.measure(scores, self._channels, bound, bound)
+        channels = self._channels if scores.apart is None else self._channels_by_ids
+        bound = {**(rows or {}), BOUND: positive - self.margin}
+        (total, *by_col), extra = self.measure(scores, channels, bound, bound)
+        if BATCH in scores.blocks:
+            extra = self.with_positive(scores, extra, positive)
         if by_col:
             total = 0.5 * (total + by_col[0])
         losses = total / at_least_one(scores.negatives(scores.count - 1))

@@ -42,6 +42,7 @@ class MoCoLoss(PairLoss, name="moco"):
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
         negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
         offset i + 1.
+        negatives_ids: integers, one for each negative; those of the row's own id are left out.
         ids: (N,), integers, for a queue made with ``ids=True``; stored keys of the query's own
         instance are ignored.
         Loss: (), or (N,) for ``reduction='none'``. With an empty queue it is 0.
@@ -65,12 +66,15 @@ class MoCoLoss(PairLoss, name="moco"):
         negatives: Tensor | None = None,
         negatives_mask: Tensor | None = None,
         negatives_offsets: Tensor | None = None,
+        negatives_ids: Tensor | None = None,
         ids: Tensor | None = None,
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
-        blocks = self.blocks(self.queued(queue, ids, ("query", query)))
-        blocks += self.given(query, negatives, negatives_mask, negatives_offsets)
+        of_queue = None if negatives_ids is not None and isinstance(queue, Tensor) else ids
+        blocks = self.blocks(self.queued(queue, of_queue, ("query", query)))
+        numbers = ids, negatives_ids
+        blocks += self.given(query, negatives, negatives_mask, negatives_offsets, numbers)
         scores = self.scores(query, key, logit_scale, logit_bias, blocks=blocks)
         (negative,), extra = self.measure(scores, self._channels)
         positive = scores.aligned()

@@ -37,8 +37,9 @@ class NTXentLoss(TwoViewLoss, name="nt_xent"):
         negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to
         before offset i + 1.
         memory: an EmbeddingQueue of additional negatives.
-        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
-        ignored.
+        negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
+        a row with a stored column of its id, in a queue made with ``ids=True``.
         Loss: (), or (2N,) for ``reduction='none'``, x's rows first. For N = 1 it is 0.
 
     Source: Chen et al., A Simple Framework for Contrastive Learning of Visual

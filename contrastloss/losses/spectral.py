@@ -35,8 +35,9 @@ class SpectralLoss(CrossLoss, name="spectral"):
         negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to
         before offset i + 1.
         memory: an EmbeddingQueue of additional negatives.
-        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
-        ignored.
+        negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
+        a row with a stored column of its id, in a queue made with ``ids=True``.
         Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is the first term.
 
     Source: HaoChen et al., Provable Guarantees for Self-Supervised Deep Learning with Spectral

@@ -73,8 +73,10 @@ class TripletLoss(LabelLoss, name="triplet"):
         before offset i + 1.
         memory: an EmbeddingQueue made with ``labels=True``; its columns are additional positives
         and negatives, without gradient.
-        ids: (N,), for a queue made with ``ids=True``; columns of the row's own instance are
-        ignored.
+        negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
+        a row with a stored column of its id, in a queue made with ``ids=True``. Of V views, only
+        stored and given columns are left out.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Schroff et al., FaceNet: A Unified Embedding for Face Recognition and Clustering, 2015;
@@ -96,10 +98,6 @@ class TripletLoss(LabelLoss, name="triplet"):
                 "mining='hard' are found over ranks"
             )
 
-    def prepare(self) -> None:
-        super().prepare()
-        self._above = tuple([c.adapted(self.negative_tests(), c.axis) for c in _ABOVE])
-
     @property
     def one_graph(self) -> bool:
         return self.mining == "hard" or self.positives is not None
@@ -117,7 +115,7 @@ class TripletLoss(LabelLoss, name="triplet"):
         if self.mining == "hard":
             return super().evaluate(scores, rows)
         count = self.positives or max(largest_class(scores.ids(LABEL, rows)) - 1, 1)
-        found = scores.topk(count, largest=False, pairs=_POSITIVES, rows=rows)
+        found = scores.topk(count, largest=False, pairs=self.tests(scores, _POSITIVES), rows=rows)
         # +inf for missing positives, so that no negative violates their margin
         positives = torch.where(found.indices >= 0, found.values, torch.inf)
         values = self.label_statistics(scores, (), rows)[1] if self.return_stats else ()
@@ -130,7 +128,8 @@ class TripletLoss(LabelLoss, name="triplet"):
         total = active = positives.new_zeros(positives.shape[0])
         for part in (positives - self.margin).split(_RANKS, 1):
             shifts = {f"shift {rank}": shift for rank, shift in enumerate(part.unbind(1))}
-            channels = self._above[: 2 * len(shifts)]
+            tests = self.tests(scores, self.negatives)
+            channels = [c.adapted(tests, c.axis) for c in _ABOVE[: 2 * len(shifts)]]
             stats = scores.stats(channels, {**rows, **shifts}, rows)
             total, active = total + sum(stats[::2]), active + sum(stats[1::2])
         return total, active
@@ -139,9 +138,10 @@ class TripletLoss(LabelLoss, name="triplet"):
         self, scores: Scores, rows: Mapping[str, Tensor], positives: Tensor
     ) -> tuple[Tensor, Tensor]:
         total = active = positives.new_zeros(positives.shape[0])
+        tests = self.tests(scores, self.negatives)
         for positive in positives.unbind(1):
             below = torch.nextafter(positive.detach(), positive.new_full((), -torch.inf))
-            found = scores.topk(self.k, pairs=self.negative_tests(), rows=rows, upper=below)
+            found = scores.topk(self.k, pairs=tests, rows=rows, upper=below)
             terms = (found.values - (positive - self.margin)[:, None]).relu()
             total, active = total + terms.sum(1), active + (terms > 0).sum(1)
         return total, active

@@ -8,7 +8,9 @@ import sys
 import pytest
 import torch
 from spread import (
+    CLIPById,
     EvenMoCHi,
+    NTXentById,
     autocast_step,
     collectively,
     compiled,
@@ -250,6 +252,16 @@ def test_given_negatives(ranks, name, strategy, alone, shape):
     if len(shape) == 2:
         options["gather_negatives"] = False  # every rank gives them all
         compare(ranks.run(loss_step, 3, cls, options, inputs, sizes), want, 3, "the same")
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("cls", [CLIPById, NTXentById])
+def test_equal_ids_on_different_ranks(ranks, cls, strategy):
+    sizes, ids = [5, 0, 4], torch.tensor([1, 2, 3, 1, 5, 2, 7, 8, 1])
+    inputs = [*Subject(cls.__mro__[1]).inputs(n=9, d=6), ids]
+    want = whole(cls, {}, inputs)
+    found = ranks.run(loss_step, 3, cls, {"strategy": strategy}, inputs, sizes)
+    compare(found, want, 3, "ids")
 
 
 # ---- cost ----------------------------------------------------------------------------------------

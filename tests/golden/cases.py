@@ -199,6 +199,9 @@ def argument(name: str, given: dict[str, Any], g: torch.Generator) -> dict[str, 
         return {name: makers[name]()}
     if name == "negatives_mask":
         return {"negatives": normal(n, 5, D), name: flags(n, 5)}
+    if name == "negatives_ids":
+        ids = {"ids": torch.arange(n), name: torch.arange(5 * n).view(n, 5) % n}
+        return {"negatives": normal(n, 5, D), **ids}
     if name == "negatives_offsets":
         return {"negatives": normal(3 * n, D), name: 3 * torch.arange(n + 1)}
     held = next((k for k in given if k in ("queue", "bank")), "memory")

@@ -294,6 +294,8 @@ class Own(Block):
         self, scores: Scores, k: int, tests: tuple[Test, ...], rows: Ids, **how: Any
     ) -> ops.TopK:
         found = self.scores(scores)
+        lower, upper = (_each(how.pop(side, None), slice(None), 1) for side in ("lower", "upper"))
+        found = _within(found, lower, upper)
         index = torch.arange(found.shape[1], device=found.device).expand_as(found)
         index = torch.where(found == -torch.inf, -1, index)
         return ops.merge_topk([ops.TopK(found, index)], k=k, **how)
@@ -357,4 +359,21 @@ class Ragged(Block):
     def _topk(
         self, scores: Scores, k: int, tests: tuple[Test, ...], rows: Ids, **how: Any
     ) -> ops.TopK:
-        return segment_topk(self.scores(scores), self.owner, scores.x.shape[-2], k, **how)
+        lower, upper = (_each(how.pop(side, None), self.owner) for side in ("lower", "upper"))
+        found = _within(self.scores(scores), lower, upper)
+        return segment_topk(found, self.owner, scores.x.shape[-2], k, **how)
+
+
+def _each(bound: Any, rows: Any, dims: int = 0) -> Any:
+    """A bound of each score, of one of each row."""
+    if not isinstance(bound, Tensor) or not bound.ndim:
+        return bound
+    return bound[rows] if not dims else bound[rows].unsqueeze(-1)
+
+
+def _within(scores: Tensor, lower: Any, upper: Any) -> Tensor:
+    """Scores outside of closed bounds are -inf."""
+    for bound, outside in ((lower, torch.lt), (upper, torch.gt)):
+        if bound is not None:
+            scores = torch.where(outside(scores, bound), -torch.inf, scores)
+    return scores

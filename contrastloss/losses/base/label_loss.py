@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...channel import MAX, SUM, Channel, Test, differs, same
 from ...memory import EmbeddingQueue
-from .blocks import BATCH, Block, Crossed
+from .blocks import BATCH, ID, Block, Crossed
 from .loss import nan_rows
 from .pair_loss import NEGATIVES, PairLoss
 from .scores import Scores
@@ -47,7 +47,12 @@ class LabelLoss(PairLoss):
         if self.ignore_index is not None:
             self._channels = tuple([_of_taken(channel) for channel in self._channels])
             hardest, everything = self._extra
-            self._extra = _of_taken(hardest), _of_taken(everything)  # type: ignore[assignment]
+            self._extra = _of_taken(hardest), _of_taken(everything)
+        self._channels_by_ids = tuple([self.by_ids(channel) for channel in self._channels])
+        self._extra_by_ids = self.by_ids(self._extra[0]), self.by_ids(self._extra[1])
+
+    def by_ids(self, channel: Channel) -> Channel:
+        return channel.adapted((*channel.pairs, differs(ID)), channel.axis)
 
     def given(self, *args: Any, **kwargs: Any) -> tuple[Block, ...]:
         blocks = super().given(*args, **kwargs)
@@ -64,8 +69,11 @@ class LabelLoss(PairLoss):
         taken = self.taken(labels)
         return {LABEL: labels} if taken is None else {LABEL: labels, TAKEN: taken}
 
-    def negative_tests(self) -> tuple[Test, ...]:
-        return self.negatives if self.ignore_index is None else (*self.negatives, same(TAKEN))
+    def tests(self, scores: Scores, pairs: tuple[Test, ...]) -> tuple[Test, ...]:
+        """Tests of pairs, with those of ignored labels and of equal ids."""
+        if self.ignore_index is not None and pairs != _POSITIVES:
+            pairs = (*pairs, same(TAKEN))
+        return pairs if scores.apart is None else (*pairs, differs(ID))
 
     def stored(self, *args: Any, **kwargs: Any) -> tuple[Block, ...]:
         blocks = super().stored(*args, **kwargs)
@@ -83,7 +91,7 @@ class LabelLoss(PairLoss):
         self, scores: Scores, rows: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor | None, Sequence[Any]]:
         """What ``combine`` returns, and the values for ``return_stats``."""
-        channels = self._channels
+        channels = self._channels if scores.apart is None else self._channels_by_ids
         found, values = self.label_statistics(scores, channels, rows)
         return *self.combine(*found, scores), values
 
@@ -95,7 +103,9 @@ class LabelLoss(PairLoss):
         cols: Mapping[str, Tensor] | None = None,
     ) -> tuple[list[Any], Sequence[Any]]:
         """The values of the channels and those for ``return_stats``, of one pass."""
-        more = _STATISTICS if self.return_stats else ()
+        more: tuple[Channel, ...] = _STATISTICS if self.return_stats else ()
+        if scores.apart is not None:
+            more = tuple([self.by_ids(channel) for channel in more])
         found, extra = self.measure(scores, (*channels, *more), rows, cols)
         return found[: len(channels)], (*extra, *found[len(channels) :])
 
@@ -125,17 +135,22 @@ class LabelLoss(PairLoss):
         negatives: Tensor | None = None,
         negatives_mask: Tensor | None = None,
         negatives_offsets: Tensor | None = None,
+        negatives_ids: Tensor | None = None,
         memory: EmbeddingQueue | None = None,
         ids: Tensor | None = None,
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
         views, flat = 1 if z.ndim == 2 else z.shape[1], z.flatten(0, -2)
-        given = self.given(z, negatives, negatives_mask, negatives_offsets, views=views)
-        blocks = (BATCH, *given, *self.stored(memory, ids, ("z", z), labels=LABEL, views=views))
+        numbers = ids, negatives_ids
+        given = self.given(z, negatives, negatives_mask, negatives_offsets, numbers, views=views)
+        stored = self.stored(memory, ids, ("z", z), labels=LABEL, views=views, of_batch=True)
+        blocks = (BATCH, *given, *stored)
         scores = self.scores(flat, None, logit_scale, logit_bias, blocks=blocks)
         rows = self.ids(labels if views == 1 else labels.repeat_interleave(views))
         scores.taken = rows.get(TAKEN)
+        if ids is not None and views == 1:  # an instance's own views are positives
+            scores.apart = rows[ID] = ids
         losses, counted, values = self.evaluate(scores, rows)
         each = z.shape[:-1]
         counted = counted_of(counted, rows.get(TAKEN))

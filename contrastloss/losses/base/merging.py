@@ -40,7 +40,7 @@ def tests_left(
             return None
         elif test.op not in ("eq", "ne"):
             raise ValueError(f"pairs: got {test.op!r} of {test.name!r}, which this block has not")
-    return (*kept, *tests)
+    return (*kept, *[test for test in tests if test not in kept])
 
 
 def seen(channel: Channel, *of_block: Any) -> Channel | None:

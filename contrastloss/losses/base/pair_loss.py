@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from ... import ops
-from ...channel import COL, LSE, MAX, Channel, Test
+from ...channel import COL, LSE, MAX, Channel, Test, differs
 from ...distributed import WORLD, Layout, Peers, Strategy, describe, total
 from ...memory import EmbeddingQueue
 from ...options import shape
-from .blocks import Block, Crossed, Given, Own, Ragged, Stored
+from .blocks import ID, Block, Crossed, Given, Own, Ragged, Stored
 from .checks import check_offsets, check_queue, check_stored
 from .loss import ScoreLoss
 from .scores import Scores, Spread
@@ -30,6 +30,8 @@ NEGATIVES: Mapping[str, str] = {
     "negatives": "K D | N K D",
     "negatives_mask": "N K bool | K bool",
     "negatives_offsets": "B int",
+    "negatives_ids": "K int | N K int",
+    "ids": "N int",
 }
 
 #: a queue of columns, or one of columns and one of rows
@@ -97,7 +99,13 @@ class PairLoss(ScoreLoss):
     def prepare(self) -> None:
         super().prepare()
         self._channels = self.channels()
-        self._extra = MAX(pairs=self.negatives), LSE()
+        hardest: Channel = MAX(pairs=self.negatives)
+        everything: Channel = LSE()
+        self._extra = hardest, everything
+        #: the same where pairs of equal ids are left out
+        self._channels_by_ids = tuple([self.by_ids(channel) for channel in self._channels])
+        apart = (differs(ID),)
+        self._extra_by_ids: tuple[Channel, Channel] = (MAX(pairs=apart), LSE(pairs=apart))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """``forward``, of which the ranks of a group learn whether all of them make the same."""
@@ -141,17 +149,19 @@ class PairLoss(ScoreLoss):
         labels: str | None = None,
         copies: int = 1,
         views: int = 1,
+        of_batch: bool = False,
     ) -> tuple[Block, ...]:
         """The blocks that a call with a queue adds to the batch.
 
         Args:
             memory, ids: those of ``forward``.
+            of_batch: whether ids are of use without a queue, too.
             like: the embeddings that meet the queue's, by name; ids are of their rows.
             labels: the name by which channels call the labels, if they do.
             copies, views: the rows are these embeddings so often, one copy after the other, and
                 each so many times in a row.
         """
-        if memory is None and ids is None:
+        if memory is None and (ids is None or of_batch):
             return ()
         if self.both_sides and not (isinstance(memory, (tuple, list)) and len(memory) == 2):
             got = type(memory).__name__
@@ -172,6 +182,7 @@ class PairLoss(ScoreLoss):
         negatives: Tensor | None,
         mask: Tensor | None = None,
         offsets: Tensor | None = None,
+        ids: tuple[Tensor | None, Tensor | None] = (None, None),
         *,
         copies: int = 1,
         views: int = 1,
@@ -182,6 +193,7 @@ class PairLoss(ScoreLoss):
         Args:
             x: N embeddings.
             mask, offsets: the arguments ``negatives_mask`` and ``negatives_offsets``.
+            ids: those of x's instances, and the argument ``negatives_ids``.
             copies, views: as of :meth:`stored`.
         """
         if negatives is None or offsets is not None:
@@ -189,17 +201,35 @@ class PairLoss(ScoreLoss):
                 if value is not None and (name == "mask" or negatives is None):
                     other = "without negatives" if negatives is None else "with negatives_offsets"
                     raise ValueError(f"negatives_{name}: got a value, expected None {other}")
+        own, others = ids
+        if others is not None and (negatives is None or own is None):
+            missing = "negatives" if negatives is None else "ids"
+            raise ValueError(f"negatives_ids: got a value, expected None without {missing}")
         if negatives is None:
             return ()
+        if others is not None and others.shape != negatives.shape[:-1]:
+            expected = shape(negatives[..., 0])
+            raise ValueError(f"negatives_ids: got shape {shape(others)}, expected {expected}")
         if offsets is not None:
             check_offsets(offsets, negatives, x.shape[0])
-            return (Ragged(negatives, offsets.long(), copies=copies, views=views),)
+            ragged = Ragged(negatives, offsets.long(), copies=copies, views=views)
+            if own is not None and others is not None:
+                ragged.mask = own[ragged.met_by[:, 0] // views] != others
+            return (ragged,)
         if mask is not None and mask.ndim != negatives.ndim - 1:
             expected = shape(negatives[..., 0])
             raise ValueError(f"negatives_mask: got shape {shape(mask)}, expected {expected}")
         if negatives.ndim == 3:
+            if own is not None and others is not None:
+                there = own[:, None] != others
+                mask = there if mask is None else mask & there
             return (Own(negatives, mask, copies=copies, views=views),)
-        return (Given(negatives, mask, everywhere=self.gather_negatives),)
+        given = Given(negatives, mask, everywhere=self.gather_negatives)
+        if own is not None and others is not None:
+            given.ids = {**given.ids, ID: others}
+            given.tests = (*given.tests, differs(ID))
+            given.rows = {**given.rows, ID: own.repeat_interleave(views).repeat(copies)}
+        return (given,)
 
     def queued(
         self, queue: EmbeddingQueue | Tensor, ids: Tensor | None, like: tuple[str, Tensor]
@@ -244,6 +274,11 @@ class PairLoss(ScoreLoss):
         about = {"D": str(x.shape[-1]), "batch": str(tuple(x.shape[:-2])), "dtype": str(x.dtype)}
         return self.group.meet(sizes, about, x.device)
 
+    def by_ids(self, channel: Channel) -> Channel:
+        """The channel without pairs of equal ids, which those of one position have, too."""
+        pairs = [differs(ID) if test in self.negatives else test for test in channel.pairs]
+        return channel.adapted(tuple(dict.fromkeys(pairs)), channel.axis)
+
     def channels(self) -> tuple[Channel, ...]:
         """What the loss asks of the pair scores, in the order of ``combine``'s arguments."""
         return ()
@@ -259,13 +294,14 @@ class PairLoss(ScoreLoss):
         log-sum-exp, from the same pass; else nothing in their place."""
         if not self.return_stats:
             return scores.stats(channels, rows, cols), []
+        more = self._extra if scores.apart is None else self._extra_by_ids
         observed = scores.observed()
         if observed is scores:
-            found = scores.stats((*channels, *self._extra), rows, cols)
+            found = scores.stats((*channels, *more), rows, cols)
             own, (hardest, lse) = found[: len(channels)], found[len(channels) :]
         else:
             own = scores.stats(channels, rows, cols)
-            hardest, lse = observed.stats(self._extra, rows, cols)
+            hardest, lse = observed.stats(more, rows, cols)
         return own, [hardest.value, lse]
 
     def reduce(

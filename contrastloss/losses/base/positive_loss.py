@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...channel import COL, INDEX, LSE, ROW, SUM, Channel, differs, same
 from ...memory import EmbeddingQueue
-from .blocks import BATCH
+from .blocks import BATCH, ID
 from .pair_loss import NEGATIVES, Memory, PairLoss
 from .scores import Scores
 
@@ -46,17 +46,25 @@ class PositiveLoss(PairLoss):
         :class:`Scores`."""
         raise NotImplementedError
 
+    def with_positive(self, scores: Scores, extra: list[Tensor], positive: Tensor) -> list[Tensor]:
+        """The values for statistics. By ids a row does not meet its positive, whose id it has; the
+        log-sum-exp covers it nevertheless."""
+        if scores.apart is None or not extra:
+            return extra
+        return [extra[0], torch.logaddexp(extra[1], positive.detach())]
+
     def evaluate(
         self,
         scores: Scores,
         rows: Mapping[str, Tensor] | None = None,
         cols: Mapping[str, Tensor] | None = None,
     ) -> Any:
+        channels = self._channels if scores.apart is None else self._channels_by_ids
         if BATCH in scores.blocks:
-            channels = (*self._channels, self.positive)
-            (*own, positive), extra = self.measure(scores, channels, rows, cols)
+            (*own, positive), extra = self.measure(scores, (*channels, self.positive), rows, cols)
+            extra = self.with_positive(scores, extra, positive)
             return self.finish(self.combine(*own, positive, scores), extra, positive)
-        own, extra = self.measure(scores, self._channels, rows, cols)
+        own, extra = self.measure(scores, channels, rows, cols)
         positive = scores.aligned()
         losses = self.combine(*own, positive, scores)
         return self.finish(losses, extra, positive, aligned=scores)
@@ -79,17 +87,21 @@ class CrossLoss(PositiveLoss):
         *,
         negatives_mask: Tensor | None = None,
         negatives_offsets: Tensor | None = None,
+        negatives_ids: Tensor | None = None,
         memory: Memory = None,
         ids: Tensor | None = None,
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
-        blocks = self.given(x, negatives, negatives_mask, negatives_offsets)
-        blocks += self.stored(memory, ids, ("x", x))
+        numbers = ids, negatives_ids
+        blocks = self.given(x, negatives, negatives_mask, negatives_offsets, numbers)
+        blocks += self.stored(memory, ids, ("x", x), of_batch=True)
         if self.in_batch_negatives:
             blocks = (BATCH, *blocks)
         scores = self.scores(x, y, logit_scale, logit_bias, blocks=blocks)
-        return self.evaluate(scores)
+        scores.apart = ids
+        own = None if ids is None else {ID: ids}
+        return self.evaluate(scores, own, own)
 
 
 class TwoViewLoss(PositiveLoss):
@@ -108,18 +120,23 @@ class TwoViewLoss(PositiveLoss):
         negatives: Tensor | None = None,
         negatives_mask: Tensor | None = None,
         negatives_offsets: Tensor | None = None,
+        negatives_ids: Tensor | None = None,
         memory: EmbeddingQueue | None = None,
         ids: Tensor | None = None,
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
-        given = self.given(x, negatives, negatives_mask, negatives_offsets, copies=2)
-        blocks = (BATCH, *given, *self.stored(memory, ids, ("x", x), copies=2))
+        numbers = ids, negatives_ids
+        given = self.given(x, negatives, negatives_mask, negatives_offsets, numbers, copies=2)
+        stored = self.stored(memory, ids, ("x", x), copies=2, of_batch=True)
+        blocks = (BATCH, *given, *stored)
         z = torch.cat([x, y])
         scores = self.scores(z, None, logit_scale, logit_bias, copies=2, blocks=blocks)
         n = x.shape[0]
         instance = torch.arange(2 * n, device=x.device) % max(n, 1)
         rows = {INSTANCE: scores.distinct(instance)}
+        if ids is not None:
+            scores.apart = rows[ID] = ids.repeat(2)
         return self.evaluate(scores, rows)
 
 

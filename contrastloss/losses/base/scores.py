@@ -11,12 +11,16 @@ import torch
 from torch import Tensor
 
 from ... import ops
-from ...channel import COL, ROW, Axis, Channel, Test
+from ...channel import COL, ROW, SUM, Axis, Channel, Test, differs
 from ...distributed import Layout, Peers, Strategy, pair_stats, softmax, total
-from .blocks import BATCH, Block, Ids
+from .blocks import BATCH, ID, Block, Ids
 from .merging import merged
 
 __all__ = ["Scores", "Spread", "at_least_one", "cosine", "lacking", "log_count", "wide"]
+
+
+#: how many columns, or rows, of other ids there are
+_APART = {axis: SUM("one", pairs=(differs(ID),), axis=axis) for axis in (ROW, COL)}
 
 
 class Spread:
@@ -78,6 +82,8 @@ class Scores:
         self.col_scale: Tensor | None = None
         #: which rows take part in a loss of labels; None: all
         self.taken: Tensor | None = None
+        #: ids of the batch; pairs of rows and columns of equal ones are left out; None: no ids
+        self.apart: Tensor | None = None
 
     @property
     def count(self) -> int:
@@ -153,8 +159,16 @@ class Scores:
     def negatives(self, in_batch: int, axis: Axis = ROW) -> int | Tensor:
         """The number of negatives of each row, or column: so many of the batch, and all of the
         other blocks' columns that it meets."""
-        blocks = self.blocks
-        return sum(in_batch if block is BATCH else block.count(self, axis) for block in blocks)
+        found: list[Any] = []
+        for block in self.blocks:
+            if block is not BATCH:
+                found.append(block.count(self, axis))
+            elif self.apart is None:
+                found.append(in_batch)
+            else:
+                ids = {ID: self.apart}
+                found += self.batch_stats((_APART[axis],), ids, None if self.y is None else ids)
+        return sum(found)
 
     def batch_stats(
         self, channels: Sequence[Channel], rows: Ids | None = None, cols: Ids | None = None
