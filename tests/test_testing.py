@@ -82,9 +82,9 @@ class Breaking(Repulsion):
 class Blind(Repulsion):
     """A loss that scales some entries of x by their position, which its reference does not do."""
 
-    def evaluate(self, scores, rows=None):
+    def evaluate(self, scores, *ids):
         scores.x = scores.x * (1.0 + 0.1 * torch.eye(*scores.x.shape, dtype=scores.x.dtype))
-        return super().evaluate(scores, rows)
+        return super().evaluate(scores, *ids)
 
 
 @pytest.mark.parametrize(
