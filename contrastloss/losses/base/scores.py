@@ -304,7 +304,7 @@ class Scores:
 
 def at_least_one(count: int | Tensor) -> Any:
     """A count to divide by."""
-    return count.clamp_min(1) if isinstance(count, Tensor) else torch.sym_max(count, 1)
+    return count.clamp_min(1) if isinstance(count, Tensor) else max(count, 1)
 
 
 def log_count(count: int | Tensor, like: Tensor) -> Tensor:
