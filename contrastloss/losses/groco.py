@@ -92,9 +92,9 @@ class GroCoLoss(NetworkLoss, name="groco"):
         units = ops.unit(anchors)
         positive = torch.stack([(units * ops.unit(view)).sum(-1) for view in others], -1)
         candidates = [positive.sort(-1).values]
-        rest = anchors.shape[1] - 1
-        least = torch.sym_min if isinstance(rest, torch.SymInt) else min  # not traced by torch 2.11
-        count = least(self.topk_neg, rest)
+        most = anchors.shape[1] - 1
+        least = torch.sym_min if isinstance(most, torch.SymInt) else min  # not traced by torch 2.11
+        count = least(self.topk_neg, most)
         if count > 0:
             among = ops.pair_topk(
                 anchors,
