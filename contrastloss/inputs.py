@@ -116,9 +116,10 @@ def admitted(
             found[k] = call.admit(name[1:], f"{name[1:]}[{k - len(names) + 1}]", value)
         else:
             found[k] = call.admit(name, name, value)
-    order = list(inputs)  # as declared, not as given: the first ones say how large others are
-    for name in sorted(kwargs, key=lambda name: order.index(name) if name in inputs else 0):
-        named[name] = call.admit(name, name, kwargs[name])
+    if kwargs:  # as declared, not as given: the first ones say how large others are
+        order = list(inputs)
+        for name in sorted(kwargs, key=lambda name: order.index(name) if name in inputs else 0):
+            named[name] = call.admit(name, name, kwargs[name])
     return found, named
 
 

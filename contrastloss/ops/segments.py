@@ -30,9 +30,7 @@ def segment_stats(
         channels, rows: as for ``row_stats``. An index of ``MAX`` counts within its row.
     """
     check_plain(channels)
-    place = torch.arange(owner.shape[0], device=owner.device)
-    first = torch.searchsorted(owner, torch.arange(n, device=owner.device))
-    segments = _Segments(owner, n, place - first[owner])
+    segments = _Segments(owner, n, _places(owner, n))
     return [_statistic(channel, scores, segments, rows or {}) for channel in channels]
 
 
@@ -43,9 +41,7 @@ def segment_topk(scores: Tensor, owner: Tensor, n: int, k: int, largest: bool = 
     keys = torch.where(keys.isnan(), -torch.inf, keys)
     order = keys.argsort(descending=True, stable=True)
     order = order[owner[order].argsort(stable=True)]
-    place = torch.arange(owner.shape[0], device=owner.device)
-    first = torch.searchsorted(owner, torch.arange(n, device=owner.device))
-    within = place - first[owner]  # a row's ranks take the places of its scores
+    within = _places(owner, n)  # a row's ranks take the places of its scores
     slot = torch.where(within < k, owner * k + within, n * k)  # the last slot is thrown away
     index = torch.full((n * k + 1,), -1, device=owner.device)
     index = index.scatter(0, slot, within[order])[: n * k].view(n, k)
@@ -53,6 +49,12 @@ def segment_topk(scores: Tensor, owner: Tensor, n: int, k: int, largest: bool = 
     values = values.scatter(0, slot, scores[order])[: n * k].view(n, k)
     none = (values == -torch.inf) | values.isnan()
     return TopK(torch.where(none, -torch.inf, values), torch.where(none, -1, index))
+
+
+def _places(owner: Tensor, n: int) -> Tensor:
+    """The place of each score within its row."""
+    first = torch.searchsorted(owner, torch.arange(n, device=owner.device))
+    return torch.arange(owner.shape[0], device=owner.device) - first[owner]
 
 
 class _Segments:

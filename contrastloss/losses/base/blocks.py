@@ -7,7 +7,7 @@ of its columns, ``same`` for none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -54,7 +54,7 @@ class Block:
     #: met in fp32, so that the gradients of several passes are added up in it
     WIDENED: ClassVar[bool] = False
     #: with a group, those of all ranks together; else they are the same on every rank
-    EVERYWHERE: ClassVar[bool] = False
+    everywhere: bool = False
     #: made by the loss: they are in its formula, but not in the statistics of ``return_stats``
     SYNTHETIC: ClassVar[bool] = False
 
@@ -79,7 +79,7 @@ class Block:
         """How many of the columns each row, or each of the batch's columns, meets."""
         if axis == COL:
             return 0
-        if self.tests or (self.EVERYWHERE and scores.spread is not None):
+        if self.tests or (self.everywhere and scores.spread is not None):
             (count,) = self.stats(scores, (_COUNT,), {}, None)
             return count
         return self.size(scores)
@@ -112,7 +112,7 @@ class Block:
             self.ids,
             self.log_weight,
             widened=self.WIDENED,
-            everywhere=self.EVERYWHERE,
+            everywhere=self.everywhere,
         )
 
     def topk(
@@ -177,7 +177,7 @@ class Given(Block):
         self, columns: Tensor, mask: Tensor | None = None, *, everywhere: bool = True
     ) -> None:
         super().__init__(columns)
-        self.EVERYWHERE = everywhere  # type: ignore[misc]
+        self.everywhere = everywhere
         if mask is not None:
             self.ids, self.tests = {THERE: mask}, (same(THERE),)
             self.rows = {THERE: torch.ones(1, dtype=torch.bool, device=mask.device)}
@@ -293,9 +293,7 @@ class Own(Block):
     def _topk(
         self, scores: Scores, k: int, tests: tuple[Test, ...], rows: Ids, **how: Any
     ) -> ops.TopK:
-        found = self.scores(scores)
-        lower, upper = (_each(how.pop(side, None), slice(None), 1) for side in ("lower", "upper"))
-        found = _within(found, lower, upper)
+        found = _within(self.scores(scores), how, lambda bound: bound.unsqueeze(-1))
         index = torch.arange(found.shape[1], device=found.device).expand_as(found)
         index = torch.where(found == -torch.inf, -1, index)
         return ops.merge_topk([ops.TopK(found, index)], k=k, **how)
@@ -359,21 +357,16 @@ class Ragged(Block):
     def _topk(
         self, scores: Scores, k: int, tests: tuple[Test, ...], rows: Ids, **how: Any
     ) -> ops.TopK:
-        lower, upper = (_each(how.pop(side, None), self.owner) for side in ("lower", "upper"))
-        found = _within(self.scores(scores), lower, upper)
+        found = _within(self.scores(scores), how, lambda bound: bound[self.owner])
         return segment_topk(found, self.owner, scores.x.shape[-2], k, **how)
 
 
-def _each(bound: Any, rows: Any, dims: int = 0) -> Any:
-    """A bound of each score, of one of each row."""
-    if not isinstance(bound, Tensor) or not bound.ndim:
-        return bound
-    return bound[rows] if not dims else bound[rows].unsqueeze(-1)
-
-
-def _within(scores: Tensor, lower: Any, upper: Any) -> Tensor:
-    """Scores outside of closed bounds are -inf."""
-    for bound, outside in ((lower, torch.lt), (upper, torch.gt)):
+def _within(scores: Tensor, how: dict[str, Any], each: Callable[[Tensor], Tensor]) -> Tensor:
+    """The scores, -inf outside of closed bounds, which are taken out of ``how``; ``each``: a bound
+    of every score from one of every row."""
+    for side, outside in (("lower", torch.lt), ("upper", torch.gt)):
+        bound = how.pop(side, None)
         if bound is not None:
+            bound = each(bound) if isinstance(bound, Tensor) and bound.ndim else bound
             scores = torch.where(outside(scores, bound), -torch.inf, scores)
     return scores
