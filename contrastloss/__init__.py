@@ -83,7 +83,6 @@ from .losses import (
     TopKCrossEntropyLoss,
     TripletLoss,
     VICRegLoss,
-    WeightedInfoNCELoss,
 )
 from .memory import CrossBatchMemory, EmbeddingQueue, MomentumEncoder
 
@@ -160,7 +159,6 @@ __all__ = [
     "TopKCrossEntropyLoss",
     "TripletLoss",
     "VICRegLoss",
-    "WeightedInfoNCELoss",
     "decoding",
     "distributed",
     "functional",

@@ -79,7 +79,6 @@ __all__ = [
     "topk_cross_entropy",
     "triplet",
     "vicreg",
-    "weighted_info_nce",
 ]
 
 
@@ -368,6 +367,7 @@ def binary_nce(
     negatives_ids: Tensor | None = None,
     memory: Memory = None,
     ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
@@ -405,6 +405,8 @@ def binary_nce(
         negatives_ids: integers, one for each negative; those of the row's own id are left out.
         ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
         a row with a stored column of its id, in a queue made with ``ids=True``.
+        row_weight: (N,), multiplies the rows' losses; 'mean' still divides by the number of rows
+        that count. None for 1.
         Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is the first term.
 
     Source: Gutmann and Hyvarinen, Noise-Contrastive Estimation, 2010; Qiu et al., Contrastive UCB:
@@ -419,6 +421,7 @@ def binary_nce(
         "negatives_ids": negatives_ids,
         "memory": memory,
         "ids": ids,
+        "row_weight": row_weight,
         "logit_scale": logit_scale,
         "logit_bias": logit_bias,
     }
@@ -511,6 +514,7 @@ def circle(
     negatives_ids: Tensor | None = None,
     memory: EmbeddingQueue | None = None,
     ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
@@ -558,6 +562,8 @@ def circle(
         ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
         a row with a stored column of its id, in a queue made with ``ids=True``. Of V views, only
         stored and given columns are left out.
+        row_weight: (N,), multiplies the losses of an instance's rows; 'mean' still divides by the
+        number of rows that count. None for 1.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization, 2020.
@@ -571,6 +577,7 @@ def circle(
         "negatives_ids": negatives_ids,
         "memory": memory,
         "ids": ids,
+        "row_weight": row_weight,
         "logit_scale": logit_scale,
         "logit_bias": logit_bias,
     }
@@ -715,8 +722,16 @@ def clip(
     negatives_mask: Tensor | None = None,
     negatives_offsets: Tensor | None = None,
     negatives_ids: Tensor | None = None,
-    memory: Memory = None,
+    negatives_log_q: Tensor | None = None,
+    x_negatives: Tensor | None = None,
+    positives: Any = None,
+    x_ids: Tensor | None = None,
+    y_ids: Tensor | None = None,
     ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    log_q: Tensor | None = None,
+    x_log_q: Tensor | None = None,
+    memory: Memory = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
@@ -728,6 +743,8 @@ def clip(
     group: Any = None,
     strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
+    label_smoothing: float = 0.0,
+    variant: Literal["out", "in"] = "out",
     in_batch_negatives: bool = True,
     gather_negatives: bool = True,
     return_stats: bool = False,
@@ -738,27 +755,51 @@ def clip(
         - \tfrac12 \log \frac{e^{s_{ii}}}{\sum_j e^{s_{ji}}},
         \qquad s_{ij} = \cos(x_i, y_j) / \tau
 
+    With several positives, of ``positives`` or ``x_ids`` and ``y_ids``, rows and columns have
+    losses of their own, each as :class:`~contrastloss.InfoNCELoss` has them, and the loss is the
+    mean of the rows' mean, or sum, and the columns', over those with a positive.
+
     Args:
         temperature: tau, positive. Element i of an (N,) tensor divides :math:`s_{ij}` in both
             terms. Default: 0.07.
+        variant: ``'out'``, the mean of the logarithms of several positives, or ``'in'``, the
+            logarithm of their sum. Default: ``'out'``.
         in_batch_negatives: whether the other rows of the batch are negatives; False leaves the
             given and the stored ones. Default: True.
         gather_negatives: whether rows meet the shared negatives of all ranks of a group; False if
             every rank gives the same ones. Default: True.
+        label_smoothing: epsilon, from 0 to 1, as :func:`torch.nn.functional.cross_entropy` has it,
+            of rows and of columns: :math:`1 - \epsilon` times the loss, and epsilon times the mean
+            of minus log p over what takes part in the softmax p. Default: 0.
 
     Shape:
-        x, y: (N, D), e.g. images and their texts.
+        x, y: (N, D), e.g. images and their texts, or (M, D) and (N, D) with ``positives``, or
+        ``x_ids`` and ``y_ids``.
         negatives: (K, D), shared by all rows of x, or (N, K, D), one set per row, or (M, D) with
         offsets.
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
         negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
         offset i + 1.
+        x_negatives: (L, D), shared by all rows of y, or (N, L, D), one set per row of y: negatives
+        in the columns' losses.
         memory: two EmbeddingQueues, of columns like those of y and of rows like those of x:
         additional negatives of the other side.
         negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        negatives_log_q: log q of each negative, which is subtracted from its scores; None for 0.
         ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
         a row with a stored column of its id, in a queue made with ``ids=True``.
-        Loss: (), or (N,) for ``reduction='none'``.
+        positives: the places in y of the positives, where row i's is not row i of y, which may then
+        have another number of rows: (M,), -1 for none; (P, 2), pairs of places in x and y, where a
+        pair that occurs twice counts twice; or a tuple of offsets, (M + 1,), and places, (P,), of
+        which row i's are those from offset i to before offset i + 1.
+        x_ids, y_ids: (M,) and (N,), integers, in place of ``positives``: rows with equal ones are
+        positives, also on other ranks. Given and stored columns with a row's id are left out.
+        log_q, x_log_q: (N,) and (M,), subtracted from the scores of the rows of y as columns, and
+        of the rows of x as those of the columns' losses: the log of the probability that it is in a
+        batch; None for 0. The statistics are of corrected scores.
+        row_weight: (N,), multiplies the losses of pairs; 'mean' still divides by N. None for 1; not
+        with several positives.
+        Loss: (), or (N,) for ``reduction='none'``; with several positives ((M,), (N,)).
 
     Source: Radford et al., Learning Transferable Visual Models From Natural Language
     Supervision, 2021.
@@ -769,8 +810,16 @@ def clip(
         "negatives_mask": negatives_mask,
         "negatives_offsets": negatives_offsets,
         "negatives_ids": negatives_ids,
-        "memory": memory,
+        "negatives_log_q": negatives_log_q,
+        "x_negatives": x_negatives,
+        "positives": positives,
+        "x_ids": x_ids,
+        "y_ids": y_ids,
         "ids": ids,
+        "row_weight": row_weight,
+        "log_q": log_q,
+        "x_log_q": x_log_q,
+        "memory": memory,
         "logit_scale": logit_scale,
         "logit_bias": logit_bias,
     }
@@ -784,6 +833,8 @@ def clip(
         "group": group,
         "strategy": strategy,
         "equal_sizes": equal_sizes,
+        "label_smoothing": label_smoothing,
+        "variant": variant,
         "in_batch_negatives": in_batch_negatives,
         "gather_negatives": gather_negatives,
         "return_stats": return_stats,
@@ -1048,7 +1099,9 @@ def moco(
     negatives_mask: Tensor | None = None,
     negatives_offsets: Tensor | None = None,
     negatives_ids: Tensor | None = None,
+    negatives_log_q: Tensor | None = None,
     ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
@@ -1084,8 +1137,11 @@ def moco(
         negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
         offset i + 1.
         negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        negatives_log_q: log q of each negative, which is subtracted from its scores; None for 0.
         ids: (N,), integers, for a queue made with ``ids=True``; stored keys of the query's own
         instance are ignored.
+        row_weight: (N,), multiplies the rows' losses; 'mean' still divides by the number of rows
+        that count. None for 1.
         Loss: (), or (N,) for ``reduction='none'``. With an empty queue it is 0.
 
     Source: He et al., Momentum Contrast for Unsupervised Visual Representation Learning, 2020.
@@ -1097,7 +1153,9 @@ def moco(
         "negatives_mask": negatives_mask,
         "negatives_offsets": negatives_offsets,
         "negatives_ids": negatives_ids,
+        "negatives_log_q": negatives_log_q,
         "ids": ids,
+        "row_weight": row_weight,
         "logit_scale": logit_scale,
         "logit_bias": logit_bias,
     }
@@ -1200,8 +1258,10 @@ def cross_supcon(
     negatives: Tensor | None = None,
     negatives_mask: Tensor | None = None,
     negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
     memory: Memory = None,
     ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
@@ -1240,7 +1300,12 @@ def cross_supcon(
         offset i + 1.
         memory: two EmbeddingQueues made with ``labels=True``, of rows like those of y and of rows
         like those of x: additional positives and negatives of the other side.
-        ids: (N,), for queues made with ``ids=True``; columns of the row's own instance are ignored.
+        negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        ids: (N,), integers: row i of x and row j of y with equal ones are no pair for j != i,
+        neither positive nor negative, nor is a row with a stored column of its id, in queues made
+        with ``ids=True``.
+        row_weight: (N,), multiplies the rows' losses; 'mean' still divides by the number of rows
+        that count. None for 1.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Yang et al., Unified Contrastive Learning in Image-Text-Label Space, 2022 (UniCL);
@@ -1252,8 +1317,10 @@ def cross_supcon(
         "negatives": negatives,
         "negatives_mask": negatives_mask,
         "negatives_offsets": negatives_offsets,
+        "negatives_ids": negatives_ids,
         "memory": memory,
         "ids": ids,
+        "row_weight": row_weight,
         "logit_scale": logit_scale,
         "logit_bias": logit_bias,
     }
@@ -1283,6 +1350,7 @@ def dcl(
     negatives_ids: Tensor | None = None,
     memory: EmbeddingQueue | None = None,
     ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
@@ -1323,6 +1391,8 @@ def dcl(
         negatives_ids: integers, one for each negative; those of the row's own id are left out.
         ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
         a row with a stored column of its id, in a queue made with ``ids=True``.
+        row_weight: (N,), multiplies the losses of an instance's rows; 'mean' still divides by the
+        number of rows that count. None for 1.
         Loss: (), or (2N,) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Yeh et al., Decoupled Contrastive Learning, 2022.
@@ -1336,6 +1406,7 @@ def dcl(
         "negatives_ids": negatives_ids,
         "memory": memory,
         "ids": ids,
+        "row_weight": row_weight,
         "logit_scale": logit_scale,
         "logit_bias": logit_bias,
     }
@@ -1476,6 +1547,7 @@ def focal_contrastive(
     negatives_ids: Tensor | None = None,
     memory: EmbeddingQueue | None = None,
     ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
@@ -1520,6 +1592,8 @@ def focal_contrastive(
         ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
         a row with a stored column of its id, in a queue made with ``ids=True``. Of V views, only
         stored and given columns are left out.
+        row_weight: (N,), multiplies the losses of an instance's rows; 'mean' still divides by the
+        number of rows that count. None for 1.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Zhang et al., Unleashing the Power of Contrastive Self-Supervised Visual Models via
@@ -1534,6 +1608,7 @@ def focal_contrastive(
         "negatives_ids": negatives_ids,
         "memory": memory,
         "ids": ids,
+        "row_weight": row_weight,
         "logit_scale": logit_scale,
         "logit_bias": logit_bias,
     }
@@ -1562,6 +1637,9 @@ def gist(
     guide: tuple[Tensor, ...] | None = None,
     negatives_mask: Tensor | None = None,
     negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
@@ -1609,6 +1687,9 @@ def gist(
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
         negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
         offset i + 1.
+        negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative.
+        row_weight: (N,), multiplies the rows' losses; 'mean' still divides by N. None for 1.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Solatorio, GISTEmbed: Guided In-sample Selection of Training Negatives, 2024; margins:
@@ -1620,6 +1701,9 @@ def gist(
         "guide": guide,
         "negatives_mask": negatives_mask,
         "negatives_offsets": negatives_offsets,
+        "negatives_ids": negatives_ids,
+        "ids": ids,
+        "row_weight": row_weight,
         "logit_scale": logit_scale,
         "logit_bias": logit_bias,
     }
@@ -1718,6 +1802,7 @@ def hard_negative(
     negatives_ids: Tensor | None = None,
     memory: EmbeddingQueue | None = None,
     ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
@@ -1767,6 +1852,8 @@ def hard_negative(
         negatives_ids: integers, one for each negative; those of the row's own id are left out.
         ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
         a row with a stored column of its id, in a queue made with ``ids=True``.
+        row_weight: (N,), multiplies the losses of an instance's rows; 'mean' still divides by the
+        number of rows that count. None for 1.
         Loss: (), or (2N,) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Robinson et al., Contrastive Learning with Hard Negative Samples, 2021; Chuang et al.,
@@ -1781,6 +1868,7 @@ def hard_negative(
         "negatives_ids": negatives_ids,
         "memory": memory,
         "ids": ids,
+        "row_weight": row_weight,
         "logit_scale": logit_scale,
         "logit_bias": logit_bias,
     }
@@ -1812,6 +1900,7 @@ def hard_negative_clip(
     negatives_ids: Tensor | None = None,
     memory: Memory = None,
     ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
@@ -1862,6 +1951,8 @@ def hard_negative_clip(
         negatives_ids: integers, one for each negative; those of the row's own id are left out.
         ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
         a row with a stored column of its id, in a queue made with ``ids=True``.
+        row_weight: (N,), multiplies the rows' losses; 'mean' still divides by the number of rows
+        that count. None for 1.
         Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Choi et al., Multimodal Contrastive Learning with Hard Negative Sampling for Human
@@ -1876,6 +1967,7 @@ def hard_negative_clip(
         "negatives_ids": negatives_ids,
         "memory": memory,
         "ids": ids,
+        "row_weight": row_weight,
         "logit_scale": logit_scale,
         "logit_bias": logit_bias,
     }
@@ -1970,8 +2062,14 @@ def info_nce(
     negatives_mask: Tensor | None = None,
     negatives_offsets: Tensor | None = None,
     negatives_ids: Tensor | None = None,
-    memory: Memory = None,
+    negatives_log_q: Tensor | None = None,
+    positives: Any = None,
+    x_ids: Tensor | None = None,
+    y_ids: Tensor | None = None,
     ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    log_q: Tensor | None = None,
+    memory: Memory = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
@@ -1983,6 +2081,8 @@ def info_nce(
     group: Any = None,
     strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
+    label_smoothing: float = 0.0,
+    variant: Literal["out", "in"] = "out",
     top_k: int | None = None,
     hardness: float = 0.0,
     in_batch_negatives: bool = True,
@@ -1996,6 +2096,16 @@ def info_nce(
         {e^{s_{ii}} + \sum_{j \ne i} e^{s_{ij}} + \sum_k e^{\cos(x_i, n_k) / \tau}},
         \qquad s_{ij} = \cos(x_i, y_j) / \tau
 
+    With several positives :math:`P_i`, of ``positives`` or ``x_ids`` and ``y_ids``, the denominator
+    :math:`Z_i` has all rows of y, and
+
+    .. math::
+        \text{out: } \ell_i = -\frac{1}{|P_i|} \sum_{p \in P_i} \log \frac{e^{s_{ip}}}{Z_i},
+        \qquad
+        \text{in: } \ell_i = -\log \sum_{p \in P_i} \frac{e^{s_{ip}}}{Z_i}.
+
+    A row without a positive then has loss 0 and is not counted.
+
     With ``top_k`` or ``hardness``, the statistic ``lse`` covers the positive and the selected,
     weighted negatives.
 
@@ -2006,14 +2116,20 @@ def info_nce(
         hardness: alpha >= 0. Negatives are weighted by :math:`e^{\alpha \cos(x_i, y_j)}`, a
             constant without gradient (``hardness_strength`` in sentence-transformers); 0 gives
             equal weights. Default: 0.
+        variant: ``'out'``, the mean of the logarithms of several positives, or ``'in'``, the
+            logarithm of their sum (MIL-NCE). Default: ``'out'``.
         in_batch_negatives: whether the other rows of y are negatives; False leaves the given and
             the stored ones. Default: True.
         gather_negatives: whether rows meet the shared negatives of all ranks of a group; False if
             every rank gives the same ones. Default: True.
+        label_smoothing: epsilon, from 0 to 1. The loss is :math:`(1 - \epsilon)\, \ell_i` plus
+            epsilon times the mean of :math:`-\log p_{ij}` over the columns j of the row, p its
+            softmax, as :func:`torch.nn.functional.cross_entropy` has it; not
+            together with ``top_k`` or ``hardness``. Default: 0.
         group: not supported together with ``top_k``.
 
     Shape:
-        x, y: (N, D).
+        x, y: (N, D), or (M, D) and (N, D) with ``positives``, or ``x_ids`` and ``y_ids``.
         negatives: (K, D), shared by all rows, or (N, K, D), one set per row, or (M, D) with
         offsets.
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
@@ -2021,12 +2137,26 @@ def info_nce(
         offset i + 1.
         memory: an EmbeddingQueue of additional negatives.
         negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        negatives_log_q: log q of each negative, which is subtracted from its scores; None for 0.
         ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
         a row with a stored column of its id, in a queue made with ``ids=True``.
+        positives: the places in y of the positives, where row i's is not row i of y, which may then
+        have another number of rows: (M,), -1 for none; (P, 2), pairs of places in x and y, where a
+        pair that occurs twice counts twice; or a tuple of offsets, (M + 1,), and places, (P,), of
+        which row i's are those from offset i to before offset i + 1.
+        x_ids, y_ids: (M,) and (N,), integers, in place of ``positives``: rows with equal ones are
+        positives, also on other ranks. Given and stored columns with a row's id are left out.
+        log_q: (N,), subtracted from the scores of y's rows, also of positives: the log of the
+        probability q that a row is in a batch; None for
+        0. Not together with ``hardness``.
+        row_weight: (N,), multiplies the rows' losses; 'mean' still divides by the number of rows
+        that count. None for 1.
         Loss: (), or (N,) for ``reduction='none'``. A row without negatives has loss 0.
 
     Source: van den Oord et al., Representation Learning with Contrastive Predictive Coding, 2018;
-    hardness: Lan et al., LLaVE, 2025.
+    hardness: Lan et al., LLaVE, 2025; log_q: Yi et al., Sampling-Bias-Corrected Neural Modeling for
+    Large Corpus Item Recommendations, 2019; 'in': Miech et al., End-to-End Learning of Visual
+    Representations from Uncurated Instructional Videos, 2020.
 
     The module with the same options: :class:`contrastloss.InfoNCELoss`.
     """
@@ -2034,8 +2164,14 @@ def info_nce(
         "negatives_mask": negatives_mask,
         "negatives_offsets": negatives_offsets,
         "negatives_ids": negatives_ids,
-        "memory": memory,
+        "negatives_log_q": negatives_log_q,
+        "positives": positives,
+        "x_ids": x_ids,
+        "y_ids": y_ids,
         "ids": ids,
+        "row_weight": row_weight,
+        "log_q": log_q,
+        "memory": memory,
         "logit_scale": logit_scale,
         "logit_bias": logit_bias,
     }
@@ -2049,6 +2185,8 @@ def info_nce(
         "group": group,
         "strategy": strategy,
         "equal_sizes": equal_sizes,
+        "label_smoothing": label_smoothing,
+        "variant": variant,
         "top_k": top_k,
         "hardness": hardness,
         "in_batch_negatives": in_batch_negatives,
@@ -2258,6 +2396,7 @@ def margin_ranking(
     negatives_ids: Tensor | None = None,
     memory: Memory = None,
     ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
@@ -2299,6 +2438,8 @@ def margin_ranking(
         negatives_ids: integers, one for each negative; those of the row's own id are left out.
         ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
         a row with a stored column of its id, in a queue made with ``ids=True``.
+        row_weight: (N,), multiplies the rows' losses; 'mean' still divides by the number of rows
+        that count. None for 1.
         Loss: (), or (N,) for ``reduction='none'``. A row without negatives has loss 0.
 
     Source: Kiros et al., Unifying Visual-Semantic Embeddings with Multimodal Neural Language
@@ -2313,6 +2454,7 @@ def margin_ranking(
         "negatives_ids": negatives_ids,
         "memory": memory,
         "ids": ids,
+        "row_weight": row_weight,
         "logit_scale": logit_scale,
         "logit_bias": logit_bias,
     }
@@ -2467,7 +2609,9 @@ def mochi(
     negatives_mask: Tensor | None = None,
     negatives_offsets: Tensor | None = None,
     negatives_ids: Tensor | None = None,
+    negatives_log_q: Tensor | None = None,
     ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
@@ -2520,7 +2664,9 @@ def mochi(
         "negatives_mask": negatives_mask,
         "negatives_offsets": negatives_offsets,
         "negatives_ids": negatives_ids,
+        "negatives_log_q": negatives_log_q,
         "ids": ids,
+        "row_weight": row_weight,
         "logit_scale": logit_scale,
         "logit_bias": logit_bias,
     }
@@ -2617,6 +2763,7 @@ def multi_similarity(
     negatives_ids: Tensor | None = None,
     memory: EmbeddingQueue | None = None,
     ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
@@ -2665,6 +2812,8 @@ def multi_similarity(
         ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
         a row with a stored column of its id, in a queue made with ``ids=True``. Of V views, only
         stored and given columns are left out.
+        row_weight: (N,), multiplies the losses of an instance's rows; 'mean' still divides by the
+        number of rows that count. None for 1.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Wang et al., Multi-Similarity Loss with General Pair Weighting, 2019.
@@ -2678,6 +2827,7 @@ def multi_similarity(
         "negatives_ids": negatives_ids,
         "memory": memory,
         "ids": ids,
+        "row_weight": row_weight,
         "logit_scale": logit_scale,
         "logit_bias": logit_bias,
     }
@@ -2898,8 +3048,11 @@ def nt_xent(
     negatives_mask: Tensor | None = None,
     negatives_offsets: Tensor | None = None,
     negatives_ids: Tensor | None = None,
+    negatives_log_q: Tensor | None = None,
     memory: EmbeddingQueue | None = None,
     ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    log_q: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
@@ -2933,8 +3086,13 @@ def nt_xent(
         before offset i + 1.
         memory: an EmbeddingQueue of additional negatives.
         negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        negatives_log_q: log q of each negative, which is subtracted from its scores; None for 0.
         ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
         a row with a stored column of its id, in a queue made with ``ids=True``.
+        log_q: (N,), subtracted from the scores with both views of an instance as columns: the
+        log of the probability that the instance is in a batch; None for 0.
+        row_weight: (N,), multiplies the losses of an instance's rows; 'mean' still divides by the
+        number of rows that count. None for 1.
         Loss: (), or (2N,) for ``reduction='none'``, x's rows first. For N = 1 it is 0.
 
     Source: Chen et al., A Simple Framework for Contrastive Learning of Visual
@@ -2947,8 +3105,11 @@ def nt_xent(
         "negatives_mask": negatives_mask,
         "negatives_offsets": negatives_offsets,
         "negatives_ids": negatives_ids,
+        "negatives_log_q": negatives_log_q,
         "memory": memory,
         "ids": ids,
+        "row_weight": row_weight,
+        "log_q": log_q,
         "logit_scale": logit_scale,
         "logit_bias": logit_bias,
     }
@@ -3043,8 +3204,11 @@ def supcon(
     negatives_mask: Tensor | None = None,
     negatives_offsets: Tensor | None = None,
     negatives_ids: Tensor | None = None,
+    negatives_log_q: Tensor | None = None,
     memory: EmbeddingQueue | None = None,
     ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    log_q: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
@@ -3058,6 +3222,7 @@ def supcon(
     equal_sizes: bool = False,
     ignore_index: int | None = -100,
     variant: Literal["out", "in"] = "out",
+    label_smoothing: float = 0.0,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""SupCon: rows with the same label are positives; the softmax is over all other rows.
@@ -3077,6 +3242,9 @@ def supcon(
     Args:
         temperature: tau, positive. Default: 0.1.
         variant: ``'out'`` (recommended by the paper) or ``'in'``. Default: ``'out'``.
+        label_smoothing: epsilon, from 0 to 1. The loss is :math:`(1 - \epsilon)\, \ell_i` plus
+            epsilon times the mean of :math:`-\log p_{ij}` over the columns j of the row, p its
+            softmax, as :func:`torch.nn.functional.cross_entropy` has it. Default: 0.
 
     Shape:
         z: (N, D), or (N, V, D) for V views of each instance.
@@ -3089,9 +3257,14 @@ def supcon(
         memory: an EmbeddingQueue made with ``labels=True``; its columns are additional positives
         and negatives, without gradient.
         negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        negatives_log_q: log q of each negative, which is subtracted from its scores; None for 0.
         ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
         a row with a stored column of its id, in a queue made with ``ids=True``. Of V views, only
         stored and given columns are left out.
+        log_q: (N,), subtracted from the scores with the views of an instance as columns: the log
+        of the probability that the instance is in a batch; None for 0.
+        row_weight: (N,), multiplies the losses of an instance's rows; 'mean' still divides by the
+        number of rows that count. None for 1.
         Loss: (), or (N,) or (N, V) for ``reduction='none'``.
 
     Source: Khosla et al., Supervised Contrastive Learning, 2020.
@@ -3103,8 +3276,11 @@ def supcon(
         "negatives_mask": negatives_mask,
         "negatives_offsets": negatives_offsets,
         "negatives_ids": negatives_ids,
+        "negatives_log_q": negatives_log_q,
         "memory": memory,
         "ids": ids,
+        "row_weight": row_weight,
+        "log_q": log_q,
         "logit_scale": logit_scale,
         "logit_bias": logit_bias,
     }
@@ -3120,6 +3296,7 @@ def supcon(
         "equal_sizes": equal_sizes,
         "ignore_index": ignore_index,
         "variant": variant,
+        "label_smoothing": label_smoothing,
         "return_stats": return_stats,
     }
     return evaluate("supcon", (z, labels), named, options)
@@ -3133,8 +3310,12 @@ def pooled_supcon(
     negatives: Tensor | None = None,
     negatives_mask: Tensor | None = None,
     negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    negatives_log_q: Tensor | None = None,
     memory: EmbeddingQueue | None = None,
     ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    log_q: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
@@ -3148,6 +3329,7 @@ def pooled_supcon(
     equal_sizes: bool = False,
     ignore_index: int | None = -100,
     variant: Literal["out", "in"] = "out",
+    label_smoothing: float = 0.0,
     image_weight: float = 0.3,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
@@ -3161,6 +3343,7 @@ def pooled_supcon(
     Args:
         temperature: tau, positive. Default: 0.1.
         variant: ``'out'`` or ``'in'``, as in SupCon. Default: ``'out'``.
+        label_smoothing: from 0 to 1, as in SupCon. Default: 0.
         image_weight: w, from 0 to 1. Default: 0.3.
         normalize: False uses images and texts without normalisation; the sum is always a unit
             vector. Default: True.
@@ -3168,14 +3351,18 @@ def pooled_supcon(
     Shape:
         image, text: (N, D).
         labels: (N,), integers.
-        memory, ids: as in SupCon; the queue holds z.
+        memory, ids, log_q: as in SupCon; the queue holds z.
         negatives: (K, D), shared by all rows, or (N, K, D), one set per row, or (M, D) with
         offsets: further negatives.
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
         negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
         offset i + 1.
+        negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        negatives_log_q: log q of each negative, which is subtracted from its scores; None for 0.
         memory: an EmbeddingQueue made with ``labels=True``; its columns are additional positives
         and negatives, without gradient.
+        row_weight: (N,), multiplies the rows' losses; 'mean' still divides by the number of rows
+        that count. None for 1.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Arora et al., Linking Representations with Multimodal Contrastive Learning, 2023
@@ -3187,8 +3374,12 @@ def pooled_supcon(
         "negatives": negatives,
         "negatives_mask": negatives_mask,
         "negatives_offsets": negatives_offsets,
+        "negatives_ids": negatives_ids,
+        "negatives_log_q": negatives_log_q,
         "memory": memory,
         "ids": ids,
+        "row_weight": row_weight,
+        "log_q": log_q,
         "logit_scale": logit_scale,
         "logit_bias": logit_bias,
     }
@@ -3204,6 +3395,7 @@ def pooled_supcon(
         "equal_sizes": equal_sizes,
         "ignore_index": ignore_index,
         "variant": variant,
+        "label_smoothing": label_smoothing,
         "image_weight": image_weight,
         "return_stats": return_stats,
     }
@@ -3595,8 +3787,14 @@ def siglip(
     negatives_mask: Tensor | None = None,
     negatives_offsets: Tensor | None = None,
     negatives_ids: Tensor | None = None,
-    memory: Memory = None,
+    negatives_log_q: Tensor | None = None,
+    positives: Any = None,
+    x_ids: Tensor | None = None,
+    y_ids: Tensor | None = None,
     ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    log_q: Tensor | None = None,
+    memory: Memory = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
@@ -3609,6 +3807,7 @@ def siglip(
     strategy: Literal["auto", "gather", "ring"] = "auto",
     equal_sizes: bool = False,
     bias: float | Tensor = -10.0,
+    positive_weight: Literal["one", "inverse_count"] = "one",
     in_batch_negatives: bool = True,
     gather_negatives: bool = True,
     return_stats: bool = False,
@@ -3618,18 +3817,23 @@ def siglip(
     .. math:: \ell_i = \sum_j \log\bigl(1 + e^{-z_{ij} s_{ij}}\bigr), \qquad
         s_{ij} = \cos(x_i, y_j) / \tau + b, \quad z_{ij} = 2 [i = j] - 1
 
-    ``reduction='mean'`` divides the sum over all pairs by N.
+    ``reduction='mean'`` divides the sum over all pairs by N. With several positives, of
+    ``positives`` or ``x_ids`` and ``y_ids``, :math:`z_{ij}` is 1 for all of them, and the mean
+    divides by the number of rows of x, also of those without a positive.
 
     Args:
         temperature: tau, positive. Default: 0.1.
         bias: b, a float, a 0-dim tensor or a Parameter; ``logit_bias`` overrides it. Default: -10.
+        positive_weight: the weight of the terms of positives: ``'one'``, or ``'inverse_count'``,
+            :math:`1 / k_i` with the number :math:`k_i` of row i's positives on all ranks.
+            Default: ``'one'``.
         in_batch_negatives: whether the other rows of the batch are negatives; False leaves the
             given and the stored ones. Default: True.
         gather_negatives: whether rows meet the shared negatives of all ranks of a group; False if
             every rank gives the same ones. Default: True.
 
     Shape:
-        x, y: (N, D).
+        x, y: (N, D), or (M, D) and (N, D) with ``positives``, or ``x_ids`` and ``y_ids``.
         negatives: (K, D), shared by all rows of x, or (N, K, D), one set per row, or (M, D) with
         offsets.
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
@@ -3639,6 +3843,15 @@ def siglip(
         negatives_ids: integers, one for each negative; those of the row's own id are left out.
         ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
         a row with a stored column of its id, in a queue made with ``ids=True``.
+        positives: the places in y of the positives, where row i's is not row i of y, which may then
+        have another number of rows: (M,), -1 for none; (P, 2), pairs of places in x and y, where a
+        pair that occurs twice counts twice; or a tuple of offsets, (M + 1,), and places, (P,), of
+        which row i's are those from offset i to before offset i + 1.
+        x_ids, y_ids: (M,) and (N,), integers, in place of ``positives``: rows with equal ones are
+        positives, also on other ranks. Given and stored columns with a row's id are left out.
+        log_q, negatives_log_q: None.
+        row_weight: (N,), multiplies the rows' losses; 'mean' still divides by the number of rows
+        that count. None for 1.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Zhai et al., Sigmoid Loss for Language Image Pre-Training, 2023.
@@ -3649,8 +3862,14 @@ def siglip(
         "negatives_mask": negatives_mask,
         "negatives_offsets": negatives_offsets,
         "negatives_ids": negatives_ids,
-        "memory": memory,
+        "negatives_log_q": negatives_log_q,
+        "positives": positives,
+        "x_ids": x_ids,
+        "y_ids": y_ids,
         "ids": ids,
+        "row_weight": row_weight,
+        "log_q": log_q,
+        "memory": memory,
         "logit_scale": logit_scale,
         "logit_bias": logit_bias,
     }
@@ -3665,6 +3884,7 @@ def siglip(
         "strategy": strategy,
         "equal_sizes": equal_sizes,
         "bias": bias,
+        "positive_weight": positive_weight,
         "in_batch_negatives": in_batch_negatives,
         "gather_negatives": gather_negatives,
         "return_stats": return_stats,
@@ -3968,6 +4188,7 @@ def spectral(
     negatives_ids: Tensor | None = None,
     memory: Memory = None,
     ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
@@ -4003,6 +4224,8 @@ def spectral(
         negatives_ids: integers, one for each negative; those of the row's own id are left out.
         ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
         a row with a stored column of its id, in a queue made with ``ids=True``.
+        row_weight: (N,), multiplies the rows' losses; 'mean' still divides by the number of rows
+        that count. None for 1.
         Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is the first term.
 
     Source: HaoChen et al., Provable Guarantees for Self-Supervised Deep Learning with Spectral
@@ -4016,6 +4239,7 @@ def spectral(
         "negatives_ids": negatives_ids,
         "memory": memory,
         "ids": ids,
+        "row_weight": row_weight,
         "logit_scale": logit_scale,
         "logit_bias": logit_bias,
     }
@@ -4303,6 +4527,7 @@ def triplet(
     negatives_ids: Tensor | None = None,
     memory: EmbeddingQueue | None = None,
     ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
@@ -4367,6 +4592,8 @@ def triplet(
         ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
         a row with a stored column of its id, in a queue made with ``ids=True``. Of V views, only
         stored and given columns are left out.
+        row_weight: (N,), multiplies the losses of an instance's rows; 'mean' still divides by the
+        number of rows that count. None for 1.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Schroff et al., FaceNet: A Unified Embedding for Face Recognition and Clustering, 2015;
@@ -4381,6 +4608,7 @@ def triplet(
         "negatives_ids": negatives_ids,
         "memory": memory,
         "ids": ids,
+        "row_weight": row_weight,
         "logit_scale": logit_scale,
         "logit_bias": logit_bias,
     }
@@ -4455,76 +4683,3 @@ def vicreg(
         "eps": eps,
     }
     return evaluate("vicreg", (x, y), named, options)
-
-
-def weighted_info_nce(
-    x: Tensor,
-    y: Tensor,
-    *,
-    row_weight: Tensor | None = None,
-    log_q: Tensor | None = None,
-    logit_scale: Tensor | float | None = None,
-    logit_bias: Tensor | float | None = None,
-    loss_weight: float = 1.0,
-    backend: str | None = None,
-    reduction: Literal["mean", "sum", "none"] = "mean",
-    temperature: float | Tensor = 0.1,
-    normalize: bool = True,
-    validate: bool = False,
-    group: Any = None,
-    strategy: Literal["auto", "gather", "ring"] = "auto",
-    equal_sizes: bool = False,
-    correct_positive: bool = True,
-    return_stats: bool = False,
-) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-    r"""InfoNCE with row weights and log-q correction of the columns' sampling bias.
-
-    .. math:: \ell_i = -w_i \log
-        \frac{e^{s_{ii} - \log q_i}}{e^{s_{ii} - \log q_i} + \sum_{j \ne i} e^{s_{ij} - \log q_j}},
-        \qquad s_{ij} = \cos(x_i, y_j) / \tau
-
-    With :math:`q_j` the probability that column j is in a batch, this is the corrected batch
-    softmax, which does not penalise frequent items. ``correct_positive=False`` corrects the
-    negatives only, which weights them by their inverse propensity. ``reduction='mean'`` divides by
-    the number of rows, not by the sum of their weights. The statistics of ``return_stats`` use the
-    uncorrected scores s.
-
-    Args:
-        temperature: tau, positive. Default: 0.1.
-        correct_positive: whether to subtract log q from the positive's score, too. Default: True.
-
-    Shape:
-        x, y: (N, D).
-        row_weight: w, (N,), None for 1.
-        log_q: (N,), finite, None for 0. With a group, both are those of this rank's rows. Neither
-        gets a gradient.
-        Loss: (), or (N,) for ``reduction='none'``. A row without negatives has loss 0.
-
-    Source: correction: Yi et al., Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
-    Recommendations, 2019; Yao et al., Self-supervised Learning for Large-scale Item
-    Recommendations, 2021; propensities: Miao et al., DebCSE: Rethinking Unsupervised Contrastive
-    Sentence Embedding Learning in the Debiasing Perspective, 2023; weights: Li et al., GenView:
-    Enhancing View Quality with Pretrained Generative Model for Self-Supervised Learning, 2024.
-
-    The module with the same options: :class:`contrastloss.WeightedInfoNCELoss`.
-    """
-    named = {
-        "row_weight": row_weight,
-        "log_q": log_q,
-        "logit_scale": logit_scale,
-        "logit_bias": logit_bias,
-    }
-    options = {
-        "loss_weight": loss_weight,
-        "backend": backend,
-        "reduction": reduction,
-        "temperature": temperature,
-        "normalize": normalize,
-        "validate": validate,
-        "group": group,
-        "strategy": strategy,
-        "equal_sizes": equal_sizes,
-        "correct_positive": correct_positive,
-        "return_stats": return_stats,
-    }
-    return evaluate("weighted_info_nce", (x, y), named, options)

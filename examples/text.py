@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from contrastloss import WeightedInfoNCELoss
+from contrastloss import InfoNCELoss
 
 BUCKETS = 2**14
 #: number of words in an excerpt
@@ -69,7 +69,7 @@ class Encoder(nn.Module):
 
 
 def train(model: Encoder, texts: list[list[str]], steps: int, batch: int) -> None:
-    loss = WeightedInfoNCELoss(temperature=0.15)
+    loss = InfoNCELoss(temperature=0.15)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
     for _ in tqdm(range(steps), leave=False, disable=None):

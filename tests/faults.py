@@ -28,7 +28,6 @@ from contrastloss import (
     SigLIPLoss,
     SupConLoss,
     TripletLoss,
-    WeightedInfoNCELoss,
 )
 from contrastloss.channel import LSE, MAX
 from contrastloss.distributed import pair_stats
@@ -245,7 +244,7 @@ def _(group, odd):
 @inputs(
     "weights given",
     differs("row_weight", "1-D torch.float32 without gradient", "None"),
-    WeightedInfoNCELoss,
+    InfoNCELoss,
 )
 def _(group, odd):
     x, y = pair(group)
@@ -255,7 +254,7 @@ def _(group, odd):
 @inputs(
     "log_q given",
     differs("log_q", "None", "1-D torch.float32 without gradient"),
-    WeightedInfoNCELoss,
+    InfoNCELoss,
 )
 def _(group, odd):
     x, y = pair(group)
@@ -456,7 +455,7 @@ def _(group, odd):
 def _(group, odd):
     x, y = pair(group)
     weight = torch.ones(3 if odd else len(x))
-    return WeightedInfoNCELoss(group=group)(x, y, row_weight=weight)
+    return InfoNCELoss(group=group)(x, y, row_weight=weight)
 
 
 @refusal("keys", "ValueError: keys: got shape (2, 5), expected (N, 4)")

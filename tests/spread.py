@@ -19,7 +19,6 @@ from contrastloss import (
     NTXentLoss,
     SampledContrastiveLoss,
     SupConLoss,
-    WeightedInfoNCELoss,
 )
 from contrastloss.distributed import Peers, pair_stats
 from contrastloss.testing import Subject
@@ -163,12 +162,17 @@ def guided_step(group, options, inputs, guide, sizes):
     return value.detach(), list(torch.autograd.grad(value, (x, y))), {}
 
 
-def weighted_step(group, options, inputs, weights, sizes):
-    """A training step of WeightedInfoNCELoss with weights."""
-    x, y = (mine(group, sizes, v).clone().requires_grad_() for v in inputs)
-    own = {name: mine(group, sizes, v).clone() for name, v in weights.items()}
-    value = WeightedInfoNCELoss(group=group, **options)(x, y, **own)
-    return value.detach(), list(torch.autograd.grad(value, (x, y))), {}
+def own_step(group, cls, options, pieces, common):
+    """A training step with this rank's own arguments; all floating ones get a gradient."""
+    own = pieces[dist.get_rank(group)]
+    leaves = {n: v.clone().requires_grad_() for n, v in own.items() if is_floating(v)}
+    value = cls(group=group, **options)(**{**own, **leaves}, **common)
+    value, shown = value if isinstance(value, tuple) else (value, {})
+    return value.detach(), list(torch.autograd.grad(value, tuple(leaves.values()))), shown
+
+
+def is_floating(value):
+    return isinstance(value, torch.Tensor) and value.is_floating_point()
 
 
 def counted(group, cls, options, n, d):

@@ -67,7 +67,6 @@ from .temporal_clip import TemporalCLIPLoss
 from .topk_cross_entropy import TopKCrossEntropyLoss
 from .triplet import TripletLoss
 from .vicreg import VICRegLoss
-from .weighted_info_nce import WeightedInfoNCELoss
 
 __all__ = [
     "LOSSES",
@@ -142,5 +141,4 @@ __all__ = [
     "TripletLoss",
     "TwoViewLoss",
     "VICRegLoss",
-    "WeightedInfoNCELoss",
 ]

@@ -41,6 +41,8 @@ class BinaryNCELoss(CrossLoss, name="binary_nce"):
         negatives_ids: integers, one for each negative; those of the row's own id are left out.
         ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
         a row with a stored column of its id, in a queue made with ``ids=True``.
+        row_weight: (N,), multiplies the rows' losses; 'mean' still divides by the number of rows
+        that count. None for 1.
         Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is the first term.
 
     Source: Gutmann and Hyvarinen, Noise-Contrastive Estimation, 2010; Qiu et al., Contrastive UCB:

@@ -50,6 +50,8 @@ class CircleLoss(LabelLoss, name="circle"):
         ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
         a row with a stored column of its id, in a queue made with ``ids=True``. Of V views, only
         stored and given columns are left out.
+        row_weight: (N,), multiplies the losses of an instance's rows; 'mean' still divides by the
+        number of rows that count. None for 1.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization, 2020.

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from ..channel import COL, LSE, SUM, Channel, same
+from ..channel import COL, INDEX, LSE, SUM, Channel, same
 from ..options import Temperature
-from .base.blocks import BATCH
+from .base.blocks import BATCH, ID
 from .base.label_loss import LABEL, TAKEN, LabelLoss
-from .base.pair_loss import NEGATIVES, Memory
+from .base.negatives import NEGATIVES, Negatives
+from .base.pair_loss import Memory
+from .base.scores import Scores
 
 __all__ = ["CrossSupConLoss"]
 
@@ -25,6 +28,8 @@ _CHANNELS = (
 )
 #: in the batch a column has as many positives as its row, with two queues it does not
 _BY_COL = SUM("one", pairs=_PAIRS, axis=COL)
+#: the score of a row's own column, which has its id
+_OWN = SUM("id", pairs=(same(INDEX),))
 
 
 class CrossSupConLoss(LabelLoss, name="cross_supcon"):
@@ -52,7 +57,12 @@ class CrossSupConLoss(LabelLoss, name="cross_supcon"):
         offset i + 1.
         memory: two EmbeddingQueues made with ``labels=True``, of rows like those of y and of rows
         like those of x: additional positives and negatives of the other side.
-        ids: (N,), for queues made with ``ids=True``; columns of the row's own instance are ignored.
+        negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        ids: (N,), integers: row i of x and row j of y with equal ones are no pair for j != i,
+        neither positive nor negative, nor is a row with a stored column of its id, in queues made
+        with ``ids=True``.
+        row_weight: (N,), multiplies the rows' losses; 'mean' still divides by the number of rows
+        that count. None for 1.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Yang et al., Unified Contrastive Learning in Image-Text-Label Space, 2022 (UniCL);
@@ -61,7 +71,10 @@ class CrossSupConLoss(LabelLoss, name="cross_supcon"):
 
     temperature: Temperature = 0.07
 
-    inputs: ClassVar[dict[str, str]] = {"x": "N D", "y": "N D", "labels": "N int", **NEGATIVES}
+    inputs: ClassVar[dict[str, str]] = {
+        **{"x": "N D", "y": "N D", "labels": "N int", **NEGATIVES},
+        **{"row_weight": "N float"},
+    }
 
     def channels(self) -> tuple[Channel, ...]:
         return _CHANNELS
@@ -75,21 +88,51 @@ class CrossSupConLoss(LabelLoss, name="cross_supcon"):
         negatives: Tensor | None = None,
         negatives_mask: Tensor | None = None,
         negatives_offsets: Tensor | None = None,
+        negatives_ids: Tensor | None = None,
         memory: Memory = None,
         ids: Tensor | None = None,
+        row_weight: Tensor | None = None,
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
-        stored = self.stored(memory, ids, ("x", x), labels=LABEL)
-        given = self.given(x, negatives, negatives_mask, negatives_offsets)
-        scores = self.scores(x, y, logit_scale, logit_bias, blocks=(BATCH, *given, *stored))
+        further = Negatives(negatives, negatives_mask, negatives_offsets, negatives_ids)
+        stored = self.stored(memory, ids, ("x", x), labels=LABEL, of_batch=True)
+        blocks = (BATCH, *self.given(x, further, ids), *stored)
+        scores = self.scores(x, y, logit_scale, logit_bias, blocks=blocks)
+        scores.row_weight = row_weight
         channels = (*self._channels, _BY_COL) if stored else self._channels
         of = self.ids(labels)
-        found, values = self.label_statistics(scores, channels, of, of)
+        if ids is None:
+            found, values = self.label_statistics(scores, channels, of, of)
+        else:
+            found, values = self._apart(scores, ids, channels, of)
         by_row, by_col, rows, cols, count = found[:5]
         means = rows / count + cols / found[5] if stored else (rows + cols) / count
         taken = of.get(TAKEN)
-        return self.labelled(0.5 * (by_row + by_col - means), taken, values, taken=taken)
+        losses = scores.weighted(0.5 * (by_row + by_col - means))
+        return self.labelled(losses, taken, values, taken=taken)
+
+    def _apart(
+        self, scores: Scores, ids: Tensor, channels: Sequence[Channel], of: Mapping[str, Tensor]
+    ) -> tuple[list[Any], Sequence[Any]]:
+        """The values of the channels without pairs of equal ids, but for a row and its own
+        column."""
+        scores.apart, of = ids, {**of, ID: ids}
+        channels = (*[self.by_ids(channel) for channel in channels], _OWN)
+        (*found, own), values = self.label_statistics(scores, channels, of, of)
+
+        def with_own(value: Any, channel: Channel) -> Any:
+            if isinstance(channel, LSE):
+                return torch.logaddexp(value, own)
+            return value + (own if isinstance(channel, SUM) and channel.psi == "id" else 1.0)
+
+        found = [with_own(v, channel) for v, channel in zip(found, channels, strict=False)]
+        if not values:
+            return found, values
+        hardest, lse, best, total, count = values
+        score = own.detach()
+        best = best._replace(value=torch.maximum(best.value, score))
+        return found, (hardest, torch.logaddexp(lse, score), best, total + score, count + 1)
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:

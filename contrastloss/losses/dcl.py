@@ -41,6 +41,8 @@ class DCLLoss(TwoViewLoss, name="dcl"):
         negatives_ids: integers, one for each negative; those of the row's own id are left out.
         ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
         a row with a stored column of its id, in a queue made with ``ids=True``.
+        row_weight: (N,), multiplies the losses of an instance's rows; 'mean' still divides by the
+        number of rows that count. None for 1.
         Loss: (), or (2N,) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Yeh et al., Decoupled Contrastive Learning, 2022.

@@ -55,6 +55,8 @@ class FocalContrastiveLoss(LabelLoss, name="focal_contrastive"):
         ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
         a row with a stored column of its id, in a queue made with ``ids=True``. Of V views, only
         stored and given columns are left out.
+        row_weight: (N,), multiplies the losses of an instance's rows; 'mean' still divides by the
+        number of rows that count. None for 1.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Zhang et al., Unleashing the Power of Contrastive Self-Supervised Visual Models via

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from .. import ops
-from ..channel import INDEX, LSE, at_most, differs
+from ..channel import INDEX, LSE, Channel, at_most, differs
 from ..ops.check import check_device, check_embeddings
 from ..ops.merge import log_sum_exp
 from ..options import Temperature, shape
-from .base.blocks import BATCH, Block, Given, Own, Ragged
+from .base.blocks import BATCH, ID, Block, Given, Own, Ragged
 from .base.loss import softplus
+from .base.negatives import Negatives
 from .base.positive_loss import BY_ROW, CrossLoss
 from .base.scores import wide
 
@@ -55,6 +56,9 @@ class GISTLoss(CrossLoss, name="gist"):
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
         negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
         offset i + 1.
+        negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative.
+        row_weight: (N,), multiplies the rows' losses; 'mean' still divides by N. None for 1.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Solatorio, GISTEmbed: Guided In-sample Selection of Training Negatives, 2024; margins:
@@ -69,6 +73,9 @@ class GISTLoss(CrossLoss, name="gist"):
 
     without: ClassVar[dict[str, str]] = {"memory": "a queue holds no embeddings of the guide"}
 
+    def channels(self) -> tuple[Channel, ...]:
+        return BY_ROW, _GUIDED
+
     def forward(  # type: ignore[override]
         self,
         x: Tensor,
@@ -78,24 +85,32 @@ class GISTLoss(CrossLoss, name="gist"):
         guide: tuple[Tensor, ...] | None = None,
         negatives_mask: Tensor | None = None,
         negatives_offsets: Tensor | None = None,
+        negatives_ids: Tensor | None = None,
+        ids: Tensor | None = None,
+        row_weight: Tensor | None = None,
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
-        given = self.given(x, negatives, negatives_mask, negatives_offsets)
+        further = Negatives(negatives, negatives_mask, negatives_offsets, negatives_ids)
+        given = self.given(x, further, ids)
         bounded = None
         if guide is not None:
             gx, gy, *others = _checked(guide, x, negatives)
             bounded = self._bounded(gx, gy)
             for block in given:
                 _guided(block, bounded[0][0], others[0])
-        channel = BY_ROW if bounded is None else _GUIDED
+        channels = self._channels if ids is None else self._channels_by_ids
+        channel = channels[0 if bounded is None else 1]
+        common = {} if ids is None else {ID: ids}
 
         def operands(row: int, col: int) -> dict[str, Any]:
             if bounded is None:
-                return {}
-            return {"rows": {GUIDE: bounded[row][0]}, "cols": {GUIDE: bounded[col][1]}}
+                return {"rows": common, "cols": common}
+            rows, cols = {GUIDE: bounded[row][0]}, {GUIDE: bounded[col][1]}
+            return {"rows": {**common, **rows}, "cols": {**common, **cols}}
 
         scores = self.scores(x, y, logit_scale, logit_bias, blocks=(BATCH, *given))
+        scores.apart, scores.row_weight = ids, row_weight
         (negative, positive), extra = self.measure(
             scores, (channel, self.positive), **operands(0, 1)
         )
@@ -105,7 +120,8 @@ class GISTLoss(CrossLoss, name="gist"):
                 own = scores.between((x, y)[side], None)
                 parts += own.stats((channel,), **operands(side, side))
         negative = log_sum_exp(torch.stack(parts))
-        return self.finish(softplus(negative - positive), extra, positive)
+        extra = self.with_positive(scores, extra, positive)
+        return self.finish(scores.weighted(softplus(negative - positive)), extra, positive)
 
     def _bounded(self, x: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor]]:
         """The guide's unit vectors of x and y as row and column operands of ``at_most``; a row's

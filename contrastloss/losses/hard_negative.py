@@ -48,6 +48,8 @@ class HardNegativeLoss(TwoViewLoss, name="hard_negative"):
         negatives_ids: integers, one for each negative; those of the row's own id are left out.
         ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
         a row with a stored column of its id, in a queue made with ``ids=True``.
+        row_weight: (N,), multiplies the losses of an instance's rows; 'mean' still divides by the
+        number of rows that count. None for 1.
         Loss: (), or (2N,) for ``reduction='none'``. For N = 1 it is 0.
 
     Source: Robinson et al., Contrastive Learning with Hard Negative Samples, 2021; Chuang et al.,

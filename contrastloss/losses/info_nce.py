@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ..channel import EXPECT, INDEX, MAX, Channel, differs
 from ..ops.merge import log_sum_exp
-from ..options import Count, NonNegative, Temperature
-from .base.blocks import ID
+from ..options import Count, Fraction, NonNegative, Temperature
+from .base.blocks import BATCH, ID
 from .base.loss import softplus
-from .base.positive_loss import BY_ROW, CrossLoss, reference_pairs
+from .base.match_loss import SoftmaxLoss
+from .base.positive_loss import BY_ROW, reference_pairs, smooth_cross_entropy
+from .base.positives import Positives
 from .base.scores import Scores
 
 __all__ = ["InfoNCELoss"]
@@ -24,13 +26,23 @@ _WEIGHTED = EXPECT(pairs=(differs(INDEX),))
 _HARDEST = MAX(pairs=(differs(INDEX),))
 
 
-class InfoNCELoss(CrossLoss, name="info_nce"):
+class InfoNCELoss(SoftmaxLoss, name="info_nce"):
     r"""InfoNCE: row i of y is the positive of row i of x, against the other rows of y and further
     negatives n.
 
     .. math:: \ell_i = -\log \frac{e^{s_{ii}}}
         {e^{s_{ii}} + \sum_{j \ne i} e^{s_{ij}} + \sum_k e^{\cos(x_i, n_k) / \tau}},
         \qquad s_{ij} = \cos(x_i, y_j) / \tau
+
+    With several positives :math:`P_i`, of ``positives`` or ``x_ids`` and ``y_ids``, the denominator
+    :math:`Z_i` has all rows of y, and
+
+    .. math::
+        \text{out: } \ell_i = -\frac{1}{|P_i|} \sum_{p \in P_i} \log \frac{e^{s_{ip}}}{Z_i},
+        \qquad
+        \text{in: } \ell_i = -\log \sum_{p \in P_i} \frac{e^{s_{ip}}}{Z_i}.
+
+    A row without a positive then has loss 0 and is not counted.
 
     With ``top_k`` or ``hardness``, the statistic ``lse`` covers the positive and the selected,
     weighted negatives.
@@ -42,14 +54,20 @@ class InfoNCELoss(CrossLoss, name="info_nce"):
         hardness: alpha >= 0. Negatives are weighted by :math:`e^{\alpha \cos(x_i, y_j)}`, a
             constant without gradient (``hardness_strength`` in sentence-transformers); 0 gives
             equal weights. Default: 0.
+        variant: ``'out'``, the mean of the logarithms of several positives, or ``'in'``, the
+            logarithm of their sum (MIL-NCE). Default: ``'out'``.
         in_batch_negatives: whether the other rows of y are negatives; False leaves the given and
             the stored ones. Default: True.
         gather_negatives: whether rows meet the shared negatives of all ranks of a group; False if
             every rank gives the same ones. Default: True.
+        label_smoothing: epsilon, from 0 to 1. The loss is :math:`(1 - \epsilon)\, \ell_i` plus
+            epsilon times the mean of :math:`-\log p_{ij}` over the columns j of the row, p its
+            softmax, as :func:`torch.nn.functional.cross_entropy` has it; not
+            together with ``top_k`` or ``hardness``. Default: 0.
         group: not supported together with ``top_k``.
 
     Shape:
-        x, y: (N, D).
+        x, y: (N, D), or (M, D) and (N, D) with ``positives``, or ``x_ids`` and ``y_ids``.
         negatives: (K, D), shared by all rows, or (N, K, D), one set per row, or (M, D) with
         offsets.
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
@@ -57,25 +75,49 @@ class InfoNCELoss(CrossLoss, name="info_nce"):
         offset i + 1.
         memory: an EmbeddingQueue of additional negatives.
         negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        negatives_log_q: log q of each negative, which is subtracted from its scores; None for 0.
         ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
         a row with a stored column of its id, in a queue made with ``ids=True``.
+        positives: the places in y of the positives, where row i's is not row i of y, which may then
+        have another number of rows: (M,), -1 for none; (P, 2), pairs of places in x and y, where a
+        pair that occurs twice counts twice; or a tuple of offsets, (M + 1,), and places, (P,), of
+        which row i's are those from offset i to before offset i + 1.
+        x_ids, y_ids: (M,) and (N,), integers, in place of ``positives``: rows with equal ones are
+        positives, also on other ranks. Given and stored columns with a row's id are left out.
+        log_q: (N,), subtracted from the scores of y's rows, also of positives: the log of the
+        probability q that a row is in a batch; None for
+        0. Not together with ``hardness``.
+        row_weight: (N,), multiplies the rows' losses; 'mean' still divides by the number of rows
+        that count. None for 1.
         Loss: (), or (N,) for ``reduction='none'``. A row without negatives has loss 0.
 
     Source: van den Oord et al., Representation Learning with Contrastive Predictive Coding, 2018;
-    hardness: Lan et al., LLaVE, 2025.
+    hardness: Lan et al., LLaVE, 2025; log_q: Yi et al., Sampling-Bias-Corrected Neural Modeling for
+    Large Corpus Item Recommendations, 2019; 'in': Miech et al., End-to-End Learning of Visual
+    Representations from Uncurated Instructional Videos, 2020.
     """
 
     temperature: Temperature = 0.1
     top_k: Count | None = None
     hardness: NonNegative = 0.0
     _: KW_ONLY
+    variant: Literal["out", "in"] = "out"
     in_batch_negatives: bool = True
     gather_negatives: bool = True
+    label_smoothing: Fraction = 0.0
 
     def check(self) -> None:
         super().check()
         if self.top_k is not None and self.group is not None:
             raise ValueError(f"top_k: got {self.top_k} with a group, expected None")
+        if self.label_smoothing and self._chosen:
+            got = f"{self.label_smoothing} with {self._chosen}"
+            raise ValueError(f"label_smoothing: got {got}, expected 0")
+
+    @property
+    def _chosen(self) -> str:
+        """The option that chooses or weighs negatives, if there is one."""
+        return "top_k" if self.top_k else "hardness" if self.hardness else ""
 
     @property
     def stops_gradients(self) -> bool:
@@ -87,12 +129,23 @@ class InfoNCELoss(CrossLoss, name="info_nce"):
         rows: Mapping[str, Tensor] | None = None,
         cols: Mapping[str, Tensor] | None = None,
     ) -> Any:
-        if not (self.top_k or self.hardness):
+        if not self._chosen:
             return super().evaluate(scores, rows, cols)
+        corrected = [block.log_weight is not None for block in scores.blocks if block is not BATCH]
+        if self.hardness and (scores.col_bias is not None or any(corrected)):
+            name = "log_q" if scores.col_bias is not None else "negatives_log_q"
+            raise ValueError(f"{name}: got a value, expected None with hardness")
         positive = scores.aligned()
         negative, extra = (self._hardest if self.top_k else self._weighted)(scores)
         extra.append(torch.logaddexp(negative.detach(), positive.detach()))
-        return self.finish(softplus(negative - positive), extra, positive, aligned=scores)
+        losses = scores.weighted(softplus(negative - positive))
+        return self.finish(losses, extra, positive, aligned=scores)
+
+    def matched(self, scores: Scores, positives: Positives) -> Any:
+        if self._chosen:
+            name = "positives" if positives.x_ids is None else "x_ids"
+            raise ValueError(f"{name}: got a value, expected None with {self._chosen}")
+        return super().matched(scores, positives)
 
     def _hardest(self, scores: Scores) -> tuple[Tensor, list[Tensor]]:
         """Log-sum-exp of each row's weighted ``top_k`` scores, and its largest score."""
@@ -140,10 +193,12 @@ class InfoNCELoss(CrossLoss, name="info_nce"):
         return torch.where(none, -torch.inf, lse), [plain(found.value) for found in best]
 
     def channels(self) -> tuple[Channel, ...]:
-        return (BY_ROW,)
+        return BY_ROW, *self.smoothing()
 
-    def combine(self, negative: Tensor, positive: Tensor, scores: Scores) -> Tensor:
-        return softplus(negative - positive)
+    def combine(self, negative: Tensor, *rest: Any) -> Tensor:
+        *total, positive, scores = rest
+        loss = softplus(negative - positive)
+        return self.smoothed(loss, total[0], positive, scores) if total else loss
 
     @staticmethod
     def reference(
@@ -155,16 +210,16 @@ class InfoNCELoss(CrossLoss, name="info_nce"):
         bias: Tensor,
         top_k: int | None,
         hardness: float,
+        variant: str,
         in_batch_negatives: bool,
+        label_smoothing: float,
         negatives_mask: Tensor | None = None,
     ) -> Tensor:
+        """With one positive per row, when both variants are the same."""
         cosine, there = reference_pairs(x, y, negatives, negatives_mask, in_batch_negatives)
         positive = (scale * cosine + bias).diag()[:, None]
         s = scale * cosine + bias + hardness * cosine.detach()
         s = s.masked_fill(~there, -torch.inf)
         if top_k is not None:
             s = s.topk(min(top_k, s.shape[1])).values
-        target = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        return torch.nn.functional.cross_entropy(
-            torch.cat([positive, s], 1), target, reduction="none"
-        )
+        return smooth_cross_entropy(torch.cat([positive, s], 1), label_smoothing)

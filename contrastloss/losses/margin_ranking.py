@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..channel import COL, INDEX, ROW, SUM, Channel, differs
 from ..options import Temperature
-from .base.blocks import BATCH, Crossed, Stored
+from .base.blocks import BATCH, Stored, Turned
 from .base.positive_loss import CrossLoss, reference_pairs
 from .base.scores import Scores, at_least_one
 
@@ -48,6 +48,8 @@ class MarginRankingLoss(CrossLoss, name="margin_ranking"):
         negatives_ids: integers, one for each negative; those of the row's own id are left out.
         ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
         a row with a stored column of its id, in a queue made with ``ids=True``.
+        row_weight: (N,), multiplies the rows' losses; 'mean' still divides by the number of rows
+        that count. None for 1.
         Loss: (), or (N,) for ``reduction='none'``. A row without negatives has loss 0.
 
     Source: Kiros et al., Unifying Visual-Semantic Embeddings with Multimodal Neural Language
@@ -73,7 +75,7 @@ class MarginRankingLoss(CrossLoss, name="margin_ranking"):
         cols: Mapping[str, Tensor] | None = None,
     ) -> Any:
         if self.symmetric and scores.blocks != (BATCH,):
-            stored = any(isinstance(block, (Stored, Crossed)) for block in scores.blocks)
+            stored = any(isinstance(block, (Stored, Turned)) for block in scores.blocks)
             name = "memory" if stored else "negatives"
             raise ValueError(f"{name}: got some with symmetric=True, expected None")
         positive = scores.aligned()
@@ -84,7 +86,7 @@ class MarginRankingLoss(CrossLoss, name="margin_ranking"):
             extra = self.with_positive(scores, extra, positive)
         if by_col:
             total = 0.5 * (total + by_col[0])
-        losses = total / at_least_one(scores.negatives(scores.count - 1))
+        losses = scores.weighted(total / at_least_one(scores.negatives(scores.count - 1)))
         nan = positive.isnan()
         return self.finish(losses, extra, positive, aligned=scores, nan=nan)
 

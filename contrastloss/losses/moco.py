@@ -13,7 +13,8 @@ from ..memory import EmbeddingQueue
 from ..options import Temperature
 from .base.blocks import Block
 from .base.loss import softplus
-from .base.pair_loss import NEGATIVES, PairLoss
+from .base.negatives import NEGATIVES, Negatives
+from .base.pair_loss import PairLoss
 
 __all__ = ["MoCoLoss"]
 
@@ -43,8 +44,11 @@ class MoCoLoss(PairLoss, name="moco"):
         negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
         offset i + 1.
         negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        negatives_log_q: log q of each negative, which is subtracted from its scores; None for 0.
         ids: (N,), integers, for a queue made with ``ids=True``; stored keys of the query's own
         instance are ignored.
+        row_weight: (N,), multiplies the rows' losses; 'mean' still divides by the number of rows
+        that count. None for 1.
         Loss: (), or (N,) for ``reduction='none'``. With an empty queue it is 0.
 
     Source: He et al., Momentum Contrast for Unsupervised Visual Representation Learning, 2020.
@@ -52,7 +56,10 @@ class MoCoLoss(PairLoss, name="moco"):
 
     temperature: Temperature = 0.07
 
-    inputs: ClassVar[dict[str, str]] = {"query": "N D", "key": "N D", **NEGATIVES}
+    inputs: ClassVar[dict[str, str]] = {
+        **{"query": "N D", "key": "N D", **NEGATIVES},
+        **{"row_weight": "N float"},
+    }
 
     def channels(self) -> tuple[Channel, ...]:
         return _CHANNELS
@@ -67,18 +74,24 @@ class MoCoLoss(PairLoss, name="moco"):
         negatives_mask: Tensor | None = None,
         negatives_offsets: Tensor | None = None,
         negatives_ids: Tensor | None = None,
+        negatives_log_q: Tensor | None = None,
         ids: Tensor | None = None,
+        row_weight: Tensor | None = None,
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
         of_queue = None if negatives_ids is not None and isinstance(queue, Tensor) else ids
         blocks = self.blocks(self.queued(queue, of_queue, ("query", query)))
-        numbers = ids, negatives_ids
-        blocks += self.given(query, negatives, negatives_mask, negatives_offsets, numbers)
+        further = Negatives(
+            negatives, negatives_mask, negatives_offsets, negatives_ids, negatives_log_q
+        )
+        blocks += self.given(query, further, ids)
         scores = self.scores(query, key, logit_scale, logit_bias, blocks=blocks)
         (negative,), extra = self.measure(scores, self._channels)
         positive = scores.aligned()
-        return self.finish(softplus(negative - positive), extra, positive, aligned=scores)
+        scores.row_weight = row_weight
+        losses = scores.weighted(softplus(negative - positive))
+        return self.finish(losses, extra, positive, aligned=scores)
 
     def blocks(self, stored: Block) -> tuple[Block, ...]:
         """The column blocks with the negatives."""

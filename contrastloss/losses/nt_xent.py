@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ..channel import LSE, Channel, differs
+from ..memory import EmbeddingQueue
 from ..options import Temperature
 from .base.loss import softplus
+from .base.negatives import Negatives
 from .base.positive_loss import INSTANCE, TwoViewLoss
-from .base.scores import Scores
+from .base.scores import Scores, correction
 
 __all__ = ["NTXentLoss"]
 
@@ -38,8 +42,13 @@ class NTXentLoss(TwoViewLoss, name="nt_xent"):
         before offset i + 1.
         memory: an EmbeddingQueue of additional negatives.
         negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        negatives_log_q: log q of each negative, which is subtracted from its scores; None for 0.
         ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
         a row with a stored column of its id, in a queue made with ``ids=True``.
+        log_q: (N,), subtracted from the scores with both views of an instance as columns: the
+        log of the probability that the instance is in a batch; None for 0.
+        row_weight: (N,), multiplies the losses of an instance's rows; 'mean' still divides by the
+        number of rows that count. None for 1.
         Loss: (), or (2N,) for ``reduction='none'``, x's rows first. For N = 1 it is 0.
 
     Source: Chen et al., A Simple Framework for Contrastive Learning of Visual
@@ -47,6 +56,31 @@ class NTXentLoss(TwoViewLoss, name="nt_xent"):
     """
 
     temperature: Temperature = 0.1
+
+    def forward(
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        negatives: Tensor | None = None,
+        negatives_mask: Tensor | None = None,
+        negatives_offsets: Tensor | None = None,
+        negatives_ids: Tensor | None = None,
+        negatives_log_q: Tensor | None = None,
+        memory: EmbeddingQueue | None = None,
+        ids: Tensor | None = None,
+        row_weight: Tensor | None = None,
+        log_q: Tensor | None = None,
+        logit_scale: Tensor | float | None = None,
+        logit_bias: Tensor | float | None = None,
+    ) -> Any:
+        further = Negatives(
+            negatives, negatives_mask, negatives_offsets, negatives_ids, negatives_log_q
+        )
+        scores = self.both_views(x, y, further, ids, memory, logit_scale, logit_bias)
+        scores.row_weight = None if row_weight is None else row_weight.repeat(2)
+        scores.col_bias = correction(None if log_q is None else log_q.repeat(2), x)
+        return self.of_instances(scores, ids)
 
     def channels(self) -> tuple[Channel, ...]:
         return _CHANNELS

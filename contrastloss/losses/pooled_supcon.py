@@ -11,7 +11,7 @@ from torch import Tensor
 from .. import ops
 from ..memory import EmbeddingQueue
 from ..options import Fraction
-from .base.pair_loss import NEGATIVES
+from .base.negatives import NEGATIVES
 from .base.scores import wide
 from .supcon import SupConLoss
 
@@ -29,6 +29,7 @@ class PooledSupConLoss(SupConLoss, name="pooled_supcon"):
     Args:
         temperature: tau, positive. Default: 0.1.
         variant: ``'out'`` or ``'in'``, as in SupCon. Default: ``'out'``.
+        label_smoothing: from 0 to 1, as in SupCon. Default: 0.
         image_weight: w, from 0 to 1. Default: 0.3.
         normalize: False uses images and texts without normalisation; the sum is always a unit
             vector. Default: True.
@@ -36,14 +37,18 @@ class PooledSupConLoss(SupConLoss, name="pooled_supcon"):
     Shape:
         image, text: (N, D).
         labels: (N,), integers.
-        memory, ids: as in SupCon; the queue holds z.
+        memory, ids, log_q: as in SupCon; the queue holds z.
         negatives: (K, D), shared by all rows, or (N, K, D), one set per row, or (M, D) with
         offsets: further negatives.
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
         negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
         offset i + 1.
+        negatives_ids: integers, one for each negative; those of the row's own id are left out.
+        negatives_log_q: log q of each negative, which is subtracted from its scores; None for 0.
         memory: an EmbeddingQueue made with ``labels=True``; its columns are additional positives
         and negatives, without gradient.
+        row_weight: (N,), multiplies the rows' losses; 'mean' still divides by the number of rows
+        that count. None for 1.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Arora et al., Linking Representations with Multimodal Contrastive Learning, 2023
@@ -58,6 +63,8 @@ class PooledSupConLoss(SupConLoss, name="pooled_supcon"):
         "text": "N D",
         "labels": "N int",
         **NEGATIVES,
+        "row_weight": "N float",
+        "log_q": "N float",
     }
 
     def forward(  # type: ignore[override]
@@ -69,8 +76,12 @@ class PooledSupConLoss(SupConLoss, name="pooled_supcon"):
         negatives: Tensor | None = None,
         negatives_mask: Tensor | None = None,
         negatives_offsets: Tensor | None = None,
+        negatives_ids: Tensor | None = None,
+        negatives_log_q: Tensor | None = None,
         memory: EmbeddingQueue | None = None,
         ids: Tensor | None = None,
+        row_weight: Tensor | None = None,
+        log_q: Tensor | None = None,
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
@@ -84,8 +95,12 @@ class PooledSupConLoss(SupConLoss, name="pooled_supcon"):
             negatives=None if negatives is None else wide(negatives),
             negatives_mask=negatives_mask,
             negatives_offsets=negatives_offsets,
+            negatives_ids=negatives_ids,
+            negatives_log_q=negatives_log_q,
             memory=memory,
             ids=ids,
+            row_weight=row_weight,
+            log_q=log_q,
             logit_scale=logit_scale,
             logit_bias=logit_bias,
         )
@@ -103,11 +118,9 @@ class PooledSupConLoss(SupConLoss, name="pooled_supcon"):
         text: Tensor,
         labels: Tensor,
         *,
-        scale: Tensor,
-        bias: Tensor,
-        variant: str,
         image_weight: float,
+        **options: Any,
     ) -> tuple[Tensor, Tensor]:
         """The losses, and a mask of the rows that count in the mean."""
         z = torch.nn.functional.normalize(image_weight * image + (1 - image_weight) * text)
-        return SupConLoss.reference(z, labels, scale=scale, bias=bias, variant=variant)
+        return SupConLoss.reference(z, labels, **options)

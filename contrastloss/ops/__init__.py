@@ -11,6 +11,7 @@ from ..backends import (
 )
 from .dense import row_stats
 from .gather_scores import GatherScores, gather_scores
+from .listed import listed_products
 from .merge import merge, merge_topk
 from .pair_stats import PairStats, pair_stats
 from .pair_topk import PairTopK, pair_topk
@@ -28,6 +29,7 @@ __all__ = [
     "autocast_dtype",
     "gather_scores",
     "inverse_norm",
+    "listed_products",
     "merge",
     "merge_topk",
     "pair_stats",

@@ -20,7 +20,6 @@ from ..losses import (
     NTXentLoss,
     PairContrastiveLoss,
     ProtoNCELoss,
-    WeightedInfoNCELoss,
 )
 from .registry import seed
 
@@ -105,7 +104,7 @@ def urlbert(**options: Any) -> NTXentLoss:
 @seed(65, "SSL-Rec", note="batch softmax with logQ correction, and two masked views of an item")
 def ssl_rec() -> nn.ModuleDict:
     """SSL-Rec: Self-supervised Learning for Large-scale Item Recommendations."""
-    return nn.ModuleDict({"softmax": WeightedInfoNCELoss(0.1), "views": InfoNCELoss(0.1)})
+    return nn.ModuleDict({"softmax": InfoNCELoss(0.1), "views": InfoNCELoss(0.1)})
 
 
 @seed(77, "MEOW, AdaMEOW", "presets.ada_meow", note="the pair weights of AdaMEOW take O(N^2) time")

@@ -31,7 +31,6 @@ from ..losses import (
     SupConLoss,
     SupReMixLoss,
     SwAVLoss,
-    WeightedInfoNCELoss,
 )
 from .registry import seed
 
@@ -178,11 +177,11 @@ def alice(**options: Any) -> DINOLoss:
 
 
 @seed(48, "GenView", note="`row_weight` is N times the softmax of the quality of views")
-def genview(temperature: float = 0.2, **options: Any) -> WeightedInfoNCELoss:
+def genview(temperature: float = 0.2, **options: Any) -> InfoNCELoss:
     """GenView: Enhancing View Quality with Pretrained Generative Model for Self-Supervised
     Learning.
     """
-    return WeightedInfoNCELoss(temperature, **{"loss_weight": 2 * temperature, **options})
+    return InfoNCELoss(temperature, **{"loss_weight": 2 * temperature, **options})
 
 
 @seed(50, "RKHS approximation", "BarlowTwinsLoss", "VICRegLoss", note="its three losses")

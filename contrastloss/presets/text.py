@@ -14,7 +14,6 @@ from ..losses import (
     MoCoLoss,
     NTXentLoss,
     SimCTGLoss,
-    WeightedInfoNCELoss,
 )
 from .registry import seed
 
@@ -87,10 +86,15 @@ def primer() -> nn.ModuleDict:
     return nn.ModuleDict({"info_nce": InfoNCELoss(), "binary_nce": BinaryNCELoss()})
 
 
-@seed(58, "DebCSE", note="`log_q` is the log-propensity of each negative")
-def debcse(**options: Any) -> WeightedInfoNCELoss:
+@seed(
+    58,
+    "DebCSE",
+    note="the batch's own columns are given: `negatives=y`, with `negatives_log_q`, the "
+    "log-propensity of each, and `ids` and `negatives_ids`, which leave out a row's own",
+)
+def debcse(**options: Any) -> InfoNCELoss:
     """DebCSE: Unsupervised Sentence Embedding Learning in the Debiasing Perspective."""
-    return WeightedInfoNCELoss(**{"temperature": 0.05, "correct_positive": False, **options})
+    return InfoNCELoss(**{"temperature": 0.05, "in_batch_negatives": False, **options})
 
 
 @seed(68, "CCP", "memory.EmbeddingQueue", note="one bank per language, whose id is the label")

@@ -61,7 +61,6 @@ ARGUMENTS = {
     ("gist", "margin_strategy"): "guide",
     ("sepclr", "background"): "targets",
     ("sepclr", "label_variance"): "labels",
-    ("weighted_info_nce", "correct_positive"): "log_q",
 }  # fmt: skip
 #: options for all cases of a loss whose example would give 0, or could not run over ranks
 EVERYWHERE: dict[str, dict[str, Any]] = {"triplet": {"margin": 20.0, "mining": "hard"}}

@@ -44,7 +44,8 @@ def test_every_loss_of_scores_takes_an_option_or_says_why_not(name, cls):
         taken.add("memory")
     for option in ("group", "memory", "return_stats"):
         assert (option in taken) != (option in cls.without), option
-    assert cls.without.keys() <= {"group", "memory", "return_stats"}
+    others = {"log_q", "negatives_log_q", "label_smoothing"}
+    assert cls.without.keys() <= {"group", "memory", "return_stats", *others}
 
 
 # ---- the blocks --------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from contrastloss.testing import Subject
 APART = [
     n
     for n, c in LOSSES.items()
-    if {"negatives_ids", "memory"} <= {*signature(c.forward).parameters}
+    if n not in ("moco", "mochi") and "negatives_ids" in signature(c.forward).parameters
 ]
 #: options with which a loss takes another way
 VARIANTS = [
@@ -96,6 +96,8 @@ def test_given_and_stored_ones_too(name, options, backend):
         },
         {"memory": tuple(queues) if loss.both_sides else queues[0]},
     ):
+        if not more.keys() <= signature(loss.forward).parameters.keys():
+            continue
         found = rows(loss, given, ids=ids, **more)
         close(found[:, 2], fewer[:, 2])
         close(found[:, [0, 1, 3, 4, 5]], want[:, [0, 1, 3, 4, 5]])

@@ -127,13 +127,11 @@ REFUSED = [(cls, option) for cls in LOSSES.values() for option in getattr(cls, "
 
 @pytest.mark.parametrize(("cls", "option"), REFUSED)
 def test_options_that_a_formula_does_not_allow_are_rejected_with_the_reason(cls, option):
-    if option not in declared(cls):
-        with pytest.raises(TypeError, match=f"unexpected keyword argument '{option}'"):
-            cls(**{option: True})
-        return
     message = f"^{option}: got True, expected none: {re.escape(cls.without[option])}"
     with pytest.raises(ValueError, match=message):
         cls(**{option: True})
+    if option not in declared(cls):
+        return
     loss = cls()
     with pytest.raises(ValueError, match=message):
         setattr(loss, option, True)

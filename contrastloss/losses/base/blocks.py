@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 __all__ = [
     "BATCH",
     "Block",
-    "Crossed",
     "Given",
     "Ids",
     "Own",
     "Ragged",
     "Stored",
+    "Turned",
 ]
 
 SLOT, ID, THERE = "slot", "instance id", "is there"
@@ -155,9 +155,8 @@ class _Batch(Block):
     ) -> ops.TopK:
         names = {test.name for test in pairs}
         how |= {"pairs": pairs, "rows": chosen(rows, names)}
-        return scores.topk_against(
-            scores.y, k, cols=None if cols is None else chosen(cols, names), **how
-        )
+        cols = None if cols is None else chosen(cols, names)
+        return scores.topk_against(scores.y, k, cols=cols, col_bias=scores.col_bias, **how)
 
 
 BATCH = _Batch()
@@ -169,14 +168,20 @@ class Given(Block):
     Args:
         columns: (K, D).
         mask: (K,), False for no column; None: all are there.
+        log_weight: added to the scores, (K,); None for 0.
         everywhere: with a group, whether rows meet those of all ranks together; else they are the
             same on every rank.
     """
 
     def __init__(
-        self, columns: Tensor, mask: Tensor | None = None, *, everywhere: bool = True
+        self,
+        columns: Tensor,
+        mask: Tensor | None = None,
+        log_weight: Tensor | None = None,
+        *,
+        everywhere: bool = True,
     ) -> None:
-        super().__init__(columns)
+        super().__init__(columns, log_weight=log_weight)
         self.everywhere = everywhere
         if mask is not None:
             self.ids, self.tests = {THERE: mask}, (same(THERE),)
@@ -224,25 +229,26 @@ class Stored(Block):
         super().__init__(held.embeddings, own, None, tuple(tests), rows)
 
 
-class Crossed(Block):
-    """What both sides of a batch meet: rows the columns of one block, columns those of another."""
+class Turned(Block):
+    """What the batch's columns meet beside its rows: the columns of a block, whose rows they are.
+    The batch's rows do not meet them."""
 
-    def __init__(self, rows: Block, cols: Block) -> None:
-        super().__init__(rows.columns)
-        self.sides: dict[Axis, Block] = {ROW: rows, COL: cols}
+    def __init__(self, block: Block) -> None:
+        super().__init__(block.columns)
+        self.block = block
+
+    def size(self, scores: Scores) -> int:
+        return 0
 
     def count(self, scores: Scores, axis: Axis = ROW) -> int | Tensor:
-        return self.sides[axis].count(scores if axis == ROW else scores.transposed())
+        return 0 if axis == ROW else self.block.count(scores.transposed())
 
     def stats(
         self, scores: Scores, channels: Sequence[Channel], rows: Ids, cols: Ids | None
     ) -> list[Any]:
-        turned = [c.adapted(c.pairs, ROW) if c.axis == COL else c for c in channels]
-        found = {
-            ROW: self.sides[ROW].stats(scores, turned, rows, cols),
-            COL: self.sides[COL].stats(scores.transposed(), turned, cols or {}, rows),
-        }
-        return [found[channel.axis][k] for k, channel in enumerate(channels)]
+        turned = [c.adapted(c.pairs, ROW) for c in channels if c.axis == COL]
+        found = iter(self.block.stats(scores.transposed(), turned, cols or {}, rows))
+        return [next(found) if channel.axis == COL else None for channel in channels]
 
 
 class Own(Block):
@@ -251,7 +257,7 @@ class Own(Block):
     Args:
         columns: row i's are ``columns[i]``.
         mask: (N, K), False where a row has no column; None: all are there.
-        log_weight: added to the scores, (N, K) or (K,); None for 0.
+        log_weight: added to the scores, (N, K); None for 0.
         copies, views: the rows of scores are the N so often, one copy after the other, and each so
             many times in a row.
     """
@@ -322,6 +328,7 @@ class Ragged(Block):
         device, n = columns.device, offsets.shape[0] - 1
         place = torch.arange(columns.shape[0], device=device)
         own = torch.searchsorted(offsets, place, right=True) - 1
+        own = own.clamp(0, max(n - 1, 0))  # a device does not check the offsets
         self.lengths = offsets.diff().repeat_interleave(views).repeat(copies)
         #: (M,), False for columns that are left out; None: all are there
         self.mask: Tensor | None = None

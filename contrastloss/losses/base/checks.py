@@ -11,6 +11,7 @@ from ...ops.check import check_device, check_embeddings, check_same_dtype, check
 from ...options import shape
 
 __all__ = [
+    "check_ascending",
     "check_columns",
     "check_finite",
     "check_matrix",
@@ -75,11 +76,17 @@ def check_offsets(offsets: Tensor, negatives: Tensor, n: int) -> None:
         raise ValueError(f"negatives: got shape {shape(negatives)}, expected {expected}")
     if offsets.shape[0] != n + 1:
         raise ValueError(f"{name}: got shape {shape(offsets)}, expected ({n + 1},)")
+    check_ascending(name, offsets, negatives.shape[0])
+
+
+def check_ascending(name: str, offsets: Tensor, count: int) -> None:
+    """Offsets into so many values. Checked only if :func:`checks_values`."""
     if not checks_values(offsets):
         return
-    first, last, least = int(offsets[0]), int(offsets[-1]), int(offsets.diff().min()) if n else 0
-    if (first, last) != (0, negatives.shape[0]) or least < 0:
-        expected = f"ascending numbers from 0 to {negatives.shape[0]}, the number of negatives"
+    first, last = int(offsets[0]), int(offsets[-1])
+    least = int(offsets.diff().min()) if len(offsets) > 1 else 0
+    if (first, last) != (0, count) or least < 0:
+        expected = f"ascending numbers from 0 to {count}, the number of {name.split('_')[0]}"
         raise ValueError(f"{name}: got {first} to {last}, steps from {least}, expected {expected}")
 
 

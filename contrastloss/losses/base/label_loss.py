@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ...channel import MAX, SUM, Channel, Test, differs, same
 from ...memory import EmbeddingQueue
-from .blocks import BATCH, ID, Block, Crossed
+from .blocks import BATCH, ID, Block, Turned
 from .loss import nan_rows
-from .pair_loss import NEGATIVES, PairLoss
+from .negatives import NEGATIVES, Negatives
+from .pair_loss import PairLoss
 from .scores import Scores
 
 __all__ = ["LABEL", "TAKEN", "LabelLoss", "counted_of", "largest_class"]
@@ -38,7 +39,10 @@ class LabelLoss(PairLoss):
     _: KW_ONLY
     ignore_index: int | None = -100
 
-    inputs: ClassVar[Mapping[str, str]] = {"z": "N D | N V D", "labels": "N int", **NEGATIVES}
+    inputs: ClassVar[Mapping[str, str]] = {
+        **{"z": "N D | N V D", "labels": "N int", **NEGATIVES},
+        **{"row_weight": "N float", "log_q": "N float"},
+    }
     negatives = (differs(LABEL),)
     PREPARED = frozenset({"ignore_index"})
 
@@ -78,8 +82,8 @@ class LabelLoss(PairLoss):
     def stored(self, *args: Any, **kwargs: Any) -> tuple[Block, ...]:
         blocks = super().stored(*args, **kwargs)
         for block in blocks:
-            for side in block.sides.values() if isinstance(block, Crossed) else (block,):
-                side.ids = {**side.ids, **self.ids(side.ids[LABEL])}
+            stored = block.block if isinstance(block, Turned) else block
+            stored.ids = {**stored.ids, **self.ids(stored.ids[LABEL])}
         return blocks
 
     def combine(self, *values: Any) -> tuple[Tensor, Tensor | None]:
@@ -138,24 +142,52 @@ class LabelLoss(PairLoss):
         negatives_ids: Tensor | None = None,
         memory: EmbeddingQueue | None = None,
         ids: Tensor | None = None,
+        row_weight: Tensor | None = None,
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
-        views, flat = 1 if z.ndim == 2 else z.shape[1], z.flatten(0, -2)
-        numbers = ids, negatives_ids
-        given = self.given(z, negatives, negatives_mask, negatives_offsets, numbers, views=views)
+        further = Negatives(negatives, negatives_mask, negatives_offsets, negatives_ids)
+        scores = self.among(z, further, ids, memory, logit_scale, logit_bias)
+        return self.by_labels(scores, z, labels, ids, row_weight)
+
+    def among(
+        self,
+        z: Tensor,
+        negatives: Negatives,
+        ids: Tensor | None,
+        memory: EmbeddingQueue | None,
+        logit_scale: Tensor | float | None,
+        logit_bias: Tensor | float | None,
+    ) -> Scores:
+        """The scores of all views with each other, and with further columns."""
+        views = 1 if z.ndim == 2 else z.shape[1]
+        given = self.given(z, negatives, ids, views=views)
         stored = self.stored(memory, ids, ("z", z), labels=LABEL, views=views, of_batch=True)
         blocks = (BATCH, *given, *stored)
-        scores = self.scores(flat, None, logit_scale, logit_bias, blocks=blocks)
+        return self.scores(z.flatten(0, -2), None, logit_scale, logit_bias, blocks=blocks)
+
+    def by_labels(
+        self,
+        scores: Scores,
+        z: Tensor,
+        labels: Tensor,
+        ids: Tensor | None,
+        row_weight: Tensor | None,
+    ) -> Any:
+        """The loss of views z, (N, D) or (N, V, D), with these labels."""
+        views = 1 if z.ndim == 2 else z.shape[1]
         rows = self.ids(labels if views == 1 else labels.repeat_interleave(views))
         scores.taken = rows.get(TAKEN)
         if ids is not None and views == 1:  # an instance's own views are positives
             scores.apart = rows[ID] = ids
         losses, counted, values = self.evaluate(scores, rows)
-        each = z.shape[:-1]
+        losses = losses.reshape(z.shape[:-1])
+        if row_weight is not None:
+            weight = row_weight.to(losses.dtype)
+            losses = losses * (weight if z.ndim == 2 else weight[:, None])
         counted = counted_of(counted, rows.get(TAKEN))
-        counted = counted if counted is None else counted.reshape(each)
-        return self.labelled(losses.reshape(each), counted, values, nan_rows(z), rows.get(TAKEN))
+        counted = counted if counted is None else counted.reshape(z.shape[:-1])
+        return self.labelled(losses, counted, values, nan_rows(z), rows.get(TAKEN))
 
 
 def counted_of(counted: Tensor | None, taken: Tensor | None) -> Tensor | None:

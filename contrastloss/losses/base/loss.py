@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ... import ops
 from ...inputs import admitted, parsed
 from ...ops.check import scalar
-from ...options import Temperature, checked, declared, shape
+from ...options import Temperature, brief, checked, declared, shape
 from .checks import check_finite
 from .scores import Scores
 
@@ -66,10 +66,15 @@ class Loss(nn.Module):
     #: options that :meth:`prepare` may depend on: those that only this class has, and of a base
     OWN: ClassVar[frozenset[str]] = frozenset()
     PREPARED: ClassVar[frozenset[str]] = frozenset()
+    #: options, and arguments of ``forward``, that its formula does not allow, and why
+    without: ClassVar[Mapping[str, str]] = {}
     #: options of which a tensor may hold one number per row
     VECTORS: ClassVar[frozenset[str]] = frozenset()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Loss:
+        for name, reason in cls.without.items():
+            if name in kwargs and name not in cls.__dataclass_fields__:
+                raise ValueError(f"{name}: got {brief(kwargs[name])}, expected none: {reason}")
         self = super().__new__(cls)
         nn.Module.__init__(self)  # before the dataclass assigns Parameters
         return self
@@ -255,9 +260,6 @@ class ScoreLoss(RowLoss):
     _: KW_ONLY
     normalize: bool = True
     validate: bool = False
-
-    #: which of ``group``, ``memory`` and ``return_stats`` its formula does not allow, and why
-    without: ClassVar[Mapping[str, str]] = {}
 
     def scores(
         self,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ... import ops
-from ...channel import EXPECT, LSE, MAX, ROW, SUM, Channel, Test
+from ...channel import EXPECT, LSE, MAX, ROW, SUM, Axis, Channel, Test
 
 __all__ = ["Place", "chosen", "merged", "seen", "tests_left"]
 
@@ -86,13 +86,17 @@ def _nothing(channel: Channel, like: Tensor) -> Any:
 
 
 def merged(
-    channels: Sequence[Channel], parts: Sequence[Sequence[Any]], starts: Sequence[int], like: Tensor
+    channels: Sequence[Channel],
+    parts: Sequence[Sequence[Any]],
+    starts: Sequence[int],
+    likes: Mapping[Axis, Tensor],
 ) -> list[Any]:
-    """The channels' values over all blocks from those over each of them."""
+    """The channels' values over all blocks from those over each of them. ``likes``: vectors like
+    those of each axis."""
     results = []
     for channel, *values in zip(channels, *parts, strict=True):
         here = [k for k, value in enumerate(values) if value is not None]
-        found = [values[k] for k in here] or [_nothing(channel, like)]
+        found = [values[k] for k in here] or [_nothing(channel, likes[channel.axis])]
         if isinstance(channel, MAX):
             offsets = [starts[k] for k in here] or [0]
             results.append(_place(ops.merge(channel, found, offsets), starts))

@@ -17,22 +17,13 @@ from ... import ops
 from ...channel import COL, LSE, MAX, Channel, Test, differs
 from ...distributed import WORLD, Layout, Peers, Strategy, describe, total
 from ...memory import EmbeddingQueue
-from ...options import shape
-from .blocks import ID, Block, Crossed, Given, Own, Ragged, Stored
-from .checks import check_offsets, check_queue, check_stored
+from .blocks import ID, Block, Stored, Turned
+from .checks import check_queue, check_stored
 from .loss import ScoreLoss
+from .negatives import Negatives
 from .scores import Scores, Spread
 
-__all__ = ["NEGATIVES", "Memory", "PairLoss"]
-
-#: the negatives that a call may bring
-NEGATIVES: Mapping[str, str] = {
-    "negatives": "K D | N K D",
-    "negatives_mask": "N K bool | K bool",
-    "negatives_offsets": "B int",
-    "negatives_ids": "K int | N K int",
-    "ids": "N int",
-}
+__all__ = ["Memory", "PairLoss"]
 
 #: a queue of columns, or one of columns and one of rows
 Memory = EmbeddingQueue | tuple[EmbeddingQueue, EmbeddingQueue] | None
@@ -150,12 +141,15 @@ class PairLoss(ScoreLoss):
         copies: int = 1,
         views: int = 1,
         of_batch: bool = False,
+        of_cols: tuple[str, Tensor] | None = None,
+        col_ids: Tensor | None = None,
     ) -> tuple[Block, ...]:
         """The blocks that a call with a queue adds to the batch.
 
         Args:
             memory, ids: those of ``forward``.
             of_batch: whether ids are of use without a queue, too.
+            of_cols, col_ids: what meets the second queue, where it is not ``like`` with ``ids``.
             like: the embeddings that meet the queue's, by name; ids are of their rows.
             labels: the name by which channels call the labels, if they do.
             copies, views: the rows are these embeddings so often, one copy after the other, and
@@ -167,69 +161,37 @@ class PairLoss(ScoreLoss):
             got = type(memory).__name__
             raise TypeError(f"memory: got {got}, expected two queues, of columns and of rows")
         queues: Any = memory if self.both_sides else (memory,)
-        checked = [
-            check_queue(self, "memory", q, like, like[1].shape[0], ids, labels=labels is not None)
-            for q in queues
-        ]
-        if ids is not None:
-            ids = ids.repeat(copies) if views == 1 else ids.repeat_interleave(views)
-        blocks = [Stored(queue, ids=ids, labels=labels) for queue in checked]
-        return (Crossed(*blocks),) if self.both_sides else (blocks[0],)
+        sides = (like, ids), (of_cols or like, ids if col_ids is None else col_ids)
+        blocks: list[Block] = []
+        for queue, (of, own) in zip(queues, sides, strict=False):
+            held = check_queue(
+                self, "memory", queue, of, of[1].shape[0], own, labels=labels is not None
+            )
+            if own is not None:
+                own = own.repeat(copies) if views == 1 else own.repeat_interleave(views)
+            blocks.append(Stored(held, ids=own, labels=labels))
+        return (blocks[0], *map(Turned, blocks[1:]))
 
     def given(
         self,
         x: Tensor,
-        negatives: Tensor | None,
-        mask: Tensor | None = None,
-        offsets: Tensor | None = None,
-        ids: tuple[Tensor | None, Tensor | None] = (None, None),
+        negatives: Negatives,
+        ids: Tensor | None = None,
         *,
         copies: int = 1,
         views: int = 1,
     ) -> tuple[Block, ...]:
-        """The block of the negatives that a call brings: (K, D) for all rows, (N, K, D) for each
-        its own, or those of all rows one after the other, (M, D), with offsets.
+        """The block of the negatives that a call brings, if it brings any.
 
         Args:
-            x: N embeddings.
-            mask, offsets: the arguments ``negatives_mask`` and ``negatives_offsets``.
-            ids: those of x's instances, and the argument ``negatives_ids``.
+            x: N embeddings, of instances with these ids.
             copies, views: as of :meth:`stored`.
         """
-        if negatives is None or offsets is not None:
-            for name, value in (("mask", mask), ("offsets", offsets)):
-                if value is not None and (name == "mask" or negatives is None):
-                    other = "without negatives" if negatives is None else "with negatives_offsets"
-                    raise ValueError(f"negatives_{name}: got a value, expected None {other}")
-        own, others = ids
-        if others is not None and (negatives is None or own is None):
-            missing = "negatives" if negatives is None else "ids"
-            raise ValueError(f"negatives_ids: got a value, expected None without {missing}")
-        if negatives is None:
+        negatives.check(x.shape[0], ids)
+        if negatives.values is None:
             return ()
-        if others is not None and others.shape != negatives.shape[:-1]:
-            expected = shape(negatives[..., 0])
-            raise ValueError(f"negatives_ids: got shape {shape(others)}, expected {expected}")
-        if offsets is not None:
-            check_offsets(offsets, negatives, x.shape[0])
-            ragged = Ragged(negatives, offsets.long(), copies=copies, views=views)
-            if own is not None and others is not None:
-                ragged.mask = own[ragged.met_by[:, 0] // views] != others
-            return (ragged,)
-        if mask is not None and mask.ndim != negatives.ndim - 1:
-            expected = shape(negatives[..., 0])
-            raise ValueError(f"negatives_mask: got shape {shape(mask)}, expected {expected}")
-        if negatives.ndim == 3:
-            if own is not None and others is not None:
-                there = own[:, None] != others
-                mask = there if mask is None else mask & there
-            return (Own(negatives, mask, copies=copies, views=views),)
-        given = Given(negatives, mask, everywhere=self.gather_negatives)
-        if own is not None and others is not None:
-            given.ids = {**given.ids, ID: others}
-            given.tests = (*given.tests, differs(ID))
-            given.rows = {**given.rows, ID: own.repeat_interleave(views).repeat(copies)}
-        return (given,)
+        everywhere = self.gather_negatives
+        return (negatives.block(ids, everywhere=everywhere, copies=copies, views=views),)
 
     def queued(
         self, queue: EmbeddingQueue | Tensor, ids: Tensor | None, like: tuple[str, Tensor]

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ...channel import COL, INDEX, LSE, ROW, SUM, Channel, differs, same
 from ...memory import EmbeddingQueue
-from .blocks import BATCH, ID
-from .pair_loss import NEGATIVES, Memory, PairLoss
+from .blocks import BATCH, ID, Block
+from .negatives import NEGATIVES, Negatives
+from .pair_loss import Memory, PairLoss
 from .scores import Scores
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "PositiveLoss",
     "TwoViewLoss",
     "reference_pairs",
+    "smooth_cross_entropy",
 ]
 
 #: id under which both views of an instance are the same
@@ -31,8 +33,10 @@ INSTANCE = "instance"
 BY_ROW, BY_COL = (LSE(pairs=(differs(INDEX),), axis=axis) for axis in (ROW, COL))
 
 
-#: two sides, and negatives beside them
-_GIVEN: Mapping[str, str] = {"x": "N D", "y": "N D", **NEGATIVES}
+_INPUTS: Mapping[str, str] = {
+    **{"x": "N D", "y": "N D", **NEGATIVES},
+    **{"row_weight": "N float", "log_q": "N float"},
+}
 
 
 class PositiveLoss(PairLoss):
@@ -63,10 +67,11 @@ class PositiveLoss(PairLoss):
         if BATCH in scores.blocks:
             (*own, positive), extra = self.measure(scores, (*channels, self.positive), rows, cols)
             extra = self.with_positive(scores, extra, positive)
-            return self.finish(self.combine(*own, positive, scores), extra, positive)
+            losses = scores.weighted(self.combine(*own, positive, scores))
+            return self.finish(losses, extra, positive)
         own, extra = self.measure(scores, channels, rows, cols)
         positive = scores.aligned()
-        losses = self.combine(*own, positive, scores)
+        losses = scores.weighted(self.combine(*own, positive, scores))
         return self.finish(losses, extra, positive, aligned=scores)
 
 
@@ -75,7 +80,7 @@ class CrossLoss(PositiveLoss):
     of rows like those of y, which are further negatives of the rows of x; where columns have
     negatives, too, it is a pair, and the second queue is of rows like those of x."""
 
-    inputs = _GIVEN
+    inputs = _INPUTS
     negatives = (differs(INDEX),)
     positive = SUM("id", pairs=(same(INDEX),))
 
@@ -90,15 +95,31 @@ class CrossLoss(PositiveLoss):
         negatives_ids: Tensor | None = None,
         memory: Memory = None,
         ids: Tensor | None = None,
+        row_weight: Tensor | None = None,
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
-        numbers = ids, negatives_ids
-        blocks = self.given(x, negatives, negatives_mask, negatives_offsets, numbers)
-        blocks += self.stored(memory, ids, ("x", x), of_batch=True)
+        further = Negatives(negatives, negatives_mask, negatives_offsets, negatives_ids)
+        blocks = self.given(x, further, ids) + self.stored(memory, ids, ("x", x), of_batch=True)
+        scores = self.against(x, y, blocks, logit_scale, logit_bias)
+        scores.row_weight = row_weight
+        return self.aligned(scores, ids)
+
+    def against(
+        self,
+        x: Tensor,
+        y: Tensor,
+        blocks: tuple[Block, ...],
+        logit_scale: Tensor | float | None,
+        logit_bias: Tensor | float | None,
+    ) -> Scores:
+        """The scores with the rows of y, where they are negatives, and further blocks."""
         if self.in_batch_negatives:
             blocks = (BATCH, *blocks)
-        scores = self.scores(x, y, logit_scale, logit_bias, blocks=blocks)
+        return self.scores(x, y, logit_scale, logit_bias, blocks=blocks)
+
+    def aligned(self, scores: Scores, ids: Tensor | None) -> Any:
+        """The loss, where row i's positive is column i."""
         scores.apart = ids
         own = None if ids is None else {ID: ids}
         return self.evaluate(scores, own, own)
@@ -108,7 +129,7 @@ class TwoViewLoss(PositiveLoss):
     """Two views x and y, (N, D) each, of the same instances: 2N anchors, each against the other
     2N - 1 rows; its positive is the other view of its instance."""
 
-    inputs = _GIVEN
+    inputs = _INPUTS
     negatives = (differs(INSTANCE),)
     positive = SUM("id", pairs=(same(INSTANCE),))
 
@@ -123,17 +144,35 @@ class TwoViewLoss(PositiveLoss):
         negatives_ids: Tensor | None = None,
         memory: EmbeddingQueue | None = None,
         ids: Tensor | None = None,
+        row_weight: Tensor | None = None,
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
-        numbers = ids, negatives_ids
-        given = self.given(x, negatives, negatives_mask, negatives_offsets, numbers, copies=2)
+        further = Negatives(negatives, negatives_mask, negatives_offsets, negatives_ids)
+        scores = self.both_views(x, y, further, ids, memory, logit_scale, logit_bias)
+        scores.row_weight = None if row_weight is None else row_weight.repeat(2)
+        return self.of_instances(scores, ids)
+
+    def both_views(
+        self,
+        x: Tensor,
+        y: Tensor,
+        negatives: Negatives,
+        ids: Tensor | None,
+        memory: EmbeddingQueue | None,
+        logit_scale: Tensor | float | None,
+        logit_bias: Tensor | float | None,
+    ) -> Scores:
+        """The scores of both views with each other, and with further columns."""
+        given = self.given(x, negatives, ids, copies=2)
         stored = self.stored(memory, ids, ("x", x), copies=2, of_batch=True)
-        blocks = (BATCH, *given, *stored)
-        z = torch.cat([x, y])
-        scores = self.scores(z, None, logit_scale, logit_bias, copies=2, blocks=blocks)
-        n = x.shape[0]
-        instance = torch.arange(2 * n, device=x.device) % max(n, 1)
+        blocks, z = (BATCH, *given, *stored), torch.cat([x, y])
+        return self.scores(z, None, logit_scale, logit_bias, copies=2, blocks=blocks)
+
+    def of_instances(self, scores: Scores, ids: Tensor | None) -> Any:
+        """The loss, where both views of an instance are each other's positive."""
+        n = scores.x.shape[0] // 2
+        instance = torch.arange(2 * n, device=scores.x.device) % max(n, 1)
         rows = {INSTANCE: scores.distinct(instance)}
         if ids is not None:
             scores.apart = rows[ID] = ids.repeat(2)
@@ -153,3 +192,12 @@ def reference_pairs(
         given = torch.ones_like(own[..., 0], dtype=torch.bool)
         there = torch.cat([there, given if mask is None else given & mask], 1)
     return products, there
+
+
+def smooth_cross_entropy(logits: Tensor, label_smoothing: float) -> Tensor:
+    """For references: the cross entropies of rows whose positive is their first column, over those
+    that are there, which are not -inf."""
+    log_p = logits - logits.logsumexp(1, keepdim=True)
+    there = log_p > -torch.inf
+    mean = torch.where(there, log_p, 0.0).sum(1) / there.sum(1)
+    return -(1 - label_smoothing) * log_p[:, 0] - label_smoothing * mean

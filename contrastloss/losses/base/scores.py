@@ -16,7 +16,16 @@ from ...distributed import Layout, Peers, Strategy, pair_stats, softmax, total
 from .blocks import BATCH, ID, Block, Ids
 from .merging import merged
 
-__all__ = ["Scores", "Spread", "at_least_one", "cosine", "lacking", "log_count", "wide"]
+__all__ = [
+    "Scores",
+    "Spread",
+    "at_least_one",
+    "correction",
+    "cosine",
+    "lacking",
+    "log_count",
+    "wide",
+]
 
 
 #: how many columns, or rows, of other ids there are
@@ -45,7 +54,7 @@ class Spread:
 
 class Scores:
     r""":math:`s_{ij} = \text{scale}\; \langle \hat x_i, \hat y_j \rangle / \tau_i + \text{bias}`
-    of rows x and the columns of several blocks.
+    of rows x and the columns of several blocks; rows and columns may have biases of their own.
 
     Of low-precision embeddings only the products are taken in the narrow dtype: norms, scores and
     the sums that gradients are stay fp32. Statistics take embeddings as they come, so that no copy
@@ -80,6 +89,11 @@ class Scores:
         self.normalize, self.backend = normalize, backend
         #: multiplies the scores of each of the batch's columns, (N,)
         self.col_scale: Tensor | None = None
+        #: added to the scores of each row, and of each of the batch's columns, (N,)
+        self.row_bias: Tensor | None = None
+        self.col_bias: Tensor | None = None
+        #: multiplies the loss of each row
+        self.row_weight: Tensor | None = None
         #: which rows take part in a loss of labels; None: all
         self.taken: Tensor | None = None
         #: ids of the batch; pairs of rows and columns of equal ones are left out; None: no ids
@@ -101,6 +115,10 @@ class Scores:
         columns = self.x if self.y is None else self.y
         return columns.shape[-2] if self.spread is None else sum(self.spread.layout.cols)
 
+    def met(self, axis: Axis) -> int:
+        """How many of the batch's columns a row meets, or of its rows a column."""
+        return self.batch_columns if axis == ROW else self.count
+
     def but(self, **changed: Any) -> Scores:
         """The same scores but for some attributes."""
         other = copy(self)
@@ -110,12 +128,13 @@ class Scores:
 
     def between(self, x: Tensor, y: Tensor | None) -> Scores:
         """The same scores of other rows and columns of the batch, as many on each rank."""
-        return self.but(x=x, y=y, blocks=(BATCH,))
+        return self.but(x=x, y=y, blocks=(BATCH,), row_bias=None, col_bias=None)
 
     def part(self, rows: slice) -> Scores:
         """The scores of some rows, without the columns of a batch."""
-        some = None if self.row_scale is None else self.row_scale[rows]
-        return self.but(x=self.x[rows], y=None, blocks=(), row_scale=some)
+        own = {name: getattr(self, name) for name in ("row_scale", "row_bias")}
+        own = {name: None if value is None else value[rows] for name, value in own.items()}
+        return self.but(x=self.x[rows], y=None, blocks=(), **own)
 
     def observed(self) -> Scores:
         """The scores with the columns that the loss has not made itself."""
@@ -124,12 +143,12 @@ class Scores:
 
     def plain(self) -> Scores:
         """Cosines or products, without temperature and bias."""
-        return self.but(scale=1.0, row_scale=None, bias=None)
+        return self.but(scale=1.0, row_scale=None, bias=None, row_bias=None, col_bias=None)
 
     def transposed(self) -> Scores:
         """The scores of the batch's columns with its rows."""
         assert self.y is not None
-        return self.but(x=self.y, y=self.x)
+        return self.but(x=self.y, y=self.x, row_bias=self.col_bias, col_bias=self.row_bias)
 
     @property
     def inverse_temperature(self) -> Tensor | float:
@@ -154,7 +173,9 @@ class Scores:
         if self.blocks == (BATCH,):
             return self.batch_stats(channels, rows, cols)
         parts = [block.stats(self, channels, rows or {}, cols) for block in self.blocks]
-        return merged(channels, parts, self.starts, self.x[..., 0].to(self.stat_dtype))
+        likes = {ROW: self.x, COL: self.x if self.y is None else self.y}
+        vectors = {axis: z[..., 0].detach().to(self.stat_dtype) for axis, z in likes.items()}
+        return merged(channels, parts, self.starts, vectors)
 
     def negatives(self, in_batch: int, axis: Axis = ROW) -> int | Tensor:
         """The number of negatives of each row, or column: so many of the batch, and all of the
@@ -174,7 +195,7 @@ class Scores:
         self, channels: Sequence[Channel], rows: Ids | None = None, cols: Ids | None = None
     ) -> list[Any]:
         """:func:`contrastloss.ops.pair_stats` of the batch, or of that of all ranks together."""
-        options = {**self._options(), "rows": rows, "cols": cols, "col_scale": self.col_scale}
+        options = {**self._options(), **self._of_columns(), "rows": rows, "cols": cols}
         same = self.y is None or self.y.dtype == self.x.dtype  # not under autocast
         x, y = (self.x, self.y) if same else self._wide()
         stats = ops.pair_stats if self.spread is None else self.spread.stats
@@ -240,15 +261,30 @@ class Scores:
     def gather(self, index: Tensor, columns: Tensor | None = None) -> Tensor:
         """:func:`contrastloss.ops.gather_scores` of the batch's columns, or of these, in this
         process."""
+        of_columns = self._of_columns() if columns is None else {}
         columns = self.y if columns is None else columns
         columns = None if columns is None else wide(columns)
-        return ops.gather_scores(wide(self.x), columns, index, **self._options())
+        return ops.gather_scores(wide(self.x), columns, index, **self._options(), **of_columns)
 
     def of_pairs(self, columns: Tensor, rows: Tensor) -> Tensor:
         """The scores of columns (M, D) with some rows each, whose numbers are ``rows``, (M, K)."""
-        options = self._options()
+        options = {**self._options(), "row_bias": self.bias, "col_bias": self.row_bias}
         options["col_scale"] = options.pop("row_scale")
         return ops.gather_scores(wide(columns), wide(self.x), rows, **options)
+
+    def listed(self, rows: Tensor, cols: Tensor) -> Tensor:
+        """The scores (P,) of pairs of a row and one of the batch's columns, in this process."""
+        same = self.y is not None and self.y.dtype == self.x.dtype
+        x, y = (self.x, self.y) if same else self._wide()
+        assert y is not None
+        how = self.normalize, self.compute_dtype, self.backend
+        (score,) = ops.listed_products(x, y, rows, cols, *how)
+        score = score * self.scale
+        if self.row_scale is not None:
+            score = score * self.row_scale[rows]
+        if self.offset is not None:
+            score = score + (self.offset[rows] if self.offset.ndim else self.offset)
+        return score if self.col_bias is None else score + self.col_bias[cols]
 
     def _wide(self) -> tuple[Tensor, Tensor | None]:
         return wide(self.x), None if self.y is None else wide(self.y)
@@ -257,11 +293,25 @@ class Scores:
         return {
             "scale": self.scale,
             "row_scale": self.row_scale,
-            "row_bias": self.bias,
+            "row_bias": self.offset,
             "cosine": self.normalize,
             "compute_dtype": self.compute_dtype,
             "backend": self.backend,
         }
+
+    def _of_columns(self) -> dict[str, Any]:
+        return {"col_scale": self.col_scale, "col_bias": self.col_bias}
+
+    @property
+    def offset(self) -> Tensor | None:
+        """What is added to the scores of each row: one number, or one per row."""
+        if self.bias is None or self.row_bias is None:
+            return self.row_bias if self.bias is None else self.bias
+        return self.bias + self.row_bias
+
+    def weighted(self, losses: Tensor) -> Tensor:
+        """The losses of rows, times their weights."""
+        return losses if self.row_weight is None else self.row_weight.to(losses.dtype) * losses
 
     def distinct(self, numbers: Tensor) -> Tensor:
         """Numbers that stand for this rank's rows, made different from those of other ranks."""
@@ -284,7 +334,9 @@ class Scores:
         score = (x * columns).sum(-1) * self.scale
         if self.row_scale is not None:
             score = score * self.row_scale
-        return score if self.bias is None else score + self.bias
+        for added in (self.offset, self.col_bias):
+            score = score if added is None else score + added
+        return score
 
     def surpassing(self, aligned: Tensor) -> Tensor:
         """What a score has to fall short of to be less than an aligned one, and no tie with it: the
@@ -312,6 +364,11 @@ def log_count(count: int | Tensor, like: Tensor) -> Tensor:
     if not isinstance(count, Tensor):
         count = torch.full((), count, dtype=ops.widest(like), device=like.device)
     return count.to(ops.widest(like)).clamp_min(1).log().to(like.dtype)
+
+
+def correction(log_q: Tensor | None, like: Tensor) -> Tensor | None:
+    """The bias of the scores of columns that are in a batch with probability q."""
+    return None if log_q is None else -log_q.to(ops.stat_dtype(like))
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:

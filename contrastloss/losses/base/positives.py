@@ -1,0 +1,111 @@
+"""Which rows of x and y are positives, where row i of y is not that of row i of x."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...channel import COL, ROW, Axis, Channel, same
+from ...inputs import admitted
+from ...ops.check import check_range
+from ...ops.segments import segment_stats
+from ...options import shape
+from .blocks import Ids
+from .checks import check_ascending
+from .scores import Scores
+
+__all__ = ["MATCH", "MATCHING", "Listed", "Positives"]
+
+#: the id that positives have in common
+MATCH = "match"
+MATCHING = (same(MATCH),)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Pairs of row ``rows[p]`` and column ``cols[p]``, and their scores."""
+
+    rows: Tensor
+    cols: Tensor
+    scores: Tensor
+
+    def stats(self, channels: Sequence[Channel], sizes: tuple[int, int]) -> list[Any]:
+        """What channels of positives return for so many rows and columns."""
+        found: dict[Axis, list[Any]] = {}
+        for axis, owner, n in ((ROW, self.rows, sizes[0]), (COL, self.cols, sizes[1])):
+            asked = [c.adapted((), ROW) for c in channels if c.axis == axis]
+            order = owner.argsort(stable=True)
+            found[axis] = segment_stats(self.scores[order], owner[order], n, asked)
+        return [found[channel.axis].pop(0) for channel in channels]
+
+
+@dataclass(frozen=True)
+class Positives:
+    """The arguments of ``forward`` that say the positives."""
+
+    #: (M,), a place in y or -1; (P, 2), pairs of places in x and y; or offsets, (M + 1,), and
+    #: places in y: those of row i from offset i to before offset i + 1
+    places: Tensor | tuple[Tensor, Tensor] | None = None
+    x_ids: Tensor | None = None
+    y_ids: Tensor | None = None
+
+    @property
+    def aligned(self) -> bool:
+        """Whether row i's positive is column i."""
+        return self.places is None and self.x_ids is None
+
+    def check(self, x: Tensor, y: Tensor, ids: Tensor | None) -> None:
+        """Whether they fit together, and to rows of x and y."""
+        for one, value, other in (("x", self.x_ids, self.y_ids), ("y", self.y_ids, self.x_ids)):
+            if value is not None and other is None:
+                missing = "y" if one == "x" else "x"
+                raise ValueError(f"{one}_ids: got a value, expected None without {missing}_ids")
+        if self.places is not None and self.x_ids is not None:
+            raise ValueError("positives: got a value, expected None with x_ids and y_ids")
+        if ids is not None and not self.aligned:
+            name = "positives" if self.x_ids is None else "x_ids and y_ids"
+            raise ValueError(f"ids: got a value, expected None with {name}")
+        if self.aligned and x.shape != y.shape:
+            raise ValueError(f"y: got shape {shape(y)}, expected x's {shape(x)} without positives")
+
+    def match(self, scores: Scores) -> tuple[Ids, Ids] | Listed:
+        """Ids of rows and of columns, which positives of all ranks have in common; or a list."""
+        x, y = scores.x, scores.y
+        assert y is not None
+        if self.x_ids is not None and self.y_ids is not None:
+            return {MATCH: self.x_ids}, {MATCH: self.y_ids}
+        if isinstance(self.places, tuple) and any(isinstance(v, Tensor) for v in self.places):
+            rows, cols = _of_offsets(self.places, x, y)
+            return Listed(rows, cols, scores.listed(rows, cols))
+        places = _integers(self.places, "M int | P 2 int", x).long()
+        if places.ndim == 1:
+            check_range("positives", places, -1, y.shape[0] - 1, "rows of y, or -1")
+            columns = torch.arange(y.shape[0], device=places.device)
+            return {MATCH: scores.distinct(places)}, {MATCH: scores.distinct(columns)}
+        rows, cols = places.unbind(1)
+        check_range("positives", rows, 0, x.shape[0] - 1, "rows of x")
+        check_range("positives", cols, 0, y.shape[0] - 1, "rows of y")
+        return Listed(rows, cols, scores.listed(rows, cols))
+
+
+def _integers(value: Any, spec: str, x: Tensor) -> Tensor:
+    found, _ = admitted({"x": "M D", "positives": spec}, (), ("x", "positives"), (x, value), {})
+    return found[1]
+
+
+def _of_offsets(places: tuple[Tensor, ...], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    if len(places) != 2:
+        raise ValueError(f"positives: got {len(places)} tensors, expected offsets and columns")
+    offsets, cols = [_integers(value, "P int", x).long() for value in places]
+    m, count = x.shape[0], cols.shape[0]
+    if offsets.shape[0] != m + 1:
+        raise ValueError(f"positives: got {offsets.shape[0]} offsets, expected {m + 1}")
+    check_range("positives", cols, 0, y.shape[0] - 1, "rows of y")
+    check_ascending("positives", offsets, count)
+    place = torch.arange(count, device=cols.device)
+    rows = torch.searchsorted(offsets, place, right=True) - 1
+    return rows.clamp(0, max(m - 1, 0)), cols
