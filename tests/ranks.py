@@ -93,3 +93,22 @@ def mine(group, sizes, value):
     """This rank's part of the whole batch ``value``."""
     first = sum(sizes[: dist.get_rank(group)])
     return value[first : first + sizes[dist.get_rank(group)]]
+
+
+def together(parts, whole):
+    """The gradient of a tensor: of one that was split, or the sum for one that all ranks have."""
+    if all(part.shape == whole.shape for part in parts):
+        return torch.stack(parts).sum(0)
+    return torch.cat(parts)
+
+
+def compare(found, want, world, what, rtol=1e-9):
+    """Every rank has the value of the whole batch; the average over ranks has its gradients."""
+    value, grads, _ = want
+    for rank, (mine, _, _) in enumerate(found):
+        torch.testing.assert_close(mine, value, rtol=rtol, atol=1e-12, msg=f"{what}, rank {rank}")
+    for k, grad in enumerate(grads):
+        mean = together([part[1][k] for part in found], grad) / world
+        ratio = mean.norm() / grad.norm() if grad.norm() > 1e-12 else torch.ones(())
+        assert abs(ratio - 1) < 1e-5, f"{what}, gradient {k}: ratio {ratio:.6f}"
+        torch.testing.assert_close(mean, grad, rtol=rtol, atol=1e-11, msg=f"{what}, gradient {k}")

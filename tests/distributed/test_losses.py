@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from ranks import compare, together
 from spread import (
     CLIPById,
     EvenMoCHi,
@@ -22,7 +23,6 @@ from spread import (
     second_derivative,
     shared,
     uneven_series,
-    weighted_step,
 )
 
 import contrastloss
@@ -73,25 +73,6 @@ def whole(cls, options, inputs):
     return value.detach(), grads, shown
 
 
-def together(parts, whole):
-    """The gradient of a tensor: of one that was split, or the sum for one that all ranks have."""
-    if all(part.shape == whole.shape for part in parts):
-        return torch.stack(parts).sum(0)
-    return torch.cat(parts)
-
-
-def compare(found, want, world, what, rtol=1e-9):
-    """Every rank has the value of the whole batch; the average over ranks has its gradients."""
-    value, grads, _ = want
-    for rank, (mine, _, _) in enumerate(found):
-        torch.testing.assert_close(mine, value, rtol=rtol, atol=1e-12, msg=f"{what}, rank {rank}")
-    for k, grad in enumerate(grads):
-        mean = together([part[1][k] for part in found], grad) / world
-        ratio = mean.norm() / grad.norm() if grad.norm() > 1e-12 else torch.ones(())
-        assert abs(ratio - 1) < 1e-5, f"{what}, gradient {k}: ratio {ratio:.6f}"
-        torch.testing.assert_close(mean, grad, rtol=rtol, atol=1e-11, msg=f"{what}, gradient {k}")
-
-
 @pytest.mark.parametrize("world", [*WORLDS, 3])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize(("name", "options"), CASES, ids=str)
@@ -121,21 +102,6 @@ def test_a_guide_of_all_ranks(ranks, strategy):
     options["strategy"] = strategy
     found = ranks.run(guided_step, 3, options, [x, y], list(guide), sizes)
     compare(found, want, 3, f"gist {strategy}")
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_weights_of_all_ranks(ranks, strategy):
-    """The probability of a column moves with the column; the weight of a row stays on its rank."""
-    cls, sizes = LOSSES["weighted_info_nce"], SIZES[3]
-    inputs = Subject(cls).inputs(n=sum(sizes), d=6)
-    log_q = torch.linspace(-3.0, 0.0, sum(sizes), dtype=torch.float64)
-    weights = {"row_weight": log_q.cos() + 2, "log_q": log_q}
-    leaves = [v.clone().requires_grad_() for v in inputs]
-    value = cls(0.2)(*leaves, **weights)
-    want = value.detach(), torch.autograd.grad(value, leaves), {}
-    options = {"temperature": 0.2, "strategy": strategy}
-    found = ranks.run(weighted_step, 3, options, inputs, weights, sizes)
-    compare(found, want, 3, f"weighted {strategy}")
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -347,3 +347,32 @@ def test_second_derivatives(form):
     for cls in (InfoNCELoss, CLIPLoss, SigLIPLoss):
         loss = cls(1.0, backend="reference")
         assert torch.autograd.gradgradcheck(lambda x, y, loss=loss: loss(x, y, **said), (x, y))
+
+
+#: short runs compile these; the others are extra tests
+COMPILED = [
+    pytest.param(cls, form, marks=[] if often else pytest.mark.extra)
+    for cls in (InfoNCELoss, CLIPLoss, SigLIPLoss)
+    for form in FORMS
+    for often in [(cls, form) in ((CLIPLoss, "ids"), (InfoNCELoss, "offsets"))]
+]
+
+
+@pytest.mark.parametrize(("cls", "form"), COMPILED)
+def test_two_compiled_graphs_serve_all_sizes(cls, form):
+    """By the default compiler, with gradients."""
+    loss = cls(TAU, **({} if cls is SigLIPLoss else {"label_smoothing": 0.1}))
+    graphs = torch._dynamo.utils.counters["stats"]
+    torch.compiler.reset()
+    graphs.clear()
+    compiled = torch.compile(loss, fullgraph=True)
+    for m, n in ((7, 9), (5, 4), (12, 30), (8, 17)):
+        _, said = draw(m, n, form)
+        x, y = (leaf(size, D).detach().float().requires_grad_() for size in (m, n))
+        more = {} if cls is SigLIPLoss else {"log_q": torch.randn(n)}
+        got, want = compiled(x, y, **said, **more), loss(x, y, **said, **more)
+        torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-6)
+        ours, plain = (torch.autograd.grad(value, (x, y)) for value in (got, want))
+        for a, b in zip(ours, plain, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+    assert 1 <= graphs["unique_graphs"] <= 2
