@@ -111,15 +111,15 @@ class GISTLoss(CrossLoss, name="gist"):
 
         scores = self.scores(x, y, logit_scale, logit_bias, blocks=(BATCH, *given))
         scores.apart, scores.row_weight = ids, row_weight
+        parts = []
+        for side, wanted in enumerate((self.contrast_anchors, self.contrast_positives)):
+            if wanted:  # before the pass of both sides, to whose gradients these add one at a time
+                own = scores.between((x, y)[side], None)
+                parts += own.stats((channel,), **operands(side, side))
         (negative, positive), extra = self.measure(
             scores, (channel, self.positive), **operands(0, 1)
         )
-        parts = [negative]
-        for side, wanted in enumerate((self.contrast_anchors, self.contrast_positives)):
-            if wanted:
-                own = scores.between((x, y)[side], None)
-                parts += own.stats((channel,), **operands(side, side))
-        negative = log_sum_exp(torch.stack(parts))
+        negative = log_sum_exp(torch.stack([negative, *parts]))
         extra = self.with_positive(scores, extra, positive)
         return self.finish(scores.weighted(softplus(negative - positive)), extra, positive)
 

@@ -13,8 +13,8 @@ from .opaque import opaque
 
 __all__ = ["listed_products"]
 
-#: pairs whose embeddings are in memory at once
-_PAIRS = 1 << 14
+#: limit on the elements of gathered embeddings of one side in memory at once
+_GATHERED = 1 << 20
 
 _ARGUMENTS = (
     "Tensor x, Tensor y, Tensor rows, Tensor cols, bool cosine, ScalarType compute_dtype, "
@@ -57,8 +57,9 @@ def _products(x: Tensor, y: Tensor, how: tuple) -> Tensor:
     return gather_scores(x, y, index, **options).squeeze(1)
 
 
-def _parts(count: int) -> Iterator[slice]:
-    return (slice(start, start + _PAIRS) for start in range(0, count, _PAIRS))
+def _parts(count: int, width: int) -> Iterator[slice]:
+    step = max(1, _GATHERED // max(1, width))
+    return (slice(start, start + step) for start in range(0, count, step))
 
 
 def _gradient(
@@ -69,7 +70,7 @@ def _gradient(
         found = _products(value[at], other[at_other], how)
         return torch.autograd.grad(found, value, grad, create_graph=True)[0]
     total = torch.zeros_like(value, dtype=grad.dtype)
-    for part in _parts(at.shape[0]):
+    for part in _parts(at.shape[0], value.shape[1]):
         own, its = value[at[part]].to(grad.dtype), other[at_other[part]].to(grad.dtype)
         with torch.enable_grad():
             found = _products(own.requires_grad_(), its, how)
@@ -84,7 +85,8 @@ class _OfRows(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, y: Tensor, rows: Tensor, cols: Tensor, how: tuple) -> Tensor:
         ctx.save_for_backward(x, y, rows, cols)
         ctx.how = how
-        parts = [_products(x[rows[part]], y[cols[part]], how) for part in _parts(rows.shape[0])]
+        slices = _parts(rows.shape[0], x.shape[1])
+        parts = [_products(x[rows[part]], y[cols[part]], how) for part in slices]
         return torch.cat(parts) if parts else _empty(x, y, rows)[0]
 
     @staticmethod

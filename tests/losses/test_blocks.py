@@ -484,8 +484,9 @@ def test_in_place_of_the_batch(name, backend):
     loss = LOSSES[name](in_batch_negatives=False, reduction="none", backend=backend)
     scale, bias = 1 / loss.temperature, getattr(loss, "bias", 0.0)
     reference = {name: x.new_tensor(v) for name, v in (("scale", scale), ("bias", bias))}
-    if name == "info_nce":
-        reference |= {"top_k": None, "hardness": 0.0}
+    own_options = {field.name for field in fields(loss)} - {f.name for f in fields(PairLoss)}
+    own_options -= {"bias", "in_batch_negatives", "gather_negatives"}
+    reference |= {option: getattr(loss, option) for option in own_options}
     unit = [normalize(v, dim=-1) for v in (x, y, own)]
     want = loss.reference(*unit, in_batch_negatives=False, negatives_mask=mask, **reference)
     close(loss(x, y, own, negatives_mask=mask), want)

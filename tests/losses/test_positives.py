@@ -323,7 +323,7 @@ def test_smoothing_of_chosen_negatives(options):
 
 def test_pairs_beyond_one_part(monkeypatch):
     """Embeddings of pairs are gathered some at a time."""
-    monkeypatch.setattr("contrastloss.ops.listed._PAIRS", 7)
+    monkeypatch.setattr("contrastloss.ops.listed._GATHERED", 7 * D)
     positive, said = draw(9, 12, "pairs")
     said["positives"] = torch.cat([said["positives"]] * 3)
     x, y = leaf(9, D), leaf(12, D)

@@ -77,6 +77,6 @@ def test_statistics_are_those_of_dense_scores(name, backend):
     rows["accuracy"] = (best > rows["hardest_negative"]).double()
     assert 0 < rows["accuracy"][counted].mean() < 1
     value, stats = loss(*inputs)
-    assert value == subject.loss(temperature=0.3)(*inputs)
+    close(value, subject.loss(temperature=0.3)(*inputs))  # more channels may add up otherwise
     for key, want in rows.items():
         close(stats[key], want[counted].mean())

@@ -327,16 +327,8 @@ class Scores:
 
     def aligned(self) -> Tensor:
         """``s_ii``, (N,), for positives that are not among the columns."""
-        x, y = self._wide()
-        columns = x if y is None else y
-        if self.normalize:  # first: products have half the range of their dtype
-            x, columns = ops.unit(x), ops.unit(columns)
-        score = (x * columns).sum(-1) * self.scale
-        if self.row_scale is not None:
-            score = score * self.row_scale
-        for added in (self.offset, self.col_bias):
-            score = score if added is None else score + added
-        return score
+        index = torch.arange(self.x.shape[-2], device=self.x.device).expand(self.x.shape[:-1])
+        return self.gather(index.unsqueeze(-1)).squeeze(-1)
 
     def surpassing(self, aligned: Tensor) -> Tensor:
         """What a score has to fall short of to be less than an aligned one, and no tie with it: the
