@@ -40,6 +40,11 @@ PRODUCTS = {
 SHARED = ("group", "memory", "return_stats")
 #: arguments of ``forward`` that are stored columns
 STORED = {"memory", "queue", "bank"}
+#: what a call, or an option, may say of the pairs of rows and columns
+SAID = (
+    "negatives", "in_batch_negatives", "x_negatives", "ids", "x_ids", "row_weight", "log_q",
+    "label_smoothing",
+)  # fmt: skip
 TESTS = {"eq": "=", "ne": "!=", "lt": "<", "within": "~"}
 
 
@@ -261,12 +266,21 @@ def losses() -> str:
             f"- Systems: {seeds or 'none of docs/seeds.md'}"
         )
     head = ["loss", "function", "cost", *SHARED, "systems"]
+    taken = {cls.__name__: said_of(cls) for _, cls in sorted(LOSSES.items())}
+    said = [[f"`{name}`", *marks] for name, marks in taken.items() if any(marks)]
     return LOSSES_PAGE.format(
         table=table(head, overview),
         reasons="\n".join(f"{n}. {text[0].upper()}{text[1:]}." for text, n in reasons.items()),
+        said=table(["loss", *[f"`{name}`" for name in SAID]], said),
         sections="\n\n".join(sections),
         rows=ROWS,
     )
+
+
+def said_of(cls: type[Loss]) -> list[str]:
+    """For each of ``SAID``: whether it is an argument of calls, or an option."""
+    taken = {*inspect.signature(cls.forward).parameters, *(f.name for f in fields(cls))}
+    return ["yes" if name in taken - cls.without.keys() else "" for name in SAID]
 
 
 def seeds() -> str:
@@ -308,6 +322,16 @@ it is no loss of pair scores with a temperature.
 {table}
 
 {reasons}
+
+## What a call may say
+
+`negatives` come with `negatives_mask`, `negatives_offsets` and `negatives_ids`, and those of losses
+with `log_q` with `negatives_log_q`; `x_ids` come with `y_ids`, and `positives` in their place.
+[choosing.md](choosing.md) shows when to use which. A loss without a row here takes none of them.
+
+{said}
+
+## Each loss
 
 {sections}
 """

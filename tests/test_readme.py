@@ -16,7 +16,9 @@ from contrastloss import demo
 from contrastloss.losses import LOSSES
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/usage.md"]
+PAGES = [
+    "README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/choosing.md", "docs/usage.md",
+]  # fmt: skip
 #: the Python of docs/distributed.md needs several processes: tests/distributed/test_examples.py
 ALL_PAGES = [*PAGES, "docs/distributed.md", "docs/glossary.md", "docs/support.md"]
 README = (ROOT / "README.md").read_text()

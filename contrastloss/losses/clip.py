@@ -131,11 +131,11 @@ class CLIPLoss(SoftmaxLoss, name="clip"):
         return self.aligned(scores, ids) if said.aligned else self.matched(scores, said)
 
     def combine(self, by_row: Tensor, by_col: Tensor, *rest: Any) -> Tensor:
-        *totals, positive, scores = rest
+        *smoothing, positive, _ = rest
         rows, cols = softplus(by_row - positive), softplus(by_col - positive)
-        if totals:
-            rows = self.smoothed(rows, totals[0], positive, scores, ROW)
-            cols = self.smoothed(cols, totals[1], positive, scores, COL)
+        if smoothing:
+            rows = self.smoothed(rows, positive, *smoothing[:2])
+            cols = self.smoothed(cols, positive, *smoothing[2:])
         return 0.5 * (rows + cols)
 
     @staticmethod

@@ -196,9 +196,9 @@ class InfoNCELoss(SoftmaxLoss, name="info_nce"):
         return BY_ROW, *self.smoothing()
 
     def combine(self, negative: Tensor, *rest: Any) -> Tensor:
-        *total, positive, scores = rest
+        *smoothing, positive, _ = rest
         loss = softplus(negative - positive)
-        return self.smoothed(loss, total[0], positive, scores) if total else loss
+        return self.smoothed(loss, positive, *smoothing) if smoothing else loss
 
     @staticmethod
     def reference(

@@ -185,15 +185,14 @@ class SoftmaxLoss(MatchLoss):
         """What label smoothing asks of the negatives, where row i's positive is column i."""
         if not self.label_smoothing:
             return ()
-        return tuple([SUM("id", pairs=self.negatives, axis=axis) for axis in self.axes])
+        pairs, axes = self.negatives, self.axes
+        return tuple([SUM(psi, pairs=pairs, axis=axis) for axis in axes for psi in ("id", "one")])
 
-    def smoothed(
-        self, loss: Tensor, total: Tensor, positive: Tensor, scores: Scores, axis: Axis = ROW
-    ) -> Tensor:
-        """The cross entropy with smoothed labels, from that without and the sum of the negatives'
-        scores."""
-        count = 1 + scores.negatives(scores.met(axis) - 1, axis)
-        return loss + self.label_smoothing * (positive - (total + positive) / count)
+    def smoothed(self, loss: Tensor, positive: Tensor, total: Tensor, count: Tensor) -> Tensor:
+        """The cross entropy with smoothed labels, from that without, the sum of the negatives'
+        scores and their number."""
+        mean = (total + positive) / (count + 1)
+        return loss + self.label_smoothing * (positive - mean)
 
     def matched(self, scores: Scores, positives: Positives) -> Any:
         match = positives.match(scores)

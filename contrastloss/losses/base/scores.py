@@ -115,10 +115,6 @@ class Scores:
         columns = self.x if self.y is None else self.y
         return columns.shape[-2] if self.spread is None else sum(self.spread.layout.cols)
 
-    def met(self, axis: Axis) -> int:
-        """How many of the batch's columns a row meets, or of its rows a column."""
-        return self.batch_columns if axis == ROW else self.count
-
     def but(self, **changed: Any) -> Scores:
         """The same scores but for some attributes."""
         other = copy(self)
