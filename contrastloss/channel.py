@@ -16,7 +16,7 @@ test), a row channel returns for every row i
 
 and a column channel returns the same for every column j. If no pair is left, the values are -inf,
 0, 0, and (-inf, -1). A score of NaN makes all of them NaN, except those that do not depend on
-scores: ``LSE(0)`` and ``SUM("one")``.
+scores: ``LSE(0)`` and ``SUM("one")`` without :func:`not_above`.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ __all__ = [
     "distance",
     "form",
     "members",
+    "not_above",
     "precedes",
     "row_weight",
     "same",
@@ -59,7 +60,9 @@ COL: Axis = "col"
 #: The one id that needs no operand: the position of a row or column. An operand may override it.
 INDEX = "index"
 
-TERMS = ("row", "col", "distance", "differing", "form", "log_form", "at_most")
+TERMS = ("row", "col", "distance", "differing", "form", "log_form", "at_most", "not_above")
+#: those that have an operand of rows alone
+ROW_TERMS = ("row", "not_above")
 PSI = ("one", "id", "square", "relu", "relu2", "softplus", "focal", "step")
 
 
@@ -142,7 +145,7 @@ def within(name: str, width: int) -> Test:
 class Term:
     """One term of a channel's log-weight, which is a sum. Log-weights carry no gradient."""
 
-    kind: Literal["row", "col", "distance", "differing", "form", "log_form", "at_most"]
+    kind: Literal["row", "col", "distance", "differing", "form", "log_form", "at_most", "not_above"]
     names: tuple[str, ...]
     value: float = 0.0
 
@@ -196,6 +199,14 @@ def at_most(name: str) -> Term:
     NaN stays NaN. To give each row its own bound t_i, append a feature: -t_i to m_i and 1 to
     n_j."""
     return Term("at_most", (name,))
+
+
+def not_above(name: str) -> Term:
+    """0 where ``s_ij <= t_i`` and -inf where ``s_ij > t_i``, for the row vector ``name``; NaN stays
+    NaN. It bounds the score itself, before theta, sign, shift and pace; a column channel, too, has
+    the bounds of the rows. It drops negatives that score above their row's positive, without a
+    second form."""
+    return Term("not_above", (name,))
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,7 +277,7 @@ class Channel:
         ids = frozenset(test.name for test in self.pairs) | names("differing")
         forms = names("form", "log_form", "at_most")
         both = ids | forms | names("distance")
-        fixed = {axis: both | names(axis) for axis in (ROW, COL)}
+        fixed = {ROW: both | names(*ROW_TERMS), COL: both | names("col")}
         shift = getattr(self, "shift", None)
         shifts = {self.axis: frozenset(() if shift is None else (shift,))}
         called = {a: fixed[a] | shifts.get(a, frozenset()) for a in (ROW, COL)}

@@ -164,7 +164,7 @@ Group<T> read_group(Reader& in, int64_t item, bool symmetric) {
   if (symmetric) group.tests.push_back({Compare::NE, nullptr, nullptr, 0});
   for (int64_t k = in.next(); k > 0; --k) {
     Term<T> term;
-    term.kind = in.below<TermKind>(7, "weight");
+    term.kind = in.below<TermKind>(8, "weight");
     term.value = static_cast<T>(in.value());
     term.extent = in.next();
     if (term.kind == TermKind::DIFFERING) {
@@ -175,9 +175,9 @@ Group<T> read_group(Reader& in, int64_t item, bool symmetric) {
     } else {
       STD_TORCH_CHECK(term.extent == 1, "program: got a weight with ", term.extent,
                       " names, expected 1");
-      if (term.kind >= TermKind::FORM) term.extent = in.extent();
+      if (term.is_form()) term.extent = in.extent();
       term.row = in.floats<T>(true, item, term.extent, term.kind != TermKind::COL);
-      term.col = in.floats<T>(false, item, term.extent, term.kind != TermKind::ROW);
+      term.col = in.floats<T>(false, item, term.extent, !term.of_rows());
     }
     group.terms.push_back(term);
   }

@@ -35,12 +35,18 @@ CL_HD T distance_weight(T coefficient, T a, T b) {
   return coefficient * ::std::log1p(::std::fabs(a - b));
 }
 
-// The term of t = <m_i, n_j>, of kind FORM, LOG_FORM or AT_MOST; NaN stays NaN.
+// The term of a value with an upper bound; NaN stays NaN.
+template <class T>
+CL_HD T up_to(T bound, T value) {
+  return value <= bound ? T(0) : value > bound ? T(-INFINITY) : value + bound;
+}
+
+// The term of t = <m_i, n_j>, of kind FORM, LOG_FORM or AT_MOST.
 template <TermKind KIND, class T>
 CL_HD T form_weight(T eps, T t) {
   if (KIND == TermKind::FORM) return t;
   if (KIND == TermKind::LOG_FORM) return ::std::log(eps + t);
-  return t <= T(0) ? T(0) : t > T(0) ? T(-INFINITY) : t;
+  return up_to(T(0), t);
 }
 
 }  // namespace contrastloss

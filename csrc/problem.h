@@ -13,7 +13,8 @@ namespace contrastloss {
 
 enum class Kind : int { LSE, SUM, EXPECT, MAX };
 enum class Compare : int { EQ, NE, LT, WITHIN };
-enum class TermKind : int { ROW, COL, DISTANCE, DIFFERING, FORM, LOG_FORM, AT_MOST };
+// In the order of TERMS in contrastloss/channel.py.
+enum class TermKind : int { ROW, COL, DISTANCE, DIFFERING, FORM, LOG_FORM, AT_MOST, NOT_ABOVE };
 enum class Element : int { F64, F32, BF16, F16 };
 // In the order of DISTRIBUTIONS in contrastloss/backends/network.py.
 enum class Swap : int { CAUCHY, LOGISTIC, LOGISTIC_PHI, GAUSSIAN, RECIPROCAL, OPTIMAL };
@@ -38,11 +39,15 @@ struct Test {
 template <class T>
 struct Term {
   TermKind kind;
-  const T* row = nullptr;  // u, a label, or the (M, extent) operand of a form
+  const T* row = nullptr;  // u, a label, a bound, or the (M, extent) operand of a form
   const T* col = nullptr;
   T value = 0;
   int64_t extent = 0;
   std::vector<const int64_t*> row_ids, col_ids;  // for DIFFERING
+
+  bool of_rows() const { return kind == TermKind::ROW || kind == TermKind::NOT_ABOVE; }
+  bool of_one_axis() const { return of_rows() || kind == TermKind::COL; }
+  bool is_form() const { return kind >= TermKind::FORM && kind <= TermKind::AT_MOST; }
 };
 
 // The tests (all must pass) and the log-weight terms (summed) that several channels share.

@@ -93,6 +93,9 @@ def pairs(channel, s, rows, cols, symmetric):
         elif term.kind == "differing":
             count = sum(torch.ne(*ids(k, s, rows, cols)).to(s.dtype) for k in term.names)
             weight = weight + count.log()
+        elif term.kind == "not_above":
+            above = s.detach() > rows[name][..., :, None]
+            weight = weight.masked_fill(above, -torch.inf)
         else:
             t = rows[name] @ cols[name].mT
             if term.kind == "at_most":
@@ -207,6 +210,8 @@ def operand(channel, axis, name, shape, like, g):
     value = spread(shape, like, g)
     if name in (n for term in channel.weight if term.kind in ("row", "col") for n in term.names):
         value[..., ::5] = -torch.inf
+    if name in (n for term in channel.weight if term.kind == "not_above" for n in term.names):
+        value[..., ::5], value[..., 1::5] = -torch.inf, torch.inf
     return value
 
 

@@ -21,6 +21,7 @@ from contrastloss.channel import (
     differs,
     distance,
     form,
+    not_above,
     precedes,
     row_weight,
     same,
@@ -67,6 +68,8 @@ WEIGHTS = {
     "log form eps": (form("soft", log=True, eps=0.1),),
     "sum": (row_weight("u"), col_weight("v"), distance("age", 0.4)),
     "at most": (at_most("near"),),
+    "not above": (not_above("most"),),
+    "not above, row": (not_above("most"), row_weight("u")),
 }
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 OPERANDS = ((), ("scale",), ("row_bias", "col_bias"), ("row_scale", "col_scale"), VECTORS)

@@ -93,6 +93,7 @@ def functions():
         yield function, {"name": "a"}
     for function in (channel.col_weight, channel.distance, channel.form, channel.at_most):
         yield function, {"name": "a"}
+    yield channel.not_above, {"name": "a"}
     yield channel.within, {"name": "a", "width": 2}
     yield channel.Test, {"op": "eq", "name": "a"}
     yield channel.Term, {"kind": "row", "names": ("a",)}

@@ -17,11 +17,13 @@ from contrastloss.channel import (
     PSI,
     ROW,
     SUM,
+    at_most,
     col_weight,
     differing,
     differs,
     distance,
     form,
+    not_above,
     precedes,
     row_weight,
     same,
@@ -45,6 +47,8 @@ TERMS = st.one_of(
     st.builds(lambda names: differing(*names), st.lists(NAMES, min_size=1, max_size=3)),
     st.builds(form, NAMES, log=st.just(False), eps=FINITE),
     st.builds(form, NAMES, log=st.just(True), eps=FINITE.map(abs)),
+    st.builds(at_most, NAMES),
+    st.builds(not_above, NAMES),
 )
 SHARED = {
     "axis": st.sampled_from([ROW, COL]),

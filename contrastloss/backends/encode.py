@@ -7,7 +7,21 @@ from functools import lru_cache
 
 import torch
 
-from ..channel import COL, EXPECT, INDEX, LSE, MAX, PSI, ROW, SUM, Axis, Channel, Term
+from ..channel import (
+    COL,
+    EXPECT,
+    INDEX,
+    LSE,
+    MAX,
+    PSI,
+    ROW,
+    ROW_TERMS,
+    SUM,
+    TERMS,
+    Axis,
+    Channel,
+    Term,
+)
 from ..program import Program
 from .constant import constant
 
@@ -15,7 +29,7 @@ __all__ = ["Code", "encode"]
 
 _KINDS = {LSE: 0, SUM: 1, EXPECT: 2, MAX: 3}
 _TESTS = {"eq": 0, "ne": 1, "lt": 2, "within": 3}
-_TERMS = {"row": 0, "col": 1, "distance": 2, "differing": 3, "form": 4, "log_form": 5, "at_most": 6}
+_TERMS = {kind: number for number, kind in enumerate(TERMS)}
 
 
 class Code:
@@ -51,7 +65,7 @@ class Code:
             return
         name = term.names[0]
         row = self._operand(ROW, name, False) if term.kind != "col" else -1
-        col = self._operand(COL, name, False) if term.kind != "row" else -1
+        col = self._operand(COL, name, False) if term.kind not in ROW_TERMS else -1
         self.code += [row, col]
 
     def _channel(self, channel: Channel, group: int) -> None:

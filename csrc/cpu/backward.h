@@ -85,8 +85,8 @@ struct Backward {
       for (size_t k = 0; k < problem.groups.size(); ++k) {
         if (covered[k] == Cover::NONE) continue;
         const T* w = nullptr;
-        if (covered[k] == Cover::SOME)
-          weight_row(problem.groups[k], i, t.j0, t.n, w_row), w = w_row;
+        if (weighted(problem.groups[k], covered[k]))
+          weight_row(problem.groups[k], i, t.j0, t.n, s, w_row), w = w_row;
         for (const Logs& l : logs)
           if (l.like->group == static_cast<int>(k)) add_logs(l, t, i, s, w, z, g);
         for (const Channel<T>& c : problem.channels)
@@ -102,7 +102,7 @@ struct Backward {
              bool mirrored, T part) {
     const Sums<T>& out = problem.sums;
     if (problem.gamma || out.row_bias || out.col_bias || out.col_dot) return false;
-    const Roles found = roles(problem, covered, [](const Channel<T>& c) {
+    const Roles<T> found = roles(problem, covered, [](const Channel<T>& c) {
       return (c.grad || c.grad_lse) && !(c.plain() && static_cast<Psi>(c.psi) == Psi::One);
     });
     if (!found.fusable) return false;
@@ -116,7 +116,7 @@ struct Backward {
   }
 
   struct Pass {
-    Roles found;
+    Roles<T> found;
     const Logs* logs;
     bool mirrored;
     T part;
@@ -133,6 +133,12 @@ struct Backward {
   }
 
   template <bool SCALED, bool MASKED, bool DOT>
+  void to_h(const Tile<T>& t, const Pass& pass) {
+    pass.found.bounds ? to_h<SCALED, MASKED, DOT, true>(t, pass)
+                      : to_h<SCALED, MASKED, DOT, false>(t, pass);
+  }
+
+  template <bool SCALED, bool MASKED, bool DOT, bool BOUNDED>
   void to_h(const Tile<T>& t, const Pass& pass) {
     const Logs& l = *pass.logs;
     const T* b = SCALED ? problem.b + t.j0 : nullptr;
@@ -152,12 +158,16 @@ struct Backward {
         mask_row(problem, pass.found.sums, t, i, taken);
       }
       const T own = MASKED ? slope(pass, false, i) : T(0);
+      const T most = BOUNDED ? pass.found.bounds[i] : T(0);
       T* dot = t.s + r * t.ld;
 #pragma omp simd reduction(+ : total)
       for (int64_t j = 0; j < t.n; ++j) {
         const T right = SCALED ? b[j] : T(1);
         const T product = dot[j] * right;
-        T g = VecMath::exp(product * left + start) * (row + column[j]);
+        // a bound compares the score as the forward pass rounds it
+        const T s = BOUNDED ? dot[j] * left * right : product * left;
+        T g = VecMath::exp(s + start) * (row + column[j]);
+        if (BOUNDED) g = s > most ? T(0) : g;
         if (MASKED) {
           g = kept[j] == T(0) ? g : T(0);
           g += taken[j] == T(0) ? own + slopes[j] : T(0);

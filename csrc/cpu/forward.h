@@ -47,9 +47,9 @@ struct Forward {
       const Group<T>& group = problem.groups[g];
       if (covered[g] == Cover::NONE) continue;
       const T* w = nullptr;
-      if (covered[g] == Cover::SOME) {
+      if (weighted(group, covered[g])) {
         for (int64_t r = 0; r < t.m; ++r)
-          weight_row(group, t.i0 + r, t.j0, t.n, scratch.w + r * t.ld);
+          weight_row(group, t.i0 + r, t.j0, t.n, t.s + r * t.ld, scratch.w + r * t.ld);
         w = scratch.w;
       }
       logs(static_cast<int>(g), t, w, mirrored);
@@ -84,7 +84,7 @@ struct Forward {
   // plain sums and counts. Takes one pass from products to sums, without storing scores.
   bool fused(const Tile<T>& t, const std::vector<Cover>& covered, bool mirrored) {
     if (!problem.bounded(kSpread<T>) || problem.gamma) return false;
-    const Roles found = roles(problem, covered, [](const Channel<T>&) { return true; });
+    const Roles<T> found = roles(problem, covered, [](const Channel<T>&) { return true; });
     if (!found.fusable) return false;
     bool columns = false;
     for (const Channel<T>& c : problem.channels) columns |= c.column || mirrored;
@@ -98,14 +98,19 @@ struct Forward {
   }
 
   template <bool SCALED, bool COLUMNS>
-  void add_exp(const Tile<T>& t, const Roles& found, bool mirrored) {
+  void add_exp(const Tile<T>& t, const Roles<T>& found, bool mirrored) {
     found.masked ? add_exp<SCALED, COLUMNS, true>(t, found, mirrored)
                  : add_exp<SCALED, COLUMNS, false>(t, found, mirrored);
   }
 
   template <bool SCALED, bool COLUMNS, bool MASKED>
-  void add_exp(const Tile<T>& t, const Roles& found, bool mirrored) {
-    const T shift = problem.bound;
+  void add_exp(const Tile<T>& t, const Roles<T>& found, bool mirrored) {
+    found.bounds ? add_exp<SCALED, COLUMNS, MASKED, true>(t, found, mirrored)
+                 : add_exp<SCALED, COLUMNS, MASKED, false>(t, found, mirrored);
+  }
+
+  template <bool SCALED, bool COLUMNS, bool MASKED, bool BOUNDED>
+  void add_exp(const Tile<T>& t, const Roles<T>& found, bool mirrored) {
     const T* b = SCALED ? problem.b + t.j0 : nullptr;
     T *exps = scratch.columns, *sums = exps + t.ld, *counts = sums + t.ld;
     T *kept = scratch.row, *taken = kept + t.ld;
@@ -118,11 +123,14 @@ struct Forward {
         mask_row(problem, found.sums, t, i, taken);
       }
       const T* dot = t.s + r * t.ld;
+      const T most = BOUNDED ? found.bounds[i] : T(0);
+      const T shift = most == most ? problem.bound : most;  // NaN reaches all exponentials
       T total = 0, sum = 0, count = 0;
 #pragma omp simd reduction(+ : total, sum, count)
       for (int64_t j = 0; j < t.n; ++j) {
         const T s = (SCALED ? dot[j] * left * b[j] : dot[j] * left) + beta;
         T e = VecMath::exp_bounded(s - shift);
+        if (BOUNDED) e = s > most ? T(0) : e;
         if (MASKED) {
           e = kept[j] == T(0) ? e : T(0);
           const T one = taken[j] == T(0) ? T(1) : T(0), v = taken[j] == T(0) ? s : T(0);
@@ -139,7 +147,7 @@ struct Forward {
   }
 
   // Adds the sums of one row or column of a fused tile to the channels along that axis.
-  void put(const Roles& found, bool column, bool mirrored, int64_t k, T exps, T sum, T count) {
+  void put(const Roles<T>& found, bool column, bool mirrored, int64_t k, T exps, T sum, T count) {
     for (const Channel<T>& c : problem.channels) {
       if (c.column != column && !mirrored) continue;
       if (c.kind == Kind::LSE) {

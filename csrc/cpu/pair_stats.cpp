@@ -28,8 +28,7 @@ bool mirrors(const Problem<T>& p) {
       if (t.kind == TermKind::DIFFERING) {
         for (size_t k = 0; k < t.row_ids.size(); ++k)
           if (!equal(t.row_ids[k], t.col_ids[k], 1)) return false;
-      } else if (t.kind == TermKind::ROW || t.kind == TermKind::COL ||
-                 !equal(t.row, t.col, t.extent)) {
+      } else if (t.of_one_axis() || !equal(t.row, t.col, t.extent)) {
         return false;
       }
     }

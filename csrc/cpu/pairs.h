@@ -46,14 +46,20 @@ inline Cover cover(const Test& test, const Range& r, const Range& c) {
 }
 
 template <class T>
-Cover cover(const Group<T>& group, const Tile<T>& t, bool with_terms) {
+Cover cover(const Group<T>& group, const Tile<T>& t) {
   Cover all = Cover::ALL;
   for (const Test& test : group.tests) {
     const Cover one = cover(test, id_range(test.row, t.i0, t.m), id_range(test.col, t.j0, t.n));
     if (one == Cover::NONE) return one;
     if (one == Cover::SOME) all = one;
   }
-  return with_terms && !group.terms.empty() ? Cover::SOME : all;
+  return all;
+}
+
+// Whether the pairs of a tile with this cover have log-weights other than 0.
+template <class T>
+bool weighted(const Group<T>& group, Cover cover) {
+  return cover == Cover::SOME || !group.terms.empty();
 }
 
 CL_INLINE int64_t id_at(const int64_t* ids, int64_t k) { return ids ? ids[k] : k; }
@@ -113,7 +119,7 @@ void form_row(const Term<T>& term, int64_t i, int64_t j0, int64_t n, T* w) {
 }
 
 template <class T>
-void term_row(const Term<T>& term, int64_t i, int64_t j0, int64_t n, T* w) {
+void term_row(const Term<T>& term, int64_t i, int64_t j0, int64_t n, const T* s, T* w) {
   switch (term.kind) {
     case TermKind::ROW: {
       const T u = term.row[i];
@@ -139,38 +145,51 @@ void term_row(const Term<T>& term, int64_t i, int64_t j0, int64_t n, T* w) {
     case TermKind::FORM: return form_row<TermKind::FORM>(term, i, j0, n, w);
     case TermKind::LOG_FORM: return form_row<TermKind::LOG_FORM>(term, i, j0, n, w);
     case TermKind::AT_MOST: return form_row<TermKind::AT_MOST>(term, i, j0, n, w);
+    case TermKind::NOT_ABOVE: {
+      const T bound = term.row[i];
+#pragma omp simd
+      for (int64_t j = 0; j < n; ++j) w[j] += up_to(bound, s[j]);
+      break;
+    }
   }
 }
 
-// Which pairs of the tile each group includes.
+// Which pairs of the tile pass each group's tests.
 template <class T>
 std::vector<Cover> covers(const Problem<T>& p, const Tile<T>& t) {
   std::vector<Cover> found;
-  for (const Group<T>& group : p.groups) found.push_back(cover(group, t, true));
+  for (const Group<T>& group : p.groups) found.push_back(cover(group, t));
   return found;
 }
 
 // The channels that one fused pass over a tile can compute: the LSE channels with theta = 1 of one
-// group, and the plain sums and counts of one group, each with its tests. -1: the tile has no pair
-// for them.
+// group, which may have one bound on the scores, and the plain sums and counts of one group, each
+// with its tests. -1: the tile has no pair for them.
+template <class T>
 struct Roles {
   bool fusable = false;
   int logs = -1, sums = -1;
-  bool masked = false;  // there are tests or sums
+  bool masked = false;        // there are tests or sums
+  const T* bounds = nullptr;  // per row
 };
 
 // Considers the channels that `asked` selects; the others need no work.
 template <class T, class Asked>
-Roles roles(const Problem<T>& p, const std::vector<Cover>& covered, const Asked& asked) {
-  Roles found{true};
+Roles<T> roles(const Problem<T>& p, const std::vector<Cover>& covered, const Asked& asked) {
+  Roles<T> found{true};
   for (const Channel<T>& c : p.channels) {
     const Cover cover = covered[static_cast<size_t>(c.group)];
     if (cover == Cover::NONE || !asked(c)) continue;
     const bool log = c.kind == Kind::LSE && c.direct();
-    if (!log && !c.plain()) return Roles{};
+    if (!log && !c.plain()) return {};
     int& role = log ? found.logs : found.sums;
-    if (role >= 0 && role != c.group) return Roles{};
-    if (!p.groups[static_cast<size_t>(c.group)].terms.empty()) return Roles{};
+    if (role >= 0 && role != c.group) return {};
+    const std::vector<Term<T>>& terms = p.groups[static_cast<size_t>(c.group)].terms;
+    if (!terms.empty()) {
+      // with a bias, this pass may round a score, and so compare it, other than score_row does
+      if (!log || terms.size() > 1 || terms[0].kind != TermKind::NOT_ABOVE || p.beta) return {};
+      found.bounds = terms[0].row;
+    }
     role = c.group;
     found.masked |= cover == Cover::SOME || !log;
   }
@@ -184,19 +203,23 @@ inline T row_factor(const Problem<T>& p, int64_t i) {
   return p.a ? p.scale * p.a[i] : p.scale;
 }
 
-// Computes the log-weights of row i and columns [j0, j0 + n).
+// Computes the log-weights of row i and columns [j0, j0 + n) from their scores s.
 template <class T>
-void weight_row(const Group<T>& group, int64_t i, int64_t j0, int64_t n, T* w) {
+void weight_row(const Group<T>& group, int64_t i, int64_t j0, int64_t n, const T* s, T* w) {
   for (int64_t j = 0; j < n; ++j) w[j] = 0;
-  for (const Term<T>& term : group.terms) term_row(term, i, j0, n, w);
+  for (const Term<T>& term : group.terms) term_row(term, i, j0, n, s, w);
   for (const Test& test : group.tests) test_row(test, i, j0, n, w);
 }
 
-// The same for a group of Roles; without a group no pair passes.
+// The tests of a group of Roles: 0 for pairs that pass, -inf for others; without a group no pair
+// passes.
 template <class T>
 void mask_row(const Problem<T>& p, int group, const Tile<T>& t, int64_t i, T* w) {
-  if (group >= 0) return weight_row(p.groups[static_cast<size_t>(group)], i, t.j0, t.n, w);
-  for (int64_t j = 0; j < t.n; ++j) w[j] = -INFINITY;
+  const T start = group >= 0 ? T(0) : T(-INFINITY);
+  for (int64_t j = 0; j < t.n; ++j) w[j] = start;
+  if (group < 0) return;
+  for (const Test& test : p.groups[static_cast<size_t>(group)].tests)
+    test_row(test, i, t.j0, t.n, w);
 }
 
 // Multiplies u by e^w in place. Without terms the weights are 0 or -inf, so no exponential is

@@ -132,16 +132,16 @@ struct TopKJob {
       products->pack_rows(b0, rows);
       for (int64_t j0 = c0; j0 < c1; j0 += P::TILE_N) {
         const int64_t n = std::min(P::TILE_N, c1 - j0);
-        if (cover(group, Tile<T>{tile, ld, b0, rows, j0, n}, true) == Cover::NONE) continue;
+        if (cover(group, Tile<T>{tile, ld, b0, rows, j0, n}) == Cover::NONE) continue;
         products->pack_columns(j0, n);
         for (int64_t i0 = b0; i0 < b0 + rows; i0 += P::TILE_M) {
           const Tile<T> t{tile, ld, i0, std::min(P::TILE_M, b0 + rows - i0), j0, n};
-          const Cover covered = cover(group, t, true);
+          const Cover covered = cover(group, t);
           if (covered == Cover::NONE) continue;
           poll();
           products->scores(i0 - b0, t.m, 0, n, t.s, t.ld);
           for (int64_t r = 0; r < t.m; ++r) {
-            keys(covered == Cover::SOME ? &group : nullptr, t, r);
+            keys(weighted(group, covered) ? &group : nullptr, t, r);
             lists.offer(i0 - b0 + r, t.s + r * t.ld, n, static_cast<uint32_t>(j0 - c0));
           }
         }
@@ -167,7 +167,7 @@ struct TopKJob {
     const T low = wanted.lower ? wanted.lower[i] : T(-INFINITY);
     const T high = wanted.upper ? wanted.upper[i] : T(INFINITY);
     if (tested) {
-      weight_row(*tested, i, t.j0, n, weights);
+      weight_row(*tested, i, t.j0, n, s, weights);
     } else {
       for (int64_t j = 0; j < n; ++j) weights[j] = 0;
     }

@@ -19,7 +19,7 @@ __device__ inline bool passes(const Test& test, const Pair& at) {
 }
 
 template <class T>
-__device__ T log_weight(const Plan<T>& plan, const Weight<T>& term, const Pair& at) {
+__device__ T log_weight(const Plan<T>& plan, const Weight<T>& term, const Pair& at, T score) {
   switch (term.kind) {
     case TermKind::ROW: return term.row[at.row];
     case TermKind::COL: return term.col[at.col];
@@ -29,6 +29,7 @@ __device__ T log_weight(const Plan<T>& plan, const Weight<T>& term, const Pair& 
       for (int k = 0; k < term.extent; ++k) count += passes(plan.test[term.first + k], at);
       return ::std::log(T(count));
     }
+    case TermKind::NOT_ABOVE: return up_to(term.row[at.row], score);
     default: break;
   }
   const T* left = term.row + at.row * term.extent;
@@ -48,9 +49,10 @@ __device__ __noinline__ inline bool passes_all(const Test* tests, int first, int
   return true;
 }
 template <class T>
-__device__ __noinline__ T log_weights(const Plan<T>& plan, const Pairs& pairs, const Pair& at) {
+__device__ __noinline__ T log_weights(const Plan<T>& plan, const Pairs& pairs, const Pair& at,
+                                      T score) {
   T w = 0;
-  for (int k = pairs.term; k < pairs.terms_end; ++k) w += log_weight(plan, plan.term[k], at);
+  for (int k = pairs.term; k < pairs.terms_end; ++k) w += log_weight(plan, plan.term[k], at, score);
   return w;
 }
 
@@ -206,7 +208,8 @@ class Tile {
           T& w = seen.weight[r][c];
           w = 0;
           if (pairs.term_count() && (seen.mask >> (FN * r + c) & 1)) {
-            w = log_weights(plan_, pairs, pair(view.transposed, r, c));
+            const T s = pairs.scored ? score(view.transposed, r, c) : T(0);
+            w = log_weights(plan_, pairs, pair(view.transposed, r, c), s);
             if (w == T(-INFINITY)) seen.mask &= ~(1ull << (FN * r + c));
           }
         }

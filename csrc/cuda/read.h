@@ -46,7 +46,7 @@ struct Call {
       for (const Test& t : g.tests)
         if (t.op == Compare::LT || t.row != t.col) return false;
       for (const Term<T>& t : g.terms) {
-        if (t.kind == TermKind::ROW || t.kind == TermKind::COL || t.row != t.col) return false;
+        if (t.of_one_axis() || t.row != t.col) return false;
         if (t.row_ids != t.col_ids) return false;
       }
     }
@@ -113,6 +113,7 @@ struct Call {
       Weight<T>& weight = plan.term[plan.terms++];
       weight = {term.kind, static_cast<int>(term.extent), plan.tests, term.value, term.row,
                 term.col};
+      pairs.scored |= term.kind == TermKind::NOT_ABOVE;
       for (size_t k = 0; k < term.row_ids.size(); ++k)
         add(Test{Compare::NE, term.row_ids[k], term.col_ids[k], 0});
     }

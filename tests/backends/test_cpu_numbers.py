@@ -18,6 +18,7 @@ from contrastloss.channel import (
     at_most,
     differing,
     differs,
+    not_above,
     precedes,
     same,
     within,
@@ -88,6 +89,24 @@ def test_a_bound_that_is_nan_drops_no_pair_silently(isa):
     near = {"rows": {"near": m}, "cols": {"near": n}}
     (got,) = values(x, y, (LSE(weight=(at_most("near"),)),), **near)
     assert torch.equal(got.isnan(), torch.arange(4) == 1)
+
+
+@pytest.mark.parametrize("beta", [None, torch.zeros(400)], ids=["plain", "bias"])
+def test_a_bound_of_scores_that_is_nan(isa, beta):
+    """It makes NaN of its row, and of every column that has a pair of that row. The bias takes the
+    general pass in place of the fused one."""
+    x, y = torch.randn(400, 5, requires_grad=True), torch.randn(500, 5)
+    bound = torch.full((400,), 0.1)
+    bound[7] = math.nan
+    off = (differs(INDEX),)
+    weight = (not_above("most"),)
+    program = (LSE(pairs=off, weight=weight), LSE(axis=COL, pairs=off, weight=weight))
+    row, col = values(x, y, program, rows={"most": bound}, cosine=True, row_bias=beta)
+    assert torch.equal(row.isnan(), torch.arange(400) == 7)
+    assert torch.equal(col.isnan(), torch.arange(500) != 7)
+    (row,) = values(x, y, program[:1], rows={"most": bound}, cosine=True, row_bias=beta)
+    (dx,) = torch.autograd.grad(row.sum(), x)
+    assert torch.equal(dx.isnan().any(1), torch.arange(400) == 7)
 
 
 # ---- ids -----------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from contrastloss.channel import (
     at_most,
     differs,
     form,
+    not_above,
     precedes,
     row_weight,
     same,
@@ -86,15 +87,17 @@ def test_nan(device, backend, name, place, symmetric):
 
 
 def test_nan_is_not_below_a_threshold(device, backend):
-    """NaN is not counted as below a threshold, neither by a step nor by a bound on a form."""
+    """NaN is not counted as below a threshold, neither by a step nor by a bound on a form or on
+    the score."""
     x, bound = torch.ones(3, 2, device=device), torch.ones(3, 2, device=device)
     x[1], bound[2] = torch.nan, torch.nan
-    program = (SUM("step"), LSE(weight=(at_most("near"),)))
-    count, some = ops.pair_stats(
-        x, x[:1], program, rows={"near": -bound}, cols={"near": bound[:1]}, backend=backend
+    program = (SUM("step"), LSE(weight=(at_most("near"),)), SUM("one", weight=(not_above("most"),)))
+    rows = {"near": -bound, "most": 2 * bound[:, 0]}
+    count, some, below = ops.pair_stats(
+        x, x[:1], program, rows=rows, cols={"near": bound[:1]}, backend=backend
     )
     assert count.isnan().tolist() == [False, True, False]
-    assert some.isnan().tolist() == [False, True, True]
+    assert some.isnan().tolist() == below.isnan().tolist() == [False, True, True]
 
 
 # ---- ids -----------------------------------------------------------------------------------------

@@ -309,7 +309,10 @@ FEATURES = sorted(
         *(f"test {op}" for op in ("eq", "ne", "lt", "within")),
         *(
             f"weight {k}"
-            for k in ("row", "col", "distance", "differing", "form", "log_form", "at_most")
+            for k in (
+                *("row", "col", "distance", "differing"),
+                *("form", "log_form", "at_most", "not_above"),
+            )
         ),
     }
 )

@@ -18,6 +18,7 @@ from contrastloss.channel import (
     at_most,
     differs,
     form,
+    not_above,
     row_weight,
     same,
 )
@@ -52,7 +53,7 @@ PROGRAMS = {
     "mixed": (
         LSE(2.0, weight=(row_weight("weight"), form("form"))),
         LSE(-1.0, relax=0.25, weight=(at_most("form"),)),
-        EXPECT(axis=COL, pairs=(differs("label"),)),
+        EXPECT(axis=COL, pairs=(differs("label"),), weight=(not_above("weight"),)),
         SUM("focal", shift="shift"),
         MAX(axis=COL, pairs=(same("label"),)),
     ),

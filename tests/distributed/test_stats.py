@@ -15,6 +15,7 @@ from contrastloss.channel import (
     col_weight,
     differs,
     form,
+    not_above,
     precedes,
     row_weight,
     same,
@@ -45,6 +46,8 @@ CHANNELS = (
     SUM("softplus", axis=COL, shift="shift"),
     SUM("relu2", shift="shift", pairs=(precedes(INDEX),)),
     LSE(weight=(form("form"),)),
+    LSE(weight=(not_above("weight"),)),
+    EXPECT(axis=COL, pairs=OTHER, weight=(not_above("weight"),)),
 )
 
 

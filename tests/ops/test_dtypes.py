@@ -14,6 +14,7 @@ from contrastloss.channel import (
     col_weight,
     distance,
     form,
+    not_above,
     row_weight,
 )  # fmt: skip
 from contrastloss.losses import LOSSES, ScoreLoss
@@ -29,9 +30,10 @@ CHANNELS = (
     EXPECT(axis=COL),
     SUM("id", weight=(form("p", log=True, eps=0.1), distance("age", -0.5))),
     LSE(weight=(at_most("q"),)),
+    LSE(weight=(not_above("most"),)),
 )
 VECTORS = {"scale": (), "row_scale": (M,), "col_scale": (N,), "row_bias": (M,), "col_bias": (N,)}
-ROWS = {"u": (M,), "t": (M, 2), "c": (M,), "p": (M, 2), "age": (M,), "q": (M, 2)}
+ROWS = {"u": (M,), "t": (M, 2), "c": (M,), "p": (M, 2), "age": (M,), "q": (M, 2), "most": (M,)}
 COLS = {"v": (N,), "t": (N, 2), "e": (N,), "p": (N, 2), "age": (N,), "q": (N, 2)}
 OPERANDS = {**VECTORS, **{("row", k): s for k, s in ROWS.items()},
             **{("col", k): s for k, s in COLS.items()}}  # fmt: skip
@@ -86,6 +88,7 @@ def test_pair_operators(own, dtype, backend, device):
     operands = {k: drawn(s, stat(own), i).to(device) for i, (k, s) in enumerate(OPERANDS.items())}
     operands |= both
     operands["row", "q"] = -operands["row", "q"]
+    operands["row", "most"] *= 4.0  # about the size of the scores
     index = torch.arange(M * 2, device=device).view(M, 2) % N
 
     def stats(o):

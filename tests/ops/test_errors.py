@@ -4,7 +4,18 @@ import pytest
 import torch
 from torch import nn
 
-from contrastloss.channel import INDEX, LSE, SUM, col_weight, differs, form, row_weight, same
+from contrastloss.channel import (
+    COL,
+    INDEX,
+    LSE,
+    SUM,
+    col_weight,
+    differs,
+    form,
+    not_above,
+    row_weight,
+    same,
+)
 from contrastloss.ops import pair_stats
 
 X, Y = torch.randn(4, 3), torch.randn(5, 3)
@@ -20,6 +31,7 @@ def case(name, kind, message, *args, **kwargs):
 LSES = (LSE(),)
 WEIGHT = (LSE(weight=(row_weight("u"),)),)
 FORM = (LSE(weight=(form("t"),)),)
+BOUND = (LSE(axis=COL, weight=(not_above("t"),)),)
 SHIFT = (SUM(shift="c"),)
 
 CASES = [
@@ -72,6 +84,9 @@ CASES = [
          (LSE(pairs=(differs(INDEX),)),), rows={INDEX: torch.ones(4)}),
     case("weight grad", ValueError, r"rows\['u'\]: got a tensor that requires grad", X, Y, WEIGHT,
          rows={"u": nn.Parameter(torch.zeros(4))}),
+    case("bound grad", ValueError, r"rows\['t'\]: got a tensor that requires grad", X, Y, BOUND,
+         rows={"t": nn.Parameter(torch.zeros(4))}),
+    case("bound missing", ValueError, r"rows: got \[\], expected 't'", X, Y, BOUND),
     case("form shape", TypeError, r"rows\['t'\]: got torch.float32 \(4,\), expected floating", X, Y,
          FORM, rows={"t": torch.ones(4)}, cols={"t": torch.ones(5, 2)}),
     case("form grad", ValueError, r"cols\['t'\]: got a tensor that requires grad", X, Y, FORM,

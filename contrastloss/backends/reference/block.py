@@ -105,6 +105,8 @@ class Block:
         if term.kind in ("row", "col"):
             axis = ROW if term.kind == "row" else COL
             return self.along(axis, call.named(axis, name).to(dtype))
+        if term.kind == "not_above":
+            return _up_to(self.along(ROW, call.named(ROW, name).to(dtype)), self.s.detach())
         if term.kind == "distance":
             a, b = (v.to(dtype) for v in self.operands(name))
             return term.value * torch.log1p((a - b).abs())
@@ -115,7 +117,7 @@ class Block:
         n = call.named(COL, name)[:, self.cols].to(dtype)
         t = m @ n.mT
         if term.kind == "at_most":
-            return torch.where(t <= 0, 0.0, torch.where(t > 0, NEG_INF, t)).to(dtype)
+            return _up_to(0.0, t)
         return torch.log(term.value + t) if term.kind == "log_form" else t
 
     def logits(self, channel: LSE | EXPECT) -> Tensor:
@@ -152,6 +154,11 @@ class Block:
             mask = kept if mask is None else mask & kept
             values = values * torch.where(kept, weight, 0.0).exp()
         return values if mask is None else torch.where(mask, values, 0.0)
+
+
+def _up_to(bound: Tensor | float, value: Tensor) -> Tensor:
+    """The log-weight of values with an upper bound; NaN stays NaN."""
+    return torch.where(value <= bound, 0.0, torch.where(value > bound, NEG_INF, value + bound))
 
 
 def _passes(test: Test, a: Tensor, b: Tensor) -> Tensor:

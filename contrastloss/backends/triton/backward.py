@@ -74,7 +74,7 @@ def channel_gradient(
     i, in_i, j, in_j, R: tl.constexpr,
 ):  # fmt: skip
     """One channel's part of G; its vectors are along its own axis."""
-    w = weights(P, words.channel(P, c, "group"), allowed, rows, cols, i, in_i, j, in_j, R)
+    w = weights(P, words.channel(P, c, "group"), s, allowed, rows, cols, i, in_i, j, in_j, R)
     u = shifted(P, c, s, rows, cols, i, in_i, j, in_j, R)
     if words.channel(P, c, "axis") == 0:
         part = from_stats(P, c, LIVE, stats, s, w, u, i, in_i, j, R)

@@ -91,7 +91,7 @@ def visit_one(
     """Merges results along axis 0 of the tile into ``state``, along axis 1 into this instance's
     slice."""
     KIND: tl.constexpr = words.channel(P, c, "kind")
-    w = weights(P, words.channel(P, c, "group"), allowed, rows, cols, i, in_i, j, in_j, R)
+    w = weights(P, words.channel(P, c, "group"), s, allowed, rows, cols, i, in_i, j, in_j, R)
     u = shifted(P, c, s, rows, cols, i, in_i, j, in_j, R)
     if words.channel(P, c, "axis") == 0:
         found = reduced(P, c, s, w, u, j, 1 - R)

@@ -124,13 +124,13 @@ def passes(OP: tl.constexpr, WIDTH: tl.constexpr, a, b):
 
 @triton.jit
 def weights(
-    P: tl.constexpr, G: tl.constexpr, allowed, rows, cols, i, in_i, j, in_j, R: tl.constexpr
+    P: tl.constexpr, G: tl.constexpr, s, allowed, rows, cols, i, in_i, j, in_j, R: tl.constexpr
 ):
-    """The log-weights of a tile for group G, -inf for excluded pairs. i are the rows, along axis R,
-    and j the columns."""
+    """The log-weights of a tile with scores s for group G, -inf for excluded pairs. i are the rows,
+    along axis R, and j the columns."""
     w = tl.where(allowed, 0.0, NOTHING)
     for k in tl.static_range(words.terms(P, G)):
-        w += term(P, G, k, rows, cols, i, in_i, j, in_j, R, w.shape)
+        w += term(P, G, k, s, rows, cols, i, in_i, j, in_j, R, w.shape)
     for k in tl.static_range(words.tests(P, G)):
         a = operand(rows, words.test(P, G, k, "row"), i, in_i, R)
         b = operand(cols, words.test(P, G, k, "col"), j, in_j, 1 - R)
@@ -141,7 +141,7 @@ def weights(
 
 @triton.jit
 def term(
-    P: tl.constexpr, G: tl.constexpr, K: tl.constexpr, rows, cols, i, in_i, j, in_j,
+    P: tl.constexpr, G: tl.constexpr, K: tl.constexpr, s, rows, cols, i, in_i, j, in_j,
     R: tl.constexpr, SHAPE: tl.constexpr,
 ):  # fmt: skip
     KIND: tl.constexpr = words.term(P, G, K, "kind")
@@ -150,6 +150,8 @@ def term(
         return operand(rows, words.name(P, G, K, "rows", 0), i, in_i, R)
     elif KIND == "col":
         return operand(cols, words.name(P, G, K, "cols", 0), j, in_j, 1 - R)
+    elif KIND == "not_above":
+        return up_to(operand(rows, words.name(P, G, K, "rows", 0), i, in_i, R), s)
     elif KIND == "distance":
         a = operand(rows, words.name(P, G, K, "rows", 0), i, in_i, R)
         b = operand(cols, words.name(P, G, K, "cols", 0), j, in_j, 1 - R)
@@ -169,9 +171,15 @@ def term(
         if KIND == "form":
             return t
         elif KIND == "at_most":
-            return tl.where(t <= 0, 0.0, tl.where(t > 0, NOTHING, t))  # NaN stays NaN
+            return up_to(0.0, t)
         else:
             return tl.log(VALUE + t)
+
+
+@triton.jit
+def up_to(bound, value):
+    """The log-weight of values with an upper bound; NaN stays NaN."""
+    return tl.where(value <= bound, 0.0, tl.where(value > bound, NOTHING, value + bound))
 
 
 @triton.jit

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import triton
 
-from ...channel import COL, INDEX, LSE, ROW, SUM, Axis, Channel, Term
+from ...channel import COL, INDEX, LSE, ROW, ROW_TERMS, SUM, Axis, Channel, Term
 from ...program import Program
 
 __all__ = ["SumWords", "Words", "encode"]
@@ -92,7 +92,7 @@ def encode(program: Program, extents: tuple[int, ...]) -> Words:
 
     def term(t: Term) -> TermWords:
         rows = tuple(index(ROW, n) for n in t.names) if t.kind != "col" else ()
-        cols = tuple(index(COL, n) for n in t.names) if t.kind != "row" else ()
+        cols = tuple(index(COL, n) for n in t.names) if t.kind not in ROW_TERMS else ()
         extent = extents[rows[0]] if rows and rows[0] >= 0 else 1
         return TermWords(t.kind, t.value, rows, cols, extent)
 
