@@ -1634,7 +1634,7 @@ def gist(
     y: Tensor,
     negatives: Tensor | None = None,
     *,
-    guide: tuple[Tensor, ...] | None = None,
+    guide: tuple[Tensor, ...] | Literal["self"] | None = None,
     negatives_mask: Tensor | None = None,
     negatives_offsets: Tensor | None = None,
     negatives_ids: Tensor | None = None,
@@ -1671,6 +1671,9 @@ def gist(
     guide's dtype are rounding: ties stay negatives, e.g. a document that occurs twice. The
     statistics of ``return_stats`` compare x with y and ignore the guide.
 
+    With ``guide='self'``, g are the cosines of x and y themselves, as constants: the masks of
+    Qwen3 Embedding are ``GISTLoss(margin=-0.1)(x, y, negatives, guide="self")``.
+
     Args:
         temperature: tau, positive. Default: 0.01.
         margin: how far below the positive the guide has to score a negative. Default: 0.
@@ -1683,7 +1686,8 @@ def gist(
         negatives: (K, D), shared by all rows of x, or (N, K, D), one set per row, or (M, D) with
         offsets: further negatives of the rows of x.
         guide: two tensors (N, E), the guide's embeddings of x and y, which get no gradient, and
-        with negatives a third one, (K, E), (N, K, E) or (M, E); None keeps all negatives.
+        with negatives a third one, (K, E), (N, K, E) or (M, E); or ``'self'``, which takes no
+        second product; None keeps all negatives.
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
         negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
         offset i + 1.
@@ -1693,7 +1697,8 @@ def gist(
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Solatorio, GISTEmbed: Guided In-sample Selection of Training Negatives, 2024; margins:
-    sentence-transformers.
+    sentence-transformers; 'self': Zhang et al., Qwen3 Embedding: Advancing Text Embedding and
+    Reranking Through Foundation Models, 2025.
 
     The module with the same options: :class:`contrastloss.GISTLoss`.
     """

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import ops
-from ..channel import INDEX, LSE, Channel, at_most, differs
+from ..channel import INDEX, LSE, Channel, at_most, differs, not_above
 from ..ops.check import check_device, check_embeddings
 from ..ops.merge import log_sum_exp
 from ..options import Temperature, shape
@@ -16,13 +16,16 @@ from .base.blocks import BATCH, ID, Block, Given, Own, Ragged
 from .base.loss import softplus
 from .base.negatives import Negatives
 from .base.positive_loss import BY_ROW, CrossLoss
-from .base.scores import wide
+from .base.scores import Scores, wide
 
 __all__ = ["GISTLoss"]
 
-GUIDE = "guide"
+GUIDE, BOUND = "guide", "bound"
 _OTHERS = (differs(INDEX),)
 _GUIDED = LSE(pairs=_OTHERS, weight=(at_most(GUIDE),))
+_SELF_GUIDED = LSE(pairs=_OTHERS, weight=(not_above(BOUND),))
+#: operands of rows and columns, by name
+_Operands = tuple[dict[str, Tensor], dict[str, Tensor]]
 
 
 class GISTLoss(CrossLoss, name="gist"):
@@ -40,6 +43,9 @@ class GISTLoss(CrossLoss, name="gist"):
     guide's dtype are rounding: ties stay negatives, e.g. a document that occurs twice. The
     statistics of ``return_stats`` compare x with y and ignore the guide.
 
+    With ``guide='self'``, g are the cosines of x and y themselves, as constants: the masks of
+    Qwen3 Embedding are ``GISTLoss(margin=-0.1)(x, y, negatives, guide="self")``.
+
     Args:
         temperature: tau, positive. Default: 0.01.
         margin: how far below the positive the guide has to score a negative. Default: 0.
@@ -52,7 +58,8 @@ class GISTLoss(CrossLoss, name="gist"):
         negatives: (K, D), shared by all rows of x, or (N, K, D), one set per row, or (M, D) with
         offsets: further negatives of the rows of x.
         guide: two tensors (N, E), the guide's embeddings of x and y, which get no gradient, and
-        with negatives a third one, (K, E), (N, K, E) or (M, E); None keeps all negatives.
+        with negatives a third one, (K, E), (N, K, E) or (M, E); or ``'self'``, which takes no
+        second product; None keeps all negatives.
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
         negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
         offset i + 1.
@@ -62,7 +69,8 @@ class GISTLoss(CrossLoss, name="gist"):
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Solatorio, GISTEmbed: Guided In-sample Selection of Training Negatives, 2024; margins:
-    sentence-transformers.
+    sentence-transformers; 'self': Zhang et al., Qwen3 Embedding: Advancing Text Embedding and
+    Reranking Through Foundation Models, 2025.
     """
 
     temperature: Temperature = 0.01
@@ -74,7 +82,7 @@ class GISTLoss(CrossLoss, name="gist"):
     without: ClassVar[dict[str, str]] = {"memory": "a queue holds no embeddings of the guide"}
 
     def channels(self) -> tuple[Channel, ...]:
-        return BY_ROW, _GUIDED
+        return BY_ROW, _GUIDED, _SELF_GUIDED
 
     def forward(  # type: ignore[override]
         self,
@@ -82,7 +90,7 @@ class GISTLoss(CrossLoss, name="gist"):
         y: Tensor,
         negatives: Tensor | None = None,
         *,
-        guide: tuple[Tensor, ...] | None = None,
+        guide: tuple[Tensor, ...] | Literal["self"] | None = None,
         negatives_mask: Tensor | None = None,
         negatives_offsets: Tensor | None = None,
         negatives_ids: Tensor | None = None,
@@ -93,35 +101,57 @@ class GISTLoss(CrossLoss, name="gist"):
     ) -> Any:
         further = Negatives(negatives, negatives_mask, negatives_offsets, negatives_ids)
         given = self.given(x, further, ids)
-        bounded = None
-        if guide is not None:
-            gx, gy, *others = _checked(guide, x, negatives)
-            bounded = self._bounded(gx, gy)
-            for block in given:
-                _guided(block, bounded[0][0], others[0])
-        channels = self._channels if ids is None else self._channels_by_ids
-        channel = channels[0 if bounded is None else 1]
-        common = {} if ids is None else {ID: ids}
-
-        def operands(row: int, col: int) -> dict[str, Any]:
-            if bounded is None:
-                return {"rows": common, "cols": common}
-            rows, cols = {GUIDE: bounded[row][0]}, {GUIDE: bounded[col][1]}
-            return {"rows": {**common, **rows}, "cols": {**common, **cols}}
-
         scores = self.scores(x, y, logit_scale, logit_bias, blocks=(BATCH, *given))
         scores.apart, scores.row_weight = ids, row_weight
+        which, operands = self._guided(scores, guide, given, negatives)
+        channel = (self._channels if ids is None else self._channels_by_ids)[which]
+
+        def called(row: int, col: int) -> _Operands:
+            own = {} if ids is None else {ID: ids}
+            return {**own, **operands[row][0]}, {**own, **operands[col][1]}
+
         parts = []
         for side, wanted in enumerate((self.contrast_anchors, self.contrast_positives)):
             if wanted:  # before the pass of both sides, to whose gradients these add one at a time
                 own = scores.between((x, y)[side], None)
-                parts += own.stats((channel,), **operands(side, side))
-        (negative, positive), extra = self.measure(
-            scores, (channel, self.positive), **operands(0, 1)
-        )
+                parts += own.stats((channel,), *called(side, side))
+        (negative, positive), extra = self.measure(scores, (channel, self.positive), *called(0, 1))
         negative = log_sum_exp(torch.stack([negative, *parts]))
         extra = self.with_positive(scores, extra, positive)
         return self.finish(scores.weighted(softplus(negative - positive)), extra, positive)
+
+    def _guided(
+        self, scores: Scores, guide: Any, given: tuple[Block, ...], negatives: Tensor | None
+    ) -> tuple[int, list[_Operands]]:
+        """Which of the channels, and its operands of x and of y. Given blocks are left with what
+        the guide considers negative."""
+        if guide is None:
+            return 0, [({}, {})] * 2
+        x, y = scores.x, scores.y
+        assert y is not None
+        if isinstance(guide, str):
+            if guide != "self":
+                raise ValueError(f"guide: got {guide!r}, expected 'self', tensors or None")
+            bound = self._own_bound(scores)
+            for block in given:
+                if isinstance(block, (Own, Ragged)):
+                    block.upper, block.passing = bound, frozenset({BOUND})
+            return 2, [({BOUND: bound}, {})] * 2
+        gx, gy, *others = _checked(guide, x, negatives)
+        bounded = self._bounded(gx, gy)
+        for block in given:
+            _leave_out(block, bounded[0][0], others[0])
+        return 1, [({GUIDE: row}, {GUIDE: col}) for row, col in bounded]
+
+    @torch.no_grad()
+    def _own_bound(self, scores: Scores) -> Tensor:
+        """The largest score of a negative of each row."""
+        positive = scores.aligned()
+        if self.margin_strategy == "absolute":
+            below = self.margin * scores.inverse_temperature
+        else:
+            below = self.margin * scores.inverse_temperature * scores.cosines(positive)
+        return positive - below + scores.slack()
 
     def _bounded(self, x: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor]]:
         """The guide's unit vectors of x and y as row and column operands of ``at_most``; a row's
@@ -149,10 +179,12 @@ class GISTLoss(CrossLoss, name="gist"):
         contrast_positives: bool,
         negatives: Tensor | None = None,
         negatives_mask: Tensor | None = None,
-        guide: tuple[Tensor, ...] | None = None,
+        guide: tuple[Tensor, ...] | Literal["self"] | None = None,
     ) -> Tensor:
         sides = [(0, 1)] + [(0, 0)] * contrast_anchors + [(1, 1)] * contrast_positives
         given = (x, y)
+        if guide == "self":
+            guide = tuple([v.detach() for v in (x, y, negatives) if v is not None])
         positive = (scale * (x @ y.mT) + bias).diag()[:, None]
         logits = [positive]
         if guide is not None:
@@ -177,17 +209,16 @@ class GISTLoss(CrossLoss, name="gist"):
         return torch.cat(logits, 1).logsumexp(1) - positive.squeeze(1)
 
 
-def _guided(block: Block, rows: Tensor, guide: Tensor) -> None:
+def _leave_out(block: Block, rows: Tensor, guide: Tensor) -> None:
     """Leave out of a block what the guide considers positive: its rows' operands of ``at_most``,
     and its embeddings of the columns."""
     guide = ops.unit(guide)
     cols = torch.cat([guide, torch.ones_like(guide[..., :1])], -1)
     block.passing = frozenset() if isinstance(block, Given) else frozenset({GUIDE})
-    if isinstance(block, Own):
-        there = (rows[:, None] * cols).sum(-1) <= 0
+    if isinstance(block, (Own, Ragged)):
+        of = rows[:, None] if isinstance(block, Own) else rows[block.met_by.squeeze(1)]
+        there = (of * cols).sum(-1) <= 0
         block.mask = there if block.mask is None else there & block.mask
-    elif isinstance(block, Ragged):
-        block.mask = (rows[block.met_by.squeeze(1)] * cols).sum(-1) <= 0
     else:
         block.ids = {**block.ids, GUIDE: cols}
 

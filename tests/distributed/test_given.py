@@ -62,6 +62,8 @@ CASES = [
     ("supcon", {"label_smoothing": 0.2}, "labels", {**ROWS, **GIVEN, "ids": "M int"}),
     ("cross_supcon", {}, "both", {"row_weight": "M", "ids": "M int"}),
     ("gist", {}, "aligned", {"row_weight": "M", "ids": "M int"}),
+    ("gist", {"margin": -0.1}, "aligned", {"guide": "self", "negatives": "K D", "ids": "M int"}),
+    ("gist", {"margin": 0.1}, "aligned", {"guide": "self", "negatives": "M 2 D"}),
 ]
 
 
@@ -77,6 +79,8 @@ def draw(form, more, ms, ns):
         whole["x_ids"] = [torch.randint(0, 5, (m,)) for m in ms]
         whole["y_ids"] = [torch.randint(0, 5, (n,)) for n in ns]
     for name, spec in more.items():
+        if spec == "self":
+            continue
         first, *rest = spec.split()
         sizes = {"M": ms, "N": ns, "K": [3] * len(ms)}[first]
         if rest == ["int"]:
@@ -98,12 +102,13 @@ def draw(form, more, ms, ns):
 def test_a_step_is_that_of_one_process(ranks, name, options, form, more, strategy, world):
     cls = LOSSES[name]
     pieces, joined = draw(form, more, *SIZES[world])
+    common = {name: spec for name, spec in more.items() if spec == "self"}
     leaves = {n: v.requires_grad_() for n, v in joined.items() if floating(v)}
-    value = cls(temperature=0.3, **options)(**joined)
+    value = cls(temperature=0.3, **options)(**joined, **common)
     assert value.abs() > 0.05
     want = value.detach(), torch.autograd.grad(value, tuple(leaves.values())), {}
     given = {"temperature": 0.3, **options, "strategy": strategy}
-    found = ranks.run(own_step, world, cls, given, pieces, {})
+    found = ranks.run(own_step, world, cls, given, pieces, common)
     compare(found, want, world, f"{name} {form}")
 
 

@@ -164,3 +164,84 @@ def test_given_negatives(form, strategy, device, backend):
             torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-11)
         losses.append(rows)
     assert (losses[0] < losses[1] - 1e-6).any()
+
+
+# ---- guided by itself ----------------------------------------------------------------------------
+
+
+def given(kind, n, dtype=torch.float64):
+    """Negatives for the loss, and own ones of every row with their mask."""
+    values, mask = torch.randn(n, 4, 6, dtype=dtype), torch.rand(n, 4) < 0.7
+    if kind == "shared":
+        return {"negatives": values[0]}, {"negatives": values[0]}
+    dense = {"negatives": values, "negatives_mask": mask}
+    if kind == "own":
+        return dense, dense
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), mask.sum(1).cumsum(0)])
+    return {"negatives": values[mask], "negatives_offsets": offsets}, dense
+
+
+@pytest.mark.parametrize("kind", ["none", "shared", "own", "ragged"])
+@pytest.mark.parametrize(("strategy", "margin"), [
+    ("absolute", -0.1), ("absolute", 0.2), ("relative", 0.3), ("relative", -0.2),
+])  # fmt: skip
+@pytest.mark.parametrize("n", [7, 65])
+def test_guided_by_itself(n, strategy, margin, kind, backend):
+    x, y = torch.randn(2, n, 6, dtype=torch.float64)
+    y = x + y
+    ours, dense = ({}, {}) if kind == "none" else given(kind, n)
+    sides = {"contrast_anchors": kind != "own", "contrast_positives": kind != "shared"}
+    options = {"margin": margin, "margin_strategy": strategy, **sides}
+    found = []
+    for call in (True, False):
+        names = [k for k, v in dense.items() if v.is_floating_point()]
+        leaves = [v.clone().requires_grad_() for v in (x, y)]
+        if call:
+            loss = GISTLoss(0.2, **options, reduction="none", backend=backend)
+            own = {k: v.clone().requires_grad_(k == "negatives") for k, v in ours.items()}
+            rows = loss(*leaves, guide="self", **own)
+            every = loss(*leaves, **own)
+        else:
+            more = {k: normalize(v, dim=-1) if k in names else v for k, v in dense.items()}
+            rows = GISTLoss.reference(
+                *(normalize(v) for v in leaves), scale=5.0, bias=0.0, guide="self", **options,
+                **more,
+            )  # fmt: skip
+        found.append([rows, *torch.autograd.grad(rows.mean(), leaves)])
+    for got, want in zip(*found, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-11)
+    assert (every > found[0][0] + 1e-6).any()  # some negatives are dropped
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("normalized", [True, False])
+def test_a_document_that_occurs_twice_stays_negative(dtype, normalized, backend):
+    """Its score is that of the positive, whatever the order in which products are added up."""
+    x, y = torch.randn(2, 70, 33).to(dtype)
+    y[1::2] = y[::2]
+    loss = GISTLoss(
+        0.5, contrast_anchors=False, contrast_positives=False, normalize=normalized,
+        reduction="none", backend=backend,
+    )  # fmt: skip
+    rows = loss(x, y, guide="self")
+    assert (rows >= 0.99 * torch.log(torch.tensor(2.0))).all()
+
+
+def test_an_unknown_guide():
+    x = torch.randn(4, 3)
+    with pytest.raises(ValueError, match=r"^guide: got 'teacher', expected 'self'"):
+        GISTLoss()(x, x, guide="teacher")
+
+
+def test_ids_and_a_guide_of_ragged_negatives(backend):
+    """Both leave columns out."""
+    x, y, guide = torch.randn(3, 5, 6, dtype=torch.float64)
+    values, near = torch.randn(2, 5, 2, 6, dtype=torch.float64)
+    ids, numbers = torch.arange(5), torch.randint(0, 5, (5, 2))
+    loss = GISTLoss(0.2, reduction="none", backend=backend)
+    of = {"ids": ids, "negatives": values, "negatives_ids": numbers}
+    want = loss(x, y, guide=(guide, y, near), **of)
+    flat = {"negatives": values.flatten(0, 1), "negatives_ids": numbers.flatten()}
+    flat |= {"ids": ids, "negatives_offsets": torch.arange(0, 11, 2)}
+    close(loss(x, y, guide=(guide, y, near.flatten(0, 1)), **flat), want)
+    close(loss(x, y, guide="self", **flat), loss(x, y, guide="self", **of))

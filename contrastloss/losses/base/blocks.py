@@ -273,6 +273,8 @@ class Own(Block):
     ) -> None:
         super().__init__(columns, log_weight=log_weight)
         self.mask, self.copies, self.views = mask, copies, views
+        #: columns with larger scores are left out, one for each row; None: there is no bound
+        self.upper: Tensor | None = None
 
     def of_rows(self, value: Tensor) -> Tensor:
         """What each of the N has, for each row of scores."""
@@ -291,7 +293,11 @@ class Own(Block):
         if self.mask is not None:
             index = torch.where(self.mask, index, -1)
         found = scores.gather(self.of_rows(index), self.columns.flatten(0, 1))
-        return found if self.log_weight is None else found + self.of_rows(self.log_weight)
+        if self.log_weight is not None:
+            found = found + self.of_rows(self.log_weight)
+        if self.upper is not None:
+            found = torch.where(found > self.upper[:, None], -torch.inf, found)
+        return found
 
     def _stats(self, scores: Scores, channels: Sequence[Channel], rows: Ids) -> list[Any]:
         return ops.row_stats(self.scores(scores), channels, rows)
@@ -332,6 +338,8 @@ class Ragged(Block):
         self.lengths = offsets.diff().repeat_interleave(views).repeat(copies)
         #: (M,), False for columns that are left out; None: all are there
         self.mask: Tensor | None = None
+        #: as of :class:`Own`
+        self.upper: Tensor | None = None
         #: (M, copies * views), the rows that meet a column
         numbers = torch.arange(copies, device=device)[:, None] * n * views
         numbers = (numbers + torch.arange(views, device=device)).flatten()
@@ -355,7 +363,10 @@ class Ragged(Block):
         found = scores.of_pairs(self.columns, met_by)
         if self.log_weight is not None:
             found = found + self.log_weight[:, None]
-        return found.flatten()[self.order]
+        found = found.flatten()[self.order]
+        if self.upper is not None:
+            found = torch.where(found > self.upper[self.owner], -torch.inf, found)
+        return found
 
     def _stats(self, scores: Scores, channels: Sequence[Channel], rows: Ids) -> list[Any]:
         n = scores.x.shape[-2]

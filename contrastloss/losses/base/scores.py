@@ -326,16 +326,21 @@ class Scores:
         index = torch.arange(self.x.shape[-2], device=self.x.device).expand(self.x.shape[:-1])
         return self.gather(index.unsqueeze(-1)).squeeze(-1)
 
-    def surpassing(self, aligned: Tensor) -> Tensor:
-        """What a score has to fall short of to be less than an aligned one, and no tie with it: the
-        pass adds the same products up in another order."""
+    def slack(self) -> Tensor | float:
+        """How far apart kernels may find aligned scores and others that are their ties: they add
+        the same products up in another order."""
         scale = self.inverse_temperature
         size = scale.detach().abs() if isinstance(scale, Tensor) else abs(scale)
         slack: Tensor | float = ops.rounding(self.x) * size
         if not self.normalize:
             x, y = self._wide()
-            slack = slack * x.norm(dim=-1) * (x if y is None else y).norm(dim=-1)
-        return aligned.detach() - slack
+            norms = x.detach().norm(dim=-1), (x if y is None else y).detach().norm(dim=-1)
+            slack = slack * norms[0] * norms[1]
+        return slack
+
+    def surpassing(self, aligned: Tensor) -> Tensor:
+        """What a score has to fall short of to be less than an aligned one, and no tie with it."""
+        return aligned.detach() - self.slack()
 
     def cosines(self, scores: Tensor) -> Tensor:
         """Scores of rows without temperature and bias."""
