@@ -417,13 +417,13 @@ def _(group, odd):
     return CLIPLoss(group=group)(x, y[1:] if odd else y)
 
 
-@refusal("a missing input", "TypeError: CrossLoss.forward() missing 1 required positional")
+@refusal("a missing input", "TypeError: CLIPLoss.forward() missing 1 required positional")
 def _(group, odd):
     x, y = pair(group)
     return CLIPLoss(group=group)(*((x,) if odd else (x, y)))
 
 
-@refusal("an unknown input", "TypeError: CrossLoss.forward() got an unexpected keyword argument")
+@refusal("an unknown input", "TypeError: CLIPLoss.forward() got an unexpected keyword argument")
 def _(group, odd):
     return CLIPLoss(group=group)(*pair(group), **({"scale": 3.0} if odd else {}))
 

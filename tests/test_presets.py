@@ -115,7 +115,7 @@ CHOSEN = {
     "selfie": {"normalize": False, "temperature": 1.0},
     "mcl": {"against": "own"},
     "g_simclr": {"against": "other", "temperature": 0.1},
-    "debcse": {"correct_positive": False},
+    "debcse": {"in_batch_negatives": False, "temperature": 0.05},
     "projection_head": {"normalize": False},
 }
 

@@ -57,10 +57,12 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
 ARGUMENTS = {
     **{(name, "in_batch_negatives"): "negatives"
        for name in ("clip", "info_nce", "margin_ranking", "siglip")},
+    **{(name, "variant"): "x_ids" for name in ("clip", "info_nce")},
     ("gist", "margin"): "guide",
     ("gist", "margin_strategy"): "guide",
     ("sepclr", "background"): "targets",
     ("sepclr", "label_variance"): "labels",
+    ("siglip", "positive_weight"): "x_ids",
 }  # fmt: skip
 #: options for all cases of a loss whose example would give 0, or could not run over ranks
 EVERYWHERE: dict[str, dict[str, Any]] = {"triplet": {"margin": 20.0, "mining": "hard"}}
@@ -82,8 +84,9 @@ class Case:
     @property
     def spreads(self) -> bool:
         """Whether the batch can be sharded over ranks. A temperature per row would not be split,
-        nor would offsets."""
-        whole = "each row" in self.what or self.argument == "negatives_offsets"
+        nor would offsets and places."""
+        places = ("negatives_offsets", "positives")
+        whole = "each row" in self.what or self.argument in places
         return "group" in {f.name for f in fields(self.cls)} and not whole
 
     def inputs(self, dtype: torch.dtype, n: int = N) -> tuple[list[Any], dict[str, Any]]:
@@ -92,6 +95,8 @@ class Case:
         names = [p for p in inspect.signature(self.cls.forward).parameters if p != "self"]
         given = dict(zip(names, values, strict=False))
         more = {} if self.argument is None else argument(self.argument, given, g)
+        if "memory" not in names:
+            more.pop("memory", None)
         more = {k: leaf(v, dtype) for k, v in more.items()}
         if "memory" in more and self.cls(**self.options).both_sides:
             more["memory"] = (more["memory"], more["memory"])
@@ -126,7 +131,7 @@ def cases(name: str) -> Iterator[Case]:
         yield Case(name, "temperature of each row", base | {"temperature": tau})
     given = len(made)
     for parameter in list(inspect.signature(cls.forward).parameters.values())[1 + given :]:
-        if parameter.kind is not parameter.VAR_KEYWORD:
+        if parameter.kind is not parameter.VAR_KEYWORD and parameter.name not in left_out:
             yield Case(name, f"{parameter.name} given", base, parameter.name)
 
 
@@ -186,16 +191,23 @@ def argument(name: str, given: dict[str, Any], g: torch.Generator) -> dict[str, 
         "logit_scale": lambda: torch.tensor(7.5),
         "mask": lambda: flags(n),
         "negatives": lambda: normal(n, 5, D),
+        "positives": lambda: (7 * torch.arange(n) + 3) % n - 1,
         "rehearsal": lambda: flags(n),
         "row_weight": lambda: normal(n).float().abs(),
         "targets": lambda: flags(n),
         "teacher_prototypes": lambda: normal(len(prototypes), D),
+        "x_log_q": lambda: normal(n).float(),
+        "x_negatives": lambda: normal(5, D),
         "valid": lambda: flags(*first.shape[:2]),
         "weights": lambda: normal(n).abs(),
         "y_prototypes": lambda: normal(len(prototypes), D),
     }
     if name in makers:
         return {name: makers[name]()}
+    if name in ("x_ids", "y_ids"):
+        return {"x_ids": torch.arange(n) // 3, "y_ids": torch.arange(n) // 2}
+    if name == "negatives_log_q":
+        return {"negatives": normal(n, 5, D), name: normal(n, 5).float()}
     if name == "negatives_mask":
         return {"negatives": normal(n, 5, D), name: flags(n, 5)}
     if name == "negatives_ids":
