@@ -89,7 +89,7 @@ class CLIPLoss(SoftmaxLoss, name="clip"):
     axes = (ROW, COL)
 
     def channels(self) -> tuple[Channel, ...]:
-        return BY_ROW, BY_COL, *self.smoothing()
+        return BY_ROW, BY_COL, *self.sums("id")
 
     def forward(
         self,
@@ -131,11 +131,9 @@ class CLIPLoss(SoftmaxLoss, name="clip"):
         return self.aligned(scores, ids) if said.aligned else self.matched(scores, said)
 
     def combine(self, by_row: Tensor, by_col: Tensor, *rest: Any) -> Tensor:
-        *smoothing, positive, _ = rest
-        rows, cols = softplus(by_row - positive), softplus(by_col - positive)
-        if smoothing:
-            rows = self.smoothed(rows, positive, *smoothing[:2])
-            cols = self.smoothed(cols, positive, *smoothing[2:])
+        *sums, positive, scores = rest
+        losses = [softplus(by_row - positive), softplus(by_col - positive)]
+        rows, cols = self.smoothed(losses, sums, positive, scores) if sums else losses
         return 0.5 * (rows + cols)
 
     @staticmethod

@@ -193,12 +193,12 @@ class InfoNCELoss(SoftmaxLoss, name="info_nce"):
         return torch.where(none, -torch.inf, lse), [plain(found.value) for found in best]
 
     def channels(self) -> tuple[Channel, ...]:
-        return BY_ROW, *self.smoothing()
+        return BY_ROW, *self.sums("id")
 
     def combine(self, negative: Tensor, *rest: Any) -> Tensor:
-        *smoothing, positive, _ = rest
-        loss = softplus(negative - positive)
-        return self.smoothed(loss, positive, *smoothing) if smoothing else loss
+        *sums, positive, scores = rest
+        losses = [softplus(negative - positive)]
+        return (self.smoothed(losses, sums, positive, scores) if sums else losses)[0]
 
     @staticmethod
     def reference(

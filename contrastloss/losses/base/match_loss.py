@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -181,18 +181,31 @@ class SoftmaxLoss(MatchLoss):
             {(name, axis): _OUTSIDE[name, axis] for axis in self.axes for name in every},
         )
 
-    def smoothing(self) -> tuple[Channel, ...]:
-        """What label smoothing asks of the negatives, where row i's positive is column i."""
+    def sums(self, psi: str) -> tuple[Channel, ...]:
+        """For label smoothing: of the negatives of each axis, where row i's positive is column
+        i."""
         if not self.label_smoothing:
             return ()
-        pairs, axes = self.negatives, self.axes
-        return tuple([SUM(psi, pairs=pairs, axis=axis) for axis in axes for psi in ("id", "one")])
+        return tuple([SUM(psi, pairs=self.negatives, axis=axis) for axis in self.axes])
 
-    def smoothed(self, loss: Tensor, positive: Tensor, total: Tensor, count: Tensor) -> Tensor:
-        """The cross entropy with smoothed labels, from that without, the sum of the negatives'
-        scores and their number."""
-        mean = (total + positive) / (count + 1)
-        return loss + self.label_smoothing * (positive - mean)
+    def prepare(self) -> None:
+        super().prepare()
+        counts = [self.by_ids(channel) for channel in self.sums("one")]
+        self._channels_by_ids = (*self._channels_by_ids, *counts)
+
+    def smoothed(
+        self, losses: Sequence[Tensor], sums: Sequence[Tensor], positive: Tensor, scores: Scores
+    ) -> list[Tensor]:
+        """The cross entropies of each axis with smoothed labels, from those without. ``sums``: of
+        the negatives' scores and, with ids, their numbers, which are known without."""
+        counts: Sequence[Any]
+        totals, counts = sums[: len(losses)], sums[len(losses) :]
+        if not counts:
+            counts = [scores.negatives(scores.count - 1, axis) for axis in self.axes]
+        return [
+            loss + self.label_smoothing * (positive - (total + positive) / (count + 1))
+            for loss, total, count in zip(losses, totals, counts, strict=True)
+        ]
 
     def matched(self, scores: Scores, positives: Positives) -> Any:
         match = positives.match(scores)
