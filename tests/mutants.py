@@ -55,6 +55,13 @@ MUTANTS = (
         f"{SWEEP} -k test_channels",
     ),
     Mutant(
+        "a bound that leaves out what lies on it",
+        REFERENCE + "block.py",
+        "torch.where(value <= bound, 0.0, torch.where(value > bound,",
+        "torch.where(value < bound, 0.0, torch.where(value >= bound,",
+        f"{SWEEP} -k its_bound",
+    ),
+    Mutant(
         "a wrong axis",
         REFERENCE + "backward.py",
         'found["col_bias"] = g.sum(1)',

@@ -19,7 +19,23 @@ __device__ inline bool passes(const Test& test, const Pair& at) {
 }
 
 template <class T>
-__device__ T log_weight(const Plan<T>& plan, const Weight<T>& term, const Pair& at, T score) {
+__device__ T or_one(const T* v, int64_t at) {
+  return v ? v[at] : T(1);
+}
+template <class T>
+__device__ T or_zero(const T* v, int64_t at) {
+  return v ? v[at] : T(0);
+}
+
+// A pair's score from its product, for a term of which there is one copy; Tile::score is faster.
+template <class T>
+__device__ T score(const Plan<T>& plan, const Pair& at, T product) {
+  const T factor = or_one(plan.scale, 0) * or_one(plan.a, at.row) * or_one(plan.b, at.col);
+  return product * factor + or_zero(plan.beta, at.row) + or_zero(plan.gamma, at.col);
+}
+
+template <class T>
+__device__ T log_weight(const Plan<T>& plan, const Weight<T>& term, const Pair& at, T product) {
   switch (term.kind) {
     case TermKind::ROW: return term.row[at.row];
     case TermKind::COL: return term.col[at.col];
@@ -29,7 +45,7 @@ __device__ T log_weight(const Plan<T>& plan, const Weight<T>& term, const Pair& 
       for (int k = 0; k < term.extent; ++k) count += passes(plan.test[term.first + k], at);
       return ::std::log(T(count));
     }
-    case TermKind::NOT_ABOVE: return up_to(term.row[at.row], score);
+    case TermKind::NOT_ABOVE: return up_to(term.row[at.row], score(plan, at, product));
     default: break;
   }
   const T* left = term.row + at.row * term.extent;
@@ -50,9 +66,10 @@ __device__ __noinline__ inline bool passes_all(const Test* tests, int first, int
 }
 template <class T>
 __device__ __noinline__ T log_weights(const Plan<T>& plan, const Pairs& pairs, const Pair& at,
-                                      T score) {
+                                      T product) {
   T w = 0;
-  for (int k = pairs.term; k < pairs.terms_end; ++k) w += log_weight(plan, plan.term[k], at, score);
+  for (int k = pairs.term; k < pairs.terms_end; ++k)
+    w += log_weight(plan, plan.term[k], at, product);
   return w;
 }
 
@@ -208,8 +225,7 @@ class Tile {
           T& w = seen.weight[r][c];
           w = 0;
           if (pairs.term_count() && (seen.mask >> (FN * r + c) & 1)) {
-            const T s = pairs.scored ? score(view.transposed, r, c) : T(0);
-            w = log_weights(plan_, pairs, pair(view.transposed, r, c), s);
+            w = log_weights(plan_, pairs, pair(view.transposed, r, c), acc[r][c]);
             if (w == T(-INFINITY)) seen.mask &= ~(1ull << (FN * r + c));
           }
         }
@@ -236,9 +252,6 @@ class Tile {
   }
 
  private:
-  __device__ static T or_one(const T* v, int64_t at) { return v ? v[at] : T(1); }
-  __device__ static T or_zero(const T* v, int64_t at) { return v ? v[at] : T(0); }
-
   const Plan<T>& plan_;
   Vectors<T, FN>& vectors_;
   const T scale_;

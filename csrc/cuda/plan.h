@@ -33,7 +33,6 @@ CL_HD constexpr int components(int formula) {
 // The ranges of a group's tests and terms in the plan.
 struct Pairs {
   int test, tests_end, term, terms_end;
-  bool scored;  // whether a term depends on the score
 
   CL_HD int term_count() const { return terms_end - term; }
 };

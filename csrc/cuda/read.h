@@ -113,7 +113,6 @@ struct Call {
       Weight<T>& weight = plan.term[plan.terms++];
       weight = {term.kind, static_cast<int>(term.extent), plan.tests, term.value, term.row,
                 term.col};
-      pairs.scored |= term.kind == TermKind::NOT_ABOVE;
       for (size_t k = 0; k < term.row_ids.size(); ++k)
         add(Test{Compare::NE, term.row_ids[k], term.col_ids[k], 0});
     }

@@ -5,6 +5,7 @@ batches x symmetry) and random programs of several channels that share one pass.
 """
 
 import itertools
+import math
 from dataclasses import replace
 
 import pytest
@@ -29,6 +30,7 @@ from contrastloss.channel import (
     SUM,
     col_weight,
     differs,
+    not_above,
     precedes,
     row_weight,
     same,
@@ -294,6 +296,69 @@ def test_weights_that_leave_nothing(backend, device):
         values, grads = evaluate(function_of(backend), call)
         assert all(((value == 0) | (value == -torch.inf)).all() for value in values)
         assert not any(grad.any() for grad in grads.values())
+
+
+# ---- a bound on the scores ----------------------------------------------------------------------
+
+BOUNDED = tuple(
+    replace(kind, axis=axis, pairs=pairs, weight=(not_above("most"),))
+    for kind in (LSE(), LSE(-2.0), EXPECT(0.5), SUM("one"), SUM("square"))
+    for pairs in ((), (differs(INDEX),))
+    for axis in (ROW, COL)
+)
+
+
+def at_the_bound(backend, device, channels, m, n, symmetric):
+    """What differs from the oracle where many scores are equal to their bounds: all of them are
+    multiples of 1/2, so they are exact."""
+    g = torch.Generator().manual_seed(m)
+
+    def whole(*shape):
+        return torch.randint(-1, 2, shape, generator=g).float().to(device)
+
+    bound = torch.randint(-4, 5, (m,), generator=g).div(2).to(device)
+    bound[0], bound[1] = -torch.inf, torch.inf
+    call = {"x": whole(m, 6), "y": None if symmetric else whole(n, 6), "channels": channels}
+    call |= {"rows": {"most": bound}, "cols": {}, "scale": torch.tensor(0.5, device=device)}
+    return differences(function_of(backend), {**call, "cosine": False})
+
+
+@pytest.mark.parametrize("symmetric", [False, True], ids=["y", "symmetric"])
+@pytest.mark.parametrize("together", [4, 1])
+def test_a_score_at_its_bound_stays(backend, device, symmetric, together):
+    """Several channels in one pass, and each alone; a row and a column more than a tile has."""
+    for program in chunks(BOUNDED, together):
+        assert not at_the_bound(backend, device, program, 193, 385, symmetric), program
+
+
+def test_a_bound_is_on_the_whole_score(backend, device):
+    """With scales and biases, and before theta, sign, shift and pace."""
+    x, y = torch.tensor([[2.0]], device=device), torch.tensor([[1.0], [3.0], [5.0]], device=device)
+    vectors = {
+        "scale": 2.0,
+        "row_scale": torch.full((1,), 0.5, device=device),
+        "row_bias": torch.ones(1, device=device),
+        "col_bias": torch.tensor([0.0, 0.0, -8.0], device=device),
+    }
+    s, most = [3.0, 7.0, 3.0], (not_above("most"),)
+    operands = {"most": s[0], "c": 4.0}
+    rows = {name: torch.full((1,), value, device=device) for name, value in operands.items()}
+    program = (
+        SUM("id", pairs=(same(INDEX),)),
+        SUM("one", weight=most),
+        SUM("relu", sign=-1.0, shift="c", weight=most),
+        LSE(-2.0, weight=most),
+        LSE(2.0, relax=1.0, weight=most),
+    )
+    rows = {
+        "most": torch.full((1,), s[0], device=device),
+        "c": torch.full((1,), 4.0, device=device),
+    }
+    found = pair_stats(x, y, program, **vectors, rows=rows, backend=backend)
+    first, count, relu, lse, paced = [value.item() for value in found]
+    assert (first, count, relu) == (s[0], s.count(s[0]), 2 * (4.0 - s[0]))
+    assert lse == pytest.approx(-2.0 * s[0] + math.log(2))
+    assert paced == pytest.approx(2.0 * (s[0] + 1.0) * (s[0] - 1.0) + math.log(2))
 
 
 # ---- what a backend declines --------------------------------------------------------------------

@@ -6,7 +6,17 @@ import itertools
 
 import pytest
 import torch
-from backends.test_sweep import KINDS, MIXED, OPERANDS, PAIRS, WEIGHTS, disagreements, variant
+from backends.test_sweep import (
+    BOUNDED,
+    KINDS,
+    MIXED,
+    OPERANDS,
+    PAIRS,
+    WEIGHTS,
+    at_the_bound,
+    disagreements,
+    variant,
+)
 from oracle import VECTORS
 
 import contrastloss
@@ -29,12 +39,12 @@ SEEDS = {("col", 6): 1}
 EXTRA = [
     pytest.param(weight, marks=pytest.mark.extra)
     for weight in WEIGHTS
-    if weight not in ("none", "sum", "log form eps", "at most")
+    if weight not in ("none", "sum", "log form eps", "at most", "not above")
 ]
 
 
 @SYMMETRIC
-@pytest.mark.parametrize("weight", ["none", "sum", "log form eps", "at most", *EXTRA])
+@pytest.mark.parametrize("weight", ["none", "sum", "log form eps", "at most", "not above", *EXTRA])
 def test_channels(device, weight, symmetric):
     """Every kind along both axes, cycling through the tests, eight channels per call."""
     start = list(WEIGHTS).index(weight)
@@ -94,6 +104,11 @@ def test_across_the_borders_of_tiles(device, symmetric, m, n, d):
         "triton", [("mixed", MIXED, options)], device=device, symmetric=symmetric,
         dtype=torch.float32,
     )  # fmt: skip
+
+
+@SYMMETRIC
+def test_a_score_at_its_bound_stays(device, symmetric):
+    assert not at_the_bound("triton", device, BOUNDED[::3], 70, 41, symmetric)
 
 
 @SYMMETRIC

@@ -3,7 +3,6 @@
 tests/backends/test_sweep.py tests that the numbers are right on every backend.
 """
 
-import math
 from dataclasses import replace
 
 import pytest
@@ -12,7 +11,7 @@ from layouts import column_major
 from oracle import VECTORS, differences, evaluate, leaves, problem
 
 from contrastloss import ops
-from contrastloss.backends import PairCall, triton
+from contrastloss.backends import PairCall
 from contrastloss.channel import (
     COL,
     EXPECT,
@@ -414,58 +413,6 @@ def test_ties_give_the_gradient_to_one(backend, device):
     x, y = torch.ones(1, 2, device=device), torch.ones(4, 2, device=device, requires_grad=True)
     (best,) = pair_stats(x, y, (MAX(),), backend=backend)
     assert torch.autograd.grad(best.value.sum(), y)[0].tolist() == [[1, 1], [0, 0], [0, 0], [0, 0]]
-
-
-BOUNDED = tuple(
-    replace(kind, axis=axis, pairs=pairs, weight=(not_above("most"),))
-    for kind in (LSE(), LSE(-2.0), EXPECT(0.5), SUM("one"), SUM("square"))
-    for pairs in ((), (differs(INDEX),))
-    for axis in ("row", "col")
-)
-
-
-@SYMMETRIC
-@pytest.mark.parametrize("few", [4, 1])
-@pytest.mark.parametrize(("m", "n"), [(5, 7), (400, 390)])
-def test_a_score_at_its_bound_stays(backend, device, symmetric, m, n, few):
-    """Scores and bounds are multiples of 1/2, so many pairs are ties. Several channels in one pass,
-    and each alone."""
-    if m > 5 and backend == "triton" and triton.interpreted():
-        pytest.skip("slow in the interpreter")
-    g = torch.Generator().manual_seed(m)
-
-    def whole(*shape):
-        return torch.randint(-1, 2, shape, generator=g).float().to(device)
-
-    x, y = whole(m, 6), whole(n, 6)
-    bound = torch.randint(-4, 5, (m,), generator=g).div(2).to(device)
-    bound[0], bound[1] = -torch.inf, torch.inf
-    for k in range(0, len(BOUNDED), few):
-        call = {"x": x, "y": None if symmetric else y, "channels": BOUNDED[k : k + few]}
-        call |= {"rows": {"most": bound}, "cols": {}, "cosine": False}
-        call["scale"] = torch.tensor(0.5, device=device)
-        assert not differences(lambda **c: pair_stats(**c, backend=backend), call)
-
-
-def test_a_bound_is_on_the_whole_score(backend, device):
-    """With scales and biases, and before theta, sign, shift and pace."""
-    x, y = torch.tensor([[2.0]], device=device), torch.tensor([[1.0], [3.0], [5.0]], device=device)
-    vectors = {"row_scale": torch.full((1,), 0.5, device=device), "scale": 2.0,
-               "row_bias": torch.ones(1, device=device),
-               "col_bias": torch.tensor([0.0, 0.0, -8.0], device=device)}  # fmt: skip
-    # the scores are 3, 7 and 3
-    bound, weight = {"most": torch.full((1,), 3.0, device=device)}, (not_above("most"),)
-    program = (
-        SUM("one", weight=weight),
-        SUM("relu", sign=-1.0, shift="c", weight=weight),
-        LSE(-2.0, weight=weight),
-        LSE(2.0, relax=1.0, weight=weight),
-    )
-    rows = {**bound, "c": torch.full((1,), 4.0, device=device)}
-    count, relu, lse, paced = pair_stats(x, y, program, **vectors, rows=rows, backend=backend)
-    assert (count.item(), relu.item()) == (2.0, 2.0)
-    torch.testing.assert_close(lse.item(), -6.0 + math.log(2))
-    torch.testing.assert_close(paced.item(), 2.0 * 4.0 * 2.0 + math.log(2))
 
 
 KINDS = (
