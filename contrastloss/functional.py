@@ -396,7 +396,7 @@ def binary_nce(
 
     Shape:
         x, y: (N, D).
-        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (M, D) with
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (L, D) with
         offsets: further negatives.
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
         negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to
@@ -551,7 +551,7 @@ def circle(
     Shape:
         z: (N, D).
         labels: (N,), integers.
-        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (M, D) with
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (L, D) with
         offsets: further negatives.
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
         negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to
@@ -773,31 +773,33 @@ def clip(
             of minus log p over what takes part in the softmax p. Default: 0.
 
     Shape:
-        x, y: (N, D), e.g. images and their texts, or (M, D) and (N, D) with ``positives``, or
+        x, y: (M, D) and (N, D), e.g. images and their texts; M = N without ``positives``, or
         ``x_ids`` and ``y_ids``.
-        negatives: (K, D), shared by all rows of x, or (N, K, D), one set per row, or (M, D) with
+        negatives: (K, D), shared by all rows of x, or (M, K, D), one set per row, or (L, D) with
         offsets.
-        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
-        negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
+        negatives_mask: (K,) or (M, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (M + 1,), integers: row i's negatives are those from offset i to before
         offset i + 1.
         x_negatives: (L, D), shared by all rows of y, or (N, L, D), one set per row of y: negatives
         in the columns' losses.
         memory: two EmbeddingQueues, of columns like those of y and of rows like those of x:
         additional negatives of the other side.
         negatives_ids: integers, one for each negative; those of the row's own id are left out.
-        negatives_log_q: log q of each negative, which is subtracted from its scores; None for 0.
+        negatives_log_q: log q of each negative, finite, subtracted from its scores; None for 0.
         ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
         a row with a stored column of its id, in a queue made with ``ids=True``.
         positives: the places in y of the positives, where row i's is not row i of y, which may then
         have another number of rows: (M,), -1 for none; (P, 2), pairs of places in x and y, where a
         pair that occurs twice counts twice; or a tuple of offsets, (M + 1,), and places, (P,), of
-        which row i's are those from offset i to before offset i + 1.
+        which row i's are those from offset i to before offset i + 1. Pairs and offsets do not go
+        with ``return_stats``.
         x_ids, y_ids: (M,) and (N,), integers, in place of ``positives``: rows with equal ones are
-        positives, also on other ranks. Given and stored columns with a row's id are left out.
+        positives, also on other ranks. Columns with a row's id are left out of given ones with
+        ``negatives_ids`` and of queues made with ``ids=True``; all others are negatives.
         log_q, x_log_q: (N,) and (M,), subtracted from the scores of the rows of y as columns, and
         of the rows of x as those of the columns' losses: the log of the probability that it is in a
         batch; None for 0. The statistics are of corrected scores.
-        row_weight: (N,), multiplies the losses of pairs; 'mean' still divides by N. None for 1; not
+        row_weight: (M,), multiplies the losses of pairs; 'mean' still divides by N. None for 1; not
         with several positives.
         Loss: (), or (N,) for ``reduction='none'``; with several positives ((M,), (N,)).
 
@@ -1131,13 +1133,13 @@ def moco(
     Shape:
         query, key: (N, D).
         queue: an EmbeddingQueue of K slots, which gets no gradient, or a tensor (K, D).
-        negatives: (K, D), shared by all rows, or (N, K, D), one set per row, or (M, D) with
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per row, or (L, D) with
         offsets: further negatives.
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
         negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
         offset i + 1.
         negatives_ids: integers, one for each negative; those of the row's own id are left out.
-        negatives_log_q: log q of each negative, which is subtracted from its scores; None for 0.
+        negatives_log_q: log q of each negative, finite, subtracted from its scores; None for 0.
         ids: (N,), integers, for a queue made with ``ids=True``; stored keys of the query's own
         instance are ignored.
         row_weight: (N,), multiplies the rows' losses; 'mean' still divides by the number of rows
@@ -1293,7 +1295,7 @@ def cross_supcon(
     Shape:
         x, y: (N, D), e.g. audio and its text.
         labels: (N,), integers.
-        negatives: (K, D), shared by all rows, or (N, K, D), one set per row, or (M, D) with
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per row, or (L, D) with
         offsets: further negatives of the rows of x.
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
         negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
@@ -1382,7 +1384,7 @@ def dcl(
 
     Shape:
         x, y: (N, D).
-        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (M, D) with
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (L, D) with
         offsets: further negatives.
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
         negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to
@@ -1581,7 +1583,7 @@ def focal_contrastive(
     Shape:
         z: (N, D).
         labels: (N,), integers.
-        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (M, D) with
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (L, D) with
         offsets: further negatives.
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
         negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to
@@ -1667,11 +1669,13 @@ def gist(
 
     where :math:`j \ne i` is in :math:`A_i, B_i, C_i` if :math:`g(x_i, y_j)`, :math:`g(x_i, x_j)` or
     :math:`g(y_i, y_j)` is at most :math:`g(x_i, y_i) - \text{margin}` (``'absolute'``) or
-    :math:`g(x_i, y_i)\, (1 - \text{margin})` (``'relative'``). Excesses of at most 8 eps of the
-    guide's dtype are rounding: ties stay negatives, e.g. a document that occurs twice. The
-    statistics of ``return_stats`` compare x with y and ignore the guide.
+    :math:`g(x_i, y_i)\, (1 - \text{margin})` (``'relative'``). Excesses of at most
+    :math:`\max(8, \sqrt E)` eps of the guide's dtype are rounding: ties stay negatives, e.g. a
+    document that occurs twice. The statistics of ``return_stats`` compare x with y and ignore the
+    guide.
 
-    With ``guide='self'``, g are the cosines of x and y themselves, as constants: the masks of
+    With ``guide='self'``, g are the cosines of x and y themselves, or their products where
+    ``normalize=False``, as constants: the masks of
     Qwen3 Embedding are ``GISTLoss(margin=-0.1)(x, y, negatives, guide="self")``.
 
     Args:
@@ -1683,10 +1687,10 @@ def gist(
 
     Shape:
         x, y: (N, D).
-        negatives: (K, D), shared by all rows of x, or (N, K, D), one set per row, or (M, D) with
+        negatives: (K, D), shared by all rows of x, or (N, K, D), one set per row, or (L, D) with
         offsets: further negatives of the rows of x.
         guide: two tensors (N, E), the guide's embeddings of x and y, which get no gradient, and
-        with negatives a third one, (K, E), (N, K, E) or (M, E); or ``'self'``, which takes no
+        with negatives a third one, (K, E), (N, K, E) or (L, E); or ``'self'``, which takes no
         second product; None keeps all negatives.
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
         negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
@@ -1848,7 +1852,7 @@ def hard_negative(
 
     Shape:
         x, y: (N, D).
-        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (M, D) with
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (L, D) with
         offsets: further negatives.
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
         negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to
@@ -1946,7 +1950,7 @@ def hard_negative_clip(
 
     Shape:
         x, y: (N, D).
-        negatives: (K, D), shared by all rows of x, or (N, K, D), one set per row, or (M, D) with
+        negatives: (K, D), shared by all rows of x, or (N, K, D), one set per row, or (L, D) with
         offsets: further negatives of the rows of x.
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
         negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to
@@ -2129,34 +2133,36 @@ def info_nce(
             every rank gives the same ones. Default: True.
         label_smoothing: epsilon, from 0 to 1. The loss is :math:`(1 - \epsilon)\, \ell_i` plus
             epsilon times the mean of :math:`-\log p_{ij}` over the columns j of the row, p its
-            softmax, as :func:`torch.nn.functional.cross_entropy` has it; not
-            together with ``top_k`` or ``hardness``. Default: 0.
+            softmax, as :func:`torch.nn.functional.cross_entropy` has it; not together with
+            ``top_k`` or ``hardness``. Default: 0.
         group: not supported together with ``top_k``.
 
     Shape:
-        x, y: (N, D), or (M, D) and (N, D) with ``positives``, or ``x_ids`` and ``y_ids``.
-        negatives: (K, D), shared by all rows, or (N, K, D), one set per row, or (M, D) with
+        x, y: (M, D) and (N, D); M = N without ``positives``, or ``x_ids`` and ``y_ids``.
+        negatives: (K, D), shared by all rows, or (M, K, D), one set per row, or (L, D) with
         offsets.
-        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
-        negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
+        negatives_mask: (K,) or (M, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (M + 1,), integers: row i's negatives are those from offset i to before
         offset i + 1.
         memory: an EmbeddingQueue of additional negatives.
         negatives_ids: integers, one for each negative; those of the row's own id are left out.
-        negatives_log_q: log q of each negative, which is subtracted from its scores; None for 0.
+        negatives_log_q: log q of each negative, finite, subtracted from its scores; None for 0.
         ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
         a row with a stored column of its id, in a queue made with ``ids=True``.
         positives: the places in y of the positives, where row i's is not row i of y, which may then
         have another number of rows: (M,), -1 for none; (P, 2), pairs of places in x and y, where a
         pair that occurs twice counts twice; or a tuple of offsets, (M + 1,), and places, (P,), of
-        which row i's are those from offset i to before offset i + 1.
+        which row i's are those from offset i to before offset i + 1. Pairs and offsets do not go
+        with ``return_stats``.
         x_ids, y_ids: (M,) and (N,), integers, in place of ``positives``: rows with equal ones are
-        positives, also on other ranks. Given and stored columns with a row's id are left out.
+        positives, also on other ranks. Columns with a row's id are left out of given ones with
+        ``negatives_ids`` and of queues made with ``ids=True``; all others are negatives.
         log_q: (N,), subtracted from the scores of y's rows, also of positives: the log of the
-        probability q that a row is in a batch; None for
-        0. Not together with ``hardness``.
-        row_weight: (N,), multiplies the rows' losses; 'mean' still divides by the number of rows
+        probability q that a row is in a batch, finite; None for 0. Not with ``hardness``.
+        row_weight: (M,), multiplies the rows' losses; 'mean' still divides by the number of rows
         that count. None for 1.
-        Loss: (), or (N,) for ``reduction='none'``. A row without negatives has loss 0.
+        Loss: (), or (M,) for ``reduction='none'``. A row with one positive and no negatives has
+        loss 0.
 
     Source: van den Oord et al., Representation Learning with Contrastive Predictive Coding, 2018;
     hardness: Lan et al., LLaVE, 2025; log_q: Yi et al., Sampling-Bias-Corrected Neural Modeling for
@@ -2433,7 +2439,7 @@ def margin_ranking(
 
     Shape:
         x, y: (N, D).
-        negatives: (K, D), shared by all rows, or (N, K, D), one set per row, or (M, D) with
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per row, or (L, D) with
         offsets; the mean includes them.
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
         negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
@@ -2806,7 +2812,7 @@ def multi_similarity(
     Shape:
         z: (N, D).
         labels: (N,), integers.
-        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (M, D) with
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (L, D) with
         offsets: further negatives.
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
         negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to
@@ -3084,14 +3090,14 @@ def nt_xent(
 
     Shape:
         x, y: (N, D).
-        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (M, D) with
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (L, D) with
         offsets: further negatives.
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
         negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to
         before offset i + 1.
         memory: an EmbeddingQueue of additional negatives.
         negatives_ids: integers, one for each negative; those of the row's own id are left out.
-        negatives_log_q: log q of each negative, which is subtracted from its scores; None for 0.
+        negatives_log_q: log q of each negative, finite, subtracted from its scores; None for 0.
         ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
         a row with a stored column of its id, in a queue made with ``ids=True``.
         log_q: (N,), subtracted from the scores with both views of an instance as columns: the
@@ -3254,7 +3260,7 @@ def supcon(
     Shape:
         z: (N, D), or (N, V, D) for V views of each instance.
         labels: (N,), integers.
-        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (M, D) with
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (L, D) with
         offsets: further negatives.
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
         negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to
@@ -3262,7 +3268,7 @@ def supcon(
         memory: an EmbeddingQueue made with ``labels=True``; its columns are additional positives
         and negatives, without gradient.
         negatives_ids: integers, one for each negative; those of the row's own id are left out.
-        negatives_log_q: log q of each negative, which is subtracted from its scores; None for 0.
+        negatives_log_q: log q of each negative, finite, subtracted from its scores; None for 0.
         ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
         a row with a stored column of its id, in a queue made with ``ids=True``. Of V views, only
         stored and given columns are left out.
@@ -3356,16 +3362,16 @@ def pooled_supcon(
     Shape:
         image, text: (N, D).
         labels: (N,), integers.
-        memory, ids, log_q: as in SupCon; the queue holds z.
-        negatives: (K, D), shared by all rows, or (N, K, D), one set per row, or (M, D) with
+        ids, log_q: as in SupCon.
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per row, or (L, D) with
         offsets: further negatives.
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
         negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
         offset i + 1.
         negatives_ids: integers, one for each negative; those of the row's own id are left out.
-        negatives_log_q: log q of each negative, which is subtracted from its scores; None for 0.
-        memory: an EmbeddingQueue made with ``labels=True``; its columns are additional positives
-        and negatives, without gradient.
+        negatives_log_q: log q of each negative, finite, subtracted from its scores; None for 0.
+        memory: an EmbeddingQueue of z, made with ``labels=True``; its columns are additional
+        positives and negatives, without gradient.
         row_weight: (N,), multiplies the rows' losses; 'mean' still divides by the number of rows
         that count. None for 1.
         Loss: (), or (N,) for ``reduction='none'``.
@@ -3838,11 +3844,11 @@ def siglip(
             every rank gives the same ones. Default: True.
 
     Shape:
-        x, y: (N, D), or (M, D) and (N, D) with ``positives``, or ``x_ids`` and ``y_ids``.
-        negatives: (K, D), shared by all rows of x, or (N, K, D), one set per row, or (M, D) with
+        x, y: (M, D) and (N, D); M = N without ``positives``, or ``x_ids`` and ``y_ids``.
+        negatives: (K, D), shared by all rows of x, or (M, K, D), one set per row, or (L, D) with
         offsets.
-        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
-        negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
+        negatives_mask: (K,) or (M, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (M + 1,), integers: row i's negatives are those from offset i to before
         offset i + 1.
         memory: an EmbeddingQueue of additional negatives.
         negatives_ids: integers, one for each negative; those of the row's own id are left out.
@@ -3850,14 +3856,15 @@ def siglip(
         a row with a stored column of its id, in a queue made with ``ids=True``.
         positives: the places in y of the positives, where row i's is not row i of y, which may then
         have another number of rows: (M,), -1 for none; (P, 2), pairs of places in x and y, where a
-        pair that occurs twice counts twice; or a tuple of offsets, (M + 1,), and places, (P,), of
-        which row i's are those from offset i to before offset i + 1.
+        pair that occurs twice has two terms of a positive; or a tuple of offsets, (M + 1,), and
+        places, (P,), of which row i's are those from offset i to before offset i + 1. Pairs and
+        offsets do not go with ``return_stats``.
         x_ids, y_ids: (M,) and (N,), integers, in place of ``positives``: rows with equal ones are
-        positives, also on other ranks. Given and stored columns with a row's id are left out.
+        positives, also on other ranks. Columns with a row's id are left out of given ones with
+        ``negatives_ids`` and of queues made with ``ids=True``; all others are negatives.
         log_q, negatives_log_q: None.
-        row_weight: (N,), multiplies the rows' losses; 'mean' still divides by the number of rows
-        that count. None for 1.
-        Loss: (), or (N,) for ``reduction='none'``.
+        row_weight: (M,), multiplies the rows' losses; 'mean' still divides by M. None for 1.
+        Loss: (), or (M,) for ``reduction='none'``.
 
     Source: Zhai et al., Sigmoid Loss for Language Image Pre-Training, 2023.
 
@@ -4220,7 +4227,7 @@ def spectral(
 
     Shape:
         x, y: (N, D).
-        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (M, D) with
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (L, D) with
         offsets: further negatives.
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
         negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to
@@ -4586,7 +4593,7 @@ def triplet(
     Shape:
         z: (N, D).
         labels: (N,), integers.
-        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (M, D) with
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (L, D) with
         offsets: further negatives.
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
         negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to

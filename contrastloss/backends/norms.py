@@ -14,9 +14,10 @@ EPS = 1e-12
 
 
 def rounding(x: Tensor) -> float:
-    """The rounding error of a score of unit vectors with scale 1, if its products are added in
-    another order. Scores that differ from a bound by less than this are ties."""
-    return 8.0 * torch.finfo(stat_dtype(x)).eps
+    """The rounding error of a score of unit vectors (..., D) with scale 1, if its products are
+    added in another order: max(8, sqrt(D)) eps. Scores that differ from a bound by less than this
+    are ties."""
+    return max(8.0, x.shape[-1] ** 0.5) * torch.finfo(stat_dtype(x)).eps
 
 
 def inverse_norm(x: Tensor) -> Tensor:

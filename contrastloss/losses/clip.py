@@ -47,31 +47,33 @@ class CLIPLoss(SoftmaxLoss, name="clip"):
             of minus log p over what takes part in the softmax p. Default: 0.
 
     Shape:
-        x, y: (N, D), e.g. images and their texts, or (M, D) and (N, D) with ``positives``, or
+        x, y: (M, D) and (N, D), e.g. images and their texts; M = N without ``positives``, or
         ``x_ids`` and ``y_ids``.
-        negatives: (K, D), shared by all rows of x, or (N, K, D), one set per row, or (M, D) with
+        negatives: (K, D), shared by all rows of x, or (M, K, D), one set per row, or (L, D) with
         offsets.
-        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
-        negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
+        negatives_mask: (K,) or (M, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (M + 1,), integers: row i's negatives are those from offset i to before
         offset i + 1.
         x_negatives: (L, D), shared by all rows of y, or (N, L, D), one set per row of y: negatives
         in the columns' losses.
         memory: two EmbeddingQueues, of columns like those of y and of rows like those of x:
         additional negatives of the other side.
         negatives_ids: integers, one for each negative; those of the row's own id are left out.
-        negatives_log_q: log q of each negative, which is subtracted from its scores; None for 0.
+        negatives_log_q: log q of each negative, finite, subtracted from its scores; None for 0.
         ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
         a row with a stored column of its id, in a queue made with ``ids=True``.
         positives: the places in y of the positives, where row i's is not row i of y, which may then
         have another number of rows: (M,), -1 for none; (P, 2), pairs of places in x and y, where a
         pair that occurs twice counts twice; or a tuple of offsets, (M + 1,), and places, (P,), of
-        which row i's are those from offset i to before offset i + 1.
+        which row i's are those from offset i to before offset i + 1. Pairs and offsets do not go
+        with ``return_stats``.
         x_ids, y_ids: (M,) and (N,), integers, in place of ``positives``: rows with equal ones are
-        positives, also on other ranks. Given and stored columns with a row's id are left out.
+        positives, also on other ranks. Columns with a row's id are left out of given ones with
+        ``negatives_ids`` and of queues made with ``ids=True``; all others are negatives.
         log_q, x_log_q: (N,) and (M,), subtracted from the scores of the rows of y as columns, and
         of the rows of x as those of the columns' losses: the log of the probability that it is in a
         batch; None for 0. The statistics are of corrected scores.
-        row_weight: (N,), multiplies the losses of pairs; 'mean' still divides by N. None for 1; not
+        row_weight: (M,), multiplies the losses of pairs; 'mean' still divides by N. None for 1; not
         with several positives.
         Loss: (), or (N,) for ``reduction='none'``; with several positives ((M,), (N,)).
 
@@ -118,6 +120,7 @@ class CLIPLoss(SoftmaxLoss, name="clip"):
         )
         said = Positives(positives, x_ids, y_ids)
         said.check(x, y, ids)
+        self.fits(x, y)
         if row_weight is not None and not said.aligned:
             name = "positives" if x_ids is None else "x_ids"
             raise ValueError(

@@ -50,7 +50,7 @@ class CrossSupConLoss(LabelLoss, name="cross_supcon"):
     Shape:
         x, y: (N, D), e.g. audio and its text.
         labels: (N,), integers.
-        negatives: (K, D), shared by all rows, or (N, K, D), one set per row, or (M, D) with
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per row, or (L, D) with
         offsets: further negatives of the rows of x.
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
         negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before

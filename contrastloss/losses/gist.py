@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -12,7 +13,7 @@ from ..channel import INDEX, LSE, Channel, at_most, differs, not_above
 from ..ops.check import check_device, check_embeddings
 from ..ops.merge import log_sum_exp
 from ..options import Temperature, shape
-from .base.blocks import BATCH, ID, Block, Given, Own, Ragged
+from .base.blocks import BATCH, ID, Block, Own, Ragged
 from .base.loss import softplus
 from .base.negatives import Negatives
 from .base.positive_loss import BY_ROW, CrossLoss
@@ -39,11 +40,13 @@ class GISTLoss(CrossLoss, name="gist"):
 
     where :math:`j \ne i` is in :math:`A_i, B_i, C_i` if :math:`g(x_i, y_j)`, :math:`g(x_i, x_j)` or
     :math:`g(y_i, y_j)` is at most :math:`g(x_i, y_i) - \text{margin}` (``'absolute'``) or
-    :math:`g(x_i, y_i)\, (1 - \text{margin})` (``'relative'``). Excesses of at most 8 eps of the
-    guide's dtype are rounding: ties stay negatives, e.g. a document that occurs twice. The
-    statistics of ``return_stats`` compare x with y and ignore the guide.
+    :math:`g(x_i, y_i)\, (1 - \text{margin})` (``'relative'``). Excesses of at most
+    :math:`\max(8, \sqrt E)` eps of the guide's dtype are rounding: ties stay negatives, e.g. a
+    document that occurs twice. The statistics of ``return_stats`` compare x with y and ignore the
+    guide.
 
-    With ``guide='self'``, g are the cosines of x and y themselves, as constants: the masks of
+    With ``guide='self'``, g are the cosines of x and y themselves, or their products where
+    ``normalize=False``, as constants: the masks of
     Qwen3 Embedding are ``GISTLoss(margin=-0.1)(x, y, negatives, guide="self")``.
 
     Args:
@@ -55,10 +58,10 @@ class GISTLoss(CrossLoss, name="gist"):
 
     Shape:
         x, y: (N, D).
-        negatives: (K, D), shared by all rows of x, or (N, K, D), one set per row, or (M, D) with
+        negatives: (K, D), shared by all rows of x, or (N, K, D), one set per row, or (L, D) with
         offsets: further negatives of the rows of x.
         guide: two tensors (N, E), the guide's embeddings of x and y, which get no gradient, and
-        with negatives a third one, (K, E), (N, K, E) or (M, E); or ``'self'``, which takes no
+        with negatives a third one, (K, E), (N, K, E) or (L, E); or ``'self'``, which takes no
         second product; None keeps all negatives.
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
         negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
@@ -123,8 +126,8 @@ class GISTLoss(CrossLoss, name="gist"):
     def _guided(
         self, scores: Scores, guide: Any, given: tuple[Block, ...], negatives: Tensor | None
     ) -> tuple[int, list[_Operands]]:
-        """Which of the channels, and its operands of x and of y. Given blocks are left with what
-        the guide considers negative."""
+        """Which of the channels, and its operands of x and of y. The scores are left with given
+        blocks of what the guide considers negative."""
         if guide is None:
             return 0, [({}, {})] * 2
         x, y = scores.x, scores.y
@@ -133,14 +136,12 @@ class GISTLoss(CrossLoss, name="gist"):
             if guide != "self":
                 raise ValueError(f"guide: got {guide!r}, expected 'self', tensors or None")
             bound = self._own_bound(scores)
-            for block in given:
-                if isinstance(block, (Own, Ragged)):
-                    block.upper, block.passing = bound, frozenset({BOUND})
+            scores.blocks = (BATCH, *[_up_to(block, bound) for block in given])
             return 2, [({BOUND: bound}, {})] * 2
         gx, gy, *others = _checked(guide, x, negatives)
         bounded = self._bounded(gx, gy)
-        for block in given:
-            _leave_out(block, bounded[0][0], others[0])
+        kept = [_negative(block, bounded[0][0], others[0]) for block in given]
+        scores.blocks = (BATCH, *kept)
         return 1, [({GUIDE: row}, {GUIDE: col}) for row, col in bounded]
 
     @torch.no_grad()
@@ -190,7 +191,7 @@ class GISTLoss(CrossLoss, name="gist"):
         if guide is not None:
             q = (guide[0] * guide[1]).sum(1, keepdim=True)
             bound = q - margin if margin_strategy == "absolute" else q * (1 - margin)
-            bound = bound + 8 * torch.finfo(q.dtype).eps
+            bound = bound + ops.rounding(x)
         for a, b in sides:
             s = (scale * (given[a] @ given[b].mT) + bias).fill_diagonal_(-torch.inf)
             if guide is not None:
@@ -209,18 +210,30 @@ class GISTLoss(CrossLoss, name="gist"):
         return torch.cat(logits, 1).logsumexp(1) - positive.squeeze(1)
 
 
-def _leave_out(block: Block, rows: Tensor, guide: Tensor) -> None:
-    """Leave out of a block what the guide considers positive: its rows' operands of ``at_most``,
-    and its embeddings of the columns."""
+def _up_to(block: Block, bound: Tensor) -> Block:
+    """Of each row's own columns, those whose scores are not above its bound. Shared ones have the
+    test of a channel."""
+    if not isinstance(block, (Own, Ragged)):
+        return block
+    kept = copy(block)
+    kept.upper, kept.passing, kept.unguided = bound, frozenset({BOUND}), block
+    return kept
+
+
+def _negative(block: Block, rows: Tensor, guide: Tensor) -> Block:
+    """What the guide does not consider positive: of its rows' operands of ``at_most``, and its
+    embeddings of the columns."""
     guide = ops.unit(guide)
     cols = torch.cat([guide, torch.ones_like(guide[..., :1])], -1)
-    block.passing = frozenset() if isinstance(block, Given) else frozenset({GUIDE})
-    if isinstance(block, (Own, Ragged)):
-        of = rows[:, None] if isinstance(block, Own) else rows[block.met_by.squeeze(1)]
+    kept = copy(block)
+    if isinstance(kept, (Own, Ragged)):
+        of = rows[:, None] if isinstance(kept, Own) else rows[kept.met_by.squeeze(1)]
         there = (of * cols).sum(-1) <= 0
-        block.mask = there if block.mask is None else there & block.mask
+        kept.mask = there if kept.mask is None else there & kept.mask
+        kept.passing, kept.unguided = frozenset({GUIDE}), block
     else:
-        block.ids = {**block.ids, GUIDE: cols}
+        kept.ids = {**kept.ids, GUIDE: cols}
+    return kept
 
 
 def _checked(guide: tuple[Tensor, ...], x: Tensor, negatives: Tensor | None) -> list[Tensor]:

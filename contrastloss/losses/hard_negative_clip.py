@@ -39,7 +39,7 @@ class HardNegativeCLIPLoss(CrossLoss, name="hard_negative_clip"):
 
     Shape:
         x, y: (N, D).
-        negatives: (K, D), shared by all rows of x, or (N, K, D), one set per row, or (M, D) with
+        negatives: (K, D), shared by all rows of x, or (N, K, D), one set per row, or (L, D) with
         offsets: further negatives of the rows of x.
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
         negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to

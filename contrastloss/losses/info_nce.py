@@ -62,34 +62,36 @@ class InfoNCELoss(SoftmaxLoss, name="info_nce"):
             every rank gives the same ones. Default: True.
         label_smoothing: epsilon, from 0 to 1. The loss is :math:`(1 - \epsilon)\, \ell_i` plus
             epsilon times the mean of :math:`-\log p_{ij}` over the columns j of the row, p its
-            softmax, as :func:`torch.nn.functional.cross_entropy` has it; not
-            together with ``top_k`` or ``hardness``. Default: 0.
+            softmax, as :func:`torch.nn.functional.cross_entropy` has it; not together with
+            ``top_k`` or ``hardness``. Default: 0.
         group: not supported together with ``top_k``.
 
     Shape:
-        x, y: (N, D), or (M, D) and (N, D) with ``positives``, or ``x_ids`` and ``y_ids``.
-        negatives: (K, D), shared by all rows, or (N, K, D), one set per row, or (M, D) with
+        x, y: (M, D) and (N, D); M = N without ``positives``, or ``x_ids`` and ``y_ids``.
+        negatives: (K, D), shared by all rows, or (M, K, D), one set per row, or (L, D) with
         offsets.
-        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
-        negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
+        negatives_mask: (K,) or (M, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (M + 1,), integers: row i's negatives are those from offset i to before
         offset i + 1.
         memory: an EmbeddingQueue of additional negatives.
         negatives_ids: integers, one for each negative; those of the row's own id are left out.
-        negatives_log_q: log q of each negative, which is subtracted from its scores; None for 0.
+        negatives_log_q: log q of each negative, finite, subtracted from its scores; None for 0.
         ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
         a row with a stored column of its id, in a queue made with ``ids=True``.
         positives: the places in y of the positives, where row i's is not row i of y, which may then
         have another number of rows: (M,), -1 for none; (P, 2), pairs of places in x and y, where a
         pair that occurs twice counts twice; or a tuple of offsets, (M + 1,), and places, (P,), of
-        which row i's are those from offset i to before offset i + 1.
+        which row i's are those from offset i to before offset i + 1. Pairs and offsets do not go
+        with ``return_stats``.
         x_ids, y_ids: (M,) and (N,), integers, in place of ``positives``: rows with equal ones are
-        positives, also on other ranks. Given and stored columns with a row's id are left out.
+        positives, also on other ranks. Columns with a row's id are left out of given ones with
+        ``negatives_ids`` and of queues made with ``ids=True``; all others are negatives.
         log_q: (N,), subtracted from the scores of y's rows, also of positives: the log of the
-        probability q that a row is in a batch; None for
-        0. Not together with ``hardness``.
-        row_weight: (N,), multiplies the rows' losses; 'mean' still divides by the number of rows
+        probability q that a row is in a batch, finite; None for 0. Not with ``hardness``.
+        row_weight: (M,), multiplies the rows' losses; 'mean' still divides by the number of rows
         that count. None for 1.
-        Loss: (), or (N,) for ``reduction='none'``. A row without negatives has loss 0.
+        Loss: (), or (M,) for ``reduction='none'``. A row with one positive and no negatives has
+        loss 0.
 
     Source: van den Oord et al., Representation Learning with Contrastive Predictive Coding, 2018;
     hardness: Lan et al., LLaVE, 2025; log_q: Yi et al., Sampling-Bias-Corrected Neural Modeling for

@@ -38,7 +38,7 @@ class MarginRankingLoss(CrossLoss, name="margin_ranking"):
 
     Shape:
         x, y: (N, D).
-        negatives: (K, D), shared by all rows, or (N, K, D), one set per row, or (M, D) with
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per row, or (L, D) with
         offsets; the mean includes them.
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
         negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before

@@ -38,13 +38,13 @@ class MoCoLoss(PairLoss, name="moco"):
     Shape:
         query, key: (N, D).
         queue: an EmbeddingQueue of K slots, which gets no gradient, or a tensor (K, D).
-        negatives: (K, D), shared by all rows, or (N, K, D), one set per row, or (M, D) with
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per row, or (L, D) with
         offsets: further negatives.
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
         negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
         offset i + 1.
         negatives_ids: integers, one for each negative; those of the row's own id are left out.
-        negatives_log_q: log q of each negative, which is subtracted from its scores; None for 0.
+        negatives_log_q: log q of each negative, finite, subtracted from its scores; None for 0.
         ids: (N,), integers, for a queue made with ``ids=True``; stored keys of the query's own
         instance are ignored.
         row_weight: (N,), multiplies the rows' losses; 'mean' still divides by the number of rows
@@ -89,6 +89,7 @@ class MoCoLoss(PairLoss, name="moco"):
         scores = self.scores(query, key, logit_scale, logit_bias, blocks=blocks)
         (negative,), extra = self.measure(scores, self._channels)
         positive = scores.aligned()
+        extra = extra and [extra[0], torch.logaddexp(extra[1], positive.detach())]
         scores.row_weight = row_weight
         losses = scores.weighted(softplus(negative - positive))
         return self.finish(losses, extra, positive, aligned=scores)

@@ -35,14 +35,14 @@ class NTXentLoss(TwoViewLoss, name="nt_xent"):
 
     Shape:
         x, y: (N, D).
-        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (M, D) with
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (L, D) with
         offsets: further negatives.
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
         negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to
         before offset i + 1.
         memory: an EmbeddingQueue of additional negatives.
         negatives_ids: integers, one for each negative; those of the row's own id are left out.
-        negatives_log_q: log q of each negative, which is subtracted from its scores; None for 0.
+        negatives_log_q: log q of each negative, finite, subtracted from its scores; None for 0.
         ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
         a row with a stored column of its id, in a queue made with ``ids=True``.
         log_q: (N,), subtracted from the scores with both views of an instance as columns: the

@@ -37,16 +37,16 @@ class PooledSupConLoss(SupConLoss, name="pooled_supcon"):
     Shape:
         image, text: (N, D).
         labels: (N,), integers.
-        memory, ids, log_q: as in SupCon; the queue holds z.
-        negatives: (K, D), shared by all rows, or (N, K, D), one set per row, or (M, D) with
+        ids, log_q: as in SupCon.
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per row, or (L, D) with
         offsets: further negatives.
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
         negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
         offset i + 1.
         negatives_ids: integers, one for each negative; those of the row's own id are left out.
-        negatives_log_q: log q of each negative, which is subtracted from its scores; None for 0.
-        memory: an EmbeddingQueue made with ``labels=True``; its columns are additional positives
-        and negatives, without gradient.
+        negatives_log_q: log q of each negative, finite, subtracted from its scores; None for 0.
+        memory: an EmbeddingQueue of z, made with ``labels=True``; its columns are additional
+        positives and negatives, without gradient.
         row_weight: (N,), multiplies the rows' losses; 'mean' still divides by the number of rows
         that count. None for 1.
         Loss: (), or (N,) for ``reduction='none'``.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..channel import INDEX, ROW, SUM, Channel, differs
 from ..options import Temperature
-from .base.loss import softplus
+from .base.loss import nan_rows, softplus
 from .base.match_loss import Asked, MatchLoss
 from .base.positive_loss import reference_pairs
 from .base.positives import MATCH, MATCHING, Listed, Positives
@@ -47,11 +47,11 @@ class SigLIPLoss(MatchLoss, name="siglip"):
             every rank gives the same ones. Default: True.
 
     Shape:
-        x, y: (N, D), or (M, D) and (N, D) with ``positives``, or ``x_ids`` and ``y_ids``.
-        negatives: (K, D), shared by all rows of x, or (N, K, D), one set per row, or (M, D) with
+        x, y: (M, D) and (N, D); M = N without ``positives``, or ``x_ids`` and ``y_ids``.
+        negatives: (K, D), shared by all rows of x, or (M, K, D), one set per row, or (L, D) with
         offsets.
-        negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
-        negatives_offsets: (N + 1,), integers: row i's negatives are those from offset i to before
+        negatives_mask: (K,) or (M, K), bool, False for no negative; None: all are there.
+        negatives_offsets: (M + 1,), integers: row i's negatives are those from offset i to before
         offset i + 1.
         memory: an EmbeddingQueue of additional negatives.
         negatives_ids: integers, one for each negative; those of the row's own id are left out.
@@ -59,14 +59,15 @@ class SigLIPLoss(MatchLoss, name="siglip"):
         a row with a stored column of its id, in a queue made with ``ids=True``.
         positives: the places in y of the positives, where row i's is not row i of y, which may then
         have another number of rows: (M,), -1 for none; (P, 2), pairs of places in x and y, where a
-        pair that occurs twice counts twice; or a tuple of offsets, (M + 1,), and places, (P,), of
-        which row i's are those from offset i to before offset i + 1.
+        pair that occurs twice has two terms of a positive; or a tuple of offsets, (M + 1,), and
+        places, (P,), of which row i's are those from offset i to before offset i + 1. Pairs and
+        offsets do not go with ``return_stats``.
         x_ids, y_ids: (M,) and (N,), integers, in place of ``positives``: rows with equal ones are
-        positives, also on other ranks. Given and stored columns with a row's id are left out.
+        positives, also on other ranks. Columns with a row's id are left out of given ones with
+        ``negatives_ids`` and of queues made with ``ids=True``; all others are negatives.
         log_q, negatives_log_q: None.
-        row_weight: (N,), multiplies the rows' losses; 'mean' still divides by the number of rows
-        that count. None for 1.
-        Loss: (), or (N,) for ``reduction='none'``.
+        row_weight: (M,), multiplies the rows' losses; 'mean' still divides by M. None for 1.
+        Loss: (), or (M,) for ``reduction='none'``.
 
     Source: Zhai et al., Sigmoid Loss for Language Image Pre-Training, 2023.
     """
@@ -99,19 +100,22 @@ class SigLIPLoss(MatchLoss, name="siglip"):
         return super().scores(x, y, logit_scale, bias, **options)
 
     def asked(self) -> tuple[Asked, Asked]:
-        inside: Asked = {("positive", ROW): _POSITIVE, ("negative", ROW): _NEGATIVE}
-        return {**inside, ("count", ROW): _COUNT}, {("others", ROW): _OTHERS}
+        return {("positive", ROW): _POSITIVE, ("count", ROW): _COUNT}, {("others", ROW): _OTHERS}
 
     def matched(self, scores: Scores, positives: Positives) -> Any:
         match = positives.match(scores)
         inside, outside = self.values(scores, match)
         positive, negative = inside["positive", ROW], outside["others", ROW]
         if isinstance(match, Listed) and self.in_batch_negatives:
-            negative = negative - inside["negative", ROW]  # all columns, but for positives
+            assert scores.y is not None
+            sizes = scores.x.shape[0], scores.y.shape[0]
+            (own,) = match.once().stats((_NEGATIVE,), sizes)
+            negative = negative - own  # those of all columns, but for positives
         count = inside["count", ROW]
         if self.positive_weight == "inverse_count":
             positive = positive / at_least_one(count)
-        loss = self.reduce(scores.weighted(positive + negative))
+        losses = scores.weighted(positive + negative)
+        loss = self.reduce(losses, None, nan_rows(scores.x))
         return self.with_statistics(loss, inside, outside, count > 0)
 
     def combine(self, negative: Tensor, positive: Tensor, scores: Scores) -> Tensor:

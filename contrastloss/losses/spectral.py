@@ -29,7 +29,7 @@ class SpectralLoss(CrossLoss, name="spectral"):
 
     Shape:
         x, y: (N, D).
-        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (M, D) with
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (L, D) with
         offsets: further negatives.
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
         negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to

@@ -52,7 +52,7 @@ class SupConLoss(LabelLoss, name="supcon"):
     Shape:
         z: (N, D), or (N, V, D) for V views of each instance.
         labels: (N,), integers.
-        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (M, D) with
+        negatives: (K, D), shared by all rows, or (N, K, D), one set per instance, or (L, D) with
         offsets: further negatives.
         negatives_mask: (K,) or (N, K), bool, False for no negative; None: all are there.
         negatives_offsets: (N + 1,), integers: instance i's negatives are those from offset i to
@@ -60,7 +60,7 @@ class SupConLoss(LabelLoss, name="supcon"):
         memory: an EmbeddingQueue made with ``labels=True``; its columns are additional positives
         and negatives, without gradient.
         negatives_ids: integers, one for each negative; those of the row's own id are left out.
-        negatives_log_q: log q of each negative, which is subtracted from its scores; None for 0.
+        negatives_log_q: log q of each negative, finite, subtracted from its scores; None for 0.
         ids: (N,), integers: rows with equal ones are no pair, neither positive nor negative, nor is
         a row with a stored column of its id, in a queue made with ``ids=True``. Of V views, only
         stored and given columns are left out.

@@ -74,7 +74,7 @@ class CrossBatchMemory(nn.Module):
         ids: Tensor | None = None,
         **overrides: Any,
     ) -> Any:
-        """``overrides`` are passed on to the loss: ``logit_scale`` and ``logit_bias``."""
+        """``overrides`` are passed on to the loss: ``logit_scale``, ``row_weight`` and so on."""
         if (ids is None) != (self.queue.ids is None):
             got, expected = ("None", "integers") if ids is None else ("a value", "None")
             made = f"the memory was made with ids={ids is None}"

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .check import no_transforms
 from .gather_scores import gather_scores
 from .opaque import opaque
 
@@ -44,6 +45,7 @@ def listed_products(
     x and y get their gradients from two nodes. Call this before other operators of x and y: their
     backward passes then run first, and the gradients of pairs are added to theirs one after the
     other."""
+    no_transforms("listed_products")
     how = cosine, compute_dtype, backend
     found = _OfRows.apply(x, y, rows, cols, how)
     return [_OfColumns.apply(found, x, y, rows, cols, how)]

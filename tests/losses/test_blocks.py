@@ -492,6 +492,45 @@ def test_in_place_of_the_batch(name, backend):
     close(loss(x, y, own, negatives_mask=mask), want)
 
 
+def test_unsigned_numbers(backend):
+    """uint8 differences wrap, and torch compares no uint16 with others."""
+    x, y = drawn("info_nce")
+    own, loss = torch.randn(6, 2, 5, dtype=torch.float64), InfoNCELoss(backend=backend)
+    ids, numbers = torch.arange(6), torch.arange(12).view(6, 2) % 6
+    want = loss(x, y, own, ids=ids, negatives_ids=numbers)
+    flat, offsets = own.flatten(0, 1), torch.arange(0, 13, 2)
+    for dtype in (torch.uint8, torch.uint16, torch.int16):
+        given = numbers.to(dtype)
+        close(loss(x, y, own, ids=ids, negatives_ids=given), want)
+        more = {
+            "ids": ids,
+            "negatives_ids": given.flatten(),
+            "negatives_offsets": offsets.to(dtype),
+        }
+        close(loss(x, y, flat, **more), want)
+    bad = torch.tensor([0, 5, 3, 4, 5, 6, 12], dtype=torch.uint8)
+    with pytest.raises(ValueError, match="^negatives_offsets: got 0 to 12, steps from -2"):
+        loss(x, y, flat, negatives_offsets=bad)
+
+
+def test_nothing_to_choose_from(backend):
+    x, y = drawn("info_nce")
+    loss = InfoNCELoss(top_k=2, in_batch_negatives=False, backend=backend)
+    assert loss(x, y) == 0
+
+
+@pytest.mark.parametrize("name", ["info_nce", "clip", "siglip"])
+def test_statistics_cover_the_positive(name, backend):
+    """However it is said which it is."""
+    x, y = drawn(name)
+    more, place = torch.randn(3, 5, dtype=torch.float64), torch.arange(6)
+    loss = LOSSES[name](in_batch_negatives=False, return_stats=True, backend=backend)
+    _, stats = loss(x, y, more)
+    _, want = loss(x, y, more, positives=place)
+    for key, value in want.items():
+        close(stats[key], value)
+
+
 def test_bad_negatives():
     x, own = torch.randn(4, 3), torch.randn(4, 2, 3)
     loss, offsets = InfoNCELoss(), torch.tensor([0, 2, 4, 6, 8])

@@ -227,6 +227,30 @@ def test_a_document_that_occurs_twice_stays_negative(dtype, normalized, backend)
     assert (rows >= 0.99 * torch.log(torch.tensor(2.0))).all()
 
 
+@pytest.mark.parametrize("dim", [33, 1024, 4096])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_ties_of_long_vectors(dtype, dim, backend):
+    """The longer they are, the further apart are sums of the same products in another order."""
+    x, y = torch.randn(2, 128, dim).to(dtype)
+    y[1::2] = y[::2]
+    alone = {"contrast_anchors": False, "contrast_positives": False, "backend": backend}
+    rows = GISTLoss(0.5, **alone, reduction="none")(x, y, guide="self")
+    assert (rows >= 0.99 * torch.log(torch.tensor(2.0))).all()
+
+
+@pytest.mark.parametrize("kind", ["shared", "own", "ragged"])
+def test_statistics_ignore_the_guide(kind, backend):
+    x, y = torch.randn(2, 9, 6, dtype=torch.float64)
+    ours, _ = given(kind, 9)
+    loss = GISTLoss(0.2, return_stats=True, backend=backend)
+    _, want = loss(x, y, **ours)
+    near = tuple(torch.randn(*v.shape[:-1], 3) for v in (x, y, ours["negatives"]))
+    for guide in ("self", near):
+        _, stats = loss(x, y, guide=guide, **ours)
+        for name, value in want.items():
+            close(stats[name], value)
+
+
 def test_an_unknown_guide():
     x = torch.randn(4, 3)
     with pytest.raises(ValueError, match=r"^guide: got 'teacher', expected 'self'"):

@@ -80,14 +80,14 @@ def test_statistics(ids, queue, device, backend):
     loss = MoCoLoss(1.0, return_stats=True, backend=backend)
     _, stats = loss(query, key, queue, **options)
     close(stats["positive"], 0.5)
-    if ids:  # negative scores 0, -1 and 0, 0
+    if ids:  # positives 0 and 1, negative scores 0, -1 and 0, 0
         close(stats["hardest_negative"], 0.0)
         close(stats["accuracy"], 0.5)
-        close(stats["lse"], (log(1 + 1 / e) + log(2)) / 2)
+        close(stats["lse"], (log(2 + 1 / e) + log(2 + e)) / 2)
     else:  # negative scores 1, 0, -1 and 0, 1, 0
         close(stats["hardest_negative"], 1.0)
         close(stats["accuracy"], 0.0)
-        close(stats["lse"], (log(e + 1 + 1 / e) + log(e + 2)) / 2)
+        close(stats["lse"], (log(e + 2 + 1 / e) + log(2 * e + 2)) / 2)
 
 
 def test_gradients_of_query_and_key_only(queue, device, backend):

@@ -186,3 +186,29 @@ def test_every_argument_is_documented(name):
     own = [option for option in declared(cls) if option in inspect.get_annotations(cls)]
     for argument in [*own, *sorted(set(cls.arguments) - everywhere)]:
         assert re.search(rf"^\s+([\w, ]+, )?{argument}(, [\w, ]+)?:", doc, re.MULTILINE), argument
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_a_compiled_function_prepares_again_for_what_prepare_reads(name):
+    """An option that changes what ``prepare`` makes is among those for which it is called."""
+    cls = LOSSES[name]
+    loss = cls()
+    before = {key: loss.__dict__[key] for key in loss.prepared}
+    for option, values in OTHER_VALUES.items():
+        if option not in declared(cls) or option in cls.OWN:
+            continue
+        for value in values:
+            try:
+                setattr(loss, option, value)
+            except (TypeError, ValueError):
+                continue
+            assert {key: loss.__dict__[key] for key in loss.prepared} == before, option
+
+
+#: values of options that several losses share
+OTHER_VALUES = {
+    "temperature": [0.31], "normalize": [False], "reduction": ["sum", "none"], "loss_weight": [2.0],
+    "validate": [True], "return_stats": [True], "variant": ["in", "out"], "label_smoothing": [0.3],
+    "in_batch_negatives": [False], "gather_negatives": [False], "ignore_index": [0, None],
+    "backend": ["reference"], "equal_sizes": [True], "strategy": ["ring"],
+}  # fmt: skip

@@ -5,7 +5,7 @@ import pytest
 import torch
 from dense import mean_of, products, sigmoid_loss, softmax_loss
 
-from contrastloss import CLIPLoss, InfoNCELoss, SigLIPLoss
+from contrastloss import CLIPLoss, InfoNCELoss, SigLIPLoss, functional
 from contrastloss.memory import EmbeddingQueue
 
 D, TAU = 6, 0.3
@@ -196,6 +196,10 @@ def test_queues_leave_out_equal_ids(cls, backend):
 
     for ids in (True, False):
         found = loss(x, y, memory=queue(ids), **said)
+        if ids and loss.both_sides:  # each queue for itself
+            mixed = loss(x, y, memory=(queue(True)[0], queue(False)[0]), **said)
+            torch.testing.assert_close(mixed[0], found[0])
+            torch.testing.assert_close(mixed[1], loss(x, y, memory=queue(False), **said)[1])
         mask = (said["x_ids"][:, None] != numbers) | (not ids)
         of_cols = (said["y_ids"][:, None] != numbers) | (not ids)
         own = stored.expand(m, 3, D), mask
@@ -329,6 +333,72 @@ def test_pairs_beyond_one_part(monkeypatch):
     x, y = leaf(9, D), leaf(12, D)
     found = InfoNCELoss(TAU, variant="out")(x, y, **said)
     compare(found, mean_of(*softmax_loss(x, y, positive, temperature=TAU)[0]), [x, y])
+
+
+def test_a_pair_that_is_listed_twice(backend):
+    """It counts twice in a mean; it is one of SigLIP's pairs, with two terms of a positive."""
+    x, y = leaf(3, D), leaf(4, D)
+    pairs = torch.tensor([[0, 1], [0, 1], [0, 2], [1, 3]])
+    s = products(x, y) / TAU
+    log_p = s.log_softmax(1)
+    want = -torch.stack([(2 * log_p[0, 1] + log_p[0, 2]) / 3, log_p[1, 3]]).mean()
+    compare(InfoNCELoss(TAU, backend=backend)(x, y, positives=pairs), want, [x, y])
+    positive = torch.zeros(3, 4).bool().index_put((pairs[:, 0], pairs[:, 1]), torch.tensor(True))
+    rows = sigmoid_loss(x, y, positive, temperature=TAU)
+    extra = torch.nn.functional.softplus(4.0 - s[0, 1])
+    found = SigLIPLoss(TAU, -4.0, backend=backend)(x, y, positives=pairs)
+    compare(found, (rows.sum() + extra) / 3, [x, y])
+
+
+def test_pairs_out_of_range_where_values_are_not_checked():
+    """As where another device, or a compiler, would have to wait for the values."""
+    x, y = leaf(3, D), leaf(4, D)
+    pairs = torch.tensor([[0, 1], [1, -1], [3, 2], [2, 4], [2, 0]])
+    for cls in (InfoNCELoss, CLIPLoss, SigLIPLoss):
+        compiled = torch.compile(cls(), backend="eager", fullgraph=True)
+        found, want = (f(x, y, positives=p) for f, p in ((compiled, pairs), (cls(), pairs[[0, 4]])))
+        torch.testing.assert_close(found, want)
+
+
+def test_forms_of_lists():
+    x, y = leaf(2, D), leaf(4, D)
+    want = InfoNCELoss()(x, y, positives=torch.tensor([[0, 3], [0, 1], [1, 2]]))
+    for places in (
+        ([0, 2, 3], [3, 1, 2]),
+        (torch.tensor([0, 2, 3]), [3, 1, 2]),
+        (torch.tensor([0, 2, 3], dtype=torch.uint8), torch.tensor([3, 1, 2], dtype=torch.int16)),
+    ):
+        torch.testing.assert_close(InfoNCELoss()(x, y, positives=places), want)
+    torch.testing.assert_close(InfoNCELoss()(x, y, positives=[[0, 3], [0, 1], [1, 2]]), want)
+    with pytest.raises(ValueError, match=r"^positives: got 3 tensors, expected offsets and col"):
+        InfoNCELoss()(x, y, positives=(torch.arange(3),) * 3)
+
+
+def test_a_temperature_of_each_row(backend):
+    """Columns have losses, too: there are as many as rows."""
+    x, y, tau = leaf(4, D), leaf(6, D), torch.linspace(0.1, 0.4, 4)
+    places = torch.tensor([5, 0, 2, 2])
+    want = softmax_loss(x, y, places[:, None] == torch.arange(6), temperature=tau[:, None].double())
+    found = InfoNCELoss(tau, backend=backend)(x, y, positives=places)
+    torch.testing.assert_close(found, mean_of(*want[0]), rtol=1e-6, atol=1e-6)
+    with pytest.raises(
+        ValueError, match=r"^temperature: got shape \(4,\), expected \(\) with 4 rows"
+    ):
+        CLIPLoss(tau)(x, y, positives=places)
+
+
+def test_a_compiled_function_has_the_options_of_the_call():
+    x, y, ids = leaf(6, D), leaf(6, D), torch.arange(6) // 2
+    for function in (functional.info_nce, functional.clip):
+        for options in ({"label_smoothing": 0.3}, {"variant": "in"}, {"in_batch_negatives": False}):
+            for said in ({}, {"x_ids": ids, "y_ids": ids}):
+
+                def call(x, y, function=function, options=options, said=said):
+                    return function(x, y, y.flip(0), **said, **options)
+
+                torch.compiler.reset()
+                found = torch.compile(call, backend="eager", fullgraph=True)(x, y)
+                torch.testing.assert_close(found, call(x, y))
 
 
 def test_no_pairs_at_all():

@@ -32,7 +32,15 @@ __all__ = [
     "Ragged",
     "Stored",
     "Turned",
+    "nothing",
 ]
+
+
+def nothing(rows: Tensor, k: int, dtype: torch.dtype) -> ops.TopK:
+    """The best of no columns, for each row of a vector like this."""
+    index = torch.full((*rows.shape, k), -1, device=rows.device)
+    return ops.TopK(torch.full_like(index, -torch.inf, dtype=dtype), index)
+
 
 SLOT, ID, THERE = "slot", "instance id", "is there"
 
@@ -69,6 +77,8 @@ class Block:
         self.columns, self.log_weight, self.tests = columns, log_weight, tests
         self.ids: Ids = ids or {}
         self.rows: Ids = rows or {}
+        #: this block with the columns that a guide leaves out of it; None: there is no guide
+        self.unguided: Block | None = None
         #: names of ``same`` tests that all of these columns pass, and of weights that are 0
         self.passing: frozenset[str] = frozenset()
 
@@ -121,9 +131,7 @@ class Block:
         """The k best of these columns for every row."""
         tests = tests_left(tuple(pairs), frozenset(self.ids), self.passing, self.tests)
         if tests is None:
-            shape = (*scores.x.shape[:-1], k)
-            index = torch.full(shape, -1, device=scores.x.device)
-            return ops.TopK(torch.full_like(index, -torch.inf, dtype=scores.stat_dtype), index)
+            return nothing(scores.x[..., 0], k, scores.stat_dtype)
         return self._topk(scores, k, tests, {**rows, **self.rows}, **how)
 
     def _topk(
@@ -138,6 +146,8 @@ class Block:
 
 class _Batch(Block):
     """The columns of the batch, of this process or of all ranks of a group."""
+
+    unguided = None
 
     def __init__(self) -> None:
         pass

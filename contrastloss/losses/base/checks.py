@@ -83,6 +83,7 @@ def check_ascending(name: str, offsets: Tensor, count: int) -> None:
     """Offsets into so many values. Checked only if :func:`checks_values`."""
     if not checks_values(offsets):
         return
+    offsets = offsets.long()
     first, last = int(offsets[0]), int(offsets[-1])
     least = int(offsets.diff().min()) if len(offsets) > 1 else 0
     if (first, last) != (0, count) or least < 0:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...channel import COL, LSE, MAX, ROW, SUM, Axis, Channel, differs
 from ...ops.merge import merge
+from ...options import shape
 from .blocks import BATCH, Block, Ids
 from .loss import nan_rows
 from .negatives import NEGATIVES, Negatives
@@ -86,10 +87,18 @@ class MatchLoss(CrossLoss):
                 raise ValueError(f"{name}: got a value, expected None: {reason}")
         said = Positives(positives, x_ids, y_ids)
         said.check(x, y, ids)
+        self.fits(x, y)
         blocks = self.around(x, y, further, said, ids, memory)
         scores = self.against(x, y, blocks, logit_scale, logit_bias)
         scores.row_weight, scores.col_bias = row_weight, correction(log_q, x)
         return self.aligned(scores, ids) if said.aligned else self.matched(scores, said)
+
+    def fits(self, x: Tensor, y: Tensor) -> None:
+        """Whether a temperature of each row is one of each column, where columns have losses."""
+        tau = self.temperature
+        if len(self.axes) > 1 and isinstance(tau, Tensor) and tau.ndim and len(x) != len(y):
+            expected = f"() with {len(x)} rows of x and {len(y)} of y"
+            raise ValueError(f"temperature: got shape {shape(tau)}, expected {expected}")
 
     def around(
         self,
@@ -102,13 +111,13 @@ class MatchLoss(CrossLoss):
     ) -> tuple[Block, ...]:
         """The blocks beside the batch. Given and stored columns of a row's own id, or x_id, are
         left out."""
-        of_x, of_y = (ids, ids) if positives.x_ids is None else (positives.x_ids, positives.y_ids)
-        blocks = self.given(x, negatives, of_x)
-        queues = memory if isinstance(memory, (tuple, list)) else (memory,)
-        if ids is None and any(getattr(queue, "ids", None) is None for queue in queues):
-            of_x = of_y = None
+        if positives.x_ids is None:
+            return self.given(x, negatives, ids) + self.stored(
+                memory, ids, ("x", x), of_batch=True, of_cols=("y", y)
+            )
+        blocks = self.given(x, negatives, positives.x_ids)
         return blocks + self.stored(
-            memory, of_x, ("x", x), of_batch=True, of_cols=("y", y), col_ids=of_y
+            memory, positives.x_ids, ("x", x), of_cols=("y", y), col_ids=positives.y_ids
         )
 
     def asked(self) -> tuple[Asked, Asked]:
@@ -168,6 +177,8 @@ class MatchLoss(CrossLoss):
 
 class SoftmaxLoss(MatchLoss):
     """Cross entropies of rows and, of both axes, of columns."""
+
+    PREPARED = MatchLoss.PREPARED | {"label_smoothing", "variant"}
 
     label_smoothing: float
     variant: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ...channel import differs
@@ -76,12 +75,12 @@ class Negatives:
             offsets = self.offsets.long()
             ragged = Ragged(self.values, offsets, bias, copies=copies, views=views)
             if ids is not None and self.ids is not None:
-                ragged.mask = torch.ne(ids[ragged.met_by[:, 0] // views], self.ids)
+                ragged.mask = ids[ragged.met_by[:, 0] // views].long() != self.ids.long()
             return ragged
         if self.values.ndim == 3:
             mask = self.mask
             if ids is not None and self.ids is not None:
-                others = torch.ne(ids[:, None], self.ids)
+                others = ids[:, None].long() != self.ids.long()
                 mask = others if mask is None else mask & others
             return Own(self.values, mask, bias, copies=copies, views=views)
         given = Given(self.values, self.mask, bias, everywhere=everywhere)

@@ -20,6 +20,7 @@ from ...memory import EmbeddingQueue
 from .blocks import ID, Block, Stored, Turned
 from .checks import check_queue, check_stored
 from .loss import ScoreLoss
+from .merging import chosen
 from .negatives import Negatives
 from .scores import Scores, Spread
 
@@ -148,14 +149,16 @@ class PairLoss(ScoreLoss):
 
         Args:
             memory, ids: those of ``forward``.
-            of_batch: whether ids are of use without a queue, too.
-            of_cols, col_ids: what meets the second queue, where it is not ``like`` with ``ids``.
             like: the embeddings that meet the queue's, by name; ids are of their rows.
+            of_batch: whether ids are of use without a queue, too.
+            of_cols: what meets the second queue, where it is not ``like``.
+            col_ids: its ids, where they are others. Then all ids are those of positives, and a
+                queue may have none: its columns are negatives.
             labels: the name by which channels call the labels, if they do.
             copies, views: the rows are these embeddings so often, one copy after the other, and
                 each so many times in a row.
         """
-        if memory is None and (ids is None or of_batch):
+        if memory is None and (ids is None or of_batch or col_ids is not None):
             return ()
         if self.both_sides and not (isinstance(memory, (tuple, list)) and len(memory) == 2):
             got = type(memory).__name__
@@ -164,6 +167,8 @@ class PairLoss(ScoreLoss):
         sides = (like, ids), (of_cols or like, ids if col_ids is None else col_ids)
         blocks: list[Block] = []
         for queue, (of, own) in zip(queues, sides, strict=False):
+            if col_ids is not None and getattr(queue, "ids", None) is None:
+                own = None
             held = check_queue(
                 self, "memory", queue, of, of[1].shape[0], own, labels=labels is not None
             )
@@ -263,6 +268,8 @@ class PairLoss(ScoreLoss):
             own, (hardest, lse) = found[: len(channels)], found[len(channels) :]
         else:
             own = scores.stats(channels, rows, cols)
+            called = frozenset().union(*[channel.ids for channel in more])
+            rows, cols = (v if v is None else chosen(v, called) for v in (rows, cols))
             hardest, lse = observed.stats(more, rows, cols)
         return own, [hardest.value, lse]
 

@@ -71,6 +71,7 @@ class PositiveLoss(PairLoss):
             return self.finish(losses, extra, positive)
         own, extra = self.measure(scores, channels, rows, cols)
         positive = scores.aligned()
+        extra = extra and [extra[0], torch.logaddexp(extra[1], positive.detach())]
         losses = scores.weighted(self.combine(*own, positive, scores))
         return self.finish(losses, extra, positive, aligned=scores)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...channel import COL, ROW, Axis, Channel, same
 from ...inputs import admitted
-from ...ops.check import check_range
+from ...ops.check import check_range, is_number
 from ...ops.segments import segment_stats
 from ...options import shape
 from .blocks import Ids
@@ -32,6 +32,15 @@ class Listed:
     rows: Tensor
     cols: Tensor
     scores: Tensor
+
+    def once(self) -> Listed:
+        """Each pair once, whose other occurrences are missing."""
+        key = self.rows << 32 | self.cols
+        key, order = key.sort(stable=True)
+        again = torch.zeros_like(key, dtype=torch.bool)
+        again[1:] = key[1:] == key[:-1]
+        missing = torch.empty_like(again).scatter(0, order, again)
+        return replace(self, scores=torch.where(missing, -torch.inf, self.scores))
 
     def stats(self, channels: Sequence[Channel], sizes: tuple[int, int]) -> list[Any]:
         """What channels of positives return for so many rows and columns."""
@@ -78,9 +87,8 @@ class Positives:
         assert y is not None
         if self.x_ids is not None and self.y_ids is not None:
             return {MATCH: self.x_ids}, {MATCH: self.y_ids}
-        if isinstance(self.places, tuple) and any(isinstance(v, Tensor) for v in self.places):
-            rows, cols = _of_offsets(self.places, x, y)
-            return Listed(rows, cols, scores.listed(rows, cols))
+        if isinstance(self.places, tuple) and not all(map(is_number, self.places)):
+            return _listed(scores, *_of_offsets(self.places, x, y))
         places = _integers(self.places, "M int | P 2 int", x).long()
         if places.ndim == 1:
             check_range("positives", places, -1, y.shape[0] - 1, "rows of y, or -1")
@@ -89,7 +97,16 @@ class Positives:
         rows, cols = places.unbind(1)
         check_range("positives", rows, 0, x.shape[0] - 1, "rows of x")
         check_range("positives", cols, 0, y.shape[0] - 1, "rows of y")
-        return Listed(rows, cols, scores.listed(rows, cols))
+        return _listed(scores, rows, cols)
+
+
+def _listed(scores: Scores, rows: Tensor, cols: Tensor) -> Listed:
+    """The pairs with their scores; what is out of range, which a CPU refuses, is missing."""
+    assert scores.y is not None
+    m, n = scores.x.shape[0], scores.y.shape[0]
+    there = (rows >= 0) & (rows < m) & (cols >= 0) & (cols < n)
+    rows, cols = torch.where(there, rows, 0), torch.where(there, cols, 0)
+    return Listed(rows, cols, torch.where(there, scores.listed(rows, cols), -torch.inf))
 
 
 def _integers(value: Any, spec: str, x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ... import ops
 from ...channel import COL, ROW, SUM, Axis, Channel, Test, differs
 from ...distributed import Layout, Peers, Strategy, pair_stats, softmax, total
-from .blocks import BATCH, ID, Block, Ids
+from .blocks import BATCH, ID, Block, Ids, nothing
 from .merging import merged
 
 __all__ = [
@@ -133,9 +133,10 @@ class Scores:
         return self.but(x=self.x[rows], y=None, blocks=(), **own)
 
     def observed(self) -> Scores:
-        """The scores with the columns that the loss has not made itself."""
-        kept = tuple(block for block in self.blocks if not block.SYNTHETIC)
-        return self if len(kept) == len(self.blocks) else self.but(blocks=kept)
+        """The scores with the columns that the loss has not made itself, whatever a guide says."""
+        blocks = [block for block in self.blocks if not block.SYNTHETIC]
+        kept = tuple([block.unguided or block for block in blocks])
+        return self if kept == self.blocks else self.but(blocks=kept)
 
     def plain(self) -> Scores:
         """Cosines or products, without temperature and bias."""
@@ -245,6 +246,8 @@ class Scores:
         """The k best columns of every row, of all blocks, in this process; their indices count
         over the blocks in their order."""
         found = [block.topk(self, k, pairs, rows or {}, cols, **how) for block in self.blocks]
+        if not found:
+            return nothing(self.x[..., 0], k, self.stat_dtype)
         if len(found) == 1:
             return found[0]
         return ops.merge_topk(found, self.starts, k=k, largest=how.get("largest", True))
