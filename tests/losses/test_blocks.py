@@ -509,7 +509,7 @@ def test_unsigned_numbers(backend):
         }
         close(loss(x, y, flat, **more), want)
     bad = torch.tensor([0, 5, 3, 4, 5, 6, 12], dtype=torch.uint8)
-    with pytest.raises(ValueError, match="^negatives_offsets: got 0 to 12, steps from -2"):
+    with pytest.raises(ValueError, match=r"^negatives_offsets: got 0 to 12, steps from -2"):
         loss(x, y, flat, negatives_offsets=bad)
 
 
