@@ -81,10 +81,8 @@ class MatchLoss(CrossLoss):
         further = Negatives(
             negatives, negatives_mask, negatives_offsets, negatives_ids, negatives_log_q
         )
-        for name, value in (("log_q", log_q), ("negatives_log_q", negatives_log_q)):
-            if value is not None and name in self.without:
-                reason = self.without[name]
-                raise ValueError(f"{name}: got a value, expected None: {reason}")
+        if self.without:
+            self.refuse({"log_q": log_q, "negatives_log_q": negatives_log_q})
         said = Positives(positives, x_ids, y_ids)
         said.check(x, y, ids)
         self.fits(x, y)
@@ -92,6 +90,13 @@ class MatchLoss(CrossLoss):
         scores = self.against(x, y, blocks, logit_scale, logit_bias)
         scores.row_weight, scores.col_bias = row_weight, correction(log_q, x)
         return self.aligned(scores, ids) if said.aligned else self.matched(scores, said)
+
+    def refuse(self, given: Mapping[str, Tensor | None]) -> None:
+        """Arguments that the formula does not allow."""
+        for name, value in given.items():
+            if value is not None and name in self.without:
+                reason = self.without[name]
+                raise ValueError(f"{name}: got a value, expected None: {reason}")
 
     def fits(self, x: Tensor, y: Tensor) -> None:
         """Whether a temperature of each row is one of each column, where columns have losses."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -26,8 +26,7 @@ NEGATIVES: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True)
-class Negatives:
+class Negatives(NamedTuple):
     """The arguments of these names: (K, D) for all rows, (N, K, D) for each its own, or those of
     all rows one after the other, (M, D), with offsets."""
 
@@ -40,6 +39,8 @@ class Negatives:
     def check(self, n: int, ids: Tensor | None) -> None:
         """Whether they fit together and the n instances, which have these ids."""
         values = self.values
+        if all(value is None for value in self):
+            return
         if values is None or self.offsets is not None:
             other = "without negatives" if values is None else "with negatives_offsets"
             absent = {"mask": self.mask}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -52,8 +52,7 @@ class Listed:
         return [found[channel.axis].pop(0) for channel in channels]
 
 
-@dataclass(frozen=True)
-class Positives:
+class Positives(NamedTuple):
     """The arguments of ``forward`` that say the positives."""
 
     #: (M,), a place in y or -1; (P, 2), pairs of places in x and y; or offsets, (M + 1,), and
@@ -69,6 +68,8 @@ class Positives:
 
     def check(self, x: Tensor, y: Tensor, ids: Tensor | None) -> None:
         """Whether they fit together, and to rows of x and y."""
+        if self.aligned and self.y_ids is None and x.shape == y.shape:
+            return
         for one, value, other in (("x", self.x_ids, self.y_ids), ("y", self.y_ids, self.x_ids)):
             if value is not None and other is None:
                 missing = "y" if one == "x" else "x"
