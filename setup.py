@@ -35,7 +35,7 @@ NATIVE = os.environ.get("CONTRASTLOSS_NATIVE", "")
 CUDA = os.environ.get("CONTRASTLOSS_CUDA", "")
 CUDA_HOME = os.environ.get("CUDA_HOME", "")
 ARCHITECTURES = re.split(
-    r"[;\s]+", os.environ.get("TORCH_CUDA_ARCH_LIST", "").strip() or "8.0+PTX;9.0a;10.0a"
+    r"[;\s]+", os.environ.get("TORCH_CUDA_ARCH_LIST", "").strip() or "8.0+PTX;9.0;10.0;12.0"
 )
 CXX = shlex.split(os.environ.get("CXX", "")) or ["c++"]
 CXXFLAGS = shlex.split(os.environ.get("CXXFLAGS", ""))

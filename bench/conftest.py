@@ -16,11 +16,16 @@ import contrastloss
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="the device to run on: cpu or cuda")
     parser.addoption("--threads", default=2, type=int, help="threads of torch, 2")
+    parser.addoption(
+        "--without-compiled", action="store_true", help="leave out rivals that compile for minutes"
+    )
     parser.addoption("--seconds", default=10.0, type=float, help="time for one comparison, 10")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     torch.set_num_threads(config.getoption("--threads"))
+    if config.getoption("--without-compiled"):
+        peers.LEFT_OUT.add(peers.COMPILED)
 
 
 @pytest.fixture

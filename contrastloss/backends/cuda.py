@@ -3,6 +3,7 @@ links no CUDA library, so it loads with every torch."""
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from .topk import SELECTION, Selection
 
 __all__ = [
     "DECLINES",
+    "absent",
     "gather_scores_backward",
     "gather_scores_forward",
     "missing",
@@ -28,6 +30,8 @@ __all__ = [
     "slow",
     "sort_network_backward",
     "sort_network_forward",
+    "source",
+    "unfit",
     "why_not",
 ]
 
@@ -79,7 +83,8 @@ torch.library.define(
 
 
 @lru_cache(maxsize=1)
-def missing() -> str | None:
+def absent() -> str | None:
+    """Why the library is not there, or does not load; None: it is loaded."""
     if not LIBRARY.exists():
         return "the package was built without its CUDA library"
     try:
@@ -87,6 +92,40 @@ def missing() -> str | None:
     except OSError as error:
         return f"its CUDA library does not load: {error}"
     return None
+
+
+@lru_cache(maxsize=1)
+def missing() -> str | None:
+    if reason := absent():
+        return reason
+    library = ctypes.CDLL(str(LIBRARY))
+    return unfit(library.contrastloss_cuda_driver(), library.contrastloss_cuda_runtime(), source())
+
+
+def source() -> str | None:
+    """Where the loaded library has PyTorch's streams from; None: this torch has no CUDA."""
+    ask = ctypes.CDLL(str(LIBRARY)).contrastloss_cuda_stream_source
+    ask.restype = ctypes.c_char_p
+    found = ask()
+    return None if found is None else found.decode()
+
+
+def unfit(driver: int, runtime: int, streams: str | None) -> str | None:
+    """Why a library of this CUDA runtime cannot run with a driver and a torch; versions are 1000
+    major + 10 minor, 0 for none."""
+    if driver // 1000 < runtime // 1000:
+        there = f"the NVIDIA driver serves CUDA {_dotted(driver)}" if driver else "no NVIDIA driver"
+        return f"its CUDA library needs CUDA {_dotted(runtime)}: {there}"
+    if streams is None:
+        return (
+            "this torch has no CUDA: neither torch_stream_native_handle nor libtorch_cuda.so with "
+            "aoti_torch_get_current_cuda_stream"
+        )
+    return None
+
+
+def _dotted(version: int) -> str:
+    return f"{version // 1000}.{version % 1000 // 10}"
 
 
 @lru_cache(maxsize=16)

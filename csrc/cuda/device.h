@@ -2,10 +2,10 @@
 #pragma once
 
 #include <cuda_runtime.h>
-#include <dlfcn.h>
 #include <torch/csrc/stable/accelerator.h>
 
 #include "../tensor.h"
+#include "stream.h"
 
 #define CL_DISPATCH_KEY CUDA
 
@@ -15,21 +15,14 @@ namespace contrastloss::cuda {
 // there.
 class Device {
  public:
-  explicit Device(const Tensor& t) : guard_(t.get_device_index()) {
-    // looked up at run time, so that this library also loads with a torch without CUDA
-    using Lookup = AOTITorchError (*)(int32_t, void**);
-    static const auto current =
-        reinterpret_cast<Lookup>(dlsym(RTLD_DEFAULT, "aoti_torch_get_current_cuda_stream"));
-    STD_TORCH_CHECK(current != nullptr, "this torch has no CUDA");
-    void* stream = nullptr;
-    TORCH_ERROR_CODE_CHECK(current(t.get_device_index(), &stream));
-    stream_ = static_cast<cudaStream_t>(stream);
-  }
+  explicit Device(const Tensor& t)
+      : guard_(t.get_device_index()),
+        stream_(static_cast<cudaStream_t>(current_stream(t.get_device_index()))) {}
   cudaStream_t stream() const { return stream_; }
 
  private:
   torch::stable::accelerator::DeviceGuard guard_;
-  cudaStream_t stream_ = nullptr;
+  cudaStream_t stream_;
 };
 
 }  // namespace contrastloss::cuda

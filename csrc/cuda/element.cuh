@@ -73,8 +73,20 @@ struct Launches {
     return cols;
   }
 
+  static int concurrent(Special special, bool backward, int row_parts) {
+    int blocks = 0;
+    with_formulas<T>(special, [&](auto formulas) {
+      using Fs = decltype(formulas);
+      const int64_t shared = shared_bytes<T, Fs::cols>(row_parts);
+      blocks = backward ? cuda::concurrent(h_block_kernel<E, T, Fs>, kThreads, shared)
+                        : cuda::concurrent(forward_kernel<E, T, Fs>, kThreads, shared);
+    });
+    return blocks;
+  }
+
   static constexpr Kernels<T> all() {
-    return {sides, forward, h_block, totals, finish, kTileRows, tile_cols, sizeof(T) == 4};
+    return {sides,     forward,   h_block,    totals,        finish,
+            kTileRows, tile_cols, concurrent, sizeof(T) == 4};
   }
 };
 

@@ -3,6 +3,7 @@
 
 #include <cuda_runtime.h>
 
+#include "grid.h"
 #include "plan.h"
 
 namespace contrastloss::cuda {
@@ -17,6 +18,9 @@ struct Kernels {
   // the size of the tiles
   int tile_rows;
   int (*tile_cols)(Special);
+  // how many blocks of a forward or backward pass, of programs with so many sums of rows, run at
+  // once
+  int (*concurrent)(Special, bool backward, int row_parts);
   // whether there are kernels other than those for Special::NONE
   bool special;
 };

@@ -18,12 +18,28 @@ inline int attribute(cudaDeviceAttr which) {
   return value;
 }
 
+// Above 48 KiB of shared memory a kernel needs this attribute.
+template <class... Parameters>
+void allow(void (*kernel)(Parameters...), int64_t shared) {
+  if (shared > 48 << 10)
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(shared)));
+}
+
+// How many blocks of a kernel the device runs at once.
+template <class... Parameters>
+int concurrent(void (*kernel)(Parameters...), int threads, int64_t shared) {
+  allow(kernel, shared);
+  int blocks = 0;
+  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads,
+                                                      static_cast<size_t>(shared)));
+  return std::max(blocks, 1) * attribute(cudaDevAttrMultiProcessorCount);
+}
+
 template <class... Parameters>
 void launch(void (*kernel)(Parameters...), dim3 grid, int threads, int64_t shared,
             cudaStream_t stream, const Parameters&... parameters) {
-  if (shared > 48 << 10)  // above 48 KiB the kernel needs this attribute
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(shared)));
+  allow(kernel, shared);
   cudaLaunchConfig_t config{};
   config.gridDim = grid;
   config.blockDim = dim3(static_cast<unsigned>(threads));

@@ -10,19 +10,12 @@ namespace {
 // Up to this many rows plus columns, the last block of a forward pass merges the slices.
 constexpr int64_t kSmall = 4096;
 
-// Chooses twice as many blocks as run concurrently, spread so that neither rows nor columns have
-// many slices.
+// The grid of a forward or backward pass.
 template <class T>
-Grid grid(const Kernels<T>& k, Special special, int64_t rows, int64_t cols, int64_t batch) {
-  const int64_t wanted = 2 * attribute(cudaDevAttrMultiProcessorCount);
-  const int64_t row_tiles = blocks(rows, k.tile_rows),
-                col_tiles = blocks(cols, k.tile_cols(special));
-  int64_t across = 1;
-  while (across * across < wanted) ++across;
-  across = std::min(across, row_tiles);
-  const int64_t down = std::min(col_tiles, (wanted + across - 1) / across);
-  across = std::min(row_tiles, (wanted + down - 1) / down);
-  return {static_cast<int>(across), static_cast<int>(down), static_cast<int>(batch)};
+Grid grid(const Kernels<T>& k, Special special, bool backward, int row_parts, int64_t rows,
+          int64_t cols, int64_t batch) {
+  return spread(k.concurrent(special, backward, row_parts), blocks(rows, k.tile_rows),
+                blocks(cols, k.tile_cols(special)), batch);
 }
 
 // ---- forward ------------------------------------------------------------------------------------
@@ -69,7 +62,7 @@ std::vector<Tensor> forward(const Operands& o) {
   const Device device(o.x);
   const Kernels<T>& k = kernels(o.x.scalar_type(), T());
   const Special special = k.special ? call.special() : Special::NONE;
-  const Grid g = grid(k, special, o.m(), o.n(), call.batch());
+  const Grid g = grid(k, special, false, f.row_parts, o.m(), o.n(), call.batch());
   const Tensor rows = empty(o.x, {f.row_parts, g.batch, g.down, o.m()}, kScalarType<T>);
   const Tensor cols = empty(o.x, {f.col_parts, g.batch, g.across, o.n()}, kScalarType<T>);
   const Tensor finished = empty(o.x, {1}, ScalarType::Int);
@@ -218,10 +211,10 @@ struct Backward {
     return BackwardCall<T>(o, outputs, grads, live, needs);
   }
   template <class T>
-  Grid grid(const Operands& o, const Kernels<T>& k, Special special) const {
+  Grid grid(const Operands& o, const Kernels<T>& k, Special special, int row_parts) const {
     expect_range("block_rows", rows, 1, std::max<int64_t>(o.m(), 1));
     expect_range("block_cols", cols, 1, std::max<int64_t>(o.n(), 1));
-    return cuda::grid(k, special, rows, cols, o.batch());
+    return cuda::grid(k, special, true, row_parts, rows, cols, o.batch());
   }
 };
 
@@ -246,8 +239,9 @@ void take_slices(const std::vector<Tensor>& sums, const BackwardCall<T>& b, Grid
 template <class T>
 std::vector<Tensor> sums(const Operands& o, const Backward& pass) {
   BackwardCall<T> b = pass.of<T>(o);
+  const Device device(o.x);
   const Kernels<T>& k = kernels(o.x.scalar_type(), T());
-  const Grid g = pass.grid(o, k, special(b, k));
+  const Grid g = pass.grid(o, k, special(b, k), b.f.row_parts);
   return {torch::stable::new_zeros(o.x, row_slices(b, g), kScalarType<T>),
           torch::stable::new_zeros(o.x, col_slices(b, g), kScalarType<T>)};
 }
@@ -277,7 +271,7 @@ void h_block(const Operands& o, const Backward& pass, const std::vector<Tensor>&
   const Device device(o.x);
   const Kernels<T>& k = kernels(o.x.scalar_type(), T());
   const Special found = special(b, k);
-  const Grid g = pass.grid(o, k, found);
+  const Grid g = pass.grid(o, k, found, b.f.row_parts);
   BackwardPlan<T>& f = b.f;
   apply(b.call, measured, f.plan);
   expect_h(o, h);
@@ -297,7 +291,7 @@ std::vector<Tensor> totals(const Operands& o, const Backward& pass,
   BackwardCall<T> b = pass.of<T>(o);
   const Device device(o.x);
   const Kernels<T>& k = kernels(o.x.scalar_type(), T());
-  const Grid g = pass.grid(o, k, special(b, k));
+  const Grid g = pass.grid(o, k, special(b, k), b.f.row_parts);
   Totals<T> f{};
   f.batch = g.batch, f.down = g.down, f.across = g.across;
   f.m = b.call.plan.m, f.n = b.call.plan.n;

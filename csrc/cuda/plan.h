@@ -195,9 +195,4 @@ enum class Special {
   SUM_AND_SOFTPLUS,  // kId, kSoftplus
 };
 
-// How many blocks share the rows of tiles (across) and the columns of tiles (down).
-struct Grid {
-  int across, down, batch;
-};
-
 }  // namespace contrastloss::cuda

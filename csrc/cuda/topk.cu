@@ -1,6 +1,7 @@
 // The top-k kernels, by element type.
 #include "topk.cuh"
 
+#include "grid.h"
 #include "launch.h"
 
 namespace contrastloss::cuda {
@@ -13,15 +14,13 @@ void launch_begin(const Lists<T>& lists, cudaStream_t stream) {
 template <class E, class T, bool SAMPLED>
 void launch_by(const TopkPlan<T>& f, cudaStream_t stream) {
   constexpr int FN = kTopkCols<T, SAMPLED>;
-  // twice as many blocks as run concurrently
-  const auto items = static_cast<unsigned>(f.lists.items);
-  const unsigned wanted =
-      blocks(2 * attribute(cudaDevAttrMultiProcessorCount), std::max(items, 1u));
+  constexpr int64_t kShared = 2 * kStageBytes<FN> + int64_t(sizeof(Vectors<T, FN>));
+  const auto kernel = candidates_kernel<E, T, SAMPLED>;
   const int rows = std::min(f.lists.rows, f.plan.m - f.lists.i0);
-  const unsigned across = std::min(blocks(rows, kTileRows), wanted);
-  const unsigned down = std::min(blocks(f.j1 - f.j0, kTileCols<FN>), blocks(wanted, across));
-  launch(candidates_kernel<E, T, SAMPLED>, dim3(across, down, items), kThreads,
-         2 * kStageBytes<FN> + int64_t(sizeof(Vectors<T, FN>)), stream, f);
+  const Grid g = spread(concurrent(kernel, kThreads, kShared), blocks(rows, kTileRows),
+                        blocks(f.j1 - f.j0, kTileCols<FN>), f.lists.items);
+  const auto size = [](int n) { return static_cast<unsigned>(n); };
+  launch(kernel, dim3(size(g.across), size(g.down), size(g.batch)), kThreads, kShared, stream, f);
 }
 
 template <class E, class T>

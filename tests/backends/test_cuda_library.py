@@ -10,8 +10,8 @@ import torch
 
 from contrastloss.backends import cuda
 
-if cuda.missing() is not None:
-    pytest.skip(f"cuda: {cuda.missing()}", allow_module_level=True)
+if cuda.absent() is not None:
+    pytest.skip(f"cuda: {cuda.absent()}", allow_module_level=True)
 if cuda.DEVICE != "cuda":
     pytest.skip("--cuda-host puts another library in its place", allow_module_level=True)
 

@@ -31,7 +31,7 @@ class Remembering(SupConLoss):
         return super().forward(z, labels, memory=queue_for(z), **overrides)
 
     @staticmethod
-    def reference(z, labels, *, scale, bias, variant):
+    def reference(z, labels, *, scale, bias, variant, label_smoothing):
         queue = queue_for(z)
         columns = torch.cat([z, rows_of(queue)])
         own = torch.eye(len(z), len(columns), dtype=torch.bool, device=z.device)
