@@ -458,6 +458,13 @@ def _(group, odd):
     return InfoNCELoss(group=group)(x, y, row_weight=weight)
 
 
+@refusal("a positive", "ValueError: positives: got 5, expected -1 to 1, rows of y, or -1")
+def _(group, odd):
+    x, y = pair(group)
+    places = torch.arange(len(x)).clamp(max=len(y) - 1)
+    return CLIPLoss(group=group)(x, y, positives=places + 5 * odd * (places == 0))
+
+
 @refusal("keys", "ValueError: keys: got shape (2, 5), expected (N, 4)")
 def _(group, odd):
     EmbeddingQueue(4, 4).enqueue(embeddings(group, dim=4 + odd), group=group)

@@ -118,8 +118,7 @@ class CLIPLoss(SoftmaxLoss, name="clip"):
         further = Negatives(
             negatives, negatives_mask, negatives_offsets, negatives_ids, negatives_log_q
         )
-        said = Positives(positives, x_ids, y_ids)
-        said.check(x, y, ids)
+        said = Positives(positives, x_ids, y_ids).checked(x, y, ids)
         self.fits(x, y)
         if row_weight is not None and not said.aligned:
             name = "positives" if x_ids is None else "x_ids"

@@ -83,8 +83,7 @@ class MatchLoss(CrossLoss):
         )
         if self.without:
             self.refuse({"log_q": log_q, "negatives_log_q": negatives_log_q})
-        said = Positives(positives, x_ids, y_ids)
-        said.check(x, y, ids)
+        said = Positives(positives, x_ids, y_ids).checked(x, y, ids)
         self.fits(x, y)
         blocks = self.around(x, y, further, said, ids, memory)
         scores = self.against(x, y, blocks, logit_scale, logit_bias)

@@ -66,10 +66,11 @@ class Positives(NamedTuple):
         """Whether row i's positive is column i."""
         return self.places is None and self.x_ids is None
 
-    def check(self, x: Tensor, y: Tensor, ids: Tensor | None) -> None:
-        """Whether they fit together, and to rows of x and y."""
+    def checked(self, x: Tensor, y: Tensor, ids: Tensor | None) -> Positives:
+        """They fit together and to the rows of x and y. Places are then (M,), or rows and columns
+        of pairs. It is known before the ranks of a group meet."""
         if self.aligned and self.y_ids is None and x.shape == y.shape:
-            return
+            return self
         for one, value, other in (("x", self.x_ids, self.y_ids), ("y", self.y_ids, self.x_ids)):
             if value is not None and other is None:
                 missing = "y" if one == "x" else "x"
@@ -81,24 +82,19 @@ class Positives(NamedTuple):
             raise ValueError(f"ids: got a value, expected None with {name}")
         if self.aligned and x.shape != y.shape:
             raise ValueError(f"y: got shape {shape(y)}, expected x's {shape(x)} without positives")
+        return self if self.places is None else self._replace(places=_fitting(self.places, x, y))
 
     def match(self, scores: Scores) -> tuple[Ids, Ids] | Listed:
         """Ids of rows and of columns, which positives of all ranks have in common; or a list."""
-        x, y = scores.x, scores.y
+        y = scores.y
         assert y is not None
         if self.x_ids is not None and self.y_ids is not None:
             return {MATCH: self.x_ids}, {MATCH: self.y_ids}
-        if isinstance(self.places, tuple) and not all(map(is_number, self.places)):
-            return _listed(scores, *_of_offsets(self.places, x, y))
-        places = _integers(self.places, "M int | P 2 int", x).long()
-        if places.ndim == 1:
-            check_range("positives", places, -1, y.shape[0] - 1, "rows of y, or -1")
-            columns = torch.arange(y.shape[0], device=places.device)
-            return {MATCH: scores.distinct(places)}, {MATCH: scores.distinct(columns)}
-        rows, cols = places.unbind(1)
-        check_range("positives", rows, 0, x.shape[0] - 1, "rows of x")
-        check_range("positives", cols, 0, y.shape[0] - 1, "rows of y")
-        return _listed(scores, rows, cols)
+        if isinstance(self.places, tuple):
+            return _listed(scores, *self.places)
+        assert self.places is not None
+        columns = torch.arange(y.shape[0], device=y.device)
+        return {MATCH: scores.distinct(self.places)}, {MATCH: scores.distinct(columns)}
 
 
 def _listed(scores: Scores, rows: Tensor, cols: Tensor) -> Listed:
@@ -108,6 +104,19 @@ def _listed(scores: Scores, rows: Tensor, cols: Tensor) -> Listed:
     there = (rows >= 0) & (rows < m) & (cols >= 0) & (cols < n)
     rows, cols = torch.where(there, rows, 0), torch.where(there, cols, 0)
     return Listed(rows, cols, torch.where(there, scores.listed(rows, cols), -torch.inf))
+
+
+def _fitting(places: Any, x: Tensor, y: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    if isinstance(places, tuple) and not all(map(is_number, places)):
+        return _of_offsets(places, x, y)
+    places = _integers(places, "M int | P 2 int", x).long()
+    if places.ndim == 1:
+        check_range("positives", places, -1, y.shape[0] - 1, "rows of y, or -1")
+        return places
+    rows, cols = places.unbind(1)
+    check_range("positives", rows, 0, x.shape[0] - 1, "rows of x")
+    check_range("positives", cols, 0, y.shape[0] - 1, "rows of y")
+    return rows, cols
 
 
 def _integers(value: Any, spec: str, x: Tensor) -> Tensor:
