@@ -465,6 +465,13 @@ def _(group, odd):
     return CLIPLoss(group=group)(x, y, positives=places + 5 * odd * (places == 0))
 
 
+@refusal("a guide", "ValueError: guide: got shape (3, 2), expected (2, 2)")
+def _(group, odd):
+    x, y = pair(group)
+    guide = torch.ones(3 if odd else len(x), 2), torch.ones(len(x), 2)
+    return GISTLoss(group=group)(x, y, guide=guide)
+
+
 @refusal("keys", "ValueError: keys: got shape (2, 5), expected (N, 4)")
 def _(group, odd):
     EmbeddingQueue(4, 4).enqueue(embeddings(group, dim=4 + odd), group=group)

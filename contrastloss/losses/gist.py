@@ -104,9 +104,10 @@ class GISTLoss(CrossLoss, name="gist"):
     ) -> Any:
         further = Negatives(negatives, negatives_mask, negatives_offsets, negatives_ids)
         given = self.given(x, further, ids)
+        guide = _checked(guide, x, negatives)
         scores = self.scores(x, y, logit_scale, logit_bias, blocks=(BATCH, *given))
         scores.apart, scores.row_weight = ids, row_weight
-        which, operands = self._guided(scores, guide, given, negatives)
+        which, operands = self._guided(scores, guide, given)
         channel = (self._channels if ids is None else self._channels_by_ids)[which]
 
         def called(row: int, col: int) -> _Operands:
@@ -124,21 +125,17 @@ class GISTLoss(CrossLoss, name="gist"):
         return self.finish(scores.weighted(softplus(negative - positive)), extra, positive)
 
     def _guided(
-        self, scores: Scores, guide: Any, given: tuple[Block, ...], negatives: Tensor | None
+        self, scores: Scores, guide: Any, given: tuple[Block, ...]
     ) -> tuple[int, list[_Operands]]:
         """Which of the channels, and its operands of x and of y. The scores are left with given
         blocks of what the guide considers negative."""
         if guide is None:
             return 0, [({}, {})] * 2
-        x, y = scores.x, scores.y
-        assert y is not None
         if isinstance(guide, str):
-            if guide != "self":
-                raise ValueError(f"guide: got {guide!r}, expected 'self', tensors or None")
             bound = self._own_bound(scores)
             scores.blocks = (BATCH, *[_up_to(block, bound) for block in given])
             return 2, [({BOUND: bound}, {})] * 2
-        gx, gy, *others = _checked(guide, x, negatives)
+        gx, gy, *others = guide
         bounded = self._bounded(gx, gy)
         kept = [_negative(block, bounded[0][0], others[0]) for block in given]
         scores.blocks = (BATCH, *kept)
@@ -236,7 +233,14 @@ def _negative(block: Block, rows: Tensor, guide: Tensor) -> Block:
     return kept
 
 
-def _checked(guide: tuple[Tensor, ...], x: Tensor, negatives: Tensor | None) -> list[Tensor]:
+def _checked(guide: Any, x: Tensor, negatives: Tensor | None) -> Any:
+    """The argument, its tensors widened and without gradient."""
+    if guide is None:
+        return None
+    if isinstance(guide, str):
+        if guide != "self":
+            raise ValueError(f"guide: got {guide!r}, expected 'self', tensors or None")
+        return guide
     wanted = 2 if negatives is None else 3
     if not isinstance(guide, (tuple, list)) or len(guide) != wanted:
         got = f"{len(guide)} tensors" if isinstance(guide, (tuple, list)) else type(guide).__name__
