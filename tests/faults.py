@@ -465,6 +465,14 @@ def _(group, odd):
     return CLIPLoss(group=group)(x, y, positives=places + 5 * odd * (places == 0))
 
 
+@refusal(
+    "a temperature of each row", "ValueError: temperature: got shape (3,), expected () or (2,)"
+)
+def _(group, odd):
+    x, y = pair(group)
+    return CLIPLoss(torch.full((3 if odd else len(x),), 0.1), group=group)(x, y)
+
+
 @refusal("a guide", "ValueError: guide: got shape (3, 2), expected (2, 2)")
 def _(group, odd):
     x, y = pair(group)

@@ -227,6 +227,8 @@ class PairLoss(ScoreLoss):
         this process, whatever the group. ``spread``: that of other scores of the same call, whose
         rows and columns are as many on each rank."""
         if self.group is not None and not alone:
+            if logit_scale is None and isinstance(self.temperature, Tensor):
+                self._check_temperature(x, copies)  # before the ranks meet
             sizes = (x.shape[-2], (x if y is None else y).shape[-2])
             options["spread"] = spread or Spread(
                 self.group, self.strategy, self._layout(sizes, x), self.equal_sizes
