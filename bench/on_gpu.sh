@@ -48,7 +48,7 @@ install() {
     --find-links "${WHEELS:-.wheels}" "$@"
 }
 
-# bench [OPTION...]: pytest writes its results when it is interrupted
+# run_bench SECONDS OPTION...: pytest writes its results when it is interrupted
 run_bench() { timeout -s INT -k 10 "$1" "$python" -m pytest -q "${device[@]}" "${@:2}"; }
 
 build() {
@@ -74,15 +74,12 @@ check() {
     tests/losses/test_{clip,nt_xent,siglip,supcon}.py -k "cuda or (triton and losses)"
 }
 
-bench() {
-  run_bench 250 bench --ignore bench/bench_gpu.py --ignore bench/bench_first.py --seconds 2 \
-    --without-compiled "${measured[@]}" --benchmark-json "$folder/cuda.json"
+compared() {
+  run_bench "$1" bench --ignore bench/bench_gpu.py --ignore bench/bench_first.py --seconds 2 \
+    "${@:2}" --benchmark-json "$folder/cuda.json"
 }
-
-rivals() {
-  run_bench 480 bench --ignore bench/bench_gpu.py --ignore bench/bench_first.py --seconds 2 \
-    --benchmark-json "$folder/cuda.json"
-}
+bench() { compared 250 --without-compiled "${measured[@]}"; }
+rivals() { compared 480; }
 
 cuda() {
   timeout 380 "$python" -m pytest -q -n 4 tests/backends/test_cuda*.py tests/backends/test_gpu*.py \

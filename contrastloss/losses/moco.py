@@ -14,7 +14,7 @@ from ..options import Temperature
 from .base.blocks import Block
 from .base.loss import softplus
 from .base.negatives import NEGATIVES, Negatives
-from .base.pair_loss import PairLoss
+from .base.pair_loss import PairLoss, covering
 
 __all__ = ["MoCoLoss"]
 
@@ -89,7 +89,7 @@ class MoCoLoss(PairLoss, name="moco"):
         scores = self.scores(query, key, logit_scale, logit_bias, blocks=blocks)
         (negative,), extra = self.measure(scores, self._channels)
         positive = scores.aligned()
-        extra = extra and [extra[0], torch.logaddexp(extra[1], positive.detach())]
+        extra = covering(extra, positive)
         scores.row_weight = row_weight
         losses = scores.weighted(softplus(negative - positive))
         return self.finish(losses, extra, positive, aligned=scores)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..backends import stat_dtype
 from .check import no_transforms
 from .gather_scores import gather_scores
 from .opaque import opaque
@@ -24,8 +25,7 @@ _ARGUMENTS = (
 
 
 def _empty(x: Tensor, y: Tensor, rows: Tensor, *options: Any) -> list[Tensor]:
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    return [x.new_empty(rows.shape, dtype=dtype)]
+    return [x.new_empty(rows.shape, dtype=stat_dtype(x))]
 
 
 @opaque("listed_products", _ARGUMENTS, _empty)

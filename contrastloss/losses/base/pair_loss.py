@@ -24,7 +24,7 @@ from .merging import chosen
 from .negatives import Negatives
 from .scores import Scores, Spread
 
-__all__ = ["Memory", "PairLoss"]
+__all__ = ["Memory", "PairLoss", "covering"]
 
 #: a queue of columns, or one of columns and one of rows
 Memory = EmbeddingQueue | tuple[EmbeddingQueue, EmbeddingQueue] | None
@@ -349,3 +349,9 @@ class PairLoss(ScoreLoss):
             return {name: value.mean() for name, value in rows.items()}
         size = counted.sum().clamp_min(1)
         return {name: value.sum() / size for name, value in rows.items()}
+
+
+def covering(extra: list[Tensor], positive: Tensor) -> list[Tensor]:
+    """The values for statistics, if there are any, of rows whose positive is not among the columns:
+    the log-sum-exp covers it."""
+    return extra and [extra[0], torch.logaddexp(extra[1], positive.detach())]

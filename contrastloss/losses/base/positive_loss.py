@@ -12,7 +12,7 @@ from ...channel import COL, INDEX, LSE, ROW, SUM, Channel, differs, same
 from ...memory import EmbeddingQueue
 from .blocks import BATCH, ID, Block
 from .negatives import NEGATIVES, Negatives
-from .pair_loss import Memory, PairLoss
+from .pair_loss import Memory, PairLoss, covering
 from .scores import Scores
 
 __all__ = [
@@ -53,9 +53,7 @@ class PositiveLoss(PairLoss):
     def with_positive(self, scores: Scores, extra: list[Tensor], positive: Tensor) -> list[Tensor]:
         """The values for statistics. By ids a row does not meet its positive, whose id it has; the
         log-sum-exp covers it nevertheless."""
-        if scores.apart is None or not extra:
-            return extra
-        return [extra[0], torch.logaddexp(extra[1], positive.detach())]
+        return extra if scores.apart is None else covering(extra, positive)
 
     def evaluate(
         self,
@@ -71,7 +69,7 @@ class PositiveLoss(PairLoss):
             return self.finish(losses, extra, positive)
         own, extra = self.measure(scores, channels, rows, cols)
         positive = scores.aligned()
-        extra = extra and [extra[0], torch.logaddexp(extra[1], positive.detach())]
+        extra = covering(extra, positive)
         losses = scores.weighted(self.combine(*own, positive, scores))
         return self.finish(losses, extra, positive, aligned=scores)
 
