@@ -15,11 +15,17 @@ from contrastloss.program import Program
 VECTORS = ("scale", "row_scale", "col_scale", "row_bias", "col_bias")
 
 
-pytestmark = pytest.mark.operators("gather_scores")
+#: Triton's are the reference's
+OWN = ("cpu", "cuda", "reference")
+
+pytestmark = [pytest.mark.operators("gather_scores"), pytest.mark.among(*OWN)]
 
 
 def test_who_has_it():
-    assert {n for n, b in BACKENDS.items() if not hasattr(b, "gather_scores_forward")} == {"triton"}
+    """Also under a named backend, every loss may use it."""
+    for name in ("gather_scores_forward", "gather_scores_backward"):
+        assert len({getattr(backend, name) for backend in BACKENDS.values()}) == len(OWN)
+        assert getattr(BACKENDS["triton"], name) is getattr(BACKENDS["reference"], name)
 
 
 def problem(device, dtype, lead=(), m=50, n=70, d=9, k=12, symmetric=False):

@@ -1,4 +1,6 @@
-"""The Triton backend: NVIDIA and AMD GPUs and, with ``TRITON_INTERPRET=1``, tensors on the CPU."""
+"""The Triton backend: NVIDIA and AMD GPUs and, with ``TRITON_INTERPRET=1``, tensors on the CPU.
+
+``gather_scores`` is the reference's: torch's own operators, which run on every GPU."""
 
 from __future__ import annotations
 
@@ -12,9 +14,12 @@ from torch import Tensor
 
 from ..call import Gradients, PairCall
 from ..network import SortCall
+from ..reference import gather_scores_backward, gather_scores_forward
 
 __all__ = [
     "DECLINES",
+    "gather_scores_backward",
+    "gather_scores_forward",
     "missing",
     "pair_stats_backward",
     "pair_stats_forward",
