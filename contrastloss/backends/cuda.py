@@ -38,7 +38,7 @@ __all__ = [
 #: features that this backend does not support
 DECLINES: frozenset[str] = frozenset()
 #: what fits in a kernel's parameters: kMax... in csrc/cuda/plan.h
-CHANNELS, TESTS, TERMS = 12, 24, 12
+CHANNELS, TESTS, TERMS, IDS = 12, 24, 12, 12
 #: wires of a sorting network that fit in a block's shared memory
 WIRES = 1024
 #: bytes for the candidate lists of a top-k
@@ -152,12 +152,14 @@ def _too_long(program: str, symmetric: bool) -> str | None:
     code = encode(program)
     groups = code.groups
     terms = [term for _, weight in groups for term in weight]
-    tests = sum(len(pairs) + symmetric for pairs, _ in groups)
-    tests += sum(len(term.names) for term in terms if term.kind == "differing")
+    differing = [name for term in terms if term.kind == "differing" for name in term.names]
+    tests = len(differing) + sum(len(pairs) + symmetric for pairs, _ in groups)
+    ids = {*differing, *(test.name for pairs, _ in groups for test in pairs)}
     for what, found, most in (
         ("channels", len(code.program.channels), CHANNELS),
         ("tests", tests, TESTS),
         ("weights", len(terms), TERMS),
+        ("ids", len(ids), IDS),
     ):
         if found > most:
             return f"it takes at most {most} {what}, not {found}"

@@ -42,7 +42,7 @@ class Backward {
     const Cover cover = tile_.covered(view);
     if (cover == Cover::NONE) return;
     Seen seen;
-    tile_.template look<kGeneric>(view, cover, seen);
+    if (!tile_.template look<kGeneric>(view, cover, seen)) return;
     if (FORMULA == kLse && view.row_stats >= 0 && view.col_stats >= 0 &&
         bounded<Fs>(plan_.plan, view, bound_))
       return both(view, seen);
@@ -218,6 +218,20 @@ __device__ void blank(const BackwardPlan<T>& f, Tile<T, FN>& tile) {
     }
 }
 
+// H of a tile in one orientation, and the sums over its G.
+template <class E, class T, class Fs>
+__device__ __forceinline__ void orient(const BackwardPlan<T>& f, Tile<T, Fs::cols>& tile,
+                                       Accumulators<T, Fs::cols>& accumulators, T bound,
+                                       bool transposed, T (&g)[kLaneRows][Fs::cols]) {
+  const Backward<E, T, Fs> backward(f, tile, accumulators, bound, transposed, g);
+  Fs::each(f.plan, backward);
+  sum_up(tile, transposed, f.sums[transposed], g, backward);
+#pragma unroll
+  for (int c = 0; c < Fs::cols; ++c)
+#pragma unroll
+    for (int r = 0; r < kLaneRows; ++r) g[r][c] *= tile.factor(transposed, r, c);
+}
+
 template <class E, class T, class Fs>
 __global__ void __launch_bounds__(kThreads, 1)
     h_block_kernel(const __grid_constant__ BackwardPlan<T> f) {
@@ -225,8 +239,10 @@ __global__ void __launch_bounds__(kThreads, 1)
   const Plan<T>& plan = f.plan;
   unsigned char* stages = shared_memory;
   auto* vectors = reinterpret_cast<Vectors<T, FN>*>(stages + 2 * kStageBytes<FN>);
-  Accumulators<T, FN> accumulators(plan, reinterpret_cast<T*>(vectors + 1), f.rows, f.cols);
-  Tile<T, FN> tile(plan, *vectors, f.i1, f.j1);
+  const Ids<FN> ids(plan, vectors + 1);
+  T* sums = reinterpret_cast<T*>(reinterpret_cast<unsigned char*>(vectors + 1) + ids.bytes(plan));
+  Accumulators<T, FN> accumulators(plan, sums, f.rows, f.cols);
+  Tile<T, FN> tile(plan, *vectors, ids, f.i1, f.j1);
   if (plan.symmetric) blank<E, T, FN>(f, tile);
   Walk<E, T, FN> walk(plan, stages, f.i0, f.i1, f.j0, f.j1);
   const T range = bound(plan);
@@ -240,19 +256,10 @@ __global__ void __launch_bounds__(kThreads, 1)
     tile.set_cols(walk.j);
     walk.products(tile.lane, tile.acc);  // contains a barrier
     T h[kLaneRows][FN] = {};
-    const auto orientation = [&](bool transposed, T(&g)[kLaneRows][FN]) {
-      const Backward<E, T, Fs> backward(f, tile, accumulators, range, transposed, g);
-      Fs::each(plan, backward);
-      sum_up(tile, transposed, f.sums[transposed], g, backward);
-#pragma unroll
-      for (int c = 0; c < FN; ++c)
-#pragma unroll
-        for (int r = 0; r < kLaneRows; ++r) g[r][c] *= tile.factor(transposed, r, c);
-    };
-    orientation(false, h);
-    if (Fs::generic && plan.symmetric) {
+    orient<E, T, Fs>(f, tile, accumulators, range, false, h);
+    if (Fs::generic && plan.turned) {
       T other[kLaneRows][FN] = {};
-      orientation(true, other);
+      orient<E, T, Fs>(f, tile, accumulators, range, true, other);
 #pragma unroll
       for (int c = 0; c < FN; ++c)
 #pragma unroll

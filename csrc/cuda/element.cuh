@@ -40,7 +40,7 @@ struct Launches {
     with_formulas<T>(special, [&](auto formulas) {
       using Fs = decltype(formulas);
       launch(forward_kernel<E, T, Fs>, shape(grid), kThreads,
-             shared_bytes<T, Fs::cols>(f.row_parts), stream, f);
+             shared_bytes<T, Fs::cols>(f.plan, f.row_parts), stream, f);
     });
     if (f.finished) return;
     const int length = std::max(f.plan.m, f.plan.n);
@@ -52,7 +52,7 @@ struct Launches {
     with_formulas<T>(special, [&](auto formulas) {
       using Fs = decltype(formulas);
       launch(h_block_kernel<E, T, Fs>, shape(grid), kThreads,
-             shared_bytes<T, Fs::cols>(f.row_parts), stream, f);
+             shared_bytes<T, Fs::cols>(f.plan, f.row_parts), stream, f);
     });
   }
 
@@ -73,11 +73,11 @@ struct Launches {
     return cols;
   }
 
-  static int concurrent(Special special, bool backward, int row_parts) {
+  static int concurrent(const Plan<T>& plan, Special special, bool backward, int row_parts) {
     int blocks = 0;
     with_formulas<T>(special, [&](auto formulas) {
       using Fs = decltype(formulas);
-      const int64_t shared = shared_bytes<T, Fs::cols>(row_parts);
+      const int64_t shared = shared_bytes<T, Fs::cols>(plan, row_parts);
       blocks = backward ? cuda::concurrent(h_block_kernel<E, T, Fs>, kThreads, shared)
                         : cuda::concurrent(forward_kernel<E, T, Fs>, kThreads, shared);
     });

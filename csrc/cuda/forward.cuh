@@ -54,7 +54,7 @@ class Forward {
     const Cover cover = tile_.covered(view);
     if (cover == Cover::NONE) return;
     Seen seen;
-    tile_.template look<kGeneric>(view, cover, seen);
+    if (!tile_.template look<kGeneric>(view, cover, seen)) return;
     if constexpr (FORMULA >= kSum) {
       sums<FORMULA>(view, seen);
     } else if constexpr (FORMULA == kMax) {
@@ -225,10 +225,10 @@ __global__ void merge_kernel(const __grid_constant__ ForwardPlan<T> f, int acros
       finalize(f, c, k, across, down, batch, blockIdx.z);
 }
 
-// The bytes of shared memory of a kernel: stages, the tile's vectors, accumulators.
+// The bytes of shared memory of a kernel: stages, the tile's vectors and ids, accumulators.
 template <class T, int FN>
-__host__ __device__ constexpr int64_t shared_bytes(int row_parts) {
-  return 2 * kStageBytes<FN> + sizeof(Vectors<T, FN>) +
+constexpr int64_t shared_bytes(const Plan<T>& plan, int row_parts) {
+  return 2 * kStageBytes<FN> + sizeof(Vectors<T, FN>) + Ids<FN>::bytes(plan) +
          sizeof(T) * (Accumulators<T, FN>::kParts + row_parts * kTileRows);
 }
 
@@ -278,9 +278,11 @@ __global__ void __launch_bounds__(kThreads, 1)
   const Plan<T>& plan = f.plan;
   unsigned char* stages = shared_memory;
   auto* vectors = reinterpret_cast<Vectors<T, FN>*>(stages + 2 * kStageBytes<FN>);
-  Accumulators<T, FN> accumulators(plan, reinterpret_cast<T*>(vectors + 1), f.rows, f.cols);
+  const Ids<FN> ids(plan, vectors + 1);
+  T* sums = reinterpret_cast<T*>(reinterpret_cast<unsigned char*>(vectors + 1) + ids.bytes(plan));
+  Accumulators<T, FN> accumulators(plan, sums, f.rows, f.cols);
   clear(f, accumulators);
-  Tile<T, FN> tile(plan, *vectors, plan.m, plan.n);
+  Tile<T, FN> tile(plan, *vectors, ids, plan.m, plan.n);
   Walk<E, T, FN> walk(plan, stages, 0, plan.m, 0, plan.n);
   const Forward<E, T, Fs> forward(f, tile, accumulators, bound(plan));
   for (bool fresh = true; !walk.done(); walk.advance()) {

@@ -18,9 +18,8 @@ struct Kernels {
   // the size of the tiles
   int tile_rows;
   int (*tile_cols)(Special);
-  // how many blocks of a forward or backward pass, of programs with so many sums of rows, run at
-  // once
-  int (*concurrent)(Special, bool backward, int row_parts);
+  // how many blocks of a forward or backward pass with so many sums of rows run at once
+  int (*concurrent)(const Plan<T>&, Special, bool backward, int row_parts);
   // whether there are kernels other than those for Special::NONE
   bool special;
 };

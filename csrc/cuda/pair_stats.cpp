@@ -12,9 +12,9 @@ constexpr int64_t kSmall = 4096;
 
 // The grid of a forward or backward pass.
 template <class T>
-Grid grid(const Kernels<T>& k, Special special, bool backward, int row_parts, int64_t rows,
-          int64_t cols, int64_t batch) {
-  return spread(k.concurrent(special, backward, row_parts), blocks(rows, k.tile_rows),
+Grid grid(const Kernels<T>& k, const Plan<T>& plan, Special special, bool backward, int row_parts,
+          int64_t rows, int64_t cols, int64_t batch) {
+  return spread(k.concurrent(plan, special, backward, row_parts), blocks(rows, k.tile_rows),
                 blocks(cols, k.tile_cols(special)), batch);
 }
 
@@ -62,7 +62,7 @@ std::vector<Tensor> forward(const Operands& o) {
   const Device device(o.x);
   const Kernels<T>& k = kernels(o.x.scalar_type(), T());
   const Special special = k.special ? call.special() : Special::NONE;
-  const Grid g = grid(k, special, false, f.row_parts, o.m(), o.n(), call.batch());
+  const Grid g = grid(k, call.plan, special, false, f.row_parts, o.m(), o.n(), call.batch());
   const Tensor rows = empty(o.x, {f.row_parts, g.batch, g.down, o.m()}, kScalarType<T>);
   const Tensor cols = empty(o.x, {f.col_parts, g.batch, g.across, o.n()}, kScalarType<T>);
   const Tensor finished = empty(o.x, {1}, ScalarType::Int);
@@ -194,8 +194,7 @@ class BackwardCall {
 
 template <class T>
 Special special(BackwardCall<T>& b, const Kernels<T>& k) {
-  const Special found =
-      k.special && !b.f.row_parts && !b.f.col_parts ? b.call.special() : Special::NONE;
+  const Special found = k.special ? b.call.special() : Special::NONE;
   b.f.plan = b.call.plan;  // special() may have reordered the views
   return found;
 }
@@ -211,10 +210,11 @@ struct Backward {
     return BackwardCall<T>(o, outputs, grads, live, needs);
   }
   template <class T>
-  Grid grid(const Operands& o, const Kernels<T>& k, Special special, int row_parts) const {
+  Grid grid(const BackwardCall<T>& b, const Kernels<T>& k, Special special) const {
+    const Operands& o = b.call.o;
     expect_range("block_rows", rows, 1, std::max<int64_t>(o.m(), 1));
     expect_range("block_cols", cols, 1, std::max<int64_t>(o.n(), 1));
-    return cuda::grid(k, special, true, row_parts, rows, cols, o.batch());
+    return cuda::grid(k, b.f.plan, special, true, b.f.row_parts, rows, cols, o.batch());
   }
 };
 
@@ -241,7 +241,7 @@ std::vector<Tensor> sums(const Operands& o, const Backward& pass) {
   BackwardCall<T> b = pass.of<T>(o);
   const Device device(o.x);
   const Kernels<T>& k = kernels(o.x.scalar_type(), T());
-  const Grid g = pass.grid(o, k, special(b, k), b.f.row_parts);
+  const Grid g = pass.grid(b, k, special(b, k));
   return {torch::stable::new_zeros(o.x, row_slices(b, g), kScalarType<T>),
           torch::stable::new_zeros(o.x, col_slices(b, g), kScalarType<T>)};
 }
@@ -271,7 +271,7 @@ void h_block(const Operands& o, const Backward& pass, const std::vector<Tensor>&
   const Device device(o.x);
   const Kernels<T>& k = kernels(o.x.scalar_type(), T());
   const Special found = special(b, k);
-  const Grid g = pass.grid(o, k, found, b.f.row_parts);
+  const Grid g = pass.grid(b, k, found);
   BackwardPlan<T>& f = b.f;
   apply(b.call, measured, f.plan);
   expect_h(o, h);
@@ -291,7 +291,7 @@ std::vector<Tensor> totals(const Operands& o, const Backward& pass,
   BackwardCall<T> b = pass.of<T>(o);
   const Device device(o.x);
   const Kernels<T>& k = kernels(o.x.scalar_type(), T());
-  const Grid g = pass.grid(o, k, special(b, k), b.f.row_parts);
+  const Grid g = pass.grid(b, k, special(b, k));
   Totals<T> f{};
   f.batch = g.batch, f.down = g.down, f.across = g.across;
   f.m = b.call.plan.m, f.n = b.call.plan.n;

@@ -2,8 +2,7 @@
 #pragma once
 
 #include "../channel.h"
-#include "../pair.h"
-#include "tile.cuh"
+#include "ids.cuh"
 
 namespace contrastloss::cuda {
 
@@ -13,8 +12,11 @@ struct Pair {
   int64_t row, col;
 };
 
-__device__ inline bool passes(const Test& test, const Pair& at) {
-  const int64_t u = test.row ? test.row[at.row] : at.i, v = test.col ? test.col[at.col] : at.j;
+// Whether a pair passes a test, for the ids of a term; Tile::passing is faster.
+template <class T>
+__device__ bool passes(const Plan<T>& plan, const PlanTest& test, const Pair& at) {
+  const TestIds ids = test.slot < 0 ? TestIds{nullptr, nullptr} : plan.id[test.slot];
+  const int64_t u = ids.row ? ids.row[at.row] : at.i, v = ids.col ? ids.col[at.col] : at.j;
   return contrastloss::passes(test.op, u, v, test.width);
 }
 
@@ -42,7 +44,7 @@ __device__ T log_weight(const Plan<T>& plan, const Weight<T>& term, const Pair& 
     case TermKind::DISTANCE: return distance_weight(term.value, term.row[at.row], term.col[at.col]);
     case TermKind::DIFFERING: {
       int count = 0;
-      for (int k = 0; k < term.extent; ++k) count += passes(plan.test[term.first + k], at);
+      for (int k = 0; k < term.extent; ++k) count += passes(plan, plan.test[term.first + k], at);
       return ::std::log(T(count));
     }
     case TermKind::NOT_ABOVE: return up_to(term.row[at.row], score(plan, at, product));
@@ -57,13 +59,7 @@ __device__ T log_weight(const Plan<T>& plan, const Weight<T>& term, const Pair& 
   return form_weight<TermKind::AT_MOST>(term.value, t);
 }
 
-// Tests and terms are not inlined: one copy serves all numbers of a lane.
-__device__ __noinline__ inline bool passes_all(const Test* tests, int first, int end,
-                                               const Pair& at) {
-  for (int k = first; k < end; ++k)
-    if (!passes(tests[k], at)) return false;
-  return true;
-}
+// Terms are not inlined: one copy serves all numbers of a lane.
 template <class T>
 __device__ __noinline__ T log_weights(const Plan<T>& plan, const Pairs& pairs, const Pair& at,
                                       T product) {
@@ -76,8 +72,8 @@ __device__ __noinline__ T log_weights(const Plan<T>& plan, const Pairs& pairs, c
 enum class Cover { NONE, SOME, ALL };
 
 // Decides a test on positions for rows [i, i_end) and columns [j, j_end); tests on ids give SOME.
-__device__ inline Cover cover(const Test& test, int i, int i_end, int j, int j_end) {
-  if (test.row || test.col) return Cover::SOME;
+__device__ inline Cover cover(const PlanTest& test, int i, int i_end, int j, int j_end) {
+  if (test.slot >= 0) return Cover::SOME;
   const bool apart = i_end <= j || j_end <= i;
   switch (test.op) {
     case Compare::EQ: return apart ? Cover::NONE : Cover::SOME;
@@ -98,9 +94,11 @@ struct Vectors {
 template <class T, int FN>
 class Tile {
  public:
-  __device__ Tile(const Plan<T>& plan, Vectors<T, FN>& vectors, int i_end, int j_end)
+  __device__ Tile(const Plan<T>& plan, Vectors<T, FN>& vectors, const Ids<FN>& ids, int i_end,
+                  int j_end)
       : plan_(plan),
         vectors_(vectors),
+        ids_(ids),
         scale_(plan.scale ? *plan.scale : T(1)),
         i_end_(i_end),
         j_end_(j_end) {}
@@ -122,24 +120,26 @@ class Tile {
   // A barrier must follow both of these before the first score.
   __device__ void set_rows(int i) {
     i_ = i;
+    ids_.set(plan_, false, i, i_end_, row_place(i));
     for (int k = threadIdx.x; k < kTileRows; k += kThreads) {
       const bool some = i + k < i_end_;
       const int64_t at = row_place(i + k);
       vectors_.row_factor[0][k] = some ? or_one(plan_.a, at) : T(0);
       vectors_.row_add[0][k] = some ? or_zero(plan_.beta, at) : T(0);
-      if (!plan_.symmetric) continue;
+      if (!plan_.turned) continue;
       vectors_.row_factor[1][k] = some ? or_one(plan_.b, at) : T(0);
       vectors_.row_add[1][k] = some ? or_zero(plan_.gamma, at) : T(0);
     }
   }
   __device__ void set_cols(int j) {
     j_ = j;
+    ids_.set(plan_, true, j, j_end_, col_place(j));
     for (int k = threadIdx.x; k < kTileCols<FN>; k += kThreads) {
       const bool some = j + k < j_end_;
       const int64_t at = col_place(j + k);
       vectors_.col_factor[0][k] = some ? or_one(plan_.b, at) : T(0);
       vectors_.col_add[0][k] = some ? or_zero(plan_.gamma, at) : T(0);
-      if (!plan_.symmetric) continue;
+      if (!plan_.turned) continue;
       vectors_.col_factor[1][k] = some ? or_one(plan_.a, at) : T(0);
       vectors_.col_add[1][k] = some ? or_zero(plan_.beta, at) : T(0);
     }
@@ -185,7 +185,7 @@ class Tile {
     const int i_last = min(i_ + kTileRows, i_end_), j_last = min(j_ + kTileCols<FN>, j_end_);
     Cover all = whole() && pairs.term == pairs.terms_end ? Cover::ALL : Cover::SOME;
     for (int k = pairs.test; k < pairs.tests_end; ++k) {
-      const Test& test = plan_.test[k];
+      const PlanTest& test = plan_.test[k];
       const Cover one = view.transposed ? cover(test, j_, j_last, i_, i_last)
                                         : cover(test, i_, i_last, j_, j_last);
       if (one == Cover::NONE) return one;
@@ -196,40 +196,31 @@ class Tile {
 
   // Which of the lane's pairs the view includes, and their log-weights.
   struct Seen {
-    bool all;
-    unsigned long long mask;  // bit FN r + c
-    T weight[kLaneRows][FN];  // set if there are terms
+    bool all;  // in the whole warp
+    Mask mask;
+    T weight[kLaneRows][FN];  // only in kernels that support terms
   };
 
+  // Finds the pairs of a view whose cover is not NONE. The answer, which is that of the whole
+  // block: whether there are any.
   template <bool TERMS>
-  __device__ __forceinline__ void look(const View<T>& view, Cover cover, Seen& seen) const {
+  __device__ __forceinline__ bool look(const View<T>& view, Cover cover, Seen& seen) const {
     const Pairs& pairs = plan_.pairs[view.group];
-    seen.all = cover == Cover::ALL;
-    seen.mask = ~0ull;
-    if (!seen.all) {
-      seen.mask = 0;
-      // not unrolled, since nothing here is indexed in registers
-#pragma unroll 1
-      for (int k = 0; k < kLaneRows * FN; ++k) {
-        const int r = k / FN, c = k % FN;
-        if (counts(r, c) &&
-            passes_all(plan_.test, pairs.test, pairs.tests_end, pair(view.transposed, r, c)))
-          seen.mask |= 1ull << k;
-      }
-    }
     if constexpr (TERMS) {
 #pragma unroll
       for (int c = 0; c < FN; ++c)
 #pragma unroll
-        for (int r = 0; r < kLaneRows; ++r) {
-          T& w = seen.weight[r][c];
-          w = 0;
-          if (pairs.term_count() && (seen.mask >> (FN * r + c) & 1)) {
-            w = log_weights(plan_, pairs, pair(view.transposed, r, c), acc[r][c]);
-            if (w == T(-INFINITY)) seen.mask &= ~(1ull << (FN * r + c));
-          }
-        }
+        for (int r = 0; r < kLaneRows; ++r) seen.weight[r][c] = 0;
     }
+    seen.mask = kEvery;
+    seen.all = cover == Cover::ALL;
+    if (seen.all) return true;
+    if (!whole()) seen.mask = pairs_where<FN>([&](int r, int c) { return counts(r, c); });
+    for (int k = pairs.test; k < pairs.tests_end; ++k)
+      seen.mask &= passing(plan_.test[k], view.transposed);
+    if (TERMS && pairs.term_count()) weigh(view, seen);
+    seen.all = __ballot_sync(0xffffffffu, seen.mask == kEvery) == 0xffffffffu;
+    return __syncthreads_or(seen.mask != 0);
   }
 
   // Calls f(r, c, seen, s, w) for all of the lane's pairs, unrolled. s and w are meaningless for a
@@ -247,13 +238,58 @@ class Tile {
     for (int c = 0; c < FN; ++c)
 #pragma unroll
       for (int r = 0; r < kLaneRows; ++r)
-        f(r, c, (seen.mask >> (FN * r + c) & 1) != 0, score(view.transposed, r, c),
+        f(r, c, (seen.mask & bit<FN>(r, c)) != 0, score(view.transposed, r, c),
           TERMS ? seen.weight[r][c] : T(0));
   }
 
  private:
+  // The lane's pairs that pass a test.
+  __device__ __forceinline__ Mask passing(const PlanTest& test, bool transposed) const {
+    if (test.op == Compare::EQ || test.op == Compare::NE) {
+      const Mask equal =
+          test.slot < 0
+              ? pairs_where<FN>([&](int r, int c) { return row(r) == col(c); })
+              : pairs_where<FN>([&](int r, int c) {
+                  return row_id(test.slot, transposed, r) == col_id(test.slot, transposed, c);
+                });
+      return test.op == Compare::EQ ? equal : ~equal;
+    }
+    // not unrolled, since nothing here is indexed in registers
+    Mask found = 0;
+#pragma unroll 1
+    for (int k = 0; k < kLaneRows * FN; ++k) {
+      const int r = k / FN, c = k % FN;
+      int64_t u = row(r), v = col(c);
+      if (test.slot >= 0)
+        u = row_id(test.slot, transposed, r), v = col_id(test.slot, transposed, c);
+      if (contrastloss::passes(test.op, transposed ? v : u, transposed ? u : v, test.width))
+        found |= Mask(1) << k;
+    }
+    return found;
+  }
+  __device__ __forceinline__ int64_t row_id(int slot, bool transposed, int r) const {
+    return ids_.row(slot, transposed, lane.row(r));
+  }
+  __device__ __forceinline__ int64_t col_id(int slot, bool transposed, int c) const {
+    return ids_.col(slot, transposed, lane.template col<FN>(c));
+  }
+
+  __device__ __forceinline__ void weigh(const View<T>& view, Seen& seen) const {
+    const Pairs& pairs = plan_.pairs[view.group];
+#pragma unroll
+    for (int c = 0; c < FN; ++c)
+#pragma unroll
+      for (int r = 0; r < kLaneRows; ++r) {
+        if (!(seen.mask & bit<FN>(r, c))) continue;
+        T& w = seen.weight[r][c];
+        w = log_weights(plan_, pairs, pair(view.transposed, r, c), acc[r][c]);
+        if (w == T(-INFINITY)) seen.mask &= ~bit<FN>(r, c);
+      }
+  }
+
   const Plan<T>& plan_;
   Vectors<T, FN>& vectors_;
+  const Ids<FN> ids_;
   const T scale_;
   const int i_end_, j_end_;
   int i_ = 0, j_ = 0;

@@ -14,7 +14,7 @@
 namespace contrastloss::cuda {
 
 constexpr int kMaxChannels = 12, kMaxViews = 2 * kMaxChannels;
-constexpr int kMaxGroups = kMaxChannels, kMaxTests = 24, kMaxTerms = 12;
+constexpr int kMaxGroups = kMaxChannels, kMaxTests = 24, kMaxTerms = 12, kMaxIds = 12;
 
 // A channel's formula as one number: its kind or, for a SUM, its psi.
 CL_HD constexpr int formula(Kind kind, int psi = 0) {
@@ -29,6 +29,19 @@ constexpr int kSoftplus = formula(Kind::SUM, static_cast<int>(Psi::Softplus));
 CL_HD constexpr int components(int formula) {
   return formula == kExpect ? 3 : formula == kLse || formula == kMax ? 2 : 1;
 }
+
+// The ids of rows and of columns that a test compares; null: their positions.
+struct TestIds {
+  const int64_t* row;
+  const int64_t* col;
+};
+
+// A test on the ids in a slot of the plan; slot -1: on positions alone.
+struct PlanTest {
+  Compare op;
+  int slot;
+  int64_t width;
+};
 
 // The ranges of a group's tests and terms in the plan.
 struct Pairs {
@@ -85,10 +98,12 @@ struct Plan {
   const T* gamma;
   const T* bounds;  // partial maxima of |a_i| |x_i|, |b_j| |y_j|, |beta_i|, |gamma_j|
   int bound_parts;  // of each
-  int views, tests, terms, groups;
+  bool turned;      // whether there are transposed views
+  int views, tests, terms, groups, ids;
   View<T> view[kMaxViews];
   Pairs pairs[kMaxGroups];
-  Test test[kMaxTests];
+  PlanTest test[kMaxTests];
+  TestIds id[kMaxIds];
   Weight<T> term[kMaxTerms];
 };
 
@@ -185,6 +200,7 @@ struct Finish {
 // The combinations of formulas, each in ascending order, that have their own kernels: those of
 // MoCo, CLIP and NT-Xent, SupCon, multi-similarity, hard negatives, SigLIP. See Formulas in
 // pairs.cuh.
+constexpr int kSpecialIds = 4;  // with more, a tile would not fit in shared memory on all chips
 enum class Special {
   NONE,
   LOG,               // kLse

@@ -67,6 +67,7 @@ struct Call {
     made.shift = c.shift;
     for (int k = 0; k < plan.views && !c.shift; ++k)
       if (alike(plan.view[k], made) && free(plan.view[k])) return plan.view[k];
+    plan.turned = plan.turned || transposed;
     return plan.view[plan.views++] = made;
   }
 
@@ -76,6 +77,7 @@ struct Call {
     for (const View<T>& v : views)
       if (v.transposed || v.shift || v.margin == v.margin || plan.pairs[v.group].term_count())
         return Special::NONE;
+    if (plan.ids > kSpecialIds) return Special::NONE;
     std::stable_sort(views.begin(), views.end(),
                      [](const View<T>& u, const View<T>& v) { return u.formula < v.formula; });
     const auto are = [&](std::initializer_list<int> formulas) {
@@ -120,7 +122,15 @@ struct Call {
   }
   void add(const Test& test) {
     STD_TORCH_CHECK(plan.tests < kMaxTests, "program: more tests than a kernel supports");
-    plan.test[plan.tests++] = test;
+    plan.test[plan.tests++] = {test.op, test.row || test.col ? slot(test) : -1, test.width};
+  }
+  // The slot of a test's ids; tests on the same ids share one.
+  int slot(const Test& test) {
+    for (int k = 0; k < plan.ids; ++k)
+      if (plan.id[k].row == test.row && plan.id[k].col == test.col) return k;
+    STD_TORCH_CHECK(plan.ids < kMaxIds, "program: more ids than a kernel supports");
+    plan.id[plan.ids] = {test.row, test.col};
+    return plan.ids++;
   }
 };
 

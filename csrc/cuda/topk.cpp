@@ -97,7 +97,7 @@ TopkPlan<T> at_item(TopkPlan<T> f, int64_t item, int64_t element_bytes) {
   p.x = static_cast<const char*>(p.x) + rows * p.d * element_bytes;
   p.y = static_cast<const char*>(p.y) + cols * p.d * element_bytes;
   move(p.a, rows), move(p.beta, rows), move(p.b, cols), move(p.gamma, cols);
-  for (int k = 0; k < p.tests; ++k) move(p.test[k].row, rows), move(p.test[k].col, cols);
+  for (int k = 0; k < p.ids; ++k) move(p.id[k].row, rows), move(p.id[k].col, cols);
   move(f.lower, rows), move(f.upper, rows), move(f.offsets, rows);
   move(f.row_keys, 2 * rows), move(f.col_keys, 2 * cols);
   move(f.lists.values, rows * f.lists.wanted), move(f.lists.indices, rows * f.lists.wanted);

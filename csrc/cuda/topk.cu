@@ -14,13 +14,14 @@ void launch_begin(const Lists<T>& lists, cudaStream_t stream) {
 template <class E, class T, bool SAMPLED>
 void launch_by(const TopkPlan<T>& f, cudaStream_t stream) {
   constexpr int FN = kTopkCols<T, SAMPLED>;
-  constexpr int64_t kShared = 2 * kStageBytes<FN> + int64_t(sizeof(Vectors<T, FN>));
+  const int64_t shared =
+      2 * kStageBytes<FN> + int64_t(sizeof(Vectors<T, FN>)) + Ids<FN>::bytes(f.plan);
   const auto kernel = candidates_kernel<E, T, SAMPLED>;
   const int rows = std::min(f.lists.rows, f.plan.m - f.lists.i0);
-  const Grid g = spread(concurrent(kernel, kThreads, kShared), blocks(rows, kTileRows),
+  const Grid g = spread(concurrent(kernel, kThreads, shared), blocks(rows, kTileRows),
                         blocks(f.j1 - f.j0, kTileCols<FN>), f.lists.items);
   const auto size = [](int n) { return static_cast<unsigned>(n); };
-  launch(kernel, dim3(size(g.across), size(g.down), size(g.batch)), kThreads, kShared, stream, f);
+  launch(kernel, dim3(size(g.across), size(g.down), size(g.batch)), kThreads, shared, stream, f);
 }
 
 template <class E, class T>

@@ -52,8 +52,8 @@ class Offer {
     const Cover cover = tile_.covered(view);
     if (cover == Cover::NONE) return;
     typename Tile<T, FN>::Seen seen;
-    tile_.template look<false>(view, cover, seen);
-    unsigned long long taken = 0;
+    if (!tile_.template look<false>(view, cover, seen)) return;
+    Mask taken = 0;
 #pragma unroll
     for (int c = 0; c < FN; ++c) {
       uint32_t column[2] = {0, 0};
@@ -69,9 +69,9 @@ class Offer {
           key = plus(times(f_.beta, s), T(Noise::of(key_[r][0], key_[r][1], column[0], column[1])));
         // NaN passes no comparison. A score of -inf is excluded explicitly, since a negative beta
         // would make its key +inf.
-        const bool take = (seen.mask >> (FN * r + c) & 1) && s >= low_[r] && s <= high_[r] &&
+        const bool take = (seen.mask & bit<FN>(r, c)) && s >= low_[r] && s <= high_[r] &&
                           key > floor_[r] && !(SAMPLED && s == T(-INFINITY));
-        taken |= take ? 1ull << (FN * r + c) : 0ull;
+        taken |= take ? bit<FN>(r, c) : Mask(0);
         tile_.acc[r][c] = key;
       }
     }
@@ -84,7 +84,7 @@ class Offer {
     return f_.lists.slot(static_cast<int>(blockIdx.z), tile_.row(r));
   }
 
-  __device__ void drop_ignored(unsigned long long& taken) const {
+  __device__ void drop_ignored(Mask& taken) const {
 #pragma unroll 1
     for (int k = 0; k < kLaneRows * FN; ++k)
       if ((taken >> k & 1) && ignored(tile_.row_place(tile_.row(k / FN)), tile_.col(k % FN)))
@@ -105,7 +105,7 @@ class Offer {
     return at < last && f_.columns[at] == column;
   }
 
-  __device__ void append(unsigned long long taken) const {
+  __device__ void append(Mask taken) const {
 #pragma unroll
     for (int r = 0; r < kLaneRows; ++r) {
       const unsigned own = static_cast<unsigned>(taken >> (FN * r)) & ((1u << FN) - 1);
@@ -131,7 +131,8 @@ __global__ void __launch_bounds__(kThreads, 1)
   constexpr int FN = kTopkCols<T, SAMPLED>;
   const int i0 = f.lists.i0, i1 = min(i0 + f.lists.rows, f.plan.m);
   auto* vectors = reinterpret_cast<Vectors<T, FN>*>(shared_memory + 2 * kStageBytes<FN>);
-  Tile<T, FN> tile(f.plan, *vectors, i1, f.j1);
+  const Ids<FN> ids(f.plan, vectors + 1);
+  Tile<T, FN> tile(f.plan, *vectors, ids, i1, f.j1);
   Offer<T, SAMPLED> offer(f, tile);
   Walk<E, T, FN> walk(f.plan, shared_memory, i0, i1, f.j0, f.j1);
   for (bool fresh = true; !walk.done(); walk.advance()) {

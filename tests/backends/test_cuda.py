@@ -156,15 +156,15 @@ def test_repeats_its_bits(device, cls):
         (tuple(LSE(k + 1.0) for k in range(13)), "at most 12 channels, not 13"),
         (tuple(LSE(pairs=LABELS * k) for k in range(1, 8)), "at most 24 tests, not 28"),
         (tuple(LSE(weight=(form("soft"),) * k) for k in range(1, 6)), "at most 12 weights, not 15"),
+        ((LSE(pairs=tuple(same(f"label{k}") for k in range(13))),), "at most 12 ids, not 13"),
     ],
-    ids=["channels", "tests", "weights"],
+    ids=["channels", "tests", "weights", "ids"],
 )
 def test_programs_that_are_too_long(device, program, message):
     x = torch.randn(4, 3, device=device)
     ids, soft = torch.arange(4, device=device), torch.rand(4, 2, device=device)
-    given = {
-        n: {"label": ids, "soft": soft}[n] for n in set().union(*(c.called["row"] for c in program))
-    }
+    named = set().union(*(c.called["row"] for c in program))
+    given = {n: soft if n == "soft" else ids for n in named}
     with pytest.raises(RuntimeError, match=f"backend: 'cuda' cannot serve .* {message}"):
         ops.pair_stats(x, x, program, rows=given, cols=given, backend="cuda")
 

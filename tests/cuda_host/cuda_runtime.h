@@ -47,6 +47,8 @@ extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 namespace cuda_host {
 
 void synchronize_threads();
+// Whether any thread of the block says so.
+bool any_thread(bool says);
 // Each lane of the caller's warp stores a value; after the call all values can be read.
 const void* exchange(const void* value, size_t bytes);
 // Asynchronous copies: done at copies_arrive, not when they are issued.
@@ -81,6 +83,7 @@ class Values {
 }  // namespace cuda_host
 
 inline void __syncthreads() { cuda_host::synchronize_threads(); }
+inline int __syncthreads_or(int predicate) { return cuda_host::any_thread(predicate != 0); }
 inline void __syncwarp(unsigned = ~0u) { cuda_host::Values<int>(0); }
 inline void __threadfence() {}
 

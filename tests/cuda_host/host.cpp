@@ -180,6 +180,16 @@ void run_block(size_t shared) {
 
 void synchronize_threads() { wait(everyone, live); }
 
+bool any_thread(bool says) {
+  static bool votes[1024];
+  votes[current] = says;
+  synchronize_threads();
+  bool any = false;
+  for (unsigned k = 0; k < live; ++k) any = any || votes[k];
+  synchronize_threads();  // before the next votes
+  return any;
+}
+
 const void* exchange(const void* value, size_t bytes) {
   Warp& warp = warps[current / 32];
   // two buffers, so that a lane one exchange ahead does not disturb lanes that still read
