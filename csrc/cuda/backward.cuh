@@ -12,11 +12,21 @@
 
 namespace contrastloss::cuda {
 
-// The statistics of one row or column and their gradients, as a view needs them.
+// The statistics of one row or column and their gradients, as a view needs them. The gradients g of
+// a log-sum-exp L include e^(top - L), so a power times such a gradient is e^(z - L) g.
 template <class T>
 struct Slope {
-  T lse, grad, mean, grad_mean;
+  T top, grad, mean, grad_mean;
   int at;
+
+  // Gives a log-sum-exp this top.
+  __device__ __forceinline__ void relate(T lse, T to) {
+    const bool none = lse == T(-INFINITY);
+    const T rest = lse == T(INFINITY) ? T(1) : ::std::exp(Power<T>::less(to, lse));
+    top = none ? T(0) : to;
+    grad = none ? T(0) : grad * rest;
+    grad_mean = none ? T(0) : grad_mean * rest;
+  }
 };
 
 template <class E, class T, class Fs>
@@ -63,50 +73,49 @@ class Backward {
   using Seen = typename Tile<T, FN>::Seen;
 
   // The statistics of channel c at a position along its own axis.
-  template <int FORMULA>
-  __device__ __forceinline__ Slope<T> slope(int c, bool some, int64_t at) const {
+  // `top` gives the top of a log-sum-exp.
+  template <int FORMULA, class Top>
+  __device__ __forceinline__ Slope<T> slope(int c, bool some, int64_t at, const Top& top) const {
     const Stats<T>& stats = plan_.stats[c];
-    Slope<T> found{T(-INFINITY), T(0), T(0), T(0), -1};
+    Slope<T> found{T(0), T(0), T(0), T(0), -1};
     if (!some) return found;
-    if (FORMULA == kLse || FORMULA == kExpect) {
-      found.lse = stats.lse[at];
-      found.grad = stats.grad_lse ? stats.grad_lse[at] : T(0);
-    }
     if (FORMULA == kExpect) {
       found.mean = stats.mean[at];
       found.grad_mean = stats.grad ? stats.grad[at] : T(0);
+    }
+    if (FORMULA == kLse || FORMULA == kExpect) {
+      found.grad = stats.grad_lse ? stats.grad_lse[at] : T(0);
+      found.relate(stats.lse[at], top(stats.lse[at]));
     }
     if (FORMULA == kMax) found.at = static_cast<int>(stats.at[at]);
     if (FORMULA == kMax || FORMULA >= kSum) found.grad = stats.grad[at];
     return found;
   }
 
-  template <int FORMULA, int AXIS, int N>
-  __device__ __forceinline__ void slopes(const View<T>& view, Slope<T> (&own)[N]) const {
+  template <int FORMULA, int AXIS, int N, class Top>
+  __device__ __forceinline__ void slopes(const View<T>& view, Slope<T> (&own)[N],
+                                         const Top& top) const {
 #pragma unroll
     for (int k = 0; k < N; ++k) {
       const bool some = AXIS == 0 ? tile_.row_in(k) : tile_.col_in(k);
       const int64_t at = AXIS == 0 ? tile_.row_place(tile_.row(k)) : tile_.col_place(tile_.col(k));
-      own[k] = slope<FORMULA>(AXIS == 0 ? view.row_stats : view.col_stats, some, at);
+      own[k] = slope<FORMULA>(AXIS == 0 ? view.row_stats : view.col_stats, some, at, top);
     }
   }
 
   // One exponential for the rows and the columns of an LSE:
   // e^(z - L_i) g_i + e^(z - L_j) g_j = e^(z - B) (e^(B - L_i) g_i + e^(B - L_j) g_j)
   __device__ __forceinline__ void both(const View<T>& view, const Seen& seen) const {
-    const T shift = bound_ * ::std::fabs(view.theta);
+    const T top = shared_top(view, bound_);
     Slope<T> row[kLaneRows], col[FN];
-    slopes<kLse, 0>(view, row), slopes<kLse, 1>(view, col);
-    const auto weigh = [&](Slope<T>& own) {
-      const bool none = own.lse == T(-INFINITY);
-      own.grad = none ? T(0) : own.grad * view.theta * ::std::exp(shift - own.lse);
-    };
+    slopes<kLse, 0>(view, row, [&](T) { return top; });
+    slopes<kLse, 1>(view, col, [&](T) { return top; });
 #pragma unroll
-    for (int r = 0; r < kLaneRows; ++r) weigh(row[r]);
+    for (int r = 0; r < kLaneRows; ++r) row[r].grad *= view.theta;
 #pragma unroll
-    for (int c = 0; c < FN; ++c) weigh(col[c]);
+    for (int c = 0; c < FN; ++c) col[c].grad *= view.theta;
     tile_.template each<kGeneric>(view, seen, [&](int r, int c, bool some, T s, T w) {
-      const T e = some ? ::std::exp(logit<true>(view, s, w) - shift) : T(0);
+      const T e = some ? power<!kGeneric>(view, s, w, top) : T(0);
       g_[r][c] += e * (row[r].grad + col[c].grad);
     });
   }
@@ -117,7 +126,7 @@ class Backward {
                                         T (&by_row)[kLaneRows], T (&by_col)[FN]) const {
     constexpr int N = AXIS == 0 ? kLaneRows : FN;
     Slope<T> own[N];
-    slopes<FORMULA, AXIS>(view, own);
+    slopes<FORMULA, AXIS>(view, own, [](T lse) { return Power<T>::top(lse); });
     tile_.template each<kGeneric>(view, seen, [&](int r, int c, bool some, T s, T w) {
       const int other = AXIS == 0 ? tile_.col(c) : tile_.row(r);
       const T g = some ? part<FORMULA>(view, own[AXIS == 0 ? r : c], r, c, s, w, other) : T(0);
@@ -130,9 +139,8 @@ class Backward {
   __device__ __forceinline__ T part(const View<T>& view, const Slope<T>& own, int r, int c, T s,
                                     T w, int other) const {
     if constexpr (FORMULA == kLse || FORMULA == kExpect) {
-      if (own.lse == T(-INFINITY)) return 0;
-      const T p = ::std::exp(logit<!kGeneric>(view, s, w) - own.lse);
-      if (p == T(0)) return 0;
+      const T p = power<!kGeneric>(view, s, w, own.top);
+      if (kGeneric && p == T(0)) return 0;
       T slope = own.grad * view.theta;
       if (kGeneric && paced(view) && view.theta != T(0)) slope *= pace(view, s);
       if (FORMULA == kExpect) slope += own.grad_mean * (T(1) + view.theta * (s - own.mean));

@@ -39,6 +39,12 @@ __device__ bool bounded(const Plan<T>& plan, const View<T>& view, T bound) {
          2 * bound * ::std::fabs(view.theta) <= kRange<T>;
 }
 
+// The top of all logits of such a view.
+template <class T>
+__device__ __forceinline__ T shared_top(const View<T>& view, T bound) {
+  return Power<T>::top(bound * ::std::fabs(view.theta));
+}
+
 template <class E, class T, class Fs>
 class Forward {
   static constexpr int FN = Fs::cols;
@@ -76,11 +82,11 @@ class Forward {
 
   template <int FORMULA>
   __device__ __forceinline__ void shared_shift(const View<T>& view, const Seen& seen) const {
-    const T shift = bound_ * ::std::fabs(view.theta);
+    const T top = shared_top(view, bound_);
     State<T> row[kLaneRows], col[FN];
-    fill(row, shift), fill(col, shift);
+    fill(row, top), fill(col, top);
     tile_.template each<kGeneric>(view, seen, [&](int r, int c, bool some, T s, T w) {
-      const T e = some ? ::std::exp(logit<!kGeneric>(view, s, w) - shift) : T(0);
+      const T e = some ? power<!kGeneric>(view, s, w, top) : T(0);
       row[r].sum() += e, col[c].sum() += e;
       if (FORMULA == kExpect && e != T(0)) row[r].moment() += e * s, col[c].moment() += e * s;
     });
@@ -120,11 +126,10 @@ class Forward {
     across_lanes<AXIS>(top, [](T u, T v) { return u > v ? u : v; });
     State<T> found[N];
 #pragma unroll
-    for (int k = 0; k < N; ++k) found[k] = State<T>::of_lse(top[k]);
+    for (int k = 0; k < N; ++k) found[k] = State<T>::of_lse(Power<T>::top(top[k]));
     tile_.template each<kGeneric>(view, seen, [&](int r, int c, bool some, T s, T w) {
       State<T>& own = found[AXIS == 0 ? r : c];
-      const T e =
-          some ? ::std::exp(logit<!kGeneric>(view, s, w) - LogSum<T>::shift(own.top())) : T(0);
+      const T e = some ? power<!kGeneric>(view, s, w, LogSum<T>::shift(own.top())) : T(0);
       own.sum() += e;
       if (FORMULA == kExpect && e != T(0)) own.moment() += e * s;
     });
@@ -211,7 +216,7 @@ __device__ void finalize(const ForwardPlan<T>& f, int c, int k, int across, int 
     return;
   }
   const bool none = state.sum() == T(0);
-  const T lse = none ? T(-INFINITY) : ::std::log(state.sum()) + state.top();
+  const T lse = none ? T(-INFINITY) : Power<T>::less(state.top(), -::std::log(state.sum()));
   out.value[to] = out.formula == kLse ? lse : none ? T(0) : state.moment() / state.sum();
   if (out.formula == kExpect) static_cast<T*>(out.more)[to] = lse;
 }

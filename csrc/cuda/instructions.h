@@ -1,5 +1,5 @@
-// All inline assembly: matrix instructions of sm_80, and copies that bypass registers. The host
-// emulation (tests/cuda_host) replaces this header.
+// All inline assembly: matrix instructions of sm_80, copies that bypass registers, and powers of
+// two. The host emulation (tests/cuda_host) replaces this header.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -44,5 +44,12 @@ __device__ __forceinline__ void copy_16(void* to, const void* from, bool some) {
                : "memory");
 }
 __device__ __forceinline__ void copies_arrive() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
+// 2^t, with a relative error of 2^-22; 0 below 2^-126.
+__device__ __forceinline__ float power_of_two(float t) {
+  float power;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(t));
+  return power;
+}
 
 }  // namespace contrastloss::cuda

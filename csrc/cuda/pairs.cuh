@@ -307,8 +307,9 @@ __device__ __forceinline__ bool paced(const View<T>& view) {
 }
 template <bool PLAIN, class T>
 __device__ __forceinline__ T logit(const View<T>& view, T s, T w) {
+  if (PLAIN) return view.theta * s;
   if (view.theta == T(0)) return w;
-  if (PLAIN || !paced(view)) return view.theta * s + w;
+  if (!paced(view)) return view.theta * s + w;
   const T offset = view.theta < T(0) ? T(1) - view.margin : view.margin;
   return view.theta * pace(view, s) * (s - offset) + w;
 }

@@ -75,7 +75,8 @@ struct Call {
   Special special() {
     std::vector<View<T>> views(plan.view, plan.view + plan.views);
     for (const View<T>& v : views)
-      if (v.transposed || v.shift || v.margin == v.margin || plan.pairs[v.group].term_count())
+      if (v.transposed || v.shift || v.margin == v.margin || v.theta == T(0) ||
+          plan.pairs[v.group].term_count())
         return Special::NONE;
     if (plan.ids > kSpecialIds) return Special::NONE;
     std::stable_sort(views.begin(), views.end(),

@@ -52,4 +52,9 @@ inline void copy_16(void* to, const void* from, bool some) {
 }
 inline void copies_arrive() { cuda_host::copies_arrive(); }
 
+inline float power_of_two(float t) {
+  const float power = std::exp2(t < -150.0f ? -150.0f : t);
+  return std::fabs(power) < 0x1p-126f ? 0.0f : power;
+}
+
 }  // namespace contrastloss::cuda
