@@ -27,14 +27,16 @@ struct Power {
 
 template <>
 struct Power<float> {
-  static constexpr float kRate = 1.44269504f, kLn2 = 0.69314718f;
+  static constexpr float kRate = 1.44269504f;  // log2(e), rounded
+  // 1 / kRate in two parts: were it ln(2), large logits and their tops would not agree
+  static constexpr float kBack = 0.6931472f, kBackRest = 7.348693e-09f;
 
   __device__ __forceinline__ static float of(float z, float rate, float top) {
     return power_of_two(::std::fma(z, rate, -top));
   }
   __device__ __forceinline__ static float top(float z) { return ::std::ceil(z * kRate); }
   __device__ __forceinline__ static float less(float top, float z) {
-    return ::std::fma(top, kLn2, -z);
+    return ::std::fma(top, kBack, -z) + top * kBackRest;
   }
   __device__ __forceinline__ static float between(float from, float to) {
     const float t = from - to;  // whole, so that its power has this exponent and no fraction
