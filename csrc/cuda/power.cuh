@@ -39,11 +39,12 @@ struct Power<float> {
     return ::std::fma(top, kBack, -z) + top * kBackRest;
   }
   __device__ __forceinline__ static float between(float from, float to) {
-    const float t = from - to;  // whole, so that its power has this exponent and no fraction
-    const int bits = (127 + static_cast<int>(t)) << 23;
+    // whole, so that the power has this exponent and no fraction
+    const float t = from - to;
+    const int bits = (127 + static_cast<int>(t >= -126.0f ? t : -126.0f)) << 23;
     float power;
     memcpy(&power, &bits, sizeof power);
-    return t < -126.0f ? 0.0f : power;
+    return t >= -126.0f ? power : 0.0f;
   }
 };
 
