@@ -41,6 +41,8 @@ DECLINES: frozenset[str] = frozenset()
 CHANNELS, TESTS, TERMS, IDS = 12, 24, 12, 12
 #: wires of a sorting network that fit in a block's shared memory
 WIRES = 1024
+#: gradients that are sums over G
+SUMS = frozenset(("scale", "row_scale", "col_scale", "row_bias", "col_bias"))
 #: bytes for the candidate lists of a top-k
 LIST_BYTES = 128 << 20
 
@@ -54,13 +56,14 @@ _PASS = (
 )
 torch.library.define("contrastloss::cuda_forward", f"({NATIVE}) -> Tensor[]")
 torch.library.define("contrastloss::cuda_measure", f"({NATIVE}) -> Tensor[]")
-torch.library.define("contrastloss::cuda_sums", f"({_PASS}) -> Tensor[]")
+torch.library.define(
+    "contrastloss::cuda_begin", f"({_PASS}, Tensor? gain, Tensor(a!)? h) -> Tensor[]"
+)
 torch.library.define(
     "contrastloss::cuda_h_block",
-    f"({_PASS}, Tensor[] measured, Tensor(a!)[] sums, Tensor? gain, Tensor(b!) h, int i, int j)"
-    " -> ()",
+    f"({_PASS}, Tensor(a!)[] state, Tensor? gain, Tensor(b!) h, int i, int j) -> ()",
 )
-torch.library.define("contrastloss::cuda_totals", f"({_PASS}, Tensor[] sums) -> Tensor[]")
+torch.library.define("contrastloss::cuda_totals", f"({_PASS}, Tensor[] state) -> Tensor[]")
 torch.library.define(
     "contrastloss::cuda_finish",
     "(Tensor sums, Tensor x, Tensor? inverse, Tensor? gain, bool narrow) -> Tensor",
@@ -207,25 +210,37 @@ def pair_stats_backward(
         blocks.rows,
         blocks.cols,
     )
-    measured, sums = ops.cuda_measure(*operands), ops.cuda_sums(*given)
-    # (B, M) and (B, N) inverse norms, and the row factors that include them
-    norms = [v.view(2, len(x), -1)[0] for v in measured[1:]] or [None, None]
-    a = call.add_batch(call.operands.row_scale)
-    factors = measured[1].view(2, len(x), -1)[1] if call.cosine else a
+    #: what the first block leaves to the others: sums of rows and columns, bounds, inverse norms
+    state: list[Tensor] = []
 
     def write(h: Tensor, i: slice, j: slice) -> None:
-        ops.cuda_h_block(*given, measured, sums, gain, h, i.start, j.start)
+        if state:
+            ops.cuda_h_block(*given, state, gain, h, i.start, j.start)
+        else:
+            state.extend(ops.cuda_begin(*given, gain, h))
+
+    def norms(side: int) -> Tensor | None:
+        """The (B, M) or (B, N) inverse norms."""
+        return state[3 + side].view(2, len(x), -1)[0] if call.cosine else None
 
     def finish(total: Tensor, side: str, part: slice) -> Tensor:
-        own, norm = (x, norms[0]) if side == "x" else (y, norms[1])
+        own, norm = (x, norms(0)) if side == "x" else (y, norms(1))
+        if norm is None and gain is None and total.dtype == call.x.dtype:
+            return total
         norm = None if norm is None else norm[:, part].contiguous()
         total, own = total.contiguous(), own[:, part].contiguous()
         narrow = call.x.dtype == x.dtype
         return ops.cuda_finish(total, own, norm, gain, narrow).to(call.x.dtype)
 
+    if not (x.numel() and y.numel()):
+        state.extend(ops.cuda_begin(*given, gain, None))
     dx, dy = blocks.gradients(needs, write, finish)
-    totals = iter(map(call.add_batch, ops.cuda_totals(*given, sums)))
-    found = _sums(call, needs, totals, factors, (norms[0], norms[1]))
+    summed = needs & SUMS or any(call.program.shifts.values())
+    totals = iter(map(call.add_batch, ops.cuda_totals(*given, state) if summed else ()))
+    # with cosines, the row factors include the inverse norms
+    a = call.add_batch(call.operands.row_scale)
+    factors = state[3].view(2, len(x), -1)[1] if call.cosine else a
+    found = _sums(call, needs, totals, factors, (norms(0), norms(1)))
     rows, cols = call.at_shifts(lambda axis, name: next(totals))
     return Gradients(x=dx, y=dy, **found, rows=rows, cols=cols).map(call.drop_batch)
 

@@ -118,8 +118,10 @@ def add_product(total: Tensor, h: Tensor, v: Tensor, fresh: bool) -> None:
 def fp16_gain(grads: Iterable[Tensor | None], dtype: torch.dtype) -> Tensor | None:
     """A power of two that scales H into the range of fp16, from the gradients of the statistics;
     None for dtypes that do not need it."""
+    if dtype != torch.float16:
+        return None
     tops = [g.abs().amax() for g in grads if g is not None and g.numel()]
-    if dtype != torch.float16 or not tops:
+    if not tops:
         return None
     top = torch.stack(tops).amax()
     return torch.where(top > 0, torch.exp2(-torch.log2(top).ceil()), 1.0)

@@ -246,6 +246,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   constexpr int FN = Fs::cols;
   const Plan<T>& plan = f.plan;
   unsigned char* stages = shared_memory;
+  const T range = bound(plan, stages);
   auto* vectors = reinterpret_cast<Vectors<T, FN>*>(stages + 2 * kStageBytes<FN>);
   const Ids<FN> ids(plan, vectors + 1);
   T* sums = reinterpret_cast<T*>(reinterpret_cast<unsigned char*>(vectors + 1) + ids.bytes(plan));
@@ -253,7 +254,6 @@ __global__ void __launch_bounds__(kThreads, 1)
   Tile<T, FN> tile(plan, *vectors, ids, f.i1, f.j1);
   if (plan.symmetric) blank<E, T, FN>(f, tile);
   Walk<E, T, FN> walk(plan, stages, f.i0, f.i1, f.j0, f.j1);
-  const T range = bound(plan);
   const int k = threadIdx.x;
   for (bool fresh = true; !walk.done(); walk.advance()) {
     if (fresh) {

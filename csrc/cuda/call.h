@@ -38,17 +38,18 @@ auto by_type(const Tensor& x, const F& f) {
   return x.scalar_type() == ScalarType::Double ? f(double()) : f(float());
 }
 
-// The number of partial maxima of each bound. It is small, because every block reads all of them.
+// The number of partial maxima of each bound, which every block of a later pass reads.
 template <class T>
 int64_t bound_parts(const Call<T>& call) {
-  return std::min<int64_t>(blocks(call.batch() * std::max(call.o.m(), call.o.n()), 8), 64);
+  return std::min<int64_t>(blocks(call.batch() * std::max(call.o.m(), call.o.n()), 8), 256);
 }
 
 // Computes what the tiles need first: the bounds, (4, parts), and with cosines the inverse norms of
-// rows and of columns and their products with the call's own factors, (2, count) each.
+// rows and of columns and their products with the call's own factors, (2, count) each. On the way,
+// sets `finished` and the numbers of `clear` to 0.
 template <class T>
 std::vector<Tensor> measure(const Call<T>& call, const Kernels<T>& k, int* finished,
-                            cudaStream_t stream) {
+                            cudaStream_t stream, const std::vector<Tensor>& clear = {}) {
   const Operands& o = call.o;
   const Plan<T>& plan = call.plan;
   const bool alike = call.symmetric && plan.a == plan.b && plan.beta == plan.gamma;
@@ -58,7 +59,9 @@ std::vector<Tensor> measure(const Call<T>& call, const Kernels<T>& k, int* finis
   Sides<T> f{};
   f.side[0] = {plan.x, m, plan.a, plan.beta, nullptr, nullptr};
   f.side[1] = {plan.y, n, plan.b, plan.gamma, nullptr, nullptr};
-  f.sides = alike ? 1 : 2, f.d = plan.d, f.finished = finished;
+  f.sides = alike ? 1 : 2, f.d = plan.d, f.wide = plan.wide, f.finished = finished;
+  for (size_t c = 0; c < clear.size(); ++c)
+    f.clear[c] = pointer<T>(clear[c]), f.cleared[c] = clear[c].numel();
   f.bounds = pointer<T>(found[0]);
   for (int s = 0; o.cosine && s < 2; ++s) {
     if (s < f.sides) {

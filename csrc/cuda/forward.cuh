@@ -19,16 +19,28 @@ namespace contrastloss::cuda {
 template <class T>
 constexpr T kRange = sizeof(T) == 8 ? T(400) : T(40);
 
+// The threads of a block share the work. `scratch` is free before and after.
 template <class T>
-__device__ T bound(const Plan<T>& plan) {
-  T top[4] = {0, 0, 0, 0};
-  for (int k = 0; k < 4; ++k)
-    for (int p = 0; p < plan.bound_parts; ++p) {
-      const T v = plan.bounds[k * plan.bound_parts + p];
-      top[k] = top[k] < v || v != v ? v : top[k];
-    }
+__device__ T bound(const Plan<T>& plan, unsigned char* scratch) {
+  constexpr int kEach = kThreads / 4, kWarps = kEach / 32;
+  T* tops = reinterpret_cast<T*>(scratch);  // (4, kWarps)
+  const int warp = threadIdx.x / 32, k = threadIdx.x / kEach;
+  const auto larger = [](T u, T v) { return u < v || v != v ? v : u; };
+  T top = 0;
+  for (int p = threadIdx.x % kEach; p < plan.bound_parts; p += kEach)
+    top = larger(top, plan.bounds[k * plan.bound_parts + p]);
+  for (int step = 16; step > 0; step /= 2)
+    top = larger(top, __shfl_xor_sync(0xffffffffu, top, step));
+  if (threadIdx.x % 32 == 0) tops[warp] = top;
+  __syncthreads();
+  T most[4];
+  for (int c = 0; c < 4; ++c) {
+    most[c] = 0;
+    for (int w = 0; w < kWarps; ++w) most[c] = larger(most[c], tops[c * kWarps + w]);
+  }
+  __syncthreads();
   const T scale = plan.scale ? ::std::fabs(*plan.scale) : T(1);
-  return scale * top[0] * top[1] * T(1.0001) + top[2] + top[3];
+  return scale * most[0] * most[1] * T(1.0001) + most[2] + most[3];
 }
 
 // Whether |theta| B can be the shift of all logits of a view.
@@ -287,9 +299,10 @@ __global__ void __launch_bounds__(kThreads, 1)
   T* sums = reinterpret_cast<T*>(reinterpret_cast<unsigned char*>(vectors + 1) + ids.bytes(plan));
   Accumulators<T, FN> accumulators(plan, sums, f.rows, f.cols);
   clear(f, accumulators);
+  const T range = bound(plan, stages);
   Tile<T, FN> tile(plan, *vectors, ids, plan.m, plan.n);
   Walk<E, T, FN> walk(plan, stages, 0, plan.m, 0, plan.n);
-  const Forward<E, T, Fs> forward(f, tile, accumulators, bound(plan));
+  const Forward<E, T, Fs> forward(f, tile, accumulators, range);
   for (bool fresh = true; !walk.done(); walk.advance()) {
     const int k = threadIdx.x;
     if (fresh) {

@@ -227,23 +227,17 @@ template <class T>
 std::vector<int64_t> col_slices(const BackwardCall<T>& b, Grid g) {
   return {b.f.col_parts, g.batch, g.across, b.call.o.n()};
 }
-template <class T>
-void take_slices(const std::vector<Tensor>& sums, const BackwardCall<T>& b, Grid g, T*& rows,
-                 T*& cols) {
-  const Tensor& x = b.call.o.x;
-  expect_count(sums, "sums", 2);
-  rows = expected<T>(sums[0], "row sums", x, row_slices(b, g));
-  cols = expected<T>(sums[1], "column sums", x, col_slices(b, g));
-}
+// The sums of a backward pass and what is measured first, as operators hand them on: row sums,
+// column sums, measured tensors.
+using State = std::vector<Tensor>;
 
 template <class T>
-std::vector<Tensor> sums(const Operands& o, const Backward& pass) {
-  BackwardCall<T> b = pass.of<T>(o);
-  const Device device(o.x);
-  const Kernels<T>& k = kernels(o.x.scalar_type(), T());
-  const Grid g = pass.grid(b, k, special(b, k));
-  return {torch::stable::new_zeros(o.x, row_slices(b, g), kScalarType<T>),
-          torch::stable::new_zeros(o.x, col_slices(b, g), kScalarType<T>)};
+void take(const State& state, BackwardCall<T>& b, Grid g, T*& rows, T*& cols) {
+  const Operands& o = b.call.o;
+  expect_count(state, "state", o.cosine ? 5 : 3);
+  rows = expected<T>(state[0], "row sums", o.x, row_slices(b, g));
+  cols = expected<T>(state[1], "column sums", o.x, col_slices(b, g));
+  apply(b.call, {state.begin() + 2, state.end()}, b.f.plan);
 }
 
 // Checks h: rows do not overlap and begin at multiples of 16 bytes.
@@ -264,16 +258,12 @@ inline void expect_h(const Operands& o, const Tensor& h) {
 
 // Computes H of rows [i, i + h.size(1)) and columns [j, j + h.size(2)).
 template <class T>
-void h_block(const Operands& o, const Backward& pass, const std::vector<Tensor>& measured,
-             const std::vector<Tensor>& sums, const OptionalTensor& gain, const Tensor& h,
-             int64_t i, int64_t j) {
-  BackwardCall<T> b = pass.of<T>(o);
-  const Device device(o.x);
-  const Kernels<T>& k = kernels(o.x.scalar_type(), T());
-  const Special found = special(b, k);
-  const Grid g = pass.grid(b, k, found);
+void h_block(BackwardCall<T>& b, const Kernels<T>& k, Special found, Grid g, const State& state,
+             const OptionalTensor& gain, const Tensor& h, int64_t i, int64_t j,
+             cudaStream_t stream) {
+  const Operands& o = b.call.o;
   BackwardPlan<T>& f = b.f;
-  apply(b.call, measured, f.plan);
+  take(state, b, g, f.rows, f.cols);
   expect_h(o, h);
   expect_range("i", i, 0, o.m() - h.size(1));
   expect_range("j", j, 0, o.n() - h.size(2));
@@ -281,13 +271,37 @@ void h_block(const Operands& o, const Backward& pass, const std::vector<Tensor>&
   f.j0 = static_cast<int>(j), f.j1 = static_cast<int>(j + h.size(2));
   f.h = h.data_ptr(), f.h_row = h.stride(1), f.h_item = h.stride(0);
   f.gain = expected<T>(gain, "gain", o.x, {});
-  take_slices(sums, b, g, f.rows, f.cols);
-  k.h_block(f, found, g, device.stream());
+  k.h_block(f, found, g, stream);
 }
 
 template <class T>
-std::vector<Tensor> totals(const Operands& o, const Backward& pass,
-                           const std::vector<Tensor>& sums) {
+void h_block(const Operands& o, const Backward& pass, const State& state,
+             const OptionalTensor& gain, const Tensor& h, int64_t i, int64_t j) {
+  BackwardCall<T> b = pass.of<T>(o);
+  const Device device(o.x);
+  const Kernels<T>& k = kernels(o.x.scalar_type(), T());
+  const Special found = special(b, k);
+  h_block(b, k, found, pass.grid(b, k, found), state, gain, h, i, j, device.stream());
+}
+
+// Makes the state, with all sums 0, and computes the first block of H if there is one.
+template <class T>
+State begin(const Operands& o, const Backward& pass, const OptionalTensor& gain,
+            const OptionalTensor& h) {
+  BackwardCall<T> b = pass.of<T>(o);
+  const Device device(o.x);
+  const Kernels<T>& k = kernels(o.x.scalar_type(), T());
+  const Special found = special(b, k);
+  const Grid g = pass.grid(b, k, found);
+  State state{empty(o.x, row_slices(b, g), kScalarType<T>),
+              empty(o.x, col_slices(b, g), kScalarType<T>)};
+  for (Tensor& one : measure(b.call, k, nullptr, device.stream(), state)) state.push_back(one);
+  if (h) h_block(b, k, found, g, state, gain, *h, 0, 0, device.stream());
+  return state;
+}
+
+template <class T>
+std::vector<Tensor> totals(const Operands& o, const Backward& pass, const State& state) {
   BackwardCall<T> b = pass.of<T>(o);
   const Device device(o.x);
   const Kernels<T>& k = kernels(o.x.scalar_type(), T());
@@ -296,7 +310,7 @@ std::vector<Tensor> totals(const Operands& o, const Backward& pass,
   f.batch = g.batch, f.down = g.down, f.across = g.across;
   f.m = b.call.plan.m, f.n = b.call.plan.n;
   T *rows, *cols;
-  take_slices(sums, b, g, rows, cols);
+  take(state, b, g, rows, cols);
   f.rows = rows, f.cols = cols;
   std::vector<Tensor> found;
   for (const auto& total : b.totals) {
@@ -326,6 +340,8 @@ Tensor finish(const Tensor& sums, const Tensor& x, const OptionalTensor& inverse
   f.gain = expected<T>(gain, "gain", x, {});
   Tensor to = empty(x, {batch, m, d}, narrow ? x.scalar_type() : kScalarType<T>);
   f.to = to.data_ptr(), f.narrow = narrow;
+  const auto aligned = [](const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; };
+  f.wide = d % 4 == 0 && aligned(f.sums) && aligned(f.x) && aligned(f.to);
   if (f.rows) k.finish(f, device.stream());
   return to;
 }
@@ -351,23 +367,23 @@ std::vector<Tensor> cuda_measure(CL_CALL) {
   });
 }
 
-std::vector<Tensor> cuda_sums(CL_CALL, CL_PASS) {
+std::vector<Tensor> cuda_begin(CL_CALL, CL_PASS, OptionalTensor gain, OptionalTensor h) {
   const Operands o CL_OPERANDS;
   const Backward pass CL_BACKWARD;
-  return by_type(x, [&](auto t) { return sums<decltype(t)>(o, pass); });
+  return by_type(x, [&](auto t) { return begin<decltype(t)>(o, pass, gain, h); });
 }
 
-void cuda_h_block(CL_CALL, CL_PASS, std::vector<Tensor> measured, std::vector<Tensor> sums,
-                  OptionalTensor gain, Tensor h, int64_t i, int64_t j) {
+void cuda_h_block(CL_CALL, CL_PASS, std::vector<Tensor> state, OptionalTensor gain, Tensor h,
+                  int64_t i, int64_t j) {
   const Operands o CL_OPERANDS;
   const Backward pass CL_BACKWARD;
-  by_type(x, [&](auto t) { h_block<decltype(t)>(o, pass, measured, sums, gain, h, i, j); });
+  by_type(x, [&](auto t) { h_block<decltype(t)>(o, pass, state, gain, h, i, j); });
 }
 
-std::vector<Tensor> cuda_totals(CL_CALL, CL_PASS, std::vector<Tensor> sums) {
+std::vector<Tensor> cuda_totals(CL_CALL, CL_PASS, std::vector<Tensor> state) {
   const Operands o CL_OPERANDS;
   const Backward pass CL_BACKWARD;
-  return by_type(x, [&](auto t) { return totals<decltype(t)>(o, pass, sums); });
+  return by_type(x, [&](auto t) { return totals<decltype(t)>(o, pass, state); });
 }
 
 Tensor cuda_finish(Tensor sums, Tensor x, OptionalTensor inverse, OptionalTensor gain,
@@ -381,7 +397,7 @@ Tensor cuda_finish(Tensor sums, Tensor x, OptionalTensor inverse, OptionalTensor
 STABLE_TORCH_LIBRARY_IMPL(contrastloss, CL_DISPATCH_KEY, m) {
   m.impl("cuda_forward", TORCH_BOX(&contrastloss::cuda::cuda_forward));
   m.impl("cuda_measure", TORCH_BOX(&contrastloss::cuda::cuda_measure));
-  m.impl("cuda_sums", TORCH_BOX(&contrastloss::cuda::cuda_sums));
+  m.impl("cuda_begin", TORCH_BOX(&contrastloss::cuda::cuda_begin));
   m.impl("cuda_h_block", TORCH_BOX(&contrastloss::cuda::cuda_h_block));
   m.impl("cuda_totals", TORCH_BOX(&contrastloss::cuda::cuda_totals));
   m.impl("cuda_finish", TORCH_BOX(&contrastloss::cuda::cuda_finish));

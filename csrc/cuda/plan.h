@@ -180,8 +180,11 @@ template <class T>
 struct Sides {
   Side<T> side[2];
   int sides, d;
+  bool wide;      // rows can be read 16 bytes at a time
   T* bounds;      // (4, blocks): see Plan
   int* finished;  // set to 0 if not null
+  T* clear[2];    // set to 0, so many numbers each
+  int64_t cleared[2];
 };
 
 // Computes the gradient of one side from the sums over H times the other side.
@@ -193,6 +196,7 @@ struct Finish {
   const T* gain;     // null: 1
   void* to;
   bool narrow;  // the result has the element type, not the statistics' type
+  bool wide;    // rows can be read and written four numbers at a time
   int64_t rows;
   int d;
 };

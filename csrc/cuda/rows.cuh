@@ -16,24 +16,40 @@ __device__ __forceinline__ T larger(T u, T v) {
   return v > u || v != v ? v : u;
 }
 
+// Calls f for this lane's share of a row, 16 bytes at a time if `wide`.
+template <class E, class F>
+__device__ __forceinline__ void each_of_row(const E* row, int d, bool wide, const F& f) {
+  constexpr int kMany = kChunk / static_cast<int>(sizeof(E));
+  const int lane = threadIdx.x % 32;
+  if (wide) {
+    for (int k = lane * kMany; k < d; k += 32 * kMany) {
+      const Chunk<E> chunk = *reinterpret_cast<const Chunk<E>*>(row + k);
+#pragma unroll
+      for (int e = 0; e < kMany; ++e) f(chunk.value[e]);
+    }
+  } else {
+    for (int k = lane; k < d; k += 32) f(row[k]);
+  }
+}
+
 // The norm of a row, computed by a warp. Squares of floats fit in double. Squares of doubles may
 // overflow or underflow, so such a row is first divided by its largest element.
 template <class T, class E>
-__device__ __forceinline__ double row_norm(const E* row, int d, int lane) {
+__device__ __forceinline__ double row_norm(const E* row, int d, bool wide) {
   double top = 1;
   if constexpr (sizeof(T) == 8) {
     top = 0;
-    for (int k = lane; k < d; k += 32) top = larger(top, ::std::fabs(row[k]));
+    each_of_row(row, d, wide, [&](E v) { top = larger(top, ::std::fabs(v)); });
     for (int step = 16; step > 0; step /= 2)
       top = larger(top, __shfl_xor_sync(0xffffffffu, top, step));
     if (top == 0) return 0;
   }
   double part = 0;
-  for (int k = lane; k < d; k += 32) {
-    double v = static_cast<T>(row[k]);
+  each_of_row(row, d, wide, [&](E element) {
+    double v = static_cast<T>(element);
     if (sizeof(T) == 8) v /= top;
     part += v * v;
-  }
+  });
   return top * ::std::sqrt(warp_sum(part));
 }
 
@@ -46,8 +62,7 @@ __global__ void __launch_bounds__(kThreads) sides_kernel(const __grid_constant__
     T top = 0, bias = 0;
     for (int64_t i = int64_t(blockIdx.x) * warps + warp; i < side.count;
          i += int64_t(gridDim.x) * warps) {
-      const E* row = static_cast<const E*>(side.rows) + i * f.d;
-      const double norm = row_norm<T>(row, f.d, lane);
+      const double norm = row_norm<T>(static_cast<const E*>(side.rows) + i * f.d, f.d, f.wide);
       const T factor = side.factor ? side.factor[i] : T(1);
       T length = static_cast<T>(norm);
       if (side.inverse) {
@@ -69,8 +84,17 @@ __global__ void __launch_bounds__(kThreads) sides_kernel(const __grid_constant__
     for (int w = 0; w < warps; ++w) most = larger(most, tops[s * warps + w]);
     f.bounds[threadIdx.x * gridDim.x + blockIdx.x] = most;
   }
-  if (f.finished && blockIdx.x == 0 && threadIdx.x == 0) *f.finished = 0;
+  const int64_t thread = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  if (f.finished && thread == 0) *f.finished = 0;
+  for (int k = 0; k < 2; ++k)
+    for (int64_t at = thread; at < f.cleared[k]; at += int64_t(gridDim.x) * kThreads)
+      f.clear[k][at] = 0;
 }
+
+template <class E>
+struct alignas(4 * sizeof(E) < kChunk ? 4 * sizeof(E) : kChunk) Four {
+  E value[4];
+};
 
 // Divides by the gain and, with cosines, removes the radial part, g - u <u, g> with u = x r, unless
 // the norm is clamped. The square of r may overflow.
@@ -86,12 +110,36 @@ __global__ void __launch_bounds__(kThreads) finish_kernel(const __grid_constant_
   T radial = 0;
   if (f.inverse && inverse < T(1e12)) {
     double part = 0;
-    for (int k = lane; k < f.d; k += 32)
-      part += static_cast<double>(sums[k]) * static_cast<double>(static_cast<T>(x[k]));
+    const auto add = [&](T sum, E v) {
+      part += static_cast<double>(sum) * static_cast<double>(static_cast<T>(v));
+    };
+    if (f.wide) {
+      for (int k = 4 * lane; k < f.d; k += 128) {
+        const auto sum = *reinterpret_cast<const Four<T>*>(sums + k);
+        const auto own = *reinterpret_cast<const Four<E>*>(x + k);
+#pragma unroll
+        for (int e = 0; e < 4; ++e) add(sum.value[e], own.value[e]);
+      }
+    } else {
+      for (int k = lane; k < f.d; k += 32) add(sums[k], x[k]);
+    }
     radial = static_cast<T>(warp_sum(part)) * inverse;
   }
-  for (int k = lane; k < f.d; k += 32)
-    to[k] = static_cast<O>((sums[k] - static_cast<T>(x[k]) * inverse * radial) / gain);
+  const auto result = [&](T sum, E v) {
+    return static_cast<O>((sum - static_cast<T>(v) * inverse * radial) / gain);
+  };
+  if (f.wide) {
+    for (int k = 4 * lane; k < f.d; k += 128) {
+      const auto sum = *reinterpret_cast<const Four<T>*>(sums + k);
+      const auto own = *reinterpret_cast<const Four<E>*>(x + k);
+      Four<O> four;
+#pragma unroll
+      for (int e = 0; e < 4; ++e) four.value[e] = result(sum.value[e], own.value[e]);
+      *reinterpret_cast<Four<O>*>(to + k) = four;
+    }
+  } else {
+    for (int k = lane; k < f.d; k += 32) to[k] = result(sums[k], x[k]);
+  }
 }
 
 // Adds up all slices in order.

@@ -1,6 +1,8 @@
 """The CUDA backend, on a GPU or, with --cuda-host, on the CPU. In addition to the sweep: the
 special kernels for programs of losses, both ways to shift an exponential, and declined programs."""
 
+import ctypes
+
 import pytest
 import torch
 from backends.test_sweep import disagreements
@@ -176,3 +178,20 @@ def test_the_programs_limits_are_those_of_the_kernels(device):
     call = PairCall(Operands(x, x), program, False, x.dtype)
     with pytest.raises(RuntimeError, match="more channels than a kernel supports"):
         cuda.pair_stats_forward(call)
+
+
+@pytest.mark.parametrize("learned", [False, True], ids=["fixed", "learned"])
+@pytest.mark.parametrize(("name", "launches"), [("clip", 6), ("siglip", 6), ("nt_xent", 5)])
+def test_launches(name, launches, learned):
+    """The kernels of a small step: measure and pass, measure and H, then one for each gradient of
+    embeddings and one for the sums of a learned temperature."""
+    if cuda.DEVICE != "cpu":
+        pytest.skip("only the emulation counts launches")
+    cls = contrastloss.losses.LOSSES[name]
+    subject = contrastloss.testing.Subject(cls)
+    leaves = subject.leaves(subject.inputs(n=96, dtype=torch.float32))
+    given = {"logit_scale": torch.ones((), requires_grad=True)} if learned else {}
+    count = ctypes.c_int64.in_dll(ctypes.CDLL(str(cuda.LIBRARY)), "cuda_host_launches")
+    before = count.value
+    cls(backend="cuda")(*leaves, **given).backward()
+    assert count.value - before == launches + learned

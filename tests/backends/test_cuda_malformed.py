@@ -38,7 +38,7 @@ PROGRAM = Program(
     ("label", "soft", "age"),
 )
 OPERATORS = (
-    "forward", "measure", "sums", "h_block", "totals", "finish",
+    "forward", "measure", "begin", "h_block", "totals", "finish",
     "topk", "gather", "gather_backward", "sort", "sort_backward",
 )  # fmt: skip
 VALUES = 6  # how many values the program returns
@@ -74,18 +74,19 @@ def valid(operator, device):
     call = operands(device, program)
     given = dict(zip(names(NATIVE), cuda._arguments(call), strict=True))
     measured = ops.cuda_measure(*given.values())
-    if operator in ("sums", "h_block", "totals"):
+    if operator in ("begin", "h_block", "totals"):
         outputs = ops.cuda_forward(*given.values())
         live = [k for k, v in enumerate(outputs) if v.is_floating_point()]
         flags = sum(1 << k for k in live)
         given |= {"outputs": outputs, "grads": [outputs[k].clone() for k in live], "live": flags}
         given |= {"needs": 127, "block_rows": M, "block_cols": N}
-        sums = [] if operator == "sums" else ops.cuda_sums(*given.values())
+        gain, h = torch.ones((), device=device), torch.empty(B, M, 8, device=device)[..., :N]
+        if operator == "begin":
+            given |= {"gain": gain, "h": h}
+        else:
+            given["state"] = ops.cuda_begin(*given.values(), None, None)
         if operator == "h_block":
-            given |= {"measured": measured, "sums": sums, "gain": torch.ones((), device=device)}
-            given |= {"h": torch.empty(B, M, 8, device=device)[..., :N], "i": 0, "j": 0}
-        if operator == "totals":
-            given["sums"] = sums
+            given |= {"gain": gain, "h": h, "i": 0, "j": 0}
     elif operator == "finish":
         inverse = measured[1].view(2, B, M)[0].contiguous()
         given = {"sums": torch.randn(B, M, D, device=device), "x": call.x, "inverse": inverse}
@@ -172,28 +173,19 @@ WRONG = {
     "batch of y": ("forward", {"y": lambda y: y[:1]}, "y: "),
     "no features": ("forward", {"x": lambda x: x[..., :0], "y": lambda y: y[..., :0]}, "x: "),
     "a code that ends": ("forward", {"code": lambda c: c[:-1]}, "program: "),
-    "an output less": ("sums", {"outputs": lambda o: o[1:]}, "outputs: got 5 tensors, expected 6"),
+    "an output less": ("begin", {"outputs": lambda o: o[1:]}, "outputs: got 5 tensors, expected 6"),
     "an output more": ("h_block", {"outputs": lambda o: [*o, o[0]]}, "outputs: got 7 tensors"),
     "no outputs": ("totals", {"outputs": lambda _: []}, "outputs: got 0 tensors, expected 6"),
     "a gradient less": ("h_block", {"grads": lambda g: g[1:]}, "grads: got 4 tensors, expected 5"),
-    "live below 0": ("sums", {"live": lambda _: -1}, "live: got -1, expected 0 to 63"),
-    "live beyond": ("sums", {"live": lambda _: 1 << 40}, f"live: got {1 << 40}, expected 0 to 63"),
-    "a live index": ("sums", {"live": lambda _: 1 << 5, "grads": lambda g: g[:1]}, "live: got an"),
-    "no rows": ("sums", {"block_rows": lambda _: 0}, "block_rows: got 0, expected 1 to 5"),
-    "huge blocks": ("sums", {"block_cols": lambda _: 1 << 62}, "block_cols: got .* 1 to 7"),
+    "live below 0": ("begin", {"live": lambda _: -1}, "live: got -1, expected 0 to 63"),
+    "live beyond": ("begin", {"live": lambda _: 1 << 40}, f"live: got {1 << 40}, expected 0 to 63"),
+    "a live index": ("begin", {"live": lambda _: 1 << 5, "grads": lambda g: g[:1]}, "live: got an"),
+    "no rows": ("begin", {"block_rows": lambda _: 0}, "block_rows: got 0, expected 1 to 5"),
+    "huge blocks": ("begin", {"block_cols": lambda _: 1 << 62}, "block_cols: got .* 1 to 7"),
     "other slices": ("totals", {"block_rows": lambda _: 1 << 20}, "block_rows: got .* 1 to 5"),
-    "nothing measured": (
-        "h_block",
-        {"measured": lambda _: []},
-        "measured: got 0 tensors",
-    ),
-    "bounds only": (
-        "h_block",
-        {"measured": lambda v: v[:1]},
-        "measured: got 1 tensors, expected 3",
-    ),
-    "a sum less": ("h_block", {"sums": lambda s: s[:1]}, "sums: got 1 tensors, expected 2"),
-    "sums of none": ("totals", {"sums": lambda _: []}, "sums: got 0 tensors, expected 2"),
+    "no norms of columns": ("h_block", {"state": lambda s: s[:4]}, "state: got 4 tensors, exp.* 5"),
+    "bounds only": ("h_block", {"state": lambda s: s[2:3]}, "state: got 1 tensors, expected 5"),
+    "sums of none": ("totals", {"state": lambda _: []}, "state: got 0 tensors, expected 5"),
     "above": ("h_block", {"i": lambda _: -1}, "i: got -1, expected 0 to 0"),
     "below": ("h_block", {"i": lambda _: 1 << 32}, "i: got 4294967296, expected 0 to 0"),
     "to the right": ("h_block", {"j": lambda _: 1}, "j: got 1, expected 0 to 0"),
@@ -246,7 +238,7 @@ def test_a_program_of_columns_has_no_best(device):
         function(*{**given, "code": code}.values())
 
 
-@pytest.mark.parametrize("operator", ["forward", "sums", "h_block", "totals", "topk", "gather"])
+@pytest.mark.parametrize("operator", ["forward", "begin", "h_block", "totals", "topk", "gather"])
 def test_programs(device, operator):
     """Any number in place of another gives a valid program or an error."""
     function, given = valid(operator, device)
