@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from .call import NAMES, NATIVE, Gradients, PairCall, mask
 from .encode import encode
@@ -66,7 +67,7 @@ torch.library.define(
 torch.library.define("contrastloss::cuda_totals", f"({_PASS}, Tensor[] state) -> Tensor[]")
 torch.library.define(
     "contrastloss::cuda_finish",
-    "(Tensor sums, Tensor x, Tensor? inverse, Tensor? gain, bool narrow) -> Tensor",
+    "(Tensor sums, Tensor x, Tensor? inverse, Tensor? gain, bool narrow, int width) -> Tensor",
 )
 torch.library.define(
     "contrastloss::cuda_topk", f"({NATIVE}, {SELECTION}, int list_bytes) -> Tensor[]"
@@ -183,9 +184,23 @@ def _arguments(call: PairCall) -> tuple:
     return (x, y, scale, *rest)
 
 
+def _tiled(call: PairCall) -> tuple:
+    """The arguments of operators that read tiles: rows begin at multiples of 16 bytes, with zeros
+    behind their features where needed."""
+    x, y, *rest = _arguments(call)
+    return (*(v if v is None else _wide(v) for v in (x, y)), *rest)
+
+
+def _wide(x: Tensor) -> Tensor:
+    missing = -x.shape[-1] % (16 // x.itemsize)
+    if missing:
+        return pad(x, (0, missing))
+    return x if x.data_ptr() % 16 == 0 else x.clone()
+
+
 def pair_stats_forward(call: PairCall) -> list[Tensor]:
     """The values of every channel in order, (B, M) or (B, N) each, or (M,) or (N,)."""
-    return torch.ops.contrastloss.cuda_forward(*_arguments(call))
+    return torch.ops.contrastloss.cuda_forward(*_tiled(call))
 
 
 def pair_stats_backward(
@@ -196,7 +211,7 @@ def pair_stats_backward(
 ) -> Gradients:
     """The gradients named in ``needs`` (see :data:`~.call.NAMES`), and those of all shifts."""
     ops = torch.ops.contrastloss
-    operands = _arguments(call)
+    operands, width = _tiled(call), call.x.shape[-1]
     x: Tensor = call.add_batch(operands[0])
     y: Tensor = x if call.y is None else call.add_batch(operands[1])
     blocks = HBlocks(x, y, call.y is None, step=128)
@@ -225,12 +240,13 @@ def pair_stats_backward(
 
     def finish(total: Tensor, side: str, part: slice) -> Tensor:
         own, norm = (x, norms(0)) if side == "x" else (y, norms(1))
-        if norm is None and gain is None and total.dtype == call.x.dtype:
+        plain = norm is None and gain is None and total.dtype == call.x.dtype
+        if plain and total.shape[-1] == width:
             return total
         norm = None if norm is None else norm[:, part].contiguous()
         total, own = total.contiguous(), own[:, part].contiguous()
         narrow = call.x.dtype == x.dtype
-        return ops.cuda_finish(total, own, norm, gain, narrow).to(call.x.dtype)
+        return ops.cuda_finish(total, own, norm, gain, narrow, width).to(call.x.dtype)
 
     if not (x.numel() and y.numel()):
         state.extend(ops.cuda_begin(*given, gain, None))
@@ -262,9 +278,7 @@ def _sums(
 
 def pair_topk(call: PairCall, selection: Selection) -> tuple[Tensor, Tensor]:
     """The k best of every row, (B, M, k): their scores, or keys if sampled, and their columns."""
-    values, index = torch.ops.contrastloss.cuda_topk(
-        *_arguments(call), *selection.native(), LIST_BYTES
-    )
+    values, index = torch.ops.contrastloss.cuda_topk(*_tiled(call), *selection.native(), LIST_BYTES)
     return values, index
 
 
@@ -324,7 +338,8 @@ def gather_scores_backward(
             continue
         total = next(sums)
         if norm is not None:
-            total = ops.cuda_finish(total, own, norm, None, call.x.dtype == own.dtype)
+            narrow = call.x.dtype == own.dtype
+            total = ops.cuda_finish(total, own, norm, None, narrow, own.shape[-1])
         result[name] = total.to(call.x.dtype)
     result |= _sums(call, needs, sums, factors, norms)
     return Gradients(**result).map(call.drop_batch)

@@ -44,6 +44,7 @@ void plan_forward(Call<T>& call, ForwardPlan<T>& f) {
 template <class T>
 std::vector<Tensor> forward(const Operands& o) {
   Call<T> call(o);
+  call.expect_wide();
   ForwardPlan<T> f{};
   plan_forward(call, f);
   std::vector<Tensor> outputs;
@@ -88,6 +89,7 @@ class BackwardCall {
   BackwardCall(const Operands& o, const std::vector<Tensor>& outputs,
                const std::vector<Tensor>& grads, int64_t live, int64_t needs)
       : call(o) {
+    call.expect_wide();
     const bool sums = needs & (DROW_SCALE | DCOL_SCALE | DROW_BIAS | DCOL_BIAS);
     mirror_ = call.mirrors() && !sums;
     want(needs & DROW_BIAS, false, &SumParts::bias);
@@ -322,26 +324,28 @@ std::vector<Tensor> totals(const Operands& o, const Backward& pass, const State&
   return found;
 }
 
-// Computes the gradient of x from the (..., D) sums over H times the other side; in x's dtype if
-// `narrow`.
+// Computes the first `width` features of the gradient of x from the (..., D) sums over H times the
+// other side; in x's dtype if `narrow`.
 template <class T>
 Tensor finish(const Tensor& sums, const Tensor& x, const OptionalTensor& inverse,
-              const OptionalTensor& gain, bool narrow) {
+              const OptionalTensor& gain, bool narrow, int64_t width) {
   const Device device(x);
   const Kernels<T>& k = kernels(x.scalar_type(), T());
   STD_TORCH_CHECK(x.dim() == 3, "x: got ", x.dim(), " dimensions, expected 3");
   const int64_t batch = x.size(0), m = x.size(1), d = x.size(2);
   expect_range("x: features", d, 1, (int64_t(1) << 31) - 512);
+  expect_range("width", width, 1, d);
   expect(x, "x", x, x.scalar_type(), {batch, m, d});
   Finish<T> f{};
   f.sums = expected<T>(sums, "sums", x, {batch, m, d});
-  f.x = x.data_ptr(), f.rows = batch * m, f.d = static_cast<int>(d);
+  f.x = x.data_ptr(), f.rows = batch * m;
+  f.d = static_cast<int>(d), f.width = static_cast<int>(width);
   f.inverse = expected<T>(inverse, "inverse", x, {batch, m});
   f.gain = expected<T>(gain, "gain", x, {});
-  Tensor to = empty(x, {batch, m, d}, narrow ? x.scalar_type() : kScalarType<T>);
+  Tensor to = empty(x, {batch, m, width}, narrow ? x.scalar_type() : kScalarType<T>);
   f.to = to.data_ptr(), f.narrow = narrow;
   const auto aligned = [](const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; };
-  f.wide = d % 4 == 0 && aligned(f.sums) && aligned(f.x) && aligned(f.to);
+  f.wide = d % 4 == 0 && width == d && aligned(f.sums) && aligned(f.x) && aligned(f.to);
   if (f.rows) k.finish(f, device.stream());
   return to;
 }
@@ -386,9 +390,10 @@ std::vector<Tensor> cuda_totals(CL_CALL, CL_PASS, std::vector<Tensor> state) {
   return by_type(x, [&](auto t) { return totals<decltype(t)>(o, pass, state); });
 }
 
-Tensor cuda_finish(Tensor sums, Tensor x, OptionalTensor inverse, OptionalTensor gain,
-                   bool narrow) {
-  return by_type(x, [&](auto t) { return finish<decltype(t)>(sums, x, inverse, gain, narrow); });
+Tensor cuda_finish(Tensor sums, Tensor x, OptionalTensor inverse, OptionalTensor gain, bool narrow,
+                   int64_t width) {
+  return by_type(
+      x, [&](auto t) { return finish<decltype(t)>(sums, x, inverse, gain, narrow, width); });
 }
 
 }  // namespace

@@ -198,7 +198,7 @@ struct Finish {
   bool narrow;  // the result has the element type, not the statistics' type
   bool wide;    // rows can be read and written four numbers at a time
   int64_t rows;
-  int d;
+  int d, width;  // how many numbers a row has, and how many of the result are wanted
 };
 
 // The combinations of formulas, each in ascending order, that have their own kernels: those of

@@ -35,6 +35,12 @@ struct Call {
     for (const Group<T>& group : problem.groups) add(group);
   }
 
+  // Tiles read 16 bytes at a time.
+  void expect_wide() const {
+    STD_TORCH_CHECK(plan.wide, "x, y: expected rows that begin at multiples of 16 bytes, got ",
+                    plan.d, " features");
+  }
+
   int64_t batch() const { return o.batch(); }
   int64_t length(bool column) const { return column ? o.n() : o.m(); }
 

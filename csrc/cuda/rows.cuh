@@ -105,8 +105,9 @@ __global__ void __launch_bounds__(kThreads) finish_kernel(const __grid_constant_
   if (i >= f.rows) return;
   const T* sums = f.sums + i * f.d;
   const E* x = static_cast<const E*>(f.x) + i * f.d;
-  O* to = static_cast<O*>(f.to) + i * f.d;
-  const T inverse = f.inverse ? f.inverse[i] : T(0), gain = f.gain ? *f.gain : T(1);
+  O* to = static_cast<O*>(f.to) + i * f.width;
+  const T inverse = f.inverse ? f.inverse[i] : T(0);
+  const T rate = f.gain ? T(1) / *f.gain : T(1);  // exact: gains are powers of two
   T radial = 0;
   if (f.inverse && inverse < T(1e12)) {
     double part = 0;
@@ -126,7 +127,7 @@ __global__ void __launch_bounds__(kThreads) finish_kernel(const __grid_constant_
     radial = static_cast<T>(warp_sum(part)) * inverse;
   }
   const auto result = [&](T sum, E v) {
-    return static_cast<O>((sum - static_cast<T>(v) * inverse * radial) / gain);
+    return static_cast<O>((sum - static_cast<T>(v) * inverse * radial) * rate);
   };
   if (f.wide) {
     for (int k = 4 * lane; k < f.d; k += 128) {
@@ -138,7 +139,7 @@ __global__ void __launch_bounds__(kThreads) finish_kernel(const __grid_constant_
       *reinterpret_cast<Four<O>*>(to + k) = four;
     }
   } else {
-    for (int k = lane; k < f.d; k += 32) to[k] = result(sums[k], x[k]);
+    for (int k = lane; k < f.width; k += 32) to[k] = result(sums[k], x[k]);
   }
 }
 

@@ -56,24 +56,16 @@ struct alignas(kChunk) Chunk {
 };
 
 // Loads one side of a stage: rows [first, end) of a (rows, d) matrix, columns from k0 on, with
-// zeros beyond the end.
+// zeros beyond the end. Rows begin at multiples of 16 bytes.
 template <class E, int ROWS>
 __device__ void fetch(unsigned char* stage, const E* matrix, int64_t origin, int first, int end,
-                      int d, int k0, bool wide) {
+                      int d, int k0) {
   constexpr int kPerRow = kDepthBytes / kChunk, kElements = kChunk / sizeof(E);
   for (int k = threadIdx.x; k < ROWS * kPerRow; k += kThreads) {
     const int row = k / kPerRow, at = k0 + k % kPerRow * kElements;
-    unsigned char* to = stage + row * kStride + k % kPerRow * kChunk;
     const bool some = first + row < end && at < d;
-    const E* from = matrix + (origin + first + row) * d + at;
-    if (wide) {
-      copy_16(to, some ? from : matrix, some);
-    } else {
-      Chunk<E> chunk;
-#pragma unroll
-      for (int e = 0; e < kElements; ++e) chunk.value[e] = some && at + e < d ? from[e] : E(0.0f);
-      *reinterpret_cast<Chunk<E>*>(to) = chunk;
-    }
+    copy_16(stage + row * kStride + k % kPerRow * kChunk,
+            some ? matrix + (origin + first + row) * d + at : matrix, some);
   }
 }
 
@@ -199,9 +191,9 @@ class Walk {
     const int k0 = next_step_ * kDepth;
     const int64_t item = blockIdx.z;
     fetch<E, kTileRows>(stage, static_cast<const E*>(plan_.x), item * plan_.m, next_i_, i1_,
-                        plan_.d, k0, plan_.wide);
+                        plan_.d, k0);
     fetch<E, kTileCols<FN>>(stage + kTileRows * kStride, static_cast<const E*>(plan_.y),
-                            item * plan_.n, next_j_, j1_, plan_.d, k0, plan_.wide);
+                            item * plan_.n, next_j_, j1_, plan_.d, k0);
   }
 
   const Plan<T>& plan_;

@@ -121,6 +121,7 @@ void run(TopkPlan<T> f, int64_t widest, Element element, cudaStream_t stream) {
 template <class T>
 std::vector<Tensor> topk(const Operands& o, const Selected& s) {
   Call<T> call(o);
+  call.expect_wide();
   TopkPlan<T> f = plan(call, s);
   const int64_t batch = call.batch(), m = o.m(), n = o.n();
   std::vector<Tensor> found{empty(o.x, o.shape({m, s.k}), kScalarType<T>),

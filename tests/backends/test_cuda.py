@@ -180,6 +180,22 @@ def test_the_programs_limits_are_those_of_the_kernels(device):
         cuda.pair_stats_forward(call)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_rows_that_begin_between_multiples_of_16_bytes(device, dtype):
+    """Contiguous views with an odd offset give the bits of copies."""
+    found = []
+    for offset in (0, 1):
+        torch.manual_seed(3)
+        x, y = (torch.randn(40 * 16, device=device, dtype=dtype) for _ in "xy")
+        x, y = (torch.cat([v[:offset], v])[offset:].view(40, 16).requires_grad_() for v in (x, y))
+        assert x.data_ptr() % 16 == offset * x.itemsize
+        values = ops.pair_stats(x, y, PROGRAMS["log and sum"], cosine=True, backend="cuda")
+        best = ops.pair_topk(x, y, 3, backend="cuda")
+        grads = torch.autograd.grad(sum(v.sum() for v in values), (x, y))
+        found.append([*values, *best, *grads])
+    assert all(map(torch.equal, *found))
+
+
 @pytest.mark.parametrize("learned", [False, True], ids=["fixed", "learned"])
 @pytest.mark.parametrize(("name", "launches"), [("clip", 6), ("siglip", 6), ("nt_xent", 5)])
 def test_launches(name, launches, learned):

@@ -90,7 +90,7 @@ def valid(operator, device):
     elif operator == "finish":
         inverse = measured[1].view(2, B, M)[0].contiguous()
         given = {"sums": torch.randn(B, M, D, device=device), "x": call.x, "inverse": inverse}
-        given |= {"gain": torch.ones((), device=device), "narrow": True}
+        given |= {"gain": torch.ones((), device=device), "narrow": True, "width": D - 1}
     elif operator == "topk":
         keys = [
             position_keys(torch.arange(n, device=device).expand(B, -1), 1, a)
@@ -192,6 +192,15 @@ WRONG = {
     "unaligned rows": ("h_block", {"h": lambda h: h.contiguous()}, "h: got strides"),
     "rows that overlap": ("h_block", {"h": lambda h: h[:, :1].expand(B, M, N)}, "h: got strides"),
     "a block of another rank": ("h_block", {"h": lambda h: h[0]}, "h: expected 3 dimensions"),
+    "rows of 20 bytes": (
+        "forward",
+        {
+            "x": lambda x: torch.cat([x, x[..., :1]], -1),
+            "y": lambda y: torch.cat([y, y[..., :1]], -1),
+        },
+        "x, y: expected rows that begin at multiples of 16 bytes, got 5 features",
+    ),
+    "a width of 0": ("finish", {"width": lambda _: 0}, "width: got 0, expected 1 to 4"),
     "k of 0": ("topk", {"k": lambda _: 0}, "k: got 0, expected 1 to"),
     "a huge k": ("topk", {"k": lambda _: 1 << 31}, "k: got 2147483648, expected 1 to"),
     "keys of rows": ("topk", {"col_keys": lambda _: None}, "keys: got only row keys or only"),
