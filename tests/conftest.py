@@ -14,18 +14,19 @@ def pytest_addoption(parser):
     parser.addoption("--device", default="cpu", help="the device that all tests run on")
     parser.addoption(
         "--cuda-host",
-        choices=["plain", "thread", "address"],
-        help="run the CUDA kernels on the CPU (tests/cuda_host), plain or with a sanitizer",
+        choices=["plain", "thread", "address", "tf32x3"],
+        help="run the CUDA kernels on the CPU (tests/cuda_host): plain, with a sanitizer, or with "
+        "the prototype of fp32 products",
     )
 
 
 def pytest_configure(config):
-    if sanitizer := config.getoption("--cuda-host"):
+    if variant := config.getoption("--cuda-host"):
         from cuda_host.build import build, path
 
         if not hasattr(config, "workerinput"):  # only the controlling process builds
-            build(sanitizer)
-        cuda.LIBRARY, cuda.DEVICE = path(sanitizer), "cpu"
+            build(variant)
+        cuda.LIBRARY, cuda.DEVICE = path(variant), "cpu"
 
 
 def pytest_generate_tests(metafunc):

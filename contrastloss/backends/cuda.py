@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 
 from .call import NAMES, NATIVE, Gradients, PairCall, mask
 from .encode import encode
-from .h_blocks import HBlocks, dot_gradients, fp16_gain
+from .h_blocks import HBlocks, allows_tf32, dot_gradients, fp16_gain
 from .network import SORT, SortCall, comparators
 from .topk import SELECTION, Selection
 
@@ -52,10 +52,10 @@ LIBRARY = Path(__file__).parent.parent / "_cuda.so"
 DEVICE = "cuda"
 
 _PASS = (
-    f"{NATIVE}, Tensor[] outputs, Tensor[] grads, int live, int needs, int block_rows, "
-    "int block_cols"
+    f"{NATIVE}, Tensor[] outputs, Tensor[] grads, int live, int needs, bool tf32, "
+    "int block_rows, int block_cols"
 )
-torch.library.define("contrastloss::cuda_forward", f"({NATIVE}) -> Tensor[]")
+torch.library.define("contrastloss::cuda_forward", f"({NATIVE}, bool tf32) -> Tensor[]")
 torch.library.define("contrastloss::cuda_measure", f"({NATIVE}) -> Tensor[]")
 torch.library.define(
     "contrastloss::cuda_begin", f"({_PASS}, Tensor? gain, Tensor(a!)? h) -> Tensor[]"
@@ -200,7 +200,7 @@ def _wide(x: Tensor) -> Tensor:
 
 def pair_stats_forward(call: PairCall) -> list[Tensor]:
     """The values of every channel in order, (B, M) or (B, N) each, or (M,) or (N,)."""
-    return torch.ops.contrastloss.cuda_forward(*_tiled(call))
+    return torch.ops.contrastloss.cuda_forward(*_tiled(call), allows_tf32())
 
 
 def pair_stats_backward(
@@ -222,6 +222,7 @@ def pair_stats_backward(
         [g.contiguous() for g in grads if g is not None],
         mask([g is not None for g in grads]),
         mask([name in needs for name in NAMES]),
+        allows_tf32(),
         blocks.rows,
         blocks.cols,
     )

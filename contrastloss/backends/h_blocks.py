@@ -21,7 +21,7 @@ from torch import Tensor
 from .call import PairCall, stat_dtype, widest
 from .norms import inverse_norm
 
-__all__ = ["HBlocks", "dot_gradients", "fp16_gain", "inverse_norms"]
+__all__ = ["HBlocks", "allows_tf32", "dot_gradients", "fp16_gain", "inverse_norms"]
 
 #: elements of H in memory at a time
 ELEMENTS = 1 << 27
@@ -113,6 +113,12 @@ def add_product(total: Tensor, h: Tensor, v: Tensor, fresh: bool) -> None:
         torch.baddbmm(total, h, v, beta=beta, out_dtype=total.dtype, out=total)
     else:
         total.baddbmm_(h.to(total.dtype), v.to(total.dtype), beta=beta)
+
+
+def allows_tf32() -> bool:
+    """Whether the user lets products of fp32 be rounded to TF32, as the library products of a
+    backward pass then are; by either of torch's two interfaces."""
+    return torch.backends.cuda.matmul.fp32_precision == "tf32"
 
 
 def fp16_gain(grads: Iterable[Tensor | None], dtype: torch.dtype) -> Tensor | None:

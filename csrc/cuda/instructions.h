@@ -36,6 +36,24 @@ CL_MMA(__nv_bfloat16, "bf16")
 CL_MMA(__half, "f16")
 #undef CL_MMA
 
+// The nearest number of TF32, which has the range of fp32 and a mantissa of 10 bits.
+__device__ __forceinline__ uint32_t as_tf32(float v) {
+  uint32_t word;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(word) : "f"(v));
+  return word;
+}
+
+// c += a b, 16 x 8 times 8 x 8, of TF32.
+__device__ __forceinline__ void multiply_add(float& c0, float& c1, float& c2, float& c3,
+                                             const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
+                                             const float*) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(c0), "+f"(c1), "+f"(c2), "+f"(c3)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
 // Copies 16 bytes from device to shared memory, both aligned, or writes zeros if `some` is false.
 // For this thread, the bytes have arrived after copies_arrive.
 __device__ __forceinline__ void copy_16(void* to, const void* from, bool some) {

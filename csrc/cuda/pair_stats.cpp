@@ -42,8 +42,9 @@ void plan_forward(Call<T>& call, ForwardPlan<T>& f) {
 }
 
 template <class T>
-std::vector<Tensor> forward(const Operands& o) {
+std::vector<Tensor> forward(const Operands& o, bool tf32) {
   Call<T> call(o);
+  call.plan.tf32 = tf32;
   call.expect_wide();
   ForwardPlan<T> f{};
   plan_forward(call, f);
@@ -205,11 +206,14 @@ Special special(BackwardCall<T>& b, const Kernels<T>& k) {
 struct Backward {
   const std::vector<Tensor>&outputs, &grads;
   int64_t live, needs;
+  bool tf32;
   int64_t rows, cols;  // of the largest block of H
 
   template <class T>
   BackwardCall<T> of(const Operands& o) const {
-    return BackwardCall<T>(o, outputs, grads, live, needs);
+    BackwardCall<T> found(o, outputs, grads, live, needs);
+    found.call.plan.tf32 = tf32;
+    return found;
   }
   template <class T>
   Grid grid(const BackwardCall<T>& b, const Kernels<T>& k, Special special) const {
@@ -352,14 +356,14 @@ Tensor finish(const Tensor& sums, const Tensor& x, const OptionalTensor& inverse
 
 // ---- operators ----------------------------------------------------------------------------------
 
-#define CL_PASS                                                                        \
-  std::vector<Tensor> outputs, std::vector<Tensor> grads, int64_t live, int64_t needs, \
+#define CL_PASS                                                                                   \
+  std::vector<Tensor> outputs, std::vector<Tensor> grads, int64_t live, int64_t needs, bool tf32, \
       int64_t block_rows, int64_t block_cols
-#define CL_BACKWARD {outputs, grads, live, needs, block_rows, block_cols}
+#define CL_BACKWARD {outputs, grads, live, needs, tf32, block_rows, block_cols}
 
-std::vector<Tensor> cuda_forward(CL_CALL) {
+std::vector<Tensor> cuda_forward(CL_CALL, bool tf32) {
   const Operands o CL_OPERANDS;
-  return by_type(x, [&](auto t) { return forward<decltype(t)>(o); });
+  return by_type(x, [&](auto t) { return forward<decltype(t)>(o, tf32); });
 }
 
 std::vector<Tensor> cuda_measure(CL_CALL) {

@@ -91,6 +91,7 @@ struct Plan {
   int m, n, d;
   bool symmetric;
   bool wide;       // rows can be read 16 bytes at a time
+  bool tf32;       // products of fp32 may be rounded to TF32
   const T* scale;  // null: 1
   const T* a;      // with cosines, a and b include the inverse norms
   const T* b;

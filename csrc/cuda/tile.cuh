@@ -9,6 +9,8 @@
 #include <cuda/instructions.h>
 #include <cuda_runtime.h>
 
+#include <cstring>
+
 #include "plan.h"
 
 namespace contrastloss::cuda {
@@ -69,51 +71,108 @@ __device__ void fetch(unsigned char* stage, const E* matrix, int64_t origin, int
   }
 }
 
-// Adds the products over the depth of one stage to acc.
-template <class E, class T, int FN>
-__device__ __forceinline__ void multiply(const unsigned char* stage, const Lane& lane,
-                                         T (&acc)[kLaneRows][FN]) {
-  const unsigned char *xs = stage, *ys = stage + kTileRows * kStride;
-  if constexpr (kHalf<E>) {
-    const int id = threadIdx.x % 32;
-    const unsigned char* left = xs + (lane.warp_row * 32 + id % 16) * kStride + id / 16 * 16;
-    const unsigned char* right =
-        ys + (lane.warp_col * 4 * FN + id % 8 + id / 16 * 8) * kStride + id / 8 % 2 * 16;
+// Numbers that matrix instructions multiply, as a fragment holds them: words and, for products with
+// twice the bits of TF32, what the words lack.
+template <bool SPLIT>
+struct Fragment {
+  uint32_t word[4], rest[SPLIT ? 4 : 1];
+
+  // Rounds fp32 numbers to TF32.
+  __device__ __forceinline__ void round() {
 #pragma unroll
-    for (int k = 0; k < kDepthBytes; k += 32) {
-      uint32_t a[2][4], b[4];
-      load_matrices(a[0], left + k);
-      load_matrices(a[1], left + 16 * kStride + k);
-#pragma unroll
-      for (int c = 0; c < FN; c += 4) {
-        load_matrices(b, right + c * 4 * kStride + k);
-#pragma unroll
-        for (int r = 0; r < kLaneRows; r += 2) {
-          multiply_add(acc[r][c], acc[r][c + 1], acc[r + 1][c], acc[r + 1][c + 1], a[r / 2], b[0],
-                       b[1], static_cast<const E*>(nullptr));
-          multiply_add(acc[r][c + 2], acc[r][c + 3], acc[r + 1][c + 2], acc[r + 1][c + 3], a[r / 2],
-                       b[2], b[3], static_cast<const E*>(nullptr));
-        }
-      }
+    for (int k = 0; k < 4; ++k) {
+      float v, rounded;
+      memcpy(&v, &word[k], sizeof v);
+      word[k] = as_tf32(v);
+      memcpy(&rounded, &word[k], sizeof v);
+      if constexpr (SPLIT) rest[k] = as_tf32(v - rounded);
     }
-  } else {
+  }
+};
+
+// Adds the products over the depth of one stage to acc, by matrix instructions. Each step takes 32
+// bytes of every row.
+template <class E, bool SPLIT, int FN>
+__device__ __forceinline__ void multiply_fragments(const unsigned char* stage, const Lane& lane,
+                                                   float (&acc)[kLaneRows][FN]) {
+  const unsigned char *xs = stage, *ys = stage + kTileRows * kStride;
+  const int id = threadIdx.x % 32;
+  const unsigned char* left = xs + (lane.warp_row * 32 + id % 16) * kStride + id / 16 * 16;
+  const unsigned char* right =
+      ys + (lane.warp_col * 4 * FN + id % 8 + id / 16 * 8) * kStride + id / 8 % 2 * 16;
+#pragma unroll
+  for (int k = 0; k < kDepthBytes; k += 32) {
+    Fragment<SPLIT> a[2], b;
+    load_matrices(a[0].word, left + k);
+    load_matrices(a[1].word, left + 16 * kStride + k);
+    if constexpr (!kHalf<E>) a[0].round(), a[1].round();
+#pragma unroll
+    for (int c = 0; c < FN; c += 4) {
+      load_matrices(b.word, right + c * 4 * kStride + k);
+      if constexpr (!kHalf<E>) b.round();
+      const auto add = [&](int r, int h, const uint32_t (&u)[4], const uint32_t (&v)[4]) {
+        const int column = c + 2 * h;
+        multiply_add(acc[r][column], acc[r][column + 1], acc[r + 1][column], acc[r + 1][column + 1],
+                     u, v[2 * h], v[2 * h + 1], static_cast<const E*>(nullptr));
+      };
+#pragma unroll
+      for (int r = 0; r < kLaneRows; r += 2)
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          if constexpr (SPLIT) {
+            add(r, h, a[r / 2].rest, b.word);
+            add(r, h, a[r / 2].word, b.rest);
+          }
+          add(r, h, a[r / 2].word, b.word);
+        }
+    }
+  }
+}
+
+// The same, number by number.
+template <class E, class T, int FN>
+__device__ __forceinline__ void multiply_numbers(const unsigned char* stage, const Lane& lane,
+                                                 T (&acc)[kLaneRows][FN]) {
+  const unsigned char *xs = stage, *ys = stage + kTileRows * kStride;
 #pragma unroll 2
-    for (int k = 0; k < kDepthBytes; k += kChunk) {
-      Chunk<E> x[kLaneRows];
+  for (int k = 0; k < kDepthBytes; k += kChunk) {
+    Chunk<E> x[kLaneRows];
+#pragma unroll
+    for (int r = 0; r < kLaneRows; ++r)
+      x[r] = *reinterpret_cast<const Chunk<E>*>(xs + lane.row(r) * kStride + k);
+#pragma unroll
+    for (int c = 0; c < FN; ++c) {
+      const Chunk<E> y =
+          *reinterpret_cast<const Chunk<E>*>(ys + lane.template col<FN>(c) * kStride + k);
 #pragma unroll
       for (int r = 0; r < kLaneRows; ++r)
-        x[r] = *reinterpret_cast<const Chunk<E>*>(xs + lane.row(r) * kStride + k);
 #pragma unroll
-      for (int c = 0; c < FN; ++c) {
-        const Chunk<E> y =
-            *reinterpret_cast<const Chunk<E>*>(ys + lane.template col<FN>(c) * kStride + k);
-#pragma unroll
-        for (int r = 0; r < kLaneRows; ++r)
-#pragma unroll
-          for (int e = 0; e < kChunk / static_cast<int>(sizeof(E)); ++e)
-            acc[r][c] += x[r].value[e] * y.value[e];
-      }
+        for (int e = 0; e < kChunk / static_cast<int>(sizeof(E)); ++e)
+          acc[r][c] += x[r].value[e] * y.value[e];
     }
+  }
+}
+
+// CL_TF32X3: fp32 products by three products of TF32, a prototype.
+#if defined(CL_TF32X3)
+constexpr bool kThreeProducts = true;
+#else
+constexpr bool kThreeProducts = false;
+#endif
+
+template <class E, class T, int FN>
+__device__ __forceinline__ void multiply(const unsigned char* stage, const Lane& lane, bool tf32,
+                                         T (&acc)[kLaneRows][FN]) {
+  if constexpr (kHalf<E>) {
+    multiply_fragments<E, false>(stage, lane, acc);
+  } else if constexpr (sizeof(E) == 8) {
+    multiply_numbers<E>(stage, lane, acc);
+  } else if (tf32) {
+    multiply_fragments<E, false>(stage, lane, acc);
+  } else if constexpr (kThreeProducts) {
+    multiply_fragments<E, true>(stage, lane, acc);
+  } else {
+    multiply_numbers<E>(stage, lane, acc);
   }
 }
 
@@ -157,7 +216,7 @@ class Walk {
         move(next_i_, next_j_);
       }
       if (next_i_ < i1_) load();
-      multiply<E, T, FN>(stage, lane, acc);
+      multiply<E, T, FN>(stage, lane, plan_.tf32, acc);
     }
   }
 

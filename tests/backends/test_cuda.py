@@ -5,8 +5,8 @@ import ctypes
 
 import pytest
 import torch
-from backends.test_sweep import disagreements
-from oracle import VECTORS
+from backends.test_sweep import disagreements, function_of
+from oracle import VECTORS, differences, problem
 
 import contrastloss
 import contrastloss.testing
@@ -194,6 +194,33 @@ def test_rows_that_begin_between_multiples_of_16_bytes(device, dtype):
         grads = torch.autograd.grad(sum(v.sum() for v in values), (x, y))
         found.append([*values, *best, *grads])
     assert all(map(torch.equal, *found))
+
+
+@pytest.fixture
+def tf32():
+    """The user lets fp32 products be rounded to TF32."""
+    before = torch.backends.cuda.matmul.fp32_precision
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    yield
+    torch.backends.cuda.matmul.fp32_precision = before
+
+
+def in_bf16(call):
+    return {n: v.bfloat16().float() if n in "xy" and v is not None else v for n, v in call.items()}
+
+
+@SYMMETRIC
+@pytest.mark.parametrize("name", ["log and sums", "any"])
+def test_products_in_tf32(device, name, symmetric, tf32):
+    """Numbers of bf16 are also numbers of TF32, so their products are as right as those of fp32.
+    Others are rounded, by half a unit in the 11th bit: the setting is obeyed."""
+    for m, n, d in ((130, 150, 24), (31, 129, 17), (257, 64, 65), (1, 40, 4)):
+        size = {"m": m, "n": n, "d": d, "dtype": torch.float32, "vectors": VECTORS}
+        call = problem(PROGRAMS[name], **size, symmetric=symmetric, device=device)
+        assert not differences(function_of("cuda"), in_bf16(call))
+    x = torch.tensor([[1 + 2.0**-12]], device=device)
+    (lse,) = ops.pair_stats(x, x, (LSE(),), backend="cuda")
+    assert lse.tolist() == [1.0]
 
 
 @pytest.mark.parametrize("learned", [False, True], ids=["fixed", "learned"])

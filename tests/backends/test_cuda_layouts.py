@@ -43,6 +43,7 @@ void show_all(const char* type) {
 int main() {
   show_all<SM80_16x8x16_F32BF16BF16F32_TN>("bf16");
   show_all<SM80_16x8x16_F32F16F16F32_TN>("f16");
+  show_all<SM80_16x8x8_F32TF32TF32F32_TN>("tf32");
   using Copy = Copy_Traits<SM75_U32x4_LDSM_N>;
   printf("# copy\\n");
   show("from", typename Copy::SrcLayout{});
@@ -77,6 +78,9 @@ extern "C" int bf16(const uint32_t* a, const uint32_t* b, float* c) {
 }
 extern "C" int f16(const uint32_t* a, const uint32_t* b, float* c) {
   return run(multiply<__half>, a, b, c);
+}
+extern "C" int tf32(const uint32_t* a, const uint32_t* b, float* c) {
+  return run(multiply<float>, a, b, c);
 }
 extern "C" int copy(const uint16_t* rows, uint32_t* to) { return run(load, rows, to); }
 """
@@ -117,13 +121,16 @@ def pointers(*tensors):
     return [ctypes.c_void_p(t.data_ptr()) for t in tensors]
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_products(dtype, layouts, emulated):
-    """Places count down the columns of a (16, 16), of b, (8, 16) by columns of the product, and of
-    c (16, 8)."""
-    name = {torch.bfloat16: "bf16", torch.float16: "f16"}[dtype]
+@pytest.mark.parametrize(
+    ("name", "dtype", "depth"),
+    [("bf16", torch.bfloat16, 16), ("f16", torch.float16, 16), ("tf32", torch.float32, 8)],
+)
+def test_products(name, dtype, depth, layouts, emulated):
+    """Places count down the columns of a (16, depth), of b, (8, depth) by columns of the product,
+    and of c (16, 8)."""
     of = layouts[name]
-    a, b, c = (torch.randint(-8, 9, shape).to(dtype) for shape in ((16, 16), (8, 16), (16, 8)))
+    shapes = (16, depth), (8, depth), (16, 8)
+    a, b, c = (torch.randint(-8, 9, shape).to(dtype) for shape in shapes)
     own = [m.T.flatten()[of[k]].contiguous() for m, k in ((a, "a"), (b, "b"))]
     sums = c.float().T.flatten()[of["c"]].contiguous()
     assert getattr(emulated, name)(*pointers(*own, sums))
@@ -148,7 +155,7 @@ def test_the_instructions_are_those_of_the_layouts():
     known = [words(opcode) for opcode in re.findall(r"(?:mma|ldmatrix|cp)\.[\w.]+", theirs)]
     joined = re.sub(r'"\s*NAME\s*"', "NAME", text)
     ours = set(re.findall(r"(?:mma|ldmatrix|cp)\.[\w.]+", re.sub(r'"\s*"', "", joined)))
-    assert len(ours) == 4  # mma, ldmatrix, cp.async and its wait
+    assert len(ours) == 5  # two kinds of mma, ldmatrix, cp.async and its wait
     for opcode in ours:
         for name in ("bf16", "f16") if "NAME" in opcode else ("",):
             wanted = words(opcode.replace("NAME", name))

@@ -1,6 +1,6 @@
 """Builds the CUDA backend for the CPU: csrc/cuda, unchanged, with the headers of this folder.
 
-python tests/cuda_host/build.py [plain | thread | address] prints the library's path.
+python tests/cuda_host/build.py [plain | thread | address | tf32x3] prints the library's path.
 """
 
 import os
@@ -17,27 +17,28 @@ ROOT = HERE.parent.parent
 CXX = shlex.split(os.environ.get("CXX", "")) or ["c++"]
 FLAGS = ["-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"]
 FLAGS += ["-Wno-unknown-pragmas", "-DTORCH_TARGET_VERSION=0x020a000000000000"]
-SANITIZERS = {
+VARIANTS = {
     "plain": [],
+    "tf32x3": ["-DCL_TF32X3"],  # fp32 products by three of TF32
     "thread": ["-g", "-fsanitize=thread"],
     "address": ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
 }
 
 
-def path(sanitizer: str) -> Path:
-    return ROOT / "build" / "cuda_host" / sanitizer / "_cuda_host.so"
+def path(variant: str) -> Path:
+    return ROOT / "build" / "cuda_host" / variant / "_cuda_host.so"
 
 
-def build(sanitizer: str = "plain") -> Path:
+def build(variant: str = "plain") -> Path:
     """The path of the library, whose operators take CPU tensors; builds it if it is out of date."""
-    library = path(sanitizer)
+    library = path(variant)
     folder = library.parent
     folder.mkdir(parents=True, exist_ok=True)
     torch_folder = Path(torch.__file__).parent
-    extra = SANITIZERS[sanitizer]
+    extra = VARIANTS[variant]
     includes = [f"-I{HERE}", f"-I{ROOT / 'csrc'}", "-isystem", str(torch_folder / "include")]
     # host.cpp announces fibers to ThreadSanitizer, and is itself not instrumented
-    own = ["-DCUDA_HOST_TSAN", "-g"] if sanitizer == "thread" else extra
+    own = ["-DCUDA_HOST_TSAN", "-g"] if variant == "thread" else extra
     with (folder / "build.ninja").open("w") as stream:
         ninja = Writer(stream)
         for name, flags in (("kernels", extra), ("host", own)):

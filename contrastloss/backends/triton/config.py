@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import triton
 
+from ..h_blocks import allows_tf32
 from .operands import KernelOperands
 
 __all__ = ["CANDIDATES", "TABLE", "Config", "choose", "classify", "grid", "precision"]
@@ -127,4 +128,4 @@ def precision(o: KernelOperands) -> str:
     """The precision of fp32 products: plain TF32 only if the user allows it."""
     if o.x.dtype != torch.float32 or o.x.device.type != "cuda" or torch.version.hip:
         return "ieee"
-    return "tf32x3" if torch.get_float32_matmul_precision() == "highest" else "tf32"
+    return "tf32" if allows_tf32() else "tf32x3"

@@ -46,6 +46,42 @@ void multiply_add(float& c0, float& c1, float& c2, float& c3, const uint32_t (&a
   c0 = c[0][0], c1 = c[0][1], c2 = c[1][0], c3 = c[1][1];
 }
 
+// Rounds half away from zero.
+inline uint32_t as_tf32(float v) {
+  uint32_t word;
+  std::memcpy(&word, &v, sizeof word);
+  const bool finite = (word & 0x7f800000u) != 0x7f800000u;
+  return finite ? (word + 0x1000u) & ~0x1fffu : word;
+}
+
+// A (16, 8): lane 4 g + t holds columns t and t + 4 of rows g and g + 8, rows first.
+// B (8, 8): it holds rows t and t + 4 of column g.
+// C as above. The instruction does not look at the last 13 bits.
+inline void multiply_add(float& c0, float& c1, float& c2, float& c3, const uint32_t (&a)[4],
+                         uint32_t b0, uint32_t b1, const float*) {
+  struct Numbers {
+    float a[4], b[2];
+  };
+  const auto number = [](uint32_t word) {
+    word &= ~0x1fffu;
+    float v;
+    std::memcpy(&v, &word, sizeof v);
+    return v;
+  };
+  const Numbers own{{number(a[0]), number(a[1]), number(a[2]), number(a[3])},
+                    {number(b0), number(b1)}};
+  const cuda_host::Values<Numbers> all(own);
+  const unsigned lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+  float c[2][2] = {{c0, c1}, {c2, c3}};
+  for (unsigned k = 0; k < 8; ++k) {
+    const Numbers left = all[4 * g + k % 4];
+    for (unsigned column = 0; column < 2; ++column)
+      for (unsigned row = 0; row < 2; ++row)
+        c[row][column] += left.a[row + k / 4 * 2] * all[4 * (2 * t + column) + k % 4].b[k / 4];
+  }
+  c0 = c[0][0], c1 = c[0][1], c2 = c[1][0], c3 = c[1][1];
+}
+
 inline void copy_16(void* to, const void* from, bool some) {
   static const unsigned char zeros[16] = {};
   cuda_host::copy_later(to, some ? from : zeros, 16);
