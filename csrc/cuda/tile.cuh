@@ -63,12 +63,15 @@ template <class E, int ROWS>
 __device__ void fetch(unsigned char* stage, const E* matrix, int64_t origin, int first, int end,
                       int d, int k0) {
   constexpr int kPerRow = kDepthBytes / kChunk, kElements = kChunk / sizeof(E);
-  for (int k = threadIdx.x; k < ROWS * kPerRow; k += kThreads) {
-    const int row = k / kPerRow, at = k0 + k % kPerRow * kElements;
-    const bool some = first + row < end && at < d;
-    copy_16(stage + row * kStride + k % kPerRow * kChunk,
-            some ? matrix + (origin + first + row) * d + at : matrix, some);
-  }
+  constexpr int kRows = kThreads / kPerRow;  // that all threads copy at a time
+  static_assert(ROWS % kRows == 0, "threads share the rows evenly");
+  const int row = threadIdx.x / kPerRow, at = k0 + threadIdx.x % kPerRow * kElements;
+  const int there = at < d ? end - first - row : 0;  // how many rows after this one, and it
+  const E* from = matrix + (origin + first + row) * d + at;
+  unsigned char* to = stage + row * kStride + threadIdx.x % kPerRow * kChunk;
+#pragma unroll
+  for (int r = 0; r < ROWS; r += kRows, from += int64_t(kRows) * d)
+    copy_16(to + r * kStride, r < there ? from : matrix, r < there);
 }
 
 // Numbers that matrix instructions multiply, as a fragment holds them: words and, for products with
