@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import model
 import targets
 from peers import CHUNKED, CUT_CROSS_ENTROPY, DIFFSORT, FAISS, INF_CL, MASSES, NT_XENT
 from results import (
@@ -290,6 +291,28 @@ SECTIONS = {
 }
 
 
+def predicted(every: Sequence[Results]) -> str:
+    found = {}
+    for results in every:
+        if results.machine["device"] == "cuda":
+            for info in results.of("bench_kernels", "bench_backends"):
+                if (seconds := results.seconds(info, CUDA)) is not None:
+                    found[title(info["case"])] = f"{times(seconds)} ({results.machine['gpu']})"
+    rows = [
+        [what, *(times(v) for v in seconds.values()), found.get(what, "")]
+        for what, seconds in model.predictions()
+    ]
+    head = ["case", *(f"{chip.name}, predicted" for chip in model.CHIPS), "measured"]
+    return f"""## GPUs: predictions of bench/model.py
+
+The CUDA backend, forward and backward, the device alone. **No GPU has given the predicted
+figures**: a model makes them from the kernels' machine code and the chips' data sheets. They are
+there to be compared with what is measured, and to say which part of the model is wrong.
+
+{table(head, rows)}
+"""
+
+
 def page(every: Sequence[Results]) -> str:
     parts = [
         "# Performance\n\nWritten by `python bench/report.py` from bench/results; `make bench` "
@@ -302,7 +325,7 @@ def page(every: Sequence[Results]) -> str:
         parts += [make(results) for make, needs in SECTIONS.items() if results.of(needs)]
         if any(info["refused"] for info in results.of(*CONTESTS)):
             parts.append(refused(results))
-    return "\n".join(parts)
+    return "\n".join([*parts, predicted(every)])
 
 
 def block(every: Sequence[Results]) -> str:
