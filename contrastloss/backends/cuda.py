@@ -226,7 +226,8 @@ def pair_stats_backward(
         blocks.rows,
         blocks.cols,
     )
-    #: what the first block leaves to the others: sums of rows and columns, bounds, inverse norms
+    #: what the first block leaves to the others: sums of rows and columns and, with cosines, bounds
+    #: and inverse norms
     state: list[Tensor] = []
 
     def write(h: Tensor, i: slice, j: slice) -> None:

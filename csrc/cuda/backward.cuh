@@ -16,11 +16,11 @@ namespace contrastloss::cuda {
 // a log-sum-exp L include e^(top - L), so a power times such a gradient is e^(z - L) g.
 template <class T>
 struct Slope {
-  T top, grad, mean, grad_mean;
+  T lse, top, grad, mean, grad_mean;
   int at;
 
   // Gives a log-sum-exp this top.
-  __device__ __forceinline__ void relate(T lse, T to) {
+  __device__ __forceinline__ void relate(T to) {
     const bool none = lse == T(-INFINITY);
     const T rest = lse == T(INFINITY) ? T(1) : ::std::exp(Power<T>::less(to, lse));
     top = none ? T(0) : to;
@@ -37,14 +37,8 @@ class Backward {
  public:
   // Adds the views of one orientation to g.
   __device__ Backward(const BackwardPlan<T>& plan, Tile<T, FN>& tile,
-                      Accumulators<T, FN>& accumulators, T bound, bool transposed,
-                      T (&g)[kLaneRows][FN])
-      : plan_(plan),
-        tile_(tile),
-        accumulators_(accumulators),
-        bound_(bound),
-        transposed_(transposed),
-        g_(g) {}
+                      Accumulators<T, FN>& accumulators, bool transposed, T (&g)[kLaneRows][FN])
+      : plan_(plan), tile_(tile), accumulators_(accumulators), transposed_(transposed), g_(g) {}
 
   template <int FORMULA>
   __device__ __forceinline__ void operator()(const View<T>& view) const {
@@ -54,8 +48,8 @@ class Backward {
     Seen seen;
     if (!tile_.template look<kGeneric>(view, cover, seen)) return;
     if (FORMULA == kLse && view.row_stats >= 0 && view.col_stats >= 0 &&
-        bounded<Fs>(plan_.plan, view, bound_))
-      return both(view, seen);
+        !(kGeneric && paced(view)) && both(view, seen))
+      return;
     T by_row[kLaneRows] = {}, by_col[FN] = {};
     if (view.row_stats >= 0) along<FORMULA, 0>(view, seen, by_row, by_col);
     if (view.col_stats >= 0) along<FORMULA, 1>(view, seen, by_row, by_col);
@@ -73,51 +67,68 @@ class Backward {
   using Seen = typename Tile<T, FN>::Seen;
 
   // The statistics of channel c at a position along its own axis.
-  // `top` gives the top of a log-sum-exp.
-  template <int FORMULA, class Top>
-  __device__ __forceinline__ Slope<T> slope(int c, bool some, int64_t at, const Top& top) const {
+  template <int FORMULA>
+  __device__ __forceinline__ Slope<T> slope(int c, bool some, int64_t at) const {
     const Stats<T>& stats = plan_.stats[c];
-    Slope<T> found{T(0), T(0), T(0), T(0), -1};
+    Slope<T> found{T(-INFINITY), T(0), T(0), T(0), T(0), -1};
     if (!some) return found;
     if (FORMULA == kExpect) {
       found.mean = stats.mean[at];
       found.grad_mean = stats.grad ? stats.grad[at] : T(0);
     }
     if (FORMULA == kLse || FORMULA == kExpect) {
+      found.lse = stats.lse[at];
       found.grad = stats.grad_lse ? stats.grad_lse[at] : T(0);
-      found.relate(stats.lse[at], top(stats.lse[at]));
     }
     if (FORMULA == kMax) found.at = static_cast<int>(stats.at[at]);
     if (FORMULA == kMax || FORMULA >= kSum) found.grad = stats.grad[at];
     return found;
   }
 
-  template <int FORMULA, int AXIS, int N, class Top>
-  __device__ __forceinline__ void slopes(const View<T>& view, Slope<T> (&own)[N],
-                                         const Top& top) const {
+  template <int FORMULA, int AXIS, int N>
+  __device__ __forceinline__ void slopes(const View<T>& view, Slope<T> (&own)[N]) const {
 #pragma unroll
     for (int k = 0; k < N; ++k) {
       const bool some = AXIS == 0 ? tile_.row_in(k) : tile_.col_in(k);
       const int64_t at = AXIS == 0 ? tile_.row_place(tile_.row(k)) : tile_.col_place(tile_.col(k));
-      own[k] = slope<FORMULA>(AXIS == 0 ? view.row_stats : view.col_stats, some, at, top);
+      own[k] = slope<FORMULA>(AXIS == 0 ? view.row_stats : view.col_stats, some, at);
     }
   }
 
-  // One exponential for the rows and the columns of an LSE:
-  // e^(z - L_i) g_i + e^(z - L_j) g_j = e^(z - B) (e^(B - L_i) g_i + e^(B - L_j) g_j)
-  __device__ __forceinline__ void both(const View<T>& view, const Seen& seen) const {
-    const T top = shared_top(view, bound_);
+  // One exponential for the rows and the columns of an LSE, with B the least of the L of the warp's
+  // rows and columns:
+  //
+  //   e^(z - L_i) g_i + e^(z - L_j) g_j = e^(z - B) (e^(B - L_i) g_i + e^(B - L_j) g_j)
+  //
+  // Returns false, for the whole warp, if the L are too far apart for that.
+  __device__ __forceinline__ bool both(const View<T>& view, const Seen& seen) const {
     Slope<T> row[kLaneRows], col[FN];
-    slopes<kLse, 0>(view, row, [&](T) { return top; });
-    slopes<kLse, 1>(view, col, [&](T) { return top; });
+    slopes<kLse, 0>(view, row), slopes<kLse, 1>(view, col);
+    T low = INFINITY, high = -INFINITY;
+    const auto widen = [&](T lse) {
+      if (lse == T(-INFINITY)) return;
+      low = lse < low || lse != lse ? lse : low, high = lse > high ? lse : high;
+    };
 #pragma unroll
-    for (int r = 0; r < kLaneRows; ++r) row[r].grad *= view.theta;
+    for (int r = 0; r < kLaneRows; ++r) widen(row[r].lse);
 #pragma unroll
-    for (int c = 0; c < FN; ++c) col[c].grad *= view.theta;
+    for (int c = 0; c < FN; ++c) widen(col[c].lse);
+    for (int step = 16; step > 0; step /= 2) {
+      const T other = __shfl_xor_sync(0xffffffffu, low, step);
+      low = other < low || other != other ? other : low;
+      high = larger(high, __shfl_xor_sync(0xffffffffu, high, step));
+    }
+    if (!(high - low <= kRange<T>) && high != T(-INFINITY)) return false;
+    const T top = Power<T>::top(low);
+#pragma unroll
+    for (int r = 0; r < kLaneRows; ++r) row[r].relate(top), row[r].grad *= view.theta;
+#pragma unroll
+    for (int c = 0; c < FN; ++c) col[c].relate(top), col[c].grad *= view.theta;
     tile_.template each<kGeneric>(view, seen, [&](int r, int c, bool some, T s, T w) {
       const T e = some ? power<!kGeneric>(view, s, w, top) : T(0);
       g_[r][c] += e * (row[r].grad + col[c].grad);
     });
+    return true;
   }
 
   // Adds what the statistics of the tile's rows (AXIS 0) or columns (AXIS 1) contribute.
@@ -126,7 +137,11 @@ class Backward {
                                         T (&by_row)[kLaneRows], T (&by_col)[FN]) const {
     constexpr int N = AXIS == 0 ? kLaneRows : FN;
     Slope<T> own[N];
-    slopes<FORMULA, AXIS>(view, own, [](T lse) { return Power<T>::top(lse); });
+    slopes<FORMULA, AXIS>(view, own);
+    if (FORMULA == kLse || FORMULA == kExpect) {
+#pragma unroll
+      for (int k = 0; k < N; ++k) own[k].relate(Power<T>::top(own[k].lse));
+    }
     tile_.template each<kGeneric>(view, seen, [&](int r, int c, bool some, T s, T w) {
       const int other = AXIS == 0 ? tile_.col(c) : tile_.row(r);
       const T g = some ? part<FORMULA>(view, own[AXIS == 0 ? r : c], r, c, s, w, other) : T(0);
@@ -157,7 +172,6 @@ class Backward {
   const BackwardPlan<T>& plan_;
   Tile<T, FN>& tile_;
   Accumulators<T, FN>& accumulators_;
-  const T bound_;
   const bool transposed_;
   T (&g_)[kLaneRows][FN];
 };
@@ -229,9 +243,9 @@ __device__ void blank(const BackwardPlan<T>& f, Tile<T, FN>& tile) {
 // H of a tile in one orientation, and the sums over its G.
 template <class E, class T, class Fs>
 __device__ __forceinline__ void orient(const BackwardPlan<T>& f, Tile<T, Fs::cols>& tile,
-                                       Accumulators<T, Fs::cols>& accumulators, T bound,
-                                       bool transposed, T (&g)[kLaneRows][Fs::cols]) {
-  const Backward<E, T, Fs> backward(f, tile, accumulators, bound, transposed, g);
+                                       Accumulators<T, Fs::cols>& accumulators, bool transposed,
+                                       T (&g)[kLaneRows][Fs::cols]) {
+  const Backward<E, T, Fs> backward(f, tile, accumulators, transposed, g);
   Fs::each(f.plan, backward);
   sum_up(tile, transposed, f.sums[transposed], g, backward);
 #pragma unroll
@@ -246,7 +260,6 @@ __global__ void __launch_bounds__(kThreads, 1)
   constexpr int FN = Fs::cols;
   const Plan<T>& plan = f.plan;
   unsigned char* stages = shared_memory;
-  const T range = bound(plan, stages);
   auto* vectors = reinterpret_cast<Vectors<T, FN>*>(stages + 2 * kStageBytes<FN>);
   const Ids<FN> ids(plan, vectors + 1);
   T* sums = reinterpret_cast<T*>(reinterpret_cast<unsigned char*>(vectors + 1) + ids.bytes(plan));
@@ -264,10 +277,10 @@ __global__ void __launch_bounds__(kThreads, 1)
     tile.set_cols(walk.j);
     walk.products(tile.lane, tile.acc);  // contains a barrier
     T h[kLaneRows][FN] = {};
-    orient<E, T, Fs>(f, tile, accumulators, range, false, h);
+    orient<E, T, Fs>(f, tile, accumulators, false, h);
     if (Fs::generic && plan.turned) {
       T other[kLaneRows][FN] = {};
-      orient<E, T, Fs>(f, tile, accumulators, range, true, other);
+      orient<E, T, Fs>(f, tile, accumulators, true, other);
 #pragma unroll
       for (int c = 0; c < FN; ++c)
 #pragma unroll

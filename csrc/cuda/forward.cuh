@@ -25,7 +25,6 @@ __device__ T bound(const Plan<T>& plan, unsigned char* scratch) {
   constexpr int kEach = kThreads / 4, kWarps = kEach / 32;
   T* tops = reinterpret_cast<T*>(scratch);  // (4, kWarps)
   const int warp = threadIdx.x / 32, k = threadIdx.x / kEach;
-  const auto larger = [](T u, T v) { return u < v || v != v ? v : u; };
   T top = 0;
   for (int p = threadIdx.x % kEach; p < plan.bound_parts; p += kEach)
     top = larger(top, plan.bounds[k * plan.bound_parts + p]);

@@ -233,17 +233,17 @@ template <class T>
 std::vector<int64_t> col_slices(const BackwardCall<T>& b, Grid g) {
   return {b.f.col_parts, g.batch, g.across, b.call.o.n()};
 }
-// The sums of a backward pass and what is measured first, as operators hand them on: row sums,
-// column sums, measured tensors.
+// What the operators of a backward pass hand on: row sums, column sums and, with cosines, what is
+// measured.
 using State = std::vector<Tensor>;
 
 template <class T>
 void take(const State& state, BackwardCall<T>& b, Grid g, T*& rows, T*& cols) {
   const Operands& o = b.call.o;
-  expect_count(state, "state", o.cosine ? 5 : 3);
+  expect_count(state, "state", o.cosine ? 5 : 2);
   rows = expected<T>(state[0], "row sums", o.x, row_slices(b, g));
   cols = expected<T>(state[1], "column sums", o.x, col_slices(b, g));
-  apply(b.call, {state.begin() + 2, state.end()}, b.f.plan);
+  if (o.cosine) apply(b.call, {state.begin() + 2, state.end()}, b.f.plan);
 }
 
 // Checks h: rows do not overlap and begin at multiples of 16 bytes.
@@ -299,9 +299,12 @@ State begin(const Operands& o, const Backward& pass, const OptionalTensor& gain,
   const Kernels<T>& k = kernels(o.x.scalar_type(), T());
   const Special found = special(b, k);
   const Grid g = pass.grid(b, k, found);
-  State state{empty(o.x, row_slices(b, g), kScalarType<T>),
-              empty(o.x, col_slices(b, g), kScalarType<T>)};
-  for (Tensor& one : measure(b.call, k, nullptr, device.stream(), state)) state.push_back(one);
+  State state;
+  for (const auto& shape : {row_slices(b, g), col_slices(b, g)})
+    state.push_back(o.cosine ? empty(o.x, shape, kScalarType<T>)
+                             : torch::stable::new_zeros(o.x, shape, kScalarType<T>));
+  if (o.cosine)
+    for (Tensor& one : measure(b.call, k, nullptr, device.stream(), state)) state.push_back(one);
   if (h) h_block(b, k, found, g, state, gain, *h, 0, 0, device.stream());
   return state;
 }

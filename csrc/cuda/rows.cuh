@@ -2,18 +2,13 @@
 // products.
 #pragma once
 
-#include "pairs.cuh"
+#include "state.cuh"
 
 namespace contrastloss::cuda {
 
 __device__ __forceinline__ double warp_sum(double total) {
   for (int step = 16; step > 0; step /= 2) total += __shfl_xor_sync(0xffffffffu, total, step);
   return total;
-}
-
-template <class T>
-__device__ __forceinline__ T larger(T u, T v) {
-  return v > u || v != v ? v : u;
 }
 
 // Calls f for this lane's share of a row, 16 bytes at a time if `wide`.

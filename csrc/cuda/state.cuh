@@ -126,6 +126,12 @@ struct Components {
   }
 };
 
+// The larger number, or NaN if either is.
+template <class T>
+__device__ __forceinline__ T larger(T u, T v) {
+  return v > u || v != v ? v : u;
+}
+
 // Combines the lanes that hold the same row (AXIS 0) or the same column (AXIS 1).
 template <int AXIS, class T, int N, class F>
 __device__ __forceinline__ void across_lanes(T (&v)[N], const F& f) {
