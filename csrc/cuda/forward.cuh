@@ -7,8 +7,8 @@
 //
 //   |s_ij| <= B = |scale| max |a_i| |x_i| max |b_j| |y_j| + max |beta| + max |gamma|
 //
-// (Cauchy-Schwarz), exp(s - B) can neither overflow nor underflow. Otherwise each row and each
-// column of a tile has its own shift.
+// (Cauchy-Schwarz), exp(s - B) can neither overflow nor underflow. Otherwise the largest logit of a
+// tile serves it, unless a row or column of the tile is far below; then each has its own shift.
 #pragma once
 
 #include "state.cuh"
@@ -77,9 +77,11 @@ class Forward {
     } else if constexpr (FORMULA == kMax) {
       if (view.row_part >= 0) maxima<0>(view, seen);
       if (view.col_part >= 0) maxima<1>(view, seen);
-    } else if (bounded<Fs>(plan_.plan, view, bound_)) {
-      shared_shift<FORMULA>(view, seen);
     } else {
+      const bool near = bounded<Fs>(plan_.plan, view, bound_);
+      const bool whole =
+          !kGeneric && cover == Cover::ALL && view.row_part >= 0 && view.col_part >= 0;
+      if ((near || whole) && shared_shift<FORMULA>(view, seen, near)) return;
       if (view.row_part >= 0) own_shift<FORMULA, 0>(view, seen);
       if (view.col_part >= 0) own_shift<FORMULA, 1>(view, seen);
     }
@@ -91,9 +93,13 @@ class Forward {
   template <int AXIS>
   static constexpr int kCount = AXIS == 0 ? kLaneRows : FN;
 
+  // One exponential for rows and columns. If the logits are not known to be near each other, their
+  // top is that of the tile; returns false, for the whole block, if the sum of a row or column is
+  // so small that terms of it may have vanished.
   template <int FORMULA>
-  __device__ __forceinline__ void shared_shift(const View<T>& view, const Seen& seen) const {
-    const T top = shared_top(view, bound_);
+  __device__ __forceinline__ bool shared_shift(const View<T>& view, const Seen& seen,
+                                               bool near) const {
+    const T top = near ? shared_top(view, bound_) : tile_top(view, seen);
     State<T> row[kLaneRows], col[FN];
     fill(row, top), fill(col, top);
     tile_.template each<kGeneric>(view, seen, [&](int r, int c, bool some, T s, T w) {
@@ -101,8 +107,30 @@ class Forward {
       row[r].sum() += e, col[c].sum() += e;
       if (FORMULA == kExpect && e != T(0)) row[r].moment() += e * s, col[c].moment() += e * s;
     });
-    if (view.row_part >= 0) put_sums<FORMULA, 0>(view, row);
-    if (view.col_part >= 0) put_sums<FORMULA, 1>(view, col);
+    add_lanes<FORMULA, 0>(row), add_lanes<FORMULA, 1>(col);
+    if (!kGeneric && !near) {
+      bool vanished = false;
+#pragma unroll
+      for (int r = 0; r < kLaneRows; ++r) vanished = vanished || !(row[r].sum() >= kLeastSum);
+#pragma unroll
+      for (int c = 0; c < FN; ++c) vanished = vanished || !(col[c].sum() >= kLeastSum);
+      if (__syncthreads_or(vanished)) return false;
+    }
+    if (view.row_part >= 0) put<FORMULA, 0>(view, row);
+    if (view.col_part >= 0) put<FORMULA, 1>(view, col);
+    return true;
+  }
+
+  // Terms below the range of fp32, 2^-126 each, do not change a sum of this size.
+  static constexpr T kLeastSum = T(1) / (int64_t(1) << 60);
+
+  __device__ __forceinline__ T tile_top(const View<T>& view, const Seen& seen) const {
+    T most = -INFINITY;
+    tile_.template each<kGeneric>(view, seen, [&](int, int, bool some, T s, T w) {
+      const T z = logit<!kGeneric>(view, s, w);
+      most = some && z > most ? z : most;
+    });
+    return Power<T>::top(accumulators_.largest(most));
   }
 
   template <int N>
@@ -112,7 +140,7 @@ class Forward {
   }
 
   template <int FORMULA, int AXIS, int N>
-  __device__ __forceinline__ void put_sums(const View<T>& view, State<T> (&v)[N]) const {
+  __device__ __forceinline__ static void add_lanes(State<T> (&v)[N]) {
     T sum[N], moment[N];
 #pragma unroll
     for (int k = 0; k < N; ++k) sum[k] = v[k].sum(), moment[k] = v[k].moment();
@@ -120,7 +148,6 @@ class Forward {
     if (FORMULA == kExpect) sum_lanes<AXIS>(moment);
 #pragma unroll
     for (int k = 0; k < N; ++k) v[k].sum() = sum[k], v[k].moment() = moment[k];
-    put<FORMULA, AXIS>(view, v);
   }
 
   template <int FORMULA, int AXIS>
@@ -144,7 +171,8 @@ class Forward {
       own.sum() += e;
       if (FORMULA == kExpect && e != T(0)) own.moment() += e * s;
     });
-    put_sums<FORMULA, AXIS>(view, found);
+    add_lanes<FORMULA, AXIS>(found);
+    put<FORMULA, AXIS>(view, found);
   }
 
   template <int FORMULA>

@@ -200,6 +200,19 @@ class Accumulators {
     (AXIS == 0 ? tile_row(part, k) : column(part, j + k)).add(FORMULA, found);
   }
 
+  // The largest number of the block's threads.
+  __device__ T largest(T v) const {
+    for (int step = 16; step > 0; step /= 2) {
+      const T other = __shfl_xor_sync(0xffffffffu, v, step);
+      v = other > v ? other : v;
+    }
+    __syncthreads();  // the previous values have been read
+    if (threadIdx.x % 32 == 0) shared_[threadIdx.x / 32] = v;
+    __syncthreads();
+    for (int w = 0; w < kThreads / 32; ++w) v = shared_[w] > v ? shared_[w] : v;
+    return v;
+  }
+
   // Adds up the lanes' shares of each row or column.
   template <int AXIS, int N>
   __device__ __forceinline__ void put_sums(const Lane& lane, int part, T (&v)[N], int j,

@@ -89,24 +89,25 @@ def test_shifts(device, dtype, scale, symmetric):
 
 
 @SYMMETRIC
+@pytest.mark.parametrize("pairs", [(), LABELS], ids=["all", "labels"])
 @pytest.mark.parametrize("spread", [1.0, 10.0, 300.0])
-def test_shifts_of_gradients(device, spread, symmetric):
-    """Log-sum-exps of rows and columns near each other, near enough for one exponential, and too
-    far apart for it, also within a warp; some rows and columns have no pairs."""
+def test_shifts_of_rows_and_columns(device, spread, pairs, symmetric):
+    """Logits and log-sum-exps of rows and columns near each other, near enough for one exponential,
+    and too far apart for it; by labels some rows and columns have no pairs. A tile is whole."""
     x = torch.randn(140, 24, device=device)
     y = None if symmetric else torch.randn(150, 24, device=device)
     n = len(x if y is None else y)
     biases = [spread * torch.randn(len(x), device=device), spread * torch.randn(n, device=device)]
     labels = torch.arange(len(x), device=device) % 2, torch.ones(n, device=device).long()
-    channels = LSE(pairs=LABELS), LSE(pairs=LABELS, axis=COL)
+    channels = LSE(pairs=pairs), LSE(pairs=pairs, axis=COL)
     found = []
     for backend, dtype in (("cuda", torch.float32), ("reference", torch.float64)):
         given = [v.to(dtype).requires_grad_() for v in (x, y) if v is not None]
         row_bias, col_bias = (v.to(dtype) for v in biases)
         row, col = ops.pair_stats(
             given[0], given[1] if len(given) > 1 else None, channels, scale=100.0, cosine=True,
-            row_bias=row_bias, col_bias=col_bias, rows={"label": labels[0]},
-            cols={"label": labels[1]}, backend=backend,
+            row_bias=row_bias, col_bias=col_bias, rows={"label": labels[0]} if pairs else None,
+            cols={"label": labels[1]} if pairs else None, backend=backend,
         )  # fmt: skip
         total = sum(v[v.isfinite()].tanh().sum() + 1e-3 * v[v.isfinite()].sum() for v in (row, col))
         found.append([row, col, *torch.autograd.grad(total, given)])
