@@ -88,6 +88,14 @@ void apply(const Call<T>& call, const std::vector<Tensor>& measured, Plan<T>& pl
   plan.b = expected<T>(measured[2], "measured columns", o.x, {2, n}) + n;
 }
 
+// The grid of a forward or backward pass.
+template <class T>
+Grid grid(const Kernels<T>& k, const Plan<T>& plan, Special special, bool backward, int row_parts,
+          int64_t rows, int64_t cols, int64_t batch) {
+  return spread(k.concurrent(plan, special, backward, row_parts), blocks(rows, k.tile_rows),
+                blocks(cols, k.tile_cols(special)), batch);
+}
+
 // a call as operators receive it
 
 #define CL_CALL                                                                   \

@@ -107,7 +107,8 @@ class Forward {
       row[r].sum() += e, col[c].sum() += e;
       if (FORMULA == kExpect && e != T(0)) row[r].moment() += e * s, col[c].moment() += e * s;
     });
-    add_lanes<FORMULA, 0>(row), add_lanes<FORMULA, 1>(col);
+    if (view.row_part >= 0) add_lanes<FORMULA, 0>(row);
+    if (view.col_part >= 0) add_lanes<FORMULA, 1>(col);
     if (!kGeneric && !near) {
       bool vanished = false;
 #pragma unroll
