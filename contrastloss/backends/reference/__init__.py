@@ -11,8 +11,13 @@ from dataclasses import replace
 from torch import Tensor
 
 from ..call import Gradients, PairCall
+from ..gather import (
+    gather_scores_backward,
+    gather_scores_double_backward,
+    gather_scores_forward,
+)
 from ..topk import Selection
-from . import backward, double_backward, forward, gather, topk
+from . import backward, double_backward, forward, topk
 from .sort import sort_network_backward, sort_network_forward
 
 __all__ = [
@@ -74,36 +79,6 @@ def pair_topk(call: PairCall, selection: Selection) -> tuple[Tensor, Tensor]:
     batched = {name: call.add_batch(getattr(selection, name)) for name in Selection.VECTORS}
     keys, index = topk.pair_topk(call.batched(), replace(selection, **batched))
     return call.drop_batch(keys), call.drop_batch(index)
-
-
-def gather_scores_forward(call: PairCall, index: Tensor) -> Tensor:
-    """The scores of every row with the columns in its row of ``index``, (B, M, K)."""
-    return call.drop_batch(gather.gather_scores_forward(call.batched(), call.add_batch(index)))
-
-
-def gather_scores_backward(
-    call: PairCall, index: Tensor, grad: Tensor, needs: frozenset[str]
-) -> Gradients:
-    """The gradients named in ``needs`` (see :data:`~..call.NAMES`)."""
-    found = gather.gather_scores_backward(
-        call.batched(), call.add_batch(index), call.add_batch(grad), needs
-    )
-    return found.map(call.drop_batch)
-
-
-def gather_scores_double_backward(
-    call: PairCall, index: Tensor, grad: Tensor, needs: frozenset[str], upstream: Gradients
-) -> tuple[Gradients, Tensor | None]:
-    """The vector-Jacobian product of :func:`gather_scores_backward`. ``upstream`` holds gradients
-    of its results; returned are the gradients of the call's operands and of ``grad``."""
-    found, d_grad = gather.gather_scores_double_backward(
-        call.batched(),
-        call.add_batch(index),
-        call.add_batch(grad),
-        needs,
-        upstream.map(call.add_batch),
-    )
-    return found.map(call.drop_batch), call.drop_batch(d_grad)
 
 
 def missing() -> str | None:

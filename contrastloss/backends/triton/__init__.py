@@ -1,6 +1,4 @@
-"""The Triton backend: NVIDIA and AMD GPUs and, with ``TRITON_INTERPRET=1``, tensors on the CPU.
-
-``gather_scores`` is the reference's: torch's own operators, which run on every GPU."""
+"""The Triton backend: NVIDIA and AMD GPUs and, with ``TRITON_INTERPRET=1``, tensors on the CPU."""
 
 from __future__ import annotations
 
@@ -13,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ..call import Gradients, PairCall
+from ..gather import gather_scores_backward, gather_scores_forward
 from ..network import SortCall
-from ..reference import gather_scores_backward, gather_scores_forward
 
 __all__ = [
     "DECLINES",

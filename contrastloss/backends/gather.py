@@ -1,4 +1,5 @@
-"""Scores of columns that each row chooses, ``s_ik = score(i, index_ik)``, and their gradients
+"""Scores of columns that each row chooses, by torch's own operators: those of the reference, and of
+Triton, which has no kernel for them. ``s_ik = score(i, index_ik)``, and their gradients are
 
 dx_i += h_ik y_j,  dy_j += h_ik x_i,  h_ik = scale a_i b_j g_ik,  j = index_ik.
 """
@@ -11,11 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...channel import COL, ROW, Axis
-from ..call import NAMES, Gradients, PairCall, widest
-from ..norms import unit_gradient
-from .block import block_elements, rounded, unit
-from .maths import NEG_INF
+from ..channel import COL, ROW, Axis
+from .call import NAMES, Gradients, PairCall, widest
+from .norms import unit_gradient
+from .reference.block import block_elements, rounded, unit
+from .reference.maths import NEG_INF
+
+__all__ = ["gather_scores_backward", "gather_scores_double_backward", "gather_scores_forward"]
 
 
 class _Part:
@@ -61,8 +64,11 @@ def _parts(call: PairCall, index: Tensor) -> Iterator[_Part]:
 
 
 def gather_scores_forward(call: PairCall, index: Tensor) -> Tensor:
-    """See :func:`contrastloss.backends.reference.gather_scores_forward`; the call has a batch
-    dimension."""
+    """The scores of every row with the columns in its row of ``index``, (B, M, K)."""
+    return call.drop_batch(_forward(call.batched(), call.add_batch(index)))
+
+
+def _forward(call: PairCall, index: Tensor) -> Tensor:
     call = unit(rounded(call))
     out = torch.full(index.shape, NEG_INF, dtype=call.stat_dtype, device=index.device)
     for part in _parts(call, index):
@@ -73,7 +79,12 @@ def gather_scores_forward(call: PairCall, index: Tensor) -> Tensor:
 def gather_scores_backward(
     call: PairCall, index: Tensor, grad: Tensor, needs: frozenset[str]
 ) -> Gradients:
-    """The gradients named in ``needs``, given (B, M, K) gradients of the scores."""
+    """The gradients named in ``needs`` (see :data:`~.call.NAMES`), given those of the scores."""
+    found = _backward(call.batched(), call.add_batch(index), call.add_batch(grad), needs)
+    return found.map(call.drop_batch)
+
+
+def _backward(call: PairCall, index: Tensor, grad: Tensor, needs: frozenset[str]) -> Gradients:
     raw = rounded(call)
     call_of_units = unit(raw)
     operands = dict(zip(NAMES, raw.operands[:7], strict=True))
@@ -96,8 +107,22 @@ def gather_scores_backward(
 def gather_scores_double_backward(
     call: PairCall, index: Tensor, grad: Tensor, needs: frozenset[str], upstream: Gradients
 ) -> tuple[Gradients, Tensor | None]:
-    """The derivative of :func:`gather_scores_backward`, given the gradients of its results: the
-    gradients of the call's tensors and of ``grad``. Autograd takes some rows at a time."""
+    """The vector-Jacobian product of :func:`gather_scores_backward`. ``upstream`` holds gradients
+    of its results; returned are the gradients of the call's operands and of ``grad``."""
+    found, d_grad = _double_backward(
+        call.batched(),
+        call.add_batch(index),
+        call.add_batch(grad),
+        needs,
+        upstream.map(call.add_batch),
+    )
+    return found.map(call.drop_batch), call.drop_batch(d_grad)
+
+
+def _double_backward(
+    call: PairCall, index: Tensor, grad: Tensor, needs: frozenset[str], upstream: Gradients
+) -> tuple[Gradients, Tensor | None]:
+    """Autograd takes some rows at a time."""
     raw = rounded(call)
     leaves = {
         name: value.detach().requires_grad_()
