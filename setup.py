@@ -5,7 +5,7 @@ rebuilds what changed, headers included. Without native code the package still w
 ``contrastloss/_build.py``, written here, says why it is missing.
 
 Environment: CONTRASTLOSS_NATIVE, CXX, CXXFLAGS, MAX_JOBS; CONTRASTLOSS_CUDA, CUDA_HOME,
-TORCH_CUDA_ARCH_LIST; see docs/environment.md.
+NVCCFLAGS, TORCH_CUDA_ARCH_LIST; see docs/environment.md.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fopenmp-simd"]
 FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-Wall", "-Wextra"]
 NVCC_FLAGS = ["-std=c++17", "-O3", "-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-Wextra"]
 NVCC_FLAGS += ["-Xfatbin=-compress-all"]  # to a fifth
+NVCC_FLAGS += shlex.split(os.environ.get("NVCCFLAGS", ""))
 #: the oldest torch that the operator libraries run with; one build serves every later one
 TORCH_TARGET = "0x020a000000000000"
 

@@ -6,7 +6,7 @@
 #
 # Writes first.json, cuda.json, cuda-kernels.json and a log per stage to FOLDER (bench/results). The
 # default stages are build first check bench. Every stage runs, whatever failed before it; the exit
-# status is the worst of theirs. Six more need a call each, such as bench/on_gpu.sh FOLDER build
+# status is the worst of theirs. Seven more need a call each, such as bench/on_gpu.sh FOLDER build
 # suite:
 #
 #   suite      all tests
@@ -16,6 +16,9 @@
 #   rivals     the same benchmarks as bench, with compiled code and other libraries
 #   kernels    both backends compared with products alone, compiled code and other kernels, and what
 #              the figures mean for the choice of a backend
+#   prototypes what only a GPU can judge, each built, checked and timed: fp32 products by three
+#              products of TF32, two blocks per multiprocessor; compare cuda-TF32X3.json and
+#              cuda-TWO_BLOCKS.json with cuda-kernels.json
 #
 #   PYTHON   the interpreter, python3
 #   WHEELS   a folder with wheels of packages that the machine lacks, .wheels; fill it elsewhere
@@ -108,11 +111,21 @@ kernels() {
   return "$status"
 }
 
+prototypes() {
+  local switch
+  for switch in TF32X3 TWO_BLOCKS; do
+    NVCCFLAGS=-DCL_$switch build
+    timeout 60 "$python" -m pytest -q -n 4 tests/backends/test_cuda.py --device cuda
+    run_bench 90 bench/bench_gpu.py -m quick --seconds 2 \
+      --benchmark-json "$folder/cuda-$switch.json"
+  done
+}
+
 suite() { timeout 480 "$python" -m pytest -q -n 4 --device cuda; }
 
 for stage in "${stages[@]}"; do
   case $stage in
-    build | first | check | bench | rivals | suite | cuda | sanitizer | triton | kernels) ;;
+    build | first | check | bench | rivals | suite | cuda | sanitizer | triton | kernels | prototypes) ;;
     *) echo "no such stage: $stage" >&2 && exit 2 ;;
   esac
 done

@@ -14,9 +14,9 @@ def pytest_addoption(parser):
     parser.addoption("--device", default="cpu", help="the device that all tests run on")
     parser.addoption(
         "--cuda-host",
-        choices=["plain", "thread", "address", "tf32x3"],
+        choices=["plain", "thread", "address", "prototypes"],
         help="run the CUDA kernels on the CPU (tests/cuda_host): plain, with a sanitizer, or with "
-        "the prototype of fp32 products",
+        "what is not on by default",
     )
 
 

@@ -255,7 +255,7 @@ __device__ __forceinline__ void orient(const BackwardPlan<T>& f, Tile<T, Fs::col
 }
 
 template <class E, class T, class Fs>
-__global__ void __launch_bounds__(kThreads, 1)
+__global__ void __launch_bounds__(kThreads, Fs::blocks)
     h_block_kernel(const __grid_constant__ BackwardPlan<T> f) {
   constexpr int FN = Fs::cols;
   const Plan<T>& plan = f.plan;

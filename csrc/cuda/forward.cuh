@@ -317,7 +317,7 @@ __device__ void finish(const ForwardPlan<T>& f) {
 }
 
 template <class E, class T, class Fs>
-__global__ void __launch_bounds__(kThreads, 1)
+__global__ void __launch_bounds__(kThreads, Fs::blocks)
     forward_kernel(const __grid_constant__ ForwardPlan<T> f) {
   constexpr int FN = Fs::cols;
   const Plan<T>& plan = f.plan;

@@ -355,11 +355,22 @@ __device__ __forceinline__ T dpsi_of(const View<T>& view, T u) {
 // The formulas of all views, in order. The combinations that losses use most have their own
 // kernels, in which formulas are constants and which support no terms, paces or shifts. An empty
 // list means that formulas are read from the plan.
+//
+// CL_TWO_BLOCKS: tiles of half the columns, so that two blocks share a multiprocessor and one
+// multiplies while the other exponentiates, a prototype.
+#if defined(CL_TWO_BLOCKS)
+constexpr int kBlocks = 2, kConstantCols = 8;
+#else
+constexpr int kBlocks = 1, kConstantCols = 16;
+#endif
+
 template <int... FORMULAS>
 struct Formulas {
   static constexpr bool generic = sizeof...(FORMULAS) == 0;
   // FN: few numbers per lane if the code for each number is long
-  static constexpr int cols = generic ? 4 : 16;
+  static constexpr int cols = generic ? 4 : kConstantCols;
+  // how many blocks share a multiprocessor, at least
+  static constexpr int blocks = generic ? 1 : kBlocks;
 
   // Calls f.template operator()<FORMULA>(view) for every view, in order.
   template <class T, class F>

@@ -1,6 +1,6 @@
 """Builds the CUDA backend for the CPU: csrc/cuda, unchanged, with the headers of this folder.
 
-python tests/cuda_host/build.py [plain | thread | address | tf32x3] prints the library's path.
+python tests/cuda_host/build.py [plain | thread | address | prototypes] prints the library's path.
 """
 
 import os
@@ -19,7 +19,7 @@ FLAGS = ["-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"
 FLAGS += ["-Wno-unknown-pragmas", "-DTORCH_TARGET_VERSION=0x020a000000000000"]
 VARIANTS = {
     "plain": [],
-    "tf32x3": ["-DCL_TF32X3"],  # fp32 products by three of TF32
+    "prototypes": ["-DCL_TF32X3", "-DCL_TWO_BLOCKS"],
     "thread": ["-g", "-fsanitize=thread"],
     "address": ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
 }
