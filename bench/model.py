@@ -29,7 +29,7 @@ STALLS = 1.3
 FIXED = 400
 #: estimated: the share of its peak that a library product reaches
 LIBRARY_SHARE = 0.65
-#: estimated: microseconds of the device per launch, with what lies between two kernels
+#: estimated: seconds of the device per launch, with what lies between two kernels
 LAUNCH = 4e-6
 
 
