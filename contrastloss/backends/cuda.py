@@ -43,7 +43,8 @@ CHANNELS, TESTS, TERMS, IDS = 12, 24, 12, 12
 #: wires of a sorting network that fit in a block's shared memory
 WIRES = 1024
 #: gradients that are sums over G
-SUMS = frozenset(("scale", "row_scale", "col_scale", "row_bias", "col_bias"))
+SCALES = frozenset(("scale", "row_scale", "col_scale"))
+SUMS = SCALES | {"row_bias", "col_bias"}
 #: bytes for the candidate lists of a top-k
 LIST_BYTES = 128 << 20
 
@@ -51,20 +52,19 @@ LIST_BYTES = 128 << 20
 LIBRARY = Path(__file__).parent.parent / "_cuda.so"
 DEVICE = "cuda"
 
-_PASS = (
-    f"{NATIVE}, Tensor[] outputs, Tensor[] grads, int live, int needs, bool tf32, "
-    "int block_rows, int block_cols"
-)
+_PASS = f"{NATIVE}, Tensor[] outputs, Tensor[] grads, int live, int needs, bool tf32"
+_BLOCKS = f"{_PASS}, int block_rows, int block_cols"
 torch.library.define("contrastloss::cuda_forward", f"({NATIVE}, bool tf32) -> Tensor[]")
 torch.library.define("contrastloss::cuda_measure", f"({NATIVE}) -> Tensor[]")
 torch.library.define(
-    "contrastloss::cuda_begin", f"({_PASS}, Tensor? gain, Tensor(a!)? h) -> Tensor[]"
+    "contrastloss::cuda_backward", f"({_PASS}, Tensor? gain, bool narrow, int width) -> Tensor[]"
 )
+torch.library.define("contrastloss::cuda_begin", f"({_BLOCKS}) -> Tensor[]")
 torch.library.define(
     "contrastloss::cuda_h_block",
-    f"({_PASS}, Tensor(a!)[] state, Tensor? gain, Tensor(b!) h, int i, int j) -> ()",
+    f"({_BLOCKS}, Tensor(a!)[] state, Tensor? gain, Tensor(b!) h, int i, int j) -> ()",
 )
-torch.library.define("contrastloss::cuda_totals", f"({_PASS}, Tensor[] state) -> Tensor[]")
+torch.library.define("contrastloss::cuda_totals", f"({_BLOCKS}, Tensor[] state) -> Tensor[]")
 torch.library.define(
     "contrastloss::cuda_finish",
     "(Tensor sums, Tensor x, Tensor? inverse, Tensor? gain, bool narrow, int width) -> Tensor",
@@ -210,8 +210,7 @@ def pair_stats_backward(
     needs: frozenset[str],
 ) -> Gradients:
     """The gradients named in ``needs`` (see :data:`~.call.NAMES`), and those of all shifts."""
-    ops = torch.ops.contrastloss
-    operands, width = _tiled(call), call.x.shape[-1]
+    operands = _tiled(call)
     x: Tensor = call.add_batch(operands[0])
     y: Tensor = x if call.y is None else call.add_batch(operands[1])
     blocks = HBlocks(x, y, call.y is None, step=128)
@@ -223,44 +222,63 @@ def pair_stats_backward(
         mask([g is not None for g in grads]),
         mask([name in needs for name in NAMES]),
         allows_tf32(),
-        blocks.rows,
-        blocks.cols,
     )
-    #: what the first block leaves to the others: sums of rows and columns and, with cosines, bounds
-    #: and inverse norms
-    state: list[Tensor] = []
+    compute = _whole if blocks.single else _by_blocks
+    dx, dy, totals, measured = compute(call, blocks, given, gain, needs)
+    # inverse norms, and the row factors that include them
+    norms: tuple[Tensor | None, Tensor | None] = None, None
+    factors = call.add_batch(call.operands.row_scale)
+    if measured and needs & SCALES:
+        left, factors = measured[0].view(2, len(x), -1)
+        norms = left, measured[1].view(2, len(y), -1)[0]
+    sums = iter(map(call.add_batch, totals))
+    found = _sums(call, needs, sums, factors, norms)
+    rows, cols = call.at_shifts(lambda axis, name: next(sums))
+    return Gradients(x=dx, y=dy, **found, rows=rows, cols=cols).map(call.drop_batch)
+
+
+#: the gradients of x and y, the sums over G, and with cosines the inverse norms and factors of rows
+#: and of columns, (2, B M) and (2, B N)
+Found = tuple[Tensor | None, Tensor | None, list[Tensor], list[Tensor]]
+
+
+def _whole(
+    call: PairCall, blocks: HBlocks, given: tuple, gain: Tensor | None, needs: frozenset[str]
+) -> Found:
+    """One block of H: one operator does all."""
+    narrow, width = call.x.dtype == blocks.x.dtype, call.x.shape[-1]
+    found = torch.ops.contrastloss.cuda_backward(*given, gain, narrow, width)
+    wanted = [name in needs for name in ("x", "y")]
+    wanted[1] &= call.y is not None
+    dx, dy = (found.pop(0).to(call.x.dtype) if want else None for want in wanted)
+    end = len(found) - 2 if call.cosine else len(found)
+    return dx, dy, found[:end], found[end:]
+
+
+def _by_blocks(
+    call: PairCall, blocks: HBlocks, given: tuple, gain: Tensor | None, needs: frozenset[str]
+) -> Found:
+    ops, x, y, width = torch.ops.contrastloss, blocks.x, blocks.y, call.x.shape[-1]
+    given = (*given, blocks.rows, blocks.cols)
+    state = ops.cuda_begin(*given)
+    measured = state[3:]
 
     def write(h: Tensor, i: slice, j: slice) -> None:
-        if state:
-            ops.cuda_h_block(*given, state, gain, h, i.start, j.start)
-        else:
-            state.extend(ops.cuda_begin(*given, gain, h))
-
-    def norms(side: int) -> Tensor | None:
-        """The (B, M) or (B, N) inverse norms."""
-        return state[3 + side].view(2, len(x), -1)[0] if call.cosine else None
+        ops.cuda_h_block(*given, state, gain, h, i.start, j.start)
 
     def finish(total: Tensor, side: str, part: slice) -> Tensor:
-        own, norm = (x, norms(0)) if side == "x" else (y, norms(1))
+        own, norms = (x, measured[:1]) if side == "x" else (y, measured[1:])
+        norm = norms[0].view(2, len(x), -1)[0, :, part].contiguous() if norms else None
         plain = norm is None and gain is None and total.dtype == call.x.dtype
         if plain and total.shape[-1] == width:
             return total
-        norm = None if norm is None else norm[:, part].contiguous()
-        total, own = total.contiguous(), own[:, part].contiguous()
         narrow = call.x.dtype == x.dtype
+        total, own = total.contiguous(), own[:, part].contiguous()
         return ops.cuda_finish(total, own, norm, gain, narrow, width).to(call.x.dtype)
 
-    if not (x.numel() and y.numel()):
-        state.extend(ops.cuda_begin(*given, gain, None))
     dx, dy = blocks.gradients(needs, write, finish)
     summed = needs & SUMS or any(call.program.shifts.values())
-    totals = iter(map(call.add_batch, ops.cuda_totals(*given, state) if summed else ()))
-    # with cosines, the row factors include the inverse norms
-    a = call.add_batch(call.operands.row_scale)
-    factors = state[3].view(2, len(x), -1)[1] if call.cosine else a
-    found = _sums(call, needs, totals, factors, (norms(0), norms(1)))
-    rows, cols = call.at_shifts(lambda axis, name: next(totals))
-    return Gradients(x=dx, y=dy, **found, rows=rows, cols=cols).map(call.drop_batch)
+    return dx, dy, ops.cuda_totals(*given, state) if summed else [], measured
 
 
 def _sums(

@@ -40,6 +40,11 @@ class HBlocks:
         cols = ELEMENTS // max(1, x.shape[0] * self.rows) // step * step
         self.cols = max(1, min(max(cols, step), self.n))
 
+    @property
+    def single(self) -> bool:
+        """Whether one block has all pairs."""
+        return self.rows >= self.m and self.cols >= self.n
+
     def gradients(
         self,
         needs: frozenset[str],

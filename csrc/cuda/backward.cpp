@@ -3,12 +3,21 @@
 #include <bitset>
 
 #include "call.h"
+#include "product.h"
 
 namespace contrastloss::cuda {
 namespace {
 
 // In the order of NAMES in contrastloss/backends/call.py.
-enum Need : int64_t { DSCALE = 4, DROW_SCALE = 8, DCOL_SCALE = 16, DROW_BIAS = 32, DCOL_BIAS = 64 };
+enum Need : int64_t {
+  DX = 1,
+  DY = 2,
+  DSCALE = 4,
+  DROW_SCALE = 8,
+  DCOL_SCALE = 16,
+  DROW_BIAS = 32,
+  DCOL_BIAS = 64
+};
 
 // The views of a backward pass and its sums. `totals` lists the sums that are needed, in this
 // order: row bias, column bias, row dot, column dot, the row shifts, the column shifts.
@@ -123,56 +132,17 @@ class BackwardCall {
   std::vector<Parts> shift_of_[2];
 };
 
-template <class T>
-Special special(BackwardCall<T>& b, const Kernels<T>& k) {
-  const Special found = k.special ? b.call.special() : Special::NONE;
-  b.f.plan = b.call.plan;  // special() may have reordered the views
-  return found;
-}
-
-// The arguments that all operators of a backward pass share.
-struct Backward {
-  const std::vector<Tensor>&outputs, &grads;
-  int64_t live, needs;
-  bool tf32;
-  int64_t rows, cols;  // of the largest block of H
-
-  template <class T>
-  BackwardCall<T> of(const Operands& o) const {
-    BackwardCall<T> found(o, outputs, grads, live, needs);
-    found.call.plan.tf32 = tf32;
-    return found;
-  }
-  template <class T>
-  Grid grid(const BackwardCall<T>& b, const Kernels<T>& k, Special special) const {
-    const Operands& o = b.call.o;
-    expect_range("block_rows", rows, 1, std::max<int64_t>(o.m(), 1));
-    expect_range("block_cols", cols, 1, std::max<int64_t>(o.n(), 1));
-    return cuda::grid(k, b.f.plan, special, true, b.f.row_parts, rows, cols, o.batch());
-  }
-};
-
-// The shapes of the slices of row sums and of column sums.
-template <class T>
-std::vector<int64_t> row_slices(const BackwardCall<T>& b, Grid g) {
-  return {b.f.row_parts, g.batch, g.down, b.call.o.m()};
-}
-template <class T>
-std::vector<int64_t> col_slices(const BackwardCall<T>& b, Grid g) {
-  return {b.f.col_parts, g.batch, g.across, b.call.o.n()};
-}
 // What the operators of a backward pass hand on: row sums, column sums and, with cosines, what is
 // measured.
 using State = std::vector<Tensor>;
 
-template <class T>
-void take(const State& state, BackwardCall<T>& b, Grid g, T*& rows, T*& cols) {
-  const Operands& o = b.call.o;
-  expect_count(state, "state", o.cosine ? 5 : 2);
-  rows = expected<T>(state[0], "row sums", o.x, row_slices(b, g));
-  cols = expected<T>(state[1], "column sums", o.x, col_slices(b, g));
-  if (o.cosine) apply(b.call, {state.begin() + 2, state.end()}, b.f.plan);
-}
+// The arguments that all operators of a backward pass share.
+struct Arguments {
+  const std::vector<Tensor>&outputs, &grads;
+  int64_t live, needs;
+  bool tf32;
+  int64_t rows, cols;  // of the largest block of H
+};
 
 // Checks h: rows do not overlap and begin at multiples of 16 bytes.
 inline void expect_h(const Operands& o, const Tensor& h) {
@@ -190,79 +160,100 @@ inline void expect_h(const Operands& o, const Tensor& h) {
                   ", expected rows at multiples of 16 bytes that do not overlap");
 }
 
-// Computes H of rows [i, i + h.size(1)) and columns [j, j + h.size(2)).
+// A backward pass on the caller's stream.
 template <class T>
-void h_block(BackwardCall<T>& b, const Kernels<T>& k, Special found, Grid g, const State& state,
-             const OptionalTensor& gain, const Tensor& h, int64_t i, int64_t j,
-             cudaStream_t stream) {
-  const Operands& o = b.call.o;
-  BackwardPlan<T>& f = b.f;
-  take(state, b, g, f.rows, f.cols);
-  expect_h(o, h);
-  expect_range("i", i, 0, o.m() - h.size(1));
-  expect_range("j", j, 0, o.n() - h.size(2));
-  f.i0 = static_cast<int>(i), f.i1 = static_cast<int>(i + h.size(1));
-  f.j0 = static_cast<int>(j), f.j1 = static_cast<int>(j + h.size(2));
-  f.h = h.data_ptr(), f.h_row = h.stride(1), f.h_item = h.stride(0);
-  f.gain = expected<T>(gain, "gain", o.x, {});
-  k.h_block(f, found, g, stream);
-}
-
-template <class T>
-void h_block(const Operands& o, const Backward& pass, const State& state,
-             const OptionalTensor& gain, const Tensor& h, int64_t i, int64_t j) {
-  BackwardCall<T> b = pass.of<T>(o);
-  const Device device(o.x);
-  const Kernels<T>& k = kernels(o.x.scalar_type(), T());
-  const Special found = special(b, k);
-  h_block(b, k, found, pass.grid(b, k, found), state, gain, h, i, j, device.stream());
-}
-
-// Makes the state, with all sums 0, and computes the first block of H if there is one.
-template <class T>
-State begin(const Operands& o, const Backward& pass, const OptionalTensor& gain,
-            const OptionalTensor& h) {
-  BackwardCall<T> b = pass.of<T>(o);
-  const Device device(o.x);
-  const Kernels<T>& k = kernels(o.x.scalar_type(), T());
-  const Special found = special(b, k);
-  const Grid g = pass.grid(b, k, found);
-  State state;
-  for (const auto& shape : {row_slices(b, g), col_slices(b, g)})
-    state.push_back(o.cosine ? empty(o.x, shape, kScalarType<T>)
-                             : torch::stable::new_zeros(o.x, shape, kScalarType<T>));
-  if (o.cosine)
-    for (Tensor& one : measure(b.call, k, nullptr, device.stream(), state)) state.push_back(one);
-  if (h) h_block(b, k, found, g, state, gain, *h, 0, 0, device.stream());
-  return state;
-}
-
-template <class T>
-std::vector<Tensor> totals(const Operands& o, const Backward& pass, const State& state) {
-  BackwardCall<T> b = pass.of<T>(o);
-  const Device device(o.x);
-  const Kernels<T>& k = kernels(o.x.scalar_type(), T());
-  const Grid g = pass.grid(b, k, special(b, k));
-  Totals<T> f{};
-  f.batch = g.batch, f.down = g.down, f.across = g.across;
-  f.m = b.call.plan.m, f.n = b.call.plan.n;
-  T *rows, *cols;
-  take(state, b, g, rows, cols);
-  f.rows = rows, f.cols = cols;
-  std::vector<Tensor> found;
-  for (const auto& total : b.totals) {
-    found.push_back(empty(o.x, o.shape({b.call.length(total.column)}), kScalarType<T>));
-    auto& one = f.total[f.count++];
-    one.column = total.column, one.at = total.at, one.to = pointer<T>(found.back());
+class Pass {
+ public:
+  Pass(const Operands& o, const Arguments& a)
+      : o_(o),
+        b_(o, a.outputs, a.grads, a.live, a.needs),
+        device_(o.x),
+        k_(kernels(o.x.scalar_type(), T())),
+        special_(k_.special ? b_.call.special() : Special::NONE) {
+    b_.f.plan = b_.call.plan;  // special() may have reordered the views
+    b_.f.plan.tf32 = a.tf32;
+    expect_range("block_rows", a.rows, 1, std::max<int64_t>(o.m(), 1));
+    expect_range("block_cols", a.cols, 1, std::max<int64_t>(o.n(), 1));
+    grid_ = grid(k_, b_.f.plan, special_, true, b_.f.row_parts, a.rows, a.cols, o.batch());
   }
-  if (f.count && f.batch) k.totals(f, device.stream());
-  return found;
-}
 
-// Computes the first `width` features of the gradient of x from the (..., D) sums over H times the
-// other side; in x's dtype if `narrow`.
+  // Makes the state, with all sums 0.
+  State begin() {
+    State state;
+    for (const auto& shape : {row_slices(), col_slices()})
+      state.push_back(o_.cosine ? empty(o_.x, shape, kScalarType<T>)
+                                : torch::stable::new_zeros(o_.x, shape, kScalarType<T>));
+    if (o_.cosine)
+      for (Tensor& one : measure(b_.call, k_, nullptr, device_.stream(), state))
+        state.push_back(one);
+    return state;
+  }
+
+  // Computes H of rows [i, i + h.size(1)) and columns [j, j + h.size(2)).
+  void h_block(const State& state, const OptionalTensor& gain, const Tensor& h, int64_t i,
+               int64_t j) {
+    BackwardPlan<T>& f = b_.f;
+    expect_h(o_, h);
+    expect_range("i", i, 0, o_.m() - h.size(1));
+    expect_range("j", j, 0, o_.n() - h.size(2));
+    take(state, f.rows, f.cols);
+    f.i0 = static_cast<int>(i), f.i1 = static_cast<int>(i + h.size(1));
+    f.j0 = static_cast<int>(j), f.j1 = static_cast<int>(j + h.size(2));
+    f.h = h.data_ptr(), f.h_row = h.stride(1), f.h_item = h.stride(0);
+    f.gain = expected<T>(gain, "gain", o_.x, {});
+    k_.h_block(f, special_, grid_, device_.stream());
+  }
+
+  std::vector<Tensor> totals(const State& state) {
+    Totals<T> f{};
+    f.batch = grid_.batch, f.down = grid_.down, f.across = grid_.across;
+    f.m = b_.f.plan.m, f.n = b_.f.plan.n;
+    T *rows, *cols;
+    take(state, rows, cols);
+    f.rows = rows, f.cols = cols;
+    std::vector<Tensor> found;
+    for (const auto& total : b_.totals) {
+      found.push_back(empty(o_.x, o_.shape({b_.call.length(total.column)}), kScalarType<T>));
+      auto& one = f.total[f.count++];
+      one.column = total.column, one.at = total.at, one.to = pointer<T>(found.back());
+    }
+    if (f.count && f.batch) k_.totals(f, device_.stream());
+    return found;
+  }
+
+ private:
+  // The shapes of the slices of row sums and of column sums.
+  std::vector<int64_t> row_slices() const {
+    return {b_.f.row_parts, grid_.batch, grid_.down, o_.m()};
+  }
+  std::vector<int64_t> col_slices() const {
+    return {b_.f.col_parts, grid_.batch, grid_.across, o_.n()};
+  }
+
+  void take(const State& state, T*& rows, T*& cols) {
+    expect_count(state, "state", o_.cosine ? 5 : 2);
+    rows = expected<T>(state[0], "row sums", o_.x, row_slices());
+    cols = expected<T>(state[1], "column sums", o_.x, col_slices());
+    if (o_.cosine) apply(b_.call, {state.begin() + 2, state.end()}, b_.f.plan);
+  }
+
+  const Operands& o_;
+  BackwardCall<T> b_;
+  const Device device_;
+  const Kernels<T>& k_;
+  const Special special_;
+  Grid grid_{};
+};
+
+// The (..., D) sums over H times the other side: those of `more`, unless it is empty, are added.
+struct Sums {
+  Tensor first;
+  OptionalTensor more;
+};
+
+// Computes the first `width` features of the gradient of x from its sums; in x's dtype if `narrow`.
 template <class T>
-Tensor finish(const Tensor& sums, const Tensor& x, const OptionalTensor& inverse,
+Tensor finish(const Sums& sums, const Tensor& x, const OptionalTensor& inverse,
               const OptionalTensor& gain, bool narrow, int64_t width) {
   const Device device(x);
   const Kernels<T>& k = kernels(x.scalar_type(), T());
@@ -272,7 +263,8 @@ Tensor finish(const Tensor& sums, const Tensor& x, const OptionalTensor& inverse
   expect_range("width", width, 1, d);
   expect(x, "x", x, x.scalar_type(), {batch, m, d});
   Finish<T> f{};
-  f.sums = expected<T>(sums, "sums", x, {batch, m, d});
+  f.sums = expected<T>(sums.first, "sums", x, {batch, m, d});
+  f.more = expected<T>(sums.more, "more sums", x, {batch, m, d});
   f.x = x.data_ptr(), f.rows = batch * m;
   f.d = static_cast<int>(d), f.width = static_cast<int>(width);
   f.inverse = expected<T>(inverse, "inverse", x, {batch, m});
@@ -280,47 +272,96 @@ Tensor finish(const Tensor& sums, const Tensor& x, const OptionalTensor& inverse
   Tensor to = empty(x, {batch, m, width}, narrow ? x.scalar_type() : kScalarType<T>);
   f.to = to.data_ptr(), f.narrow = narrow;
   const auto aligned = [](const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; };
-  f.wide = d % 4 == 0 && width == d && aligned(f.sums) && aligned(f.x) && aligned(f.to);
+  f.wide = d % 4 == 0 && width == d && aligned(f.sums) && aligned(f.more) && aligned(f.x) &&
+           aligned(f.to);
   if (f.rows) k.finish(f, device.stream());
   return to;
 }
 
+// The whole pass of a problem whose pairs are one block of H: the gradients of x and of y that are
+// needed, their first `width` features, then the totals, then with cosines the inverse norms and
+// factors of rows and of columns.
+template <class T>
+std::vector<Tensor> backward(const Operands& o, const Arguments& a, const OptionalTensor& gain,
+                             bool narrow, int64_t width) {
+  Pass<T> pass(o, a);
+  const State state = pass.begin();
+  const int64_t batch = o.batch(), m = o.m(), n = o.n();
+  const int64_t pitch = (n + 7) / 8 * 8;  // rows begin at multiples of 16 bytes
+  const Tensor buffer = empty(o.x, {batch, m, pitch}, o.x.scalar_type());
+  Tensor h = buffer;
+  if (pitch != n) h = torch::stable::narrow(h, 2, 0, n);
+  if (batch && m && n) pass.h_block(state, gain, h, 0, 0);
+
+  const auto items = [&](const Tensor& t) {
+    return o.batched() ? t : torch::stable::unsqueeze(t, 0);
+  };
+  const Tensor x = items(o.x), y = o.y ? items(*o.y) : x,
+               turned = torch::stable::transpose(h, 1, 2);
+  std::vector<Tensor> found;
+  const auto side = [&](const Tensor& own, int s, const Sums& sums) {
+    OptionalTensor inverse;
+    if (o.cosine)
+      inverse =
+          torch::stable::view(torch::stable::select(state[3 + s], 0, 0), {batch, own.size(1)});
+    found.push_back(finish<T>(sums, own, inverse, gain, narrow, width));
+  };
+  if (o.y) {
+    if (a.needs & DX) side(x, 0, {product<T>(h, y), {}});
+    if (a.needs & DY) side(y, 1, {product<T>(turned, x), {}});
+  } else if (a.needs & DX) {
+    side(x, 0, {product<T>(h, x), product<T>(turned, x)});
+  }
+  for (Tensor& total : pass.totals(state)) found.push_back(total);
+  if (o.cosine) found.insert(found.end(), state.begin() + 3, state.end());
+  return found;
+}
+
 // ---- operators ----------------------------------------------------------------------------------
 
-#define CL_PASS                                                                                   \
-  std::vector<Tensor> outputs, std::vector<Tensor> grads, int64_t live, int64_t needs, bool tf32, \
-      int64_t block_rows, int64_t block_cols
-#define CL_BACKWARD {outputs, grads, live, needs, tf32, block_rows, block_cols}
+#define CL_PASS \
+  std::vector<Tensor> outputs, std::vector<Tensor> grads, int64_t live, int64_t needs, bool tf32
+#define CL_BLOCKS int64_t block_rows, int64_t block_cols
+#define CL_ARGUMENTS(rows, cols) {outputs, grads, live, needs, tf32, rows, cols}
 
-std::vector<Tensor> cuda_begin(CL_CALL, CL_PASS, OptionalTensor gain, OptionalTensor h) {
+std::vector<Tensor> cuda_backward(CL_CALL, CL_PASS, OptionalTensor gain, bool narrow,
+                                  int64_t width) {
   const Operands o CL_OPERANDS;
-  const Backward pass CL_BACKWARD;
-  return by_type(x, [&](auto t) { return begin<decltype(t)>(o, pass, gain, h); });
+  o.check();
+  const Arguments a CL_ARGUMENTS(std::max<int64_t>(o.m(), 1), std::max<int64_t>(o.n(), 1));
+  return by_type(x, [&](auto t) { return backward<decltype(t)>(o, a, gain, narrow, width); });
 }
 
-void cuda_h_block(CL_CALL, CL_PASS, std::vector<Tensor> state, OptionalTensor gain, Tensor h,
-                  int64_t i, int64_t j) {
+std::vector<Tensor> cuda_begin(CL_CALL, CL_PASS, CL_BLOCKS) {
   const Operands o CL_OPERANDS;
-  const Backward pass CL_BACKWARD;
-  by_type(x, [&](auto t) { h_block<decltype(t)>(o, pass, state, gain, h, i, j); });
+  const Arguments a CL_ARGUMENTS(block_rows, block_cols);
+  return by_type(x, [&](auto t) { return Pass<decltype(t)>(o, a).begin(); });
 }
 
-std::vector<Tensor> cuda_totals(CL_CALL, CL_PASS, std::vector<Tensor> state) {
+void cuda_h_block(CL_CALL, CL_PASS, CL_BLOCKS, std::vector<Tensor> state, OptionalTensor gain,
+                  Tensor h, int64_t i, int64_t j) {
   const Operands o CL_OPERANDS;
-  const Backward pass CL_BACKWARD;
-  return by_type(x, [&](auto t) { return totals<decltype(t)>(o, pass, state); });
+  const Arguments a CL_ARGUMENTS(block_rows, block_cols);
+  by_type(x, [&](auto t) { Pass<decltype(t)>(o, a).h_block(state, gain, h, i, j); });
+}
+
+std::vector<Tensor> cuda_totals(CL_CALL, CL_PASS, CL_BLOCKS, std::vector<Tensor> state) {
+  const Operands o CL_OPERANDS;
+  const Arguments a CL_ARGUMENTS(block_rows, block_cols);
+  return by_type(x, [&](auto t) { return Pass<decltype(t)>(o, a).totals(state); });
 }
 
 Tensor cuda_finish(Tensor sums, Tensor x, OptionalTensor inverse, OptionalTensor gain, bool narrow,
                    int64_t width) {
   return by_type(
-      x, [&](auto t) { return finish<decltype(t)>(sums, x, inverse, gain, narrow, width); });
+      x, [&](auto t) { return finish<decltype(t)>({sums, {}}, x, inverse, gain, narrow, width); });
 }
 
 }  // namespace
 }  // namespace contrastloss::cuda
 
 STABLE_TORCH_LIBRARY_IMPL(contrastloss, CL_DISPATCH_KEY, m) {
+  m.impl("cuda_backward", TORCH_BOX(&contrastloss::cuda::cuda_backward));
   m.impl("cuda_begin", TORCH_BOX(&contrastloss::cuda::cuda_begin));
   m.impl("cuda_h_block", TORCH_BOX(&contrastloss::cuda::cuda_h_block));
   m.impl("cuda_totals", TORCH_BOX(&contrastloss::cuda::cuda_totals));

@@ -192,6 +192,7 @@ struct Sides {
 template <class T>
 struct Finish {
   const T* sums;
+  const T* more;  // null, or further sums that are added
   const void* x;
   const T* inverse;  // null: no cosines
   const T* gain;     // null: 1

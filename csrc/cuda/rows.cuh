@@ -86,56 +86,65 @@ __global__ void __launch_bounds__(kThreads) sides_kernel(const __grid_constant__
       f.clear[k][at] = 0;
 }
 
-template <class E>
-struct alignas(4 * sizeof(E) < kChunk ? 4 * sizeof(E) : kChunk) Four {
-  E value[4];
+// N numbers that are read or written at once.
+template <class E, int N>
+struct alignas(N * sizeof(E) < kChunk ? N * sizeof(E) : kChunk) Few {
+  E value[N];
+  static __device__ __forceinline__ const Few& at(const E* p) {
+    return *reinterpret_cast<const Few*>(p);
+  }
 };
 
-// Divides by the gain and, with cosines, removes the radial part, g - u <u, g> with u = x r, unless
-// the norm is clamped. The square of r may overflow.
-template <class E, class O, class T>
-__global__ void __launch_bounds__(kThreads) finish_kernel(const __grid_constant__ Finish<T> f) {
-  const int lane = threadIdx.x % 32;
-  const int64_t i = (int64_t(blockIdx.x) * kThreads + threadIdx.x) / 32;
-  if (i >= f.rows) return;
-  const T* sums = f.sums + i * f.d;
+// The gradient of a row, N numbers of each lane at a time.
+template <int N, class E, class O, class T>
+__device__ __forceinline__ void finish_row(const Finish<T>& f, int64_t i) {
+  const int first = N * (threadIdx.x % 32), step = N * 32;
+  const T *sums = f.sums + i * f.d, *more = f.more ? f.more + i * f.d : nullptr;
   const E* x = static_cast<const E*>(f.x) + i * f.d;
   O* to = static_cast<O*>(f.to) + i * f.width;
+  const auto summed = [&](int k) {
+    Few<T, N> sum = Few<T, N>::at(sums + k);
+    if (more) {
+      const Few<T, N> other = Few<T, N>::at(more + k);
+#pragma unroll
+      for (int e = 0; e < N; ++e) sum.value[e] += other.value[e];
+    }
+    return sum;
+  };
   const T inverse = f.inverse ? f.inverse[i] : T(0);
   const T rate = f.gain ? T(1) / *f.gain : T(1);  // exact: gains are powers of two
   T radial = 0;
   if (f.inverse && inverse < T(1e12)) {
     double part = 0;
-    const auto add = [&](T sum, E v) {
-      part += static_cast<double>(sum) * static_cast<double>(static_cast<T>(v));
-    };
-    if (f.wide) {
-      for (int k = 4 * lane; k < f.d; k += 128) {
-        const auto sum = *reinterpret_cast<const Four<T>*>(sums + k);
-        const auto own = *reinterpret_cast<const Four<E>*>(x + k);
+    for (int k = first; k < f.d; k += step) {
+      const Few<T, N> sum = summed(k);
+      const Few<E, N> own = Few<E, N>::at(x + k);
 #pragma unroll
-        for (int e = 0; e < 4; ++e) add(sum.value[e], own.value[e]);
-      }
-    } else {
-      for (int k = lane; k < f.d; k += 32) add(sums[k], x[k]);
+      for (int e = 0; e < N; ++e)
+        part +=
+            static_cast<double>(sum.value[e]) * static_cast<double>(static_cast<T>(own.value[e]));
     }
     radial = static_cast<T>(warp_sum(part)) * inverse;
   }
-  const auto result = [&](T sum, E v) {
-    return static_cast<O>((sum - static_cast<T>(v) * inverse * radial) * rate);
-  };
-  if (f.wide) {
-    for (int k = 4 * lane; k < f.d; k += 128) {
-      const auto sum = *reinterpret_cast<const Four<T>*>(sums + k);
-      const auto own = *reinterpret_cast<const Four<E>*>(x + k);
-      Four<O> four;
+  for (int k = first; k < f.width; k += step) {
+    const Few<T, N> sum = summed(k);
+    const Few<E, N> own = Few<E, N>::at(x + k);
+    Few<O, N> result;
 #pragma unroll
-      for (int e = 0; e < 4; ++e) four.value[e] = result(sum.value[e], own.value[e]);
-      *reinterpret_cast<Four<O>*>(to + k) = four;
-    }
-  } else {
-    for (int k = lane; k < f.width; k += 32) to[k] = result(sums[k], x[k]);
+    for (int e = 0; e < N; ++e)
+      result.value[e] =
+          static_cast<O>((sum.value[e] - static_cast<T>(own.value[e]) * inverse * radial) * rate);
+    *reinterpret_cast<Few<O, N>*>(to + k) = result;
   }
+}
+
+// Adds the sums, divides by the gain and, with cosines, removes the radial part, g - u <u, g> with
+// u = x r, unless the norm is clamped. The square of r may overflow.
+template <class E, class O, class T>
+__global__ void __launch_bounds__(kThreads) finish_kernel(const __grid_constant__ Finish<T> f) {
+  const int64_t i = (int64_t(blockIdx.x) * kThreads + threadIdx.x) / 32;
+  if (i >= f.rows) return;
+  f.wide ? finish_row<4, E, O>(f, i) : finish_row<1, E, O>(f, i);
 }
 
 // Adds up all slices in order.

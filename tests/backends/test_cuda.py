@@ -11,7 +11,7 @@ from oracle import VECTORS, differences, problem
 import contrastloss
 import contrastloss.testing
 from contrastloss import ops
-from contrastloss.backends import Operands, PairCall, cuda
+from contrastloss.backends import Operands, PairCall, cuda, h_blocks
 from contrastloss.channel import COL, EXPECT, INDEX, LSE, MAX, SUM, differs, form, same
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -39,11 +39,19 @@ PROGRAMS = {
 pytestmark = pytest.mark.usefixtures("cuda_backend")
 
 
+@pytest.fixture(params=["one block", "many blocks"])
+def blocks(request, monkeypatch):
+    """A backward pass in one operator, or in one for each block of H."""
+    if request.param == "many blocks":
+        monkeypatch.setattr(h_blocks, "ROWS", 64)
+        monkeypatch.setattr(h_blocks, "ELEMENTS", 64 * 128)
+
+
 @SYMMETRIC
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", PROGRAMS)
 @pytest.mark.gpu_smoke
-def test_programs(device, name, dtype, symmetric):
+def test_programs(device, blocks, name, dtype, symmetric):
     """Several blocks and tiles that do not divide the sizes; rows that can be read 16 bytes at a
     time and rows that cannot."""
     cases = [
@@ -61,7 +69,7 @@ def test_programs(device, name, dtype, symmetric):
 @pytest.mark.parametrize(
     ("name", "dtype"), [("log and sum", torch.bfloat16), ("any", torch.float32)], ids=str
 )
-def test_races(device, name, dtype, symmetric):
+def test_races(device, blocks, name, dtype, symmetric):
     """A small case for a slow sanitizer: several blocks, tiles and stages."""
     size = {"m": 130, "n": 140, "d": 70, "vectors": VECTORS}
     cases = [("", PROGRAMS[name], size)]

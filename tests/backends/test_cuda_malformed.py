@@ -38,7 +38,7 @@ PROGRAM = Program(
     ("label", "soft", "age"),
 )
 OPERATORS = (
-    "forward", "measure", "begin", "h_block", "totals", "finish",
+    "forward", "measure", "backward", "begin", "h_block", "totals", "finish",
     "topk", "gather", "gather_backward", "sort", "sort_backward",
 )  # fmt: skip
 VALUES = 6  # how many values the program returns
@@ -76,17 +76,19 @@ def valid(operator, device):
     measured = ops.cuda_measure(*given.values())
     if operator == "forward":
         given["tf32"] = False
-    if operator in ("begin", "h_block", "totals"):
+    if operator in ("backward", "begin", "h_block", "totals"):
         outputs = ops.cuda_forward(*given.values(), False)
         live = [k for k, v in enumerate(outputs) if v.is_floating_point()]
         flags = sum(1 << k for k in live)
         given |= {"outputs": outputs, "grads": [outputs[k].clone() for k in live], "live": flags}
-        given |= {"needs": 127, "tf32": False, "block_rows": M, "block_cols": N}
+        given |= {"needs": 127, "tf32": False}
         gain, h = torch.ones((), device=device), torch.empty(B, M, 8, device=device)[..., :N]
-        if operator == "begin":
-            given |= {"gain": gain, "h": h}
+        if operator == "backward":
+            given |= {"gain": gain, "narrow": True, "width": D - 1}
         else:
-            given["state"] = ops.cuda_begin(*given.values(), None, None)
+            given |= {"block_rows": M, "block_cols": N}
+        if operator in ("h_block", "totals"):
+            given["state"] = ops.cuda_begin(*given.values())
         if operator == "h_block":
             given |= {"gain": gain, "h": h, "i": 0, "j": 0}
     elif operator == "finish":
@@ -249,7 +251,9 @@ def test_a_program_of_columns_has_no_best(device):
         function(*{**given, "code": code}.values())
 
 
-@pytest.mark.parametrize("operator", ["forward", "begin", "h_block", "totals", "topk", "gather"])
+@pytest.mark.parametrize(
+    "operator", ["forward", "backward", "begin", "h_block", "totals", "topk", "gather"]
+)
 def test_programs(device, operator):
     """Any number in place of another gives a valid program or an error."""
     function, given = valid(operator, device)

@@ -89,3 +89,12 @@ def test_a_stream_of_a_library_that_torch_loads_for_itself_alone(tmp_path):
 def test_why_it_cannot_run(driver, runtime, streams, reason):
     found = cuda.unfit(driver, runtime, streams)
     assert found == reason or (reason is not None and reason in found)
+
+
+def test_the_products_of_torch_take_what_product_h_gives_them():
+    """The kernels on the host multiply in fp32 and fp64 only, so never meet the second one."""
+    shared = "Tensor self, Tensor mat2, "
+    out = "*, Tensor(a!) out) -> Tensor(a!)"
+    assert str(torch.ops.aten.bmm.out._schema) == f"aten::bmm.out({shared}{out}"
+    narrow = f"aten::bmm.dtype_out({shared}ScalarType out_dtype, {out}"
+    assert str(torch.ops.aten.bmm.dtype_out._schema) == narrow
