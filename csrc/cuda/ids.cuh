@@ -6,9 +6,10 @@
 
 namespace contrastloss::cuda {
 
-// One bit for each of a lane's 4 FN pairs.
+// One bit for each of a lane's pairs.
 using Mask = unsigned long long;
-constexpr Mask kEvery = ~Mask(0);
+template <int FN>
+constexpr Mask kEvery = ~Mask(0) >> (64 - kLaneRows * FN);
 
 template <int FN>
 __device__ constexpr Mask bit(int r, int c) {

@@ -212,14 +212,14 @@ class Tile {
 #pragma unroll
         for (int r = 0; r < kLaneRows; ++r) seen.weight[r][c] = 0;
     }
-    seen.mask = kEvery;
+    seen.mask = kEvery<FN>;
     seen.all = cover == Cover::ALL;
     if (seen.all) return true;
     if (!whole()) seen.mask = pairs_where<FN>([&](int r, int c) { return counts(r, c); });
     for (int k = pairs.test; k < pairs.tests_end; ++k)
       seen.mask &= passing(plan_.test[k], view.transposed);
     if (TERMS && pairs.term_count()) weigh(view, seen);
-    seen.all = __ballot_sync(0xffffffffu, seen.mask == kEvery) == 0xffffffffu;
+    seen.all = __ballot_sync(0xffffffffu, seen.mask == kEvery<FN>) == 0xffffffffu;
     return __syncthreads_or(seen.mask != 0);
   }
 
