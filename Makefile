@@ -11,7 +11,7 @@ NATIVE := setup.py $(wildcard csrc/* csrc/*/*)
 
 # one worker for each core, one thread in each worker; waiting threads do not spin
 PYTEST := OMP_WAIT_POLICY=passive $(BIN)/pytest -n auto --maxprocesses 8 --dist loadgroup
-TESTED := $(VENV)/.test $(VENV)/.distributed $(VENV)/.triton
+TESTED := $(VENV)/.test $(VENV)/.distributed $(VENV)/.triton $(VENV)/.compat
 
 .PHONY: help demo test test-all fuzz golden lint bench wheel
 

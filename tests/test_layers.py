@@ -31,6 +31,7 @@ ARROWS = {
     "functional": {"losses", "memory"},
     "arguments": set(),
     "presets": {"losses"},
+    "compat": {"losses", "functional", "ops", "distributed", "channel"},
     "demo": {"losses", "functional", "backends", "arguments"},
     "testing": {"losses", "functional", "ops", "backends", "channel", "options"},
 }
