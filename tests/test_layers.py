@@ -31,7 +31,7 @@ ARROWS = {
     "functional": {"losses", "memory"},
     "arguments": set(),
     "presets": {"losses"},
-    "compat": {"losses", "functional", "ops", "distributed", "channel"},
+    "compat": {"losses", "functional", "mining", "ops", "distributed", "channel"},
     "demo": {"losses", "functional", "backends", "arguments"},
     "testing": {"losses", "functional", "ops", "backends", "channel", "options"},
 }
@@ -40,6 +40,7 @@ OUTSIDE = {"torch"}
 EXTRA = {
     "backends": {"triton"},
     "demo": {"numpy", "sklearn", "matplotlib", "tqdm"},
+    "compat": {"pytorch_metric_learning", "sentence_transformers"},
     "__main__": {"numpy"},
 }
 

@@ -10,6 +10,9 @@ library's own class, and says so in the log once; without that library it raises
 module                            classes
 ================================  ==================================================================
 :mod:`.open_clip`                 ClipLoss, SigLipLoss, CoCaLoss, DistillClipLoss
+:mod:`.pytorch_metric_learning`   NTXentLoss, SupConLoss, MultiSimilarityLoss, CircleLoss,
+                                  ContrastiveLoss, TripletMarginLoss; BatchHardMiner,
+                                  MultiSimilarityMiner, PairMarginMiner, TripletMarginMiner
 :mod:`.info_nce`                  InfoNCE, info_nce
 :mod:`.supcontrast`               SupConLoss
 :mod:`.grad_cache`                SimpleContrastiveLoss, DistributedContrastiveLoss
