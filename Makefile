@@ -11,7 +11,7 @@ NATIVE := setup.py $(wildcard csrc/* csrc/*/*)
 
 # one worker for each core, one thread in each worker; waiting threads do not spin
 PYTEST := OMP_WAIT_POLICY=passive $(BIN)/pytest -n auto --maxprocesses 8 --dist loadgroup
-TESTED := $(VENV)/.test $(VENV)/.distributed $(VENV)/.triton $(VENV)/.compat
+TESTED := $(VENV)/.test $(VENV)/.distributed $(VENV)/.triton $(VENV)/.compat $(VENV)/.vision
 
 .PHONY: help demo test test-all fuzz golden lint bench wheel
 
@@ -69,6 +69,12 @@ $(VENV)/.native: $(VENV)/.torch $(NATIVE)
 $(VENV)/.peers: $(VENV)/.torch
 	$(PIP) --no-deps pytorch-metric-learning lightly info-nce-pytorch open_clip_torch faiss-cpu \
 	  diffsort
+	touch $@
+
+# Torchvision's wheel is for a torch with CUDA. With one for CPUs it does not import as it is, and
+# neither do transformers beside it, so it lies where only tests/compat looks for it.
+$(VENV)/.vision: $(VENV)/.compat
+	$(PIP) --no-deps --upgrade --target $(VENV)/vision torchvision timm open_clip_torch
 	touch $@
 
 $(VENV)/.%: $(VENV)/.torch | $(VENV)/.native

@@ -1669,7 +1669,7 @@ def gist(
 
     where :math:`j \ne i` is in :math:`A_i, B_i, C_i` if :math:`g(x_i, y_j)`, :math:`g(x_i, x_j)` or
     :math:`g(y_i, y_j)` is at most :math:`g(x_i, y_i) - \text{margin}` (``'absolute'``) or
-    :math:`g(x_i, y_i)\, (1 - \text{margin})` (``'relative'``). Excesses of at most
+    :math:`g(x_i, y_i) - |g(x_i, y_i)| \, \text{margin}` (``'relative'``). Excesses of at most
     :math:`\max(8, \sqrt E)` eps of the guide's dtype are rounding: ties stay negatives, e.g. a
     document that occurs twice. The statistics of ``return_stats`` compare x with y and ignore the
     guide.

@@ -10,6 +10,11 @@ library's own class, and says so in the log once; without that library it raises
 module                            classes
 ================================  ==================================================================
 :mod:`.open_clip`                 ClipLoss, SigLipLoss, CoCaLoss, DistillClipLoss
+:mod:`.sentence_transformers`     MultipleNegativesRankingLoss,
+                                  MultipleNegativesSymmetricRankingLoss,
+                                  CachedMultipleNegativesRankingLoss, GISTEmbedLoss,
+                                  CachedGISTEmbedLoss, BatchAllTripletLoss,
+                                  BatchHardTripletLoss, BatchSemiHardTripletLoss
 :mod:`.pytorch_metric_learning`   NTXentLoss, SupConLoss, MultiSimilarityLoss, CircleLoss,
                                   ContrastiveLoss, TripletMarginLoss; BatchHardMiner,
                                   MultiSimilarityMiner, PairMarginMiner, TripletMarginMiner

@@ -40,7 +40,7 @@ class GISTLoss(CrossLoss, name="gist"):
 
     where :math:`j \ne i` is in :math:`A_i, B_i, C_i` if :math:`g(x_i, y_j)`, :math:`g(x_i, x_j)` or
     :math:`g(y_i, y_j)` is at most :math:`g(x_i, y_i) - \text{margin}` (``'absolute'``) or
-    :math:`g(x_i, y_i)\, (1 - \text{margin})` (``'relative'``). Excesses of at most
+    :math:`g(x_i, y_i) - |g(x_i, y_i)| \, \text{margin}` (``'relative'``). Excesses of at most
     :math:`\max(8, \sqrt E)` eps of the guide's dtype are rounding: ties stay negatives, e.g. a
     document that occurs twice. The statistics of ``return_stats`` compare x with y and ignore the
     guide.
@@ -148,7 +148,7 @@ class GISTLoss(CrossLoss, name="gist"):
         if self.margin_strategy == "absolute":
             below = self.margin * scores.inverse_temperature
         else:
-            below = self.margin * scores.inverse_temperature * scores.cosines(positive)
+            below = self.margin * scores.inverse_temperature * scores.cosines(positive).abs()
         return positive - below + scores.slack()
 
     def _bounded(self, x: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -159,7 +159,7 @@ class GISTLoss(CrossLoss, name="gist"):
         if self.margin_strategy == "absolute":
             bound = cosine - self.margin
         else:
-            bound = cosine * (1 - self.margin)
+            bound = cosine - self.margin * cosine.abs()
         bound = bound + ops.rounding(x)  # kernels may sum the positive's products in another order
         one = torch.ones_like(bound)
         return [(torch.cat([v, -bound], 1), torch.cat([v, one], 1)) for v in (x, y)]
@@ -187,7 +187,7 @@ class GISTLoss(CrossLoss, name="gist"):
         logits = [positive]
         if guide is not None:
             q = (guide[0] * guide[1]).sum(1, keepdim=True)
-            bound = q - margin if margin_strategy == "absolute" else q * (1 - margin)
+            bound = q - margin * (1 if margin_strategy == "absolute" else q.abs())
             bound = bound + ops.rounding(x)
         for a, b in sides:
             s = (scale * (given[a] @ given[b].mT) + bias).fill_diagonal_(-torch.inf)

@@ -68,3 +68,18 @@ def said(group, function, *args):
     for _ in range(2):
         function(group, 0, *args)
     return records
+
+
+def ranking(group, which, columns, hardness, directions):
+    from sentence_transformers.sentence_transformer import losses
+
+    from contrastloss.compat import sentence_transformers as ours
+
+    torch.manual_seed(torch.distributed.get_rank(group))
+    embeddings = [leaf(5, 6) for _ in range(1 + columns)]
+    options = {"hardness_mode": hardness, "hardness_strength": 2.0 if hardness else 0.0}
+    library = (ours, losses)[which]
+    loss = library.MultipleNegativesRankingLoss(
+        None, gather_across_devices=True, directions=directions, **options
+    )
+    return found(loss.compute_loss_from_embeddings(embeddings, None), embeddings)

@@ -1,13 +1,16 @@
 """The other libraries' modules, and ours of the same names."""
 
 import contextlib
+import sys
 from importlib import import_module
+from pathlib import Path
 
 import torch
 
-# Torchvision's wheel has its operators for a torch with CUDA, and a torch for CPUs does not load
-# them. It says of two what their results look like, so these must exist; open_clip and lightly
-# import it and call neither.
+# what `make .venv/.vision` installs; here, and not in the environment, where others would import it
+sys.path.append(str(Path(sys.prefix) / "vision"))
+# Torchvision's operators are for a torch with CUDA, and one for CPUs does not load them. It says of
+# two what their results look like, so these must exist; open_clip imports it and calls neither.
 LIBRARY = torch.library.Library("torchvision", "FRAGMENT")
 with contextlib.suppress(RuntimeError):  # they exist
     for name in ("nms", "qnms"):
