@@ -74,7 +74,7 @@ $(VENV)/.peers: $(VENV)/.torch
 # Torchvision's wheel is for a torch with CUDA. With one for CPUs it does not import as it is, and
 # neither do transformers beside it, so it lies where only tests/compat looks for it.
 $(VENV)/.vision: $(VENV)/.compat
-	$(PIP) --no-deps --upgrade --target $(VENV)/vision torchvision timm open_clip_torch
+	$(PIP) --no-deps --upgrade --target $(VENV)/vision torchvision timm open_clip_torch lightly
 	touch $@
 
 $(VENV)/.%: $(VENV)/.torch | $(VENV)/.native

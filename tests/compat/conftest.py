@@ -4,6 +4,10 @@ import pytest
 import torch
 from ranks import Ranks
 
+from compat import rivals
+
+assert rivals.LIBRARY  # torchvision imports from here on
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
