@@ -18,10 +18,12 @@ from contrastloss.losses import LOSSES
 ROOT = Path(__file__).parent.parent
 PAGES = [
     "README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/choosing.md", "docs/usage.md",
+    "docs/migration.md",
 ]  # fmt: skip
 #: the Python of docs/distributed.md needs several processes: tests/distributed/test_examples.py
 ALL_PAGES = [*PAGES, "docs/distributed.md", "docs/glossary.md", "docs/support.md"]
 README = (ROOT / "README.md").read_text()
+MIGRATION = (ROOT / "docs/migration.md").read_text()
 
 
 def blocks(text, language):
@@ -152,9 +154,9 @@ def test_readme_says_what_to_write_instead():
 
 
 def test_hard_negatives_in_addition_to_the_batch():
-    """docs/usage.md: as sentence-transformers' MultipleNegativesRankingLoss takes them."""
+    """docs/migration.md: as sentence-transformers' MultipleNegativesRankingLoss takes them."""
     code = "InfoNCELoss(1 / 20)(x, y, n)"
-    assert f"`{code}`" in (ROOT / "docs/usage.md").read_text()
+    assert f"`{code}`" in MIGRATION
     x, y, n = torch.randn(3, 8, 5, dtype=torch.float64).unbind()
     names = {"x": x, "y": y, "n": n}
     want = in_batch(20 * cosines(x, torch.cat([y, n])))
@@ -202,3 +204,18 @@ def test_readme_has_one_place_for_the_measurements():
 
 def test_picture_is_small():
     assert (ROOT / "docs/images/digits.png").stat().st_size < 200_000
+
+
+def test_migration_names_every_adapter_and_what_exists():
+    """Each adapter has a row, and native losses can be made as their column has them."""
+    for path in sorted((ROOT / "contrastloss/compat").glob("*.py")):
+        named = re.search(r"^__all__ = (\[.*?\])", path.read_text(), re.MULTILINE | re.DOTALL)
+        public = eval(named[1]) if named and path.stem not in ("hand_over", "ranks") else []
+        rows = [name for name in public if f"`compat.{path.stem}.{name}`" not in MIGRATION]
+        assert not rows, f"{path.stem}: {rows}"
+    names = {"T": 0.5, "m": 0.2, "t": 0.1, "s": 10.0, **vars(contrastloss)}
+    made = 0
+    for code in re.findall(r"`([A-Z]\w+Loss\([^`]*?\))[(`]", MIGRATION):
+        if code.split("(")[0] in vars(contrastloss):
+            made += isinstance(eval(code, names), torch.nn.Module)
+    assert made > 30
