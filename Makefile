@@ -42,11 +42,12 @@ lint: $(VENV)/.lint ## check style, types, layout and generated pages; changes n
 	$(BIN)/python bench/report.py --check
 	$(BIN)/python docs/generate.py --check
 
-bench: $(VENV)/.bench $(VENV)/.peers ## measure speed and memory on this machine; write docs and plots
-	$(BIN)/pytest bench --ignore=bench/bench_topk.py --ignore=bench/bench_sort.py \
-	  --benchmark-json=bench/results/cpu.json
+bench: $(VENV)/.bench $(VENV)/.peers $(VENV)/.compat ## measure speed and memory on this machine; write docs and plots
+	$(BIN)/pytest bench --ignore-glob=*bench_topk.py --ignore-glob=*bench_sort.py \
+	  --ignore-glob=*bench_adapters.py --benchmark-json=bench/results/cpu.json
 	$(BIN)/pytest bench/bench_topk.py --benchmark-json=bench/results/topk.json
 	$(BIN)/pytest bench/bench_sort.py --benchmark-json=bench/results/sort.json
+	$(BIN)/pytest bench/bench_adapters.py --benchmark-json=bench/results/libraries.json
 	$(BIN)/python bench/report.py
 
 wheel: $(VENV)/.wheel ## dist/: the sdist and the wheel; parts built in place are not built again

@@ -235,6 +235,7 @@ def versions() -> dict[str, str]:
     """The versions of the packages that are installed."""
     found = {}
     packages = ("open_clip_torch", "lightly", "pytorch-metric-learning", "info-nce-pytorch")
+    packages += ("sentence-transformers", "gradcache")
     for name in (*packages, INF_CL, CUT_CROSS_ENTROPY, "faiss-cpu", "diffsort", "triton"):
         try:
             found[name] = version(name)

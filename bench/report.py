@@ -9,11 +9,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import model
 import targets
 from peers import CHUNKED, CUT_CROSS_ENTROPY, DIFFSORT, FAISS, INF_CL, MASSES, NT_XENT
 from results import (
@@ -27,63 +26,16 @@ from results import (
     Results,
     exponent,
 )
+from sections import libraries, predicted
+from words import SHORT, factor, image, machine, percent, size, table, times, title
 
 ROOT = Path(__file__).parent.parent
 #: written by bench/ddp.py; the other results are written by pytest-benchmark
 RATIOS = ROOT / "bench/results/ddp.json"
-SHORT = {"float64": "fp64", "float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 COMMON = [DENSE, COMPILED, CHECKPOINTED]
 NOT_A_LIBRARY = {OURS, "gemm", *COMMON}
 GROWTH_FROM = 4096
 NEXT = "\n\n"
-
-
-# ---- words --------------------------------------------------------------------------------------
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def times(seconds: float) -> str:
-    return f"{seconds:.3g} s" if seconds >= 1 else f"{1e3 * seconds:.3g} ms"
-
-
-def percent(share: float) -> str:
-    return "" if share != share else f"{share:.0%}"
-
-
-def size(memory: dict[str, int] | None) -> str:
-    if memory is None:
-        return ""
-    if "asked" in memory:
-        return f"fails: asks for {memory['asked'] / 1e9:.4g} GB"
-    return f"{memory['extra'] / 1e6:,.0f} MB"
-
-
-def factor(info: dict[str, Any], name: str) -> str:
-    found = info["times"].get(name)
-    return f"{found['ratio']:.2f}" if found else "refused" if name in info["refused"] else ""
-
-
-def law(what: str, points: Sequence[tuple[int, float]]) -> list[str]:
-    beyond = [point for point in points if point[0] >= GROWTH_FROM]
-    return [f"{what} grows as N^{exponent(beyond):.2f}"] if len(beyond) > 1 else []
-
-
-def image(results: Results) -> str:
-    return f"images/performance-{results.file.stem}.svg"
-
-
-def title(case: dict[str, Any]) -> str:
-    return f"{case['problem']}, {case['rows']:,} x {case['d']}, {SHORT[case['dtype']]}"
-
-
-def machine(results: Results) -> str:
-    m = results.machine
-    where = m["gpu"] if m["device"] == "cuda" else f"{m['processor']}, {m['threads']} threads"
-    return f"{where}; {m['system']}, torch {m['torch']}, Python {m['python']}"
 
 
 # ---- sections -----------------------------------------------------------------------------------
@@ -214,6 +166,11 @@ are their time / ours. "One mass" is ours with one vector of rank masses instead
 {"".join(groco)}"""
 
 
+def law(what: str, points: Sequence[tuple[int, float]]) -> list[str]:
+    beyond = [point for point in points if point[0] >= GROWTH_FROM]
+    return [f"{what} grows as N^{exponent(beyond):.2f}"] if len(beyond) > 1 else []
+
+
 def scaling(results: Results) -> str:
     found = sorted(results.scaling(OURS))
     rows = [[f"{n:,}", times(seconds), percent(share)] for n, seconds, share in found]
@@ -288,29 +245,8 @@ SECTIONS = {
     accuracy: "bench_accuracy",
     topk: "bench_topk",
     sort: "bench_sort",
+    libraries: "bench_adapter",
 }
-
-
-def predicted(every: Sequence[Results]) -> str:
-    found = {}
-    for results in every:
-        if results.machine["device"] == "cuda":
-            for info in results.of("bench_kernels", "bench_backends"):
-                if (seconds := results.seconds(info, CUDA)) is not None:
-                    found[title(info["case"])] = f"{times(seconds)} ({results.machine['gpu']})"
-    rows = [
-        [what, *(times(v) for v in seconds.values()), found.get(what, "")]
-        for what, seconds in model.predictions()
-    ]
-    head = ["case", *(f"{chip.name}, predicted" for chip in model.CHIPS), "measured"]
-    return f"""## GPUs: predictions of bench/model.py
-
-The CUDA backend, forward and backward, the device alone. **No GPU has given the predicted
-figures**: a model makes them from the kernels' machine code and the chips' data sheets. They are
-there to be compared with what is measured, and to say which part of the model is wrong.
-
-{table(head, rows)}
-"""
 
 
 def page(every: Sequence[Results]) -> str:

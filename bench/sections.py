@@ -1,0 +1,51 @@
+"""Sections of docs/performance.md of their own: adapters of other libraries, and predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import model
+from results import CUDA, Results
+from words import factor, size, table, times, title
+
+
+def libraries(results: Results) -> str:
+    rows = []
+    for info in results.of("bench_adapter"):
+        case, found = info["case"], info["memory"]
+        rows.append(
+            [case["problem"], f"{case['rows']:,}", times(results.seconds(info, "ours") or 0)]
+            + [factor(info, "theirs")]
+            + [size(found[which]) if found[which] else "" for which in ("ours", "theirs")]
+        )
+    head = ["class", "rows", "adapter", "theirs / adapter", "memory, adapter", "theirs"]
+    return f"""## Adapters of other libraries
+
+The classes of `contrastloss.compat` and those that they stand for, forward and backward, fp32, rows
+of 128 features, four rows a label. Above 1, the adapter is faster. Memory is in addition to inputs
+and gradients; where there is none, 16 GB were too little.
+
+{table(head, rows)}
+"""
+
+
+def predicted(every: Sequence[Results]) -> str:
+    found = {}
+    for results in every:
+        if results.machine["device"] == "cuda":
+            for info in results.of("bench_kernels", "bench_backends"):
+                if (seconds := results.seconds(info, CUDA)) is not None:
+                    found[title(info["case"])] = f"{times(seconds)} ({results.machine['gpu']})"
+    rows = [
+        [what, *(times(v) for v in seconds.values()), found.get(what, "")]
+        for what, seconds in model.predictions()
+    ]
+    head = ["case", *(f"{chip.name}, predicted" for chip in model.CHIPS), "measured"]
+    return f"""## GPUs: predictions of bench/model.py
+
+The CUDA backend, forward and backward, the device alone. **No GPU has given the predicted
+figures**: a model makes them from the kernels' machine code and the chips' data sheets. They are
+there to be compared with what is measured, and to say which part of the model is wrong.
+
+{table(head, rows)}
+"""
