@@ -111,10 +111,10 @@ ADAPTERS: dict[str, tuple[str, int, Make]] = {
     "sentence-transformers MultipleNegativesRankingLoss": (
         "sentence_transformers", 2, _sentences("MultipleNegativesRankingLoss"),
     ),
-    "the same with a column of hard negatives": (
+    "sentence-transformers MultipleNegativesRankingLoss, hard negatives": (
         "sentence_transformers", 3, _sentences("MultipleNegativesRankingLoss"),
     ),
-    "the same in four directions": (
+    "sentence-transformers MultipleNegativesRankingLoss, four directions": (
         "sentence_transformers", 2,
         _sentences(
             "MultipleNegativesRankingLoss",

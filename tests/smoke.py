@@ -3,14 +3,17 @@
 python smoke.py BACKEND...    the backends that must be available
 """
 
+import pkgutil
 import subprocess
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 
 import torch
 from torch.nn.functional import cross_entropy, normalize
 
 import contrastloss
-from contrastloss import backends
+from contrastloss import backends, compat
 
 
 def dense_clip(x, y, temperature):
@@ -38,6 +41,19 @@ def check(module, dense, backend):
     print(f"{backend}: {type(module).__name__} {ours.item():.6f}, dense {theirs.item():.6f}")
 
 
+def check_adapters():
+    """Every adapter imports without its library, or says which one it inherits from."""
+    for _, name, _ in pkgutil.iter_modules(compat.__path__):
+        try:
+            import_module(f"contrastloss.compat.{name}")
+        except ImportError as error:
+            if find_spec(name) is not None or "inherits from" not in str(error):
+                raise
+    x, y = normalize(torch.randn(2, 97, 33), dim=2).unbind()
+    value = compat.open_clip.ClipLoss()(x, y, 5.0)
+    torch.testing.assert_close(value, dense_clip(x, y, 0.2), rtol=1e-5, atol=1e-6)
+
+
 def main(wanted):
     torch.manual_seed(0)
     print(f"contrastloss of {contrastloss.__path__[0]}")
@@ -50,6 +66,7 @@ def main(wanted):
             (contrastloss.CLIPLoss(temperature=0.2, backend=backend), dense_clip),
         ):
             check(module, dense, backend or "automatic")
+    check_adapters()
     subprocess.run([sys.executable, "-m", "contrastloss", "info"], check=True)
     print(f"contrastloss {contrastloss.__version__} works")
 
