@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import ops
+from .. import functional, ops
 from ..channel import COL, INDEX, LSE, SUM, col_weight, form, row_weight, same
 from ..distributed import WORLD
-from ..losses import CLIPLoss, InfoNCELoss, SigLIPLoss
 from .hand_over import say_once, theirs
 from .ranks import Kept, gathered, share_of_gradient, warn_of_the_share
 
@@ -25,13 +22,6 @@ MODULE = "open_clip.loss"
 def _number(value: Tensor | float | None) -> Tensor | float | None:
     """A scale or bias of one element as a 0-dim tensor."""
     return value.reshape(()) if isinstance(value, Tensor) and value.numel() == 1 else value
-
-
-@lru_cache(maxsize=16)
-def _ours(cls: type, **options: Any) -> Callable[..., Any]:
-    """A loss of plain products. Modules have no state, so adapters share them."""
-    found: Callable[..., Any] = cls(normalize=False, **options)
-    return found
 
 
 def _overrides(loss: nn.Module, base: type) -> bool:
@@ -132,8 +122,8 @@ class ClipLoss(nn.Module):
             logits = self.get_logits(image_features, text_features, logit_scale, logit_bias)
             loss = self._cross_entropy(*logits)
         else:
-            named = {"logit_scale": _number(logit_scale), "logit_bias": _number(logit_bias)}
-            loss = self._contrastive(image_features, text_features, named)
+            numbers = {"logit_scale": _number(logit_scale), "logit_bias": _number(logit_bias)}
+            loss = self._contrastive(image_features, text_features, normalize=False, **numbers)
         return {"contrastive_loss": loss} if output_dict else loss
 
     def _theirs(self) -> nn.Module:
@@ -147,27 +137,21 @@ class ClipLoss(nn.Module):
         labels = self.get_ground_truth(by_image.device, by_image.shape[0])
         return (F.cross_entropy(by_image, labels) + F.cross_entropy(by_text, labels)) / 2
 
-    def _contrastive(self, x: Tensor, y: Tensor, named: dict[str, Any]) -> Tensor:
+    def _contrastive(self, x: Tensor, y: Tensor, **named: Any) -> Tensor:
         if self.world_size == 1:
-            found: Tensor = _ours(CLIPLoss)(x, y, **named)
-            return found
+            return functional.clip(x, y, **named)
         if not self.gather_with_grad:
             warn_of_the_share(
                 type(self).__name__, self.world_size, "local_loss=True, gather_with_grad=True"
             )
             if self.local_loss:  # the columns are constants, also this rank's
-                target = self.get_ground_truth(x.device, x.shape[0])
-                loss = _ours(InfoNCELoss)
+                named["positives"] = self.get_ground_truth(x.device, x.shape[0])
                 sides = (x, gathered(y, "none")), (y, gathered(x, "none"))
-                return torch.stack(
-                    [loss(*side, positives=target, **named) for side in sides]
-                ).mean()
+                return torch.stack([functional.info_nce(*side, **named) for side in sides]).mean()
             x, y = (share_of_gradient(v, 1 / self.world_size) for v in (x, y))
         if self.local_loss:
-            local: Tensor = _ours(CLIPLoss, group=WORLD, reduction="none")(x, y, **named).mean()
-            return local
-        whole: Tensor = _ours(CLIPLoss, group=WORLD)(x, y, **named)
-        return whole
+            return functional.clip(x, y, group=WORLD, reduction="none", **named).mean()
+        return functional.clip(x, y, group=WORLD, **named)
 
 
 class CoCaLoss(ClipLoss):
@@ -364,11 +348,18 @@ class SigLipLoss(nn.Module):
         if _overrides(self, SigLipLoss):
             loss = self._dense(image_features, text_features, logit_scale, logit_bias)
         else:
-            bias = 0.0 if logit_bias is None else _number(logit_bias)
-            options = {"group": WORLD, "strategy": "ring"} if self.world_size > 1 else {}
-            ours = _ours(SigLIPLoss, reduction="none", **options)
-            named = {"logit_scale": _number(logit_scale), "logit_bias": bias}
-            loss = ours(image_features, text_features, **named).mean()
+            spread: dict[str, Any] = {}
+            if self.world_size > 1:
+                spread = {"group": WORLD, "strategy": "ring"}
+            loss = functional.siglip(
+                image_features,
+                text_features,
+                logit_scale=_number(logit_scale),
+                logit_bias=0.0 if logit_bias is None else _number(logit_bias),
+                normalize=False,
+                reduction="none",
+                **spread,
+            ).mean()
         return {"contrastive_loss": loss} if output_dict else loss
 
     def _dense(self, x: Tensor, y: Tensor, *numbers: Tensor | float | None) -> Tensor:

@@ -1,0 +1,30 @@
+"""Adapters that need no other library, under torch.compile's default backend, with gradients."""
+
+import pytest
+import torch
+
+from compat.agree import agree, leaf
+from contrastloss.compat import grad_cache, info_nce, open_clip, supcontrast
+
+STUDENT = open_clip.DistillClipLoss()
+COMPILED = {
+    "ClipLoss": open_clip.ClipLoss(),
+    "SigLipLoss": lambda x, y, scale: open_clip.SigLipLoss()(x, y, scale, scale - 9),
+    "DistillClipLoss": lambda x, y, scale: STUDENT(
+        x, y, scale, x.detach().roll(1, 1), y.detach().roll(1, 1), scale.detach()
+    ),
+    "InfoNCE": lambda x, y, scale: info_nce.InfoNCE()(x, scale * y),
+    "SupConLoss": lambda x, y, scale: supcontrast.SupConLoss(2.0)(
+        scale * torch.stack([x, y], 1), torch.arange(len(x)) // 3
+    ),
+    "SimpleContrastiveLoss": lambda x, y, scale: grad_cache.SimpleContrastiveLoss()(x, scale * y),
+}
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_one_graph(name):
+    torch.compiler.reset()
+    function = COMPILED[name]
+    compiled = torch.compile(function, fullgraph=True)
+    given = leaf(17, 6), leaf(17, 6), leaf(1).sum().detach().requires_grad_()
+    agree(compiled, function, given, given)
