@@ -42,8 +42,9 @@ class ClipLoss(nn.Module):
     Args:
         local_loss: return the mean of this rank's rows, not of all ranks'.
         gather_with_grad: gradients of rows reach their ranks. The default is their library's:
-            gradients averaged over W ranks are then 1/W of those of the whole batch; the log says
-            so once. With both options a step is that of one process on the whole batch.
+            gradients averaged over W ranks are then 1/W of those of the whole batch and, with
+            local_loss alone, rows get none as columns of others; the log says so once. With both
+            options a step is that of one process on the whole batch.
         cache_labels: keep what :meth:`get_ground_truth` returns.
         rank, world_size: of the default process group; 1: this process alone.
         use_horovod: computed by open_clip.
@@ -140,14 +141,17 @@ class ClipLoss(nn.Module):
     def _contrastive(self, x: Tensor, y: Tensor, **named: Any) -> Tensor:
         if self.world_size == 1:
             return functional.clip(x, y, **named)
-        if not self.gather_with_grad:
-            warn_of_the_share(
-                type(self).__name__, self.world_size, "local_loss=True, gather_with_grad=True"
+        name, whole = type(self).__name__, "local_loss=True, gather_with_grad=True"
+        if self.local_loss and not self.gather_with_grad:
+            say_once(
+                f"{name}: as in its library, with local_loss=True alone rows get no gradient as "
+                f"columns of other rows; {whole} gives the gradients of the whole batch"
             )
-            if self.local_loss:  # the columns are constants, also this rank's
-                named["positives"] = self.get_ground_truth(x.device, x.shape[0])
-                sides = (x, gathered(y, "none")), (y, gathered(x, "none"))
-                return torch.stack([functional.info_nce(*side, **named) for side in sides]).mean()
+            named["positives"] = self.get_ground_truth(x.device, x.shape[0])
+            sides = (x, gathered(y, "none")), (y, gathered(x, "none"))
+            return torch.stack([functional.info_nce(*side, **named) for side in sides]).mean()
+        if not self.gather_with_grad:
+            warn_of_the_share(name, self.world_size, whole)
             x, y = (share_of_gradient(v, 1 / self.world_size) for v in (x, y))
         if self.local_loss:
             return functional.clip(x, y, group=WORLD, reduction="none", **named).mean()

@@ -150,5 +150,9 @@ def test_the_default_over_ranks_is_said_once(world):
         "ClipLoss: as in its library, gradients averaged over the 4 ranks are 1/4 of those of the "
         "whole batch; local_loss=True, gather_with_grad=True gives the whole"
     )
+    (text,) = world.run(
+        over_ranks.said, 4, over_ranks.open_clip, "ClipLoss", {"local_loss": True}, 3
+    )[0]
+    assert "with local_loss=True alone rows get no gradient as columns" in text
     whole = {"local_loss": True, "gather_with_grad": True}
     assert world.run(over_ranks.said, 4, over_ranks.open_clip, "ClipLoss", whole, 3)[0] == []
