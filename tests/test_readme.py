@@ -206,6 +206,14 @@ def test_picture_is_small():
     assert (ROOT / "docs/images/digits.png").stat().st_size < 200_000
 
 
+def test_migration_names_the_versions_that_are_tested():
+    (beside,) = re.findall(r"tested beside (.*?)\. None", MIGRATION, re.DOTALL)
+    pinned = (ROOT / "constraints.txt").read_text().splitlines()
+    named = re.findall(r"([\w-]+) (\d[\d.]+\d)", beside)
+    assert len(named) == 5
+    assert {f"{name}=={version}" for name, version in named} <= {*pinned}
+
+
 def test_migration_names_every_adapter_and_what_exists():
     """Each adapter has a row, and native losses can be made as their column has them."""
     for path in sorted((ROOT / "contrastloss/compat").glob("*.py")):
