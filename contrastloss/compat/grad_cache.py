@@ -37,13 +37,16 @@ class SimpleContrastiveLoss:
     ) -> Tensor:
         """The loss of x (N, D) against y (M, D); ``target`` (N,) are places in y, of which
         -100 leaves a row out, as cross entropy has it."""
-        if target is None:
+        positives = None  # row i of y is that of row i of x
+        if target is not None:
+            positives = torch.where(target == -100, -1, target)
+        elif self.n_hn or len(x) != len(y):
             step = self.n_hn + 1
-            target = torch.arange(0, len(x) * step, step, device=x.device)
+            positives = torch.arange(0, len(x) * step, step, device=x.device)
         return functional.info_nce(
             x,
             y,
-            positives=torch.where(target == -100, -1, target),
+            positives=positives,
             temperature=1.0,
             normalize=False,
             reduction=reduction,
