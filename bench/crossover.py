@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from report import factor, title
 from results import CUDA, REFERENCE, Results
+from words import factor, title
 
 ADVICE = """
 `slow` in contrastloss/backends/cuda.py and in contrastloss/backends/triton/__init__.py is true for
