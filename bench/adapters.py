@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -29,13 +28,6 @@ D = 128
 
 #: a loss of one library's classes, and how many embeddings of a row it takes
 Make = Callable[[ModuleType], Callable[..., Tensor]]
-
-
-def _open_clip(which: str) -> ModuleType:
-    ours = which == OURS
-    return import_module("contrastloss.compat.open_clip") if ours else module(
-        "open_clip.loss", bare=["open_clip"]
-    )  # fmt: skip
 
 
 def _image_text(name: str, *numbers: float) -> Make:
@@ -97,10 +89,11 @@ THEIR_MODULES = {
 
 
 def _library(name: str, which: str) -> ModuleType:
+    if which == OURS:
+        return import_module(f"contrastloss.compat.{name}")
     if name == "open_clip":
-        return _open_clip(which)
-    ours = f"contrastloss.compat.{name}"
-    return import_module(ours if which == OURS else THEIR_MODULES[name])
+        return module("open_clip.loss", bare=["open_clip"])
+    return import_module(THEIR_MODULES[name])
 
 
 #: library, how many embeddings, the loss
@@ -171,7 +164,8 @@ def probe(name: str, which: str, rows: int) -> dict[str, int]:
     environment = os.environ | memory.MALLOC
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
-        return {}
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise RuntimeError(f"memory of {name}, {which}, {rows} rows: {last}")
     found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -181,9 +175,15 @@ def main(name: str, which: str, rows: str) -> None:
     function = loss(name, which)
     step(function, inputs(name, 32))()  # loads libraries and starts threads
     run = step(function, inputs(name, int(rows)))
-    resource.setrlimit(resource.RLIMIT_AS, (memory.LIMIT, memory.LIMIT))
+    memory.limit("cpu")
     before = memory.reset_peak("cpu")
-    _, grads = run()
+    try:
+        _, grads = run()
+    except RuntimeError as error:
+        if (size := memory.asked(error)) is None:
+            raise
+        print(json.dumps({"asked": size}))
+        return
     extra = memory.peak("cpu") - before - sum(grad.nbytes for grad in grads)
     print(json.dumps({"extra": max(extra, 0)}))
 

@@ -16,14 +16,14 @@ def libraries(results: Results) -> str:
         rows.append(
             [case["problem"], f"{case['rows']:,}", times(results.seconds(info, "ours") or 0)]
             + [factor(info, "theirs")]
-            + [size(found[which]) if found[which] else "" for which in ("ours", "theirs")]
+            + [size(found[which]) for which in ("ours", "theirs")]
         )
     head = ["class", "rows", "adapter", "theirs / adapter", "memory, adapter", "theirs"]
     return f"""## Adapters of other libraries
 
 The classes of `contrastloss.compat` and those that they stand for, forward and backward, fp32, rows
 of 128 features, four rows a label. Above 1, the adapter is faster. Memory is in addition to inputs
-and gradients; where there is none, 16 GB were too little.
+and gradients; if an allocation fails within 16 GB, its size is given.
 
 {table(head, rows)}
 """
