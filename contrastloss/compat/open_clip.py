@@ -216,7 +216,7 @@ _TAUGHT = (
     SUM("id", weight=(form("teacher"), row_weight("minus_lse"))),
     SUM("id", axis=COL, weight=(form("teacher"), col_weight("minus_lse"))),
 )
-_BOTH = LSE(), LSE(axis=COL)
+_BOTH, _ALIGNED = (LSE(), LSE(axis=COL)), SUM("id", pairs=(same(INDEX),))
 
 
 class DistillClipLoss(ClipLoss):
@@ -270,12 +270,11 @@ class DistillClipLoss(ClipLoss):
         x, y, scale = student
         with torch.no_grad():
             t, u, taught = teacher
-            stat = torch.promote_types(t.dtype, torch.float32)
+            stat = ops.stat_dtype(t)
             t, u = t.to(stat) * taught, u.to(stat)
             minus = [-lse for lse in ops.pair_stats(t, u, _BOTH)]
-        aligned = SUM("id", pairs=(same(INDEX),))
         rows, cols, positive, by_row, by_col = ops.pair_stats(
-            x, y, (*_BOTH, aligned, *_TAUGHT), scale=_number(scale),
+            x, y, (*_BOTH, _ALIGNED, *_TAUGHT), scale=_number(scale),
             rows={"teacher": t, "minus_lse": minus[0]}, cols={"teacher": u, "minus_lse": minus[1]},
         )  # fmt: skip
         everything = (rows + cols) / 2

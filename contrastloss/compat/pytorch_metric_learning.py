@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 from .. import functional, mining, ops
-from ..channel import INDEX, LSE, SUM, Channel, differs, same
+from ..channel import INDEX, LSE, SUM, Channel, Test, differs, same
+from ..losses.base.loss import softplus
 from .hand_over import say_once
+from .labels import numbered
 
 try:
     from pytorch_metric_learning import distances, losses, miners, reducers
@@ -52,12 +54,10 @@ def _unlike(distance: Any) -> str | None:
     return f"{type(distance).__name__}(p={distance.p}, power={distance.power})"
 
 
-def _numbers(labels: Tensor, ref_labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Integers with the same equalities."""
-    if not labels.is_floating_point() and not ref_labels.is_floating_point():
-        return labels.long(), labels.long() if ref_labels is labels else ref_labels.long()
-    every = torch.unique(torch.cat([labels, ref_labels]), return_inverse=True)[1]
-    return every[: len(labels)], every[len(labels) :]
+@lru_cache(maxsize=256)
+def _channel(kind: type[Channel], *fields: Any, pairs: tuple[Test, ...]) -> Channel:
+    """A channel of these fields, made once."""
+    return kind(*fields, pairs=pairs)
 
 
 class _Pairs:
@@ -71,7 +71,7 @@ class _Pairs:
         self.x, self.y = x, None if ref is x and alike else ref
         self.others = (differs(INDEX),) if alike and self.y is not None else ()
         self.positive, self.negative = (*_POSITIVE, *self.others), _NEGATIVE
-        rows, cols = _numbers(labels, labels if ref_labels is None else ref_labels)
+        rows, cols = numbered(labels, labels if ref_labels is None else ref_labels)
         self.rows, self.cols = {_LABEL: rows}, {_LABEL: cols}
         self.cosine = distance.normalize_embeddings
 
@@ -90,7 +90,7 @@ class _Pairs:
         return ops.pair_stats(self.x, self.y, channels, scale=scale, cosine=self.cosine, **given)
 
     def full(self, value: float) -> Tensor:
-        dtype = torch.promote_types(self.x.dtype, torch.float32)
+        dtype = ops.stat_dtype(self.x)
         return torch.full(self.x.shape[:1], value, dtype=dtype, device=self.x.device)
 
 
@@ -170,9 +170,9 @@ class NTXentLoss(_Fused, losses.NTXentLoss):
 
     def fused(self, pairs: _Pairs) -> dict[str, Any]:
         scale = 1 / self.temperature
-        channels = LSE(pairs=pairs.negative), SUM("one", pairs=pairs.positive)
+        channels = _channel(LSE, pairs=pairs.negative), _channel(SUM, "one", pairs=pairs.positive)
         lse, positives = pairs.stats(channels, scale=scale)
-        above = SUM("softplus", sign=-1.0, shift="lse", pairs=pairs.positive)
+        above = _channel(SUM, "softplus", -1.0, "lse", pairs=pairs.positive)
         (total,) = pairs.stats((above,), {"lse": lse}, scale)
         return {"loss": _reduced(total.sum() / positives.sum().clamp_min(1))}
 
@@ -186,17 +186,12 @@ class SupConLoss(_Fused, losses.SupConLoss):
     """
 
     def fused(self, pairs: _Pairs) -> dict[str, Any]:
-        own = SUM("id", pairs=pairs.positive), SUM("one", pairs=pairs.positive)
-        channels = LSE(pairs=pairs.others), *own, SUM("one", pairs=pairs.negative)
+        own = [_channel(SUM, psi, pairs=pairs.positive) for psi in ("id", "one")]
+        other = _channel(SUM, "one", pairs=pairs.negative)
+        channels = _channel(LSE, pairs=pairs.others), *own, other
         lse, total, count, negatives = pairs.stats(channels, scale=1 / self.temperature)
         found = torch.where(count > 0, lse - total / count.clamp_min(1), 0.0)
         return self.of_rows(found, (count.sum() > 0) & (negatives.sum() > 0))
-
-
-@lru_cache(maxsize=64)
-def _exponents(pairs: tuple, alpha: float, beta: float, relax: float | None) -> tuple[LSE, LSE]:
-    positive, negative = pairs
-    return LSE(-alpha, relax, pairs=positive), LSE(beta, relax, pairs=negative)
 
 
 class MultiSimilarityLoss(_Fused, losses.MultiSimilarityLoss):
@@ -208,14 +203,10 @@ class MultiSimilarityLoss(_Fused, losses.MultiSimilarityLoss):
 
     def fused(self, pairs: _Pairs) -> dict[str, Any]:
         alpha, beta, base = self.alpha, self.beta, self.base
-        channels = _exponents((pairs.positive, pairs.negative), alpha, beta, None)
-        near, far = pairs.stats(channels)
-        terms = _log_one_more(near + alpha * base) / alpha, _log_one_more(far - beta * base) / beta
-        return self.of_rows((terms[0] + terms[1])[:, None])
-
-
-def _log_one_more(x: Tensor) -> Tensor:
-    return torch.logaddexp(x, torch.zeros_like(x))
+        positive = _channel(LSE, -alpha, pairs=pairs.positive)
+        near, far = pairs.stats((positive, _channel(LSE, beta, pairs=pairs.negative)))
+        terms = softplus(near + alpha * base) / alpha + softplus(far - beta * base) / beta
+        return self.of_rows(terms[:, None])
 
 
 class CircleLoss(_Fused, losses.CircleLoss):
@@ -226,10 +217,9 @@ class CircleLoss(_Fused, losses.CircleLoss):
     """
 
     def fused(self, pairs: _Pairs) -> dict[str, Any]:
-        gamma = self.gamma
-        near, far = pairs.stats(
-            _exponents((pairs.positive, pairs.negative), gamma, gamma, float(self.m))
-        )
+        gamma, m = self.gamma, float(self.m)
+        positive = _channel(LSE, -gamma, m, pairs=pairs.positive)
+        near, far = pairs.stats((positive, _channel(LSE, gamma, m, pairs=pairs.negative)))
         both = near + far
         found = torch.where(both > -torch.inf, self.soft_plus(both), 0.0)
         return self.of_rows(found[:, None])
@@ -247,7 +237,7 @@ class ContrastiveLoss(_Fused, losses.ContrastiveLoss):
         for name, sign, tests in sides:
             mean = type(self.reducer_of(name)) is reducers.MeanReducer
             for psi in ("relu", "one" if mean else "step"):
-                channels.append(SUM(psi, sign, name, pairs=tests))
+                channels.append(_channel(SUM, psi, sign, name, pairs=tests))
         margins = {
             "pos_loss": pairs.full(self.pos_margin),
             "neg_loss": pairs.full(self.neg_margin),
@@ -284,8 +274,8 @@ class TripletMarginLoss(_Fused, losses.TripletMarginLoss):
             reduction="sum" if mean else "mean",
         )
         if mean:
-            channels = SUM("one", pairs=pairs.positive), SUM("one", pairs=pairs.negative)
-            positives, negatives = pairs.stats(channels)
+            tests = pairs.positive, pairs.negative
+            positives, negatives = pairs.stats([_channel(SUM, "one", pairs=t) for t in tests])
             value = value / (positives.double() @ negatives.double()).clamp_min(1)
         return {"loss": _reduced(value)}
 
@@ -315,7 +305,7 @@ class _Mined:
         if reason is not None:
             say_once(f"{type(self).__name__}: {reason} is mined by pytorch-metric-learning")
             return super().mine(embeddings, labels, ref_emb, ref_labels)  # type: ignore[misc]
-        rows, cols = _numbers(labels, ref_labels)
+        rows, cols = numbered(labels, ref_labels)
         options = {} if alone else {"ref": ref_emb, "ref_labels": cols}
         options["normalize"] = self.distance.normalize_embeddings
         k = max(len(ref_emb), 1) if self.k is None else self.k

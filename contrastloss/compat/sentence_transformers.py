@@ -18,7 +18,9 @@ from torch import Tensor
 
 from .. import functional, ops
 from ..channel import COL, LSE, MAX, SUM, Channel, differs, same
+from ..losses.base.label_loss import largest_class
 from .hand_over import say_once
+from .labels import numbered
 from .ranks import share_of_gradient
 
 try:
@@ -56,7 +58,8 @@ _COSINE = {util.cos_sim: True, util.pytorch_cos_sim: True, util.dot_score: False
 #: ids: the query that a document belongs to, and a document's place among all
 _OWN, _PLACE = (same("own"),), (same("place"),)
 _OTHERS = (differs("own"),)
-_POSITIVE = SUM("id", pairs=_PLACE)
+_POSITIVE, _ALL, _BY_COLUMN = SUM("id", pairs=_PLACE), LSE(), LSE(axis=COL)
+_OF_OTHERS = LSE(pairs=_OTHERS)
 
 
 @lru_cache(maxsize=64)
@@ -64,11 +67,11 @@ def _of_documents(mode: str | None, theta: float) -> tuple[list[Channel], list[C
     """The log-sum-exps of documents whose scores have no penalty, and of those with one: without
     the positive where a mode of hardness has no channel for it."""
     if mode is None:
-        return [LSE()], []
+        return [_ALL], []
     if mode == "in_batch_negatives":
         return [LSE(pairs=_OWN)], [LSE(theta, pairs=_OTHERS)]
     if mode == "hard_negatives":
-        return [LSE(pairs=_OTHERS)], [LSE(theta, pairs=(*_OWN, differs("place")))]
+        return [_OF_OTHERS], [LSE(theta, pairs=(*_OWN, differs("place")))]
     return [], [LSE(theta, pairs=(differs("place"),))]
 
 
@@ -109,7 +112,7 @@ def _ranking_losses(loss: Any, embeddings: Sequence[Tensor]) -> Tensor:
     plain, weighted = _of_documents(hard, theta)
     # one pass for both directions, where the columns are this rank's positives alone
     both = "doc_to_query" in loss.directions and batch.alone and batch.columns == 1
-    across = [LSE(axis=COL)] if both else []
+    across = [_BY_COLUMN] if both else []
     positive, *found = batch.stats(batch.queries, batch.docs, _POSITIVE, *plain, *weighted, *across)
     by_query = [found.pop()] if both else []
     # a penalty is a constant: the gradient is that of the scores without it
@@ -119,12 +122,12 @@ def _ranking_losses(loss: Any, embeddings: Sequence[Tensor]) -> Tensor:
         parts.append(positive)
     directions = [_log_sum(parts)]
     if "query_to_query" in loss.directions:
-        columns, tests = (None, ()) if batch.alone else (batch.every_query, _OTHERS)
-        directions += batch.stats(batch.queries, columns, LSE(pairs=tests))
+        columns, channel = (None, _ALL) if batch.alone else (batch.every_query, _OF_OTHERS)
+        directions += batch.stats(batch.queries, columns, channel)
     if "doc_to_query" in loss.directions:
-        directions += by_query or batch.stats(batch.positives, batch.every_query, LSE())
+        directions += by_query or batch.stats(batch.positives, batch.every_query, _ALL)
     if "doc_to_doc" in loss.directions:
-        directions += batch.stats(batch.positives, batch.docs, LSE(pairs=_OTHERS))
+        directions += batch.stats(batch.positives, batch.docs, _OF_OTHERS)
     if loss.partition_mode == "joint":
         return _log_sum(directions) - positive
     return torch.stack(directions).mean(0) - positive
@@ -285,6 +288,7 @@ _DISTANCES = losses.BatchHardTripletLossDistanceFunction
 _COS, _EUCLIDEAN = _DISTANCES.cosine_distance, _DISTANCES.euclidean_distance
 _LABEL = "label"
 _ALIKE, _UNLIKE = (same(_LABEL),), (differs(_LABEL),)
+_FARTHEST_NEGATIVE = (MAX(-1.0, pairs=_UNLIKE),)
 _EXTREMES = MAX(-1.0, pairs=_ALIKE), MAX(pairs=_UNLIKE), MAX(-1.0)
 
 
@@ -301,9 +305,7 @@ def _measured_here(loss: Any, labels: Tensor, embeddings: Tensor, *known: Any) -
 
 
 def _numbers(labels: Tensor) -> Tensor:
-    """Integers with the same equalities."""
-    labels = labels.view(-1)
-    return torch.unique(labels, return_inverse=True)[1] if labels.is_floating_point() else labels
+    return numbered(labels.view(-1))[0]
 
 
 class BatchAllTripletLoss(losses.BatchAllTripletLoss):
@@ -329,7 +331,7 @@ class BatchHardTripletLoss(losses.BatchHardTripletLoss):
         z, ids = embeddings, {_LABEL: _numbers(labels)}
         cosine = self.distance_metric is _COS
         if not cosine:
-            z = z.to(torch.promote_types(z.dtype, torch.float32))
+            z = z.to(ops.stat_dtype(z))
         with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
             # <x_i, x_j> - |x_j|^2 / 2 falls with the distance
             bias = None if cosine else z.square().sum(1) / -2
@@ -346,14 +348,10 @@ def _distances(z: Tensor, index: Tensor, cosine: bool) -> Tensor:
     """The distances of rows and those in their places of ``index``, 0 where it is negative."""
     some, other = index >= 0, z[index.clamp_min(0)]
     if cosine:
-        return torch.where(some, 1 - _unit(z).mul(_unit(other)).sum(1), 0.0)
+        return torch.where(some, 1 - ops.unit(z).mul(ops.unit(other)).sum(1), 0.0)
     square = (z.square().sum(1) - 2 * (z * other).sum(1) + other.square().sum(1)).relu()
     apart = some & (square > 0)
     return torch.where(apart, torch.where(apart, square, 1.0).sqrt(), 0.0)
-
-
-def _unit(z: Tensor) -> Tensor:
-    return torch.nn.functional.normalize(z, dim=-1)
 
 
 class BatchSemiHardTripletLoss(losses.BatchSemiHardTripletLoss):
@@ -367,10 +365,9 @@ class BatchSemiHardTripletLoss(losses.BatchSemiHardTripletLoss):
             return found
         ids = _numbers(labels)
         options: dict[str, Any] = {"rows": {_LABEL: ids}, "cols": {_LABEL: ids}, "cosine": True}
-        largest = int(torch.unique(ids, return_counts=True)[1].max()) if len(ids) else 1
-        k = max(largest - 1, 1)
+        k = max(largest_class(ids) - 1, 1)
         near = ops.pair_topk(embeddings, None, k, largest=False, pairs=_ALIKE, **options)
-        (far,) = ops.pair_stats(embeddings, None, (MAX(-1.0, pairs=_UNLIKE),), **options)
+        (far,) = ops.pair_stats(embeddings, None, _FARTHEST_NEGATIVE, **options)
         some = near.indices >= 0
         # without any negative, a row itself stands for it
         last = torch.where(far.index < 0, 1.0, -far.value)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from .. import ops
 from ..channel import INDEX, LSE, SUM, Channel, Term, Test, differs, form, same
+from .labels import numbered
 
 __all__ = ["SupConLoss"]
 
@@ -73,12 +74,12 @@ class SupConLoss(nn.Module):
             labels = torch.arange(n) if labels is None else labels.flatten()
             if len(labels) != n:
                 raise ValueError(f"labels: got {len(labels)}, expected one for each of {n}")
-            channels, name, rows = _BY_LABEL, "label", _numbered(labels.to(z.device))
-            cols = rows
+            channels, name = _BY_LABEL, "label"
+            (rows,) = (cols,) = numbered(labels.to(z.device))
         else:
             if mask.shape != (n, n):
                 raise ValueError(f"mask: got shape {tuple(mask.shape)}, expected ({n}, {n})")
-            stat = torch.promote_types(z.dtype, torch.float32)
+            stat = ops.stat_dtype(z)
             channels, name, rows = _BY_MASK, "mask", mask.to(z.device, stat)
             cols = torch.eye(n, dtype=stat, device=z.device)
         times = [1] * (rows.ndim - 1)
@@ -90,8 +91,3 @@ class SupConLoss(nn.Module):
         return (self.temperature / self.base_temperature) * (
             (weight * lse - positive) / some
         ).mean()
-
-
-def _numbered(labels: Tensor) -> Tensor:
-    """Integer labels with the same equalities; floating ones are numbered."""
-    return torch.unique(labels, return_inverse=True)[1] if labels.is_floating_point() else labels

@@ -71,15 +71,10 @@ def said(group, function, *args):
 
 
 def ranking(group, which, columns, hardness, directions):
-    from sentence_transformers.sentence_transformer import losses
-
-    from contrastloss.compat import sentence_transformers as ours
-
     torch.manual_seed(torch.distributed.get_rank(group))
     embeddings = [leaf(5, 6) for _ in range(1 + columns)]
     options = {"hardness_mode": hardness, "hardness_strength": 2.0 if hardness else 0.0}
-    library = (ours, losses)[which]
-    loss = library.MultipleNegativesRankingLoss(
+    loss = pair("sentence_transformers")[which].MultipleNegativesRankingLoss(
         None, gather_across_devices=True, directions=directions, **options
     )
     return found(loss.compute_loss_from_embeddings(embeddings, None), embeddings)
