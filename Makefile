@@ -13,7 +13,7 @@ NATIVE := setup.py $(wildcard csrc/* csrc/*/*)
 PYTEST := OMP_WAIT_POLICY=passive $(BIN)/pytest -n auto --maxprocesses 8 --dist loadgroup
 TESTED := $(VENV)/.test $(VENV)/.distributed $(VENV)/.triton $(VENV)/.compat $(VENV)/.vision
 
-.PHONY: help demo test test-all fuzz golden lint bench wheel
+.PHONY: help demo test test-all fuzz soak golden lint bench wheel
 
 help:
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -29,6 +29,10 @@ test-all: $(TESTED) ## all tests: also every loss compiled, more sizes, schedule
 
 fuzz: $(VENV)/.test ## random calls compared with dense formulas for SECONDS=60; SEED=n repeats a run
 	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
+
+soak: $(VENV)/.test ## the same random steps for MINUTES=120: equal results, flat memory; SEED=n draws others
+	OMP_WAIT_POLICY=passive PYTHONPATH=tests $(BIN)/python -m soak --minutes $(or $(MINUTES),120) \
+	  $(if $(SEED),--seed $(SEED))
 
 golden: $(VENV)/.test ## compare the outputs of every loss with the record, bit by bit; RECORD=1 writes it
 	PYTHONPATH=tests $(BIN)/python -m golden $(if $(RECORD),--record)

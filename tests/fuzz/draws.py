@@ -26,11 +26,15 @@ def running(isa, threads):
         torch.set_num_threads(had)
 
 
+def borders(most, least=0):
+    """The multiples of every unit, and their neighbours."""
+    near = {k * u + e for u in UNITS for k in range(1, most // u + 1) for e in (-1, 0, 1)}
+    return sorted(k for k in near if least <= k <= most)
+
+
 def sizes(most, least=0):
     """Small sizes, and sizes near multiples of every unit."""
-    near = {k * u + e for u in UNITS for k in range(1, most // u + 1) for e in (-1, 0, 1)}
-    few = st.integers(least, min(most, 40))
-    return few | st.sampled_from(sorted(k for k in near if least <= k <= most))
+    return st.integers(least, min(most, 40)) | st.sampled_from(borders(most, least))
 
 
 @st.composite

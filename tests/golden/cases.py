@@ -89,12 +89,14 @@ class Case:
         whole = "each row" in self.what or self.argument in places
         return "group" in {f.name for f in fields(self.cls)} and not whole
 
-    def inputs(self, dtype: torch.dtype, n: int = N) -> tuple[list[Any], dict[str, Any]]:
+    def inputs(
+        self, dtype: torch.dtype, n: int = N, d: int = D
+    ) -> tuple[list[Any], dict[str, Any]]:
         g = torch.Generator().manual_seed(0)
-        values = [leaf(v, dtype) for v in example(self.cls, n, D, g)]
+        values = [leaf(v, dtype) for v in example(self.cls, n, d, g)]
         names = [p for p in inspect.signature(self.cls.forward).parameters if p != "self"]
         given = dict(zip(names, values, strict=False))
-        more = {} if self.argument is None else argument(self.argument, given, g)
+        more = {} if self.argument is None else argument(self.argument, given, d, g)
         if "memory" not in names:
             more.pop("memory", None)
         more = {k: leaf(v, dtype) for k, v in more.items()}
@@ -168,7 +170,7 @@ def queue(like: Tensor) -> EmbeddingQueue:
     return found
 
 
-def argument(name: str, given: dict[str, Any], g: torch.Generator) -> dict[str, Any]:
+def argument(name: str, given: dict[str, Any], d: int, g: torch.Generator) -> dict[str, Any]:
     """The named optional argument, to fit the other inputs, with other arguments that it needs."""
     first = next(iter(given.values()))
     n, prototypes = len(first), given.get("prototypes", first)
@@ -190,31 +192,31 @@ def argument(name: str, given: dict[str, Any], g: torch.Generator) -> dict[str, 
         "logit_bias": lambda: torch.tensor(-0.7),
         "logit_scale": lambda: torch.tensor(7.5),
         "mask": lambda: flags(n),
-        "negatives": lambda: normal(n, 5, D),
+        "negatives": lambda: normal(n, 5, d),
         "positives": lambda: (7 * torch.arange(n) + 3) % n - 1,
         "rehearsal": lambda: flags(n),
         "row_weight": lambda: normal(n).float().abs(),
         "targets": lambda: flags(n),
-        "teacher_prototypes": lambda: normal(len(prototypes), D),
+        "teacher_prototypes": lambda: normal(len(prototypes), d),
         "x_log_q": lambda: normal(n).float(),
-        "x_negatives": lambda: normal(5, D),
+        "x_negatives": lambda: normal(5, d),
         "valid": lambda: flags(*first.shape[:2]),
         "weights": lambda: normal(n).abs(),
-        "y_prototypes": lambda: normal(len(prototypes), D),
+        "y_prototypes": lambda: normal(len(prototypes), d),
     }
     if name in makers:
         return {name: makers[name]()}
     if name in ("x_ids", "y_ids"):
         return {"x_ids": torch.arange(n) // 3, "y_ids": torch.arange(n) // 2}
     if name == "negatives_log_q":
-        return {"negatives": normal(n, 5, D), name: normal(n, 5).float()}
+        return {"negatives": normal(n, 5, d), name: normal(n, 5).float()}
     if name == "negatives_mask":
-        return {"negatives": normal(n, 5, D), name: flags(n, 5)}
+        return {"negatives": normal(n, 5, d), name: flags(n, 5)}
     if name == "negatives_ids":
         ids = {"ids": torch.arange(n), name: torch.arange(5 * n).view(n, 5) % n}
-        return {"negatives": normal(n, 5, D), **ids}
+        return {"negatives": normal(n, 5, d), **ids}
     if name == "negatives_offsets":
-        return {"negatives": normal(3 * n, D), name: 3 * torch.arange(n + 1)}
+        return {"negatives": normal(3 * n, d), name: 3 * torch.arange(n + 1)}
     held = next((k for k in given if k in ("queue", "bank")), "memory")
     like = first.float() if "image" in given else first  # pooled embeddings are fp32
     found = {held: queue(like), **({"bank_labels": None} if held == "bank" else {})}

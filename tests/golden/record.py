@@ -44,16 +44,26 @@ def output(loss: torch.nn.Module, inputs: list[Any], more: dict[str, Any]) -> Ou
     wanted = list(leaves.values())
     total = sum(v.sum() for v in values if v.requires_grad)
     grads = torch.autograd.grad(total, wanted, allow_unused=True)
-    bits, numbers = hashlib.sha256(), []
-    for value in [*values, *grads]:
+    results = [v if v is None else v.detach() for v in [*values, *grads]]
+    numbers = [
+        float(f"{torch.linalg.vector_norm(v.double()).item():.5g}")
+        for v in results
+        if v is not None
+    ]
+    return [digest(results), numbers[0], numbers[len(values)]]
+
+
+def digest(values: Iterable[Tensor | None]) -> str:
+    """A hash of all bits, dtypes and shapes."""
+    bits = hashlib.sha256()
+    for value in values:
         if value is None:
             bits.update(b"none")
             continue
-        value = value.detach().contiguous()
         bits.update(f"{value.dtype}{tuple(value.shape)}".encode())
-        bits.update(value.view(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b"")
-        numbers.append(float(f"{torch.linalg.vector_norm(value.double()).item():.5g}"))
-    return [bits.hexdigest()[:8], numbers[0], numbers[len(values)]]
+        flat = value.contiguous().view(-1)
+        bits.update(flat.view(torch.uint8).numpy().tobytes() if value.numel() else b"")
+    return bits.hexdigest()[:8]
 
 
 def alone(case: Case, dtype: torch.dtype, backend: str) -> Output:
