@@ -13,7 +13,7 @@ NATIVE := setup.py $(wildcard csrc/* csrc/*/*)
 PYTEST := OMP_WAIT_POLICY=passive $(BIN)/pytest -n auto --maxprocesses 8 --dist loadgroup
 TESTED := $(VENV)/.test $(VENV)/.distributed $(VENV)/.triton $(VENV)/.compat $(VENV)/.vision
 
-.PHONY: help demo test test-all fuzz soak golden lint bench wheel
+.PHONY: help demo test test-all fuzz soak golden api lint bench wheel
 
 help:
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ soak: $(VENV)/.test ## the same random steps for MINUTES=120: equal results, fla
 
 golden: $(VENV)/.test ## compare the outputs of every loss with the record, bit by bit; RECORD=1 writes it
 	PYTHONPATH=tests $(BIN)/python -m golden $(if $(RECORD),--record)
+
+api: $(VENV)/.test ## compare the public names and signatures with tests/api.txt; RECORD=1 writes it
+	$(BIN)/python tests/api.py $(if $(RECORD),--record)
 
 lint: $(VENV)/.lint ## check style, types, layout and generated pages; changes nothing
 	$(BIN)/ruff check

@@ -247,7 +247,7 @@ class _Projection(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, s: Tensor, w: Tensor, kl: bool) -> Tensor:
-        blocks = _Blocks.of(isotonic(s - w, w if kl else None))
+        blocks = _Blocks.of(_isotonic(s - w, w if kl else None))
         ctx.save_for_backward(s, w, blocks.index)
         ctx.kl = kl
         low, high = blocks.most(s), blocks.most(w)
@@ -298,7 +298,7 @@ class _Blocks:
         return raised / self.total(raised)
 
 
-def isotonic(y: Tensor, log_weight: Tensor | None = None) -> Tensor:
+def _isotonic(y: Tensor, log_weight: Tensor | None = None) -> Tensor:
     """The non-increasing fit of rows y (..., n): by least squares or, with log-weights, with the
     value LSE(y + log_weight) - LSE(log_weight) on each block.
 

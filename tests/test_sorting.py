@@ -8,7 +8,7 @@ import torch
 from properties import close, gradients, tensor
 
 from contrastloss import sorting
-from contrastloss.sorting import isotonic, rank, rank_mass, soft_rank, soft_sort, sort
+from contrastloss.sorting import _isotonic, rank, rank_mass, soft_rank, soft_sort, sort
 
 NETWORKS = ("odd_even", "bitonic")
 DISTRIBUTIONS = ("cauchy", "logistic", "logistic_phi", "gaussian", "reciprocal", "optimal")
@@ -306,7 +306,7 @@ def test_the_worst_order_for_pooling(regularization, device):
     y = torch.arange(n, dtype=torch.float64, device=device) ** 2
     weight = torch.zeros_like(y) if regularization == "kl" else None
     want = y.mean() if weight is None else y.logsumexp(0) - log(n)
-    torch.testing.assert_close(isotonic(y, weight), want.expand(n))
+    torch.testing.assert_close(_isotonic(y, weight), want.expand(n))
 
 
 @every_projection

@@ -13,7 +13,8 @@ import contrastloss
 from contrastloss import NTXentLoss, losses
 from contrastloss.channel import LSE
 from contrastloss.losses import CrossLoss, PairLoss
-from contrastloss.testing import CHECKS, Subject, check_loss, dense, example, functions, stubs
+from contrastloss.testing import CHECKS, Subject, check_loss, dense, example
+from contrastloss.testing.stubs import functions, stubs
 
 PACKAGE = Path(contrastloss.__file__).parent
 BY_NAME = {check.__name__: check for check in CHECKS}

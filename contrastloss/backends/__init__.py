@@ -1,47 +1,24 @@
 """The backends. :mod:`.choose` has their table, from which one is selected for a call."""
 
 from .call import (
-    NAMES,
-    SCHEMA,
-    Gradients,
-    Operands,
-    PairCall,
-    autocast_dtype,
-    mask,
-    named_in,
-    run,
-    stat_dtype,
-    widest,
-    without_autocast,
+    NAMES as NAMES,
+    SCHEMA as SCHEMA,
+    Gradients as Gradients,
+    Operands as Operands,
+    PairCall as PairCall,
+    autocast_dtype as autocast_dtype,
+    mask as mask,
+    named_in as named_in,
+    run as run,
+    stat_dtype as stat_dtype,
+    widest as widest,
+    without_autocast as without_autocast,
 )
-from .choose import available, choose
-from .network import DISTRIBUTIONS, NETWORKS, SortCall
-from .norms import inverse_norm, rounding, unit
-from .reference.noise import gumbel
-from .topk import Selection, position_keys
+from .choose import available, choose as choose
+from .network import DISTRIBUTIONS as DISTRIBUTIONS, NETWORKS as NETWORKS, SortCall as SortCall
+from .norms import inverse_norm as inverse_norm, rounding as rounding, unit as unit
+from .reference.noise import gumbel as gumbel
+from .topk import Selection as Selection, position_keys as position_keys
 
-__all__ = [
-    "DISTRIBUTIONS",
-    "NAMES",
-    "NETWORKS",
-    "SCHEMA",
-    "Gradients",
-    "Operands",
-    "PairCall",
-    "Selection",
-    "SortCall",
-    "autocast_dtype",
-    "available",
-    "choose",
-    "gumbel",
-    "inverse_norm",
-    "mask",
-    "named_in",
-    "position_keys",
-    "rounding",
-    "run",
-    "stat_dtype",
-    "unit",
-    "widest",
-    "without_autocast",
-]
+# "name as name": what other layers use, but users should not
+__all__ = ["available"]

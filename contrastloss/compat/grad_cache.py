@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Tensor
-from torch import distributed as dist
+from torch import Tensor, distributed as dist
 
 from .. import functional
 from .ranks import gathered, warn_of_the_share

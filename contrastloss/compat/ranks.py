@@ -6,8 +6,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
-from torch import distributed as dist
+from torch import Tensor, distributed as dist
 from torch.distributed.nn.functional import all_gather
 
 from .hand_over import say_once

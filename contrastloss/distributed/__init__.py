@@ -4,19 +4,10 @@ The table in docs/losses.md says which losses take ``group=`` and ``strategy=``;
 is the operator behind them.
 """
 
-from .collectives import softmax, total
-from .header import describe
-from .peers import WORLD, Layout, Peers
-from .stats import STRATEGIES, Strategy, pair_stats
+from .collectives import softmax as softmax, total as total
+from .header import describe as describe
+from .peers import WORLD as WORLD, Layout as Layout, Peers as Peers
+from .stats import STRATEGIES as STRATEGIES, Strategy as Strategy, pair_stats
 
-__all__ = [
-    "STRATEGIES",
-    "WORLD",
-    "Layout",
-    "Peers",
-    "Strategy",
-    "describe",
-    "pair_stats",
-    "softmax",
-    "total",
-]
+# "name as name": what other layers use, but users should not
+__all__ = ["pair_stats"]

@@ -2,6 +2,7 @@
 
 from .cross_batch import CrossBatchMemory
 from .momentum import MomentumEncoder
-from .queue import EmbeddingQueue, Snapshot, check_integers
+from .queue import EmbeddingQueue, Snapshot as Snapshot, check_integers as check_integers
 
-__all__ = ["CrossBatchMemory", "EmbeddingQueue", "MomentumEncoder", "Snapshot", "check_integers"]
+# "name as name": what other layers use, but users should not
+__all__ = ["CrossBatchMemory", "EmbeddingQueue", "MomentumEncoder"]

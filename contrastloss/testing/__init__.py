@@ -14,7 +14,6 @@ import torch
 from ..backends import available
 from ..losses import Loss
 from .checks import CHECKS
-from .stubs import functions, stubs
 from .subject import TEMPERATURES, Subject, dense, example
 
 __all__ = [
@@ -24,8 +23,6 @@ __all__ = [
     "check_loss",
     "dense",
     "example",
-    "functions",
-    "stubs",
 ]
 
 

@@ -11,6 +11,13 @@ from ..losses import ScoreLoss
 from .compare import assert_same
 from .subject import TEMPERATURES, Subject, dense_rows
 
+__all__ = [
+    "check_degenerate",
+    "check_layouts",
+    "check_permutation",
+    "check_shapes",
+]
+
 
 def check_shapes(subject: Subject) -> None:
     """Single and ragged sizes give the reference's values; an empty batch gives 0."""

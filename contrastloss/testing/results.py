@@ -18,6 +18,12 @@ from ..losses import CrossLoss, RowLoss, TwoViewLoss
 from .compare import assert_same
 from .subject import Subject, dense
 
+__all__ = [
+    "check_reductions",
+    "check_sharded",
+    "check_statistics",
+]
+
 
 def check_reductions(subject: Subject) -> None:
     """'sum' and 'mean' agree with the rows of 'none'; the mean is over the rows that count, or over

@@ -13,6 +13,14 @@ from ..losses import LOSSES, ScoreLoss
 from .compare import assert_bounded, assert_same, excess, wide
 from .subject import Subject, dense_rows
 
+__all__ = [
+    "check_autocast",
+    "check_compile",
+    "check_copies",
+    "check_export",
+    "check_scaling",
+]
+
 
 def check_compile(subject: Subject) -> None:
     """The compiled loss gives the eager result for changing sizes. It is traced as one graph where

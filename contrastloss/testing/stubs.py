@@ -10,6 +10,8 @@ from typing import Any
 from ..losses import LOSSES, Loss, PairLoss
 from ..options import declared, spelled
 
+__all__ = ["functions", "stubs"]
+
 _WRITTEN = "Written by `python -m contrastloss.testing stubs`; do not edit."
 
 FUNCTIONS = f'''"""Every loss as a function, ``clip(x, y, *, temperature=0.07, ...)``: the module's

@@ -11,6 +11,15 @@ from ..losses import PairLoss, ScoreLoss
 from .compare import assert_bounded, assert_same, excess, wide
 from .subject import Subject, dense_rows
 
+__all__ = [
+    "Case",
+    "check_accuracy",
+    "check_frozen",
+    "check_gradients",
+    "check_low_precision",
+    "check_reference",
+]
+
 #: options, overrides in ``forward``, and the tensors in either that get gradients
 Case = tuple[dict[str, Any], dict[str, Any], list[Tensor]]
 

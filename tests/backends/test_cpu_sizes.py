@@ -9,8 +9,7 @@ import random
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from contrastloss.backends import cpu
 from contrastloss.channel import COL, EXPECT, INDEX, LSE, MAX, ROW, SUM, differs, not_above

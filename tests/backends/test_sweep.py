@@ -10,8 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from oracle import VECTORS, differences, evaluate, leaves, problem
 from programs import DTYPES, KINDS, OPERANDS, PAIRS, WEIGHTS, channels, variant
 from selection import every_fifth, part

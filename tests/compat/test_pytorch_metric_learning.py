@@ -7,8 +7,7 @@ import torch
 from pytorch_metric_learning import distances, losses, miners, reducers, regularizers
 
 from compat.agree import agree, close, gradients, leaf
-from contrastloss.compat import hand_over
-from contrastloss.compat import pytorch_metric_learning as ours
+from contrastloss.compat import hand_over, pytorch_metric_learning as ours
 
 COSINE = distances.CosineSimilarity
 

@@ -10,8 +10,7 @@ from sentence_transformers.sentence_transformer import losses as theirs
 
 from compat import over_ranks, tiny
 from compat.agree import agree, close, leaf, over_the_ranks
-from contrastloss.compat import hand_over
-from contrastloss.compat import sentence_transformers as ours
+from contrastloss.compat import hand_over, sentence_transformers as ours
 
 DIRECTIONS = ("query_to_doc", "query_to_query", "doc_to_query", "doc_to_doc")
 HARDNESS = (None, "in_batch_negatives", "hard_negatives", "all_negatives")

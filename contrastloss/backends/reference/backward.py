@@ -28,6 +28,12 @@ from ..norms import unit_gradient
 from .block import Block, blocks, dim_of, rounded, unit
 from .maths import dpsi, finite
 
+__all__ = [
+    "CHUNK",
+    "block_gradients",
+    "pair_stats_backward",
+]
+
 #: rows whose radial part is removed at a time
 CHUNK = 4096
 

@@ -13,6 +13,8 @@ from ..call import PairCall
 from ..norms import unit as unit_vectors
 from .maths import NEG_INF
 
+__all__ = ["PER_ROW", "Block", "block_elements", "blocks", "dim_of", "rounded", "times", "unit"]
+
 #: gradients with one value per row; all others except the scale's have one per column
 PER_ROW = ("x", "row_scale", "row_bias", f"{ROW} shift ")
 

@@ -14,6 +14,11 @@ from ..norms import unit_gradient
 from .backward import block_gradients
 from .block import Block, blocks, rounded, unit
 
+__all__ = [
+    "MaybeTensor",
+    "pair_stats_double_backward",
+]
+
 
 def pair_stats_double_backward(
     call: PairCall,

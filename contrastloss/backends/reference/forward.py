@@ -10,6 +10,10 @@ from ..call import PairCall, widest
 from .block import Block, blocks, dim_of, rounded, unit
 from .maths import NEG_INF, finite, psi
 
+__all__ = [
+    "pair_stats_forward",
+]
+
 
 def _statistic(block: Block, channel: Channel) -> tuple[Tensor, ...]:
     """One channel of one block."""

@@ -6,6 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+__all__ = [
+    "NEG_INF",
+    "dpsi",
+    "finite",
+    "psi",
+]
+
 NEG_INF = float("-inf")
 
 

@@ -13,6 +13,10 @@ from torch import Tensor
 
 from ..topk import mixed
 
+__all__ = [
+    "gumbel",
+]
+
 _LN2 = 0.6931471824645996  # the nearest fp32 number
 
 

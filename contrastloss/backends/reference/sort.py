@@ -11,6 +11,14 @@ from torch import Tensor
 
 from ..network import SortCall, layers
 
+__all__ = [
+    "EPS",
+    "slopes",
+    "sort_network_backward",
+    "sort_network_forward",
+    "swap_weight",
+]
+
 #: eps of logistic_phi, for a difference of zero
 EPS = 1e-10
 

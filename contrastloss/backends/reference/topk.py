@@ -12,6 +12,10 @@ from .block import Block, blocks, rounded, unit
 from .maths import NEG_INF
 from .noise import gumbel
 
+__all__ = [
+    "pair_topk",
+]
+
 
 def pair_topk(call: PairCall, selection: Selection) -> tuple[Tensor, Tensor]:
     """See :func:`contrastloss.backends.reference.pair_topk`; the call has a batch dimension."""

@@ -12,6 +12,30 @@ import triton.language as tl
 
 from . import words
 
+__all__ = [
+    "NOTHING",
+    "along",
+    "dpsi",
+    "empty",
+    "expm1",
+    "finite",
+    "form",
+    "log1p",
+    "logits",
+    "merged",
+    "operand",
+    "pace",
+    "passes",
+    "psi",
+    "reduced",
+    "score_gradient",
+    "shifted",
+    "term",
+    "up_to",
+    "weighed",
+    "weights",
+]
+
 NOTHING = tl.constexpr(float("-inf"))
 
 

@@ -7,6 +7,13 @@ import triton.language as tl
 
 from .maths import along
 
+__all__ = [
+    "item",
+    "operands",
+    "products",
+    "scores",
+]
+
 
 @triton.jit
 def item(vectors, STRIDES: tl.constexpr, z, n):
