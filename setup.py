@@ -4,7 +4,7 @@ A target is a shared library with its own sources and flags. One ninja file buil
 rebuilds what changed, headers included. Without native code the package still works and
 ``contrastloss/_build.py``, written here, says why it is missing.
 
-Environment: CONTRASTLOSS_NATIVE, CXX, CXXFLAGS, MAX_JOBS; CONTRASTLOSS_CUDA, CUDA_HOME,
+Environment: CONTRASTLOSS_NATIVE, CXX, CXXFLAGS, LDFLAGS, MAX_JOBS; CONTRASTLOSS_CUDA, CUDA_HOME,
 NVCCFLAGS, TORCH_CUDA_ARCH_LIST; see docs/environment.md.
 """
 
@@ -39,6 +39,7 @@ ARCHITECTURES = re.split(
 )
 CXX = shlex.split(os.environ.get("CXX", "")) or ["c++"]
 CXXFLAGS = shlex.split(os.environ.get("CXXFLAGS", ""))
+LDFLAGS = shlex.split(os.environ.get("LDFLAGS", ""))
 FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fopenmp-simd"]
 FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-Wall", "-Wextra"]
 NVCC_FLAGS = ["-std=c++17", "-O3", "-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-Wextra"]
@@ -47,7 +48,10 @@ NVCC_FLAGS += shlex.split(os.environ.get("NVCCFLAGS", ""))
 #: the oldest torch that the operator libraries run with; one build serves every later one
 TORCH_TARGET = "0x020a000000000000"
 
-BUILD = Path("build", "native", sysconfig.get_config_var("SOABI") or sys.implementation.cache_tag)
+BUILD = Path("build", "native")
+#: only the Python module differs between versions of Python
+ABI = sysconfig.get_config_var("SOABI") or sys.implementation.cache_tag
+PORTABLE = ["csrc/portable.cpp"]
 CPU_SOURCES = sorted(path.as_posix() for path in Path("csrc/cpu").glob("*.cpp"))
 CUDA_SOURCES = sorted(p.as_posix() for s in ("cpp", "cu") for p in Path("csrc/cuda").glob(f"*.{s}"))
 
@@ -57,7 +61,7 @@ missing: dict[str, str | None] = {}
 
 @dataclass
 class Target:
-    """``module`` is the file contrastloss/<module><suffix>."""
+    """``module`` is the file contrastloss/<module><suffix>; ``link_flags`` come after LDFLAGS."""
 
     module: str
     suffix: str
@@ -97,7 +101,8 @@ def cxx_target(
     module: str, suffix: str, sources: list[str], flags: list[str], link_flags: list[str]
 ) -> Target:
     compiler = [*CXX, *FLAGS, "-Icsrc", *flags, *CXXFLAGS]
-    return Target(module, suffix, sources, compiler, [*CXX, "-shared", *CXXFLAGS], link_flags)
+    linker, flags = [*CXX, "-shared", *CXXFLAGS], [*LDFLAGS, *link_flags]
+    return Target(module, suffix, sources + PORTABLE, compiler, linker, flags)
 
 
 def usable_torch() -> Path | str:
@@ -163,10 +168,10 @@ def cuda_library() -> Target | str:
     return Target(
         "_cuda",
         ".so",
-        CUDA_SOURCES,
+        CUDA_SOURCES + PORTABLE,
         [nvcc, *NVCC_FLAGS, "-Icsrc", "-isystem", str(torch / "include"), *defines, *flags],
         [nvcc, "-shared", "-cudart=static", "-Xlinker=--exclude-libs,ALL", *flags],
-        [f"-L{torch / 'lib'}", "-ltorch_cpu"],
+        [*(re.sub("^-Wl,", "-Xlinker=", w) for w in LDFLAGS), f"-L{torch / 'lib'}", "-ltorch_cpu"],
     )
 
 
@@ -249,8 +254,9 @@ def write_ninja(file: Path) -> None:
             link = command(*linker, "-o", "$out", "$in", *target.link_flags)
             ninja.rule(f"link{target.module}", link, description="link $out")
             objects = []
+            folder = BUILD / (ABI if target.module == "_C" else target.module)
             for source in target.sources:
-                objects.append((BUILD / target.module / f"{source}.o").as_posix())
+                objects.append((folder / f"{source}.o").as_posix())
                 ninja.build(objects[-1], f"compile{target.module}", source)
             ninja.build(output(target).as_posix(), f"link{target.module}", objects)
 
@@ -268,7 +274,7 @@ class BuildNative(build_ext):
 
     def build_extensions(self) -> None:
         BUILD.mkdir(parents=True, exist_ok=True)
-        file = BUILD / "build.ninja"
+        file = BUILD / f"{ABI}.ninja"
         write_ninja(file)
         jobs = [f"-j{n}" for n in [os.environ.get("MAX_JOBS")] if n]
         ninja = [sys.executable, "-m", "ninja", "-f", str(file)]

@@ -6,69 +6,19 @@ from __future__ import annotations
 import argparse
 import importlib
 import itertools
-import platform
 import sys
 import time
-from collections.abc import Iterable
-from types import ModuleType
 
 import torch
 
-from . import __version__, backends, functional
+from . import backends, functional
 from .arguments import device, integer
+from .info import info
 from .losses import LOSSES, PairLoss
 from .testing import example
 
 DTYPES = ("bfloat16", "float16", "float32", "float64")
 DEMO_EXTRA = "pip install 'contrastloss[demo]'"
-
-
-def optional(name: str) -> ModuleType | None:
-    """A module of this package that may be missing from the build."""
-    try:
-        return importlib.import_module(f"{__package__}.{name}")
-    except ModuleNotFoundError as error:
-        if error.name != f"{__package__}.{name}":
-            raise
-        return None
-
-
-def native() -> dict[str, str]:
-    """Which native parts were compiled, or why they were not."""
-    build, module = optional("_build"), optional("_C")
-    facts = {}
-    if build is None:
-        facts["build"] = "this source tree was never installed (pip install -e .)"
-    for part, reason in (build.MISSING if build else {}).items():
-        facts[part] = "missing: " + reason if reason else "built"
-    if module is not None:
-        for name, value in module.build_info().items():
-            shown = " ".join(value) or "none" if isinstance(value, tuple) else str(value)
-            facts[name.replace("_", " ")] = shown
-        facts["this CPU has"] = " ".join(module.cpu_capability()) or "none of the known extensions"
-    return facts
-
-
-def section(title: str, facts: Iterable[tuple[str, str]]) -> str:
-    facts = list(facts)
-    width = max(len(name) for name, _ in facts)
-    return "\n".join([title, *(f"  {name:<{width}}  {value}" for name, value in facts)])
-
-
-def info() -> str:
-    """Versions, backends and native parts, as text."""
-    versions = {
-        "contrastloss": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-    }
-    present = {
-        name: f"missing: {reason}" if reason else "available"
-        for name, reason in backends.available().items()
-    }
-    parts = {"versions": versions, "backends": present, "native code": native()}
-    return "\n\n".join(section(title, facts.items()) for title, facts in parts.items())
 
 
 def warmup(given: argparse.Namespace) -> None:

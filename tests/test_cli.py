@@ -1,8 +1,12 @@
 """The command ``python -m contrastloss``, mostly run in separate processes."""
 
+import os
 import platform
+import re
 import subprocess
 import sys
+from importlib import metadata
+from pathlib import Path
 
 import pytest
 import torch
@@ -54,6 +58,35 @@ def test_info_tells_what_was_compiled_or_why_not(info):
         line = next(line for line in native.splitlines() if line.split()[0:1] == [part])
         assert line.endswith(f"missing: {reason}" if reason else "built")
     assert ("compiler" in native) is (_build.MISSING["_C"] is None)
+
+
+def test_info_is_what_a_bug_report_needs(info, run, monkeypatch, tmp_path):
+    """The versions of what computes, the machine, the settings; no path of the machine."""
+    for fact in ("triton", "numpy", "processor", "threads of torch", "instruction set in use"):
+        assert re.search(rf"^  {fact}  +\S", info, re.MULTILINE), fact
+    assert metadata.version("numpy") in info
+    assert f"{os.cpu_count()}" in re.search(r"^  cores +(\d+)$", info, re.MULTILINE)[1]
+    assert str(Path(contrastloss.__file__).parent) not in info
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setenv("CONTRASTLOSS_DEBUG", "1")
+    again = run("info").stdout
+    assert re.search(r"^  threads of torch +3$", again, re.MULTILINE)
+    assert re.search(r"^  CONTRASTLOSS_DEBUG +1$", again, re.MULTILINE)
+
+
+def test_info_without_triton_and_numpy(run):
+    """What is missing is said, not an error."""
+    found = run("info", blocked=["triton", "numpy"])
+    assert found.returncode == 0, found.stderr
+
+
+def test_the_version_stands_in_one_place():
+    root = Path(__file__).parents[1]
+    files = [root / name for name in ("CITATION.cff", "setup.py", "contrastloss/__init__.py")]
+    version = re.search(r'^version = "(.+)"$', (root / "pyproject.toml").read_text(), re.MULTILINE)
+    for file in files:
+        assert version[1] not in file.read_text(), file.name
+    assert f"## {version[1]} - " in (root / "CHANGELOG.md").read_text()
 
 
 def test_info_needs_no_demo_package(run):
