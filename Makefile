@@ -13,7 +13,7 @@ NATIVE := setup.py $(wildcard csrc/* csrc/*/*)
 PYTEST := OMP_WAIT_POLICY=passive $(BIN)/pytest -n auto --maxprocesses 8 --dist loadgroup
 TESTED := $(VENV)/.test $(VENV)/.distributed $(VENV)/.triton $(VENV)/.compat $(VENV)/.vision
 
-.PHONY: help demo test test-all fuzz soak golden api lint bench wheel
+.PHONY: help demo test test-all fuzz soak golden api lint bench wheels
 
 help:
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -57,9 +57,8 @@ bench: $(VENV)/.bench $(VENV)/.peers $(VENV)/.compat ## measure speed and memory
 	$(BIN)/pytest bench/bench_adapters.py --benchmark-json=bench/results/libraries.json
 	$(BIN)/python bench/report.py
 
-wheel: $(VENV)/.wheel ## dist/: the sdist and the wheel; parts built in place are not built again
-	rm -rf dist
-	$(BIN)/python -m build --quiet --no-isolation --sdist --wheel
+wheels: $(VENV)/.wheels ## dist/: sdist and wheels, for PYTHONS="python3.12 ..." too; what is built stays
+	$(BIN)/python release/wheels.py $(PYTHONS)
 
 # torch alone and first, so that every later step finds it and its headers
 $(VENV)/.torch: pyproject.toml constraints.txt
