@@ -7,9 +7,19 @@ from typing import Any
 import memory
 import pytest
 import torch
-from bench_losses import compare
-from peers import COMPILED, CUDA, CUT_CROSS_ENTROPY, DENSE, INF_CL, PROBLEMS, REFERENCE, TRITON
-from timing import PRODUCTS, products, step
+
+from contrastloss.bench.cases import compare
+from contrastloss.bench.peers import (
+    COMPILED,
+    CUDA,
+    CUT_CROSS_ENTROPY,
+    DENSE,
+    INF_CL,
+    PROBLEMS,
+    REFERENCE,
+    TRITON,
+)
+from contrastloss.bench.timing import PRODUCTS, products, step
 
 #: the largest cases come last, so that a run that is out of time loses only these
 LARGE = [

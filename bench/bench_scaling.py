@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from bench_losses import compare
-from peers import CHECKPOINTED, DENSE, OURS, PROBLEMS
-from timing import GEMM, gemm, interleave, judge_sample, step
+
+from contrastloss.bench.cases import compare
+from contrastloss.bench.peers import CHECKPOINTED, DENSE, OURS, PROBLEMS
+from contrastloss.bench.timing import GEMM, gemm, interleave, judge_sample, step
 
 D, DTYPE = 128, "float32"
 BESIDE = [2048, 4096, 8192]

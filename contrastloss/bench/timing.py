@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from statistics import median, quantiles
 from typing import Any
 
-import dense
 import torch
-from peers import PROBLEMS, Loss
 from torch import Tensor
+
+from . import dense
+from .peers import PROBLEMS, Loss
 
 Step = Callable[[], tuple[Tensor, tuple[Tensor, ...]]]
 
