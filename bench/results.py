@@ -8,8 +8,9 @@ from typing import Any
 
 from contrastloss.bench import results
 from contrastloss.bench.peers import CUDA, PROBLEMS
-from contrastloss.bench.timing import PRODUCTS
 
+#: library products alone, beside losses on a GPU
+PRODUCTS = "four products"
 #: contestants of top-k
 CHUNKED, FAISS = "matmul and topk", "faiss"
 #: contestants of sorting: all of P, as ours, or one vector of masses; GroCo and NT-Xent

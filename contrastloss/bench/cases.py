@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from .peers import DENSE, OURS, PROBLEMS
+from .peers import CUDA, DENSE, OURS, PROBLEMS, TRITON
 from .timing import GEMM, admit, gemm, interleave, summary
 
 #: problem, rows, D, dtype
@@ -80,5 +80,7 @@ def bench_small(benchmark: Any, case: Case, device: str, seconds: float) -> None
 
 
 def bench_chosen(benchmark: Any, case: Case, device: str, seconds: float) -> None:
-    """A case that the user describes; the command says which there are."""
-    compare(benchmark, case, PROBLEMS[case[0]].names, device, seconds)
+    """A batch that the user describes; the command says which there are. On a GPU, ours also by
+    the backends that have to be asked for."""
+    asked = [TRITON, CUDA] if device == "cuda" else []
+    compare(benchmark, case, [*PROBLEMS[case[0]].names, *asked], device, seconds)

@@ -66,7 +66,7 @@ class Problem:
         return [v.to(device, dtype if v.is_floating_point() else v.dtype) for v in made]
 
     @property
-    def options(self) -> dict[str, float]:
+    def options(self) -> dict[str, Any]:
         bias = {"bias": self.ours.bias} if hasattr(self.ours, "bias") else {}
         return {"scale": 1 / self.ours.temperature, **bias}
 
@@ -205,9 +205,7 @@ PROBLEMS = {
             MASKED: Library(masked_nt_xent),
             MASKED_COMPILED: Library(lambda ours: torch.compile(masked_nt_xent(ours))),
             "lightly": Library(lightly),
-            "pytorch-metric-learning": Library(
-                metric_learning, 256, "its memory grows as rows³, see below"
-            ),
+            "pytorch-metric-learning": Library(metric_learning, 256, "its memory grows as rows³"),
         },
     ),
     "info_nce": Problem(
@@ -231,8 +229,8 @@ PROBLEMS = {
 def versions() -> dict[str, str]:
     """The versions of the packages that are installed."""
     found = {}
-    packages = ("open_clip_torch", "lightly", "pytorch-metric-learning", "info-nce-pytorch")
-    packages += ("sentence-transformers", "gradcache")
+    packages = ["open_clip_torch", "lightly", "pytorch-metric-learning", "info-nce-pytorch"]
+    packages += ["sentence-transformers", "gradcache"]
     for name in (*packages, INF_CL, CUT_CROSS_ENTROPY, "faiss-cpu", "diffsort", "triton"):
         try:
             found[name] = version(name)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from .. import __version__
+import contrastloss
+
 from . import peers
 
 
@@ -53,7 +54,7 @@ def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict[str, A
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "contrastloss": __version__,
+        "contrastloss": contrastloss.__version__,
         "peers": peers.versions(),
     }
 

@@ -33,10 +33,10 @@ class Results:
                 (b["name"], {**b["extra_info"], "seconds": b["stats"]["median"]})
                 for b in data["benchmarks"]
             ]
-            if not all("case" in info for _, info in self.named):
-                raise KeyError("case")
+            self.peers: dict[str, str] = dict(self.machine["peers"])
+            self.cases = [info["case"] for _, info in self.named]
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{type(error).__name__}: {error}") from error
+            raise ValueError("its fields are not those of these benchmarks") from error
 
     def of(self, *functions: str) -> list[dict[str, Any]]:
         return [info for name, info in self.named if name.partition("[")[0] in functions]
