@@ -22,7 +22,8 @@ from contrastloss.bench.results import Results
 ROOT = Path(__file__).parent.parent
 MACHINE = {
     "device": "cpu", "processor": "abacus", "gpu": None, "threads": 2, "system": "Linux x86_64",
-    "python": "3.11.7", "torch": "2.13.0", "contrastloss": "0.1.0", "peers": {"lightly": "1.6.0"},
+    "python": "3.11.7", "torch": "2.13.0", "contrastloss": "0.1.0",
+    "backends": ["cpu", "reference"], "peers": {"lightly": "1.6.0"},
 }  # fmt: skip
 
 
@@ -167,6 +168,7 @@ def test_table(command, tmp_path):
     found = lines(command.measured(Results(write(tmp_path / "a.json", made, also))))
     for line in (
         "abacus, 2 threads; Linux x86_64, torch 2.13.0, Python 3.11.7",
+        "backends: cpu, reference",
         "clip, 2,048 x 128, fp32",
         "contrastloss 400 ms 1.00 50% 2e-07",  # a floor of 0.2 s
         "dense 2 s 5.00 10% 2e-07",

@@ -73,6 +73,7 @@ def test_no_command_is_a_usage_error(run):
 def test_a_command_without_its_packages_names_the_extra(command, package, run):
     if command == "bench" and package == "matplotlib":
         pytest.importorskip("pytest_benchmark")
+        pytest.importorskip("rich")
     result = run(command, blocked=[package])
     assert result.returncode == 1
     expected = f"the {command} needs {package}: pip install 'contrastloss[{command}]'\n"

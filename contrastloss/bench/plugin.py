@@ -12,6 +12,7 @@ import torch
 
 import contrastloss
 
+from .. import backends
 from . import peers
 
 
@@ -55,6 +56,7 @@ def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict[str, A
         "python": platform.python_version(),
         "torch": torch.__version__,
         "contrastloss": contrastloss.__version__,
+        "backends": [name for name, lacks in backends.available().items() if not lacks],
         "peers": peers.versions(),
     }
 

@@ -14,7 +14,10 @@ from .results import Results, machine, percent, times, title
 from .timing import GEMM
 
 #: of the machine: what times depend on
-CONDITIONS = ("device", "processor", "gpu", "threads", "system", "python", "torch", "contrastloss")
+CONDITIONS = (
+    *("device", "processor", "gpu", "threads", "system"),
+    *("python", "torch", "contrastloss", "backends"),
+)
 
 
 def blank(*head: str) -> Table:
@@ -33,6 +36,7 @@ def programs(info: dict[str, Any]) -> list[str]:
 def measured(results: Results) -> Iterator[Table | str]:
     """A table with a line for each program of each case, and what it does not say itself."""
     yield machine(results)
+    yield f"backends: {', '.join(results.machine['backends'])}\n"
     table = blank("", "time", "/ ours", "GEMM", "error")
     for _, info in results.named:
         table.add_section()
@@ -47,7 +51,7 @@ def measured(results: Results) -> Iterator[Table | str]:
             )
     yield table
     yield (
-        "/ ours: the median over rounds, each of which runs every program once; above 1, ours is "
+        "\n/ ours: the median over rounds, each of which runs every program once; above 1, ours is "
         "faster.\nGEMM: share of the rate of a large matrix product in the same rounds.\n"
         "error: of loss or gradient, relative to fp64."
     )
@@ -80,7 +84,7 @@ def over_dense(info: dict[str, Any]) -> float | None:
 
 def compared(then: Results, now: Results) -> Iterator[Table | str]:
     """A table with a line for each case of both runs, and what was not the same in them."""
-    yield f"Compared with {then.file.name}, {then.date}"
+    yield f"Compared with {then.file.name}, {then.date}\n"
     table = blank("", "ours then", "now", "ratio", "dense then", "now", "ratio")
     before, after = ({n: i for n, i in run.named if "times" in i} for run in (then, now))
     for name in (name for name in after if name in before):
@@ -95,7 +99,7 @@ def compared(then: Results, now: Results) -> Iterator[Table | str]:
         table.add_row(title(info["case"]), *cells)
     yield table
     yield (
-        "ours: its time; a ratio below 1 means that it became faster.\n"
+        "\nours: its time; a ratio below 1 means that it became faster.\n"
         "dense: time of dense PyTorch / ours, which depends less on the machine; a ratio above 1 "
         "means that ours became faster."
     )
@@ -106,7 +110,7 @@ def compared(then: Results, now: Results) -> Iterator[Table | str]:
 
 def differences(then: Results, now: Results) -> Iterator[str]:
     old, new = then.machine, now.machine
-    pairs = {name: (old.get(name), new.get(name)) for name in CONDITIONS}
+    pairs = {name: (old[name], new[name]) for name in CONDITIONS if name in old}
     for name in sorted(then.peers.keys() | now.peers.keys()):
         pairs[name] = then.peers.get(name), now.peers.get(name)
     for name, (a, b) in pairs.items():
