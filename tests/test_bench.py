@@ -106,6 +106,8 @@ def test_a_wrong_program_is_refused(problem, monkeypatch):
         "wrong": "relative error of the value is 1.0e+00",
         "absent": "No module named 'no_such_library'",
     }
+    with pytest.raises(ArithmeticError, match="error of the value"):  # if it is ours
+        timing.admit(problem, ["wrong", peers.OURS], inputs)
 
 
 @pytest.mark.parametrize(
@@ -232,6 +234,7 @@ def test_the_repository_s_results_can_be_compared_with(command):
         (["--rows", "1"], "argument --rows: got 1, expected an integer of 2"),
         (["--seconds", "0"], "argument --seconds: got 0, expected an integer of 1"),
         (["--loss", "none"], "argument --loss: invalid choice: 'none'"),
+        (["--all", "--dim", "4"], "argument --all: got it with sizes, expected either --all or"),
         (["--json", "a.txt"], "argument --json: got a.txt, expected a name that ends in .json"),
         (["--plot", "a.txt"], "argument --plot: got a.txt, expected a name that ends in .png"),
         (["--compare", "no.json"], "got no.json, expected a JSON file that this command wrote: No"),

@@ -65,9 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--threads", type=many, default=threads, help="threads of torch; here: %(default)s")
     add("--seconds", type=many, default=2, help="time for a comparison, %(default)s")
     add("--compiled", action="store_true", help="also torch.compile, which may take minutes a case")
-    add = parser.add_argument_group(
-        "cases", "without these, some that take two minutes"
-    ).add_argument
+    which = parser.add_argument_group("cases", "without these, some that take two minutes")
+    add = which.add_argument
     names = list(PROBLEMS)
     add("--loss", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
     add("--rows", nargs="+", type=arguments.integer(2), metavar="N", help=f"of a batch, {ROWS}")
@@ -158,6 +157,8 @@ def measure(given: argparse.Namespace, file: Path) -> int:
 
 def main(given: argparse.Namespace) -> int:
     """The exit status is pytest's: 0 if everything was measured, whatever the figures are."""
+    if given.all and (given.rows or given.dim or given.dtype):
+        given.error("argument --all: got it with sizes, expected either --all or sizes and dtypes")
     if given.compare and given.compare.file.resolve() == given.json.resolve():
         given.error(f"argument --json: got {given.json}, expected another file than --compare's")
     with TemporaryDirectory() as folder:

@@ -97,7 +97,8 @@ def compared(then: Results, now: Results) -> Iterator[Table | str]:
             cells += [word(a) if a else "", word(b) if b else ""]
             cells.append(f"{b / a:.2f}" if a and b else "")
         table.add_row(title(info["case"]), *cells)
-    yield table
+    if table.rows:
+        yield table
     yield (
         "\nours: its time; a ratio below 1 means that it became faster.\n"
         "dense: time of dense PyTorch / ours, which depends less on the machine; a ratio above 1 "
