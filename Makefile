@@ -72,7 +72,7 @@ $(VENV)/.native: $(VENV)/.torch $(NATIVE)
 	$(PIP) --no-build-isolation -e .
 	touch $@
 
-# without their dependencies, which would install another torch; bench/peers.py does not need them
+# without their dependencies, which would install another torch; contrastloss/bench/peers.py needs none
 $(VENV)/.peers: $(VENV)/.torch
 	$(PIP) --no-deps pytorch-metric-learning lightly info-nce-pytorch open_clip_torch faiss-cpu \
 	  diffsort

@@ -19,9 +19,11 @@ from typing import Any
 
 import memory
 import torch
-from peers import module, normalize
-from timing import step
 from torch import Tensor
+from torch.nn.functional import normalize
+
+from contrastloss.bench.peers import module
+from contrastloss.bench.timing import step
 
 OURS, THEIRS = "ours", "theirs"
 D = 128

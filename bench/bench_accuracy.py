@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import dense
 import pytest
 import torch
-from peers import DENSE, OURS, PROBLEMS
-from timing import errors, step
 
 from contrastloss import CLIPLoss
+from contrastloss.bench import dense
+from contrastloss.bench.peers import DENSE, OURS, PROBLEMS
+from contrastloss.bench.timing import errors, step
 from contrastloss.testing import TEMPERATURES
 
 ROWS, D = 1024, 128

@@ -9,7 +9,8 @@ import adapters
 import pytest
 import torch
 from adapters import ADAPTERS, OURS, THEIRS
-from timing import interleave, judge, reason, step, summary
+
+from contrastloss.bench.timing import interleave, judge, reason, step, summary
 
 ROWS = (256, 4096)
 

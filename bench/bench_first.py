@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench_losses import compare
-from peers import CUDA, DENSE, REFERENCE, TRITON
+from contrastloss.bench.cases import compare
+from contrastloss.bench.peers import CUDA, DENSE, REFERENCE, TRITON
 
 
 def bench_first(benchmark: Any, device: str, seconds: float) -> None:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import memory
 import pytest
 import torch
-from bench_losses import compare
-from peers import COMPILED, CUDA, CUT_CROSS_ENTROPY, DENSE, INF_CL, PROBLEMS, REFERENCE, TRITON
-from timing import PRODUCTS, products, step
+from results import PRODUCTS
+
+from contrastloss.bench.cases import compare
+from contrastloss.bench.peers import (
+    COMPILED,
+    CUDA,
+    CUT_CROSS_ENTROPY,
+    DENSE,
+    INF_CL,
+    PROBLEMS,
+    REFERENCE,
+    TRITON,
+)
+from contrastloss.bench.timing import step, synchronise
 
 #: the largest cases come last, so that a run that is out of time loses only these
 LARGE = [
@@ -25,6 +37,22 @@ SMALL = [
     for dtype in ("float32", "bfloat16")
     for rows in (256, 1024, 4096)
 ]
+
+
+def products(rows: int, d: int, dtype: torch.dtype, device: str) -> Callable[[], None]:
+    """The library products of a forward and a backward pass that computes its scores twice."""
+    x, y = torch.randn(2, rows, d, device=device).to(dtype)
+    scores = x.new_empty(rows, rows)
+
+    def run() -> None:
+        for _ in range(2):
+            torch.mm(x, y.T, out=scores)
+        torch.mm(scores, y)
+        torch.mm(scores.T, x)
+        synchronise(device)
+
+    run()
+    return run
 
 
 @pytest.fixture(autouse=True)

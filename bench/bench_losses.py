@@ -1,71 +1,13 @@
-"""Forward and backward, compared with all other programs: large and small batches."""
+"""The cases of the package, which are also those of ``python -m contrastloss bench``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import pytest
-import torch
-from peers import DENSE, OURS, PROBLEMS
-from timing import GEMM, admit, gemm, interleave, summary
+from contrastloss.bench.cases import bench_large, bench_small, compare
+from contrastloss.bench.peers import DENSE, OURS
 
-LARGE = [
-    ("clip", 8192, 128, "float32"),
-    ("clip", 8192, 512, "float32"),
-    ("clip", 8192, 128, "bfloat16"),
-    ("nt_xent", 8192, 128, "float32"),
-    ("nt_xent", 8192, 128, "bfloat16"),
-    ("info_nce", 4096, 128, "float32"),
-    ("siglip", 4096, 128, "float32"),
-    ("supcon", 4096, 128, "float32"),
-]
-SMALL = [
-    (problem, rows, 128, dtype)
-    for problem in ("clip", "nt_xent")
-    for dtype in ("float32", "bfloat16", "float16", "float64")
-    for rows in (64, 128, 256, 512, 1024)
-]
-
-
-def compare(
-    benchmark: Any,
-    case: tuple[str, int, int, str],
-    names: list[str],
-    device: str,
-    seconds: float,
-    beside: dict[str, Callable[[], None]] | None = None,
-) -> None:
-    """Time the contestants and the functions in ``beside`` in turn, then the first contestant,
-    ours, once more for pytest-benchmark."""
-    problem, rows, d, dtype = case
-    subject, kind = PROBLEMS[problem], getattr(torch, dtype)
-    inputs = subject.inputs(rows, d, kind, device)
-    steps, errors, refused = admit(problem, names, inputs)
-    product, operations = gemm(kind, device)
-    large = rows >= 2048
-    beside = (beside or {}) | ({GEMM: product} if large else {})
-    times = interleave(steps | beside, seconds=seconds)
-    benchmark.extra_info |= {
-        "case": dict(zip(("problem", "rows", "d", "dtype"), case, strict=True)),
-        "times": summary(times, names[0]),
-        "errors": errors,
-        "refused": refused,
-        "floor": subject.gemms * 2.0 * rows * rows * d,
-        "gemm": operations,
-    }
-    benchmark.pedantic(steps[names[0]], rounds=3 if large else 20, warmup_rounds=1)
-
-
-@pytest.mark.parametrize("case", LARGE, ids=lambda case: "-".join(map(str, case)))
-def bench_large(benchmark: Any, case: Any, device: str, seconds: float) -> None:
-    compare(benchmark, case, PROBLEMS[case[0]].names, device, seconds)
-
-
-@pytest.mark.quick
-@pytest.mark.parametrize("case", SMALL, ids=lambda case: "-".join(map(str, case)))
-def bench_small(benchmark: Any, case: Any, device: str, seconds: float) -> None:
-    compare(benchmark, case, [OURS, DENSE], device, seconds / 10)
+__all__ = ["bench_cubic", "bench_large", "bench_small"]
 
 
 def bench_cubic(benchmark: Any, device: str, seconds: float) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import memory
 import pytest
 import torch
-from peers import CHECKPOINTED, COMPILED, DENSE, OURS
+
+from contrastloss.bench.peers import CHECKPOINTED, COMPILED, DENSE, OURS
 
 #: problem, contestant and rows; at the largest sizes the others only show how much they ask for
 CASES = [

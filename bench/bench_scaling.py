@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
 import pytest
 import torch
-from bench_losses import compare
-from peers import CHECKPOINTED, DENSE, OURS, PROBLEMS
-from timing import GEMM, gemm, interleave, judge_sample, step
+from torch import Tensor
+from torch.nn.functional import cross_entropy, normalize
+
+from contrastloss import CLIPLoss
+from contrastloss.bench.cases import compare
+from contrastloss.bench.peers import CHECKPOINTED, DENSE, OURS, PROBLEMS
+from contrastloss.bench.timing import GEMM, gemm, interleave, judge, step
 
 D, DTYPE = 128, "float32"
 BESIDE = [2048, 4096, 8192]
 ALONE = [16384, 32768, 65536, 131072]
+
+
+def clip_sample(x: Tensor, y: Tensor, *, scale: float, sample: Tensor) -> Tensor:
+    """The sum of the losses of a few rows, with exact gradients, without scores of other rows."""
+    x, y = normalize(x), normalize(y)
+    by_row = cross_entropy(scale * x[sample] @ y.T, sample, reduction="sum")
+    return (by_row + cross_entropy(scale * y[sample] @ x.T, sample, reduction="sum")) / 2
+
+
+def judge_sample(inputs: Sequence[Tensor], size: int = 64) -> dict[str, float]:
+    """Checks our CLIP at sizes that no dense program reaches: the losses of a few rows and their
+    gradients for all embeddings."""
+    subject = PROBLEMS["clip"]
+    rows = torch.arange(0, len(inputs[0]), len(inputs[0]) // size, device=inputs[0].device)
+    ours = CLIPLoss(reduction="none")
+    doubles = [v.double() for v in inputs]
+    want = step(lambda x, y: clip_sample(x, y, **subject.options, sample=rows), doubles)()
+    return judge(step(lambda x, y: ours(x, y)[rows].sum(), inputs), want, inputs[0].dtype)
 
 
 @pytest.mark.parametrize("rows", BESIDE)

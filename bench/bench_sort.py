@@ -13,11 +13,12 @@ from typing import Any
 import memory
 import pytest
 import torch
-from peers import CUDA, DIFFSORT, GROCO, MASSES, NT_XENT, OURS, TRITON
-from timing import interleave, reason, summary
+from results import DIFFSORT, GROCO, MASSES, NT_XENT
 from torch import Tensor
 
 import contrastloss
+from contrastloss.bench.peers import CUDA, OURS, TRITON
+from contrastloss.bench.timing import interleave, reason, summary
 from contrastloss.ops import sort_network
 
 #: rows, n, network

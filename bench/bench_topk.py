@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from peers import CHUNKED, FAISS, OURS
-from timing import GEMM, gemm, interleave, reason, summary
+from results import CHUNKED, FAISS
 from torch import Tensor
 
+from contrastloss.bench.peers import OURS
+from contrastloss.bench.timing import GEMM, gemm, interleave, reason, summary
 from contrastloss.ops import pair_topk
 
 #: queries, columns, D, k, dtype

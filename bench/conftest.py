@@ -1,73 +1,14 @@
-"""Options, and a JSON file that says on what it was measured, but not where or by whom."""
+"""Results of this folder name the commit that was measured."""
 
 from __future__ import annotations
 
-import platform
-from pathlib import Path
 from typing import Any
 
-import peers
 import pytest
-import torch
-
-import contrastloss
+from pytest_benchmark.utils import get_commit_info
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--device", default="cpu", help="the device to run on: cpu or cuda")
-    parser.addoption("--threads", default=2, type=int, help="threads of torch, 2")
-    parser.addoption(
-        "--without-compiled", action="store_true", help="leave out rivals that compile for minutes"
-    )
-    parser.addoption("--seconds", default=10.0, type=float, help="time for one comparison, 10")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    torch.set_num_threads(config.getoption("--threads"))
-    if config.getoption("--without-compiled"):
-        peers.LEFT_OUT.add(peers.COMPILED)
-
-
-@pytest.fixture
-def device(request: pytest.FixtureRequest) -> str:
-    return request.config.getoption("--device")
-
-
-@pytest.fixture
-def seconds(request: pytest.FixtureRequest) -> float:
-    return request.config.getoption("--seconds")
-
-
-def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict[str, Any]:
-    device = config.getoption("--device")
-    return {
-        "device": device,
-        "processor": _processor(),
-        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
-        "threads": torch.get_num_threads(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "contrastloss": contrastloss.__version__,
-        "peers": peers.versions(),
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((s.partition(":")[2].strip() for s in lines if s.startswith("model name")), "?")
-
-
-def pytest_benchmark_update_commit_info(commit_info: dict[str, Any]) -> None:
-    for key in commit_info.keys() - {"id", "dirty"}:
-        del commit_info[key]
-
-
-def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
-    """Removes the samples: the file in the repository needs only their statistics."""
-    for benchmark in output_json["benchmarks"]:
-        benchmark["stats"].pop("data", None)
-        del benchmark["options"]
+@pytest.hookimpl(tryfirst=True)  # before the package's
+def pytest_benchmark_generate_commit_info() -> dict[str, Any]:
+    found = get_commit_info()
+    return {"id": found["id"], "dirty": found["dirty"]}

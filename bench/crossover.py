@@ -9,8 +9,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from results import CUDA, REFERENCE, Results
-from words import factor, title
+from results import Results
+from words import factor
+
+from contrastloss.bench.peers import CUDA, REFERENCE
+from contrastloss.bench.results import title
 
 ADVICE = """
 `slow` in contrastloss/backends/cuda.py and in contrastloss/backends/triton/__init__.py is true for

@@ -5,8 +5,9 @@ python bench/report.py    write the table of docs/distributed.md from the result
 
 The ranks share a linear encoder and a temperature. Each rank calls a system's class on its own
 rows, and the gradients are averaged over the ranks, as DDP does. They are compared with the
-gradient of the same formula on the whole batch in one process (bench/dense.py). Each class is first
-checked to give that gradient in one process, so that only the distribution is compared.
+gradient of the same formula on the whole batch in one process (contrastloss/bench/dense.py). Each
+class is first checked to give that gradient in one process, so that only the distribution is
+compared.
 """
 
 from __future__ import annotations
@@ -21,8 +22,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import dense
-import peers
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
@@ -30,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, normalize
 
 import contrastloss
+from contrastloss.bench import dense, peers
 
 FILE = Path(__file__).parent / "results/ddp.json"
 WORLD, ROWS, D, DTYPE = 4, 16, 32, torch.float64

@@ -74,8 +74,8 @@ def asked(error: Exception) -> int | None:
 def measure(
     *, problem: str, name: str, rows: int, d: int, dtype: str, device: str, threads: int
 ) -> dict[str, Any]:
-    from peers import COMPILED, PROBLEMS
-    from timing import step
+    from contrastloss.bench.peers import COMPILED, PROBLEMS
+    from contrastloss.bench.timing import step
 
     torch.set_num_threads(threads)
     limit(device)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
-from results import CHECKPOINTED, DENSE, OURS, Results
+from results import Results
+
+from contrastloss.bench.peers import CHECKPOINTED, DENSE, OURS
 
 MARKERS = {OURS: "o", DENSE: "s", CHECKPOINTED: "^"}
 

@@ -14,20 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import targets
-from peers import CHUNKED, CUT_CROSS_ENTROPY, DIFFSORT, FAISS, INF_CL, MASSES, NT_XENT
-from results import (
+from results import CHUNKED, DIFFSORT, FAISS, MASSES, NT_XENT, Results, exponent
+from sections import libraries, predicted
+from words import factor, image, size, table
+
+from contrastloss.bench.peers import (
     CHECKPOINTED,
     COMPILED,
     CUDA,
+    CUT_CROSS_ENTROPY,
     DENSE,
+    INF_CL,
     OURS,
     REFERENCE,
     TRITON,
-    Results,
-    exponent,
 )
-from sections import libraries, predicted
-from words import SHORT, factor, image, machine, percent, size, table, times, title
+from contrastloss.bench.results import SHORT, machine, percent, times, title
 
 ROOT = Path(__file__).parent.parent
 #: written by bench/ddp.py; the other results are written by pytest-benchmark

@@ -1,65 +1,27 @@
-"""Reads one JSON file of pytest-benchmark."""
+"""What the report reads of a JSON file of pytest-benchmark, in addition to the command."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from peers import CHECKPOINTED, COMPILED, CUDA, DENSE, OURS, PROBLEMS, REFERENCE, TRITON
-from timing import PRODUCTS
+from contrastloss.bench import results
+from contrastloss.bench.peers import CUDA, PROBLEMS
 
-__all__ = [
-    "CHECKPOINTED",
-    "COMPILED",
-    "CUDA",
-    "DENSE",
-    "OURS",
-    "REFERENCE",
-    "TRITON",
-    "Results",
-]
+#: library products alone, beside losses on a GPU
+PRODUCTS = "four products"
+#: contestants of top-k
+CHUNKED, FAISS = "matmul and topk", "faiss"
+#: contestants of sorting: all of P, as ours, or one vector of masses; GroCo and NT-Xent
+DIFFSORT, MASSES, GROCO, NT_XENT = "diffsort", "one mass", "groco", "nt_xent"
 
 
-class Results:
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        data = json.loads(file.read_text())
-        self.machine: dict[str, Any] = data["machine_info"]
-        self.commit: dict[str, Any] = data["commit_info"]
-        self.date: str = data["datetime"][:10]
-        #: (function, its extra_info with pytest-benchmark's own median as "seconds")
-        self.runs = [
-            (
-                b["fullname"].partition("::")[2].partition("[")[0],
-                b["extra_info"] | {"seconds": b["stats"]["median"]},
-            )
-            for b in data["benchmarks"]
-        ]
-
-    def of(self, *functions: str) -> list[dict[str, Any]]:
-        return [info for name, info in self.runs if name in functions]
-
+class Results(results.Results):
     def find(self, function: str, **case: Any) -> dict[str, Any] | None:
         """The run of a case, by any of its fields."""
         found = (info for info in self.of(function) if case.items() <= info["case"].items())
         return next(found, None)
-
-    # ---- speed ----------------------------------------------------------------------------------
-
-    def seconds(self, info: dict[str, Any], name: str = OURS) -> float | None:
-        alone = info["seconds"] if name == OURS else None
-        return info["times"].get(name, {}).get("seconds", alone)
-
-    def efficiency(self, info: dict[str, Any], name: str = OURS) -> float:
-        """The least time of its matrix products, at the rate of a large product measured in the
-        same minute, divided by its time."""
-        if "gemm" not in info["times"]:  # a small batch
-            return math.nan
-        rate = info["gemm"] / info["times"]["gemm"]["seconds"]
-        return info["floor"] / rate / (self.seconds(info, name) or math.nan)
 
     @staticmethod
     def best(info: dict[str, Any]) -> float:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import model
-from results import CUDA, Results
-from words import factor, size, table, times, title
+from results import Results
+from words import factor, size, table
+
+from contrastloss.bench.peers import CUDA
+from contrastloss.bench.results import times, title
 
 
 def libraries(results: Results) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from peers import CHUNKED, CUT_CROSS_ENTROPY, DIFFSORT, FAISS, INF_CL, NT_XENT
-from results import COMPILED, CUDA, DENSE, OURS, TRITON, Results
+from results import CHUNKED, DIFFSORT, FAISS, NT_XENT, Results
+
+from contrastloss.bench.peers import COMPILED, CUDA, CUT_CROSS_ENTROPY, DENSE, INF_CL, OURS, TRITON
 
 #: problem, rows, D, dtype: at least this many times the speed of another program
 SPEED = {

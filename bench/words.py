@@ -1,4 +1,4 @@
-"""The words of docs/performance.md: tables, times, sizes and cases."""
+"""The words of docs/performance.md: tables, sizes and cases."""
 
 from __future__ import annotations
 
@@ -7,20 +7,10 @@ from typing import Any
 
 from results import Results
 
-SHORT = {"float64": "fp64", "float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
-
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def times(seconds: float) -> str:
-    return f"{seconds:.3g} s" if seconds >= 1 else f"{1e3 * seconds:.3g} ms"
-
-
-def percent(share: float) -> str:
-    return "" if share != share else f"{share:.0%}"
 
 
 def size(memory: dict[str, int] | None) -> str:
@@ -38,13 +28,3 @@ def factor(info: dict[str, Any], name: str) -> str:
 
 def image(results: Results) -> str:
     return f"images/performance-{results.file.stem}.svg"
-
-
-def title(case: dict[str, Any]) -> str:
-    return f"{case['problem']}, {case['rows']:,} x {case['d']}, {SHORT[case['dtype']]}"
-
-
-def machine(results: Results) -> str:
-    m = results.machine
-    where = m["gpu"] if m["device"] == "cuda" else f"{m['processor']}, {m['threads']} threads"
-    return f"{where}; {m['system']}, torch {m['torch']}, Python {m['python']}"

@@ -1,5 +1,5 @@
-"""``python -m contrastloss``: ``info`` about this installation, a ``demo`` of training, and the
-``warmup`` of kernels that are compiled at their first call."""
+"""``python -m contrastloss``: ``info`` about this installation, a ``demo`` of training, a ``bench``
+of losses, and the ``warmup`` of kernels that are compiled at their first call."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ from .losses import LOSSES, PairLoss
 from .testing import example
 
 DTYPES = ("bfloat16", "float16", "float32", "float64")
-DEMO_EXTRA = "pip install 'contrastloss[demo]'"
+#: commands that need the packages of an extra of their name: their module, and what they do
+EXTRAS = {
+    "demo": ("demo", "train on a small data set"),
+    "bench": ("bench.command", "time losses beside dense PyTorch and other libraries"),
+}
 
 
 def warmup(given: argparse.Namespace) -> None:
@@ -37,6 +41,10 @@ def warmup(given: argparse.Namespace) -> None:
         print(f"{given.loss} {rows} x {dim} {given.dtype}: {seconds:.1f} s, loss {value:.4f}")
 
 
+def install(extra: str) -> str:
+    return f"pip install 'contrastloss[{extra}]'"
+
+
 def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(prog="python -m contrastloss", description=__doc__)
@@ -52,8 +60,12 @@ def main(argv: list[str] | None = None) -> int:
     warm.add_argument("--dtype", choices=DTYPES, default="bfloat16")
     warm.add_argument("--device", type=device, default="cuda")
     warm.add_argument("--backend", choices=sorted(backends.available()), default="triton")
-    demo = commands.add_parser("demo", help=f"train on a small data set ({DEMO_EXTRA})")
-    if arguments[:1] != ["demo"]:
+    extras = {
+        name: commands.add_parser(name, help=f"{what} ({install(name)})")
+        for name, (_, what) in EXTRAS.items()
+    }
+    name = arguments[0] if arguments else ""
+    if name not in EXTRAS:
         given = parser.parse_args(arguments)
         if given.command == "info":
             print(info())
@@ -64,13 +76,14 @@ def main(argv: list[str] | None = None) -> int:
             parser.exit(1, f"warmup: {error}\n")
         return 0
     try:
-        module = importlib.import_module(f"{__package__}.demo")
-        module.add_arguments(demo)
+        module = importlib.import_module(f"{__package__}.{EXTRAS[name][0]}")
+        module.add_arguments(extras[name])
         return module.main(parser.parse_args(arguments)) or 0
     except ModuleNotFoundError as error:
         if str(error.name).startswith(str(__package__)):
             raise
-        parser.exit(1, f"the demo needs {error.name}: {DEMO_EXTRA}\n")
+        package = str(error.name).partition(".")[0]
+        parser.exit(1, f"the {name} needs {package}: {install(name)}\n")
 
 
 if __name__ == "__main__":

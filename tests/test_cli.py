@@ -99,11 +99,18 @@ def test_no_command_is_a_usage_error(run):
     assert "usage: python -m contrastloss" in result.stderr
 
 
-def test_demo_without_its_packages_names_the_extra(run):
-    result = run("demo", blocked=["sklearn", "matplotlib", "tqdm"])
+@pytest.mark.parametrize(
+    ("command", "package"),
+    [("demo", "tqdm"), ("bench", "pytest"), ("bench", "pytest_benchmark"), ("bench", "matplotlib")],
+)
+def test_a_command_without_its_packages_names_the_extra(command, package, run):
+    if command == "bench" and package == "matplotlib":
+        pytest.importorskip("pytest_benchmark")
+        pytest.importorskip("rich")
+    result = run(command, blocked=[package])
     assert result.returncode == 1
-    assert "pip install 'contrastloss[demo]'" in result.stderr
-    assert "Traceback" not in result.stderr
+    expected = f"the {command} needs {package}: pip install 'contrastloss[{command}]'\n"
+    assert result.stderr == expected
 
 
 @pytest.mark.parametrize(

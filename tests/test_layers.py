@@ -33,6 +33,7 @@ ARROWS = {
     "presets": {"losses"},
     "compat": {"losses", "functional", "mining", "ops", "distributed", "channel"},
     "demo": {"losses", "functional", "backends", "arguments"},
+    "bench": {"losses", "backends", "testing", "arguments"},
     "testing": {"losses", "functional", "ops", "backends", "channel", "options"},
 }
 #: packages that may be imported in addition to the standard library
@@ -40,6 +41,7 @@ OUTSIDE = {"torch"}
 EXTRA = {
     "backends": {"triton"},
     "demo": {"numpy", "sklearn", "matplotlib", "tqdm"},
+    "bench": {"matplotlib", "pytest", "pytest_benchmark", "rich"},
     "compat": {"pytorch_metric_learning", "sentence_transformers"},
     "__main__": {"numpy"},
 }
@@ -125,7 +127,7 @@ torch.cuda.is_available = torch.cuda.init = lambda *a: (_ for _ in ()).throw(Ass
 before = set(sys.modules)
 sys.meta_path.insert(0, Blocker())
 import contrastloss, contrastloss.testing
-heavy = {"triton", "numpy.testing", "sklearn", "matplotlib", "torch._dynamo"}
+heavy = {"triton", "numpy.testing", "sklearn", "matplotlib", "torch._dynamo", "contrastloss.bench"}
 assert not heavy & (set(sys.modules) - before)
 loss = contrastloss.NTXentLoss()(torch.eye(3), torch.eye(3))
 assert abs(loss.item() - torch.tensor(-10.0).exp().mul(4).log1p().item()) < 1e-6

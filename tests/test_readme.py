@@ -101,7 +101,7 @@ def metric_learning(name, *inputs):
 
 
 #: what the left column of the README's table computes of rows x and y, of labels of x, and of a
-#: scale; bench/peers.py compares the other libraries' own classes
+#: scale; contrastloss/bench/peers.py compares the other libraries' own classes
 TODAY = {
     "torch: `cross_entropy(x @ y.T, arange(N))`": lambda x, y, labels, scale: in_batch(x @ y.T),
     "torch: the mean of that over `x @ y.T` and `y @ x.T`": (

@@ -6,19 +6,23 @@ contestant once, and a ratio is the median over rounds of the ratio within a rou
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from statistics import median, quantiles
 from typing import Any
 
-import dense
 import torch
-from peers import PROBLEMS, Loss
 from torch import Tensor
+
+from .peers import PROBLEMS, Loss
+
+#: the folders of an absolute path at the beginning of a word or in quotes
+FOLDERS = re.compile(r"""(?<![^\s'"(\[=,])(?:[A-Za-z]:|~)?[/\\](?:[^\s'"/\\]+[/\\])*""")
 
 Step = Callable[[], tuple[Tensor, tuple[Tensor, ...]]]
 
-GEMM, PRODUCTS = "gemm", "four products"
+GEMM = "gemm"
 #: side of the square product whose rate counts as the rate of the machine
 GEMM_SIDE = {"cpu": 2048, "cuda": 8192}
 
@@ -66,30 +70,14 @@ def gemm(dtype: torch.dtype, device: str) -> tuple[Callable[[], None], float]:
     return run, 2.0 * side**3
 
 
-def products(rows: int, d: int, dtype: torch.dtype, device: str) -> Callable[[], None]:
-    """The library products of a forward and a backward pass that computes its scores twice."""
-    x, y = torch.randn(2, rows, d, device=device).to(dtype)
-    scores = x.new_empty(rows, rows)
-
-    def run() -> None:
-        for _ in range(2):
-            torch.mm(x, y.T, out=scores)
-        torch.mm(scores, y)
-        torch.mm(scores.T, x)
-        synchronise(device)
-
-    run()
-    return run
-
-
 # ---- the gate -----------------------------------------------------------------------------------
 
 
 def errors(got: tuple[Tensor, Sequence[Tensor]], want: tuple[Tensor, Sequence[Tensor]]) -> Any:
     """Relative errors of the value and of all gradients together, as norms."""
 
-    def relative(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
-        a, b = (torch.cat([v.double().flatten() for v in values]) for values in (a, b))
+    def relative(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
+        a, b = (torch.cat([v.double().flatten() for v in values]) for values in (found, wanted))
         return (torch.linalg.vector_norm(a - b) / torch.linalg.vector_norm(b)).item()
 
     return {"value": relative([got[0]], [want[0]]), "gradient": relative(got[1], want[1])}
@@ -135,21 +123,9 @@ def admit(
 
 
 def reason(error: Exception) -> str:
-    """One line, without paths of this machine."""
+    """One line, with names of files but not their folders on this machine."""
     line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    words = [word.rpartition("/")[2] if word.startswith("/") else word for word in line.split()]
-    return " ".join(words)[:200]
-
-
-def judge_sample(inputs: Sequence[Tensor], size: int = 64) -> dict[str, float]:
-    """Checks our CLIP at sizes that no dense program reaches: the losses of a few rows and their
-    gradients for all embeddings."""
-    subject = PROBLEMS["clip"]
-    rows = torch.arange(0, len(inputs[0]), len(inputs[0]) // size, device=inputs[0].device)
-    ours = type(subject.ours)(reduction="none")
-    doubles = [v.double() for v in inputs]
-    want = step(lambda x, y: dense.clip_sample(x, y, **subject.options, sample=rows), doubles)()
-    return judge(step(lambda x, y: ours(x, y)[rows].sum(), inputs), want, inputs[0].dtype)
+    return FOLDERS.sub("", line)[:200]
 
 
 # ---- the loop -----------------------------------------------------------------------------------

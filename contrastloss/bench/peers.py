@@ -14,15 +14,14 @@ from types import ModuleType
 from typing import Any
 from unittest import mock
 
-import dense
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-import contrastloss
-from contrastloss import backends
-from contrastloss.losses import PairLoss
-from contrastloss.testing import example
+from .. import backends
+from ..losses import CLIPLoss, InfoNCELoss, NTXentLoss, PairLoss, SigLIPLoss, SupConLoss
+from ..testing import example
+from . import dense
 
 #: contestants that are not run, of which the file says so
 LEFT_OUT: set[str] = set()
@@ -31,10 +30,8 @@ OURS, DENSE, COMPILED, CHECKPOINTED = "contrastloss", "dense", "compiled", "chec
 #: our loss with the backend of that name
 TRITON, CUDA, REFERENCE = "triton", "cuda", "reference"
 INF_CL, CUT_CROSS_ENTROPY = "inf-cl", "cut-cross-entropy"
-#: contestants of top-k
-CHUNKED, FAISS = "matmul and topk", "faiss"
-#: contestants of sorting: all of P, as ours, or one vector of masses; GroCo and NT-Xent
-DIFFSORT, MASSES, GROCO, NT_XENT = "diffsort", "one mass", "groco", "nt_xent"
+#: NT-Xent with a mask, which copies all scores
+MASKED, MASKED_COMPILED = "masked", "masked, compiled"
 #: the number of rows of scores that the checkpointed baseline holds at a time
 BLOCK = 1024
 
@@ -69,7 +66,7 @@ class Problem:
         return [v.to(device, dtype if v.is_floating_point() else v.dtype) for v in made]
 
     @property
-    def options(self) -> dict[str, float]:
+    def options(self) -> dict[str, Any]:
         bias = {"bias": self.ours.bias} if hasattr(self.ours, "bias") else {}
         return {"scale": 1 / self.ours.temperature, **bias}
 
@@ -190,7 +187,7 @@ def masked_nt_xent(ours: Any) -> Loss:
 
 PROBLEMS = {
     "clip": Problem(
-        contrastloss.CLIPLoss(),
+        CLIPLoss(),
         dense.clip,
         4,
         libraries={
@@ -200,30 +197,28 @@ PROBLEMS = {
         },
     ),
     "nt_xent": Problem(
-        contrastloss.NTXentLoss(),
+        NTXentLoss(),
         dense.nt_xent,
         2,
         views=2,
         libraries={
-            "masked": Library(masked_nt_xent),
-            "masked, compiled": Library(lambda ours: torch.compile(masked_nt_xent(ours))),
+            MASKED: Library(masked_nt_xent),
+            MASKED_COMPILED: Library(lambda ours: torch.compile(masked_nt_xent(ours))),
             "lightly": Library(lightly),
-            "pytorch-metric-learning": Library(
-                metric_learning, 256, "its memory grows as rows³, see below"
-            ),
+            "pytorch-metric-learning": Library(metric_learning, 256, "its memory grows as rows³"),
         },
     ),
     "info_nce": Problem(
-        contrastloss.InfoNCELoss(), dense.info_nce, 4, libraries={"info-nce": Library(info_nce)}
+        InfoNCELoss(), dense.info_nce, 4, libraries={"info-nce": Library(info_nce)}
     ),
     "siglip": Problem(
-        contrastloss.SigLIPLoss(),
+        SigLIPLoss(),
         dense.siglip,
         4,
         libraries={"open_clip": Library(open_clip_siglip)},
     ),
     "supcon": Problem(
-        contrastloss.SupConLoss(),
+        SupConLoss(),
         dense.supcon,
         2,
         libraries={"pytorch-metric-learning": Library(metric_learning_supcon)},
@@ -234,8 +229,8 @@ PROBLEMS = {
 def versions() -> dict[str, str]:
     """The versions of the packages that are installed."""
     found = {}
-    packages = ("open_clip_torch", "lightly", "pytorch-metric-learning", "info-nce-pytorch")
-    packages += ("sentence-transformers", "gradcache")
+    packages = ["open_clip_torch", "lightly", "pytorch-metric-learning", "info-nce-pytorch"]
+    packages += ["sentence-transformers", "gradcache"]
     for name in (*packages, INF_CL, CUT_CROSS_ENTROPY, "faiss-cpu", "diffsort", "triton"):
         try:
             found[name] = version(name)

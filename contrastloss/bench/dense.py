@@ -102,10 +102,3 @@ def supcon(z: Tensor, labels: Tensor, *, scale: float, block: int | None = None)
 
     losses, counted = (torch.cat(v) for v in zip(*over(rows, z, block), strict=True))
     return torch.where(counted, losses, 0.0).sum() / counted.sum().clamp_min(1)
-
-
-def clip_sample(x: Tensor, y: Tensor, *, scale: float, sample: Tensor) -> Tensor:
-    """The sum of the losses of a few rows, with exact gradients, without scores of other rows."""
-    x, y = normalize(x), normalize(y)
-    by_row = cross_entropy(scale * x[sample] @ y.T, sample, reduction="sum")
-    return (by_row + cross_entropy(scale * y[sample] @ x.T, sample, reduction="sum")) / 2
