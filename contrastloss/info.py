@@ -15,7 +15,7 @@ import torch
 from . import __version__, backends
 from .backends import cpu
 
-__all__ = ["info"]
+__all__ = ["info", "processor"]
 
 #: variables that change which code runs or on how many threads; the first words of their names
 _VARIABLES = (
@@ -60,7 +60,7 @@ def _installed(name: str) -> str:
 
 def _machine() -> dict[str, str]:
     facts = {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": str(os.cpu_count()),
         "threads of torch": str(torch.get_num_threads()),
         "instruction set in use": ", ".join(cpu.instruction_sets()[:1]) or "none",
@@ -73,7 +73,8 @@ def _machine() -> dict[str, str]:
     return facts
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name of the CPU, as far as the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

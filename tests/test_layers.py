@@ -33,7 +33,8 @@ ARROWS = {
     "presets": {"losses"},
     "compat": {"losses", "functional", "mining", "ops", "distributed", "channel"},
     "demo": {"losses", "functional", "backends", "arguments"},
-    "bench": {"losses", "backends", "testing", "arguments"},
+    "info": {"backends"},
+    "bench": {"losses", "backends", "testing", "arguments", "info"},
     "testing": {"losses", "functional", "ops", "backends", "channel", "options"},
 }
 #: packages that may be imported in addition to the standard library

@@ -11,6 +11,19 @@ import torch
 from .peers import CUDA, DENSE, OURS, PROBLEMS, TRITON
 from .timing import GEMM, admit, gemm, interleave, summary
 
+__all__ = [
+    "BRIEF_LARGE",
+    "BRIEF_SMALL",
+    "LARGE",
+    "SMALL",
+    "Case",
+    "bench_chosen",
+    "bench_large",
+    "bench_small",
+    "compare",
+    "label",
+]
+
 #: problem, rows, D, dtype
 Case = tuple[str, int, int, str]
 

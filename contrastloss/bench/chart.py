@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 from .results import Results, machine, times, title
 from .tables import programs
 
+__all__ = ["MARKERS", "draw"]
+
 MARKERS = "os^vD<>PX*"
 
 

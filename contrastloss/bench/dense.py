@@ -14,6 +14,18 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize, softplus
 from torch.utils.checkpoint import checkpoint
 
+__all__ = [
+    "clip",
+    "info_nce",
+    "nt_xent",
+    "nt_xent_masked",
+    "numbers",
+    "over",
+    "siglip",
+    "supcon",
+    "wide",
+]
+
 
 def over(rows: Callable[..., Any], z: Tensor, block: int | None) -> list[Any]:
     """``rows(part of z, its first row)`` for all of z, or for one block after the other."""

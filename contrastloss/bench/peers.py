@@ -23,6 +23,37 @@ from ..losses import CLIPLoss, InfoNCELoss, NTXentLoss, PairLoss, SigLIPLoss, Su
 from ..testing import example
 from . import dense
 
+__all__ = [
+    "BLOCK",
+    "CHECKPOINTED",
+    "COMPILED",
+    "CUDA",
+    "CUT_CROSS_ENTROPY",
+    "DENSE",
+    "INF_CL",
+    "LEFT_OUT",
+    "MASKED",
+    "MASKED_COMPILED",
+    "OURS",
+    "PROBLEMS",
+    "REFERENCE",
+    "TRITON",
+    "Library",
+    "Loss",
+    "Problem",
+    "cut_cross_entropy",
+    "inf_cl",
+    "info_nce",
+    "lightly",
+    "masked_nt_xent",
+    "metric_learning",
+    "metric_learning_supcon",
+    "module",
+    "open_clip",
+    "open_clip_siglip",
+    "versions",
+]
+
 #: contestants that are not run, of which the file says so
 LEFT_OUT: set[str] = set()
 

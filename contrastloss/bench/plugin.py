@@ -4,7 +4,6 @@ they were measured, but not where or by whom."""
 from __future__ import annotations
 
 import platform
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +12,18 @@ import torch
 import contrastloss
 
 from .. import backends
+from ..info import processor
 from . import peers
+
+__all__ = [
+    "device",
+    "pytest_addoption",
+    "pytest_benchmark_generate_commit_info",
+    "pytest_benchmark_generate_machine_info",
+    "pytest_benchmark_update_json",
+    "pytest_configure",
+    "seconds",
+]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -49,7 +59,7 @@ def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict[str, A
     device = config.getoption("--device")
     return {
         "device": device,
-        "processor": _processor(),
+        "processor": processor(),
         "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
         "threads": torch.get_num_threads(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -59,14 +69,6 @@ def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict[str, A
         "backends": [name for name, lacks in backends.available().items() if not lacks],
         "peers": peers.versions(),
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((s.partition(":")[2].strip() for s in lines if s.startswith("model name")), "?")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-benchmark's own

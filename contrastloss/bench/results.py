@@ -10,6 +10,8 @@ from typing import Any
 from .peers import OURS
 from .timing import GEMM
 
+__all__ = ["SHORT", "Results", "machine", "percent", "times", "title"]
+
 SHORT = {"float64": "fp64", "float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
 

@@ -13,6 +13,17 @@ from .peers import DENSE, OURS
 from .results import Results, machine, percent, times, title
 from .timing import GEMM
 
+__all__ = [
+    "CONDITIONS",
+    "blank",
+    "compared",
+    "differences",
+    "measured",
+    "over_dense",
+    "programs",
+    "refused",
+]
+
 #: of the machine: what times depend on
 CONDITIONS = (
     *("device", "processor", "gpu", "threads", "system"),

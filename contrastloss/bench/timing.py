@@ -17,6 +17,24 @@ from torch import Tensor
 
 from .peers import PROBLEMS, Loss
 
+__all__ = [
+    "FOLDERS",
+    "GEMM",
+    "GEMM_SIDE",
+    "TOLERANCE",
+    "Step",
+    "admit",
+    "errors",
+    "exact",
+    "gemm",
+    "interleave",
+    "judge",
+    "reason",
+    "step",
+    "summary",
+    "synchronise",
+]
+
 #: the folders of an absolute path at the beginning of a word or in quotes
 FOLDERS = re.compile(r"""(?<![^\s'"(\[=,])(?:[A-Za-z]:|~)?[/\\](?:[^\s'"/\\]+[/\\])*""")
 
