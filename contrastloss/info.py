@@ -12,7 +12,9 @@ from types import ModuleType
 
 import torch
 
-from . import __version__, backends
+import contrastloss
+
+from . import backends
 from .backends import cpu
 
 __all__ = ["info", "processor"]
@@ -41,7 +43,7 @@ def info() -> str:
 
 def _versions() -> dict[str, str]:
     return {
-        "contrastloss": __version__,
+        "contrastloss": contrastloss.__version__,
         "torch": torch.__version__,
         "CUDA of torch": str(torch.version.cuda or torch.version.hip or "none"),
         "triton": _installed("triton"),
