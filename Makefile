@@ -13,7 +13,7 @@ NATIVE := setup.py $(wildcard csrc/* csrc/*/*)
 PYTEST := OMP_WAIT_POLICY=passive $(BIN)/pytest -n auto --maxprocesses 8 --dist loadgroup
 TESTED := $(VENV)/.test $(VENV)/.distributed $(VENV)/.triton $(VENV)/.compat $(VENV)/.vision
 
-.PHONY: help demo test test-all fuzz soak golden api lint bench wheels
+.PHONY: help demo test test-all fuzz soak golden api lint bench wheels matrix
 
 help:
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ bench: $(VENV)/.bench $(VENV)/.peers $(VENV)/.compat ## measure speed and memory
 
 wheels: $(VENV)/.wheels ## dist/: sdist and wheels, for PYTHONS="python3.12 ..." too; what is built stays
 	$(BIN)/python release/wheels.py $(PYTHONS)
+
+matrix: $(VENV)/.torch ## try the wheels in dist/ with releases of torch, Triton, numpy: long, downloads 20 GB
+	$(BIN)/python release/matrix.py $(ARGS)
 
 # torch alone and first, so that every later step finds it and its headers
 $(VENV)/.torch: pyproject.toml constraints.txt

@@ -88,7 +88,10 @@ def wheel(python: str, native: bool) -> Path:
     shutil.rmtree(ROOT / "build/lib", ignore_errors=True)  # files that are no longer in the package
     stubs = glibc.libraries(WORK / "glibc", GLIBC)
     environment["LDFLAGS"] = " ".join(["-Wl,-s", *(f"-Wl,{path}" for path in stubs)])
-    environment["CONTRASTLOSS_NATIVE"] = "1" if native else "0"
+    if native:
+        environment["CONTRASTLOSS_NATIVE"] = "1"
+    else:
+        environment |= {"CONTRASTLOSS_NATIVE": "0", "CONTRASTLOSS_CUDA": "0"}
     folder = WORK / ("native" if native else "pure") / Path(made).parents[1].name
     run(made, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet",
         "--no-build-isolation", "--no-deps", "-w", folder, ".", **environment)  # fmt: skip
