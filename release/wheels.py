@@ -71,7 +71,8 @@ def interpreter(python: str) -> tuple[str, dict[str, str]]:
         return sys.executable, {}
     import torch
 
-    folder = WORK / f"environment-{Path(python).name}"
+    told = subprocess.run([python, "--version"], check=True, capture_output=True, text=True)
+    folder = WORK / told.stdout.strip().lower().replace(" ", "-")
     run(python, "-m", "venv", folder)
     made = (folder / "bin/python").as_posix()
     run(made, "-m", "pip", "--disable-pip-version-check", "install", "--quiet",
