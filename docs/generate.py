@@ -1,4 +1,5 @@
-"""Makes docs/losses.md and docs/seeds.md from the losses and presets.
+"""Makes docs/losses.md and docs/seeds.md from the losses and presets, and the table of tried
+versions in docs/support.md from release/matrix.json.
 
 python docs/generate.py            write them
 python docs/generate.py --check    fail if the pages differ from what the code gives
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import inspect
+import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -350,7 +352,28 @@ been compared with released code. The tests of a row are those of its names;
 {table}
 """
 
-PAGES = {DOCS / "losses.md": losses, DOCS / "seeds.md": seeds}
+def support() -> str:
+    """The page as it is, with the table of release/matrix.json between its marks."""
+    text = (DOCS / "support.md").read_text()
+    begin, end = "<!-- matrix:begin -->", "<!-- matrix:end -->"
+    before, _, rest = text.partition(begin)
+    data = json.loads((ROOT / "release/matrix.json").read_text())
+    rows = [
+        [
+            row["python"], row["torch"], row["cuda"] or "none", row["numpy"], row["triton"] or "none",
+            "works" if row["smoke"] else "FAILS", f"{row['passed']:,}", str(row["failed"]),
+        ]
+        for kind in ("torch", "triton") for row in data[kind].values()
+    ]  # fmt: skip
+    head = ["Python", "torch", "CUDA of torch", "numpy", "Triton", "smoke test", "tests passed"]
+    return f"{before}{begin}\n\n{table([*head, 'failed'], rows)}\n\n{end}{rest.partition(end)[2]}"
+
+
+PAGES = {
+    DOCS / "losses.md": losses,
+    DOCS / "seeds.md": seeds,
+    DOCS / "support.md": support,
+}
 
 
 def main() -> None:
