@@ -13,7 +13,7 @@ NATIVE := setup.py $(wildcard csrc/* csrc/*/*)
 PYTEST := OMP_WAIT_POLICY=passive $(BIN)/pytest -n auto --maxprocesses 8 --dist loadgroup
 TESTED := $(VENV)/.test $(VENV)/.distributed $(VENV)/.triton $(VENV)/.compat $(VENV)/.vision
 
-.PHONY: help demo test test-all fuzz soak golden api lint bench wheels matrix
+.PHONY: help demo test test-all fuzz soak golden api lint analyse bench wheels matrix
 
 help:
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -40,14 +40,18 @@ golden: $(VENV)/.test ## compare the outputs of every loss with the record, bit 
 api: $(VENV)/.test ## compare the public names and signatures with tests/api.txt; RECORD=1 writes it
 	$(BIN)/python tests/api.py $(if $(RECORD),--record)
 
-lint: $(VENV)/.lint ## check style, types, layout and generated pages; changes nothing
+lint: $(VENV)/.lint ## check style, types, layout, unsafe calls and generated pages; changes nothing
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive contrastloss setup.py bench docs
 	find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | sort \
 	  | xargs $(BIN)/clang-format --dry-run --Werror
 	$(BIN)/python bench/report.py --check
 	$(BIN)/python docs/generate.py --check
+
+analyse: $(VENV)/.analyse ## search the C++ and CUDA sources for faults with clang-tidy and cppcheck
+	PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH=tests $(BIN)/python -m analyse
 
 bench: $(VENV)/.bench $(VENV)/.peers $(VENV)/.compat ## measure speed and memory on this machine; write docs and plots
 	$(BIN)/pytest bench --ignore-glob=*bench_topk.py --ignore-glob=*bench_sort.py \

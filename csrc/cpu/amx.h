@@ -21,6 +21,7 @@ struct Blocks {
   uint32_t* at(int64_t i, int64_t k) const { return block(i / 16, k / 16) + i % 16 * 16 + k % 16; }
 };
 
+// NOLINTBEGIN(bugprone-implicit-widening-of-multiplication-result): a block has 256 words
 inline void transpose_block(const uint32_t* from, uint32_t* to) {
   __m512i r[16], t[16];
   for (int i = 0; i < 16; ++i) r[i] = _mm512_loadu_si512(from + 16 * i);
@@ -46,6 +47,7 @@ inline void transpose_block(const uint32_t* from, uint32_t* to) {
     _mm512_storeu_si512(to + 16 * (12 + c), _mm512_shuffle_i32x4(d, e, 0xdd));
   }
 }
+// NOLINTEND(bugprone-implicit-widening-of-multiplication-result)
 
 class AmxProducts {
  public:
@@ -131,6 +133,8 @@ class AmxProducts {
       asm volatile("" : : "r"(&config) : "memory");  // otherwise gcc 12 drops the stores
       _tile_loadconfig(&config);
     }
+    Session(const Session&) = delete;
+    Session& operator=(const Session&) = delete;
     ~Session() { _tile_release(); }
   };
 

@@ -22,6 +22,9 @@ constexpr int64_t kKept = int64_t(16) << 20;
 
 class Scratch {
  public:
+  Scratch() = default;
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
   ~Scratch() { std::free(memory_); }
   void* at_least(int64_t bytes) {
     if (bytes > size_ || size_ > kKept) {

@@ -131,7 +131,7 @@ class Gradients {
 
   bool wants(int64_t what) const { return (needs_ & what) != 0; }
 
-  Tensor zeros(std::vector<int64_t> shape) const {
+  Tensor zeros(const std::vector<int64_t>& shape) const {
     Tensor t = empty(o_.x, shape, kScalarType<T>);
     std::fill_n(static_cast<T*>(t.data_ptr()), t.numel(), T(0));
     return t;

@@ -16,6 +16,7 @@ class Zeros {
     if (!data_) throw std::bad_alloc();
   }
   Zeros(const Zeros&) = delete;
+  Zeros& operator=(const Zeros&) = delete;
   ~Zeros() { std::free(data_); }
   U* data() const { return data_; }
 
@@ -35,6 +36,7 @@ class Carver {
     layout(*this);
   }
   Carver(const Carver&) = delete;
+  Carver& operator=(const Carver&) = delete;
   ~Carver() { check(); }
 
   template <class U>

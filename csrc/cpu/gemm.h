@@ -42,6 +42,7 @@ struct Gemm {
     for (int64_t left = k; left > 0; left -= w.segment, a += w.jump) {
       const T* p[MR / 3];
 #pragma GCC unroll 8
+      // NOLINTNEXTLINE(bugprone-implicit-widening-of-multiplication-result): q is at most 3
       for (int q = 0; q < MR / 3; ++q) p[q] = a + 3 * q * s;
       const int64_t steps = left < w.segment ? left : w.segment;
       for (int64_t step = 0; step < steps; ++step, b += NR) {

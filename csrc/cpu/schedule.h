@@ -9,8 +9,8 @@
 // `P` computes the products: VectorProducts or AmxProducts.
 template <class T, class P>
 struct Workspace {
-  int64_t block_rows;  // rows that are packed at a time
-  int64_t ld;  // leading dimension of a tile; no power of two, since cache sets would collide
+  int64_t block_rows = 0;  // rows that are packed at a time
+  int64_t ld = 0;  // leading dimension of a tile; no power of two, since cache sets would collide
   T *tile = nullptr, *transposed = nullptr;
   TileScratch<T> tile_scratch{};
   std::optional<P> products;

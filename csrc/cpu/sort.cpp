@@ -50,7 +50,7 @@ std::vector<Tensor> sort_backward(const Tensor& x, SortProblem<T> p, const Engin
   p.grad_mass = floats<T>(grad_mass, "grad_mass", p.rows * p.masses * p.wires);
   STD_TORCH_CHECK(!(needs & 2) || !p.shared, "t: no gradient for a t that all rows share");
   std::vector<Tensor> found;
-  auto wanted = [&](int64_t bit, std::vector<int64_t> shape) -> T* {
+  auto wanted = [&](int64_t bit, const std::vector<int64_t>& shape) -> T* {
     if (!(needs & bit)) return nullptr;
     found.push_back(empty(x, shape, kScalarType<T>));
     return static_cast<T*>(found.back().data_ptr());

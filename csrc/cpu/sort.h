@@ -21,7 +21,8 @@ struct SortBlock {
   using Vec = Lanes<T, W>;
   const SortProblem<T>& p;
   const int64_t n = p.wires, comparators = p.comparators;
-  Vec *x, *v, *g, *r, *delta, *w, *e, *dw;
+  Vec *x = nullptr, *v = nullptr, *g = nullptr, *r = nullptr, *w = nullptr;
+  Vec *delta = nullptr, *e = nullptr, *dw = nullptr;  // the backward pass's
   Vec beta, dbeta;
   int64_t first = 0, rows = 0;
   Carver carver;

@@ -10,9 +10,9 @@ template <class T>
 struct Shortlists {
   static constexpr int64_t kSorted = 64;
   int64_t k, capacity;
-  Packed<T>* all;
-  T* floors;
-  int64_t* sizes;
+  Packed<T>* all = nullptr;
+  T* floors = nullptr;
+  int64_t* sizes = nullptr;
 
   explicit Shortlists(int64_t wanted)
       : k(wanted), capacity(wanted <= kSorted ? wanted : 2 * wanted) {}

@@ -298,19 +298,17 @@ __device__ void clear(const ForwardPlan<T>& f, const Accumulators<T, FN>& accumu
 // The last block that gets here merges all slices.
 template <class T>
 __device__ void finish(const ForwardPlan<T>& f) {
-  const int across = gridDim.x, down = gridDim.y;
-  const int64_t batch = gridDim.z;
+  const int across = gridDim.x, down = gridDim.y, batch = gridDim.z;
   bool& last = *reinterpret_cast<bool*>(shared_memory);
   __threadfence();
   __syncthreads();
-  if (threadIdx.x == 0)
-    last = atomicAdd(f.finished, 1) == static_cast<int>(across * down * batch) - 1;
+  if (threadIdx.x == 0) last = atomicAdd(f.finished, 1) == across * down * batch - 1;
   __syncthreads();
   if (!last) return;
   __threadfence();
   for (int c = 0; c < f.channels; ++c) {
     const int length = f.output[c].column ? f.plan.n : f.plan.m;
-    for (int64_t k = threadIdx.x; k < batch * length; k += kThreads)
+    for (int64_t k = threadIdx.x; k < int64_t(batch) * length; k += kThreads)
       finalize(f, c, static_cast<int>(k % length), across, down, batch,
                static_cast<int>(k / length));
   }

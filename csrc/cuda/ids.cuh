@@ -65,6 +65,7 @@ class Ids {
 
  private:
   __device__ __forceinline__ int64_t* at(int slot, int side) const {
+    // NOLINTNEXTLINE(bugprone-implicit-widening-of-multiplication-result): within shared memory
     return shared_ + (slot * sides_ + side) * kLength;
   }
 

@@ -13,6 +13,7 @@
 
 #include "plan.h"
 
+// NOLINTBEGIN(bugprone-implicit-widening-of-multiplication-result): offsets in a stage fit in int
 namespace contrastloss::cuda {
 
 extern __shared__ __align__(128) unsigned char shared_memory[];
@@ -268,3 +269,4 @@ class Walk {
 };
 
 }  // namespace contrastloss::cuda
+// NOLINTEND(bugprone-implicit-widening-of-multiplication-result)
