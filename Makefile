@@ -44,7 +44,7 @@ lint: $(VENV)/.lint ## check style, types, layout, unsafe calls and generated pa
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive contrastloss setup.py bench docs
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive contrastloss setup.py bench docs release
 	find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | sort \
 	  | xargs $(BIN)/clang-format --dry-run --Werror
 	$(BIN)/python bench/report.py --check

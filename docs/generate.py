@@ -352,19 +352,19 @@ been compared with released code. The tests of a row are those of its names;
 {table}
 """
 
+
 def support() -> str:
     """The page as it is, with the table of release/matrix.json between its marks."""
     text = (DOCS / "support.md").read_text()
     begin, end = "<!-- matrix:begin -->", "<!-- matrix:end -->"
     before, _, rest = text.partition(begin)
     data = json.loads((ROOT / "release/matrix.json").read_text())
-    rows = [
-        [
-            row["python"], row["torch"], row["cuda"] or "none", row["numpy"], row["triton"] or "none",
-            "works" if row["smoke"] else "FAILS", f"{row['passed']:,}", str(row["failed"]),
-        ]
-        for kind in ("torch", "triton") for row in data[kind].values()
-    ]  # fmt: skip
+    rows = []
+    for row in (row for kind in ("torch", "triton") for row in data[kind].values()):
+        versions = [row["python"], row["torch"], row["cuda"] or "none", row["numpy"], row["triton"]]
+        smoke = "works" if row["smoke"] else "FAILS"
+        counts = [str(row["passed"]), str(row["failed"])]
+        rows.append([*(v or "none" for v in versions), smoke, *counts])
     head = ["Python", "torch", "CUDA of torch", "numpy", "Triton", "smoke test", "tests passed"]
     return f"{before}{begin}\n\n{table([*head, 'failed'], rows)}\n\n{end}{rest.partition(end)[2]}"
 

@@ -95,7 +95,8 @@ class Environment:
             "-n", "auto", "--dist", "loadgroup", "-p", "no:cacheprovider", "--timeout", "900",
             f"--junitxml={report}", *paths, check=False, **environment,
         )  # fmt: skip
-        (suite,) = ElementTree.parse(report).getroot().iter("testsuite")
+        tree = ElementTree.parse(report)  # nosec B314: pytest wrote it just now
+        (suite,) = tree.getroot().iter("testsuite")
         count = {
             name: int(suite.get(name, 0)) for name in ("tests", "errors", "failures", "skipped")
         }
