@@ -13,7 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
-import xml.etree.ElementTree as ElementTree
+import xml.etree.ElementTree as ElementTree  # nosec B405
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -87,7 +87,7 @@ class Environment:
 
     def tests(self, names: tuple[str, ...], **environment: str) -> tuple[int, int]:
         """How many tests passed, and how many failed."""
-        report = WORK / "report.xml"
+        report = WORK / "report.xml"  # written by pytest just before it is read
         paths = [str(ROOT / "tests" / name) if (ROOT / "tests" / name).exists() else name
                  for name in names]  # fmt: skip
         self.python(
@@ -95,7 +95,7 @@ class Environment:
             "-n", "auto", "--dist", "loadgroup", "-p", "no:cacheprovider", "--timeout", "900",
             f"--junitxml={report}", *paths, check=False, **environment,
         )  # fmt: skip
-        tree = ElementTree.parse(report)  # nosec B314: pytest wrote it just now
+        tree = ElementTree.parse(report)  # nosec B314
         (suite,) = tree.getroot().iter("testsuite")
         count = {
             name: int(suite.get(name, 0)) for name in ("tests", "errors", "failures", "skipped")
