@@ -72,7 +72,8 @@ class Target:
 
 
 def torch_folder() -> Path | None:
-    """Where torch is installed, found without importing it.
+    """Where torch is installed, found without importing it, and whatever links lead there: a new
+    path would be a new command for every source.
 
     An isolated build does not see the packages of the environment it serves, but still knows
     where they are.
@@ -81,7 +82,7 @@ def torch_folder() -> Path | None:
     places = [Path(place) for place in (spec and spec.submodule_search_locations) or []]
     places += [Path(sysconfig.get_path(scheme), "torch") for scheme in ("purelib", "platlib")]
     header = "include/torch/csrc/stable/library.h"
-    return next((place for place in places if (place / header).is_file()), None)
+    return next((place.resolve() for place in places if (place / header).is_file()), None)
 
 
 def torch_version(torch: Path) -> tuple[int, ...]:
