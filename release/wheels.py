@@ -88,6 +88,8 @@ def wheel(python: str, native: bool) -> Path:
     made, environment = interpreter(python)
     shutil.rmtree(ROOT / "build/lib", ignore_errors=True)  # files that are no longer in the package
     stubs = glibc.libraries(WORK / "glibc", GLIBC)
+    # otherwise nvcc puts the number of its process into the names of some symbols
+    environment["NVCCFLAGS"] = f"{os.environ.get('NVCCFLAGS', '')} --frandom-seed=0"
     environment["LDFLAGS"] = " ".join(["-Wl,-s", *(f"-Wl,{path}" for path in stubs)])
     if native:
         environment["CONTRASTLOSS_NATIVE"] = "1"
