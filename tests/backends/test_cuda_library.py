@@ -61,7 +61,9 @@ def test_it_links_no_cuda():
     command = ["readelf", "--dynamic", "--wide", str(cuda.LIBRARY)]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     needed = set(re.findall(r"NEEDED.*\[(\S+)\.so", listed))
-    assert needed <= {"libtorch_cpu", "libstdc++", "libgcc_s", "libc", "libm", "ld-linux-x86-64"}
+    # of glibc: the last three are where an old one has what libc has now
+    system = {"libc", "libm", "ld-linux-x86-64", "libdl", "libpthread", "librt"}
+    assert needed <= {"libtorch_cpu", "libstdc++", "libgcc_s", *system}
     assert "libtorch_cpu" in needed
     assert "RUNPATH" not in listed
     assert "RPATH" not in listed
