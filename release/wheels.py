@@ -28,6 +28,8 @@ GLIBC = (2, 28)
 PLATFORM = "manylinux_2_28_x86_64"
 #: the package index refuses larger ones without a special permission
 MOST_BYTES = 60 * 10**6
+#: otherwise the number of nvcc's process and the folder of a source are in the names of symbols
+NAMELESS = "--frandom-seed=0 -Xcudafe=--orig_src_path_name=csrc"
 #: what setup.py needs beside torch
 TOOLS = ("setuptools", "wheel", "ninja", "pybind11")
 
@@ -88,8 +90,7 @@ def wheel(python: str, native: bool) -> Path:
     made, environment = interpreter(python)
     shutil.rmtree(ROOT / "build/lib", ignore_errors=True)  # files that are no longer in the package
     stubs = glibc.libraries(WORK / "glibc", GLIBC)
-    # otherwise nvcc puts the number of its process into the names of some symbols
-    environment["NVCCFLAGS"] = f"{os.environ.get('NVCCFLAGS', '')} --frandom-seed=0"
+    environment["NVCCFLAGS"] = f"{os.environ.get('NVCCFLAGS', '')} {NAMELESS}"
     environment["LDFLAGS"] = " ".join(["-Wl,-s", *(f"-Wl,{path}" for path in stubs)])
     if native:
         environment["CONTRASTLOSS_NATIVE"] = "1"
