@@ -37,8 +37,8 @@ ARROWS = {
     "bench": {"losses", "backends", "testing", "arguments", "info"},
     "testing": {"losses", "functional", "ops", "backends", "channel", "options"},
 }
-#: packages that may be imported in addition to the standard library
-OUTSIDE = {"torch"}
+#: packages that may be imported in addition to the standard library; torch needs the second, too
+OUTSIDE = {"torch", "typing_extensions"}
 EXTRA = {
     "backends": {"triton"},
     "demo": {"numpy", "sklearn", "matplotlib", "tqdm"},

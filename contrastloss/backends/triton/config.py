@@ -91,7 +91,8 @@ def choose(o: KernelOperands, kernel: str, run: Callable[[Config], Any]) -> Conf
             _TUNED[call] = _fastest(run)
             print(f"{kernel} {key}: Config{astuple(_TUNED[call])}", file=sys.stderr)
         return _TUNED[call]
-    return TABLE.get(key) or TABLE[("any", *key[1:])]
+    common = ("any", *key[1:])
+    return TABLE.get(key) or TABLE[common]
 
 
 def _fastest(run: Callable[[Config], Any]) -> Config:

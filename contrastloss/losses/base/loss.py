@@ -7,10 +7,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, fields, is_dataclass
 from inspect import signature
-from typing import Any, ClassVar, Literal, dataclass_transform
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import dataclass_transform  # of typing from Python 3.11 on
 
 from ... import ops
 from ...inputs import admitted, parsed

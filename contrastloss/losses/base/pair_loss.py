@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, fields
-from typing import Any, ClassVar, dataclass_transform
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import dataclass_transform  # of typing from Python 3.11 on
 
 from ... import ops
 from ...channel import COL, LSE, MAX, Channel, Test, differs
