@@ -233,7 +233,7 @@ class _Batch:
     def extremes(self) -> Sequence[Any]:
         """Minus the smallest score of a positive, and the largest score of a negative, with
         positions."""
-        channels = (MAX(-1.0, pairs=_POSITIVE), MAX(pairs=_NEGATIVE))
+        channels = (MAX(sign=-1.0, pairs=_POSITIVE), MAX(pairs=_NEGATIVE))
         return ops.pair_stats(
             self.z,
             self.ref,

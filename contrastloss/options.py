@@ -187,6 +187,8 @@ def validated(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _is_class(choice: Any) -> bool:
+    if get_origin(choice) is not None:  # in Python 3.10, tuple[int, ...] is an instance of type
+        return False
     return isinstance(choice, type) and choice not in (int, float, NoneType, Tensor)
 
 

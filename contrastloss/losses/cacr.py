@@ -64,7 +64,7 @@ class CACRLoss(ScoreLoss, name="cacr"):
     def prepare(self) -> None:
         super().prepare()
         # -D is 2 s plus a constant per row
-        self._negatives = (EXPECT(2.0 * self.t_negative, pairs=(differs(INDEX),)),)
+        self._negatives = (EXPECT(theta=2.0 * self.t_negative, pairs=(differs(INDEX),)),)
 
     @property
     def stops_gradients(self) -> bool:

@@ -68,10 +68,10 @@ class CircleLoss(LabelLoss, name="circle"):
 
     def channels(self) -> tuple[Channel, ...]:
         return (
-            LSE(-self.gamma, relax=self.m, pairs=_POSITIVES),
-            LSE(self.gamma, relax=self.m, pairs=self.negatives),
-            SUM("one", pairs=_POSITIVES),
-            SUM("one", pairs=self.negatives),
+            LSE(theta=-self.gamma, relax=self.m, pairs=_POSITIVES),
+            LSE(theta=self.gamma, relax=self.m, pairs=self.negatives),
+            SUM(psi="one", pairs=_POSITIVES),
+            SUM(psi="one", pairs=self.negatives),
         )
 
     def combine(

@@ -59,10 +59,10 @@ class CLANLoss(Loss, name="clan"):
         pull, push = ("square", "relu2") if self.squared else ("id", "relu")
         # d > eps means cos < 1 - 2 eps; h > eps means cos > 1 - 2 (m - eps)
         self._pull: tuple[Channel, ...] = (
-            SUM(pull, sign=-1, shift=_ONE),
-            SUM("step", sign=-1, shift=_NEAR),
+            SUM(psi=pull, sign=-1, shift=_ONE),
+            SUM(psi="step", sign=-1, shift=_NEAR),
         )
-        self._push: tuple[Channel, ...] = (SUM(push, shift=_EDGE), SUM("step", shift=_FAR))
+        self._push: tuple[Channel, ...] = (SUM(psi=push, shift=_EDGE), SUM(psi="step", shift=_FAR))
         least = self.eps**0.5 if self.squared else self.eps
         self._shifts = {
             _ONE: 1.0,

@@ -62,7 +62,8 @@ class HardNegativeLoss(TwoViewLoss, name="hard_negative"):
     detach_weights: bool = False
 
     def channels(self) -> tuple[Channel, ...]:
-        return LSE(1.0 + self.beta, pairs=self.negatives), LSE(self.beta, pairs=self.negatives)
+        tilted, weights = (LSE(theta=t, pairs=self.negatives) for t in (1.0 + self.beta, self.beta))
+        return tilted, weights
 
     @property
     def stops_gradients(self) -> bool:

@@ -62,8 +62,8 @@ class MultiSimilarityLoss(LabelLoss, name="multi_similarity"):
     temperature: Temperature = 1.0
 
     def channels(self) -> tuple[Channel, ...]:
-        near = LSE(-self.alpha, pairs=(same(LABEL),))
-        return near, LSE(self.beta, pairs=self.negatives)
+        near = LSE(theta=-self.alpha, pairs=(same(LABEL),))
+        return near, LSE(theta=self.beta, pairs=self.negatives)
 
     def combine(self, near: Tensor, far: Tensor, scores: Scores) -> tuple[Tensor, Tensor | None]:
         losses = softplus(near + self.alpha * self.base) / self.alpha

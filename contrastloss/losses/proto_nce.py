@@ -59,7 +59,7 @@ class ProtoNCELoss(PairLoss, name="proto_nce"):
     negatives = (differs(CLUSTER),)
 
     def channels(self) -> tuple[Channel, ...]:
-        return LSE(), SUM("id", pairs=(same(CLUSTER),))
+        return LSE(), SUM(psi="id", pairs=(same(CLUSTER),))
 
     def forward(
         self,

@@ -130,7 +130,7 @@ def pair_topk(
 
 
 def _build(largest: bool, pairs: tuple, rows: tuple[str, ...], cols: tuple[str, ...]) -> Program:
-    return Program((MAX(1.0 if largest else -1.0, pairs=pairs),), rows, cols)
+    return Program((MAX(sign=1.0 if largest else -1.0, pairs=pairs),), rows, cols)
 
 
 _program = lru_cache(maxsize=1024)(_build)
