@@ -71,10 +71,7 @@ def parts(modules: set[str], nvcc: str | None) -> list[Part]:
     if "_cuda" in modules:
         if nvcc is None:
             raise SystemExit("the wheel has a CUDA library: expected CUDA_HOME to name its toolkit")
-        told = subprocess.run(
-            [nvcc, "--version"], check=True, capture_output=True, text=True
-        ).stdout
-        version = re.search(r"V([\d.]+)", told)
+        version = re.search(r"V([\d.]+)", subprocess.check_output([nvcc, "--version"], text=True))
         found.append(Part("cuda-runtime", version[1] if version else "unknown", EULA,
                           "https://docs.nvidia.com/cuda/eula/"))  # fmt: skip
     return found

@@ -40,14 +40,13 @@ def old_names(glibc: Version, compiler: str = "c++") -> dict[str, dict[str, str]
 
 def path_of(library: str, compiler: str) -> str:
     command = [compiler, f"-print-file-name={library}"]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.check_output(command, text=True).strip()
 
 
 def functions(library: str) -> Iterator[tuple[str, Version]]:
     """The functions that a library offers, in all of their versions."""
     command = ["readelf", "--dyn-syms", "--wide", library]
-    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    for line in lines:
+    for line in subprocess.check_output(command, text=True).splitlines():
         words = line.split()
         if len(words) >= 8 and words[3] in ("FUNC", "IFUNC") and words[6] != "UND":
             name, _, version = words[7].replace("@@", "@").partition("@")

@@ -45,7 +45,7 @@ def commit_time() -> str:
     if "SOURCE_DATE_EPOCH" in os.environ:
         return os.environ["SOURCE_DATE_EPOCH"]
     log = ["git", "-c", f"safe.directory={ROOT}", "log", "-1", "--format=%ct"]
-    return subprocess.run(log, check=True, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    return subprocess.check_output(log, cwd=ROOT, text=True).strip()
 
 
 def sdist() -> Path:
@@ -73,8 +73,8 @@ def interpreter(python: str) -> tuple[str, dict[str, str]]:
         return sys.executable, {}
     import torch
 
-    told = subprocess.run([python, "--version"], check=True, capture_output=True, text=True)
-    folder = WORK / told.stdout.strip().lower().replace(" ", "-")
+    told = subprocess.check_output([python, "--version"], text=True)
+    folder = WORK / told.strip().lower().replace(" ", "-")
     run(python, "-m", "venv", folder)
     made = (folder / "bin/python").as_posix()
     run(made, "-m", "pip", "--disable-pip-version-check", "install", "--quiet",
