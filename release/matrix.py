@@ -58,9 +58,9 @@ class Row:
 
 
 class Environment:
-    """A new one with a wheel of dist/; commands run in an empty folder."""
+    """A new one with packages and a wheel of dist/; commands run in an empty folder."""
 
-    def __init__(self, python: str) -> None:
+    def __init__(self, python: str, *packages: str) -> None:
         self.folder = WORK / "environment"
         shutil.rmtree(WORK, ignore_errors=True)
         (WORK / "empty").mkdir(parents=True)
@@ -70,6 +70,8 @@ class Environment:
         subprocess.run([interpreter, "-m", "venv", self.folder], check=True)
         tag = f"cp{python.replace('.', '')}"
         (self.wheel,) = DIST.glob(f"*-{tag}-{tag}-*.whl")
+        self.install(*packages, *TOOLS)
+        self.install("--no-deps", self.wheel)
 
     def python(self, *words: str | Path, check: bool = True, **environment: str) -> str:
         done = subprocess.run(
@@ -104,7 +106,9 @@ class Environment:
         failed = count["errors"] + count["failures"]
         return count["tests"] - failed - count["skipped"], failed
 
-    def row(self, smoke: bool, counts: list[tuple[int, int]]) -> Row:
+    def row(self, *counts: tuple[int, int]) -> Row:
+        """What is installed, whether the smoke test works, and the sums of ``counts``."""
+        smoke = self.python(ROOT / "tests/smoke.py", "reference", "cpu", check=False) != ""
         told = self.python("-c", (
             "import json, platform, torch; from importlib import metadata\n"
             "has = {d.name.lower(): d.version for d in metadata.distributions()}\n"
@@ -116,20 +120,14 @@ class Environment:
 
 
 def with_torch(python: str, torch: str, numpy: str) -> Row:
-    there = Environment(python)
-    there.install(f"torch=={torch}", f"numpy=={numpy}", *TOOLS)
-    there.install("--no-deps", there.wheel)
-    smoke = there.python(ROOT / "tests/smoke.py", "reference", "cpu", check=False) != ""
-    return there.row(smoke, [there.tests(OPERATORS)])
+    there = Environment(python, f"torch=={torch}", f"numpy=={numpy}")
+    return there.row(there.tests(OPERATORS))
 
 
 def with_triton(triton: str, numpy: str) -> Row:
-    there = Environment("3.11")
-    there.install("torch==2.13.0", f"numpy=={numpy}", f"triton=={triton}", *TOOLS)
-    there.install("--no-deps", there.wheel)
-    smoke = there.python(ROOT / "tests/smoke.py", "reference", "cpu", check=False) != ""
-    counts = [there.tests(COMPILED), there.tests(INTERPRETED, TRITON_INTERPRET="1")]
-    return there.row(smoke, counts)
+    there = Environment("3.11", "torch==2.13.0", f"numpy=={numpy}", f"triton=={triton}")
+    interpreted = there.tests(INTERPRETED, TRITON_INTERPRET="1")
+    return there.row(there.tests(COMPILED), interpreted)
 
 
 def main() -> int:
