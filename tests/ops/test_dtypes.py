@@ -169,7 +169,7 @@ def test_a_compiled_call_with_an_fp64_shift_and_a_single_row_of_masses(device):
 
     def call(o):
         rows = {"c": o["c"]}
-        (found,) = ops.pair_stats(o["x"], o["x"], (SUM("softplus", shift="c"),), rows=rows)
+        (found,) = ops.pair_stats(o["x"], o["x"], (SUM(psi="softplus", shift="c"),), rows=rows)
         return [found, *sort_network(o["scores"], o["t"])]
 
     operands = {"x": x, "c": shift, "scores": scores, "t": t}
