@@ -57,8 +57,8 @@ class HBlocks:
         part)`` turns the sums of H times the other side into the gradient of a part of "x" or "y".
         """
         x, y, dtype = self.x, self.y, stat_dtype(self.x)
-        # rows begin at multiples of 16 bytes
-        buffer = x.new_empty(x.shape[0], self.rows, -(-self.cols // 8) * 8)
+        # rows begin at multiples of 16 numbers, so that kernels may write 16 bytes at a time
+        buffer = x.new_empty(x.shape[0], self.rows, -(-self.cols // 16) * 16)
         col_sums, dx = None, None
         if ("x" if self.symmetric else "y") in needs:
             # in a symmetric problem rows and columns add to the same sums in mixed order

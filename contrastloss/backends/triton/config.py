@@ -1,68 +1,64 @@
-"""Tile sizes by architecture and size class, and how program instances share the tiles.
-
-``CONTRASTLOSS_AUTOTUNE=1`` times the candidates at the first call of each class and prints the row
-for the table.
-"""
+"""Tile sizes by architecture, and how program instances share the tiles."""
 
 from __future__ import annotations
 
-import math
-import os
-import sys
-from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import triton
 
 from ..h_blocks import allows_tf32
-from .operands import KernelOperands
 
-__all__ = ["CANDIDATES", "TABLE", "Config", "choose", "classify", "grid", "precision"]
+if TYPE_CHECKING:
+    from .operands import KernelOperands
+
+__all__ = ["TABLE", "Config", "choose", "classify", "grid", "precision"]
 
 
 @dataclass(frozen=True)
 class Config:
+    """``instances`` of a multiprocessor run at the same time; ``tma`` loads through descriptors."""
+
     block_m: int
     block_n: int
     block_d: int
     warps: int
     stages: int
+    instances: int = 1
+    tma: bool = False
+
+    def depth(self, d: int) -> int:
+        """Numbers of a row per step of the products: not more than the vectors have."""
+        return min(self.block_d, max(16, triton.next_power_of_2(d)))
 
     def options(self, d: int) -> dict[str, Any]:
-        """The launch options. BLOCK_D is not larger than the vectors need."""
+        """The launch options."""
         return {
             "BLOCK_M": self.block_m,
             "BLOCK_N": self.block_n,
-            "BLOCK_D": min(self.block_d, max(16, triton.next_power_of_2(d))),
+            "BLOCK_D": self.depth(d),
+            "TMA": self.tma,
             "num_warps": self.warps,
             "num_stages": self.stages,
+            "enable_fp_fusion": True,  # the default changes with Triton 3.10
         }
 
 
-#: (architecture, bytes per element, size) -> tiles. Chosen so that no registers spill; "any" is for
-#: architectures without their own row. Not yet timed on any GPU.
+#: (architecture, bytes per element, class) -> tiles; "any" is for architectures without their own
+#: row. Chosen from ahead-of-time compiles: registers, spills and instructions. Not yet timed on any
+#: GPU.
 TABLE: dict[tuple[str, int, str], Config] = {
-    ("any", 2, "small"): Config(32, 32, 64, 4, 2),
-    ("any", 2, "large"): Config(64, 64, 64, 8, 2),
-    ("any", 4, "small"): Config(32, 32, 32, 4, 2),
-    ("any", 4, "large"): Config(32, 64, 32, 8, 2),
-    ("sm_90", 4, "large"): Config(64, 32, 32, 8, 2),
-    ("sm_100", 4, "large"): Config(64, 64, 32, 8, 2),
-    ("sm_100", 2, "small"): Config(32, 32, 32, 4, 2),
-    ("gfx942", 2, "large"): Config(64, 64, 64, 4, 2),
-    ("gfx942", 4, "large"): Config(32, 32, 32, 4, 2),
+    ("any", 2, "small"): Config(32, 32, 64, 4, 2, 4),
+    ("any", 2, "large"): Config(64, 64, 64, 8, 2, 2),
+    ("any", 2, "many"): Config(64, 64, 64, 8, 2, 1),
+    ("any", 4, "small"): Config(32, 32, 32, 4, 2, 4),
+    ("any", 4, "large"): Config(32, 64, 32, 8, 2, 2),
+    ("any", 4, "many"): Config(32, 64, 32, 8, 2, 1),
+    ("sm_90", 2, "large"): Config(128, 128, 64, 8, 3, 1, True),
+    ("sm_90", 2, "small"): Config(64, 32, 64, 4, 3, 4, True),
 }
-#: the configurations that autotuning tries
-CANDIDATES = [
-    Config(m, n, d, warps, stages)
-    for m, n, warps in ((32, 64, 4), (64, 64, 4), (64, 64, 8), (128, 64, 8), (128, 128, 8))
-    for d in (32, 64)
-    for stages in (2, 3, 4)
-]
-_TUNED: dict[tuple, Config] = {}
 
 
 @lru_cache(maxsize=16)
@@ -76,38 +72,26 @@ def architecture(device: torch.device) -> str:
 
 
 def classify(o: KernelOperands) -> tuple[str, int, str]:
-    """The key of the table row for a call."""
+    """The key of the table row for a call: few pairs, many pairs, or a program of many channels."""
     size = "small" if max(o.x.shape[1], o.y.shape[1]) <= 1024 else "large"
+    if len(o.channels) > FEW:
+        size = "many"
     return architecture(o.x.device), o.x.element_size(), size
 
 
-def choose(o: KernelOperands, kernel: str, run: Callable[[Config], Any]) -> Config:
-    """The table's row for ``kernel`` ("forward" or "backward"), or the fastest candidate if
-    autotuning is enabled; ``run`` makes the call with a given configuration."""
+#: the most channels that tiles of the class "large" hold in registers
+FEW = 4
+
+
+def choose(o: KernelOperands) -> Config:
+    """The table's row for a call."""
     key = classify(o)
-    if os.environ.get("CONTRASTLOSS_AUTOTUNE") == "1" and o.x.device.type == "cuda":
-        call = (kernel, *key)
-        if call not in _TUNED:
-            _TUNED[call] = _fastest(run)
-            print(f"{kernel} {key}: Config{astuple(_TUNED[call])}", file=sys.stderr)
-        return _TUNED[call]
-    common = ("any", *key[1:])
-    return TABLE.get(key) or TABLE[common]
-
-
-def _fastest(run: Callable[[Config], Any]) -> Config:
-    times: dict[Config, float] = {}
-    for config in CANDIDATES:
-        try:
-            times[config] = triton.testing.do_bench(lambda c=config: run(c), warmup=5, rep=20)
-        except triton.runtime.errors.OutOfResources:
-            continue  # needs more shared memory or registers than this chip has
-    return min(times, key=times.__getitem__)
+    return TABLE.get(key) or TABLE["any", key[1], key[2]]
 
 
 @lru_cache(maxsize=16)
 def processors(device: torch.device) -> int:
-    """How many program instances run concurrently."""
+    """How many multiprocessors there are."""
     if device.type != "cuda":
         return 2
     return torch.cuda.get_device_properties(device).multi_processor_count
@@ -115,14 +99,20 @@ def processors(device: torch.device) -> int:
 
 def grid(m: int, n: int, config: Config, device: torch.device) -> tuple[int, int]:
     """(across, down): how many program instances share the blocks of rows and the blocks of
-    columns. Partial results of rows need ``down`` slices and those of columns ``across`` slices, so
-    both are kept near the square root of the number of instances."""
-    wanted = 2 * processors(device)
-    row_blocks = max(1, triton.cdiv(m, config.block_m))
-    col_blocks = max(1, triton.cdiv(n, config.block_n))
-    across = min(row_blocks, math.isqrt(wanted - 1) + 1)
-    down = min(col_blocks, triton.cdiv(wanted, across))
-    return min(row_blocks, triton.cdiv(wanted, down)), down
+    columns, so that the one with the most tiles has the fewest possible. Partial results of rows
+    need ``down`` slices and those of columns ``across`` slices, so of equal ones the smallest sum
+    of both is chosen."""
+    rows, cols = triton.cdiv(max(m, 1), config.block_m), triton.cdiv(max(n, 1), config.block_n)
+    return _shares(rows, cols, config.instances * processors(device))
+
+
+@lru_cache(maxsize=1024)
+def _shares(rows: int, cols: int, instances: int) -> tuple[int, int]:
+    def longest(across: int, down: int) -> int:
+        return triton.cdiv(rows, across) * triton.cdiv(cols, down)
+
+    shares = [(a, min(cols, instances // a)) for a in range(1, min(rows, instances) + 1)]
+    return min(shares, key=lambda s: (longest(*s), sum(s)))
 
 
 def precision(o: KernelOperands) -> str:

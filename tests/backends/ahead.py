@@ -1,0 +1,109 @@
+"""Compiles the launches of calls for a chip that is not present, by Triton's own binder."""
+
+import re
+import subprocess
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from backends.sass import pieces
+from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia.compiler import get_ptxas
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction
+
+from contrastloss.backends.triton import backward, config, forward, sort
+
+TARGETS = {
+    "sm_80": GPUTarget("cuda", 80, 32),
+    "sm_90": GPUTarget("cuda", 90, 32),
+    "sm_100": GPUTarget("cuda", 100, 32),
+    "sm_120": GPUTarget("cuda", 120, 32),
+    "gfx90a": GPUTarget("hip", "gfx90a", 64),
+    "gfx942": GPUTarget("hip", "gfx942", 64),
+    "gfx1100": GPUTarget("hip", "gfx1100", 32),
+}
+#: multiprocessors, as many as an H100 has
+PROCESSORS = 132
+
+
+class Absent:
+    """Triton's driver of a chip that is not there: kernels are compiled, and cannot be launched."""
+
+    def __init__(self, architecture: str):
+        self.architecture = architecture
+
+    def get_current_target(self):
+        return TARGETS[self.architecture]
+
+    def get_current_device(self):
+        return list(TARGETS).index(self.architecture)  # Triton keeps its kernels by device
+
+    def get_current_stream(self, device=None):
+        return 0
+
+
+@dataclass
+class Launch:
+    """A launch that was only compiled."""
+
+    architecture: str
+    kernel: str
+    options: dict[str, Any]
+    binary: Any
+
+    @property
+    def label(self):
+        sizes = [self.options.get(f"BLOCK_{axis}") for axis in "MND"]
+        return f"{self.architecture} {self.kernel} {sizes}"
+
+    @property
+    def pairs(self):
+        """Pairs of a tile per thread."""
+        return self.options["BLOCK_M"] * self.options["BLOCK_N"] // (32 * self.options["num_warps"])
+
+    def spilled(self, folder):
+        """Spilled bytes per thread according to ptxas, or spilled registers according to the AMD
+        assembler."""
+        if self.architecture.startswith("gfx"):
+            return int(re.search(r"\.vgpr_spill_count:\s*(\d+)", self.binary.asm["amdgcn"])[1])
+        number = int(self.architecture.removeprefix("sm_"))
+        found = get_ptxas(number)
+        source = folder / "kernel.ptx"
+        source.write_text(self.binary.asm["ptx"])
+        chip = self.architecture + ("a" if number >= 90 else "")
+        command = [getattr(found, "path", found), "-v", f"--gpu-name={chip}", source, "-o"]
+        done = subprocess.run([*command, "/dev/null"], capture_output=True, text=True, check=True)
+        return int(re.search(r"(\d+) bytes spill stores", done.stderr)[1])
+
+    def pieces(self, folder, tools):
+        """The straight pieces of the machine code."""
+        source = folder / "kernel.cubin"
+        source.write_bytes(self.binary.asm["cubin"])
+        command = [tools / "nvdisasm", "-c", source]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return pieces(done.stdout)
+
+
+@contextmanager
+def compiled(monkeypatch, architecture):
+    """The list of all launches in this context, which are compiled for ``architecture``."""
+    found, run = [], JITFunction.run
+
+    def compile_only(self, *args, grid, warmup, **options):
+        binary = run(self, *args, grid=grid, warmup=True, **options)
+        found.append(Launch(architecture, self.fn.__name__, options, binary))
+
+    def exact(o):
+        return "ieee" if architecture.startswith("gfx") or o.x.dtype != torch.float32 else "tf32x3"
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JITFunction, "run", compile_only)
+        patch.setattr(config, "architecture", lambda device: architecture)
+        patch.setattr(config, "processors", lambda device: PROCESSORS)
+        patch.setattr(sort, "processors", lambda device: PROCESSORS)
+        patch.setattr(forward, "precision", exact)
+        patch.setattr(backward, "precision", exact)
+        patch.setattr(driver, "_active", Absent(architecture))
+        yield found
