@@ -21,7 +21,7 @@ from contrastloss.program import Program
 if triton.missing():
     pytest.skip("needs triton", allow_module_level=True)
 
-from contrastloss.backends.triton import backward, config, forward, sort
+from contrastloss.backends.triton import backward, config, forward, rows, shares, sort
 
 CLIP = Program(
     (
@@ -64,9 +64,14 @@ class Unlaunched:
 
 def test_half_a_million_rows(monkeypatch):
     """Workspaces of library products are not counted."""
-    for module, name in ((forward, "forward_kernel"), (forward, "merge_kernel"),
-                         (backward, "h_block_kernel")):  # fmt: skip
-        monkeypatch.setattr(module, name, Unlaunched())
+    for module, *kernels in (
+        (rows, "norms_kernel", "finish_kernel"),
+        (forward, "forward_kernel", "merge_kernel"),
+        (shares, "range_kernel", "shares_kernel"),
+        (backward, "h_block_kernel"),
+    ):
+        for name in kernels:
+            monkeypatch.setattr(module, name, Unlaunched())
     monkeypatch.setattr(h_blocks, "add_product", lambda total, h, v, fresh: None)
     monkeypatch.setattr(config, "architecture", lambda device: "sm_90")
     monkeypatch.setattr(config, "processors", lambda device: 132)

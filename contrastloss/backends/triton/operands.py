@@ -94,7 +94,10 @@ def strides(operands: tuple[Tensor, ...]) -> tuple[int, ...]:
 
 def _aligned(x: Tensor) -> Tensor:
     """x (B, M, D), contiguous, with rows of a multiple of 16 bytes at an address of such one."""
-    x = functional.pad(x, (0, -x.shape[-1] % (16 // x.element_size()))).contiguous()
+    missing = -x.shape[-1] % (16 // x.element_size())
+    if missing:
+        return functional.pad(x, (0, missing)).contiguous()
+    x = x.contiguous()
     return x.clone() if x.storage_offset() * x.element_size() % 16 else x
 
 
