@@ -83,8 +83,10 @@ def both_passes(given):
 
 
 def every(architecture):
-    return architecture if architecture == "sm_90" else pytest.param(
-        architecture, marks=pytest.mark.extra
+    return (
+        architecture
+        if architecture == "sm_90"
+        else pytest.param(architecture, marks=pytest.mark.extra)
     )
 
 

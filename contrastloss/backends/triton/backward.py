@@ -58,8 +58,8 @@ def own(
 @triton.jit
 def gradient(
     P: tl.constexpr, STEP: tl.constexpr, QUICK: tl.constexpr, LIVE: tl.constexpr,
-    SUMS: tl.constexpr, HAS: tl.constexpr, dot, scale, vectors, rows, cols, stats, tops, state, by_col,
-    slot, allowed, at, inside,
+    SUMS: tl.constexpr, HAS: tl.constexpr, dot, scale, vectors, rows, cols, stats, tops, state,
+    by_col, slot, allowed, at, inside,
 ):  # fmt: skip
     """H of a tile in one step. Sums along axis 0 of the tile are added to ``state``, sums along
     axis 1 to the slices ``by_col``."""
@@ -155,15 +155,15 @@ def added(AXIS: tl.constexpr, value, state, slices, slot, at, inside):
 @triton.jit
 def tile_h(
     P: tl.constexpr, QUICK: tl.constexpr, LIVE: tl.constexpr, SUMS: tl.constexpr,
-    HAS: tl.constexpr, dot, scale, vectors, rows, cols, stats, tops, state, by_col, slot, allowed, at,
-    inside,
+    HAS: tl.constexpr, dot, scale, vectors, rows, cols, stats, tops, state, by_col, slot, allowed,
+    at, inside,
 ):  # fmt: skip
     """H of a tile in all steps, and the sums."""
     h = tl.zeros(dot.shape, tl.float32)
     for t in tl.static_range(words.steps(P)):
         value, state = gradient(
-            P, t, QUICK, LIVE, SUMS, HAS, dot, scale, vectors, rows, cols, stats, tops, state, by_col,
-            slot, allowed, at, inside,
+            P, t, QUICK, LIVE, SUMS, HAS, dot, scale, vectors, rows, cols, stats, tops, state,
+            by_col, slot, allowed, at, inside,
         )  # fmt: skip
         h += value
     return h, state
@@ -187,7 +187,8 @@ def store_h(h, value, z, stride, ld, i, j, rows, cols, TMA: tl.constexpr):
     do_not_specialize=["m", "n", "i0", "i1", "j0", "j1", "across", "down", "ld16", "h_stride"]
 )
 def h_block_kernel(
-    h, x, y, v, stats, tops, by_row, by_col, gain, m, n, i0, i1, j0, j1, across, down, ld16, h_stride,
+    h, x, y, v, stats, tops, by_row, by_col, gain,
+    m, n, i0, i1, j0, j1, across, down, ld16, h_stride,
     D: tl.constexpr, HAS: tl.constexpr, P: tl.constexpr, LIVE: tl.constexpr, SUMS: tl.constexpr,
     ROW_STRIDES: tl.constexpr, COL_STRIDES: tl.constexpr, SYMMETRIC: tl.constexpr,
     GAIN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
@@ -202,7 +203,9 @@ def h_block_kernel(
     own_stats = ()
     for c in tl.static_range(words.channels(P)):
         own_stats = own_stats + (  # type: ignore[assignment]
-            item(stats[c], (1, 1, 1, 1, 1, 1, 1), wide, m if words.channel(P, c, "axis") == 0 else n),
+            item(
+                stats[c], (1, 1, 1, 1, 1, 1, 1), wide, m if words.channel(P, c, "axis") == 0 else n
+            ),
         )
     scale = tl.load(v.scale)
     near = tl.load(tops + words.channels(P)) > 0
@@ -226,16 +229,16 @@ def h_block_kernel(
             if whole & near:  # all pairs count, and one exponential serves a row and a column
                 every = (tl.full((BLOCK_M,), True, tl.int1), tl.full((BLOCK_N,), True, tl.int1))
                 value, state = tile_h(
-                    P, True, LIVE, SUMS, HAS, dot, scale, vectors, rows, cols, own_stats, tops, state,
-                    by_col, slot, tl.full((BLOCK_M, BLOCK_N), True, tl.int1), at, every,
+                    P, True, LIVE, SUMS, HAS, dot, scale, vectors, rows, cols, own_stats, tops,
+                    state, by_col, slot, tl.full((BLOCK_M, BLOCK_N), True, tl.int1), at, every,
                 )  # fmt: skip
             else:
                 allowed = inside[0][:, None] & inside[1][None, :]
                 if SYMMETRIC:
                     allowed &= i[:, None] < j[None, :]
                 value, state = tile_h(
-                    P, False, LIVE, SUMS, HAS, dot, scale, vectors, rows, cols, own_stats, tops, state,
-                    by_col, slot, allowed, at, inside,
+                    P, False, LIVE, SUMS, HAS, dot, scale, vectors, rows, cols, own_stats, tops,
+                    state, by_col, slot, allowed, at, inside,
                 )  # fmt: skip
             if words.sums(SUMS) > 0:
                 tl.debug_barrier()  # makes the slices visible to all threads of this instance

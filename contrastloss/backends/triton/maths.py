@@ -347,11 +347,7 @@ def merged(KIND: tl.constexpr, a, b):
 @triton.jit
 def highest(z, RATE: tl.constexpr, AXIS: tl.constexpr):
     """The top of exponents along an axis, or of a whole tile for axis None."""
-    if RATE > 0:
-        best = tl.max(z, AXIS)
-    else:
-        best = tl.min(z, AXIS)
-    return tl.ceil(best * RATE)
+    return tl.ceil((tl.max(z, AXIS) if RATE > 0 else tl.min(z, AXIS)) * RATE)
 
 
 @triton.jit
@@ -467,9 +463,9 @@ def states(
         TERMS: tl.constexpr = words.terms(P, words.view(P, STEP, K, "group"))
         value = weighed(psi(u, words.view(P, STEP, K, "psi")), some, w, TERMS)
         if FIRST:
-            first = (tl.sum(value, 1),)
+            first = (tl.sum(value, 1),)  # type: ignore[assignment]
         if SECOND:
-            second = (folded(value),) if QUICK else (tl.sum(value, 0),)
+            second = (folded(value) if QUICK else tl.sum(value, 0),)  # type: ignore[assignment]
     elif KIND == "MAX":
         v = tl.where(some, words.view(P, STEP, K, "sign") * s, NOTHING)
         if FIRST:

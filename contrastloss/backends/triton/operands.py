@@ -50,14 +50,18 @@ class KernelOperands:
         y_norm = x_norm if symmetric else inverse_norms(y) if call.cosine else None
         a, b = _product(given.row_scale, x_norm), _product(given.col_scale, y_norm)
         places = (a, b, given.row_bias, given.col_bias)
+        vectors = [x if v is None else v.to(stat).contiguous() for v in places]
         scale = torch.ones((), dtype=stat) if given.scale is None else given.scale
         mirrored = symmetric and mirror and _mirrored(call)
         return KernelOperands(
             x=x,
             y=y,
             vectors=Vectors(
-                scale.to(x.device),
-                *[x if v is None else v.to(stat).contiguous() for v in places],
+                scale=scale.to(x.device),
+                a=vectors[0],
+                b=vectors[1],
+                beta=vectors[2],
+                gamma=vectors[3],
                 rows=tuple([_operand(v, stat) for v in given.rows]),
                 cols=tuple([_operand(v, stat) for v in given.cols]),
             ),

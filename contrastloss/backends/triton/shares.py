@@ -79,9 +79,7 @@ def shared_top(P: tl.constexpr, C: tl.constexpr, LIVE: tl.constexpr, ranges, blo
 
 
 @triton.jit
-def write_shares(
-    P: tl.constexpr, C: tl.constexpr, LIVE: tl.constexpr, vectors, out, top, i, count
-):
+def write_shares(P: tl.constexpr, C: tl.constexpr, LIVE: tl.constexpr, vectors, out, top, i, count):
     """(top, own, shared) of channel C: see maths.py."""
     lse = load_lse(vectors, C, i, count)
     by = tl.full(lse.shape, 1.0, tl.float32)

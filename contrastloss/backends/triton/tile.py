@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import triton
 import triton.language as tl
+from torch import Tensor
 
 from . import words
 from .maths import along
@@ -14,16 +15,16 @@ __all__ = ["Vectors", "interior", "item", "of_item", "products", "scores"]
 
 
 class Vectors(NamedTuple):
-    """A call's operands besides x and y, in the statistics' dtype or int64; those of a batch lie one
-    after the other. ``a`` and ``b`` include the inverse norms."""
+    """A call's operands besides x and y, in the statistics' dtype or int64; the items of a batch lie
+    one after another. ``a`` and ``b`` include the inverse norms."""
 
-    scale: object
-    a: object
-    b: object
-    beta: object
-    gamma: object
-    rows: tuple
-    cols: tuple
+    scale: Tensor
+    a: Tensor
+    b: Tensor
+    beta: Tensor
+    gamma: Tensor
+    rows: tuple[Tensor, ...]
+    cols: tuple[Tensor, ...]
 
 
 @triton.jit
@@ -66,8 +67,8 @@ def products(
     x, y, z, m, n, i0, i1, j0, j1, TMA: tl.constexpr, BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """<x_i, y_j> for rows [i0, i1) and columns [j0, j1) of batch item z, in fp32, unrounded. x and y
-    are tensor descriptors (TMA) or pointers. Offsets within a tile are int32: pointers would take
+    """<x_i, y_j> for rows [i0, i1) and columns [j0, j1) of batch item z, in fp32, unrounded. x and
+    y are tensor descriptors (TMA) or pointers. Offsets within a tile are int32: pointers would take
     twice as many registers."""
     acc = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
     if TMA:

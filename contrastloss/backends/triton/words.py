@@ -108,15 +108,14 @@ class Words:
 
     def idle(self) -> bool:
         """Whether no view has pairs of different positions."""
-        return all(
-            self.dead(step, k) for step in range(self.count(2)) for k in range(self.count(2, step, 1))
-        )
+        steps = range(self.count(2))
+        return all(self.dead(t, k) for t in steps for k in range(self.count(2, t, 1)))
 
 
 class ViewWords(NamedTuple):
     """Channels with one formula, which a tile evaluates together. ``first`` is the channel whose
     results lie along axis 0 of the tile, ``second`` the one along axis 1; -1 for none. ``shift`` is
-    an operand number, -1 for none; ``margin`` is ``relax`` of :class:`~contrastloss.channel.LSE`."""
+    an operand number, -1 for none; ``margin`` is ``relax`` of an LSE channel."""
 
     kind: str
     group: int
@@ -215,17 +214,16 @@ def _views(
     """The views of a step; None stands for both orientations."""
     found: list[ViewWords] = []
     for number, (formula, channel) in enumerate(zip(formulas, channels, strict=True)):
-        if rows is None:
-            found.append(formula._replace(first=number, second=number))
-            continue
-        place = "first" if channel.axis == rows else "second"
+        first = number if rows is None or channel.axis == rows else -1
+        second = number if rows is None or channel.axis != rows else -1
         for k, other in enumerate(found):
             alone = other._replace(first=-1, second=-1) == formula and formula.shift < 0
-            if alone and getattr(other, place) < 0:
-                found[k] = other._replace(**{place: number})
+            if rows is not None and alone and (other.first if first >= 0 else other.second) < 0:
+                both = max(first, other.first), max(second, other.second)
+                found[k] = other._replace(first=both[0], second=both[1])
                 break
         else:
-            found.append(formula._replace(**{place: number}))
+            found.append(formula._replace(first=first, second=second))
     return tuple(found)
 
 
