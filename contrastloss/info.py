@@ -6,8 +6,6 @@ import importlib
 import os
 import platform
 from collections.abc import Iterable
-from importlib import metadata
-from pathlib import Path
 from types import ModuleType
 
 import torch
@@ -16,8 +14,9 @@ import contrastloss
 
 from . import backends
 from .backends import cpu
+from .backends.machine import installed, processor
 
-__all__ = ["info", "processor"]
+__all__ = ["info"]
 
 #: variables that change which code runs or on how many threads; the first words of their names
 _VARIABLES = (
@@ -46,18 +45,11 @@ def _versions() -> dict[str, str]:
         "contrastloss": contrastloss.__version__,
         "torch": torch.__version__,
         "CUDA of torch": str(torch.version.cuda or torch.version.hip or "none"),
-        "triton": _installed("triton"),
-        "numpy": _installed("numpy"),
+        "triton": installed("triton"),
+        "numpy": installed("numpy"),
         "python": platform.python_version(),
         "platform": platform.platform(),
     }
-
-
-def _installed(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _machine() -> dict[str, str]:
@@ -73,16 +65,6 @@ def _machine() -> dict[str, str]:
             memory = found.total_memory / 2**30
             facts[f"GPU {k}"] = f"{found.name}, {found.major}.{found.minor}, {memory:.0f} GiB"
     return facts
-
-
-def processor() -> str:
-    """The name of the CPU, as far as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.machine())
 
 
 def _native() -> dict[str, str]:

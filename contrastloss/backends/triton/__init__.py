@@ -16,12 +16,12 @@ from ..network import SortCall
 
 __all__ = [
     "DECLINES",
+    "OPEN",
     "gather_scores_backward",
     "gather_scores_forward",
     "missing",
     "pair_stats_backward",
     "pair_stats_forward",
-    "slow",
     "sort_network_backward",
     "sort_network_forward",
     "why_not",
@@ -29,6 +29,8 @@ __all__ = [
 
 #: features that this backend does not support
 DECLINES: frozenset[str] = frozenset()
+#: whether it serves without times of ``python -m contrastloss tune``
+OPEN = False
 #: the most numbers per row that ``sort_network`` sorts
 WIRES = 1024
 
@@ -59,12 +61,6 @@ def why_not(call: PairCall | SortCall) -> str | None:
     if declined := call.features & DECLINES:
         return f"it does not serve {', '.join(sorted(declined))}"
     return None
-
-
-def slow(call: PairCall | SortCall) -> bool:
-    """Always true: this backend is used only by name until it has been run, checked and timed on a
-    GPU."""
-    return True
 
 
 def pair_stats_forward(call: PairCall) -> list[Tensor]:
