@@ -13,7 +13,7 @@ import torch
 import contrastloss
 
 from . import backends
-from .backends import cpu
+from .backends import cpu, table
 from .backends.machine import installed, processor
 
 __all__ = ["info"]
@@ -35,6 +35,7 @@ def info() -> str:
             name: f"missing: {reason}" if reason else "available"
             for name, reason in backends.available().items()
         },
+        "checks and times of this user": _tuned(),
         "native code": _native(),
     }
     return "\n\n".join(_section(title, facts.items()) for title, facts in parts.items() if facts)
@@ -65,6 +66,20 @@ def _machine() -> dict[str, str]:
             memory = found.total_memory / 2**30
             facts[f"GPU {k}"] = f"{found.name}, {found.major}.{found.minor}, {memory:.0f} GiB"
     return facts
+
+
+def _tuned() -> dict[str, str]:
+    """What `tune` has found: of each backend and machine, the newest."""
+    try:
+        entries = table.read(table.path())
+    except ValueError as error:
+        return {"file": f"ignored: {error}"}
+    return {
+        f"{e.backend} on {e.checked.name}, torch {e.checked.torch}": f"not chosen: {e.failure}"
+        if e.failure
+        else f"checked, {len(e.times)} times"
+        for e in entries
+    }
 
 
 def _native() -> dict[str, str]:

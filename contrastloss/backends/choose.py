@@ -8,10 +8,12 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+import torch
+
 from . import cpu, cuda, reference, table, triton
 from .call import autocast_dtype, without_autocast
 
-__all__ = ["BACKENDS", "available", "choose", "run"]
+__all__ = ["BACKENDS", "available", "choose", "preference", "run"]
 
 #: In order of preference. Each backend has ``missing() -> str | None`` (why this machine lacks it),
 #: ``why_not(call) -> str | None`` (why it cannot serve a call), ``OPEN`` (whether it serves without
@@ -85,6 +87,14 @@ def _automatic(call: Any, function: str) -> str:
     if closed and default == "reference" and call.x.device.type not in _SAID:
         _say(call, function)
     return default
+
+
+def preference(device: torch.device | None) -> int:
+    """A number that is the same on ranks where automatic choice prefers the same backends; 0 where
+    nothing was forced or timed."""
+    if FORCED is not None:
+        return 1 + [*BACKENDS].index(FORCED) if FORCED in BACKENDS else 0
+    return 0 if device is None else table.of(device).digest
 
 
 def _say(call: Any, function: str) -> None:

@@ -25,7 +25,19 @@ from .call import PairCall
 from .machine import Stamp, sources, stamp
 from .network import SortCall
 
-__all__ = ["COMMAND", "Entry", "Question", "Table", "Time", "of", "path", "question", "read"]
+__all__ = [
+    "COMMAND",
+    "Entry",
+    "Question",
+    "Table",
+    "Time",
+    "of",
+    "path",
+    "question",
+    "read",
+    "readable",
+    "text",
+]
 
 COMMAND = "python -m contrastloss tune"
 #: what wheels bring: a file for each compute capability that was measured
@@ -82,8 +94,10 @@ def read(file: Path) -> tuple[Entry, ...]:
         found = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return ()
-    except (OSError, ValueError) as error:
-        raise ValueError(f"it is no JSON file that can be read: {error}") from error
+    except OSError as error:
+        raise ValueError(f"it cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ValueError(f"it is no JSON: {error}") from error
     return _typed(tuple[Entry, ...], found, "entries")
 
 
@@ -108,11 +122,27 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
     return value
 
 
+def text(entries: Iterable[Entry]) -> str:
+    """The contents of a file with these entries, one in each line."""
+    lines = ",\n".join(json.dumps(_plain(entry)) for entry in entries)
+    return f"[\n{lines}\n]\n"
+
+
+def _plain(value: Any) -> Any:
+    """NamedTuples as JSON's objects."""
+    if isinstance(value, tuple):
+        fields = getattr(value, "_fields", None)
+        values = [_plain(each) for each in value]
+        return values if fields is None else dict(zip(fields, values, strict=True))
+    return value
+
+
 def _unfit(where: str, value: Any, expected: str) -> ValueError:
     return ValueError(f"{where}: got {value!r:.60}, expected {expected}")
 
 
-def _readable(file: Path) -> tuple[Entry, ...]:
+def readable(file: Path) -> tuple[Entry, ...]:
+    """The entries of a file; none, and a warning with its path, if it does not fit the schema."""
     try:
         return read(file)
     except ValueError as error:
@@ -230,7 +260,7 @@ def of(device: torch.device) -> Table:
 def _entries(device: torch.device) -> list[Entry]:
     """The user's entries for a device, else those of the wheel."""
     file = path()
-    entries = _readable(file)
+    entries = readable(file)
     now = {e.backend: stamp(device, e.backend) for e in entries}
     here = {e.backend: e for e in entries if e.checked[:3] == now[e.backend][:3]}
     found = {e.backend: e for e in entries if e.checked == now[e.backend]}
@@ -260,5 +290,5 @@ def _shipped(device: torch.device) -> list[Entry]:
     if device.type != "cuda":
         return []
     capability = stamp(device, "reference").capability
-    entries = _readable(SHIPPED / f"{capability}.json")
+    entries = readable(SHIPPED / f"{capability}.json")
     return [e for e in entries if e.checked.sources == sources(e.backend)]
