@@ -26,6 +26,8 @@ from .worker import Job, Message, work
 __all__ = ["add_arguments", "ask", "entry", "main"]
 
 DTYPES = ("bfloat16", "float16", "float32", "float64")
+#: seconds until a process sends its first message; it has to import torch
+START = 300
 #: what a process runs for a job
 WORK: Callable[..., None] = work
 
@@ -56,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(error=parser.error)
 
 
-def ask(job: Job, seconds: float, heard: Callable[[Message], None]) -> Outcome:
+def ask(job: Job, seconds: int, heard: Callable[[Message], None]) -> Outcome:
     """Run a job in a process of its own; its end, or ``seconds`` without a message, is a failure.
     ``heard`` gets every message."""
     context = multiprocessing.get_context("spawn")
@@ -64,17 +66,18 @@ def ask(job: Job, seconds: float, heard: Callable[[Message], None]) -> Outcome:
     process = context.Process(target=WORK, args=(there, job), daemon=True)
     process.start()
     there.close()
-    found, doing = Outcome(job.backend), "its start"
+    found, doing, patience = Outcome(job.backend), "its start", START
     try:
-        while here.poll(seconds):
+        while here.poll(patience):
             message: Message = here.recv()
             heard(message)
+            patience = seconds
             if message.word == "tries":
                 doing = message.value
             elif not _noted(found, message):
                 process.join(seconds)
                 return found
-        found.failure = f"{doing}: no answer in {seconds} seconds"
+        found.failure = f"{doing}: no answer in {patience} seconds"
     except EOFError:
         process.join(seconds)
         found.failure = f"{doing}: its process ended {_ending(process.exitcode)}"
