@@ -168,7 +168,18 @@ def test_a_device_that_is_not_there_is_an_error(some, tuned, capsys, monkeypatch
         main(["tune", "--device", "cuda:7"])
     assert stopped.value.code == 2
     assert "error: argument --device: got cuda:7: no driver\n" in capsys.readouterr().err
-    assert not tuned.exists()
+    assert table.read(tuned) == ()
+
+
+def test_a_file_that_cannot_be_written_is_an_error_at_once(monkeypatch, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CONTRASTLOSS_TUNED", str(tmp_path / "file" / "tuned.json"))
+    with pytest.raises(SystemExit):
+        main(["tune"])
+    said = (
+        f"CONTRASTLOSS_TUNED: got {tmp_path / 'file' / 'tuned.json'}, expected a file that can be"
+    )
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import torch
 
-from ..channel import COL, INDEX, ROW
+from ..channel import INDEX
 from ..program import Program
 from .call import PairCall
 from .machine import Stamp, sources, stamp
@@ -170,8 +170,10 @@ def question(call: PairCall | SortCall, function: str) -> Question:
     if isinstance(call, SortCall):
         return Question(operator, False, _name(call.x.dtype), *call.x.shape)
     kind = _kind(call.program) if operator == "pair_stats" else operator
-    pairs = call.batch * call.length(ROW) * call.length(COL)
-    return Question(kind, call.y is None, _name(call.compute_dtype), pairs, call.x.shape[-1])
+    x, y = call.operands[:2]
+    *lead, dim = x.shape
+    pairs = math.prod(lead) * (x if y is None else y).shape[-2]
+    return Question(kind, y is None, _name(call.compute_dtype), pairs, dim)
 
 
 @lru_cache(maxsize=4096)
@@ -183,6 +185,7 @@ def _kind(program: Program) -> str:
     return "softmax" if program.features & _SOFTMAX else "sums"
 
 
+@lru_cache(maxsize=32)
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 

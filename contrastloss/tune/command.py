@@ -78,7 +78,7 @@ def ask(job: Job, seconds: int, heard: Callable[[Message], None]) -> Outcome:
                 process.join(seconds)
                 return found
         found.failure = f"{doing}: no answer in {patience} seconds"
-    except EOFError:
+    except (EOFError, ConnectionError):
         process.join(seconds)
         found.failure = f"{doing}: its process ended {_ending(process.exitcode)}"
     finally:
@@ -145,6 +145,10 @@ def main(given: argparse.Namespace) -> int:
     if (rank := os.environ.get("RANK", "0")) != "0":
         given.error(f"environment variable RANK: got {rank}, expected 0: one process tunes")
     console, file = Console(highlight=False, markup=False), table.path()
+    try:
+        save(file, [])  # fails now, not after minutes
+    except OSError as error:
+        given.error(f"CONTRASTLOSS_TUNED: got {file}, expected a file that can be written: {error}")
     outcomes: list[Outcome] = []
     for found in _ask_all(given, console):
         outcomes.append(found)

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from contrastloss.backends import Operands, PairCall, SortCall, table
+from contrastloss.backends import Operands, PairCall, SortCall, machine, table
 from contrastloss.backends.choose import BACKENDS, choose, preference
 from contrastloss.backends.machine import Stamp, sources, stamp
 from contrastloss.backends.table import Entry, Question, Table, Time
@@ -366,6 +366,31 @@ def test_a_stamp_names_device_versions_and_code(monkeypatch):
     assert stamp(torch.device("cuda", 0), "cpu")[:3] == ("cuda", "GPU", "9.0")
 
 
+def test_sources_are_those_of_the_backend(monkeypatch, tmp_path):
+    """Its module or package, and what its library was compiled from."""
+    monkeypatch.setattr(machine, "_HERE", tmp_path)
+    build = SimpleNamespace(SOURCES={"_one": "a"})
+    monkeypatch.setitem(sys.modules, "contrastloss._build", build)
+
+    def found(name):
+        sources.cache_clear()
+        return sources(name)
+
+    (tmp_path / "one.py").write_text("x = 1")
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "part.py").write_text("y = 1")
+    before = found("one"), found("two")
+    (tmp_path / "one.py").write_text("x = 2")
+    assert (found("one") == before[0], found("two") == before[1]) == (False, True)
+    (tmp_path / "one.py").write_text("x = 1")
+    assert found("one") == before[0]
+    build.SOURCES["_one"] = "b"
+    assert found("one") != before[0]
+    (tmp_path / "two" / "part.py").write_text("y = 2")
+    assert found("two") != before[1]
+    sources.cache_clear()
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -375,7 +400,5 @@ def test_a_stamp_names_device_versions_and_code(monkeypatch):
     ],
 )  # fmt: skip
 def test_the_version_of_the_driver(text, expected, monkeypatch):
-    from contrastloss.backends import machine
-
     monkeypatch.setattr(machine.Path, "read_text", lambda self: text)
     assert machine._driver() == expected

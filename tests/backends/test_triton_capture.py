@@ -1,5 +1,5 @@
-"""No kernel is compiled while a CUDA graph is captured. With a stand-in for the driver, launches get
-as far as to where Triton would compile."""
+"""No kernel is compiled while a CUDA graph is captured. With a stand-in for the driver, a launch
+comes to the point where Triton would compile."""
 
 from contextlib import nullcontext
 from types import SimpleNamespace
