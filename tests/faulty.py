@@ -4,12 +4,15 @@ since that process imports it."""
 import os
 import time
 from itertools import count
+from pathlib import Path
 from types import SimpleNamespace
 
-from contrastloss.backends import reference
+from contrastloss.backends import cuda, reference
 from contrastloss.backends.choose import BACKENDS
-from contrastloss.tune import worker
+from contrastloss.tune import cases, worker
 
+#: the environment variable with the library of the emulated CUDA kernels
+EMULATION = "CONTRASTLOSS_TESTS_CUDA_HOST"
 _RUNS = count()
 
 
@@ -58,5 +61,9 @@ FAULTS = {
 
 
 def work(pipe, job):
+    """With a small check, for the interpreter and the emulation."""
     BACKENDS.update(FAULTS)
+    cases.RAGGED["cpu"] = ((34, 39, 17),)
+    if EMULATION in os.environ:  # the process does not know pytest's option --cuda-host
+        cuda.LIBRARY, cuda.DEVICE = Path(os.environ[EMULATION]), "cpu"
     worker.work(pipe, job)

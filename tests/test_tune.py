@@ -15,7 +15,7 @@ from served import serves
 
 import contrastloss
 from contrastloss.__main__ import main
-from contrastloss.backends import table
+from contrastloss.backends import cuda, table
 from contrastloss.backends.choose import BACKENDS
 from contrastloss.backends.machine import stamp
 from contrastloss.backends.table import Entry, Time
@@ -128,7 +128,7 @@ def test_faults_are_recorded_shown_and_not_chosen(some, tuned, capsys):
 
     entries = {e.backend: e for e in table.read(tuned)}
     assert entries.keys() == {"cpu", "reference", *faulty.FAULTS}
-    case = "softmax, 130 x 150 x 24, float32"
+    case = "softmax, 34 x 39 x 17, float32"
     expected = {
         "crashes": f"{case}: its process ended by SIGABRT",
         "hangs": f"{case}: no answer in 5 seconds",
@@ -159,6 +159,26 @@ def test_faults_are_recorded_shown_and_not_chosen(some, tuned, capsys):
     ]
     assert table.Table(mine).failed == faulty.FAULTS.keys()
     assert table.Table(mine).timed == {"cpu", "reference"}
+
+
+@pytest.mark.parametrize("name", ["cuda", "triton"])
+def test_a_backend_for_gpus_is_opened(name, some, tuned, monkeypatch):
+    """Emulated, or in Triton's interpreter: it serves CPU tensors once it was checked and timed."""
+    if not serves(name, "pair_stats", CPU):
+        pytest.skip("--cuda-host or TRITON_INTERPRET=1 make it serve CPU tensors")
+    if name == "cuda":
+        monkeypatch.setenv(faulty.EMULATION, str(cuda.LIBRARY))
+    some(name, "reference")
+    assert main([*ASKED]) == 0
+    found = {e.backend: e for e in table.read(tuned)}
+    kinds = {t.kind for t in found[name].times}
+    assert kinds >= {"softmax", "labels", "sums", "gather_scores", "sort_network"}
+    known = table.Table(found.values())
+    assert known.timed == {name, "reference"}
+    asked = table.Question("softmax", False, "float32", 16 * 16, 8)
+    fast = {n: t.seconds for n in found for t in found[n].times if t[:3] == asked[:3]}
+    best = name if fast["reference"] >= 1.1 * fast[name] else "reference"
+    assert known.fastest(asked, "reference", (name, "reference")) == best
 
 
 def test_a_device_that_is_not_there_is_an_error(some, tuned, capsys, monkeypatch):

@@ -83,7 +83,7 @@ def _automatic(call: Any, function: str) -> str:
                     break
     default = default or "reference"
     if len(able) > 1:
-        return known.fastest(table.question(call, function), default, tuple(able))
+        return known.recall(table.question(call, function), default, tuple(able))
     if closed and default == "reference" and call.x.device.type not in _SAID:
         _say(call, function)
     return default

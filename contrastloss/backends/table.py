@@ -215,7 +215,8 @@ class Table:
         if known:
             word = hashlib.sha256(repr(known).encode()).digest()[:7]
             self.digest = 1 + int.from_bytes(word, "big")
-        self._chosen: dict[tuple[Question, str, tuple[str, ...]], str] = {}
+        #: :meth:`fastest` of recent questions
+        self.recall = lru_cache(maxsize=1024)(self.fastest)
 
     def __bool__(self) -> bool:
         return self.digest != 0
@@ -223,12 +224,6 @@ class Table:
     def fastest(self, asked: Question, default: str, able: tuple[str, ...]) -> str:
         """Which of ``able``, all of which can serve the call, has the shortest time at the nearest
         size; ``default`` where it is hardly slower, or where there are no times."""
-        key = asked, default, able
-        if key not in self._chosen:
-            self._chosen[key] = self._fastest(*key)
-        return self._chosen[key]
-
-    def _fastest(self, asked: Question, default: str, able: Sequence[str]) -> str:
         sizes = {
             size: {name: times[name] for name in able if name in times}
             for size, times in self.points.get(asked[:3], {}).items()
