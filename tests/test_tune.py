@@ -187,7 +187,10 @@ def test_a_device_that_is_not_there_is_an_error(some, tuned, capsys, monkeypatch
     with pytest.raises(SystemExit) as stopped:
         main(["tune", "--device", "cuda:7"])
     assert stopped.value.code == 2
-    assert "error: argument --device: got cuda:7: no driver\n" in capsys.readouterr().err
+    assert (
+        "error: argument --device: got cuda:7; the reference fails: no driver\n"
+        in capsys.readouterr().err
+    )
     assert table.read(tuned) == ()
 
 

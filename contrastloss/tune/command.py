@@ -152,8 +152,8 @@ def main(given: argparse.Namespace) -> int:
     outcomes: list[Outcome] = []
     for found in _ask_all(given, console):
         outcomes.append(found)
-        if outcomes[0].stamp is None:
-            given.error(f"argument --device: got {given.device}: {found.absent or found.failure}")
+        if reason := outcomes[0].absent or outcomes[0].failure:
+            given.error(f"argument --device: got {given.device}; the reference fails: {reason}")
     old = table.readable(file)
     stamp = outcomes[0].stamp
     assert stamp is not None

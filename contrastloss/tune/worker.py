@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
@@ -42,6 +43,7 @@ class Message(NamedTuple):
 
 def work(pipe: Connection, job: Job) -> None:
     """Run a job in this process."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic products
     for message in _messages(job):
         pipe.send(message)
     pipe.close()
