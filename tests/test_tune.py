@@ -20,7 +20,7 @@ from contrastloss.backends.choose import BACKENDS
 from contrastloss.backends.machine import stamp
 from contrastloss.backends.table import Entry, Time
 from contrastloss.info import info
-from contrastloss.tune import cases, check, command, file
+from contrastloss.tune import cases, check, command, file, worker
 from contrastloss.tune.cases import KINDS, Case
 from contrastloss.tune.report import Outcome
 
@@ -96,6 +96,26 @@ def test_times_are_medians_of_passes(monkeypatch):
     monkeypatch.setattr(check.time, "perf_counter", lambda: next(clock))
     monkeypatch.setattr(check, "results", lambda *case: [])
     assert check.seconds(TINY[0], "reference", CPU) == 3.0  # of 1, 3, 2, 5 and 4
+
+
+def test_a_worker_checks_then_times_and_skips_what_its_backend_declines(monkeypatch):
+    def worked(check_only):
+        job = worker.Job("declines", "cpu", ("float32",), (16,), (8,), check_only)
+        return list(worker._messages(job))
+
+    backend = faulty.like_reference(why_not=lambda call: "symmetric" if call.y is None else None)
+    monkeypatch.setitem(BACKENDS, "declines", backend)
+    monkeypatch.setattr(check, "SECONDS", 0.0)
+    monkeypatch.setitem(cases.RAGGED, "cpu", ((20, 23, 9),))
+    served = ["tries", "checked", "tries"] * 3  # the last is symmetric
+    first, *steps, last = worked(check_only=True)
+    assert (first.word, first.value[1], last.word) == ("started", 11, "done")
+    assert [m.word for m in steps] == served + ["tries"] * 5
+    _, *steps, last = worked(check_only=False)
+    assert [m.value[:-1] for m in steps if m.word == "timed"] == [
+        (kind, False, "float32", 16, 16, 8) for kind in OF_PAIRS
+    ]
+    assert last.word == "done"
 
 
 # ---- the command ---------------------------------------------------------------------------------

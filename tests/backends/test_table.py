@@ -123,8 +123,8 @@ def test_what_other_calls_ask():
     sort = SortCall(
         torch.empty(6, 9), torch.empty(1, 0, 9), torch.ones(6), 0.25, "bitonic", "optimal"
     )
-    expected = Question("sort_network", False, "float32", 6, 9)
-    assert table.question(sort, "sort_network_forward") == expected
+    asked = table.question(sort, "sort_network_forward")
+    assert asked == ("sort_network", False, "float32", 6, 9)
 
 
 # ---- automatic choice ----------------------------------------------------------------------------
@@ -181,8 +181,8 @@ def test_a_backend_that_failed_is_not_chosen(known, closed):
     assert served() == ("cpu" if BACKENDS["cpu"].missing() is None else "reference")
     known(fine | entries("lies", cpu=[]))
     assert served() == "reference"
-    known(fine | entries("lies", cpu=[], reference=[]))
-    assert served() == "reference"  # the specification always serves
+    known(entries("lies", cpu=[], reference=[]))  # the specification always serves
+    assert served() == "reference"
 
 
 def test_one_line_of_the_log_names_the_command(known, closed, caplog, monkeypatch):
@@ -315,7 +315,6 @@ def test_the_table_of_a_capability_serves_where_the_user_has_none(write, monkeyp
     monkeypatch.setattr(table, "SHIPPED", tmp_path)
     write([])
     assert not table.of(gpu)  # an unknown capability
-
     there = here._replace(name="GPU B", driver="570.2", torch="2.12")
     shipped = [Entry(name, there, there, None, (time(1.0),))]
     (tmp_path / "9.0.json").write_text(table.text(shipped))
