@@ -15,8 +15,8 @@ __all__ = ["Vectors", "interior", "item", "of_item", "products", "scores"]
 
 
 class Vectors(NamedTuple):
-    """A call's operands besides x and y, in the statistics' dtype or int64; the items of a batch lie
-    one after another. ``a`` and ``b`` include the inverse norms."""
+    """A call's operands besides x and y, in the statistics' dtype or int64, one item of a batch
+    after the other. ``a`` and ``b`` include the inverse norms."""
 
     scale: Tensor
     a: Tensor
