@@ -29,6 +29,8 @@ __all__ = [
     "why_not",
 ]
 
+#: types of devices for which Triton compiles; AMD's are called "cuda", too
+DEVICES = frozenset({"cuda", "xpu"})
 #: features that this backend does not support
 DECLINES: frozenset[str] = frozenset()
 #: whether it serves without times of ``python -m contrastloss tune``
@@ -52,7 +54,7 @@ def missing() -> str | None:
 
 def why_not(call: PairCall | SortCall) -> str | None:
     device = call.x.device.type
-    if device != "cuda" and not (device == "cpu" and interpreted()):
+    if device not in DEVICES and not (device == "cpu" and interpreted()):
         return f"the tensors are on {call.x.device}"
     if isinstance(call, SortCall):
         return call.beyond(WIRES)
@@ -68,7 +70,10 @@ def why_not(call: PairCall | SortCall) -> str | None:
 @contextmanager
 def _launching(x: Tensor) -> Iterator[None]:
     """The device of x is the current one. While a CUDA graph is captured, no kernel is compiled."""
-    with torch.cuda.device_of(x):
+    if x.device.type == "cpu":
+        yield
+        return
+    with torch.accelerator.device_index(x.device.index):
         if not (x.is_cuda and torch.cuda.is_current_stream_capturing()):
             yield
             return
