@@ -14,6 +14,7 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from contrastloss.backends.triton import backward, config, forward, sort
+from contrastloss.backends.triton.config import Config
 
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
@@ -52,6 +53,8 @@ class Launch:
     kernel: str
     options: dict[str, Any]
     binary: Any
+    #: of kernels of pairs: the row of the table
+    config: Config | None
 
     @property
     def label(self):
@@ -63,11 +66,13 @@ class Launch:
         """Pairs of a tile per thread."""
         return self.options["BLOCK_M"] * self.options["BLOCK_N"] // (32 * self.options["num_warps"])
 
-    def spilled(self, folder):
-        """Spilled bytes per thread according to ptxas, or spilled registers according to the AMD
-        assembler."""
+    def registers(self, folder):
+        """(registers per thread, spilled bytes according to ptxas, or spilled registers according
+        to the AMD assembler)."""
         if self.architecture.startswith("gfx"):
-            return int(re.search(r"\.vgpr_spill_count:\s*(\d+)", self.binary.asm["amdgcn"])[1])
+            code = self.binary.asm["amdgcn"]
+            found = [re.search(rf"\.vgpr_{what}count:\s*(\d+)", code) for what in ("", "spill_")]
+            return tuple(int(one[1]) for one in found)
         number = int(self.architecture.removeprefix("sm_"))
         found = get_ptxas(number)
         source = folder / "kernel.ptx"
@@ -75,7 +80,10 @@ class Launch:
         chip = self.architecture + ("a" if number >= 90 else "")
         command = [getattr(found, "path", found), "-v", f"--gpu-name={chip}", source, "-o"]
         done = subprocess.run([*command, "/dev/null"], capture_output=True, text=True, check=True)
-        return int(re.search(r"(\d+) bytes spill stores", done.stderr)[1])
+        found = [
+            re.search(what, done.stderr) for what in (r"Used (\d+) reg", r"(\d+) bytes spill s")
+        ]
+        return tuple(int(one[1]) for one in found)
 
     def pieces(self, folder, tools):
         """The straight pieces of the machine code."""
@@ -89,11 +97,16 @@ class Launch:
 @contextmanager
 def compiled(monkeypatch, architecture):
     """The list of all launches in this context, which are compiled for ``architecture``."""
-    found, run = [], JITFunction.run
+    found, rows, run, choose = [], [], JITFunction.run, config.choose
 
     def compile_only(self, *args, grid, warmup, **options):
         binary = run(self, *args, grid=grid, warmup=True, **options)
-        found.append(Launch(architecture, self.fn.__name__, options, binary))
+        row = rows[-1] if "BLOCK_D" in options else None
+        found.append(Launch(architecture, self.fn.__name__, options, binary, row))
+
+    def chosen(o):
+        rows.append(choose(o))
+        return rows[-1]
 
     def exact(o):
         return "ieee" if architecture.startswith("gfx") or o.x.dtype != torch.float32 else "tf32x3"
@@ -103,6 +116,8 @@ def compiled(monkeypatch, architecture):
         patch.setattr(config, "architecture", lambda device: architecture)
         patch.setattr(config, "processors", lambda device: PROCESSORS)
         patch.setattr(sort, "processors", lambda device: PROCESSORS)
+        patch.setattr(forward, "choose", chosen)
+        patch.setattr(backward, "choose", chosen)
         patch.setattr(forward, "precision", exact)
         patch.setattr(backward, "precision", exact)
         patch.setattr(driver, "_active", Absent(architecture))

@@ -14,7 +14,7 @@ from ..h_blocks import allows_tf32
 if TYPE_CHECKING:
     from .operands import KernelOperands
 
-__all__ = ["TABLE", "Config", "choose", "classify", "grid", "precision"]
+__all__ = ["SHORT", "TABLE", "Config", "choose", "classify", "grid", "precision"]
 
 
 @dataclass(frozen=True)
@@ -46,18 +46,32 @@ class Config:
         }
 
 
-#: (architecture, bytes per element, class) -> tiles; "any" is for architectures without their own
-#: row. Chosen from ahead-of-time compiles: registers, spills and instructions. Not yet timed on any
-#: GPU.
+#: (architecture, bytes per element, class) -> tiles; "any" is for architectures and classes without
+#: their own row. Chosen from ahead-of-time compiles: registers, spills and instructions per pair.
+#: Not yet timed on any GPU.
 TABLE: dict[tuple[str, int, str], Config] = {
     ("any", 2, "small"): Config(32, 32, 64, 4, 2, 4),
-    ("any", 2, "large"): Config(64, 64, 64, 8, 2, 2),
-    ("any", 2, "many"): Config(64, 64, 64, 8, 2, 1),
+    ("any", 2, "large"): Config(64, 64, 64, 8, 2),
+    ("any", 2, "many"): Config(64, 64, 64, 8, 2),
     ("any", 4, "small"): Config(32, 32, 32, 4, 2, 4),
-    ("any", 4, "large"): Config(32, 64, 32, 8, 2, 2),
-    ("any", 4, "many"): Config(32, 64, 32, 8, 2, 1),
-    ("sm_90", 2, "large"): Config(128, 128, 64, 8, 3, 1, True),
-    ("sm_90", 2, "small"): Config(64, 32, 64, 4, 3, 4, True),
+    ("any", 4, "large"): Config(32, 64, 32, 8, 2),
+    ("any", 4, "many"): Config(32, 64, 32, 8, 2),
+    ("sm_80", 2, "large"): Config(128, 64, 32, 8, 3),
+    ("sm_80", 4, "large"): Config(128, 64, 32, 8, 3),
+    ("sm_90", 2, "small"): Config(64, 64, 64, 4, 3, 2, tma=True),
+    ("sm_90", 2, "large"): Config(128, 128, 64, 8, 3, tma=True),
+    ("sm_90", 2, "many"): Config(64, 64, 64, 8, 3, tma=True),
+    ("sm_90", 4, "small"): Config(64, 64, 32, 4, 3, 2, tma=True),
+    ("sm_90", 4, "large"): Config(128, 64, 32, 8, 3, tma=True),
+    ("sm_90", 4, "many"): Config(64, 32, 32, 4, 3, 2, tma=True),
+    ("sm_100", 2, "small"): Config(64, 64, 64, 8, 3, tma=True),
+    ("sm_100", 2, "large"): Config(128, 128, 64, 8, 3, tma=True),
+    ("sm_100", 2, "many"): Config(64, 64, 64, 8, 3, tma=True),
+    ("sm_100", 4, "large"): Config(64, 64, 32, 8, 3, tma=True),
+    ("sm_120", 2, "large"): Config(128, 64, 64, 8, 2, tma=True),
+    ("sm_120", 4, "large"): Config(64, 64, 32, 8, 2, tma=True),
+    ("gfx90a", 2, "large"): Config(64, 64, 64, 4, 2),
+    ("gfx942", 2, "large"): Config(128, 128, 64, 8, 2),
 }
 
 
@@ -116,8 +130,15 @@ def _shares(rows: int, cols: int, instances: int) -> tuple[int, int]:
     return min(shares, key=lambda s: (longest(*s), sum(s)))
 
 
+#: Rows of fp32 with at most as many numbers are multiplied without matrix instructions: three
+#: products of TF32 leave out 2^-22 of each, which only longer sums hide.
+SHORT = 32
+
+
 def precision(o: KernelOperands) -> str:
     """The precision of fp32 products: plain TF32 only if the user allows it."""
     if o.x.dtype != torch.float32 or o.x.device.type != "cuda" or torch.version.hip:
         return "ieee"
-    return "tf32" if allows_tf32() else "tf32x3"
+    if allows_tf32():
+        return "tf32"
+    return "ieee" if o.x.shape[-1] <= SHORT else "tf32x3"
