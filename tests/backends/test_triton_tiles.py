@@ -97,8 +97,8 @@ MIRRORED = (
 @pytest.mark.parametrize("m", [97, 300])
 @pytest.mark.parametrize("shared", [True, False], ids=["one tensor", "two tensors"])
 def test_symmetric_problems(monkeypatch, device, shared, m):
-    """Whether a tile is evaluated once for both directions does not change the results. Of 300 rows,
-    an instance has several blocks of rows and of columns."""
+    """Evaluating a tile once for both directions does not change the results. With 300 rows, an
+    instance has several blocks of rows and of columns."""
     labels = torch.arange(m) // 3
     asked, of = [], operands.KernelOperands.of
 
