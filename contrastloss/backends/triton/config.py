@@ -50,10 +50,10 @@ class Config:
 #: their own row. Chosen from ahead-of-time compiles: registers, spills and instructions per pair.
 #: Not yet timed on any GPU.
 TABLE: dict[tuple[str, int, str], Config] = {
-    ("any", 2, "small"): Config(32, 32, 64, 4, 2, 4),
+    ("any", 2, "small"): Config(32, 32, 64, 4, 2, 2),
     ("any", 2, "large"): Config(64, 64, 64, 8, 2),
     ("any", 2, "many"): Config(64, 64, 64, 8, 2),
-    ("any", 4, "small"): Config(32, 32, 32, 4, 2, 4),
+    ("any", 4, "small"): Config(32, 32, 32, 4, 2, 2),
     ("any", 4, "large"): Config(32, 64, 32, 8, 2),
     ("any", 4, "many"): Config(32, 64, 32, 8, 2),
     ("sm_80", 2, "large"): Config(128, 64, 32, 8, 3),
