@@ -14,7 +14,12 @@ from ..h_blocks import allows_tf32
 if TYPE_CHECKING:
     from .operands import KernelOperands
 
-__all__ = ["SHORT", "TABLE", "Config", "choose", "classify", "grid", "precision"]
+__all__ = ["SHORT", "TABLE", "Config", "choose", "classify", "grid", "parts", "precision"]
+
+
+def parts(n: int, size: int) -> int:
+    """How many parts of a size cover n; triton.cdiv takes microseconds."""
+    return -(-n // size)
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Config:
 
     def depth(self, d: int) -> int:
         """Numbers of a row per step of the products: not more than the vectors have."""
-        return min(self.block_d, max(16, triton.next_power_of_2(d)))
+        return min(self.block_d, max(16, 1 << max(d - 1, 0).bit_length()))
 
     def options(self, d: int) -> dict[str, Any]:
         """The launch options."""
@@ -117,14 +122,14 @@ def grid(m: int, n: int, config: Config, device: torch.device) -> tuple[int, int
     columns, so that the one with the most tiles has the fewest possible. Partial results of rows
     need ``down`` slices and those of columns ``across`` slices, so of equal ones the smallest sum
     of both is chosen."""
-    rows, cols = triton.cdiv(max(m, 1), config.block_m), triton.cdiv(max(n, 1), config.block_n)
+    rows, cols = parts(max(m, 1), config.block_m), parts(max(n, 1), config.block_n)
     return _shares(rows, cols, config.instances * processors(device))
 
 
 @lru_cache(maxsize=1024)
 def _shares(rows: int, cols: int, instances: int) -> tuple[int, int]:
     def longest(across: int, down: int) -> int:
-        return triton.cdiv(rows, across) * triton.cdiv(cols, down)
+        return parts(rows, across) * parts(cols, down)
 
     shares = [(a, min(cols, instances // a)) for a in range(1, min(rows, instances) + 1)]
     return min(shares, key=lambda s: (longest(*s), sum(s)))

@@ -19,7 +19,7 @@ from torch import Tensor
 from ...channel import COL, ROW
 from ..call import PairCall
 from . import words
-from .config import Config, choose, grid, precision
+from .config import Config, choose, grid, parts, precision
 from .maths import (
     BACK,
     BACK_REST,
@@ -383,7 +383,7 @@ def run(o: KernelOperands, config: Config) -> list[Tensor]:
             )  # fmt: skip
         else:
             p = q = 0  # no slices
-        merge_kernel[(batch * triton.cdiv(max(m, n), MERGED),)](
+        merge_kernel[(batch * parts(max(m, n), MERGED),)](
             *slices, tuple(out), m, n, p, q, P=o.words, SYMMETRIC=o.symmetric, BLOCK=MERGED
         )
     return [value for values in out for value in values]
