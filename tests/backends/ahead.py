@@ -13,7 +13,7 @@ from triton.backends.nvidia.compiler import get_ptxas
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
-from contrastloss.backends.triton import backward, config, forward, sort
+from contrastloss.backends.triton import backward, config, forward, sort, topk
 from contrastloss.backends.triton.config import Config
 
 TARGETS = {
@@ -116,9 +116,8 @@ def compiled(monkeypatch, architecture):
         patch.setattr(config, "architecture", lambda device: architecture)
         patch.setattr(config, "processors", lambda device: PROCESSORS)
         patch.setattr(sort, "processors", lambda device: PROCESSORS)
-        patch.setattr(forward, "choose", chosen)
-        patch.setattr(backward, "choose", chosen)
-        patch.setattr(forward, "precision", exact)
-        patch.setattr(backward, "precision", exact)
+        for module in (forward, backward, topk):
+            patch.setattr(module, "choose", chosen)
+            patch.setattr(module, "precision", exact)
         patch.setattr(driver, "_active", Absent(architecture))
         yield found

@@ -7,16 +7,19 @@ their order are unique, whatever the timing and the size of panels."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from ...channel import MAX
 from ..call import PairCall
 from ..h_blocks import parts
 from ..topk import Selection
 from . import words
-from .config import Config, choose, precision
+from .config import choose, precision
 from .maths import NOTHING, along, included
 from .noise import gumbel
 from .operands import KernelOperands, strides
@@ -28,6 +31,8 @@ __all__ = ["pair_topk"]
 CANDIDATES = 1 << 24
 #: columns of a panel, unless more are asked for
 COLUMNS = 1 << 14
+#: columns of a tile with noise, which needs many registers
+NOISY = 64
 #: entries of an ignore list that an instance reads at a time
 LISTED = 256
 #: no candidate; less than any candidate
@@ -97,7 +102,7 @@ def candidates_kernel(
         col_key, col_more = noise_keys(col_keys + wide * n * 2, j, inside[1], 1)
         key = beta * s + gumbel(row_key, row_more, col_key, col_more)
         some &= key > NOTHING
-    stride = tl.zeros((), tl.int64) + head + (j1 - j0)
+    stride = head + (j1 - j0)
     corner = panel + (item.to(tl.int64) * (i1 - i0) + row) * stride + head + column
     place = tl.arange(0, BLOCK_M)[:, None] * stride + tl.arange(0, BLOCK_N)[None, :]
     tl.store(corner + place, packed(key, j, some), mask=there)
@@ -128,76 +133,74 @@ def pair_topk(call: PairCall, selection: Selection) -> tuple[Tensor, Tensor]:
     keys = torch.full(shape, -torch.inf, dtype=torch.float32, device=o.x.device)
     index = torch.full(shape, -1, dtype=torch.int64, device=o.x.device)
     if keys.numel() and n:
-        job = _Job(o, selection, choose(o))
+        job = Panels(o, selection)
         width = min(n, max(COLUMNS, 4 * k))
         rows = min(m, max(1, CANDIDATES // (k + width)))
         items = max(1, CANDIDATES // (rows * (k + width)))
         for z in parts(0, batch, items):
             for i in parts(0, m, rows):
-                best = job.best(z, i, k, width)
-                keys[z, i, :k], index[z, i, :k] = _unpacked(best)
-        if selection.sample is None:
-            (channel,) = o.channels
-            keys = torch.where(index < 0, keys, channel.sign * keys)
+                keys[z, i, :k], index[z, i, :k] = unpacked(job.best(z, i, k, width))
+    if selection.sample is None:
+        (channel,) = o.channels
+        assert isinstance(channel, MAX)
+        keys = torch.where(index < 0, keys, channel.sign * keys)
     return call.drop_batch(keys), call.drop_batch(index)
 
 
-def _unpacked(best: Tensor) -> tuple[Tensor, Tensor]:
-    """Keys and columns of candidates."""
-    ordered = (best >> 32).to(torch.int32)
+def unpacked(best: Tensor) -> tuple[Tensor, Tensor]:
+    """The keys and columns of candidates; -inf and -1 for none."""
+    ordered, some = (best >> 32).to(torch.int32), best != NONE.value
     keys = (ordered ^ ((ordered >> 31) & FLIP.value)).view(torch.float32)
-    some = best != NONE.value
     return torch.where(some, keys, -torch.inf), torch.where(some, ~best & 0xFFFFFFFF, -1)
 
 
-class _Job:
-    """A call and the options of its launches."""
+class Panels:
+    """The panels of a call."""
 
-    def __init__(self, o: KernelOperands, selection: Selection, config: Config) -> None:
-        self.o, self.config, self.loaded = o, config, o.loaded(config)
-        self.ignore, sample = selection.ignore, selection.sample
-        given = selection.native()
-        self.vectors = [o.x if v is None else v for v in (*given[1:3], *given[4:6])]
-        self.beta = float(sample or 0.0)
-        self.options = {
-            "LOWER": selection.lower is not None,
-            "UPPER": selection.upper is not None,
-            "SAMPLED": sample is not None,
-            # the noise has one rounding per operation
-            **config.options(o.x.shape[-1]),
-            "enable_fp_fusion": False,
+    def __init__(self, o: KernelOperands, selection: Selection) -> None:
+        _, lower, upper, self.ignore, row_keys, col_keys, beta = selection.native()
+        given = (lower, upper, row_keys, col_keys)
+        self.o, self.beta = o, float(beta)
+        self.vectors = [o.x if v is None else v for v in given]
+        self.config = config = choose(o)
+        if selection.sample is not None and config.block_n > NOISY:
+            self.config = config = replace(config, block_n=NOISY)
+        self.loaded = o.loaded(config)
+        self.options = config.options(o.x.shape[-1]) | {
+            "LOWER": lower is not None,
+            "UPPER": upper is not None,
+            "SAMPLED": selection.sample is not None,
+            "enable_fp_fusion": False,  # the noise has one rounding per operation
         }
 
     def best(self, z: slice, i: slice, k: int, width: int) -> Tensor:
-        """The k best candidates of rows i of items z, (items, rows, k), in panels of ``width``
-        columns, at least k."""
-        o, best = self.o, None
-        shape = min(z.stop, len(o.x)) - z.start, i.stop - i.start
-        for j in parts(0, o.y.shape[1], width):
+        """The k best candidates of rows i of items z, (items, rows, k); ``width``, at least k, is
+        the number of columns of a panel."""
+        best = None
+        for j in parts(0, self.o.y.shape[1], width):
             head = 0 if best is None else k
-            panel = torch.empty(
-                *shape, head + j.stop - j.start, dtype=torch.int64, device=o.x.device
-            )
+            shape = z.stop - z.start, i.stop - i.start, head + j.stop - j.start
+            panel = torch.empty(shape, dtype=torch.int64, device=self.o.x.device)
             if best is not None:
                 panel[..., :k] = best
             self._write(panel, z, i, j, head)
-            best = panel.topk(k, sorted=True).values
+            best = panel.topk(k).values
         assert best is not None
         return best
 
     def _write(self, panel: Tensor, z: slice, i: slice, j: slice, head: int) -> None:
-        o, config = self.o, self.config
-        items, rows, _ = panel.shape
+        o, (items, rows, _) = self.o, panel.shape
         m, n, d = o.x.shape[1], o.y.shape[1], o.x.shape[2]
-        tiles = triton.cdiv(rows, config.block_m) * triton.cdiv(j.stop - j.start, config.block_n)
-        candidates_kernel[(items * tiles,)](
+        down = triton.cdiv(rows, self.config.block_m)
+        across = triton.cdiv(j.stop - j.start, self.config.block_n)
+        candidates_kernel[(items * down * across,)](
             panel, *self.loaded, o.vectors, *self.vectors, self.beta,
             m, n, z.start, i.start, i.stop, j.start, j.stop, head,
             D=d, HAS=o.has, P=o.words, ROW_STRIDES=strides(o.vectors.rows),
             COL_STRIDES=strides(o.vectors.cols), SYMMETRIC=o.symmetric, PRECISION=precision(o),
             **self.options,
         )  # fmt: skip
-        if self.ignore is not None:
+        if self.ignore:
             offsets, columns = (v.contiguous() for v in self.ignore)
             ignore_kernel[(items * rows,)](
                 panel, offsets, columns, len(columns), m, z.start, i.start, rows,
