@@ -25,6 +25,11 @@ TARGETS = {
     "gfx942": GPUTarget("hip", "gfx942", 64),
     "gfx1100": GPUTarget("hip", "gfx1100", 32),
 }
+#: bytes of shared memory per program instance
+SHARED = {
+    "sm_80": 163 << 10, "sm_90": 227 << 10, "sm_100": 227 << 10, "sm_120": 99 << 10,
+    "gfx90a": 64 << 10, "gfx942": 64 << 10, "gfx1100": 64 << 10,
+}  # fmt: skip
 #: multiprocessors, as many as an H100 has
 PROCESSORS = 132
 
