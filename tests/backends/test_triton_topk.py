@@ -156,7 +156,8 @@ def test_nan_and_infinity_are_never_neighbours(device):
 @runs
 def test_offsets_that_do_not_ascend_lead_nowhere_else(device):
     x, y = (torch.arange(4.0 * n, device=device).view(n, 4) for n in (3, 5))
-    lists = torch.tensor([-5, 1, 1 << 40, 0]).to(device), torch.tensor([4, 3]).to(device)
+    around = torch.tensor([3, 2, 1, 0, 3, 4, 3, 0, 1], device=device)
+    lists = torch.tensor([-5, 1, 1 << 40, 0], device=device), around[5:7]
     call = PairCall(Operands(x, y), Program((MAX(),)), False, x.dtype)
     values, index = triton.pair_topk(call, Selection(2, ignore=lists))
     assert index.tolist() == [[3, 2], [4, 2], [4, 3]]
