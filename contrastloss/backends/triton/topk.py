@@ -176,17 +176,21 @@ class Panels:
     def best(self, z: slice, i: slice, k: int, width: int) -> Tensor:
         """The k best candidates of rows i of items z, (items, rows, k); ``width``, at least k, is
         the number of columns of a panel."""
-        best = None
+        found = None
         for j in parts(0, self.o.y.shape[1], width):
-            head = 0 if best is None else k
-            shape = z.stop - z.start, i.stop - i.start, head + j.stop - j.start
-            panel = torch.empty(shape, dtype=torch.int64, device=self.o.x.device)
-            if best is not None:
-                panel[..., :k] = best
-            self._write(panel, z, i, j, head)
-            best = panel.topk(k).values
-        assert best is not None
-        return best
+            found = self._merged(found, z, i, j, k)
+        assert found is not None
+        return found
+
+    def _merged(self, best: Tensor | None, z: slice, i: slice, j: slice, k: int) -> Tensor:
+        """The k best of ``best`` and of columns j."""
+        head = 0 if best is None else k
+        shape = z.stop - z.start, i.stop - i.start, head + j.stop - j.start
+        panel = torch.empty(shape, dtype=torch.int64, device=self.o.x.device)
+        if best is not None:
+            panel[..., :k] = best
+        self._write(panel, z, i, j, head)
+        return panel.topk(k).values
 
     def _write(self, panel: Tensor, z: slice, i: slice, j: slice, head: int) -> None:
         o, (items, rows, _) = self.o, panel.shape
