@@ -21,7 +21,7 @@ from torch import Tensor
 from .call import PairCall, stat_dtype, widest
 from .norms import inverse_norm
 
-__all__ = ["HBlocks", "allows_tf32", "dot_gradients", "fp16_gain", "inverse_norms"]
+__all__ = ["HBlocks", "allows_tf32", "dot_gradients", "fp16_gain", "inverse_norms", "parts"]
 
 #: elements of H in memory at a time
 ELEMENTS = 1 << 27

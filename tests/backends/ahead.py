@@ -13,7 +13,7 @@ from triton.backends.nvidia.compiler import get_ptxas
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
-from contrastloss.backends.triton import backward, config, forward, sort
+from contrastloss.backends.triton import backward, config, forward, sort, topk
 from contrastloss.backends.triton.config import Config
 
 TARGETS = {
@@ -25,6 +25,11 @@ TARGETS = {
     "gfx942": GPUTarget("hip", "gfx942", 64),
     "gfx1100": GPUTarget("hip", "gfx1100", 32),
 }
+#: bytes of shared memory per program instance
+SHARED = {
+    "sm_80": 163 << 10, "sm_90": 227 << 10, "sm_100": 227 << 10, "sm_120": 99 << 10,
+    "gfx90a": 64 << 10, "gfx942": 64 << 10, "gfx1100": 64 << 10,
+}  # fmt: skip
 #: multiprocessors, as many as an H100 has
 PROCESSORS = 132
 
@@ -116,9 +121,8 @@ def compiled(monkeypatch, architecture):
         patch.setattr(config, "architecture", lambda device: architecture)
         patch.setattr(config, "processors", lambda device: PROCESSORS)
         patch.setattr(sort, "processors", lambda device: PROCESSORS)
-        patch.setattr(forward, "choose", chosen)
-        patch.setattr(backward, "choose", chosen)
-        patch.setattr(forward, "precision", exact)
-        patch.setattr(backward, "precision", exact)
+        for module in (forward, backward, topk):
+            patch.setattr(module, "choose", chosen)
+            patch.setattr(module, "precision", exact)
         patch.setattr(driver, "_active", Absent(architecture))
         yield found

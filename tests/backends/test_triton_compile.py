@@ -28,16 +28,11 @@ from contrastloss.program import Program
 if triton.missing() or triton.interpreted():
     pytest.skip("needs triton, without its interpreter", allow_module_level=True)
 
-from backends.ahead import TARGETS, compiled
+from backends.ahead import SHARED, TARGETS, compiled
 from triton import knobs
 
 from contrastloss.backends.triton import backward, forward, sort
 
-#: bytes of shared memory per program instance
-SHARED = {
-    "sm_80": 163 << 10, "sm_90": 227 << 10, "sm_100": 227 << 10, "sm_120": 99 << 10,
-    "gfx90a": 64 << 10, "gfx942": 64 << 10, "gfx1100": 64 << 10,
-}  # fmt: skip
 PROGRAMS = {
     "clip": (LSE(), LSE(axis=COL), SUM("id", pairs=(same(INDEX),))),
     "nt_xent": (LSE(), SUM("id", pairs=(same("label"),))),

@@ -13,15 +13,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from contrastloss import ops
-from contrastloss.backends import Operands, PairCall, SortCall, h_blocks, triton
-from contrastloss.channel import COL, INDEX, LSE, SUM, differs, same
+from contrastloss.backends import Operands, PairCall, Selection, SortCall, h_blocks, triton
+from contrastloss.channel import COL, INDEX, LSE, MAX, SUM, differs, same
 from contrastloss.functional import clip
 from contrastloss.program import Program
 
 if triton.missing():
     pytest.skip("needs triton", allow_module_level=True)
 
-from contrastloss.backends.triton import backward, config, forward, rows, shares, sort
+from contrastloss.backends.triton import backward, config, forward, rows, shares, sort, topk
 
 CLIP = Program(
     (
@@ -85,6 +85,19 @@ def test_half_a_million_rows(monkeypatch):
         found = triton.pair_stats_backward(call, outputs, outputs, {"x", "y", "scale"})
         assert (found.x.dtype, found.y.shape) == (x.dtype, y.shape)
         assert live.peak - found.x.nbytes - found.y.nbytes <= (1 + LIMIT) * inputs
+
+
+def test_the_best_of_many_columns(monkeypatch):
+    """One panel of candidates at a time, and results of O(N k)."""
+    monkeypatch.setattr(topk, "candidates_kernel", Unlaunched())
+    with FakeTensorMode(), Live() as live:
+        x, y = (torch.empty(1 << 16, 512, dtype=torch.bfloat16) for _ in range(2))
+        inputs = live.peak
+        call = PairCall(Operands(x, y, torch.ones(())), Program((MAX(),)), False, x.dtype)
+        values, index = triton.pair_topk(call, Selection(100))
+        assert index.shape == (1 << 16, 100)
+        panel, results = 8 * topk.CANDIDATES, values.nbytes + index.nbytes
+        assert live.peak <= inputs + results + 1.1 * panel
 
 
 @pytest.mark.parametrize("n", [16, 128, 512])

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..call import Gradients, PairCall
 from ..gather import gather_scores_backward, gather_scores_forward
 from ..network import SortCall
+from ..topk import Selection
 
 __all__ = [
     "DECLINES",
@@ -24,6 +25,7 @@ __all__ = [
     "missing",
     "pair_stats_backward",
     "pair_stats_forward",
+    "pair_topk",
     "sort_network_backward",
     "sort_network_forward",
     "why_not",
@@ -112,6 +114,14 @@ def pair_stats_backward(
 
     with _launching(call.x):
         return run(call, outputs, grads, needs)
+
+
+def pair_topk(call: PairCall, selection: Selection) -> tuple[Tensor, Tensor]:
+    """The k best of every row, (B, M, k): their scores, or keys if sampled, and their columns."""
+    from .topk import pair_topk as run
+
+    with _launching(call.x):
+        return run(call, selection)
 
 
 def sort_network_forward(call: SortCall) -> tuple[Tensor, Tensor]:
