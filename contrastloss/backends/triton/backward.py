@@ -16,10 +16,11 @@ from ..call import Gradients, PairCall
 from ..h_blocks import HBlocks, dot_gradients, fp16_gain
 from . import words
 from .config import Config, choose, grid, precision
-from .maths import NOTHING, along, included, log_weights, shifted, view_gradient
+from .maths import NOTHING, along, included, log_weights, shifted
 from .operands import KernelOperands, described, strides
 from .rows import finished
 from .shares import prepared
+from .slopes import view_gradient
 from .tile import interior, item, of_item, products, scores
 
 __all__ = ["pair_stats_backward"]

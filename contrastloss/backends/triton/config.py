@@ -14,10 +14,10 @@ from ..h_blocks import allows_tf32
 if TYPE_CHECKING:
     from .operands import KernelOperands
 
-__all__ = ["SHORT", "TABLE", "Config", "choose", "classify", "grid", "parts", "precision"]
+__all__ = ["SHORT", "TABLE", "Config", "ceil_div", "choose", "classify", "grid", "precision"]
 
 
-def parts(n: int, size: int) -> int:
+def ceil_div(n: int, size: int) -> int:
     """How many parts of a size cover n; triton.cdiv takes microseconds."""
     return -(-n // size)
 
@@ -122,14 +122,14 @@ def grid(m: int, n: int, config: Config, device: torch.device) -> tuple[int, int
     columns, so that the one with the most tiles has the fewest possible. Partial results of rows
     need ``down`` slices and those of columns ``across`` slices, so of equal ones the smallest sum
     of both is chosen."""
-    rows, cols = parts(max(m, 1), config.block_m), parts(max(n, 1), config.block_n)
+    rows, cols = ceil_div(max(m, 1), config.block_m), ceil_div(max(n, 1), config.block_n)
     return _shares(rows, cols, config.instances * processors(device))
 
 
 @lru_cache(maxsize=1024)
 def _shares(rows: int, cols: int, instances: int) -> tuple[int, int]:
     def longest(across: int, down: int) -> int:
-        return parts(rows, across) * parts(cols, down)
+        return ceil_div(rows, across) * ceil_div(cols, down)
 
     shares = [(a, min(cols, instances // a)) for a in range(1, min(rows, instances) + 1)]
     return min(shares, key=lambda s: (longest(*s), sum(s)))

@@ -19,23 +19,10 @@ from torch import Tensor
 from ...channel import COL, ROW
 from ..call import PairCall
 from . import words
-from .config import Config, choose, grid, parts, precision
-from .maths import (
-    BACK,
-    BACK_REST,
-    LEAST_SUM,
-    NOTHING,
-    empty,
-    fresh,
-    included,
-    joined,
-    log_weights,
-    merged,
-    settled,
-    shifted,
-    states,
-)
+from .config import Config, ceil_div, choose, grid, precision
+from .maths import BACK, BACK_REST, NOTHING, included, log_weights, shifted
 from .operands import KernelOperands, strides
+from .states import LEAST_SUM, empty, fresh, joined, merged, settled, states
 from .tile import interior, of_item, products, scores
 
 __all__ = ["pair_stats_forward"]
@@ -193,6 +180,40 @@ def take_view(
 
 
 @triton.jit
+def visited(
+    P: tl.constexpr, HAS: tl.constexpr, SYMMETRIC: tl.constexpr, whole, partials, old, by_row,
+    by_col, row_slot, col_slot, dot, scale, vectors, rows, cols, at, inside,
+):  # fmt: skip
+    """A tile: the quick way if it is ``whole`` and no term has vanished, else the general way.
+    Returns the new partials."""
+    general = whole == 0
+    if whole:
+        every = (tl.full((dot.shape[0],), True, tl.int1), tl.full((dot.shape[1],), True, tl.int1))
+        found, least = measured(
+            P, HAS, True, dot, scale, vectors, rows, cols,
+            tl.full((dot.shape[0], dot.shape[1]), True, tl.int1), at, every,
+        )  # fmt: skip
+        general = least < LEAST_SUM
+        if least >= LEAST_SUM:
+            partials = taken(
+                P, True, partials, found, old, by_row, by_col, row_slot + at[0], every[0],
+                col_slot + at[1], every[1],
+            )  # fmt: skip
+    if general:
+        allowed = inside[0][:, None] & inside[1][None, :]
+        if SYMMETRIC:
+            allowed &= at[0][:, None] < at[1][None, :]
+        found, least = measured(
+            P, HAS, False, dot, scale, vectors, rows, cols, allowed, at, inside
+        )  # fmt: skip
+        partials = taken(
+            P, False, partials, found, old, by_row, by_col, row_slot + at[0], inside[0],
+            col_slot + at[1], inside[1],
+        )  # fmt: skip
+    return partials
+
+
+@triton.jit
 def add_to(slices, KIND: tl.constexpr, state, place, valid):
     store_state(slices, merged(KIND, load_state(slices, KIND, place, valid), state), place, valid)
 
@@ -270,30 +291,10 @@ def forward_kernel(
                 dot = products(
                     x, y, z, m, n, i0, m, j0, n, TMA, BLOCK_M, BLOCK_N, D, BLOCK_D, PRECISION
                 )  # fmt: skip
-            general = whole == 0
-            if whole:
-                every = (tl.full((BLOCK_M,), True, tl.int1), tl.full((BLOCK_N,), True, tl.int1))
-                found, least = measured(
-                    P, HAS, True, dot, scale, vectors, rows, cols,
-                    tl.full((BLOCK_M, BLOCK_N), True, tl.int1), at, every,
-                )  # fmt: skip
-                general = least < LEAST_SUM
-                if least >= LEAST_SUM:
-                    partials = taken(
-                        P, True, partials, found, old, by_row, by_col, row_slot + i, every[0],
-                        col_slot + j, every[1],
-                    )  # fmt: skip
-            if general:
-                allowed = inside[0][:, None] & inside[1][None, :]
-                if SYMMETRIC:
-                    allowed &= i[:, None] < j[None, :]
-                found, least = measured(
-                    P, HAS, False, dot, scale, vectors, rows, cols, allowed, at, inside
-                )  # fmt: skip
-                partials = taken(
-                    P, False, partials, found, old, by_row, by_col, row_slot + i, inside[0],
-                    col_slot + j, inside[1],
-                )  # fmt: skip
+            partials = visited(
+                P, HAS, SYMMETRIC, whole, partials, old, by_row, by_col, row_slot, col_slot, dot,
+                scale, vectors, rows, cols, at, inside,
+            )  # fmt: skip
             tl.debug_barrier()  # makes the slices visible to all threads of this instance
         add_partials(P, partials, by_col, col_slot + j, in_j)
         tl.debug_barrier()
@@ -383,7 +384,7 @@ def run(o: KernelOperands, config: Config) -> list[Tensor]:
             )  # fmt: skip
         else:
             p = q = 0  # no slices
-        merge_kernel[(batch * parts(max(m, n), MERGED),)](
+        merge_kernel[(batch * ceil_div(max(m, n), MERGED),)](
             *slices, tuple(out), m, n, p, q, P=o.words, SYMMETRIC=o.symmetric, BLOCK=MERGED
         )
     return [value for values in out for value in values]

@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..norms import EPS
-from .config import parts
+from .config import ceil_div
 
 __all__ = ["finished", "inverse_norms"]
 
@@ -75,7 +75,7 @@ def inverse_norms(x: Tensor) -> Tensor:
     out = torch.empty(batch, m, dtype=torch.float32, device=x.device)
     if out.numel():
         rows, width = _blocks(d)
-        norms_kernel[(parts(batch * m, rows),)](
+        norms_kernel[(ceil_div(batch * m, rows),)](
             x, out, batch * m, D=d, EPS=EPS, ROWS=rows, WIDTH=width
         )
     return out
@@ -91,7 +91,7 @@ def finished(
     out = torch.empty(batch, m, width, dtype=dtype, device=x.device)
     if out.numel():
         rows, block = _blocks(d)
-        finish_kernel[(parts(batch * m, rows),)](
+        finish_kernel[(ceil_div(batch * m, rows),)](
             x, sums, x if norms is None else norms, sums if gain is None else gain, out,
             batch * m, m, x.stride(0), sums.stride(0), 0 if norms is None else norms.stride(0),
             COSINE=norms is not None, GAIN=gain is not None, D=d, OUT=width, EPS=EPS, ROWS=rows,

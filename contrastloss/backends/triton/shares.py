@@ -16,7 +16,7 @@ from torch import Tensor
 from ...channel import ROW
 from ..call import mask
 from . import words
-from .config import parts
+from .config import ceil_div
 from .maths import LOG2E, NOTHING, finite, less
 from .operands import KernelOperands
 
@@ -146,7 +146,7 @@ def prepared(
         vectors = [torch.empty(shape, dtype=torch.float32, device=device) for _ in kinds]
         made.append(tuple(vectors) or (o.x,) * 3)
     tops = torch.empty(len(o.channels) + 1, dtype=torch.float32, device=device)
-    blocks = parts(batch * max(m, n), BLOCK)
+    blocks = ceil_div(batch * max(m, n), BLOCK)
     ranges = torch.empty(len(o.channels), 2, blocks, dtype=torch.float32, device=device)
     sizes = batch * m, batch * n, blocks
     if blocks:

@@ -19,7 +19,7 @@ from ..call import PairCall
 from ..h_blocks import parts
 from ..topk import Selection
 from . import words
-from .config import choose, precision
+from .config import ceil_div, choose, precision
 from .maths import NOTHING, along, included
 from .noise import gumbel
 from .operands import KernelOperands, strides
@@ -195,8 +195,8 @@ class Panels:
     def _write(self, panel: Tensor, z: slice, i: slice, j: slice, head: int) -> None:
         o, (items, rows, _) = self.o, panel.shape
         m, n, d = o.x.shape[1], o.y.shape[1], o.x.shape[2]
-        down = triton.cdiv(rows, self.config.block_m)
-        across = triton.cdiv(j.stop - j.start, self.config.block_n)
+        down = ceil_div(rows, self.config.block_m)
+        across = ceil_div(j.stop - j.start, self.config.block_n)
         candidates_kernel[(items * down * across,)](
             panel, *self.loaded, o.vectors, *self.vectors, self.beta,
             m, n, z.start, i.start, i.stop, j.start, j.stop, head,
