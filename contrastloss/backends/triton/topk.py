@@ -196,8 +196,8 @@ class Panels:
     def _write(self, panel: Tensor, z: slice, i: slice, j: slice, head: int) -> None:
         o, (items, rows, _) = self.o, panel.shape
         m, n, d = o.x.shape[1], o.y.shape[1], o.x.shape[2]
-        down = triton.cdiv(rows, self.config.block_m)
-        across = triton.cdiv(j.stop - j.start, self.config.block_n)
+        down = -(-rows // self.config.block_m)
+        across = -((j.start - j.stop) // self.config.block_n)
         candidates_kernel[(items * down * across,)](
             panel, *self.loaded, o.vectors, *self.vectors, self.beta,
             m, n, z.start, i.start, i.stop, j.start, j.stop, head,
