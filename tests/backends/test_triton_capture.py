@@ -19,7 +19,7 @@ from triton.runtime import driver
 from contrastloss.backends.triton import forward
 
 #: stands for a tensor on a GPU
-ON_GPU = SimpleNamespace(is_cuda=True)
+ON_GPU = SimpleNamespace(is_cuda=True, device=torch.device("cuda", 0))
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def gpu(monkeypatch):
     before = driver._active
     driver.set_active(fake)
     state = SimpleNamespace(captured=True)
-    monkeypatch.setattr(torch.cuda, "device_of", lambda x: nullcontext())
+    monkeypatch.setattr(torch.accelerator, "device_index", lambda index: nullcontext())
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: state.captured)
     yield state
     driver._active = before

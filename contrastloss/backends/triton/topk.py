@@ -63,8 +63,9 @@ def bounded(some, s, LOWER: tl.constexpr, UPPER: tl.constexpr, lower, upper, i, 
 @triton.jit
 def noise_keys(keys, at, inside, AXIS: tl.constexpr):
     """The two keys at these positions, shaped to broadcast over a tile."""
-    first = tl.load(keys + 2 * at, mask=inside, other=0).to(tl.uint32, bitcast=True)
-    second = tl.load(keys + 2 * at + 1, mask=inside, other=0).to(tl.uint32, bitcast=True)
+    place = keys + at + at  # 2 at may need 33 bits
+    first = tl.load(place, mask=inside, other=0).to(tl.uint32, bitcast=True)
+    second = tl.load(place + 1, mask=inside, other=0).to(tl.uint32, bitcast=True)
     return along(first, AXIS), along(second, AXIS)
 
 
