@@ -217,6 +217,14 @@ def test_nan_and_infinity_are_never_neighbours(backend, device):
     assert pair_topk(x, y, 1, largest=False, backend=backend).indices[0].item() == 3
 
 
+@pytest.mark.parametrize("side", ["lower", "upper"])
+def test_a_bound_of_nan_lets_nothing_through(backend, device, side):
+    x, y = torch.ones(3, 2, device=device), torch.ones(5, 2, device=device)
+    bound = torch.tensor([math.nan, 2.0, math.nan], device=device)
+    found = pair_topk(x, y, 2, **{side: bound}, backend=backend)
+    assert found.indices.tolist() == [[-1, -1], [0, 1], [-1, -1]]
+
+
 # ---- sampling ------------------------------------------------------------------------------------
 
 

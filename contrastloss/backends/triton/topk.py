@@ -54,9 +54,9 @@ def packed(key, j, some):
 def bounded(some, s, LOWER: tl.constexpr, UPPER: tl.constexpr, lower, upper, i, inside):
     """Of ``some``, the pairs whose scores are within the closed bounds of their rows."""
     if LOWER:
-        some &= (s < tl.load(lower + i, mask=inside, other=0)[:, None]) == 0
+        some &= s >= tl.load(lower + i, mask=inside, other=0)[:, None]
     if UPPER:
-        some &= (s > tl.load(upper + i, mask=inside, other=0)[:, None]) == 0
+        some &= s <= tl.load(upper + i, mask=inside, other=0)[:, None]
     return some
 
 
