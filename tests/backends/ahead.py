@@ -56,6 +56,7 @@ class Launch:
 
     architecture: str
     kernel: str
+    grid: tuple[int, ...]
     options: dict[str, Any]
     binary: Any
     #: of kernels of pairs: the row of the table
@@ -107,7 +108,7 @@ def compiled(monkeypatch, architecture):
     def compile_only(self, *args, grid, warmup, **options):
         binary = run(self, *args, grid=grid, warmup=True, **options)
         row = rows[-1] if "BLOCK_D" in options else None
-        found.append(Launch(architecture, self.fn.__name__, options, binary, row))
+        found.append(Launch(architecture, self.fn.__name__, grid, options, binary, row))
 
     def chosen(o):
         rows.append(choose(o))

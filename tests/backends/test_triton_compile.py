@@ -143,7 +143,18 @@ def test_batches_of_any_size_share_kernels(monkeypatch):
 def test_launches_of_a_step(monkeypatch):
     with compiled(monkeypatch, "sm_90") as launches:
         both_passes(call("clip", torch.bfloat16, 1024))
-    assert len(launches) <= 11, [one.kernel for one in launches]
+    assert len(launches) <= 9, [one.kernel for one in launches]
+
+
+def test_batches_of_many_items(monkeypatch):
+    """Only the first axis of a grid may have more than 65,535 program instances."""
+    batch = 70_000
+    x, y = torch.zeros(batch, 2, 8), torch.zeros(batch, 3, 8)
+    program = Program(PROGRAMS["clip"], (), ())
+    with compiled(monkeypatch, "sm_90") as launches:
+        both_passes(PairCall(Operands(x, y, torch.ones(())), program, True, x.dtype))
+    assert all(len(one.grid) == 1 for one in launches)
+    assert max(one.grid[0] for one in launches) >= batch
 
 
 @pytest.mark.parametrize("n", [16, 256])

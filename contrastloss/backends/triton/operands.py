@@ -46,8 +46,9 @@ class KernelOperands:
         given, stat, symmetric = call.operands, call.stat_dtype, call.y is None
         x = _aligned(call.x.to(call.compute_dtype))
         y = x if call.y is None else _aligned(call.y.to(call.compute_dtype))
-        x_norm = inverse_norms(x) if call.cosine else None
-        y_norm = x_norm if symmetric else inverse_norms(y) if call.cosine else None
+        x_norm = y_norm = None
+        if call.cosine:
+            x_norm, y_norm = inverse_norms(x, None if symmetric else y)
         a, b = _product(given.row_scale, x_norm), _product(given.col_scale, y_norm)
         places = (a, b, given.row_bias, given.col_bias)
         vectors = [x if v is None else v.to(stat).contiguous() for v in places]

@@ -16,12 +16,24 @@ __all__ = ["finished", "inverse_norms"]
 BLOCK = 4096
 
 
-@triton.jit(do_not_specialize=["rows"])
+@triton.jit(do_not_specialize=["m", "n"])
 def norms_kernel(
-    x, out, rows, D: tl.constexpr, EPS: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr
-):
-    """:func:`~..norms.inverse_norm` of every row."""
-    r = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    x, y, x_norm, y_norm, m, n, D: tl.constexpr, EPS: tl.constexpr, ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+):  # fmt: skip
+    """:func:`~..norms.inverse_norm` of the m rows of x and of the n rows of y."""
+    if tl.program_id(0) < tl.cdiv(m, ROWS):
+        block_norms(x, x_norm, tl.program_id(0), m, D, EPS, ROWS, WIDTH)
+    else:
+        block_norms(y, y_norm, tl.program_id(0) - tl.cdiv(m, ROWS), n, D, EPS, ROWS, WIDTH)
+
+
+@triton.jit
+def block_norms(
+    x, out, block, rows, D: tl.constexpr, EPS: tl.constexpr, ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+):  # fmt: skip
+    r = block.to(tl.int64) * ROWS + tl.arange(0, ROWS)
     d = tl.arange(0, WIDTH)
     valid = (r < rows)[:, None] & (d < D)[None, :]
     v = tl.load(x + r[:, None] * D + d[None, :], mask=valid, other=0).to(tl.float32)
@@ -69,16 +81,19 @@ def _blocks(d: int) -> tuple[int, int]:
     return max(1, BLOCK // width), width
 
 
-def inverse_norms(x: Tensor) -> Tensor:
-    """The inverse norms (B, M) of contiguous x (B, M, D)."""
-    batch, m, d = x.shape
-    out = torch.empty(batch, m, dtype=torch.float32, device=x.device)
-    if out.numel():
-        rows, width = _blocks(d)
-        norms_kernel[(ceil_div(batch * m, rows),)](
-            x, out, batch * m, D=d, EPS=EPS, ROWS=rows, WIDTH=width
-        )
-    return out
+def inverse_norms(x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The inverse norms (B, M) and (B, N) of contiguous x (B, M, D) and y (B, N, D); twice the same
+    for a missing y."""
+    made = [torch.empty(v.shape[:2], dtype=torch.float32, device=x.device)
+            for v in (x, y) if v is not None]  # fmt: skip
+    m, n = len(x) * x.shape[1], 0 if y is None else y.shape[0] * y.shape[1]
+    rows, width = _blocks(x.shape[2])
+    if m + n:
+        norms_kernel[(ceil_div(m, rows) + ceil_div(n, rows),)](
+            x, x if y is None else y, made[0], made[-1], m, n,
+            D=x.shape[2], EPS=EPS, ROWS=rows, WIDTH=width,
+        )  # fmt: skip
+    return made[0], made[-1]
 
 
 def finished(
