@@ -19,9 +19,8 @@ import torch
 from torch import Tensor
 
 from .call import PairCall, stat_dtype, widest
-from .norms import inverse_norm
 
-__all__ = ["HBlocks", "allows_tf32", "dot_gradients", "fp16_gain", "inverse_norms", "parts"]
+__all__ = ["HBlocks", "allows_tf32", "dot_gradients", "fp16_gain", "parts"]
 
 #: elements of H in memory at a time
 ELEMENTS = 1 << 27
@@ -101,12 +100,6 @@ def placed(whole: Tensor | None, value: Tensor, part: slice, length: int) -> Ten
         whole = value.new_empty(value.shape[0], length, value.shape[2])
     whole[:, part] = value
     return whole
-
-
-def inverse_norms(x: Tensor) -> Tensor:
-    """:func:`inverse_norm` of x (B, M, D), one block of rows at a time, because it copies x."""
-    blocks = [inverse_norm(x[:, i]) for i in parts(0, x.shape[1], ROWS)]
-    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, 1)
 
 
 def add_product(total: Tensor, h: Tensor, v: Tensor, fresh: bool) -> None:
