@@ -171,6 +171,35 @@ def tile_h(
 
 
 @triton.jit
+def visited(
+    P: tl.constexpr, LIVE: tl.constexpr, SUMS: tl.constexpr, HAS: tl.constexpr,
+    SYMMETRIC: tl.constexpr, quick, dot, scale, vectors, rows, cols, stats, tops, state, by_col,
+    slot, at, inside,
+):  # fmt: skip
+    """H of a tile and the sums: the ``quick`` way if all pairs count and one exponential serves a
+    row and a column, else the general way."""
+    M: tl.constexpr = dot.shape[0]
+    N: tl.constexpr = dot.shape[1]
+    if quick:
+        every = (tl.full((M,), True, tl.int1), tl.full((N,), True, tl.int1))
+        value, state = tile_h(
+            P, True, LIVE, SUMS, HAS, dot, scale, vectors, rows, cols, stats, tops, state, by_col,
+            slot, tl.full((M, N), True, tl.int1), at, every,
+        )  # fmt: skip
+    else:
+        allowed = inside[0][:, None] & inside[1][None, :]
+        if SYMMETRIC:
+            allowed &= at[0][:, None] < at[1][None, :]
+        value, state = tile_h(
+            P, False, LIVE, SUMS, HAS, dot, scale, vectors, rows, cols, stats, tops, state, by_col,
+            slot, allowed, at, inside,
+        )  # fmt: skip
+    if words.sums(SUMS) > 0:
+        tl.debug_barrier()  # makes the slices visible to all threads of this instance
+    return value, state
+
+
+@triton.jit
 def store_h(h, value, z, stride, ld, i, j, rows, cols, TMA: tl.constexpr):
     """Writes a tile of H at row i and column j of batch item z. Offsets within a tile are int32."""
     M: tl.constexpr = value.shape[0]
@@ -221,28 +250,20 @@ def h_block_kernel(
             left = j0 + column * BLOCK_N
             j = left + tl.arange(0, BLOCK_N)
             at, inside = (i, j), (i < i1, j < j1)
-            whole = interior(P, SYMMETRIC, top, i1, left, j1, BLOCK_M, BLOCK_N)
-            dot = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
-            if not (words.idle(P) and whole):
-                dot = products(
-                    x, y, z, m, n, top, i1, left, j1, TMA, BLOCK_M, BLOCK_N, D, BLOCK_D, PRECISION
+            value = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+            # in a symmetric problem, pairs on and below the diagonal have no part
+            if left + BLOCK_N > top + 1 if SYMMETRIC else True:
+                whole = interior(P, SYMMETRIC, top, i1, left, j1, BLOCK_M, BLOCK_N)
+                dot = value
+                if not (words.idle(P) and whole):
+                    dot = products(
+                        x, y, z, m, n, top, i1, left, j1, TMA, BLOCK_M, BLOCK_N, D, BLOCK_D,
+                        PRECISION,
+                    )  # fmt: skip
+                value, state = visited(
+                    P, LIVE, SUMS, HAS, SYMMETRIC, whole & near, dot, scale, vectors, rows, cols,
+                    own_stats, tops, state, by_col, slot, at, inside,
                 )  # fmt: skip
-            if whole & near:  # all pairs count, and one exponential serves a row and a column
-                every = (tl.full((BLOCK_M,), True, tl.int1), tl.full((BLOCK_N,), True, tl.int1))
-                value, state = tile_h(
-                    P, True, LIVE, SUMS, HAS, dot, scale, vectors, rows, cols, own_stats, tops,
-                    state, by_col, slot, tl.full((BLOCK_M, BLOCK_N), True, tl.int1), at, every,
-                )  # fmt: skip
-            else:
-                allowed = inside[0][:, None] & inside[1][None, :]
-                if SYMMETRIC:
-                    allowed &= i[:, None] < j[None, :]
-                value, state = tile_h(
-                    P, False, LIVE, SUMS, HAS, dot, scale, vectors, rows, cols, own_stats, tops,
-                    state, by_col, slot, allowed, at, inside,
-                )  # fmt: skip
-            if words.sums(SUMS) > 0:
-                tl.debug_barrier()  # makes the slices visible to all threads of this instance
             if GAIN:
                 value *= tl.load(gain)
             store_h(h, value, z, h_stride, ld16 * 16, top - i0, left - j0, i1 - i0, j1 - j0, TMA)
