@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .call import PairCall, stat_dtype, widest
 
-__all__ = ["HBlocks", "allows_tf32", "dot_gradients", "fp16_gain", "parts"]
+__all__ = ["HBlocks", "add_product", "allows_tf32", "dot_gradients", "fp16_gain", "parts"]
 
 #: elements of H in memory at a time
 ELEMENTS = 1 << 27
@@ -30,14 +30,21 @@ ROWS = 4096
 
 class HBlocks:
     """The blocks of H for x (B, M, D) and y (B, N, D), which have the dtype of the products; y is x
-    in a symmetric problem. Widths are multiples of ``step``."""
+    in a symmetric problem. Widths are multiples of ``step``; blocks are ``share`` times smaller
+    than they may be."""
 
-    def __init__(self, x: Tensor, y: Tensor, symmetric: bool, step: int) -> None:
+    def __init__(self, x: Tensor, y: Tensor, symmetric: bool, step: int, share: int = 1) -> None:
         self.x, self.y, self.symmetric = x, y, symmetric
         self.m, self.n = x.shape[1], y.shape[1]
         self.rows = max(1, min(ROWS, self.m))
-        cols = ELEMENTS // max(1, x.shape[0] * self.rows) // step * step
+        cols = ELEMENTS // share // max(1, x.shape[0] * self.rows) // step * step
         self.cols = max(1, min(max(cols, step), self.n))
+
+    def buffer(self, dtype: torch.dtype) -> Tensor:
+        """Memory for a block. Rows begin at multiples of 16 numbers, so that kernels may write 16
+        bytes at a time."""
+        shape = self.x.shape[0], self.rows, -(-self.cols // 16) * 16
+        return torch.empty(shape, dtype=dtype, device=self.x.device)
 
     @property
     def single(self) -> bool:
@@ -56,8 +63,7 @@ class HBlocks:
         part)`` turns the sums of H times the other side into the gradient of a part of "x" or "y".
         """
         x, y, dtype = self.x, self.y, stat_dtype(self.x)
-        # rows begin at multiples of 16 numbers, so that kernels may write 16 bytes at a time
-        buffer = x.new_empty(x.shape[0], self.rows, -(-self.cols // 16) * 16)
+        buffer = self.buffer(x.dtype)
         col_sums, dx = None, None
         if ("x" if self.symmetric else "y") in needs:
             # in a symmetric problem rows and columns add to the same sums in mixed order

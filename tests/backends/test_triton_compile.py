@@ -104,7 +104,7 @@ def test_kernels_fit(monkeypatch, tmp_path, architecture, name, dtype, size):
         assert spilled <= budget, f"{one.label} spills"
         if one.config and architecture.startswith("sm"):
             assert registers * 32 * one.config.warps * instances <= 65536, one.label
-            if one.config.tma:
+            if one.config.how == "tma":
                 assert "cp.async.bulk.tensor" in one.binary.asm["ptx"], one.label
         if one.config and architecture == "sm_90" and bits == 16:
             assert "wgmma.mma_async" in one.binary.asm["ptx"], one.label

@@ -6,7 +6,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from contrastloss import ops
-from contrastloss.backends import triton
+from contrastloss.backends import h_blocks, triton
 from contrastloss.channel import COL, EXPECT, INDEX, LSE, MAX, SUM, differs, same
 
 if triton.missing():
@@ -14,7 +14,8 @@ if triton.missing():
 if not (triton.interpreted() or torch.cuda.is_available()):
     pytest.skip("no GPU, and TRITON_INTERPRET=1 is not set", allow_module_level=True)
 
-from contrastloss.backends.triton import operands
+from contrastloss.backends.triton import backward, forward, operands
+from contrastloss.backends.triton.config import Config
 
 BOTH = (LSE(), LSE(axis=COL), EXPECT(), EXPECT(axis=COL))
 M, N, D = 97, 130, 8  # tiles of 32 x 32: six of them whole beside a diagonal
@@ -113,6 +114,25 @@ def test_symmetric_problems(monkeypatch, device, shared, m):
     assert_near(found)
     # a clone on another device of one tensor would be two
     assert asked == ([shared, shared] if device.type == "cpu" else asked)
+
+
+@pytest.mark.parametrize("symmetric", [False, True], ids=["y", "symmetric"])
+@pytest.mark.parametrize("how", ["tma", "library"])
+def test_other_ways_to_load(monkeypatch, device, how, symmetric):
+    """Through tensor descriptors; and products that a library has computed, a panel of some rows at
+    a time, with one and with several items of a batch."""
+    config = Config(32, 32, 16, 4, 1, how=how)
+    for module in (forward, backward):
+        monkeypatch.setattr(module, "choose", lambda o: config)
+    monkeypatch.setattr(forward, "ELEMENTS", 4 * 64 * N)
+    monkeypatch.setattr(h_blocks, "ELEMENTS", 4 * 64 * 64)
+    monkeypatch.setattr(h_blocks, "ROWS", 64)
+    x, y = drawn(M, 19), None if symmetric else drawn(N, 19, seed=1)
+    programs = [BOTH, (LSE(pairs=(differs(INDEX),)), SUM("softplus", pairs=(same(INDEX),)))]
+    for program in programs:
+        assert_near(both(x, y, program, device, scale=2.0, cosine=True))
+    z = None if symmetric else drawn(2, 40, 5, seed=3)
+    assert_near(both(drawn(2, 70, 5, seed=2), z, BOTH, device))
 
 
 def test_programs_of_the_diagonal_alone(device):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...channel import ROW, Axis
 from ..call import Gradients, PairCall
-from ..h_blocks import HBlocks, dot_gradients, fp16_gain
+from ..h_blocks import HBlocks, add_product, dot_gradients, fp16_gain
 from . import words
 from .config import Config, choose, grid, precision
 from .maths import NOTHING, along, included, log_weights, shifted
@@ -21,7 +21,7 @@ from .operands import KernelOperands, described, strides
 from .rows import finished
 from .shares import prepared
 from .slopes import view_gradient
-from .tile import interior, item, of_item, products, scores
+from .tile import interior, item, listed, of_item, products, scores
 
 __all__ = ["pair_stats_backward"]
 
@@ -200,11 +200,11 @@ def visited(
 
 
 @triton.jit
-def store_h(h, value, z, stride, ld, i, j, rows, cols, TMA: tl.constexpr):
+def store_h(h, value, z, stride, ld, i, j, rows, cols, HOW: tl.constexpr):
     """Writes a tile of H at row i and column j of batch item z. Offsets within a tile are int32."""
     M: tl.constexpr = value.shape[0]
     N: tl.constexpr = value.shape[1]
-    if TMA:
+    if HOW == "tma":
         h.store([z, i, j], value.to(h.dtype).reshape(1, M, N))
     else:
         r, c = tl.arange(0, M)[:, None], tl.arange(0, N)[None, :]
@@ -222,10 +222,11 @@ def h_block_kernel(
     D: tl.constexpr, HAS: tl.constexpr, P: tl.constexpr, LIVE: tl.constexpr, SUMS: tl.constexpr,
     ROW_STRIDES: tl.constexpr, COL_STRIDES: tl.constexpr, SYMMETRIC: tl.constexpr,
     GAIN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
-    PRECISION: tl.constexpr, TMA: tl.constexpr,
+    PRECISION: tl.constexpr, HOW: tl.constexpr,
 ):  # fmt: skip
     """H of rows [i0, i1) and columns [j0, j1), and the sums over these pairs that SUMS lists:
-    (what, axis, channel). Rows of h are 16 ``ld16`` numbers apart."""
+    (what, axis, channel). Rows of h, and of the panel of products that x is for a library's, are
+    16 ``ld16`` numbers apart."""
     p, q = tl.program_id(0) % across, tl.program_id(0) // across % down
     z = tl.program_id(0) // (across * down)
     wide = z.to(tl.int64)
@@ -255,9 +256,16 @@ def h_block_kernel(
             if left + BLOCK_N > top + 1 if SYMMETRIC else True:
                 whole = interior(P, SYMMETRIC, top, i1, left, j1, BLOCK_M, BLOCK_N)
                 dot = value
-                if not (words.idle(P) and whole):
+                if words.idle(P) and whole:
+                    pass
+                elif HOW == "library":
+                    dot = listed(
+                        x, z, h_stride, ld16 * 16, top - i0, left - j0, i1 - i0, j1 - j0, BLOCK_M,
+                        BLOCK_N,
+                    )  # fmt: skip
+                else:
                     dot = products(
-                        x, y, z, m, n, top, i1, left, j1, TMA, BLOCK_M, BLOCK_N, D, BLOCK_D,
+                        x, y, z, m, n, top, i1, left, j1, HOW, BLOCK_M, BLOCK_N, D, BLOCK_D,
                         PRECISION,
                     )  # fmt: skip
                 value, state = visited(
@@ -266,7 +274,7 @@ def h_block_kernel(
                 )  # fmt: skip
             if GAIN:
                 value *= tl.load(gain)
-            store_h(h, value, z, h_stride, ld16 * 16, top - i0, left - j0, i1 - i0, j1 - j0, TMA)
+            store_h(h, value, z, h_stride, ld16 * 16, top - i0, left - j0, i1 - i0, j1 - j0, HOW)
         for k in tl.static_range(words.sums(SUMS)):
             if SYMMETRIC or words.summed(SUMS, k, "axis") == 0:
                 place = by_row[k] + (wide * down + q) * m + i
@@ -288,7 +296,7 @@ class Pass:
         self.o, self.grads, self.needs, self.config = o, grads, needs, config
         self.stats, self.tops, self.live = prepared(o, outputs, grads)
         self.sums = self._sums()
-        self.blocks = HBlocks(o.x, o.y, o.symmetric, config.block_n)
+        self.blocks = HBlocks(o.x, o.y, o.symmetric, config.block_n, 4 if config.library else 1)
         self.m, self.n = self.blocks.m, self.blocks.n
         self.p, self.q = grid(self.blocks.rows, self.n, config, o.x.device)
         self.by_row = tuple(self._slices(s, 0, (len(o.x), self.q, self.m)) for s in self.sums)
@@ -319,8 +327,15 @@ class Pass:
         o = self.o
         gain = fp16_gain(self.grads, o.x.dtype)
 
+        panel = self.blocks.buffer(torch.float32) if self.config.library else None
+
         def write(h: Tensor, i: slice, j: slice) -> None:
-            self._launch(h, gain, i, j)
+            loaded = o.loaded(self.config)
+            if panel is not None:
+                part = panel[:, : h.shape[1], : h.shape[2]]
+                add_product(part, o.x[:, i], o.y[:, j].mT, fresh=True)
+                loaded = part, part
+            self._launch(h, loaded, gain, i, j)
 
         def finish(sums: Tensor, side: str, part: slice) -> Tensor:
             x, norms = (o.x, o.x_norm) if side == "x" else (o.y, o.y_norm)
@@ -329,12 +344,14 @@ class Pass:
 
         return self.blocks.gradients(self.needs, write, finish)
 
-    def _launch(self, h: Tensor, gain: Tensor | None, i: slice, j: slice) -> None:
+    def _launch(
+        self, h: Tensor, loaded: tuple[Any, Any], gain: Tensor | None, i: slice, j: slice
+    ) -> None:
         o, config = self.o, self.config
         batch, _, d = o.x.shape
         h_block_kernel[(self.p * self.q * batch,)](
-            described(h, config.block_m, config.block_n) if config.tma else h,
-            *o.loaded(config), o.vectors, self.stats, self.tops, self.by_row, self.by_col,
+            described(h, config.block_m, config.block_n) if config.how == "tma" else h,
+            *loaded, o.vectors, self.stats, self.tops, self.by_row, self.by_col,
             o.x if gain is None else gain,
             self.m, self.n, i.start, i.stop, j.start, j.stop, self.p, self.q,
             h.stride(1) // 16, h.stride(0),

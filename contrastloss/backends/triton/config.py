@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import triton
@@ -24,7 +24,8 @@ def ceil_div(n: int, size: int) -> int:
 
 @dataclass(frozen=True)
 class Config:
-    """``instances`` of a multiprocessor run at the same time; ``tma`` loads through descriptors."""
+    """``instances`` of a multiprocessor run at the same time. x and y are loaded through tensor
+    descriptors ("tma"), through "pointers", or not at all: the products are a "library"'s."""
 
     block_m: int
     block_n: int
@@ -32,7 +33,11 @@ class Config:
     warps: int
     stages: int
     instances: int = 1
-    tma: bool = False
+    how: Literal["tma", "pointers", "library"] = "pointers"
+
+    @property
+    def library(self) -> bool:
+        return self.how == "library"
 
     def depth(self, d: int) -> int:
         """Numbers of a row per step of the products: not more than the vectors have."""
@@ -44,37 +49,40 @@ class Config:
             "BLOCK_M": self.block_m,
             "BLOCK_N": self.block_n,
             "BLOCK_D": self.depth(d),
-            "TMA": self.tma,
+            "HOW": self.how,
             "num_warps": self.warps,
             "num_stages": self.stages,
             "enable_fp_fusion": True,  # the default changes with Triton 3.10
         }
 
 
+#: few rows, many rows, and a program of many channels
+CLASSES = ("small", "large", "many")
 #: (architecture, bytes per element, class) -> tiles; "any" is for architectures and classes without
-#: their own row. Chosen from ahead-of-time compiles: registers, spills and instructions per pair.
-#: Not yet timed on any GPU.
+#: their own row, and "cpu" Triton's interpreter. Chosen from ahead-of-time compiles: registers,
+#: spills and instructions per pair. Not yet timed on any GPU.
 TABLE: dict[tuple[str, int, str], Config] = {
-    ("any", 2, "small"): Config(32, 32, 64, 4, 2, 2),
-    ("any", 2, "large"): Config(64, 64, 64, 8, 2),
-    ("any", 2, "many"): Config(64, 64, 64, 8, 2),
-    ("any", 4, "small"): Config(32, 32, 32, 4, 2, 2),
-    ("any", 4, "large"): Config(32, 64, 32, 8, 2),
-    ("any", 4, "many"): Config(32, 64, 32, 8, 2),
+    ("any", 2, "small"): Config(32, 32, 64, 4, 2, 2, how="library"),
+    ("any", 2, "large"): Config(64, 64, 64, 8, 2, how="library"),
+    ("any", 2, "many"): Config(64, 64, 64, 8, 2, how="library"),
+    ("any", 4, "small"): Config(32, 32, 32, 4, 2, 2, how="library"),
+    ("any", 4, "large"): Config(32, 64, 32, 8, 2, how="library"),
+    ("any", 4, "many"): Config(32, 64, 32, 8, 2, how="library"),
+    **{("cpu", size, of): Config(32, 32, 32, 4, 1) for size in (2, 4) for of in CLASSES},
     ("sm_80", 2, "large"): Config(128, 64, 32, 8, 3),
     ("sm_80", 4, "large"): Config(128, 64, 32, 8, 3),
-    ("sm_90", 2, "small"): Config(64, 64, 64, 4, 3, 2, tma=True),
-    ("sm_90", 2, "large"): Config(128, 128, 64, 8, 3, tma=True),
-    ("sm_90", 2, "many"): Config(64, 64, 64, 8, 3, tma=True),
-    ("sm_90", 4, "small"): Config(64, 64, 32, 4, 3, 2, tma=True),
-    ("sm_90", 4, "large"): Config(128, 64, 32, 8, 3, tma=True),
-    ("sm_90", 4, "many"): Config(64, 32, 32, 4, 3, 2, tma=True),
-    ("sm_100", 2, "small"): Config(64, 64, 64, 8, 3, tma=True),
-    ("sm_100", 2, "large"): Config(128, 128, 64, 8, 3, tma=True),
-    ("sm_100", 2, "many"): Config(64, 64, 64, 8, 3, tma=True),
-    ("sm_100", 4, "large"): Config(64, 64, 32, 8, 3, tma=True),
-    ("sm_120", 2, "large"): Config(128, 64, 64, 8, 2, tma=True),
-    ("sm_120", 4, "large"): Config(64, 64, 32, 8, 2, tma=True),
+    ("sm_90", 2, "small"): Config(64, 64, 64, 4, 3, 2, how="tma"),
+    ("sm_90", 2, "large"): Config(128, 128, 64, 8, 3, how="tma"),
+    ("sm_90", 2, "many"): Config(64, 64, 64, 8, 3, how="tma"),
+    ("sm_90", 4, "small"): Config(64, 64, 32, 4, 3, 2, how="tma"),
+    ("sm_90", 4, "large"): Config(128, 64, 32, 8, 3, how="tma"),
+    ("sm_90", 4, "many"): Config(64, 32, 32, 4, 3, 2, how="tma"),
+    ("sm_100", 2, "small"): Config(64, 64, 64, 8, 3, how="tma"),
+    ("sm_100", 2, "large"): Config(128, 128, 64, 8, 3, how="tma"),
+    ("sm_100", 2, "many"): Config(64, 64, 64, 8, 3, how="tma"),
+    ("sm_100", 4, "large"): Config(64, 64, 32, 8, 3, how="tma"),
+    ("sm_120", 2, "large"): Config(128, 64, 64, 8, 2, how="tma"),
+    ("sm_120", 4, "large"): Config(64, 64, 32, 8, 2, how="tma"),
     ("gfx90a", 2, "large"): Config(64, 64, 64, 4, 2),
     ("gfx942", 2, "large"): Config(128, 128, 64, 8, 2),
 }
@@ -83,7 +91,7 @@ TABLE: dict[tuple[str, int, str], Config] = {
 @lru_cache(maxsize=16)
 def architecture(device: torch.device) -> str:
     if device.type != "cuda":
-        return "any"
+        return "cpu" if device.type == "cpu" else "any"
     if torch.version.hip:
         return torch.cuda.get_device_properties(device).gcnArchName.split(":")[0]
     major, minor = torch.cuda.get_device_capability(device)

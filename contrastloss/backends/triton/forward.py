@@ -9,6 +9,7 @@ The sums of the columns stay in registers meanwhile; those of the rows are added
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -18,12 +19,13 @@ from torch import Tensor
 
 from ...channel import COL, ROW
 from ..call import PairCall
+from ..h_blocks import ELEMENTS, add_product, parts
 from . import words
 from .config import Config, ceil_div, choose, grid, precision
 from .maths import BACK, BACK_REST, NOTHING, included, log_weights, shifted
 from .operands import KernelOperands, strides
 from .states import LEAST_SUM, empty, fresh, joined, merged, settled, states
-from .tile import interior, of_item, products, scores
+from .tile import interior, listed, of_item, products, scores
 
 __all__ = ["pair_stats_forward"]
 
@@ -245,51 +247,60 @@ def clear(P: tl.constexpr, SYMMETRIC: tl.constexpr, AXIS: tl.constexpr, slices, 
             )  # fmt: skip
 
 
-@triton.jit(do_not_specialize=["m", "n", "across", "down"])
+@triton.jit(do_not_specialize=["m", "n", "i0", "i1", "across", "down", "ld16", "stride"])
 def forward_kernel(
-    x, y, v, by_row, by_col, m, n, across, down,
+    x, y, v, by_row, by_col, m, n, i0, i1, across, down, ld16, stride,
     D: tl.constexpr, HAS: tl.constexpr, P: tl.constexpr,
     ROW_STRIDES: tl.constexpr, COL_STRIDES: tl.constexpr, SYMMETRIC: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, PRECISION: tl.constexpr,
-    TMA: tl.constexpr,
+    HOW: tl.constexpr,
 ):  # fmt: skip
-    """``by_row``, ``by_col``: the slices of each channel's state along rows and along columns. A
-    symmetric problem has both for every channel, because a tile above the diagonal stands for the
-    one on the other side, too."""
+    """The rows [i0, i1). ``by_row``, ``by_col``: the slices of each channel's state along rows and
+    along columns. A symmetric problem has both for every channel, because a tile above the diagonal
+    stands for the one on the other side, too. Of a library's products, x is a panel (B, i1 - i0,
+    n), in a symmetric problem (B, i1 - i0, n - i0), whose rows are 16 ``ld16`` numbers apart."""
     p, q = tl.program_id(0) % across, tl.program_id(0) // across % down
     z = tl.program_id(0) // (across * down)
     wide = z.to(tl.int64)
     vectors, rows, cols = of_item(v, wide, m, n, ROW_STRIDES, COL_STRIDES)
     scale = tl.load(v.scale)
     row_slot, col_slot = (wide * down + q) * m, (wide * across + p) * n
-    blocks = tl.cdiv(m, BLOCK_M)
+    blocks, first = tl.cdiv(i1 - i0, BLOCK_M), i0 if SYMMETRIC else 0
     turns = tl.cdiv(tl.cdiv(n, BLOCK_N) - q, down)
     if SYMMETRIC:  # rows below the diagonal of the first block of columns are never visited
-        below = tl.cdiv((q + (turns - 1) * down + 1) * BLOCK_N, BLOCK_M)
+        below = tl.cdiv((q + (turns - 1) * down + 1) * BLOCK_N - i0, BLOCK_M)
         start = p + tl.cdiv(tl.maximum(below - p, 0), across) * across
         for block in range(start, blocks, across):
-            i = block * BLOCK_M + tl.arange(0, BLOCK_M)
-            clear(P, True, 0, by_row, row_slot + i, i < m)
+            i = i0 + block * BLOCK_M + tl.arange(0, BLOCK_M)
+            clear(P, True, 0, by_row, row_slot + i, i < i1)
     for turn in range(0, turns):
         j0 = (q + (turns - 1 - turn) * down) * BLOCK_N
         j = j0 + tl.arange(0, BLOCK_N)
         in_j = j < n
-        clear(P, SYMMETRIC, 1, by_col, col_slot + j, in_j)
+        begins = tl.zeros((BLOCK_N,), tl.int32) + i0  # the slices are used for all rows
+        clear(P, SYMMETRIC, 1, by_col, col_slot + j, in_j & (begins == 0))
         partials = fresh_partials(P, BLOCK_M, BLOCK_N)
         stop = blocks
         if SYMMETRIC:  # only tiles with pairs above the diagonal
-            stop = tl.minimum(stop, tl.cdiv(j0 + BLOCK_N, BLOCK_M))
+            stop = tl.minimum(stop, tl.cdiv(tl.maximum(j0 + BLOCK_N - i0, 0), BLOCK_M))
         for block in range(p, stop, across):
-            i0 = block * BLOCK_M
-            i = i0 + tl.arange(0, BLOCK_M)
-            at, inside = (i, j), (i < m, in_j)
+            top = i0 + block * BLOCK_M
+            i = top + tl.arange(0, BLOCK_M)
+            at, inside = (i, j), (i < i1, in_j)
             done = tl.zeros((BLOCK_M,), tl.int32) + turn
             old = old_states(P, by_row, row_slot + i, inside[0] & (done > 0))
-            whole = interior(P, SYMMETRIC, i0, m, j0, n, BLOCK_M, BLOCK_N)
+            whole = interior(P, SYMMETRIC, top, i1, j0, n, BLOCK_M, BLOCK_N)
             dot = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
-            if not (words.idle(P) and whole):
+            if words.idle(P) and whole:
+                pass
+            elif HOW == "library":
+                dot = listed(
+                    x, z, stride, ld16 * 16, top - i0, j0 - first, i1 - i0, n - first, BLOCK_M,
+                    BLOCK_N,
+                )  # fmt: skip
+            else:
                 dot = products(
-                    x, y, z, m, n, i0, m, j0, n, TMA, BLOCK_M, BLOCK_N, D, BLOCK_D, PRECISION
+                    x, y, z, m, n, top, i1, j0, n, HOW, BLOCK_M, BLOCK_N, D, BLOCK_D, PRECISION
                 )  # fmt: skip
             partials = visited(
                 P, HAS, SYMMETRIC, whole, partials, old, by_row, by_col, row_slot, col_slot, dot,
@@ -356,10 +367,35 @@ def pair_stats_forward(call: PairCall) -> list[Tensor]:
     return [call.drop_batch(value) for value in run(o, choose(o))]
 
 
+def panel_rows(o: KernelOperands, config: Config) -> int:
+    """How many rows a launch has: all, or those of a panel of a library's products."""
+    batch, m, _ = o.x.shape
+    if not config.library:
+        return max(m, 1)
+    rows = ELEMENTS // 4 // max(1, batch * o.y.shape[1])
+    return max(rows // config.block_m, 1) * config.block_m
+
+
+def loads(o: KernelOperands, config: Config, step: int) -> Iterator[tuple[slice, Any, Any]]:
+    """Rows, and what their kernel loads as x and y."""
+    if not config.library:
+        yield slice(0, o.x.shape[1]), *o.loaded(config)
+        return
+    batch, m, n = len(o.x), o.x.shape[1], o.y.shape[1]
+    shape = batch, min(step, m), ceil_div(n, 16) * 16
+    panel = torch.empty(shape, dtype=torch.float32, device=o.x.device)
+    for i in parts(0, m, step):
+        first = i.start if o.symmetric else 0  # other columns have no pairs above the diagonal
+        part = panel[:, : i.stop - i.start, : n - first]
+        add_product(part, o.x[:, i], o.y[:, first:].mT, fresh=True)
+        yield i, part, part
+
+
 def run(o: KernelOperands, config: Config) -> list[Tensor]:
     batch, m, d = o.x.shape
     n = o.y.shape[1]
-    p, q = grid(m, n, config, o.x.device)
+    step = panel_rows(o, config)
+    p, q = grid(min(step, m), n, config, o.x.device)
 
     def made(dtypes: tuple[torch.dtype, ...], *shape: int) -> tuple[Tensor, ...]:
         return tuple([torch.empty(shape, dtype=dtype, device=o.x.device) for dtype in dtypes])
@@ -373,17 +409,19 @@ def run(o: KernelOperands, config: Config) -> list[Tensor]:
         by_row.append(made(STATE[c.kind], batch, q, m) if row else ())
         by_col.append(made(STATE[c.kind], batch, p, n) if col else ())
         out.append(made(VALUES[c.kind], batch, m if c.axis == ROW else n))
-    if batch and max(m, n):
-        slices = tuple(by_row), tuple(by_col)
-        if min(m, n):
+    slices = tuple(by_row), tuple(by_col)
+    if batch and m and n:
+        for i, x, y in loads(o, config, step):
             forward_kernel[(p * q * batch,)](
-                *o.loaded(config), o.vectors, *slices, m, n, p, q,
+                x, y, o.vectors, *slices, m, n, i.start, i.stop, p, q,
+                *((x.stride(1) // 16, x.stride(0)) if config.library else (0, 0)),
                 D=d, HAS=o.has, P=o.words, ROW_STRIDES=strides(o.vectors.rows),
                 COL_STRIDES=strides(o.vectors.cols), SYMMETRIC=o.symmetric,
                 PRECISION=precision(o), **config.options(d),
             )  # fmt: skip
-        else:
-            p = q = 0  # no slices
+    else:
+        p = q = 0  # no slices
+    if batch and max(m, n):
         merge_kernel[(batch * ceil_div(max(m, n), MERGED),)](
             *slices, tuple(out), m, n, p, q, P=o.words, SYMMETRIC=o.symmetric, BLOCK=MERGED
         )

@@ -81,7 +81,7 @@ class KernelOperands:
 
     def loaded(self, config: Config) -> tuple[Any, Any]:
         """x and y as kernels load them: through descriptors of blocks, or as they are."""
-        if not config.tma:
+        if config.how != "tma":
             return self.x, self.y
         depth = config.depth(self.x.shape[-1])
         return described(self.x, config.block_m, depth), described(self.y, config.block_n, depth)

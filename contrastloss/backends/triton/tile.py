@@ -11,7 +11,7 @@ from torch import Tensor
 from . import words
 from .maths import along
 
-__all__ = ["Vectors", "interior", "item", "of_item", "products", "scores"]
+__all__ = ["Vectors", "interior", "item", "listed", "of_item", "products", "scores"]
 
 
 class Vectors(NamedTuple):
@@ -64,14 +64,14 @@ def interior(
 
 @triton.jit
 def products(
-    x, y, z, m, n, i0, i1, j0, j1, TMA: tl.constexpr, BLOCK_M: tl.constexpr,
+    x, y, z, m, n, i0, i1, j0, j1, HOW: tl.constexpr, BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """<x_i, y_j> for rows [i0, i1) and columns [j0, j1) of batch item z, in fp32, unrounded. x and
-    y are tensor descriptors (TMA) or pointers. Offsets within a tile are int32: pointers would take
-    twice as many registers."""
+    y are tensor descriptors (HOW is "tma") or pointers. Offsets within a tile are int32: pointers
+    would take twice as many registers."""
     acc = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
-    if TMA:
+    if HOW == "tma":
         for k in range(0, D, BLOCK_D):
             u = x.load([z, i0, k]).reshape(BLOCK_M, BLOCK_D)
             v = y.load([z, j0, k]).reshape(BLOCK_N, BLOCK_D)
@@ -92,6 +92,14 @@ def products(
                 v = tl.load(y + k + right, mask=in_c & (d + k < D)[:, None], other=0)
             acc = tl.dot(u, v, acc, input_precision=PRECISION)
     return acc
+
+
+@triton.jit
+def listed(panel, z, stride, ld, i, j, rows, cols, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+    """The products at row i and column j of a panel (B, rows, cols) that a library has computed."""
+    r, c = tl.arange(0, BLOCK_M)[:, None], tl.arange(0, BLOCK_N)[None, :]
+    corner = panel + z.to(tl.int64) * stride + (i + tl.zeros((), tl.int64)) * ld + j
+    return tl.load(corner + r * ld + c, mask=(i + r < rows) & (j + c < cols), other=0)
 
 
 @triton.jit

@@ -75,7 +75,7 @@ def candidates_kernel(
     D: tl.constexpr, HAS: tl.constexpr, P: tl.constexpr, ROW_STRIDES: tl.constexpr,
     COL_STRIDES: tl.constexpr, SYMMETRIC: tl.constexpr, LOWER: tl.constexpr, UPPER: tl.constexpr,
     SAMPLED: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
-    PRECISION: tl.constexpr, TMA: tl.constexpr,
+    PRECISION: tl.constexpr, HOW: tl.constexpr,
 ):  # fmt: skip
     """The candidates of rows [i0, i1) and columns [j0, j1) of the items from z0 on, behind the
     ``head`` first numbers of every row of the panel. An instance has one tile."""
@@ -88,7 +88,7 @@ def candidates_kernel(
     i, j = i0 + row + tl.arange(0, BLOCK_M), j0 + column + tl.arange(0, BLOCK_N)
     at, inside = (i, j), (i < i1, j < j1)
     dot = products(
-        x, y, z, m, n, i0 + row, i1, j0 + column, j1, TMA, BLOCK_M, BLOCK_N, D, BLOCK_D, PRECISION
+        x, y, z, m, n, i0 + row, i1, j0 + column, j1, HOW, BLOCK_M, BLOCK_N, D, BLOCK_D, PRECISION
     )  # fmt: skip
     s = scores(dot, tl.load(v.scale), vectors, HAS, at, inside, 0)
     there = inside[0][:, None] & inside[1][None, :]
@@ -164,6 +164,8 @@ class Panels:
         self.o, self.beta = o, float(beta)
         self.vectors = [o.x if v is None else v for v in given]
         self.config = config = choose(o)
+        if config.library:  # here it would be a panel more
+            self.config = config = replace(config, how="pointers")
         if selection.sample is not None and config.block_n > NOISY:
             self.config = config = replace(config, block_n=NOISY)
         self.loaded = o.loaded(config)
