@@ -10,6 +10,7 @@ NVCCFLAGS, TORCH_CUDA_ARCH_LIST; see docs/environment.md.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -300,6 +301,14 @@ class BuildNative(build_ext):
             self.extensions = self.distribution.ext_modules = kept
 
 
+def code_hash(backend: str) -> str:
+    """Of what a native backend is compiled from: times of `tune` belong to these sources."""
+    found = hashlib.sha256()
+    for path in sorted([*Path("csrc").glob("*.*"), *Path("csrc", backend).glob("*.*")]):
+        found.update(path.read_bytes())
+    return found.hexdigest()
+
+
 class BuildPython(build_py):
     """Adds contrastloss/_build.py, after ninja has shown what can be built."""
 
@@ -313,9 +322,12 @@ class BuildPython(build_py):
         folder = (
             Path("contrastloss") if self.editable_mode else Path(self.build_lib, "contrastloss")
         )
+        hashes = {f"_{name}": code_hash(name) for name in ("cpu", "cuda")}
         (folder / "_build.py").write_text(
-            '"""Written by setup.py: why a native part is missing, None where it was built."""\n\n'
+            '"""Written by setup.py: why a native part is missing, None where it was built, and a '
+            'hash of what\nit was compiled from."""\n\n'
             f"MISSING = {json.dumps(missing, indent=4).replace('null', 'None')}\n"
+            f"SOURCES = {json.dumps(hashes, indent=4)}\n"
         )
         for module, reason in reasons.items():
             print(f"contrastloss: without native part {module}: {reason}", flush=True)

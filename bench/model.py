@@ -1,9 +1,10 @@
 """What a Hopper GPU should take for the cases of the GPU benchmarks, before it has been measured.
 
-A pass over pairs of the CUDA backend visits tiles of 128 x 128 pairs. A tile costs clocks of its
-products and, after them, of its epilogue, since one block per multiprocessor does not overlap the
-two. Instructions come from the budget of machine code (tests/backends/cuda_budget.json), which
-CI checks; the chips' numbers come from their data sheets. What is estimated says so.
+A pass over pairs visits tiles of 128 x 128 pairs. A tile costs clocks of its products, or of what
+it loads from the L2 cache if that takes longer, and, after them, of its epilogue, since one block
+per multiprocessor does not overlap the two. Instructions come from the budgets of machine code
+(cuda_budget.json and triton_budget.json in tests/backends), which CI checks; the chips' numbers
+come from their data sheets. What is estimated says so.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-BUDGET = json.loads((Path(__file__).parent.parent / "tests/backends/cuda_budget.json").read_text())[
-    "constant"
-]
+TESTS = Path(__file__).parent.parent / "tests/backends"
+BUDGET = json.loads((TESTS / "cuda_budget.json").read_text())["constant"]
+TRITON = json.loads((TESTS / "triton_budget.json").read_text())["per pair"]
 
 BLOCK, LANE_PAIRS, WARPS, ISSUED = 128, 64, 8, 4  # of a tile and a multiprocessor
-#: estimated: the share of the matrix rate that warps of 32 x 64 results reach without wgmma
-MATRIX_SHARE = 0.5
+#: estimated: the share of the matrix rate that warps of 32 x 64 results reach without wgmma, and
+#: that Triton reaches with it
+MATRIX_SHARE = {"cuda": 0.5, "triton": 0.75}
+#: estimated: bytes/s that all multiprocessors together load from the L2 cache
+L2 = 5.5e12
 #: estimated: the share of the fp32 rate that products of numbers reach
 FP32_SHARE = 0.85
 #: estimated: clocks of an epilogue over its issue slots, for latencies and barriers
@@ -44,9 +48,15 @@ class Chip:
     fp32: float
     memory: float
 
-    def matrix(self, dtype: str) -> float:
-        """Multiply-adds per clock of a multiprocessor, as our products reach them."""
-        peak, share = (self.fp32, FP32_SHARE) if dtype == "float32" else (self.bf16, MATRIX_SHARE)
+    def matrix(self, backend: str, dtype: str) -> float:
+        """Multiply-adds per clock of a multiprocessor, as our products reach them. In fp32, Triton
+        adds three products of TF32, which has half the rate of bf16."""
+        if dtype != "float32":
+            peak, share = self.bf16, MATRIX_SHARE[backend]
+        elif backend == "triton":
+            peak, share = self.bf16 / 2 / 3, MATRIX_SHARE[backend]
+        else:
+            peak, share = self.fp32, FP32_SHARE
         return peak / 2 / self.clock / self.processors * share
 
     def product(self, m: int, n: int, d: int, dtype: str) -> float:
@@ -71,33 +81,38 @@ def longest(row_tiles: int, col_tiles: int, blocks: int) -> int:
     )
 
 
-def tiles(chip: Chip, m: int, n: int, d: int, dtype: str, per_pair: float) -> float:
+def tiles(chip: Chip, backend: str, m: int, n: int, d: int, dtype: str, per_pair: float) -> float:
     """Seconds of a pass over all pairs, with so many instructions per pair in the epilogue."""
     size, short = (4, "fp32") if dtype == "float32" else (2, "bf16")
     depth = 128 // size  # of a stage
-    products = BLOCK * BLOCK * depth / chip.matrix(dtype)
-    stage = max(products, BUDGET["per stage"][short] * WARPS / ISSUED)
+    products = BLOCK * BLOCK * depth / chip.matrix(backend, dtype)
+    loads = 2 * BLOCK * depth * size / (L2 / chip.processors / chip.clock)
+    issues = BUDGET["per stage"][short] * WARPS / ISSUED if backend == "cuda" else 0
     epilogue = (LANE_PAIRS * per_pair + FIXED) * WARPS / ISSUED * STALLS
-    clocks = parts(d, depth) * stage + epilogue
+    clocks = parts(d, depth) * max(products, loads, issues) + epilogue
     return longest(parts(m, BLOCK), parts(n, BLOCK), chip.processors) * clocks / chip.clock
 
 
-def loss(chip: Chip, problem: str, rows: int, d: int, dtype: str) -> float:
+def loss(chip: Chip, backend: str, problem: str, rows: int, d: int, dtype: str) -> float:
     """Seconds of forward and backward. NT-Xent compares the rows of both views with themselves:
     tiles above the diagonal, and positives by ids."""
     symmetric = problem == "nt_xent"
     share = 0.5 if symmetric else 1.0
-    per_pair = BUDGET["per pair"] + (BUDGET["per test"] if symmetric else 0)
-    passes = 2 * share * tiles(chip, rows, rows, d, dtype, per_pair)
+    if backend == "triton":
+        each = [TRITON[kernel][problem] for kernel in ("forward_kernel", "h_block_kernel")]
+    else:
+        each = [BUDGET["per pair"] + (BUDGET["per test"] if symmetric else 0)] * 2
+    passes = share * sum(tiles(chip, backend, rows, rows, d, dtype, count) for count in each)
     size = 4 if dtype == "float32" else 2
     h = share * rows * rows * size / chip.memory  # written once; products read it at their own rate
     products = 2 * share * chip.product(rows, rows, d, dtype)
-    return passes + h + products + (5 if symmetric else 6) * LAUNCH
+    launches = {"cuda": (6, 5), "triton": (11, 8)}[backend][symmetric]
+    return passes + h + products + launches * LAUNCH
 
 
 def topk(chip: Chip, rows: int, cols: int, d: int, k: int, dtype: str) -> float:
     """Seconds of the k best: the products, a comparison per pair, and the lists."""
-    candidates = tiles(chip, rows, cols, d, dtype, BUDGET["per pair"])
+    candidates = tiles(chip, "cuda", rows, cols, d, dtype, BUDGET["per pair"])
     chunks = max(1, (cols // 4096).bit_length())
     lists = 4.0 * chunks * rows * (k + 4096) * 8 / chip.memory
     return candidates + lists + (2 * chunks + 2) * LAUNCH
@@ -123,8 +138,10 @@ def predictions() -> Iterator[tuple[str, dict[str, float]]]:
     small = [(rows, 128, dtype) for dtype in ("float32", "bfloat16") for rows in (256, 1024, 4096)]
     for problem in ("clip", "nt_xent"):
         for rows, d, dtype in large + small:
-            what = f"{problem}, {rows:,} x {d}, {'fp32' if dtype == 'float32' else 'bf16'}"
-            yield what, {c.name: loss(c, problem, rows, d, dtype) for c in CHIPS}
+            for backend in ("cuda", "triton"):
+                short = "fp32" if dtype == "float32" else "bf16"
+                what = f"{problem}, {rows:,} x {d}, {short}, {backend}"
+                yield what, {c.name: loss(c, backend, problem, rows, d, dtype) for c in CHIPS}
     for dtype, short in (("float32", "fp32"), ("bfloat16", "bf16")):
         what = f"top 100 of 200,000, 2,000 x 256, {short}"
         yield what, {c.name: topk(c, 2000, 200_000, 256, 100, dtype) for c in CHIPS}

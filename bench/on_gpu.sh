@@ -6,7 +6,7 @@
 #
 # Writes first.json, cuda.json, cuda-kernels.json and a log per stage to FOLDER (bench/results). The
 # default stages are build first check bench. Every stage runs, whatever failed before it; the exit
-# status is the worst of theirs. Seven more need a call each, such as bench/on_gpu.sh FOLDER build
+# status is the worst of theirs. Eight more need a call each, such as bench/on_gpu.sh FOLDER build
 # suite:
 #
 #   suite      all tests
@@ -14,8 +14,9 @@
 #   sanitizer  some of these under compute-sanitizer: memory, races in shared memory, barriers
 #   triton     tests of the Triton backend, which also compile its kernels for other chips
 #   rivals     the same benchmarks as bench, with compiled code and other libraries
-#   kernels    both backends compared with products alone, compiled code and other kernels, and what
-#              the figures mean for the choice of a backend
+#   kernels    both backends compared with products alone, compiled code and other kernels
+#   tune       checks and times of all backends, FOLDER/tuned.json: copied to
+#              contrastloss/backends/tuned/CAPABILITY.json, it opens this capability to all users
 #   prototypes what only a GPU can judge, each built, checked and timed: fp32 products by three
 #              products of TF32, two blocks per multiprocessor; compare cuda-TF32X3.json and
 #              cuda-TWO_BLOCKS.json with cuda-kernels.json
@@ -36,7 +37,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 python=${PYTHON:-python3}
 needed=('setuptools>=77' wheel ninja numpy 'pybind11>=2.13')
 needed+=('pytest>=8' pytest-benchmark pytest-timeout pytest-xdist hypothesis)
-needed+=(scikit-learn matplotlib tqdm)
+needed+=(scikit-learn matplotlib tqdm rich)
 peers=(open_clip_torch lightly pytorch-metric-learning info-nce-pytorch inf-cl cut-cross-entropy)
 
 # what differs without a GPU
@@ -104,12 +105,10 @@ triton() {
 }
 
 kernels() {
-  local status=0
-  run_bench 380 bench/bench_gpu.py --seconds 2 --benchmark-json "$folder/cuda-kernels.json" ||
-    status=$?
-  "$python" bench/crossover.py "$folder/cuda-kernels.json"
-  return "$status"
+  run_bench 380 bench/bench_gpu.py --seconds 2 --benchmark-json "$folder/cuda-kernels.json"
 }
+
+tune() { CONTRASTLOSS_TUNED="$folder/tuned.json" timeout 520 "$python" -m contrastloss tune; }
 
 prototypes() {
   local switch
@@ -126,7 +125,7 @@ suite() { timeout 480 "$python" -m pytest -q -n 4 --device cuda --ignore=tests/c
 
 for stage in "${stages[@]}"; do
   case $stage in
-    build | first | check | bench | rivals | suite | cuda | sanitizer | triton | kernels | prototypes) ;;
+    build | first | check | bench | rivals | suite | cuda | sanitizer | triton | kernels | tune | prototypes) ;;
     *) echo "no such stage: $stage" >&2 && exit 2 ;;
   esac
 done

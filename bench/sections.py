@@ -8,7 +8,7 @@ import model
 from results import Results
 from words import factor, size, table
 
-from contrastloss.bench.peers import CUDA
+from contrastloss.bench.peers import CUDA, TRITON
 from contrastloss.bench.results import times, title
 
 
@@ -37,8 +37,10 @@ def predicted(every: Sequence[Results]) -> str:
     for results in every:
         if results.machine["device"] == "cuda":
             for info in results.of("bench_kernels", "bench_backends"):
-                if (seconds := results.seconds(info, CUDA)) is not None:
-                    found[title(info["case"])] = f"{times(seconds)} ({results.machine['gpu']})"
+                for name in (CUDA, TRITON):
+                    if (seconds := results.seconds(info, name)) is not None:
+                        what = f"{title(info['case'])}, {name}"
+                        found[what] = f"{times(seconds)} ({results.machine['gpu']})"
     rows = [
         [what, *(times(v) for v in seconds.values()), found.get(what, "")]
         for what, seconds in model.predictions()
@@ -46,9 +48,10 @@ def predicted(every: Sequence[Results]) -> str:
     head = ["case", *(f"{chip.name}, predicted" for chip in model.CHIPS), "measured"]
     return f"""## GPUs: predictions of bench/model.py
 
-The CUDA backend, forward and backward, the device alone. **No GPU has given the predicted
-figures**: a model makes them from the kernels' machine code and the chips' data sheets. They are
-there to be compared with what is measured, and to say which part of the model is wrong.
+Forward and backward, the device alone; what names no backend is the CUDA backend or torch. **No
+GPU has given the predicted figures**: a model makes them from the kernels' machine code, the chips'
+data sheets and estimates. They are there to be compared with what is measured, and to say which
+part of the model is wrong.
 
 {table(head, rows)}
 """

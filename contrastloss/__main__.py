@@ -1,5 +1,6 @@
 """``python -m contrastloss``: ``info`` about this installation, a ``demo`` of training, a ``bench``
-of losses, and the ``warmup`` of kernels that are compiled at their first call."""
+of losses, the ``warmup`` of kernels that are compiled at their first call, and ``tune``, which
+finds the fastest backend."""
 
 from __future__ import annotations
 
@@ -22,6 +23,7 @@ DTYPES = ("bfloat16", "float16", "float32", "float64")
 EXTRAS = {
     "demo": ("demo", "train on a small data set"),
     "bench": ("bench.command", "time losses beside dense PyTorch and other libraries"),
+    "tune": ("tune.command", "check and time backends, to choose the fastest on this machine"),
 }
 
 

@@ -6,8 +6,6 @@ import importlib
 import os
 import platform
 from collections.abc import Iterable
-from importlib import metadata
-from pathlib import Path
 from types import ModuleType
 
 import torch
@@ -15,9 +13,10 @@ import torch
 import contrastloss
 
 from . import backends
-from .backends import cpu
+from .backends import cpu, table
+from .backends.machine import installed, processor
 
-__all__ = ["info", "processor"]
+__all__ = ["info"]
 
 #: variables that change which code runs or on how many threads; the first words of their names
 _VARIABLES = (
@@ -36,6 +35,7 @@ def info() -> str:
             name: f"missing: {reason}" if reason else "available"
             for name, reason in backends.available().items()
         },
+        "checks and times of this user": _tuned(),
         "native code": _native(),
     }
     return "\n\n".join(_section(title, facts.items()) for title, facts in parts.items() if facts)
@@ -46,18 +46,11 @@ def _versions() -> dict[str, str]:
         "contrastloss": contrastloss.__version__,
         "torch": torch.__version__,
         "CUDA of torch": str(torch.version.cuda or torch.version.hip or "none"),
-        "triton": _installed("triton"),
-        "numpy": _installed("numpy"),
+        "triton": installed("triton"),
+        "numpy": installed("numpy"),
         "python": platform.python_version(),
         "platform": platform.platform(),
     }
-
-
-def _installed(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _machine() -> dict[str, str]:
@@ -75,14 +68,18 @@ def _machine() -> dict[str, str]:
     return facts
 
 
-def processor() -> str:
-    """The name of the CPU, as far as the system tells it."""
+def _tuned() -> dict[str, str]:
+    """What `tune` has found: of each backend and machine, the newest."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.machine())
+        entries = table.read(table.path())
+    except ValueError as error:
+        return {"file": f"ignored: {error}"}
+    return {
+        f"{e.backend} on {e.checked.name}, torch {e.checked.torch}": f"not chosen: {e.failure}"
+        if e.failure
+        else f"checked, {len(e.times)} times"
+        for e in entries
+    }
 
 
 def _native() -> dict[str, str]:

@@ -291,6 +291,20 @@ MUTANTS = (
         "ops/test_layouts.py",
     ),
     Mutant(
+        "a backend that is chosen although it is slower",
+        "backends/table.py",
+        "best = min(times",
+        "best = max(times",
+        "backends/test_table.py",
+    ),
+    Mutant(
+        "a check that only looks at values",
+        "tune/cases.py",
+        "return [*(o.detach() for o in outputs), *found]",
+        "return [o.detach() for o in outputs]",
+        "test_tune.py -k fault_is_found",
+    ),
+    Mutant(
         "a graph that breaks",
         "losses/clip.py",
         "return 0.5 * (rows + cols)",

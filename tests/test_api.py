@@ -13,7 +13,12 @@ from contrastloss import functional, mining
 
 PACKAGE = Path(contrastloss.__file__).parent
 #: without names of their own
-EMPTY = ("bench/__init__.py", "compat/__init__.py", "losses/base/__init__.py")
+EMPTY = (
+    "bench/__init__.py",
+    "compat/__init__.py",
+    "losses/base/__init__.py",
+    "tune/__init__.py",
+)
 FILES = [
     path
     for path in sorted(PACKAGE.rglob("*.py"))

@@ -101,7 +101,13 @@ def test_no_command_is_a_usage_error(run):
 
 @pytest.mark.parametrize(
     ("command", "package"),
-    [("demo", "tqdm"), ("bench", "pytest"), ("bench", "pytest_benchmark"), ("bench", "matplotlib")],
+    [
+        ("tune", "rich"),
+        ("demo", "tqdm"),
+        ("bench", "pytest"),
+        ("bench", "pytest_benchmark"),
+        ("bench", "matplotlib"),
+    ],
 )
 def test_a_command_without_its_packages_names_the_extra(command, package, run):
     if command == "bench" and package == "matplotlib":

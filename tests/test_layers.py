@@ -34,7 +34,8 @@ ARROWS = {
     "compat": {"losses", "functional", "mining", "ops", "distributed", "channel"},
     "demo": {"losses", "functional", "backends", "arguments"},
     "info": {"backends"},
-    "bench": {"losses", "backends", "testing", "arguments", "info"},
+    "bench": {"losses", "backends", "testing", "arguments"},
+    "tune": {"ops", "backends", "channel", "testing", "bench", "arguments"},
     "testing": {"losses", "functional", "ops", "backends", "channel", "options"},
 }
 #: packages that may be imported in addition to the standard library; torch needs the second, too
@@ -43,6 +44,7 @@ EXTRA = {
     "backends": {"triton"},
     "demo": {"numpy", "sklearn", "matplotlib", "tqdm"},
     "bench": {"matplotlib", "pytest", "pytest_benchmark", "rich"},
+    "tune": {"rich"},
     "compat": {"pytorch_metric_learning", "sentence_transformers"},
     "__main__": {"numpy"},
 }
@@ -128,7 +130,8 @@ torch.cuda.is_available = torch.cuda.init = lambda *a: (_ for _ in ()).throw(Ass
 before = set(sys.modules)
 sys.meta_path.insert(0, Blocker())
 import contrastloss, contrastloss.testing
-heavy = {"triton", "numpy.testing", "sklearn", "matplotlib", "torch._dynamo", "contrastloss.bench"}
+heavy = {"triton", "numpy.testing", "sklearn", "matplotlib", "torch._dynamo", "contrastloss.bench",
+         "contrastloss.tune"}
 assert not heavy & (set(sys.modules) - before)
 loss = contrastloss.NTXentLoss()(torch.eye(3), torch.eye(3))
 assert abs(loss.item() - torch.tensor(-10.0).exp().mul(4).log1p().item()) < 1e-6

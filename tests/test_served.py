@@ -12,8 +12,6 @@ try:
 except ImportError:  # a source tree that was never installed
     MISSING = dict.fromkeys(("_C", "_cpu", "_cuda"), "not built")
 
-NOT_OF_TRITON = ("pair_topk", "gather_scores")
-
 
 @pytest.mark.parametrize("operator", CALLS)
 def test_all_that_was_built_and_can_run_here_serves(operator, device, request):
@@ -22,7 +20,7 @@ def test_all_that_was_built_and_can_run_here_serves(operator, device, request):
     expected = {
         "reference": True,
         "cpu": not gpu and MISSING["_cpu"] is None,
-        "triton": triton and operator not in NOT_OF_TRITON,
+        "triton": triton,
         "cuda": (gpu and MISSING["_cuda"] is None) or request.config.getoption("--cuda-host"),
     }
     found = serving(torch.device(device), (operator,))

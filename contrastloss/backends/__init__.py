@@ -9,12 +9,11 @@ from .call import (
     autocast_dtype as autocast_dtype,
     mask as mask,
     named_in as named_in,
-    run as run,
     stat_dtype as stat_dtype,
     widest as widest,
     without_autocast as without_autocast,
 )
-from .choose import available, choose as choose
+from .choose import available, choose as choose, preference as preference, run as run
 from .network import DISTRIBUTIONS as DISTRIBUTIONS, NETWORKS as NETWORKS, SortCall as SortCall
 from .norms import inverse_norm as inverse_norm, rounding as rounding, unit as unit
 from .reference.noise import gumbel as gumbel

@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -21,17 +20,14 @@ from ..program import Program
 from .encode import encode
 
 __all__ = [
-    "BACKENDS",
     "NAMES",
     "NATIVE",
     "SCHEMA",
     "Gradients",
     "Operands",
     "PairCall",
-    "choose",
     "mask",
     "named_in",
-    "run",
     "stat_dtype",
     "widest",
 ]
@@ -341,38 +337,7 @@ def named_in(needs: int) -> frozenset[str]:
     return frozenset(name for bit, name in enumerate(NAMES) if needs >> bit & 1)
 
 
-# ---- which backend serves a call ----------------------------------------------------------------
-
-#: the table of :mod:`.choose`, which fills it
-BACKENDS: dict[str, ModuleType] = {}
-
-
-def _reason(backend: ModuleType, function: str, call: Any) -> str | None:
-    if not hasattr(backend, function):
-        return f"it does not have {function}"
-    return backend.missing() or backend.why_not(call)
-
-
-def choose(call: Any, function: str, name: str | None = None) -> Callable[..., Any]:
-    """``function`` of the backend called ``name``, or of the first backend that can serve ``call``:
-    a PairCall or a SortCall.
-
-    Raises:
-        ValueError: ``name`` is unknown.
-        RuntimeError: the named backend cannot serve the call; with the reason.
-    """
-    if name is None:
-        for backend in BACKENDS.values():
-            if _reason(backend, function, call) is None and not backend.slow(call):
-                return getattr(backend, function)
-        return getattr(BACKENDS["reference"], function)
-    if not isinstance(name, str) or name not in BACKENDS:
-        got = repr(name) if isinstance(name, str) else type(name).__name__
-        raise ValueError(f"backend: got {got}, expected None or one of {', '.join(BACKENDS)}")
-    reason = _reason(BACKENDS[name], function, call)
-    if reason is not None:
-        raise RuntimeError(f"backend: {name!r} cannot serve this call: {reason}")
-    return getattr(BACKENDS[name], function)
+# ---- autocast ------------------------------------------------------------------------------------
 
 
 def autocast_dtype(device: torch.device) -> torch.dtype | None:
@@ -387,13 +352,3 @@ def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
     if autocast_dtype(device) is None:
         return nullcontext()
     return torch.autocast(device.type, enabled=False)
-
-
-def run(call: Any, function: str, *args: Any) -> Any:
-    """The result of ``function`` of the backend that serves ``call``. Autocast is off: backends
-    choose their dtypes themselves."""
-    chosen = choose(call, function, call.backend)
-    if autocast_dtype(call.x.device) is None:
-        return chosen(call, *args)
-    with without_autocast(call.x.device):
-        return chosen(call, *args)

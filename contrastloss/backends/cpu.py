@@ -19,13 +19,13 @@ from .topk import SELECTION, Selection
 
 __all__ = [
     "DECLINES",
+    "OPEN",
     "gather_scores_backward",
     "gather_scores_forward",
     "missing",
     "pair_stats_backward",
     "pair_stats_forward",
     "pair_topk",
-    "slow",
     "sort_network_backward",
     "sort_network_forward",
     "why_not",
@@ -33,6 +33,8 @@ __all__ = [
 
 #: features that this backend does not support
 DECLINES: frozenset[str] = frozenset()
+#: whether it serves without times of ``python -m contrastloss tune``
+OPEN = True
 
 #: instruction sets, best first; ``CONTRASTLOSS_ISA`` names one, the default is the best present
 ISAS = ("amx", "avx512", "avx2", "generic")
@@ -95,10 +97,6 @@ def why_not(call: PairCall) -> str | None:
         return f"the tensors are on {call.x.device}"
     declined = call.features & DECLINES if DECLINES else ()
     return f"it does not serve {', '.join(sorted(declined))}" if declined else None
-
-
-def slow(call: PairCall) -> bool:
-    return False
 
 
 @lru_cache(maxsize=1)

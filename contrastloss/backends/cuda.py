@@ -21,6 +21,7 @@ from .topk import SELECTION, Selection
 
 __all__ = [
     "DECLINES",
+    "OPEN",
     "absent",
     "gather_scores_backward",
     "gather_scores_forward",
@@ -28,7 +29,6 @@ __all__ = [
     "pair_stats_backward",
     "pair_stats_forward",
     "pair_topk",
-    "slow",
     "sort_network_backward",
     "sort_network_forward",
     "source",
@@ -38,6 +38,8 @@ __all__ = [
 
 #: features that this backend does not support
 DECLINES: frozenset[str] = frozenset()
+#: whether it serves without times of ``python -m contrastloss tune``
+OPEN = False
 #: what fits in a kernel's parameters: kMax... in csrc/cuda/plan.h
 CHANNELS, TESTS, TERMS, IDS = 12, 24, 12, 12
 #: wires of a sorting network that fit in a block's shared memory
@@ -168,12 +170,6 @@ def _too_long(program: str, symmetric: bool) -> str | None:
         if found > most:
             return f"it takes at most {most} {what}, not {found}"
     return None
-
-
-def slow(call: PairCall | SortCall) -> bool:
-    """Always true: this backend is used only by name until it has been run, checked and timed on a
-    GPU."""
-    return True
 
 
 def _arguments(call: PairCall) -> tuple:

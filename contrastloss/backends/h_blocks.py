@@ -19,9 +19,8 @@ import torch
 from torch import Tensor
 
 from .call import PairCall, stat_dtype, widest
-from .norms import inverse_norm
 
-__all__ = ["HBlocks", "allows_tf32", "dot_gradients", "fp16_gain", "inverse_norms"]
+__all__ = ["HBlocks", "add_product", "allows_tf32", "dot_gradients", "fp16_gain", "parts"]
 
 #: elements of H in memory at a time
 ELEMENTS = 1 << 27
@@ -31,14 +30,21 @@ ROWS = 4096
 
 class HBlocks:
     """The blocks of H for x (B, M, D) and y (B, N, D), which have the dtype of the products; y is x
-    in a symmetric problem. Widths are multiples of ``step``."""
+    in a symmetric problem. Widths are multiples of ``step``; blocks are ``share`` times smaller
+    than they may be."""
 
-    def __init__(self, x: Tensor, y: Tensor, symmetric: bool, step: int) -> None:
+    def __init__(self, x: Tensor, y: Tensor, symmetric: bool, step: int, share: int = 1) -> None:
         self.x, self.y, self.symmetric = x, y, symmetric
         self.m, self.n = x.shape[1], y.shape[1]
         self.rows = max(1, min(ROWS, self.m))
-        cols = ELEMENTS // max(1, x.shape[0] * self.rows) // step * step
+        cols = ELEMENTS // share // max(1, x.shape[0] * self.rows) // step * step
         self.cols = max(1, min(max(cols, step), self.n))
+
+    def buffer(self, dtype: torch.dtype) -> Tensor:
+        """Memory for a block. Rows begin at multiples of 16 numbers, so that kernels may write 16
+        bytes at a time."""
+        shape = self.x.shape[0], self.rows, -(-self.cols // 16) * 16
+        return torch.empty(shape, dtype=dtype, device=self.x.device)
 
     @property
     def single(self) -> bool:
@@ -57,8 +63,7 @@ class HBlocks:
         part)`` turns the sums of H times the other side into the gradient of a part of "x" or "y".
         """
         x, y, dtype = self.x, self.y, stat_dtype(self.x)
-        # rows begin at multiples of 16 bytes
-        buffer = x.new_empty(x.shape[0], self.rows, -(-self.cols // 8) * 8)
+        buffer = self.buffer(x.dtype)
         col_sums, dx = None, None
         if ("x" if self.symmetric else "y") in needs:
             # in a symmetric problem rows and columns add to the same sums in mixed order
@@ -101,12 +106,6 @@ def placed(whole: Tensor | None, value: Tensor, part: slice, length: int) -> Ten
         whole = value.new_empty(value.shape[0], length, value.shape[2])
     whole[:, part] = value
     return whole
-
-
-def inverse_norms(x: Tensor) -> Tensor:
-    """:func:`inverse_norm` of x (B, M, D), one block of rows at a time, because it copies x."""
-    blocks = [inverse_norm(x[:, i]) for i in parts(0, x.shape[1], ROWS)]
-    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, 1)
 
 
 def add_product(total: Tensor, h: Tensor, v: Tensor, fresh: bool) -> None:

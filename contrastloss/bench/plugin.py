@@ -12,7 +12,7 @@ import torch
 import contrastloss
 
 from .. import backends
-from ..info import processor
+from ..backends.machine import processor
 from . import peers
 
 __all__ = [

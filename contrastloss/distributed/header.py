@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["FAILED", "describe", "digest", "disagreement", "encoded"]
+__all__ = ["FAILED", "apart", "describe", "digest", "disagreement", "encoded"]
 
 #: stands in place of a hash: an error on this rank prevents the call
 FAILED = 0
@@ -60,6 +60,18 @@ def disagreement(said: list[dict[str, str]], failed: list[int]) -> str:
             break
     found = "; ".join(f"{value} on {listed(ranks)}" for value, ranks in ranks_by_value.items())
     return f"{name}: got {found}; expected the same on every rank of the group"
+
+
+def apart(preferences: list[int]) -> str:
+    """That ranks choose backends differently, and which; empty if all choose alike."""
+    others = [rank for rank, found in enumerate(preferences) if found != preferences[0]]
+    if not others:
+        return ""
+    return (
+        f"{listed(others)} and rank 0 choose backends by different times, of "
+        "`python -m contrastloss tune`, or by CONTRASTLOSS_BACKEND: results may differ in their "
+        "last bits. CONTRASTLOSS_TUNED names a file that all ranks can read"
+    )
 
 
 def listed(ranks: list[int]) -> str:

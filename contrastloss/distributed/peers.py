@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -14,8 +15,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ..backends import preference
 from ..channel import ROW, Axis
-from .header import FAILED, digest, disagreement, encoded, listed
+from .header import FAILED, apart, digest, disagreement, encoded, listed
 
 __all__ = ["WORLD", "Layout", "Peers"]
 
@@ -34,6 +36,8 @@ _HEADER, _DETAILS, TOTAL, _CALL = range(1, 5)
 _PASSES = 16
 #: counts this rank's calls; the tags of all ranks are made from rank 0's count
 _CALLS = count()
+#: warnings that were given in this process
+_SAID: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,16 @@ class Layout:
     def offset(self, axis: Axis, rank: int) -> int:
         """The position of a rank's first row or column among all of them."""
         return (0, *accumulate(self.sizes(axis)))[rank]
+
+
+def _differ(what: str) -> None:
+    """Ranks that choose differently: one warning, or an error if torch is to be deterministic."""
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    if torch.are_deterministic_algorithms_enabled() and not warn_only:
+        raise ValueError(f"group: {what}")
+    if what not in _SAID:
+        _SAID.add(what)
+        warnings.warn(f"group: {what}", stacklevel=2)
 
 
 class Peers:
@@ -150,6 +164,7 @@ class Peers:
     ) -> list[list[int]]:
         text, failed = encoded(about), not sizes
         mine = [FAILED if failed else digest(text), len(text), next(_CALLS), *(sizes or (0, 0))]
+        mine.append(preference(device))
         device = self._headers_device(device)
         everyone = self.everyone(torch.tensor(mine, device=device), _HEADER)
         headers: list[list[int]] = everyone.tolist()
@@ -160,6 +175,8 @@ class Peers:
             texts = self.everyone(torch.tensor(list(padded), device=device).byte(), _DETAILS)
             said = [json.loads(bytes(row)) for row in texts.tolist()]
             raise ValueError(disagreement(said, [k for k, h in enumerate(hashes) if h == FAILED]))
+        if len({header[5] for header in headers}) > 1:
+            _differ(apart([header[5] for header in headers]))
         return headers
 
     def _headers_device(self, device: torch.device | None) -> torch.device:

@@ -86,17 +86,21 @@ def _resources(text, found):
 
 
 def _pieces(text, found):
-    kernel = None
+    sections = re.split(r"^\s*\.section\s+\.text\.(\S+?),", text, flags=re.MULTILINE)
+    for mangled, code in zip(sections[1::2], sections[2::2], strict=True):
+        if kernel := found.get(name_of(mangled)):
+            kernel.pieces += pieces(code)
+
+
+def pieces(text):
+    """How often each instruction occurs in every straight piece of disassembled code."""
+    found, begins = [], True
     for line in text.splitlines():
-        if section := re.match(r"\s*\.section\s+\.text\.(\S+?),", line):
-            kernel = found.get(name_of(section[1]))
-            begins = True
-        elif kernel is None:
-            continue
-        elif re.match(r"\.L\S*:", line):
+        if re.match(r"\.L\S*:", line):
             begins = True
         elif instruction := re.match(r"\s*/\*[0-9a-f]+\*/\s+(?:@\S+\s+)?([A-Z0-9_]+)", line):
             if begins:
-                kernel.pieces.append(Counter())
-            kernel.pieces[-1][instruction[1]] += 1
+                found.append(Counter())
+            found[-1][instruction[1]] += 1
             begins = instruction[1] in ("BRA", "BRX", "EXIT", "RET", "JMP")
+    return found

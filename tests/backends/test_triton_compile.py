@@ -1,8 +1,9 @@
-"""Every Triton kernel, with every row of its table, compiled for chips that are not present. It
-must fit in their shared memory, keep its values in registers, and use Hopper's wgmma."""
+"""Every Triton kernel, with every row of its table, compiled for chips that are not present: shared
+memory, spilled registers, matrix instructions, instructions per pair, and how often it compiles."""
 
-import re
-import subprocess
+import json
+import random
+from pathlib import Path
 
 import pytest
 import torch
@@ -27,29 +28,18 @@ from contrastloss.program import Program
 if triton.missing() or triton.interpreted():
     pytest.skip("needs triton, without its interpreter", allow_module_level=True)
 
-from triton import compile as compile_kernel
-from triton.backends.compiler import GPUTarget
-from triton.backends.nvidia.compiler import get_ptxas
-from triton.compiler import ASTSource
+from backends.ahead import SHARED, TARGETS, compiled
+from triton import knobs
 
-from contrastloss.backends.triton import backward, config, forward, sort
+from contrastloss.backends.triton import backward, forward, sort
 
-ARCHITECTURES = {
-    "sm_80": GPUTarget("cuda", 80, 32),
-    "sm_90": GPUTarget("cuda", 90, 32),
-    "sm_100": GPUTarget("cuda", 100, 32),
-    "gfx942": GPUTarget("hip", "gfx942", 64),
-}
-#: bytes of shared memory per program instance
-SHARED = {"sm_80": 163 << 10, "sm_90": 227 << 10, "sm_100": 227 << 10, "gfx942": 64 << 10}
 PROGRAMS = {
-    "clip": (
-        LSE(pairs=(differs(INDEX),)),
-        LSE(pairs=(differs(INDEX),), axis=COL),
-        SUM(pairs=(same(INDEX),)),
+    "clip": (LSE(), LSE(axis=COL), SUM("id", pairs=(same(INDEX),))),
+    "nt_xent": (LSE(), SUM("id", pairs=(same("label"),))),
+    "siglip": (
+        SUM("softplus", pairs=(differs(INDEX),)),
+        SUM("softplus", sign=-1.0, pairs=(same(INDEX),)),
     ),
-    "nt_xent": (LSE(pairs=(differs("label"),)), SUM(pairs=(same("label"),))),
-    "siglip": (SUM("softplus", pairs=(differs(INDEX),)), SUM(pairs=(same(INDEX),))),
     "mixed": (
         LSE(2.0, weight=(row_weight("weight"), form("form"))),
         LSE(-1.0, relax=0.25, weight=(at_most("form"),)),
@@ -57,132 +47,124 @@ PROGRAMS = {
         SUM("focal", shift="shift"),
         MAX(axis=COL, pairs=(same("label"),)),
     ),
+    "triplet": tuple(
+        SUM(psi, shift=f"shift{k}", pairs=(differs("label"),))
+        for k in range(5)
+        for psi in ("relu", "step")
+    ),
 }
-#: bytes (for AMD: registers) that may be spilled: none for programs of losses, some for a program
-#: with every kind of channel and a second form
-SPILLS = {"sm_80": 640, "sm_90": 512, "sm_100": 512, "gfx942": 128}
-NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.int64: "i64", torch.int32: "i32"}
+#: Spilled bytes per thread (for AMD: registers) of a program, bits of a number and class of sizes:
+#: they are cheaper than smaller tiles. And instructions per pair of a tile without edges and
+#: diagonal on Hopper.
+BUDGET = json.loads((Path(__file__).parent / "triton_budget.json").read_text())
 ROWS = {"small": 256, "large": 4096}
 
 
-class Launches:
-    """Replaces a kernel and records its launches."""
-
-    def __init__(self, kernel):
-        self.kernel, self.kept = kernel, []
-
-    def __getitem__(self, grid):
-        return lambda *args, **options: self.kept.append((args, options))
-
-
-def call(name, dtype, rows):
-    symmetric = name == "nt_xent"
+def call(name, dtype, rows, d=512):
     program = PROGRAMS[name]
     names = sorted({n for c in program for n in c.called["row"] | c.called["col"]} - {INDEX})
     shapes = {"label": torch.zeros(rows, dtype=torch.int64), "form": torch.zeros(rows, 8)}
     operands = tuple(shapes.get(n, torch.zeros(rows)) for n in names)
-    x = torch.zeros(rows, 512)
-    scale = torch.ones(())
-    given = Operands(x, None if symmetric else x, scale, rows=operands, cols=operands)
+    x = torch.zeros(rows, d)
+    given = Operands(
+        x, None if name == "nt_xent" else x, torch.ones(()), rows=operands, cols=operands
+    )
     return PairCall(given, Program(program, tuple(names), tuple(names)), True, dtype)
 
 
-def launches(monkeypatch, architecture, name, dtype, size):
-    """The first launch (kernel, arguments, options) of each kernel of a forward and a backward
-    pass."""
-    found = []
-    for module, kernel in (
-        (forward, "forward_kernel"),
-        (forward, "merge_kernel"),
-        (backward, "h_block_kernel"),
-    ):
-        found.append(Launches(getattr(module, kernel)))
-        monkeypatch.setattr(module, kernel, found[-1])
-    monkeypatch.setattr(config, "architecture", lambda device: architecture)
-    monkeypatch.setattr(config, "processors", lambda device: 132)
-    exact = "ieee" if architecture == "gfx942" or dtype != torch.float32 else "tf32x3"
-    for module in (forward, backward):
-        monkeypatch.setattr(module, "precision", lambda o: exact)
-    given = call(name, dtype, ROWS[size])
+def both_passes(given):
     outputs = forward.pair_stats_forward(given)
     grads = [o if o.is_floating_point() else None for o in outputs]
     backward.pair_stats_backward(given, outputs, grads, frozenset({"x", "y", "scale"}))
-    return [(one.kernel, *launch) for one in found for launch in one.kept[:1]]
 
 
-def kind(value):
-    if isinstance(value, tuple):
-        return tuple(map(kind, value))
-    return "*" + NAMES[value.dtype] if isinstance(value, torch.Tensor) else "i32"
+CASES = [
+    *[("clip", dtype, size) for dtype in (torch.bfloat16, torch.float32) for size in ROWS],
+    *[(name, torch.bfloat16, "large") for name in ("nt_xent", "siglip", "mixed", "triplet")],
+    ("mixed", torch.float32, "large"),
+]
 
 
-def pointers(value, path):
-    if isinstance(value, tuple):
-        for k, one in enumerate(value):
-            yield from pointers(one, (*path, k))
-    elif isinstance(value, torch.Tensor):
-        yield path
-
-
-def compiled(kernel, args, options, target):
-    given = dict(zip(kernel.arg_names, args, strict=False))
-    constants = {k: v for k, v in options.items() if k in kernel.arg_names}
-    signature = {n: kind(given[n]) if n in given else "constexpr" for n in kernel.arg_names}
-    aligned = {
-        path: [["tt.divisibility", 16]] for k, v in enumerate(args) for path in pointers(v, (k,))
-    }
-    source = ASTSource(kernel, signature=signature, constexprs=constants, attrs=aligned)
-    rest = {k: v for k, v in options.items() if k not in constants}
-    return compile_kernel(source, target=target, options=rest)
-
-
-def spilled(binary, architecture, tmp_path):
-    """Spilled bytes according to ptxas, or spilled registers according to the AMD assembler."""
-    if architecture == "gfx942":
-        return int(re.search(r"\.vgpr_spill_count:\s*(\d+)", binary.asm["amdgcn"])[1])
-    number = int(architecture.removeprefix("sm_"))
-    found = get_ptxas(number)
-    source = tmp_path / "kernel.ptx"
-    source.write_text(binary.asm["ptx"])
-    chip = architecture + ("a" if number >= 90 else "")
-    command = [getattr(found, "path", found), "-v", f"--gpu-name={chip}", source, "-o", "/dev/null"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return int(re.search(r"(\d+) bytes spill stores", done.stderr)[1])
-
-
-@pytest.mark.parametrize("size", ROWS)
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize(
+    ("name", "dtype", "size"), CASES, ids=lambda v: str(v).removeprefix("torch.")
+)
 @pytest.mark.parametrize(
     "architecture",
-    [a if a == "sm_90" else pytest.param(a, marks=pytest.mark.extra) for a in ARCHITECTURES],
+    [a if a == "sm_90" else pytest.param(a, marks=pytest.mark.extra) for a in TARGETS],
 )
 def test_kernels_fit(monkeypatch, tmp_path, architecture, name, dtype, size):
-    for kernel, args, options in launches(monkeypatch, architecture, name, dtype, size):
-        binary = compiled(kernel, args, options, ARCHITECTURES[architecture])
-        label = f"{kernel.__name__} {options.get('BLOCK_M')}"
-        assert binary.metadata.shared <= SHARED[architecture], label
-        found = spilled(binary, architecture, tmp_path)
-        budget = SPILLS[architecture] if name == "mixed" else 0
-        assert found <= budget, f"{label} spills {found}"
-        products = kernel.__name__ != "merge_kernel"
-        if products and architecture == "sm_90" and dtype == torch.bfloat16 and size == "large":
-            assert "wgmma.mma_async" in binary.asm["ptx"], label
+    with compiled(monkeypatch, architecture) as launches:
+        both_passes(call(name, dtype, ROWS[size]))
+    bits = torch.finfo(dtype).bits
+    budget = BUDGET["spills"][architecture].get(f"{name} {bits} {size}", 0)
+    for one in launches:
+        instances = one.config.instances if one.config else 1
+        assert one.binary.metadata.shared * instances <= SHARED[architecture], one.label
+        registers, spilled = one.registers(tmp_path)
+        assert spilled <= budget, f"{one.label} spills"
+        if one.config and architecture.startswith("sm"):
+            assert registers * 32 * one.config.warps * instances <= 65536, one.label
+            if one.config.how == "tma":
+                assert "cp.async.bulk.tensor" in one.binary.asm["ptx"], one.label
+        if one.config and architecture == "sm_90" and bits == 16:
+            assert "wgmma.mma_async" in one.binary.asm["ptx"], one.label
+
+
+@pytest.mark.parametrize("name", ["clip", "nt_xent"])
+def test_instructions_per_pair(monkeypatch, tmp_path, name):
+    """Of a tile that has all its pairs, in the straight piece with an exponential per pair and, in
+    a forward pass, a maximum."""
+    tools = Path(knobs.nvidia.nvdisasm.path).parent
+    with compiled(monkeypatch, "sm_90") as launches:
+        both_passes(call(name, torch.bfloat16, 4096))
+    for kernel, least in (("forward_kernel", ("MUFU", "FMNMX")), ("h_block_kernel", ("MUFU",))):
+        (one,) = (launch for launch in launches if launch.kernel == kernel)
+        totals = [
+            piece.total()
+            for piece in one.pieces(tmp_path, tools)
+            if all(piece[instruction] >= one.pairs for instruction in least)
+        ]
+        assert min(totals) <= BUDGET["per pair"][kernel][name] * one.pairs, kernel
+
+
+def test_batches_of_any_size_share_kernels(monkeypatch):
+    """Two variants, of small and large batches, serve all of up to 4,096 rows."""
+    sizes = random.Random(0).choices(range(1, 4097), k=12)
+    with compiled(monkeypatch, "sm_90") as launches:
+        for rows in [4096, 4095, *sizes]:
+            both_passes(call("clip", torch.bfloat16, rows, d=64))
+    variants = {}
+    for one in launches:
+        variants.setdefault(one.kernel, set()).add(one.binary.hash)
+    assert {"forward_kernel", "merge_kernel", "h_block_kernel", "finish_kernel"} <= {*variants}
+    assert max(map(len, variants.values())) <= 2, {k: len(v) for k, v in variants.items()}
+
+
+def test_launches_of_a_step(monkeypatch):
+    with compiled(monkeypatch, "sm_90") as launches:
+        both_passes(call("clip", torch.bfloat16, 1024))
+    assert len(launches) <= 9, [one.kernel for one in launches]
+
+
+def test_batches_of_many_items(monkeypatch):
+    """Only the first axis of a grid may have more than 65,535 program instances."""
+    batch = 70_000
+    x, y = torch.zeros(batch, 2, 8), torch.zeros(batch, 3, 8)
+    program = Program(PROGRAMS["clip"], (), ())
+    with compiled(monkeypatch, "sm_90") as launches:
+        both_passes(PairCall(Operands(x, y, torch.ones(())), program, True, x.dtype))
+    assert all(len(one.grid) == 1 for one in launches)
+    assert max(one.grid[0] for one in launches) >= batch
 
 
 @pytest.mark.parametrize("n", [16, 256])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", TARGETS)
 def test_sorting_fits(monkeypatch, tmp_path, architecture, n):
-    found = [Launches(getattr(sort, name)) for name in ("forward_kernel", "backward_kernel")]
-    for one in found:
-        monkeypatch.setattr(sort, one.kernel.__name__, one)
     x, masses, beta = torch.zeros(4096, n), torch.zeros(4096, 2, n), torch.ones(4096)
     given = SortCall(x, masses, beta, 0.25, "odd_even", "cauchy")
-    sort.sort_network_forward(given)
-    sort.sort_network_backward(given, x, masses, [True, True, True])
-    for one in found:
-        args, options = one.kept[0]
-        binary = compiled(one.kernel, args, options, ARCHITECTURES[architecture])
-        assert binary.metadata.shared <= 16 << 10
-        spill = spilled(binary, architecture, tmp_path)
-        assert spill <= 32, f"{one.kernel.__name__} spills {spill}"  # mostly predicates
+    with compiled(monkeypatch, architecture) as launches:
+        sort.sort_network_forward(given)
+        sort.sort_network_backward(given, x, masses, [True, True, True])
+    for one in launches:
+        assert one.binary.metadata.shared <= 16 << 10
+        assert one.registers(tmp_path)[1] <= 32, one.label  # mostly predicates

@@ -13,15 +13,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from contrastloss import ops
-from contrastloss.backends import Operands, PairCall, SortCall, h_blocks, triton
-from contrastloss.channel import COL, INDEX, LSE, SUM, differs, same
+from contrastloss.backends import Operands, PairCall, Selection, SortCall, h_blocks, triton
+from contrastloss.channel import COL, INDEX, LSE, MAX, SUM, differs, same
 from contrastloss.functional import clip
 from contrastloss.program import Program
 
 if triton.missing():
     pytest.skip("needs triton", allow_module_level=True)
 
-from contrastloss.backends.triton import backward, config, forward, sort
+from contrastloss.backends.triton import backward, config, forward, rows, shares, sort, topk
 
 CLIP = Program(
     (
@@ -64,9 +64,14 @@ class Unlaunched:
 
 def test_half_a_million_rows(monkeypatch):
     """Workspaces of library products are not counted."""
-    for module, name in ((forward, "forward_kernel"), (forward, "merge_kernel"),
-                         (backward, "h_block_kernel")):  # fmt: skip
-        monkeypatch.setattr(module, name, Unlaunched())
+    for module, *kernels in (
+        (rows, "norms_kernel", "finish_kernel"),
+        (forward, "forward_kernel", "merge_kernel"),
+        (shares, "range_kernel", "shares_kernel"),
+        (backward, "h_block_kernel"),
+    ):
+        for name in kernels:
+            monkeypatch.setattr(module, name, Unlaunched())
     monkeypatch.setattr(h_blocks, "add_product", lambda total, h, v, fresh: None)
     monkeypatch.setattr(config, "architecture", lambda device: "sm_90")
     monkeypatch.setattr(config, "processors", lambda device: 132)
@@ -80,6 +85,21 @@ def test_half_a_million_rows(monkeypatch):
         found = triton.pair_stats_backward(call, outputs, outputs, {"x", "y", "scale"})
         assert (found.x.dtype, found.y.shape) == (x.dtype, y.shape)
         assert live.peak - found.x.nbytes - found.y.nbytes <= (1 + LIMIT) * inputs
+
+
+def test_the_best_of_many_columns(monkeypatch):
+    """One panel of candidates at a time, and results of O(N k). No value is read on the host."""
+    for name in ("candidates_kernel", "ignore_kernel"):
+        monkeypatch.setattr(topk, name, Unlaunched())
+    with FakeTensorMode(), Live() as live:
+        x, y = (torch.empty(1 << 16, 512, dtype=torch.bfloat16) for _ in range(2))
+        lists = torch.empty(len(x) + 1, dtype=torch.int64), torch.empty(9, dtype=torch.int64)
+        inputs = live.peak
+        call = PairCall(Operands(x, y, torch.ones(())), Program((MAX(),)), False, x.dtype)
+        values, index = triton.pair_topk(call, Selection(100, ignore=lists))
+        assert index.shape == (1 << 16, 100)
+        panel, results = 8 * topk.CANDIDATES, values.nbytes + index.nbytes
+        assert live.peak <= inputs + results + 1.1 * panel
 
 
 @pytest.mark.parametrize("n", [16, 128, 512])

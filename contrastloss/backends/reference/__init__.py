@@ -21,6 +21,7 @@ from . import backward, double_backward, forward, topk
 from .sort import sort_network_backward, sort_network_forward
 
 __all__ = [
+    "OPEN",
     "gather_scores_backward",
     "gather_scores_double_backward",
     "gather_scores_forward",
@@ -29,12 +30,13 @@ __all__ = [
     "pair_stats_double_backward",
     "pair_stats_forward",
     "pair_topk",
-    "slow",
     "sort_network_backward",
     "sort_network_forward",
     "why_not",
 ]
 
+#: whether it serves without times of ``python -m contrastloss tune``
+OPEN = True
 
 Values = Sequence[Tensor | None]
 
@@ -87,7 +89,3 @@ def missing() -> str | None:
 
 def why_not(call: PairCall) -> str | None:
     return None
-
-
-def slow(call: PairCall) -> bool:
-    return False

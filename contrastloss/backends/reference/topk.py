@@ -59,9 +59,9 @@ def _keys(block: Block, selection: Selection) -> Tensor:
     if mask is not None:
         out = out | ~mask
     if selection.lower is not None:
-        out = out | (s < block.along(ROW, selection.lower))
+        out = out | ~(s >= block.along(ROW, selection.lower))  # also for a bound of NaN
     if selection.upper is not None:
-        out = out | (s > block.along(ROW, selection.upper))
+        out = out | ~(s <= block.along(ROW, selection.upper))
     if selection.ignore is not None:
         out = out | _ignored(block, *selection.ignore)
     return torch.where(out, NEG_INF, keys)

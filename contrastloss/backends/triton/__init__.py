@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,22 +15,28 @@ from torch import Tensor
 from ..call import Gradients, PairCall
 from ..gather import gather_scores_backward, gather_scores_forward
 from ..network import SortCall
+from ..topk import Selection
 
 __all__ = [
     "DECLINES",
+    "OPEN",
     "gather_scores_backward",
     "gather_scores_forward",
     "missing",
     "pair_stats_backward",
     "pair_stats_forward",
-    "slow",
+    "pair_topk",
     "sort_network_backward",
     "sort_network_forward",
     "why_not",
 ]
 
+#: types of devices for which Triton compiles; AMD's are called "cuda", too
+DEVICES = frozenset({"cuda", "xpu"})
 #: features that this backend does not support
 DECLINES: frozenset[str] = frozenset()
+#: whether it serves without times of ``python -m contrastloss tune``
+OPEN = False
 #: the most numbers per row that ``sort_network`` sorts
 WIRES = 1024
 
@@ -48,7 +56,7 @@ def missing() -> str | None:
 
 def why_not(call: PairCall | SortCall) -> str | None:
     device = call.x.device.type
-    if device != "cuda" and not (device == "cpu" and interpreted()):
+    if device not in DEVICES and not (device == "cpu" and interpreted()):
         return f"the tensors are on {call.x.device}"
     if isinstance(call, SortCall):
         return call.beyond(WIRES)
@@ -61,17 +69,37 @@ def why_not(call: PairCall | SortCall) -> str | None:
     return None
 
 
-def slow(call: PairCall | SortCall) -> bool:
-    """Always true: this backend is used only by name until it has been run, checked and timed on a
-    GPU."""
-    return True
+@contextmanager
+def _launching(x: Tensor) -> Iterator[None]:
+    """The device of x is the current one. While a CUDA graph is captured, no kernel is compiled."""
+    if x.device.type == "cpu":
+        yield
+        return
+    with torch.accelerator.device_index(x.device.index):
+        if not (x.is_cuda and torch.cuda.is_current_stream_capturing()):
+            yield
+            return
+        from triton import knobs
+
+        with knobs.runtime.scope():
+            knobs.runtime.jit_cache_hook = _refuse
+            yield
+
+
+def _refuse(*, fn: Any, **about: Any) -> None:
+    """Triton calls this before it compiles a kernel or loads a compiled one."""
+    raise RuntimeError(
+        f"backend: triton would compile {fn.name} while a CUDA graph is captured: take a step of "
+        "the same sizes and dtypes before the capture. `python -m contrastloss warmup` compiles "
+        "kernels ahead of it"
+    )
 
 
 def pair_stats_forward(call: PairCall) -> list[Tensor]:
     """The values of every channel in order, (B, M) or (B, N) each, or (M,) or (N,)."""
     from .forward import pair_stats_forward as run
 
-    with torch.cuda.device_of(call.x):
+    with _launching(call.x):
         return run(call)
 
 
@@ -84,15 +112,23 @@ def pair_stats_backward(
     """The gradients named in ``needs`` (see :data:`~..call.NAMES`), and those of all shifts."""
     from .backward import pair_stats_backward as run
 
-    with torch.cuda.device_of(call.x):
+    with _launching(call.x):
         return run(call, outputs, grads, needs)
+
+
+def pair_topk(call: PairCall, selection: Selection) -> tuple[Tensor, Tensor]:
+    """The k best of every row, (B, M, k): their scores, or keys if sampled, and their columns."""
+    from .topk import pair_topk as run
+
+    with _launching(call.x):
+        return run(call, selection)
 
 
 def sort_network_forward(call: SortCall) -> tuple[Tensor, Tensor]:
     """Sorted rows (R, n) and masses P t (R, T, n)."""
     from .sort import sort_network_forward as run
 
-    with torch.cuda.device_of(call.x):
+    with _launching(call.x):
         return run(call)
 
 
@@ -102,5 +138,5 @@ def sort_network_backward(
     """The gradients of x, t and steepness; None where ``needs`` is false."""
     from .sort import sort_network_backward as run
 
-    with torch.cuda.device_of(call.x):
+    with _launching(call.x):
         return run(call, grad_sorted, grad_mass, needs)

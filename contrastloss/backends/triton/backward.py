@@ -12,95 +12,118 @@ import triton.language as tl
 from torch import Tensor
 
 from ...channel import ROW, Axis
-from ..call import Gradients, PairCall, mask
-from ..h_blocks import HBlocks, dot_gradients, fp16_gain
-from ..norms import tangential
+from ..call import Gradients, PairCall
+from ..h_blocks import HBlocks, add_product, dot_gradients, fp16_gain
 from . import words
 from .config import Config, choose, grid, precision
-from .forward import add_slice
-from .maths import along, score_gradient, shifted, weights
-from .operands import KernelOperands, strides
-from .tile import item, operands, products, scores
+from .maths import NOTHING, along, included, log_weights, shifted
+from .operands import KernelOperands, described, strides
+from .rows import finished
+from .shares import prepared
+from .slopes import view_gradient
+from .tile import interior, item, listed, of_item, products, scores
 
 __all__ = ["pair_stats_backward"]
 
 
 @triton.jit
-def own(vector, HAS: tl.constexpr, place, valid, AXIS: tl.constexpr):
-    """A channel's vector along its own axis; 0 if there is none."""
-    if HAS:
-        return along(tl.load(vector + place, mask=valid, other=0), AXIS)
+def own(
+    vectors, CHANNEL: tl.constexpr, KIND: tl.constexpr, at, inside, LIVE: tl.constexpr,
+    SHARED: tl.constexpr,
+):  # fmt: skip
+    """The vectors of a channel that its gradient needs, along its own axis: see maths.py. Nothing
+    without a channel."""
+    if CHANNEL < 0:
+        return ()
     else:
-        return 0.0
+        v = vectors[CHANNEL]
+        zero = tl.zeros(at.shape, tl.float32)
+        mean, top, place, grad, grad_lse, by, shared = zero, zero, at, zero, zero, zero, zero
+        if KIND == "EXPECT":
+            mean = tl.load(v[0] + at, mask=inside, other=0)
+        if KIND == "MAX":
+            place = tl.load(v[2] + at, mask=inside, other=-1)
+        if KIND != "LSE" and words.live(LIVE, CHANNEL, 0):
+            grad = tl.load(v[3] + at, mask=inside, other=0)
+        if words.live(LIVE, CHANNEL, 1):
+            grad_lse = tl.load(v[4] + at, mask=inside, other=0)
+        if KIND == "LSE" or KIND == "EXPECT":
+            if SHARED:
+                shared = tl.load(v[6] + at, mask=inside, other=0)
+            else:
+                top = tl.load(v[1] + at, mask=inside, other=0)
+                by = tl.load(v[5] + at, mask=inside, other=0)
+        return (mean, top, place, grad, grad_lse, by, shared)
 
 
 @triton.jit
 def gradient(
-    P: tl.constexpr, LIVE: tl.constexpr, SUMS: tl.constexpr, HAS: tl.constexpr,
-    dot, scale, a, b, beta, gamma, rows, cols, stats, state, by_col, slot, allowed,
-    i, in_i, j, in_j, R: tl.constexpr,
+    P: tl.constexpr, STEP: tl.constexpr, QUICK: tl.constexpr, LIVE: tl.constexpr,
+    SUMS: tl.constexpr, HAS: tl.constexpr, dot, scale, vectors, rows, cols, stats, tops, state,
+    by_col, slot, allowed, at, inside,
 ):  # fmt: skip
-    """H of a tile whose rows i are along axis R. Sums along axis 0 of the tile are added to
-    ``state``, sums along axis 1 to the slices ``by_col``."""
-    s = scores(dot, scale, a, b, beta, gamma, HAS, i, in_i, j, in_j, R)
+    """H of a tile in one step. Sums along axis 0 of the tile are added to ``state``, sums along
+    axis 1 to the slices ``by_col``."""
+    R: tl.constexpr = words.orientation(P, STEP)
+    s = scores(dot, scale, vectors, HAS, at, inside, R)
     total = tl.zeros(dot.shape, tl.float32)
-    for c in tl.static_range(words.channels(P)):
-        if words.live(LIVE, c, 0) or words.live(LIVE, c, 1):
-            part = channel_gradient(
-                P, c, LIVE, stats[c], s, allowed, rows, cols, i, in_i, j, in_j, R
+    for k in tl.static_range(words.views(P, STEP)):
+        if words.counts(P, STEP, k, LIVE, QUICK):
+            part = view_part(
+                P, STEP, k, QUICK, LIVE, s, rows, cols, stats, tops, allowed, at, inside
             )  # fmt: skip
             total += part
-            state = sum_up(SUMS, "shift", c, -part, state, by_col, slot, i, in_i, j, in_j, R)
-    state = sum_up(SUMS, "bias", -1, total, state, by_col, slot, i, in_i, j, in_j, R)
-    by_b = total * dot
-    by_a = by_b
-    h = total * scale
+            state = sum_up(
+                SUMS, "shift", words.single(P, STEP, k), -part, state, by_col, slot, at, inside, R
+            )  # fmt: skip
+    state = sum_up(SUMS, "bias", -1, total, state, by_col, slot, at, inside, R)
+    by_col_scale = total
+    by_row_scale = total
     if HAS[0]:
-        left = along(tl.load(a + i, mask=in_i, other=0), R)
-        by_a *= left
-        h *= left
+        a = tl.load(vectors[0] + at[R], mask=inside[R], other=0)
+        by_col_scale *= along(a, R)
+        scale *= along(a, R)
     if HAS[1]:
-        right = along(tl.load(b + j, mask=in_j, other=0), 1 - R)
-        by_b *= right
-        h *= right
-    state = sum_up(SUMS, "row dot", -1, by_b, state, by_col, slot, i, in_i, j, in_j, R)
-    state = sum_up(SUMS, "col dot", -1, by_a, state, by_col, slot, i, in_i, j, in_j, R)
-    return h, state
+        b = tl.load(vectors[1] + at[1 - R], mask=inside[1 - R], other=0)
+        by_row_scale *= along(b, 1 - R)
+    state = sum_up(SUMS, "row dot", -1, by_row_scale * dot, state, by_col, slot, at, inside, R)
+    state = sum_up(SUMS, "col dot", -1, by_col_scale * dot, state, by_col, slot, at, inside, R)
+    return by_row_scale * scale, state
 
 
 @triton.jit
-def channel_gradient(
-    P: tl.constexpr, c: tl.constexpr, LIVE: tl.constexpr, stats, s, allowed, rows, cols,
-    i, in_i, j, in_j, R: tl.constexpr,
+def view_part(
+    P: tl.constexpr, STEP: tl.constexpr, K: tl.constexpr, QUICK: tl.constexpr, LIVE: tl.constexpr,
+    s, rows, cols, stats, tops, allowed, at, inside,
 ):  # fmt: skip
-    """One channel's part of G; its vectors are along its own axis."""
-    w = weights(P, words.channel(P, c, "group"), s, allowed, rows, cols, i, in_i, j, in_j, R)
-    u = shifted(P, c, s, rows, cols, i, in_i, j, in_j, R)
-    if words.channel(P, c, "axis") == 0:
-        part = from_stats(P, c, LIVE, stats, s, w, u, i, in_i, j, R)
+    """G of a view of a tile."""
+    R: tl.constexpr = words.orientation(P, STEP)
+    G: tl.constexpr = words.view(P, STEP, K, "group")
+    KIND: tl.constexpr = words.view(P, STEP, K, "kind")
+    FIRST: tl.constexpr = words.alive(P, STEP, K, LIVE, "first")
+    SECOND: tl.constexpr = words.alive(P, STEP, K, LIVE, "second")
+    some = included(P, G, QUICK, allowed, rows, cols, at, inside, R)
+    w = log_weights(P, G, s, rows, cols, at, inside, R)
+    if words.terms(P, G) > 0:
+        some &= w != NOTHING
+    u = shifted(P, STEP, K, s, rows, cols, at, inside, R)
+    SHARED: tl.constexpr = QUICK and FIRST >= 0 and SECOND >= 0
+    first = own(stats, FIRST, KIND, at[0], inside[0], LIVE, SHARED)
+    second = own(stats, SECOND, KIND, at[1], inside[1], LIVE, SHARED)
+    top = tl.load(tops + words.single(P, STEP, K))
+    part = view_gradient(
+        P, STEP, K, SHARED, FIRST >= 0, SECOND >= 0, s, some, w, u, top, first, second, at
+    )  # fmt: skip
+    if QUICK:
+        return part
     else:
-        part = from_stats(P, c, LIVE, stats, s, w, u, j, in_j, i, 1 - R)
-    return tl.where(allowed, part, 0.0)
-
-
-@triton.jit
-def from_stats(
-    P: tl.constexpr, c: tl.constexpr, LIVE: tl.constexpr, stats, s, w, u, place, valid, other,
-    AXIS: tl.constexpr,
-):  # fmt: skip
-    KIND: tl.constexpr = words.channel(P, c, "kind")
-    mean = own(stats[0], KIND == "EXPECT", place, valid, AXIS)
-    lse = own(stats[1], KIND == "LSE" or KIND == "EXPECT", place, valid, AXIS)
-    at = own(stats[2], KIND == "MAX", place, valid, AXIS)
-    grad = own(stats[3], words.live(LIVE, c, 0), place, valid, AXIS)
-    grad_lse = own(stats[4], words.live(LIVE, c, 1), place, valid, AXIS)
-    return score_gradient(P, c, s, w, u, mean, lse, at, grad, grad_lse, along(other, 1 - AXIS))
+        return tl.where(allowed, part, 0.0)
 
 
 @triton.jit
 def sum_up(
-    SUMS: tl.constexpr, WHAT: tl.constexpr, CHANNEL: tl.constexpr, value, state, by_col, slot,
-    i, in_i, j, in_j, R: tl.constexpr,
+    SUMS: tl.constexpr, WHAT: tl.constexpr, CHANNEL: tl.constexpr, value, state, by_col, slot, at,
+    inside, R: tl.constexpr,
 ):  # fmt: skip
     """Adds ``value`` to the sums of this kind and channel; returns the new ``state``."""
     new = ()
@@ -108,8 +131,8 @@ def sum_up(
         if words.summed(SUMS, k, "what") == WHAT and words.summed(SUMS, k, "channel") == CHANNEL:
             new = new + (  # type: ignore[assignment]
                 added(
-                    words.summed(SUMS, k, "axis"), value, state[k], by_col[k], slot,
-                    i, in_i, j, in_j, R,
+                    R if words.summed(SUMS, k, "axis") == 0 else 1 - R, value, state[k], by_col[k],
+                    slot, at, inside,
                 ),
             )  # fmt: skip
         else:
@@ -118,81 +141,145 @@ def sum_up(
 
 
 @triton.jit
-def added(OWN: tl.constexpr, value, state, slices, slot, i, in_i, j, in_j, R: tl.constexpr):
-    """Adds a sum over this tile: to ``state`` if it is along axis 0 of the tile, otherwise to the
-    slices."""
-    if OWN == 0:  # one sum per row, over the columns
-        total = tl.sum(value, 1 - R)
-        if R == 0:
-            return state + total
-        else:
-            add_slice((slices,), "SUM", (total,), slot + i, in_i)
-            return state
+def added(AXIS: tl.constexpr, value, state, slices, slot, at, inside):
+    """Adds a sum over this tile, of each position along AXIS: to ``state`` for axis 0, otherwise to
+    the slices."""
+    total = tl.sum(value, 1 - AXIS)
+    if AXIS == 0:
+        return state + total
     else:
-        total = tl.sum(value, R)
-        if R == 0:
-            add_slice((slices,), "SUM", (total,), slot + j, in_j)
-            return state
-        else:
-            return state + total
+        place = slices + slot + at[1]
+        tl.store(place, tl.load(place, mask=inside[1], other=0) + total, mask=inside[1])
+        return state
 
 
 @triton.jit
+def tile_h(
+    P: tl.constexpr, QUICK: tl.constexpr, LIVE: tl.constexpr, SUMS: tl.constexpr,
+    HAS: tl.constexpr, dot, scale, vectors, rows, cols, stats, tops, state, by_col, slot, allowed,
+    at, inside,
+):  # fmt: skip
+    """H of a tile in all steps, and the sums."""
+    h = tl.zeros(dot.shape, tl.float32)
+    for t in tl.static_range(words.steps(P)):
+        value, state = gradient(
+            P, t, QUICK, LIVE, SUMS, HAS, dot, scale, vectors, rows, cols, stats, tops, state,
+            by_col, slot, allowed, at, inside,
+        )  # fmt: skip
+        h += value
+    return h, state
+
+
+@triton.jit
+def visited(
+    P: tl.constexpr, LIVE: tl.constexpr, SUMS: tl.constexpr, HAS: tl.constexpr,
+    SYMMETRIC: tl.constexpr, quick, dot, scale, vectors, rows, cols, stats, tops, state, by_col,
+    slot, at, inside,
+):  # fmt: skip
+    """H of a tile and the sums: the ``quick`` way if all pairs count and one exponential serves a
+    row and a column, else the general way."""
+    M: tl.constexpr = dot.shape[0]
+    N: tl.constexpr = dot.shape[1]
+    if quick:
+        every = (tl.full((M,), True, tl.int1), tl.full((N,), True, tl.int1))
+        value, state = tile_h(
+            P, True, LIVE, SUMS, HAS, dot, scale, vectors, rows, cols, stats, tops, state, by_col,
+            slot, tl.full((M, N), True, tl.int1), at, every,
+        )  # fmt: skip
+    else:
+        allowed = inside[0][:, None] & inside[1][None, :]
+        if SYMMETRIC:
+            allowed &= at[0][:, None] < at[1][None, :]
+        value, state = tile_h(
+            P, False, LIVE, SUMS, HAS, dot, scale, vectors, rows, cols, stats, tops, state, by_col,
+            slot, allowed, at, inside,
+        )  # fmt: skip
+    if words.sums(SUMS) > 0:
+        tl.debug_barrier()  # makes the slices visible to all threads of this instance
+    return value, state
+
+
+@triton.jit
+def store_h(h, value, z, stride, ld, i, j, rows, cols, HOW: tl.constexpr):
+    """Writes a tile of H at row i and column j of batch item z. Offsets within a tile are int32."""
+    M: tl.constexpr = value.shape[0]
+    N: tl.constexpr = value.shape[1]
+    if HOW == "tma":
+        h.store([z, i, j], value.to(h.dtype).reshape(1, M, N))
+    else:
+        r, c = tl.arange(0, M)[:, None], tl.arange(0, N)[None, :]
+        corner = h + z.to(tl.int64) * stride + (i + tl.zeros((), tl.int64)) * ld + j
+        inside = (i + r < rows) & (j + c < cols)
+        tl.store(corner + r * ld + c, value.to(h.dtype.element_ty), mask=inside)
+
+
+@triton.jit(
+    do_not_specialize=["m", "n", "i0", "i1", "j0", "j1", "across", "down", "ld16", "h_stride"]
+)
 def h_block_kernel(
-    h, x, y, scale, a, b, beta, gamma, rows, cols, stats, by_row, by_col, gain,
-    m, n, i0, i1, j0, j1, across, down, ld, h_stride,
+    h, x, y, v, stats, tops, by_row, by_col, gain,
+    m, n, i0, i1, j0, j1, across, down, ld16, h_stride,
     D: tl.constexpr, HAS: tl.constexpr, P: tl.constexpr, LIVE: tl.constexpr, SUMS: tl.constexpr,
     ROW_STRIDES: tl.constexpr, COL_STRIDES: tl.constexpr, SYMMETRIC: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, PRECISION: tl.constexpr,
+    GAIN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+    PRECISION: tl.constexpr, HOW: tl.constexpr,
 ):  # fmt: skip
     """H of rows [i0, i1) and columns [j0, j1), and the sums over these pairs that SUMS lists:
-    (what, axis, channel)."""
-    p, q, z = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
-    x, y, a, b, beta, gamma, rows, cols = operands(
-        x, y, a, b, beta, gamma, rows, cols, z, m, n, D, ROW_STRIDES, COL_STRIDES
-    )
-    h += z * h_stride
+    (what, axis, channel). Rows of h, and of the panel of products that x is for a library's, are
+    16 ``ld16`` numbers apart."""
+    p, q = tl.program_id(0) % across, tl.program_id(0) // across % down
+    z = tl.program_id(0) // (across * down)
+    wide = z.to(tl.int64)
+    vectors, rows, cols = of_item(v, wide, m, n, ROW_STRIDES, COL_STRIDES)
     own_stats = ()
     for c in tl.static_range(words.channels(P)):
         own_stats = own_stats + (  # type: ignore[assignment]
-            item(stats[c], (1, 1, 1, 1, 1), z, m if words.channel(P, c, "axis") == 0 else n),
+            item(
+                stats[c], (1, 1, 1, 1, 1, 1, 1), wide, m if words.channel(P, c, "axis") == 0 else n
+            ),
         )
-    scale = tl.load(scale)
-    gain = tl.load(gain)
-    slot = (z * across + p) * n
+    scale = tl.load(v.scale)
+    near = tl.load(tops + words.channels(P)) > 0
+    slot = (wide * across + p) * n
     for block in range(p, tl.cdiv(i1 - i0, BLOCK_M), across):
-        i = i0 + block * BLOCK_M + tl.arange(0, BLOCK_M)
-        in_i = i < i1
+        top = i0 + block * BLOCK_M
+        i = top + tl.arange(0, BLOCK_M)
         state = ()
         for _ in tl.static_range(words.sums(SUMS)):
             state = state + (tl.zeros((BLOCK_M,), tl.float32),)  # type: ignore[assignment]
         for column in range(q, tl.cdiv(j1 - j0, BLOCK_N), down):
-            j = j0 + column * BLOCK_N + tl.arange(0, BLOCK_N)
-            in_j = j < j1
-            dot = products(
-                x, y, i0 + block * BLOCK_M, i1, j0 + column * BLOCK_N, j1, BLOCK_M, BLOCK_N, D,
-                BLOCK_D, PRECISION,
-            )  # fmt: skip
-            allowed = in_i[:, None] & in_j[None, :]
-            if SYMMETRIC:
-                allowed = allowed & (i[:, None] < j[None, :])
-            value, state = gradient(
-                P, LIVE, SUMS, HAS, dot, scale, a, b, beta, gamma, rows, cols, own_stats, state,
-                by_col, slot, allowed, i, in_i, j, in_j, 0,
-            )  # fmt: skip
-            if SYMMETRIC:
-                other, state = gradient(
-                    P, LIVE, SUMS, HAS, dot, scale, a, b, beta, gamma, rows, cols, own_stats,
-                    state, by_col, slot, allowed, j, in_j, i, in_i, 1,
+            left = j0 + column * BLOCK_N
+            j = left + tl.arange(0, BLOCK_N)
+            at, inside = (i, j), (i < i1, j < j1)
+            value = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+            # in a symmetric problem, pairs on and below the diagonal have no part
+            if left + BLOCK_N > top + 1 if SYMMETRIC else True:
+                whole = interior(P, SYMMETRIC, top, i1, left, j1, BLOCK_M, BLOCK_N)
+                dot = value
+                if words.idle(P) and whole:
+                    pass
+                elif HOW == "library":
+                    dot = listed(
+                        x, z, h_stride, ld16 * 16, top - i0, left - j0, i1 - i0, j1 - j0, BLOCK_M,
+                        BLOCK_N,
+                    )  # fmt: skip
+                else:
+                    dot = products(
+                        x, y, z, m, n, top, i1, left, j1, HOW, BLOCK_M, BLOCK_N, D, BLOCK_D,
+                        PRECISION,
+                    )  # fmt: skip
+                value, state = visited(
+                    P, LIVE, SUMS, HAS, SYMMETRIC, whole & near, dot, scale, vectors, rows, cols,
+                    own_stats, tops, state, by_col, slot, at, inside,
                 )  # fmt: skip
-                value += other
-            at = (i - i0).to(tl.int64)[:, None] * ld + (j - j0)[None, :]
-            inside = in_i[:, None] & in_j[None, :]
-            tl.store(h + at, (value * gain).to(h.dtype.element_ty), mask=inside)
+            if GAIN:
+                value *= tl.load(gain)
+            store_h(h, value, z, h_stride, ld16 * 16, top - i0, left - j0, i1 - i0, j1 - j0, HOW)
         for k in tl.static_range(words.sums(SUMS)):
             if SYMMETRIC or words.summed(SUMS, k, "axis") == 0:
-                at = by_row[k] + (z * down + q) * m + i
-                tl.store(at, tl.load(at, mask=in_i, other=0) + state[k], mask=in_i)
+                place = by_row[k] + (wide * down + q) * m + i
+                old = tl.load(place, mask=i < i1, other=0)
+                tl.store(place, old + state[k], mask=i < i1)
 
 
 class Pass:
@@ -207,34 +294,20 @@ class Pass:
         config: Config,
     ) -> None:
         self.o, self.grads, self.needs, self.config = o, grads, needs, config
-        self.stats: list[tuple[Tensor, ...]] = []
-        self.live = 0
-        values, given = iter(outputs), iter(grads)
-        for k, channel in enumerate(o.channels):
-            kind, grad_lse = channel.kind, None
-            first, grad = next(values), next(given)
-            mean, lse, at = (first if kind == k else None for k in ("EXPECT", "LSE", "MAX"))
-            if kind == "MAX":
-                at, _ = next(values), next(given)
-            if kind == "EXPECT":
-                lse, grad_lse = next(values), next(given)
-            self.live |= mask([grad is not None, grad_lse is not None]) << 2 * k
-            at = None if at is None else at.to(torch.int32)
-            vectors = (mean, lse, at, grad, grad_lse)
-            self.stats.append(tuple(o.x if v is None else v.contiguous() for v in vectors))
+        self.stats, self.tops, self.live = prepared(o, outputs, grads)
         self.sums = self._sums()
-        self.blocks = HBlocks(o.x, o.y, o.symmetric, config.block_n)
+        self.blocks = HBlocks(o.x, o.y, o.symmetric, config.block_n, 4 if config.library else 1)
         self.m, self.n = self.blocks.m, self.blocks.n
         self.p, self.q = grid(self.blocks.rows, self.n, config, o.x.device)
         self.by_row = tuple(self._slices(s, 0, (len(o.x), self.q, self.m)) for s in self.sums)
         self.by_col = tuple(self._slices(s, 1, (len(o.x), self.p, self.n)) for s in self.sums)
 
     def _slices(self, what: words.SumWords, axis: int, shape: tuple[int, ...]) -> Tensor:
-        """Zeros for partial sums. If the problem is not symmetric, only along the axis of the
-        sum."""
-        if self.o.symmetric or what.axis == axis:
+        """Zeros for partial sums, along the axis of the sum. A symmetric problem has both, unless
+        a tile stands for both directions."""
+        if what.axis == axis or (self.o.symmetric and not self.o.mirrored):
             return torch.zeros(shape, dtype=torch.float32, device=self.o.x.device)
-        return self.o.scale
+        return self.o.vectors.scale
 
     def _sums(self) -> tuple[words.SumWords, ...]:
         found = []
@@ -248,41 +321,49 @@ class Pass:
                 found.append(words.SumWords("shift", 0 if channel.axis == ROW else 1, k))
         return tuple(found)
 
-    def run(self, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
+    def run(self, dtype: torch.dtype, width: int) -> tuple[Tensor | None, Tensor | None]:
         """dx and dy in ``dtype``, in a symmetric problem only dx. Other sums are written to the
         slices."""
         o = self.o
         gain = fp16_gain(self.grads, o.x.dtype)
-        one = torch.ones((), dtype=torch.float32, device=o.x.device)
+
+        panel = self.blocks.buffer(torch.float32) if self.config.library else None
 
         def write(h: Tensor, i: slice, j: slice) -> None:
-            self._launch(h, one if gain is None else gain, i, j)
+            loaded = o.loaded(self.config)
+            if panel is not None:
+                part = panel[:, : h.shape[1], : h.shape[2]]
+                add_product(part, o.x[:, i], o.y[:, j].mT, fresh=True)
+                loaded = part, part
+            self._launch(h, loaded, gain, i, j)
 
         def finish(sums: Tensor, side: str, part: slice) -> Tensor:
             x, norms = (o.x, o.x_norm) if side == "x" else (o.y, o.y_norm)
-            grad = sums if gain is None else sums / gain
-            if norms is not None:  # the scores include them
-                grad = tangential(x[:, part].float(), grad, norms[:, part, None])
-            return grad.to(dtype)
+            norms = None if norms is None else norms[:, part]
+            return finished(sums, x[:, part], norms, gain, width, dtype)
 
         return self.blocks.gradients(self.needs, write, finish)
 
-    def _launch(self, h: Tensor, gain: Tensor, i: slice, j: slice) -> None:
+    def _launch(
+        self, h: Tensor, loaded: tuple[Any, Any], gain: Tensor | None, i: slice, j: slice
+    ) -> None:
         o, config = self.o, self.config
         batch, _, d = o.x.shape
-        h_block_kernel[(self.p, self.q, batch)](
-            h, o.x, o.y, o.scale, o.a, o.b, o.beta, o.gamma, o.rows, o.cols,
-            tuple(self.stats), self.by_row, self.by_col, gain,
+        h_block_kernel[(self.p * self.q * batch,)](
+            described(h, config.block_m, config.block_n) if config.how == "tma" else h,
+            *loaded, o.vectors, self.stats, self.tops, self.by_row, self.by_col,
+            o.x if gain is None else gain,
             self.m, self.n, i.start, i.stop, j.start, j.stop, self.p, self.q,
-            h.stride(1), h.stride(0),
+            h.stride(1) // 16, h.stride(0),
             D=d, HAS=o.has, P=o.words, LIVE=self.live, SUMS=words.Words(self.sums),
-            ROW_STRIDES=strides(o.rows), COL_STRIDES=strides(o.cols), SYMMETRIC=o.symmetric,
-            PRECISION=precision(o), **config.options(d),
+            ROW_STRIDES=strides(o.vectors.rows), COL_STRIDES=strides(o.vectors.cols),
+            SYMMETRIC=o.symmetric, GAIN=gain is not None, PRECISION=precision(o),
+            **config.options(d),
         )  # fmt: skip
 
     def total(self, k: int) -> Tensor:
         """The total of sum number k, (B, M) or (B, N)."""
-        if self.o.symmetric:
+        if self.o.symmetric and not self.o.mirrored:
             return self.by_row[k].sum(1) + self.by_col[k].sum(1)
         return (self.by_col if self.sums[k].axis else self.by_row)[k].sum(1)
 
@@ -294,14 +375,11 @@ def pair_stats_backward(
     needs: frozenset[str],
 ) -> Gradients:
     """The gradients named in ``needs`` (see :data:`~..call.NAMES`), and those of all shifts."""
-    o = KernelOperands.of(call)
+    # the gradients of vectors of rows or columns are separate for either direction
+    o = KernelOperands.of(call, mirror=needs <= {"x", "y", "scale"})
     outputs, grads = [*map(call.add_batch, outputs)], [*map(call.add_batch, grads)]
-
-    def of(config: Config) -> Pass:
-        return Pass(o, outputs, grads, needs, config)
-
-    job = of(choose(o, "backward", lambda config: of(config).run(call.x.dtype)))
-    dx, dy = job.run(call.x.dtype)
+    job = Pass(o, outputs, grads, needs, choose(o))
+    dx, dy = job.run(call.x.dtype, call.x.shape[-1])
     totals: dict[tuple, Tensor] = {what: job.total(k) for k, what in enumerate(job.sums)}
     found = {
         name: totals["bias", axis, -1]
@@ -309,7 +387,7 @@ def pair_stats_backward(
         if name in needs
     }
     dots = (totals.get(("row dot", 0, -1)), totals.get(("col dot", 1, -1)))
-    a = o.a if o.has[0] else None
+    a = o.vectors.a if o.has[0] else None
     found |= dot_gradients(call, needs, *dots, a, (o.x_norm, o.y_norm))
     shifts: dict[tuple[Axis, str], Tensor] = {}
     for (what, _, k), value in totals.items():

@@ -1,4 +1,4 @@
-"""The maths of a channel for Triton: psi, tests and weights, merging, and the parts of G.
+"""The maths of a pair for Triton: psi, tests and weights, exponents and powers.
 
 A tile is evaluated *direct*, with rows along axis 0, or *transposed*, as the tile on the other side
 of the diagonal of a symmetric problem, whose rows are along axis 1. Everything that belongs to a
@@ -13,30 +13,29 @@ import triton.language as tl
 from . import words
 
 __all__ = [
+    "BACK",
+    "BACK_REST",
+    "LOG2E",
     "NOTHING",
     "along",
     "dpsi",
-    "empty",
-    "expm1",
+    "exponents",
     "finite",
-    "form",
-    "log1p",
-    "logits",
-    "merged",
-    "operand",
+    "included",
+    "less",
+    "log_weights",
     "pace",
-    "passes",
+    "powers",
     "psi",
-    "reduced",
-    "score_gradient",
     "shifted",
-    "term",
-    "up_to",
     "weighed",
-    "weights",
 ]
 
 NOTHING = tl.constexpr(float("-inf"))
+LOG2E = tl.constexpr(words.LOG2E)
+#: 1 / LOG2E in two parts: were it ln(2), large exponents and their tops would not agree
+BACK = tl.constexpr(0.6931471824645996)
+BACK_REST = tl.constexpr(7.348693061389158e-09)
 
 
 @triton.jit
@@ -119,15 +118,18 @@ def expm1(u):
 
 
 # ---- pairs --------------------------------------------------------------------------------------
+#
+# ``at`` and ``inside`` are the positions along the axes of a tile and whether they are in it. The
+# rows of the problem are along axis R, the columns along axis 1 - R.
 
 
 @triton.jit
-def operand(vectors, K: tl.constexpr, places, valid, AXIS: tl.constexpr):
+def operand(vectors, K: tl.constexpr, at, inside, AXIS: tl.constexpr):
     """Operand K at these positions; -1 means the positions themselves."""
     if K < 0:
-        return along(places, AXIS)
+        return along(at[AXIS], AXIS)
     else:
-        return along(tl.load(vectors[K] + places, mask=valid, other=0), AXIS)
+        return along(tl.load(vectors[K] + at[AXIS], mask=inside[AXIS], other=0), AXIS)
 
 
 @triton.jit
@@ -147,50 +149,56 @@ def passes(OP: tl.constexpr, WIDTH: tl.constexpr, a, b):
 
 
 @triton.jit
-def weights(
-    P: tl.constexpr, G: tl.constexpr, s, allowed, rows, cols, i, in_i, j, in_j, R: tl.constexpr
-):
-    """The log-weights of a tile with scores s for group G, -inf for excluded pairs. i are the rows,
-    along axis R, and j the columns."""
-    w = tl.where(allowed, 0.0, NOTHING)
-    for k in tl.static_range(words.terms(P, G)):
-        w += term(P, G, k, s, rows, cols, i, in_i, j, in_j, R, w.shape)
+def included(
+    P: tl.constexpr, G: tl.constexpr, INTERIOR: tl.constexpr, allowed, rows, cols, at, inside,
+    R: tl.constexpr,
+):  # fmt: skip
+    """Which pairs pass the tests of group G."""
+    some = allowed
     for k in tl.static_range(words.tests(P, G)):
-        a = operand(rows, words.test(P, G, k, "row"), i, in_i, R)
-        b = operand(cols, words.test(P, G, k, "col"), j, in_j, 1 - R)
-        fits = passes(words.test(P, G, k, "op"), words.test(P, G, k, "width"), a, b)
-        w = tl.where(fits, w, NOTHING)
-    return tl.where(allowed, w, NOTHING)
+        if not words.settled(P, G, k, INTERIOR):
+            a = operand(rows, words.test(P, G, k, "row"), at, inside, R)
+            b = operand(cols, words.test(P, G, k, "col"), at, inside, 1 - R)
+            some &= passes(words.test(P, G, k, "op"), words.test(P, G, k, "width"), a, b)
+    return some
+
+
+@triton.jit
+def log_weights(P: tl.constexpr, G: tl.constexpr, s, rows, cols, at, inside, R: tl.constexpr):
+    """The log-weights of group G; -inf excludes a pair."""
+    w = tl.zeros(s.shape, tl.float32)
+    for k in tl.static_range(words.terms(P, G)):
+        w += term(P, G, k, s, rows, cols, at, inside, R)
+    return w
 
 
 @triton.jit
 def term(
-    P: tl.constexpr, G: tl.constexpr, K: tl.constexpr, s, rows, cols, i, in_i, j, in_j,
-    R: tl.constexpr, SHAPE: tl.constexpr,
-):  # fmt: skip
+    P: tl.constexpr, G: tl.constexpr, K: tl.constexpr, s, rows, cols, at, inside, R: tl.constexpr
+):
     KIND: tl.constexpr = words.term(P, G, K, "kind")
     VALUE: tl.constexpr = words.term(P, G, K, "value")
     if KIND == "row":
-        return operand(rows, words.name(P, G, K, "rows", 0), i, in_i, R)
+        return operand(rows, words.name(P, G, K, "rows", 0), at, inside, R)
     elif KIND == "col":
-        return operand(cols, words.name(P, G, K, "cols", 0), j, in_j, 1 - R)
+        return operand(cols, words.name(P, G, K, "cols", 0), at, inside, 1 - R)
     elif KIND == "not_above":
-        return up_to(operand(rows, words.name(P, G, K, "rows", 0), i, in_i, R), s)
+        return up_to(operand(rows, words.name(P, G, K, "rows", 0), at, inside, R), s)
     elif KIND == "distance":
-        a = operand(rows, words.name(P, G, K, "rows", 0), i, in_i, R)
-        b = operand(cols, words.name(P, G, K, "cols", 0), j, in_j, 1 - R)
+        a = operand(rows, words.name(P, G, K, "rows", 0), at, inside, R)
+        b = operand(cols, words.name(P, G, K, "cols", 0), at, inside, 1 - R)
         return VALUE * tl.log(1.0 + tl.abs(a - b))
     elif KIND == "differing":
-        count = tl.zeros(SHAPE, tl.float32)
+        count = tl.zeros(s.shape, tl.float32)
         for t in tl.static_range(words.names(P, G, K)):
-            a = operand(rows, words.name(P, G, K, "rows", t), i, in_i, R)
-            b = operand(cols, words.name(P, G, K, "cols", t), j, in_j, 1 - R)
+            a = operand(rows, words.name(P, G, K, "rows", t), at, inside, R)
+            b = operand(cols, words.name(P, G, K, "cols", t), at, inside, 1 - R)
             count += tl.where(a != b, 1.0, 0.0)
         return tl.log(count)
     else:
         t = form(
             rows[words.name(P, G, K, "rows", 0)], cols[words.name(P, G, K, "cols", 0)],
-            words.term(P, G, K, "extent"), i, in_i, j, in_j, R, SHAPE,
+            words.term(P, G, K, "extent"), at, inside, R, s.shape,
         )  # fmt: skip
         if KIND == "form":
             return t
@@ -207,159 +215,85 @@ def up_to(bound, value):
 
 
 @triton.jit
-def form(
-    left, right, EXTENT: tl.constexpr, i, in_i, j, in_j, R: tl.constexpr, SHAPE: tl.constexpr
-):  # fmt: skip
+def form(left, right, EXTENT: tl.constexpr, at, inside, R: tl.constexpr, SHAPE: tl.constexpr):
     """The second bilinear form, <m_i, n_j>."""
     t = tl.zeros(SHAPE, tl.float32)
     for e in range(EXTENT):
-        a = tl.load(left + i * EXTENT + e, mask=in_i, other=0)
-        b = tl.load(right + j * EXTENT + e, mask=in_j, other=0)
+        a = tl.load(left + at[R] * EXTENT + e, mask=inside[R], other=0)
+        b = tl.load(right + at[1 - R] * EXTENT + e, mask=inside[1 - R], other=0)
         t += along(a, R) * along(b, 1 - R)
     return t
 
 
 @triton.jit
-def shifted(P: tl.constexpr, c: tl.constexpr, s, rows, cols, i, in_i, j, in_j, R: tl.constexpr):
+def shifted(
+    P: tl.constexpr, STEP: tl.constexpr, K: tl.constexpr, s, rows, cols, at, inside,
+    R: tl.constexpr,
+):  # fmt: skip
     """u = sign (s - shift), the shift along the channel's own axis."""
-    SHIFT: tl.constexpr = words.channel(P, c, "shift")
+    SHIFT: tl.constexpr = words.view(P, STEP, K, "shift")
+    OWN: tl.constexpr = 0 if words.view(P, STEP, K, "first") >= 0 else 1
     if SHIFT >= 0:
-        if words.channel(P, c, "axis") == 0:
-            s -= operand(rows, SHIFT, i, in_i, R)
+        if OWN == R:
+            s -= operand(rows, SHIFT, at, inside, OWN)
         else:
-            s -= operand(cols, SHIFT, j, in_j, 1 - R)
-    return words.channel(P, c, "sign") * s
+            s -= operand(cols, SHIFT, at, inside, OWN)
+    return words.view(P, STEP, K, "sign") * s
 
 
 @triton.jit
-def pace(P: tl.constexpr, c: tl.constexpr, s):
+def pace(P: tl.constexpr, STEP: tl.constexpr, K: tl.constexpr, s):
     """[s + m]_+ or, if theta is negative, [1 + m - s]_+; NaN stays NaN."""
-    M: tl.constexpr = words.channel(P, c, "margin")
-    if words.channel(P, c, "theta") < 0:
+    M: tl.constexpr = words.view(P, STEP, K, "margin")
+    if words.view(P, STEP, K, "theta") < 0:
         return psi(1.0 - s + M, "relu")
     else:
         return psi(s + M, "relu")
 
 
 @triton.jit
-def logits(P: tl.constexpr, c: tl.constexpr, s, w):
-    """z = theta s + w or, with a pace, theta pace (s - m) + w, with 1 - m for m if theta is
-    negative. z is -inf wherever w is, whatever s is there."""
-    THETA: tl.constexpr = words.channel(P, c, "theta")
-    M: tl.constexpr = words.channel(P, c, "margin")
-    if THETA == 0:
-        return w
-    elif M is None:
-        return tl.where(w == NOTHING, NOTHING, THETA * s + w)
+def exponents(P: tl.constexpr, STEP: tl.constexpr, K: tl.constexpr, s, some, w):
+    """z, so that e^(theta s + w) or, with a pace, e^(theta pace (s - m) + w) with 1 - m for m if
+    theta is negative, is 2^(rate z); excluded pairs have the z of 2^-inf."""
+    THETA: tl.constexpr = words.view(P, STEP, K, "theta")
+    if words.plain(P, STEP, K):
+        z = s
+    elif THETA == 0:
+        z = w
+    elif words.view(P, STEP, K, "margin") is None:
+        z = THETA * s + w
     else:
-        OFFSET: tl.constexpr = words.offset(P, c)
-        return tl.where(w == NOTHING, NOTHING, THETA * pace(P, c, s) * (s - OFFSET) + w)
+        OFFSET: tl.constexpr = words.offset(P, STEP, K)
+        z = THETA * pace(P, STEP, K, s) * (s - OFFSET) + w
+    if words.rate(P, STEP, K) > 0:
+        return tl.where(some, z, NOTHING)
+    else:
+        return tl.where(some, z, -NOTHING)
 
 
 @triton.jit
-def weighed(value, w, TERMS: tl.constexpr):
+def powers(z, RATE: tl.constexpr, top):
+    """2^(rate z - top), rounded once."""
+    rate = tl.full(z.shape, RATE, tl.float32)
+    return tl.exp2(tl.fma(z, rate, -tl.broadcast_to(top, z.shape)))
+
+
+@triton.jit
+def less(top, z):
+    """log2 of e^(-z) 2^top, for numbers near each other."""
+    back = tl.full(z.shape, BACK, tl.float32)
+    return (tl.fma(tl.broadcast_to(top, z.shape), back, -z) + top * BACK_REST) * LOG2E
+
+
+@triton.jit
+def weighed(value, some, w, TERMS: tl.constexpr):
     """value e^w, 0 for excluded pairs."""
     if TERMS > 0:
-        return tl.where(w == NOTHING, 0.0, value * tl.exp(w))
+        return tl.where(some, value * tl.exp(w), 0.0)
     else:
-        return tl.where(w == NOTHING, 0.0, value)
-
-
-# ---- state --------------------------------------------------------------------------------------
-#
-# LSE (top, sum), SUM (total,), EXPECT (top, sum, moment), MAX (value, position)
-
-
-@triton.jit
-def empty(KIND: tl.constexpr, SIZE: tl.constexpr):
-    if KIND == "SUM":
-        return (tl.zeros((SIZE,), tl.float32),)
-    elif KIND == "MAX":
-        return (tl.full((SIZE,), NOTHING, tl.float32), tl.full((SIZE,), -1, tl.int32))
-    elif KIND == "LSE":
-        return (tl.full((SIZE,), NOTHING, tl.float32), tl.zeros((SIZE,), tl.float32))
-    else:
-        zero = tl.zeros((SIZE,), tl.float32)
-        return (tl.full((SIZE,), NOTHING, tl.float32), zero, zero)
+        return tl.where(some, value, 0.0)
 
 
 @triton.jit
 def finite(top):
     return tl.where(top == NOTHING, 0.0, top)
-
-
-@triton.jit
-def merged(KIND: tl.constexpr, a, b):
-    """The state of a union of two sets, from their states."""
-    if KIND == "SUM":
-        return (a[0] + b[0],)
-    elif KIND == "MAX":
-        first = (a[0] > b[0]) | ((a[0] == b[0]) & (b[1] < 0))
-        tie = (a[0] == b[0]) & (a[1] >= 0) & (a[1] < b[1])
-        first = first | tie | (a[0] != a[0])
-        return (tl.where(first, a[0], b[0]), tl.where(first, a[1], b[1]))
-    else:
-        top = tl.maximum(a[0], b[0])
-        by_a = tl.exp(a[0] - finite(top))
-        by_b = tl.exp(b[0] - finite(top))
-        if KIND == "LSE":
-            return (top, a[1] * by_a + b[1] * by_b)
-        else:
-            return (top, a[1] * by_a + b[1] * by_b, a[2] * by_a + b[2] * by_b)
-
-
-@triton.jit
-def reduced(P: tl.constexpr, c: tl.constexpr, s, w, u, places, AXIS: tl.constexpr):
-    """The state of one tile, reduced along ``AXIS``; ``places`` are the positions along that
-    axis."""
-    KIND: tl.constexpr = words.channel(P, c, "kind")
-    if KIND == "SUM":
-        TERMS: tl.constexpr = words.terms(P, words.channel(P, c, "group"))
-        return (tl.sum(weighed(psi(u, words.channel(P, c, "psi")), w, TERMS), AXIS),)
-    elif KIND == "MAX":
-        v = tl.where(w == NOTHING, NOTHING, words.channel(P, c, "sign") * s)
-        nan = tl.sum((v != v).to(tl.int32), AXIS) > 0
-        best = tl.max(v, AXIS)
-        hit = (v == along(best, 1 - AXIS)) & (v != NOTHING)
-        at = tl.min(tl.where(hit, along(places, AXIS), 0x7FFFFFFF), AXIS)
-        at = tl.where(at == 0x7FFFFFFF, -1, at)
-        return (tl.where(nan, float("nan"), best), tl.where(nan, -1, at))
-    else:
-        z = logits(P, c, s, w)
-        top = tl.max(z, AXIS)
-        e = tl.exp(z - along(finite(top), 1 - AXIS))
-        if KIND == "LSE":
-            return (top, tl.sum(e, AXIS))
-        else:
-            return (top, tl.sum(e, AXIS), tl.sum(tl.where(e == 0.0, 0.0, e * s), AXIS))
-
-
-# ---- G ------------------------------------------------------------------------------------------
-
-
-@triton.jit
-def score_gradient(
-    P: tl.constexpr, c: tl.constexpr, s, w, u, mean, lse, at, grad, grad_lse, places
-):
-    """One channel's part of G; statistics and gradients are broadcast along the channel's axis.
-
-    LSE     gL theta [pace] e^(z - L)     SUM  g e^w sign psi'(u)
-    EXPECT  p (g (1 + theta (s - E)) + gL theta)        MAX  g sign [place = at]
-    """
-    KIND: tl.constexpr = words.channel(P, c, "kind")
-    THETA: tl.constexpr = words.channel(P, c, "theta")
-    SIGN: tl.constexpr = words.channel(P, c, "sign")
-    if KIND == "SUM":
-        TERMS: tl.constexpr = words.terms(P, words.channel(P, c, "group"))
-        return weighed(grad * (SIGN * dpsi(u, words.channel(P, c, "psi"))), w, TERMS)
-    elif KIND == "MAX":
-        return tl.where(places == at, SIGN * grad, 0.0)
-    else:
-        p = tl.where(lse == NOTHING, 0.0, tl.exp(logits(P, c, s, w) - finite(lse)))
-        if KIND == "LSE" and words.channel(P, c, "margin") is None:
-            return p * (THETA * grad)
-        elif KIND == "LSE":
-            return tl.where(p == 0.0, 0.0, p * (THETA * grad * pace(P, c, s)))
-        else:
-            slope = grad * (1.0 + THETA * (s - mean)) + grad_lse * THETA
-            return tl.where(p == 0.0, 0.0, p * slope)

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import triton
 import triton.language as tl
+from torch import Tensor
 
+from . import words
 from .maths import along
 
-__all__ = [
-    "item",
-    "operands",
-    "products",
-    "scores",
-]
+__all__ = ["Vectors", "interior", "item", "listed", "of_item", "products", "scores"]
+
+
+class Vectors(NamedTuple):
+    """A call's operands besides x and y, in the statistics' dtype or int64, one item of a batch
+    after the other. ``a`` and ``b`` include the inverse norms."""
+
+    scale: Tensor
+    a: Tensor
+    b: Tensor
+    beta: Tensor
+    gamma: Tensor
+    rows: tuple[Tensor, ...]
+    cols: tuple[Tensor, ...]
 
 
 @triton.jit
@@ -26,53 +38,83 @@ def item(vectors, STRIDES: tl.constexpr, z, n):
 
 
 @triton.jit
-def operands(
-    x, y, a, b, beta, gamma, rows, cols, z, m, n, D: tl.constexpr,
-    ROW_STRIDES: tl.constexpr, COL_STRIDES: tl.constexpr,
-):  # fmt: skip
-    """All operands, of batch item z."""
+def of_item(v, z, m, n, ROW_STRIDES: tl.constexpr, COL_STRIDES: tl.constexpr):
+    """The vectors of batch item z: (a, b, beta, gamma), rows, cols."""
     return (
-        x + z * m * D, y + z * n * D, a + z * m, b + z * n, beta + z * m, gamma + z * n,
-        item(rows, ROW_STRIDES, z, m), item(cols, COL_STRIDES, z, n),
-    )  # fmt: skip
+        (v.a + z * m, v.b + z * n, v.beta + z * m, v.gamma + z * n),
+        item(v.rows, ROW_STRIDES, z, m),
+        item(v.cols, COL_STRIDES, z, n),
+    )
+
+
+@triton.jit
+def interior(
+    P: tl.constexpr, SYMMETRIC: tl.constexpr, i0, i1, j0, j1, BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """Whether all pairs of the tile at (i0, j0) are in the problem, and no position is in both a
+    row and a column if it matters."""
+    whole = (i0 + BLOCK_M <= i1) & (j0 + BLOCK_N <= j1)
+    if SYMMETRIC:
+        whole &= i0 + BLOCK_M <= j0
+    elif words.positional(P):
+        whole &= (i0 + BLOCK_M <= j0) | (j0 + BLOCK_N <= i0)
+    return whole
 
 
 @triton.jit
 def products(
-    x, y, i0, i1, j0, j1, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, D: tl.constexpr,
-    BLOCK_D: tl.constexpr, PRECISION: tl.constexpr,
+    x, y, z, m, n, i0, i1, j0, j1, HOW: tl.constexpr, BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """<x_i, y_j> for rows [i0, i1) and columns [j0, j1), in fp32, unrounded. Offsets within a tile
-    are int32: pointers would take twice as many registers."""
-    zero = tl.zeros((), tl.int64)
-    x += (zero + i0) * D
-    y += (zero + j0) * D
-    r, c, d = tl.arange(0, BLOCK_M), tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_D)
-    left, right = r[:, None] * D + d[None, :], c[None, :] * D + d[:, None]
-    in_r, in_c = (i0 + r < i1)[:, None], (j0 + c < j1)[None, :]
+    """<x_i, y_j> for rows [i0, i1) and columns [j0, j1) of batch item z, in fp32, unrounded. x and
+    y are tensor descriptors (HOW is "tma") or pointers. Offsets within a tile are int32: pointers
+    would take twice as many registers."""
     acc = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
-    for k in range(0, D, BLOCK_D):
-        if D % BLOCK_D == 0:
-            u = tl.load(x + k + left, mask=in_r, other=0)
-            v = tl.load(y + k + right, mask=in_c, other=0)
-        else:
-            u = tl.load(x + k + left, mask=in_r & (d + k < D)[None, :], other=0)
-            v = tl.load(y + k + right, mask=in_c & (d + k < D)[:, None], other=0)
-        acc = tl.dot(u, v, acc, input_precision=PRECISION)
+    if HOW == "tma":
+        for k in range(0, D, BLOCK_D):
+            u = x.load([z, i0, k]).reshape(BLOCK_M, BLOCK_D)
+            v = y.load([z, j0, k]).reshape(BLOCK_N, BLOCK_D)
+            acc = tl.dot(u, v.T, acc, input_precision=PRECISION)
+    else:
+        wide = tl.zeros((), tl.int64) + z
+        x += (wide * m + i0) * D
+        y += (wide * n + j0) * D
+        r, c, d = tl.arange(0, BLOCK_M), tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_D)
+        left, right = r[:, None] * D + d[None, :], c[None, :] * D + d[:, None]
+        in_r, in_c = (i0 + r < i1)[:, None], (j0 + c < j1)[None, :]
+        for k in range(0, D, BLOCK_D):
+            if D % BLOCK_D == 0:
+                u = tl.load(x + k + left, mask=in_r, other=0)
+                v = tl.load(y + k + right, mask=in_c, other=0)
+            else:
+                u = tl.load(x + k + left, mask=in_r & (d + k < D)[None, :], other=0)
+                v = tl.load(y + k + right, mask=in_c & (d + k < D)[:, None], other=0)
+            acc = tl.dot(u, v, acc, input_precision=PRECISION)
     return acc
 
 
 @triton.jit
-def scores(dot, scale, a, b, beta, gamma, HAS: tl.constexpr, i, in_i, j, in_j, R: tl.constexpr):
-    """scale a_i b_j <x_i, y_j> + beta_i + gamma_j; rows i are along axis R."""
+def listed(panel, z, stride, ld, i, j, rows, cols, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+    """The products at row i and column j of a panel (B, rows, cols) that a library has computed."""
+    r, c = tl.arange(0, BLOCK_M)[:, None], tl.arange(0, BLOCK_N)[None, :]
+    corner = panel + z.to(tl.int64) * stride + (i + tl.zeros((), tl.int64)) * ld + j
+    return tl.load(corner + r * ld + c, mask=(i + r < rows) & (j + c < cols), other=0)
+
+
+@triton.jit
+def scores(dot, scale, vectors, HAS: tl.constexpr, at, inside, R: tl.constexpr):
+    """scale a_i b_j <x_i, y_j> + beta_i + gamma_j; the rows of the problem are along axis R of the
+    tile. HAS says which of a, b, beta and gamma there are."""
     C: tl.constexpr = 1 - R
-    s = dot * scale
     if HAS[0]:
-        s *= along(tl.load(a + i, mask=in_i, other=0), R)
+        s = dot * along(tl.load(vectors[0] + at[R], mask=inside[R], other=0) * scale, R)
+    else:
+        s = dot * scale
     if HAS[1]:
-        s *= along(tl.load(b + j, mask=in_j, other=0), C)
+        s *= along(tl.load(vectors[1] + at[C], mask=inside[C], other=0), C)
     if HAS[2]:
-        s += along(tl.load(beta + i, mask=in_i, other=0), R)
+        s += along(tl.load(vectors[2] + at[R], mask=inside[R], other=0), R)
     if HAS[3]:
-        s += along(tl.load(gamma + j, mask=in_j, other=0), C)
+        s += along(tl.load(vectors[3] + at[C], mask=inside[C], other=0), C)
     return s

@@ -281,7 +281,8 @@ class ScoreLoss(RowLoss):
             scale = self.temperature.to(dtype).reciprocal()
             if scale.ndim:
                 row_scale, scale = scale.repeat(copies).view(x.shape[:-1]), 1.0
-        elif torch.compiler.is_compiling():  # torch before 2.13 fixes a quotient of numbers
+        elif torch.compiler.is_compiling():
+            # torch before 2.13 makes a quotient of numbers constant
             scale = scalar("temperature", self.temperature, x).reciprocal()
         else:
             scale = 1.0 / self.temperature
