@@ -31,29 +31,28 @@ def own(
     vectors, CHANNEL: tl.constexpr, KIND: tl.constexpr, at, inside, LIVE: tl.constexpr,
     SHARED: tl.constexpr,
 ):  # fmt: skip
-    """The vectors of a channel that its gradient needs, along its own axis: see maths.py. Nothing
+    """The vectors of a channel that its gradient needs, along its own axis: see slopes.py. Nothing
     without a channel."""
     if CHANNEL < 0:
         return ()
     else:
         v = vectors[CHANNEL]
         zero = tl.zeros(at.shape, tl.float32)
-        mean, top, place, grad, grad_lse, by, shared = zero, zero, at, zero, zero, zero, zero
+        mean, lse, place, grad, grad_lse, shared = zero, zero, at, zero, zero, zero
         if KIND == "EXPECT":
             mean = tl.load(v[0] + at, mask=inside, other=0)
         if KIND == "MAX":
             place = tl.load(v[2] + at, mask=inside, other=-1)
-        if KIND != "LSE" and words.live(LIVE, CHANNEL, 0):
+        if not (KIND == "LSE" and SHARED) and words.live(LIVE, CHANNEL, 0):
             grad = tl.load(v[3] + at, mask=inside, other=0)
         if words.live(LIVE, CHANNEL, 1):
             grad_lse = tl.load(v[4] + at, mask=inside, other=0)
         if KIND == "LSE" or KIND == "EXPECT":
             if SHARED:
-                shared = tl.load(v[6] + at, mask=inside, other=0)
+                shared = tl.load(v[5] + at, mask=inside, other=0)
             else:
-                top = tl.load(v[1] + at, mask=inside, other=0)
-                by = tl.load(v[5] + at, mask=inside, other=0)
-        return (mean, top, place, grad, grad_lse, by, shared)
+                lse = tl.load(v[1] + at, mask=inside, other=NOTHING)
+        return (mean, lse, place, grad, grad_lse, shared)
 
 
 @triton.jit
@@ -234,9 +233,7 @@ def h_block_kernel(
     own_stats = ()
     for c in tl.static_range(words.channels(P)):
         own_stats = own_stats + (  # type: ignore[assignment]
-            item(
-                stats[c], (1, 1, 1, 1, 1, 1, 1), wide, m if words.channel(P, c, "axis") == 0 else n
-            ),
+            item(stats[c], (1, 1, 1, 1, 1, 1), wide, m if words.channel(P, c, "axis") == 0 else n),
         )
     scale = tl.load(v.scale)
     near = tl.load(tops + words.channels(P)) > 0

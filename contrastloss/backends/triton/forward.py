@@ -22,7 +22,7 @@ from ..call import PairCall
 from ..h_blocks import ELEMENTS, add_product, parts
 from . import words
 from .config import Config, ceil_div, choose, grid, precision
-from .maths import BACK, BACK_REST, NOTHING, included, log_weights, shifted
+from .maths import NOTHING, included, log_weights, shifted
 from .operands import KernelOperands, strides
 from .states import LEAST_SUM, empty, fresh, joined, merged, settled, states
 from .tile import interior, listed, of_item, products, scores
@@ -330,8 +330,7 @@ def merge_channel(KIND: tl.constexpr, MORE: tl.constexpr, slices, more, out, z, 
     else:
         some = state[1] != 0
         total = tl.where(some, state[1], 1.0)
-        lse = state[0] * BACK + (tl.log(total) + state[0] * BACK_REST)
-        lse = tl.where(some, lse, NOTHING)
+        lse = tl.where(some, state[0] + tl.log(total), NOTHING)
         if KIND == "LSE":
             tl.store(out[0] + at, lse, mask=valid)
         else:

@@ -19,11 +19,13 @@ __all__ = [
     "NOTHING",
     "along",
     "dpsi",
+    "exponential",
     "exponents",
     "finite",
     "included",
     "less",
     "log_weights",
+    "natural",
     "pace",
     "powers",
     "psi",
@@ -276,6 +278,20 @@ def powers(z, RATE: tl.constexpr, top):
     """2^(rate z - top), rounded once."""
     rate = tl.full(z.shape, RATE, tl.float32)
     return tl.exp2(tl.fma(z, rate, -tl.broadcast_to(top, z.shape)))
+
+
+@triton.jit
+def natural(P: tl.constexpr, STEP: tl.constexpr, K: tl.constexpr, z):
+    """The exponents of e that the numbers of :func:`exponents` stand for."""
+    if words.plain(P, STEP, K) and words.view(P, STEP, K, "theta") != 1:
+        return z * words.view(P, STEP, K, "theta")
+    else:
+        return z
+
+
+@triton.jit
+def exponential(z):
+    return tl.exp2(z * LOG2E)
 
 
 @triton.jit

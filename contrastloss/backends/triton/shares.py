@@ -19,6 +19,7 @@ from . import words
 from .config import ceil_div
 from .maths import LOG2E, NOTHING, finite, less
 from .operands import KernelOperands
+from .states import FARTHEST
 
 __all__ = ["prepared"]
 
@@ -76,23 +77,18 @@ def shared_top(P: tl.constexpr, C: tl.constexpr, LIVE: tl.constexpr, ranges, blo
             top, low = tl.maximum(top, more), tl.minimum(low, less_)
         top, low = tl.ceil(top * LOG2E), tl.floor(low * LOG2E)
         shared = finite(tl.minimum(top, low + BELOW))
-        return shared, ((top - shared <= ABOVE) | (top == NOTHING)).to(tl.int32)
+        near = (top - shared <= ABOVE) & (tl.abs(shared) <= FARTHEST)
+        return shared, (near | (top == NOTHING)).to(tl.int32)
 
 
 @triton.jit
-def write_shares(P: tl.constexpr, C: tl.constexpr, LIVE: tl.constexpr, vectors, out, top, i, count):
-    """(top, own, shared) of channel C: see maths.py."""
+def write_shares(P: tl.constexpr, C: tl.constexpr, vectors, out, top, i, count):
+    """The factor of channel C: see slopes.py."""
     lse = load_lse(vectors, C, i, count)
-    by = tl.full(lse.shape, 1.0, tl.float32)
+    by = tl.exp2(less(top + tl.zeros(lse.shape, tl.float32), lse))
     if words.channel(P, C, "kind") == "LSE":
-        by = tl.load(vectors[C][3] + i, mask=i < count, other=0) * words.theta(P, C)
-    own_top = finite(tl.ceil(lse * LOG2E))
-    some = lse != NOTHING
-    tl.store(out[C][0] + i, own_top, mask=i < count)
-    tl.store(out[C][1] + i, tl.where(some, by * tl.exp2(less(own_top, lse)), 0.0), mask=i < count)
-    if words.partner(P, C, LIVE) >= 0:
-        shared = tl.where(some, by * tl.exp2(less(top + own_top * 0.0, lse)), 0.0)
-        tl.store(out[C][2] + i, shared, mask=i < count)
+        by *= tl.load(vectors[C][3] + i, mask=i < count, other=0) * words.theta(P, C)
+    tl.store(out[C] + i, tl.where(lse == NOTHING, 0.0, by), mask=i < count)
 
 
 @triton.jit(do_not_specialize=["rows", "cols", "blocks"])
@@ -100,17 +96,16 @@ def shares_kernel(
     vectors, ranges, out, tops, rows, cols, blocks, P: tl.constexpr, LIVE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The factors of all log-sum-exps with gradients. ``tops`` holds the shared top of each channel
-    and, after them, whether one exponential is enough in all of them."""
+    """The factors of all channels that share exponentials. ``tops`` holds the shared top of each
+    channel and, after them, whether one exponential is enough in all of them."""
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     near = tl.full((), 1, tl.int32)
     for c in tl.static_range(words.channels(P)):
         top, one = shared_top(P, c, LIVE, ranges, blocks)
         near *= one
-        if words.weighty(P, c, LIVE):
+        if words.partner(P, c, LIVE) >= 0:
             write_shares(
-                P, c, LIVE, vectors, out, top, i,
-                rows if words.channel(P, c, "axis") == 0 else cols,
+                P, c, vectors, out, top, i, rows if words.channel(P, c, "axis") == 0 else cols
             )  # fmt: skip
         if tl.program_id(0) == 0:
             tl.store(tops + c, top)
@@ -138,25 +133,22 @@ def prepared(
         own = (mean, lse, place, grad, grad_lse)
         stats.append(tuple([o.x if v is None else v.contiguous() for v in own]))
     device, (batch, m, _), n = o.x.device, o.x.shape, o.y.shape[1]
-    weighty = [o.words.weighty(c, live) for c in range(len(o.channels))]
-    made: list[tuple[Tensor, ...]] = []
-    for c, some in zip(o.channels, weighty, strict=True):
-        shape = batch, m if c.axis == ROW else n
-        kinds = range(3 if some else 0)
-        vectors = [torch.empty(shape, dtype=torch.float32, device=device) for _ in kinds]
-        made.append(tuple(vectors) or (o.x,) * 3)
+    sharing = [o.words.partner(c, live) >= 0 for c in range(len(o.channels))]
+    made = [
+        torch.empty(batch, m if c.axis == ROW else n, dtype=torch.float32, device=device)
+        if some
+        else o.x
+        for c, some in zip(o.channels, sharing, strict=True)
+    ]
     tops = torch.empty(len(o.channels) + 1, dtype=torch.float32, device=device)
     blocks = ceil_div(batch * max(m, n), BLOCK)
     ranges = torch.empty(len(o.channels), 2, blocks, dtype=torch.float32, device=device)
     sizes = batch * m, batch * n, blocks
     if blocks:
-        if any(o.words.partner(c, live) >= 0 for c in range(len(o.channels))):
+        if any(sharing):
             range_kernel[(blocks,)](tuple(stats), ranges, *sizes, P=o.words, LIVE=live, BLOCK=BLOCK)
         shares_kernel[(blocks,)](
             tuple(stats), ranges, tuple(made), tops, *sizes, P=o.words, LIVE=live, BLOCK=BLOCK
         )
-    found = [
-        (mean, top, place, grad, grad_lse, own, shared)
-        for (mean, _, place, grad, grad_lse), (top, own, shared) in zip(stats, made, strict=True)
-    ]
+    found = [(*own, factor) for own, factor in zip(stats, made, strict=True)]
     return tuple(found), tops, live

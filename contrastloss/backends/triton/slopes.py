@@ -1,13 +1,13 @@
 """The parts of G for Triton.
 
-A channel's vectors are (mean, top, at, grad, grad_lse, own, shared), loaded along its own axis::
+A channel's vectors are (mean, lse, at, grad, grad_lse, shared), loaded along its own axis::
 
-    LSE     own [pace] 2^(rate z - top)                   SUM  grad e^w sign psi'(u)
-    EXPECT  own 2^(rate z - top) (grad (1 + theta (s - mean)) + grad_lse theta)
+    LSE     p grad theta [pace]                           SUM  grad e^w sign psi'(u)
+    EXPECT  p (grad (1 + theta (s - mean)) + grad_lse theta)
     MAX     grad sign [place = at]
 
-``own`` is e^(-lse) 2^top, of an LSE times grad theta, and ``shared`` the same for the top that all
-rows and columns of a view share: see shares.py.
+The share p is e^(z - lse), or 2^(rate z - top) times a factor for the top that all rows and columns
+of a view share. ``shared`` is this factor, of an LSE times grad theta: see shares.py.
 """
 
 from __future__ import annotations
@@ -16,29 +16,33 @@ import triton
 import triton.language as tl
 
 from . import words
-from .maths import along, dpsi, exponents, pace, powers, weighed
+from .maths import along, dpsi, exponential, exponents, finite, natural, pace, powers, weighed
 
 __all__ = ["view_gradient"]
 
 
 @triton.jit
-def slope(P: tl.constexpr, STEP: tl.constexpr, K: tl.constexpr, s, vectors, by, AXIS: tl.constexpr):
+def slope(
+    P: tl.constexpr, STEP: tl.constexpr, K: tl.constexpr, SHARED: tl.constexpr, s, vectors,
+    AXIS: tl.constexpr,
+):  # fmt: skip
     """What the powers are multiplied with for the gradient of one channel."""
     THETA: tl.constexpr = words.view(P, STEP, K, "theta")
     if words.view(P, STEP, K, "kind") == "LSE":
-        return along(by, AXIS)
+        return along(vectors[5] if SHARED else vectors[3] * THETA, AXIS)
     else:
         change = along(vectors[3], AXIS) * (1.0 + THETA * (s - along(vectors[0], AXIS)))
-        return along(by, AXIS) * (change + along(vectors[4], AXIS) * THETA)
+        change += along(vectors[4], AXIS) * THETA
+        return along(vectors[5], AXIS) * change if SHARED else change
 
 
 @triton.jit
 def own_powers(
     P: tl.constexpr, STEP: tl.constexpr, K: tl.constexpr, s, z, vectors, AXIS: tl.constexpr
 ):
-    """The gradient of one channel, each row or column with its own top."""
-    e = powers(z, words.rate(P, STEP, K), along(vectors[1], AXIS))
-    return product(P, STEP, K, e, slope(P, STEP, K, s, vectors, vectors[5], AXIS))
+    """The gradient of one channel."""
+    e = exponential(natural(P, STEP, K, z) - along(finite(vectors[1]), AXIS))
+    return product(P, STEP, K, e, slope(P, STEP, K, False, s, vectors, AXIS))
 
 
 @triton.jit
@@ -52,7 +56,7 @@ def product(P: tl.constexpr, STEP: tl.constexpr, K: tl.constexpr, e, by):
 @triton.jit
 def shared_powers(P: tl.constexpr, STEP: tl.constexpr, K: tl.constexpr, s, z, top, first, second):
     """The gradients of a row and a column channel, with one exponential."""
-    by = slope(P, STEP, K, s, first, first[6], 0) + slope(P, STEP, K, s, second, second[6], 1)
+    by = slope(P, STEP, K, True, s, first, 0) + slope(P, STEP, K, True, s, second, 1)
     return product(P, STEP, K, powers(z, words.rate(P, STEP, K), top), by)
 
 

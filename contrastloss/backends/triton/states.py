@@ -1,7 +1,7 @@
 """The states of rows and columns for Triton, of a tile and merged.
 
 A state is a tuple: LSE (top, sum), SUM (total,), EXPECT (top, sum, moment), MAX (value, position).
-A top is an exponent of 2, a whole number, so that states are merged without rounding.
+Sums are those of e^(exponent - top).
 """
 
 from __future__ import annotations
@@ -10,12 +10,26 @@ import triton
 import triton.language as tl
 
 from . import words
-from .maths import NOTHING, along, exponents, finite, powers, psi, weighed
+from .maths import (
+    BACK,
+    BACK_REST,
+    NOTHING,
+    along,
+    exponential,
+    exponents,
+    finite,
+    natural,
+    powers,
+    psi,
+    weighed,
+)
 
-__all__ = ["LEAST_SUM", "empty", "fresh", "joined", "merged", "settled", "states"]
+__all__ = ["FARTHEST", "LEAST_SUM", "empty", "fresh", "joined", "merged", "settled", "states"]
 
 #: exponents of a shared top lie up to this far above it, so that others may lie further below
 HEADROOM = tl.constexpr(60.0)
+#: the largest shared top, up to which exponents keep their fractions
+FARTHEST = tl.constexpr(2.0**16)
 #: terms below the range of fp32, 2^-126 each, do not change a sum of this size
 LEAST_SUM = tl.constexpr(2.0**-60)
 
@@ -45,8 +59,7 @@ def merged(KIND: tl.constexpr, a, b):
         return (tl.where(first, a[0], b[0]), tl.where(first, a[1], b[1]))
     else:
         top = tl.maximum(a[0], b[0])
-        by_a = tl.exp2(a[0] - finite(top))
-        by_b = tl.exp2(b[0] - finite(top))
+        by_a, by_b = exponential(a[0] - finite(top)), exponential(b[0] - finite(top))
         if KIND == "LSE":
             return (top, a[1] * by_a + b[1] * by_b)
         else:
@@ -54,14 +67,8 @@ def merged(KIND: tl.constexpr, a, b):
 
 
 @triton.jit
-def highest(z, RATE: tl.constexpr, AXIS: tl.constexpr):
-    """The top of exponents along an axis, or of a whole tile for axis None."""
-    return tl.ceil((tl.max(z, AXIS) if RATE > 0 else tl.min(z, AXIS)) * RATE)
-
-
-@triton.jit
 def summed(KIND: tl.constexpr, top, e, s, AXIS: tl.constexpr):
-    """The state of e = 2^(z - top), summed along an axis."""
+    """The state of e = e^(z - top), summed along an axis."""
     total = tl.sum(e, AXIS)
     top += tl.zeros(total.shape, tl.float32)
     if KIND == "LSE":
@@ -71,11 +78,10 @@ def summed(KIND: tl.constexpr, top, e, s, AXIS: tl.constexpr):
 
 
 @triton.jit
-def own_sums(KIND: tl.constexpr, RATE: tl.constexpr, z, s, AXIS: tl.constexpr):
-    """The states along ``AXIS``, each with its own top."""
-    top = highest(z, RATE, AXIS)
-    e = powers(z, RATE, along(finite(top), 1 - AXIS))
-    return summed(KIND, top, e, s, AXIS)
+def own_sums(KIND: tl.constexpr, z, s, AXIS: tl.constexpr):
+    """The states of exponents z along ``AXIS``, each with its own top, exact for any z."""
+    top = tl.max(z, AXIS)
+    return summed(KIND, top, exponential(z - along(finite(top), 1 - AXIS)), s, AXIS)
 
 
 # A *partial* is a state of columns before its sums are summed along axis 0, with one top. Rows that
@@ -104,29 +110,47 @@ def folded(e):
 
 @triton.jit
 def shared_sums(KIND: tl.constexpr, RATE: tl.constexpr, FIRST: tl.constexpr, z, s):
-    """The states along axis 0, the partial of axis 1, with one exponential for both, and the least
-    sum of the partial, which is also that of its rows."""
-    top = highest(z, RATE, None) - HEADROOM
-    e = powers(z, RATE, finite(top))
+    """The states along axis 0, the partial of axis 1 with a factor of its sums, both of one
+    exponential, and the least sum of the partial, 0 if the top is too large for it. The power is
+    2^(rate z - top) for a whole top; a state's top is natural, and the factor makes up for its
+    rounding."""
+    best = tl.max(z) if RATE > 0 else tl.min(z)
+    top = tl.ceil(best * RATE)
+    least = tl.where(tl.abs(top) <= FARTHEST, 1.0, 0.0)
+    if KIND == "LSE":  # the moments of large scores would leave the range of fp32
+        top -= HEADROOM
+    top = finite(top)
+    e = powers(z, RATE, top)
+    rounded = top * BACK
+    factor = exponential(tl.fma(top, top * 0.0 + BACK, -rounded) + top * BACK_REST)
     first = ()
     if FIRST:
-        first = summed(KIND, top, e, s, 1)
+        first = scaled(KIND, summed(KIND, rounded, e, s, 1), factor)
     part = folded(e)
-    least = tl.min(part)
+    least = tl.minimum(tl.min(part), least)
     if KIND == "LSE":
-        return first, (top, part), least
+        return first, (rounded, part, factor), least
     else:
-        return first, (top, part, folded(tl.where(e == 0.0, 0.0, e * s))), least
+        return first, (rounded, part, folded(tl.where(e == 0.0, 0.0, e * s)), factor), least
+
+
+@triton.jit
+def scaled(KIND: tl.constexpr, state, factor):
+    if KIND == "LSE":
+        return (state[0], state[1] * factor)
+    else:
+        return (state[0], state[1] * factor, state[2] * factor)
 
 
 @triton.jit
 def joined(KIND: tl.constexpr, a, b):
-    """The sum of two partials."""
+    """The sum of a partial and that of a tile."""
     if KIND == "SUM":
         return (a[0] + b[0],)
     else:
         top = tl.maximum(a[0], b[0])
-        by_a, by_b = tl.exp2(a[0] - finite(top)), tl.exp2(b[0] - finite(top))
+        by_a, by_b = exponential(a[0] - finite(top)), exponential(b[0] - finite(top))
+        by_b *= b[len(b) - 1]
         if KIND == "LSE":
             return (top, a[1] * by_a + b[1] * by_b)
         else:
@@ -187,8 +211,9 @@ def states(
         if QUICK and SECOND:
             first, second, least = shared_sums(KIND, RATE, FIRST, z, s)
         else:
+            z = natural(P, STEP, K, z)
             if FIRST:
-                first = own_sums(KIND, RATE, z, s, 1)
+                first = own_sums(KIND, z, s, 1)
             if SECOND:
-                second = own_sums(KIND, RATE, z, s, 0)
+                second = own_sums(KIND, z, s, 0)
     return first, second, least

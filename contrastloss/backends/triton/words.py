@@ -97,10 +97,6 @@ class Words:
                     return other if live >> 2 * c & 3 and live >> 2 * other & 3 else -1
         return -1
 
-    def weighty(self, c: int, live: int) -> bool:
-        """Whether a channel is a log-sum-exp, or a mean weighted like one, that has gradients."""
-        return self.at(1, c, "kind") in ("LSE", "EXPECT") and bool(live >> 2 * c & 3)
-
     def theta(self, c: int) -> float:
         """The factor of a channel's scores in its exponents."""
         views = [view for _, views in self.at(2) for view in views]
@@ -304,11 +300,6 @@ def counts(words: Words, step: int, k: int, live: int, interior: bool) -> bool:
 @triton.constexpr_function
 def partner(words: Words, c: int, live: int) -> int:
     return words.partner(c, live)
-
-
-@triton.constexpr_function
-def weighty(words: Words, c: int, live: int) -> bool:
-    return words.weighty(c, live)
 
 
 @triton.constexpr_function
