@@ -8,6 +8,7 @@ import torch
 from backends.test_cuda import PROGRAMS
 from backends.test_sweep import MIXED, disagreements, function_of
 from oracle import VECTORS, evaluate, problem
+from torch.utils._pytree import tree_leaves
 
 from contrastloss import ops
 from contrastloss.channel import (
@@ -196,3 +197,19 @@ def test_sizes(device, backend, name, symmetric):
         size = {"m": m, "n": n, "d": next(depths), "dtype": next(dtypes), "seed": seed}
         cases.append((str(size), SWEPT[name], {**size, "vectors": VECTORS}))
     disagreements(backend, cases, device=device, symmetric=symmetric)
+
+
+@pytest.mark.parametrize("scale", [1e5, 1e9, 1e15, 1e30])
+def test_scores_without_fractions(device, backend, scale):
+    """Where the numbers of fp32 lie far apart, the largest score of a row is all of it."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(n, 8, generator=generator).to(device) for n in (97, 130))
+    channels = (LSE(), LSE(axis=COL), EXPECT(), EXPECT(axis=COL))
+    found = []
+    for name, dtype in ((backend, torch.float32), ("reference", torch.float64)):
+        leaves = [v.to(dtype).requires_grad_() for v in (x, y)]
+        values = tree_leaves(ops.pair_stats(*leaves, channels, scale=scale, backend=name))
+        grads = torch.autograd.grad(values[0].sum() + values[1].sum(), leaves)
+        found.append([v.detach() for v in (*values, *grads)])
+    for got, want in zip(*found, strict=True):
+        assert (got - want).norm() <= 1e-5 * want.norm()
