@@ -16,7 +16,7 @@ from ..call import Gradients, PairCall
 from ..h_blocks import HBlocks, add_product, dot_gradients, fp16_gain
 from . import words
 from .config import Config, choose, grid, precision
-from .maths import NOTHING, along, included, log_weights, shifted
+from .maths import NOTHING, along, pairs_of
 from .operands import KernelOperands, described, strides
 from .rows import finished
 from .shares import prepared
@@ -96,16 +96,10 @@ def view_part(
     s, rows, cols, stats, tops, allowed, at, inside,
 ):  # fmt: skip
     """G of a view of a tile."""
-    R: tl.constexpr = words.orientation(P, STEP)
-    G: tl.constexpr = words.view(P, STEP, K, "group")
     KIND: tl.constexpr = words.view(P, STEP, K, "kind")
     FIRST: tl.constexpr = words.alive(P, STEP, K, LIVE, "first")
     SECOND: tl.constexpr = words.alive(P, STEP, K, LIVE, "second")
-    some = included(P, G, QUICK, allowed, rows, cols, at, inside, R)
-    w = log_weights(P, G, s, rows, cols, at, inside, R)
-    if words.terms(P, G) > 0:
-        some &= w != NOTHING
-    u = shifted(P, STEP, K, s, rows, cols, at, inside, R)
+    some, w, u = pairs_of(P, STEP, K, QUICK, s, rows, cols, allowed, at, inside)
     SHARED: tl.constexpr = QUICK and FIRST >= 0 and SECOND >= 0
     first = own(stats, FIRST, KIND, at[0], inside[0], LIVE, SHARED)
     second = own(stats, SECOND, KIND, at[1], inside[1], LIVE, SHARED)

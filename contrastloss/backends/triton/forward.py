@@ -22,7 +22,7 @@ from ..call import PairCall
 from ..h_blocks import ELEMENTS, add_product, parts
 from . import words
 from .config import Config, ceil_div, choose, grid, precision
-from .maths import NOTHING, included, log_weights, shifted
+from .maths import NOTHING, pairs_of
 from .operands import KernelOperands, strides
 from .states import LEAST_SUM, empty, fresh, joined, merged, settled, states
 from .tile import interior, listed, of_item, products, scores
@@ -97,13 +97,7 @@ def view_states(
     if words.dead(P, STEP, K, QUICK):
         return (), (), 1.0
     else:
-        R: tl.constexpr = words.orientation(P, STEP)
-        G: tl.constexpr = words.view(P, STEP, K, "group")
-        some = included(P, G, QUICK, allowed, rows, cols, at, inside, R)
-        w = log_weights(P, G, s, rows, cols, at, inside, R)
-        if words.terms(P, G) > 0:
-            some &= w != NOTHING
-        u = shifted(P, STEP, K, s, rows, cols, at, inside, R)
+        some, w, u = pairs_of(P, STEP, K, QUICK, s, rows, cols, allowed, at, inside)
         return states(P, STEP, K, QUICK, s, some, w, u, at)
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "log_weights",
     "natural",
     "pace",
+    "pairs_of",
     "powers",
     "psi",
     "shifted",
@@ -241,6 +242,21 @@ def shifted(
         else:
             s -= operand(cols, SHIFT, at, inside, OWN)
     return words.view(P, STEP, K, "sign") * s
+
+
+@triton.jit
+def pairs_of(
+    P: tl.constexpr, STEP: tl.constexpr, K: tl.constexpr, INTERIOR: tl.constexpr, s, rows, cols,
+    allowed, at, inside,
+):  # fmt: skip
+    """Of a view of a tile: which pairs it has, their log-weights, and u."""
+    R: tl.constexpr = words.orientation(P, STEP)
+    G: tl.constexpr = words.view(P, STEP, K, "group")
+    some = included(P, G, INTERIOR, allowed, rows, cols, at, inside, R)
+    w = log_weights(P, G, s, rows, cols, at, inside, R)
+    if words.terms(P, G) > 0:
+        some &= w != NOTHING
+    return some, w, shifted(P, STEP, K, s, rows, cols, at, inside, R)
 
 
 @triton.jit
