@@ -10,6 +10,7 @@ from . import (
     decoding,
     distributed,
     functional,
+    gradcache,
     losses,
     memory,
     mining,
@@ -18,6 +19,7 @@ from . import (
     presets,
     sorting,
 )
+from .gradcache import GradCache
 from .losses import (
     AdaMEOWLoss,
     AdjacencyContrastiveLoss,
@@ -51,6 +53,7 @@ from .losses import (
     LatentPositiveLoss,
     LogitScale,
     MarginRankingLoss,
+    MatryoshkaLoss,
     MEOWLoss,
     MILContrastiveLoss,
     MoCHiLoss,
@@ -116,6 +119,7 @@ __all__ = [
     "EmbeddingQueue",
     "FocalContrastiveLoss",
     "GISTLoss",
+    "GradCache",
     "GroCoLoss",
     "HardNegativeCLIPLoss",
     "HardNegativeLoss",
@@ -130,6 +134,7 @@ __all__ = [
     "MVDHELLoss",
     "MVInfoNCELoss",
     "MarginRankingLoss",
+    "MatryoshkaLoss",
     "MoCHiLoss",
     "MoCoLoss",
     "MomentumEncoder",
@@ -162,6 +167,7 @@ __all__ = [
     "decoding",
     "distributed",
     "functional",
+    "gradcache",
     "losses",
     "memory",
     "mining",

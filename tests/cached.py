@@ -17,7 +17,7 @@ from contrastloss.gradcache import GradCache
 
 
 class Towers(nn.Module):
-    """Both towers and the temperature in one module, as DDP wants them; one tower for ``x`` only."""
+    """Both towers and the temperature in one module, as DDP wants them."""
 
     def __init__(self, dropout=0.0):
         super().__init__()

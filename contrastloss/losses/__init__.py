@@ -35,6 +35,7 @@ from .jepa import JEPALoss
 from .koleo import KoLeoLoss
 from .latent_positive import LatentPositiveLoss
 from .margin_ranking import MarginRankingLoss
+from .matryoshka import MatryoshkaLoss
 from .meow import MEOWLoss
 from .mil_contrastive import MILContrastiveLoss
 from .mochi import MoCHiLoss
@@ -108,6 +109,7 @@ __all__ = [
     "MVDHELLoss",
     "MVInfoNCELoss",
     "MarginRankingLoss",
+    "MatryoshkaLoss",
     "MoCHiLoss",
     "MoCoLoss",
     "MultiModalLoss",
