@@ -37,9 +37,8 @@ class Call:
         count, graded = row_count(named)
         self.rows, self.outputs = rows_of(count, chunk_size), Outputs(count)
         self.modules = [*modules_of(encoder), *modules]
-        known = isinstance(encoder, nn.Module)
         #: False where nothing has a gradient that its own could reach
-        self.learns = graded or not known or any(p.requires_grad for p in encoder.parameters())
+        self.learns = graded or not _frozen(encoder)
         self.gradients: tuple[Tensor | None, ...] = ()
 
     def run(self, rows: slice) -> Any:
@@ -66,19 +65,28 @@ class Call:
         with torch.enable_grad(), self.autocast.again():
             leaves, spec = flat(self.run(rows))
         self.outputs.check(rows, leaves, spec)
-        pairs = []
+        ends, gradients = [], []
         for leaf, gradient in zip(leaves, self.gradients, strict=True):
             if gradient is not None and leaf.requires_grad and (leaf.ndim or last):
-                pairs.append((leaf, gradient[rows] if leaf.ndim else gradient))
-        if pairs:
-            torch.autograd.backward(*zip(*pairs, strict=True))
+                ends.append(leaf)
+                gradients.append(gradient[rows] if leaf.ndim else gradient)
+        if ends:
+            torch.autograd.backward(ends, gradients)
+
+
+def _frozen(encoder: Any) -> bool:
+    """Whether it is known to have nothing to learn."""
+    if not isinstance(encoder, nn.Module):
+        return False
+    return not any(parameter.requires_grad for parameter in encoder.parameters())
 
 
 class Calls:
     """Those of a step."""
 
     def __init__(self, sync: bool) -> None:
-        self.sync, self.held, self.done = sync, [], False
+        self.sync, self.done = sync, False
+        self.held: list[Call] = []
 
     def add(self, call: Call) -> list[Any]:
         """The parts of the call's output, with a place in the graph."""

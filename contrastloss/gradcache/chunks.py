@@ -149,12 +149,11 @@ def _check(leaf: Tensor, whole: Any, rows: int) -> None:
         raise ValueError(
             f"encoder: got a chunk of shape {shape(leaf)}, expected {expected} as before"
         )
-    for what, got, expected in (
-        ("dtype", leaf.dtype, whole.dtype),
-        ("device", leaf.device, whole.device),
-    ):
-        if got != expected:
-            raise TypeError(f"encoder: got a chunk of {what} {got}, expected {expected} as before")
+    if (leaf.dtype, leaf.device) != (whole.dtype, whole.device):
+        raise TypeError(
+            f"encoder: got a chunk of {leaf.dtype} on {leaf.device}, expected {whole.dtype} on "
+            f"{whole.device} as before"
+        )
 
 
 def differentiable(leaf: Any) -> bool:

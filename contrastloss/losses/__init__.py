@@ -59,6 +59,7 @@ from .simctg import SimCTGLoss
 from .simlap import SimLAPLoss
 from .smooth_ap import SmoothAPLoss
 from .soft_supcon import SoftSupConLoss
+from .soft_target import SoftTargetLoss
 from .spearman import SpearmanLoss
 from .spectral import SpectralLoss
 from .supcon import SupConLoss
@@ -133,6 +134,7 @@ __all__ = [
     "SimLAPLoss",
     "SmoothAPLoss",
     "SoftSupConLoss",
+    "SoftTargetLoss",
     "SpearmanLoss",
     "SpectralLoss",
     "SupConLoss",
