@@ -181,7 +181,7 @@ class SoftTargetLoss(PairLoss, name="soft_target"):
         self, scores: Scores, m: Tensor, n: Tensor, scale: Tensor | float | None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], list[Any]]:
         """What channels call of rows and columns, and what each axis adds to its losses."""
-        m, n = (v.to(scores.stat_dtype) for v in (m, n))
+        m, n = (v.detach().to(scores.stat_dtype) for v in (m, n))
         if self.targets == "labels":
             if self.validate:
                 _check_labels(target_x=m, target_y=n)
