@@ -136,7 +136,7 @@ def prefix(value: Any, length: int | None) -> Any:
     if length is None:
         return value
     if isinstance(value, Tensor):
-        return value[..., :length]
+        return value if value.shape[-1] == length else value[..., :length]
     if isinstance(value, EmbeddingQueue):
         queue = copy(value)  # with its own dict of buffers, of which the others are the same
         queue._buffers = {**value._buffers, "embeddings": value.embeddings[:, :length]}
