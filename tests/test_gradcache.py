@@ -458,8 +458,10 @@ def test_arguments():
         cache(model, x, chunk_size="2")
     with pytest.raises(ValueError, match="chunk_size: got 1 numbers, expected one of 2"):
         step(CLIPLoss(), (model, x), (model, x), chunk_size=[2])
-    with pytest.raises(TypeError, match="modules: got function, expected modules"):
+    with pytest.raises(TypeError, match="modules: got function, expected a list of modules"):
         GradCache(2, modules=[lambda x: x])
+    with pytest.raises(TypeError, match=r"calls\[1\]: got Tensor, expected a pair of an encoder"):
+        step(CLIPLoss(), (model, x), x, chunk_size=2)
     with pytest.raises(TypeError, match="encoder: got Tensor, expected a callable"):
         cache(x, model)
     with pytest.raises(TypeError, match="inputs: got str, expected a tensor or a list with a row"):

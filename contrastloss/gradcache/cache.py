@@ -69,9 +69,11 @@ class GradCache:
         self, chunk_size: int, *, modules: Sequence[nn.Module] = (), sync: bool = True
     ) -> None:
         self.chunk_size = checked("chunk_size", chunk_size, Count)
-        for module in modules:
-            if not isinstance(module, nn.Module):
-                raise TypeError(f"modules: got {type(module).__name__}, expected modules")
+        listed = modules if isinstance(modules, (list, tuple)) else [modules]
+        for value in listed:
+            if not isinstance(value, nn.Module) or listed is not modules:
+                got = type(value).__name__
+                raise TypeError(f"modules: got {got}, expected a list of modules")
         self.modules, self.sync = tuple(modules), checked("sync", sync, bool)
         self._calls = Calls(self.sync)
 
@@ -133,17 +135,22 @@ def step(
     Returns:
         the loss, detached.
     """
-    sizes = [chunk_size] * len(calls) if isinstance(chunk_size, int) else list(chunk_size)
+    found = checked("chunk_size", chunk_size, Count | Sequence[Count])
+    sizes = found if isinstance(found, tuple) else (found,) * len(calls)
     if len(sizes) != len(calls):
         raise ValueError(f"chunk_size: got {len(sizes)} numbers, expected one of {len(calls)}")
+    for k, call in enumerate(calls):
+        if not isinstance(call, (tuple, list)) or len(call) != 2:
+            got = type(call).__name__
+            raise TypeError(f"calls[{k}]: got {got}, expected a pair of an encoder and its inputs")
     with GradCache(1, modules=modules, sync=sync) as cache:
-        found = []
+        embeddings = []
         for (encoder, given), size in zip(calls, sizes, strict=True):
             if isinstance(given, Mapping):
-                found.append(cache(encoder, chunk_size=size, **given))
+                embeddings.append(cache(encoder, chunk_size=size, **given))
             else:
                 args = given if isinstance(given, tuple) else (given,)
-                found.append(cache(encoder, *args, chunk_size=size))
-        value = loss(*found)
+                embeddings.append(cache(encoder, *args, chunk_size=size))
+        value = loss(*embeddings)
         (Tensor.backward if backward is None else backward)(value)
     return value.detach()
