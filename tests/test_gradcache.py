@@ -1,5 +1,7 @@
 """A step of gradient caching is that of the same chunks run with graph, whatever the encoder."""
 
+import contextlib
+import gc
 import random
 import warnings
 import weakref
@@ -382,6 +384,27 @@ def test_no_rows():
     model = Counting()
     NTXentLoss()(GradCache(3)(model, rows(0)), rows(0, 4)).backward()
     assert [run[:2] for run in model.runs] == [(0, False), (0, True)]
+
+
+def test_a_step_without_backward_pass_is_freed():
+    """At once, not by the collector of cycles."""
+    gc.disable()
+    try:
+        x = rows(8)
+        z = GradCache(4)(model := encoder(), x)
+        held = weakref.ref(x)
+        del x
+        assert held() is not None
+        del z
+        assert held() is None
+        with torch.enable_grad(), contextlib.suppress(RuntimeError), GradCache(4) as cache:
+            y = rows(8)
+            held = weakref.ref(y)
+            cache(model, y)
+        del y
+        assert held() is None
+    finally:
+        gc.enable()
 
 
 # ---- warnings and errors -------------------------------------------------------------------------

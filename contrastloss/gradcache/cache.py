@@ -75,10 +75,14 @@ class GradCache:
                 got = type(value).__name__
                 raise TypeError(f"modules: got {got}, expected a list of modules")
         self.modules, self.sync = tuple(modules), checked("sync", sync, bool)
+        self._begin()
+
+    def _begin(self) -> None:
         self._calls = Calls(self.sync)
+        self._node: Tensor | None = None
 
     def __enter__(self) -> GradCache:
-        self._calls = Calls(self.sync)
+        self._begin()
         return self
 
     def __exit__(
@@ -87,7 +91,8 @@ class GradCache:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        calls, self._calls = self._calls, Calls(self.sync)
+        calls = self._calls
+        self._begin()
         if kind is None and calls.held and not calls.done:
             raise RuntimeError(
                 "GradCache: got no gradient of the embeddings, expected loss.backward(), of a loss "
@@ -104,8 +109,10 @@ class GradCache:
         leaves = call.first()
         if torch.is_grad_enabled() and call.learns:
             if self._calls.done:
-                self._calls = Calls(self.sync)
-            leaves = self._calls.add(call)
+                self._begin()
+            if self._node is None:
+                self._node = self._calls.node()
+            leaves = self._calls.add(call, self._node)
         return call.outputs.joined(leaves)
 
 

@@ -82,20 +82,23 @@ def _frozen(encoder: Any) -> bool:
 
 
 class Calls:
-    """Those of a step."""
+    """Those of a step. It knows no node of the graph, which knows it: a step without backward pass
+    is freed as soon as it is left."""
 
     def __init__(self, sync: bool) -> None:
         self.sync, self.done = sync, False
         self.held: list[Call] = []
 
-    def add(self, call: Call) -> list[Any]:
+    def node(self) -> Tensor:
+        """On which all embeddings of the step lie."""
+        return _Step.apply(self, torch.zeros((), requires_grad=True))
+
+    def add(self, call: Call, node: Tensor) -> list[Any]:
         """The parts of the call's output, with a place in the graph."""
-        if not self.held:
-            self.node = _Step.apply(self, torch.zeros((), requires_grad=True))
         self.held.append(call)
         leaves = list(call.outputs.leaves)
         places = [k for k, leaf in enumerate(leaves) if differentiable(leaf)]
-        found = _Embeddings.apply(call, places, self.node, *(leaves[k] for k in places))
+        found = _Embeddings.apply(call, places, node, *(leaves[k] for k in places))
         for k, value in zip(places, found, strict=True):
             leaves[k] = value
         return leaves
@@ -107,18 +110,20 @@ class Calls:
                 "GradCache: got a second backward pass, expected one: the chunks have run again"
             )
         self.done, held, self.held = True, self.held, []
-        chunks = [(call, k) for call in held if call.gradients for k in range(len(call.rows))]
-        shared = [reducing(call.modules) for call, _ in chunks]
+        asked = [(call, reducing(call.modules)) for call in held if call.gradients]
+        last = {id(module): call for call, modules in asked for module in modules}
         after = RandomState(), Buffers(v for call in held for v in call.buffers.tensors)
-        for place, (call, k) in enumerate(chunks):
-            if k == 0:
+        try:
+            for call, modules in asked:
                 call.buffers.restore()
-            later = {id(module) for modules in shared[place + 1 :] for module in modules}
-            still = [m for m in shared[place] if id(m) in later or not self.sync]
-            with without_reduction(still):
-                call.again(k)
-        for state in after:
-            state.restore()  # as the first run has left them
+                final = [m for m in modules if self.sync and last[id(m)] is call]
+                for k in range(len(call.rows)):
+                    reduced = final if k + 1 == len(call.rows) else []
+                    with without_reduction([m for m in modules if m not in reduced]):
+                        call.again(k)
+        finally:
+            for state in after:
+                state.restore()  # as the first run has left them
 
 
 class _Step(torch.autograd.Function):
