@@ -70,6 +70,7 @@ __all__ = [
     "simlap",
     "smooth_ap",
     "soft_supcon",
+    "soft_target",
     "spearman",
     "spectral",
     "supcon",
@@ -4145,6 +4146,112 @@ def soft_supcon(
         "return_stats": return_stats,
     }
     return evaluate("soft_supcon", (z, targets), named, options)
+
+
+def soft_target(
+    x: Tensor,
+    y: Tensor,
+    target_x: Tensor,
+    target_y: Tensor,
+    *,
+    target_scale: Tensor | float | None = None,
+    row_weight: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    variant: Literal["ce", "kl", "bce"] = "ce",
+    targets: Literal["teacher", "labels"] = "teacher",
+    target_temperature: float | Tensor = 0.07,
+    symmetric: bool = True,
+    identity: float = 0.0,
+    normalize_targets: bool = True,
+    return_stats: bool = False,
+) -> Tensor:
+    r"""The scores of two views follow targets: a teacher's scores, or how labels agree.
+
+    With :math:`s_{ij} = \cos(x_i, y_j) / \tau`, its softmax :math:`q_{ij}` over j, the rows m and n
+    of the targets of both views, and
+
+    .. math::
+        \text{teacher: } p_{ij} = \frac{e^{t_{ij}}}{\sum_k e^{t_{ik}}}, \quad
+            t_{ij} = \cos(m_i, n_j) / \tau_t
+        \qquad
+        \text{labels: } p_{ij} = \frac{\cos(m_i, n_j)}{\sum_k \cos(m_i, n_k)}
+
+    the losses of rows are
+
+    .. math::
+        \text{ce: } \ell_i &= -\sum_j p_{ij} \log q_{ij}
+
+        \text{kl: } \ell_i &= \sum_j p_{ij} \log \frac{p_{ij}}{q_{ij}}
+
+        \text{bce: } \ell_i &= \frac1N \sum_j \bigl[\log(1 + e^{s_{ij}}) - p_{ij} s_{ij}\bigr]
+
+    where p of ``'bce'`` with labels is the cosine itself. Columns have the same losses, with the
+    softmax over i; the loss is the mean of both. ``identity`` adds so many times the loss whose
+    target for row i is column i.
+
+    Args:
+        temperature: tau of the student, positive. Element i of an (N,) tensor divides
+            :math:`s_{ij}` of rows and of columns. Default: 0.07.
+        variant: ``'ce'``, ``'kl'``, whose gradient is that of ``'ce'``, or ``'bce'``. With labels
+            there is no ``'kl'``. Default: ``'ce'``.
+        targets: ``'teacher'`` or ``'labels'``. Default: ``'teacher'``.
+        target_temperature: tau_t, a float or a 0-dim tensor, without gradient. Default: 0.07.
+        symmetric: False leaves the losses of columns out: InfoNCE distillation. Default: True.
+        identity: the weight of the identity target, at least 0: 1 for CLIP distillation and for
+            SoftCon, whose other weight is ``loss_weight``. Default: 0.
+        normalize_targets: False uses products in place of the cosines of targets. Default: True.
+        validate: additionally raise ValueError on negative labels. Default: False.
+
+    Shape:
+        x, y: (M, D) and (N, D). M = N, unless ``symmetric=False`` and ``identity=0``.
+        target_x, target_y: (M, C) and (N, C), the teacher's embeddings, or multi-hot or soft labels
+        >= 0, of any real dtype, without gradient. Negative labels are clamped to 0.
+        target_scale: () or a float, 1 / tau_t as the teacher has it, in place of the option.
+        row_weight: (M,), multiplies the losses of pairs; 'mean' still divides by M. None for 1.
+        Loss: (), or (M,) for ``reduction='none'``. A row without a label has target 0, and with
+        ``'ce'`` loss 0.
+
+    Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015; open_clip's
+    DistillClipLoss; Wang et al., Multi-Label Guided Soft Contrastive Learning for Efficient Earth
+    Observation Pretraining, 2024.
+
+    The module with the same options: :class:`contrastloss.SoftTargetLoss`.
+    """
+    named = {
+        "target_scale": target_scale,
+        "row_weight": row_weight,
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
+        "variant": variant,
+        "targets": targets,
+        "target_temperature": target_temperature,
+        "symmetric": symmetric,
+        "identity": identity,
+        "normalize_targets": normalize_targets,
+        "return_stats": return_stats,
+    }
+    return evaluate("soft_target", (x, y, target_x, target_y), named, options)
 
 
 def spearman(

@@ -10,7 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from contrastloss import LogitScale, channel, decoding, functional, mining, mixing, ops, sorting
+from contrastloss import (
+    GradCache,
+    LogitScale,
+    MatryoshkaLoss,
+    channel,
+    decoding,
+    functional,
+    mining,
+    mixing,
+    ops,
+    sorting,
+)
 from contrastloss.losses import LOSSES
 from contrastloss.memory import CrossBatchMemory, EmbeddingQueue, MomentumEncoder
 from contrastloss.testing import Subject
@@ -89,6 +100,8 @@ def functions():
     yield encoder.update, {"module": module}
     yield CrossBatchMemory, {"loss": LOSSES["supcon"](), "size": 4, "dim": 3}
     yield LogitScale, {}
+    yield MatryoshkaLoss, {"loss": LOSSES["clip"](), "dims": (3, 2)}
+    yield GradCache, {"chunk_size": 2}
     for function in (channel.same, channel.differs, channel.precedes, channel.row_weight):
         yield function, {"name": "a"}
     for function in (channel.col_weight, channel.distance, channel.form, channel.at_most):

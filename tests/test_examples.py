@@ -75,3 +75,13 @@ def test_multimodal(tmp_path):
     assert found["chance"] < 0.002
     for name in ("CLIP", "SigLIP", "three modalities"):
         assert found[name] > 0.025
+
+
+def test_gradient_caching(tmp_path):
+    printed = run(tmp_path, "gradient_caching", "--batch", 160, "--chunk", 8)
+    rows = [re.split(r"  +", line) for line in printed.splitlines()[1:]]
+    assert [name for name, *_ in rows] == ["gradient caching", "accumulation", "one batch"]
+    sizes, losses, errors = ([float(row[k]) for row in rows] for k in (2, 3, 4))
+    assert losses[0] == losses[2] > losses[1] + 1
+    assert errors[0] < 1e-5 < errors[1]
+    assert sizes[0] < sizes[2] / 2

@@ -30,6 +30,7 @@ ARROWS = {
     "sorting": {"ops", "options"},
     "functional": {"losses", "memory"},
     "arguments": set(),
+    "gradcache": {"options"},
     "presets": {"losses"},
     "compat": {"losses", "functional", "mining", "ops", "distributed", "channel"},
     "demo": {"losses", "functional", "backends", "arguments"},
@@ -46,6 +47,7 @@ EXTRA = {
     "bench": {"matplotlib", "pytest", "pytest_benchmark", "rich"},
     "tune": {"rich"},
     "compat": {"pytorch_metric_learning", "sentence_transformers"},
+    "gradcache": {"numpy"},
     "__main__": {"numpy"},
 }
 

@@ -20,8 +20,11 @@ PAGES = [
     "README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/choosing.md", "docs/usage.md",
     "docs/migration.md",
 ]  # fmt: skip
-#: the Python of docs/distributed.md needs several processes: tests/distributed/test_examples.py
-ALL_PAGES = [*PAGES, "docs/distributed.md", "docs/glossary.md", "docs/support.md"]
+#: the Python of distributed.md and gradcache.md needs several processes:
+#: tests/distributed/test_examples.py
+ALL_PAGES = [
+    *PAGES, "docs/distributed.md", "docs/gradcache.md", "docs/glossary.md", "docs/support.md",
+]  # fmt: skip
 README = (ROOT / "README.md").read_text()
 MIGRATION = (ROOT / "docs/migration.md").read_text()
 

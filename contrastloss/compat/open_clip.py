@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import functional, ops
-from ..channel import COL, INDEX, LSE, SUM, col_weight, form, row_weight, same
+from ..channel import COL, INDEX, LSE, SUM, same
 from ..distributed import WORLD
+from ..losses.soft_target import PULLS
 from .hand_over import say_once, theirs
 from .ranks import Kept, gathered, share_of_gradient, warn_of_the_share
 
@@ -211,11 +212,8 @@ class CoCaLoss(ClipLoss):
         return contrastive, caption
 
 
-#: the scores, of rows and columns, that a teacher's softmax expects; the form is its scores
-_TAUGHT = (
-    SUM("id", weight=(form("teacher"), row_weight("minus_lse"))),
-    SUM("id", axis=COL, weight=(form("teacher"), col_weight("minus_lse"))),
-)
+#: the scores, of rows and columns, that a teacher's softmax expects
+_TAUGHT = tuple(PULLS["teacher"].values())
 _BOTH, _ALIGNED = (LSE(), LSE(axis=COL)), SUM("id", pairs=(same(INDEX),))
 
 
@@ -275,7 +273,7 @@ class DistillClipLoss(ClipLoss):
             minus = [-lse for lse in ops.pair_stats(t, u, _BOTH)]
         rows, cols, positive, by_row, by_col = ops.pair_stats(
             x, y, (*_BOTH, _ALIGNED, *_TAUGHT), scale=_number(scale),
-            rows={"teacher": t, "minus_lse": minus[0]}, cols={"teacher": u, "minus_lse": minus[1]},
+            rows={"target": t, "minus_lse": minus[0]}, cols={"target": u, "minus_lse": minus[1]},
         )  # fmt: skip
         everything = (rows + cols) / 2
         return (everything - positive).mean(), (everything - (by_row + by_col) / 2).mean()

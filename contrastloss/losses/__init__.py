@@ -35,6 +35,7 @@ from .jepa import JEPALoss
 from .koleo import KoLeoLoss
 from .latent_positive import LatentPositiveLoss
 from .margin_ranking import MarginRankingLoss
+from .matryoshka import MatryoshkaLoss
 from .meow import MEOWLoss
 from .mil_contrastive import MILContrastiveLoss
 from .mochi import MoCHiLoss
@@ -58,6 +59,7 @@ from .simctg import SimCTGLoss
 from .simlap import SimLAPLoss
 from .smooth_ap import SmoothAPLoss
 from .soft_supcon import SoftSupConLoss
+from .soft_target import SoftTargetLoss
 from .spearman import SpearmanLoss
 from .spectral import SpectralLoss
 from .supcon import SupConLoss
@@ -108,6 +110,7 @@ __all__ = [
     "MVDHELLoss",
     "MVInfoNCELoss",
     "MarginRankingLoss",
+    "MatryoshkaLoss",
     "MoCHiLoss",
     "MoCoLoss",
     "MultiModalLoss",
@@ -131,6 +134,7 @@ __all__ = [
     "SimLAPLoss",
     "SmoothAPLoss",
     "SoftSupConLoss",
+    "SoftTargetLoss",
     "SpearmanLoss",
     "SpectralLoss",
     "SupConLoss",

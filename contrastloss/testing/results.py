@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -79,6 +79,13 @@ def check_sharded(subject: Subject) -> None:
         assert_same(got, want, f"{shards} shards: (loss, gradients)")
 
 
+def _joined(values: Sequence[Any]) -> Any:
+    """The results of column channels of all blocks."""
+    if isinstance(values[0], Tensor):
+        return torch.cat(list(values), -1)
+    return type(values[0])(*map(_joined, zip(*values, strict=True)))
+
+
 @contextmanager
 def _sharded(shards: int) -> Iterator[None]:
     """Inside, ``ops.pair_stats`` processes the columns in blocks and merges the results."""
@@ -110,7 +117,7 @@ def _sharded(shards: int) -> Iterator[None]:
             offsets.append(int(block[0]) if len(block) else 0)
         return [
             ops.merge(c, values, offsets if isinstance(c, MAX) else None)
-            if c.axis == ROW else torch.cat(values, -1)
+            if c.axis == ROW else _joined(values)
             for c, values in zip(channels, zip(*parts, strict=True), strict=True)
         ]  # fmt: skip
 

@@ -1,5 +1,5 @@
-"""The programs of examples/ and docs/distributed.md: two processes give the same losses and
-gradients as one process on the whole batch."""
+"""The programs of examples/, docs/distributed.md and gradcache.md: two processes give the same
+losses and gradients as one process on the whole batch."""
 
 import os
 import re
@@ -13,6 +13,7 @@ import torch
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLE = ROOT / "examples/ddp_digits.py"
 PAGE = (ROOT / "docs/distributed.md").read_text()
+CACHED = (ROOT / "docs/gradcache.md").read_text()
 
 LAUNCHER = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
 #: sections whose Python code is a separate program; all other blocks together are one program
@@ -103,10 +104,10 @@ def test_digits_have_the_same_losses_in_one_process_and_in_two(tmp_path):
     assert sum(one[-5:]) < sum(one[:5]) - 1
 
 
-def programs():
+def programs(page=PAGE):
     """The Python code of the page, by section."""
     found = {}
-    for section in re.split(r"^## ", PAGE, flags=re.MULTILINE):
+    for section in re.split(r"^## ", page, flags=re.MULTILINE):
         blocks = re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
         title = section.partition("\n")[0]
         title = title if title in PROGRAMS else ""
@@ -123,6 +124,42 @@ def test_a_step_of_the_page_is_that_of_one_process(tmp_path, title):
     code = programs()[title]
     program = tmp_path / "program.py"
     program.write_text(f"import re\n{code}\n{WHOLE}{CHECKS[title]}\nprint('checked')\n")
+    assert spread(tmp_path, program).count("checked") == 2
+
+
+#: of docs/gradcache.md, whose first program has no group before its last block
+BEFORE = """
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from contrastloss import LogitScale
+dist.init_process_group("gloo")
+torch.manual_seed(0)
+"""
+CACHED_CHECKS = {
+    "": """
+whole = TwoTowers()
+whole.load_state_dict(model.module.state_dict())
+value = step(whole, images.repeat(2, 1), texts.repeat(2, 1))  # both ranks have the same rows
+assert_close(loss, value)
+for ours, theirs in zip(model.module.parameters(), whole.parameters(), strict=True):
+    assert_close(ours.grad, theirs.grad)
+""",
+    "Lightning": CHECKS["Lightning"],
+    "Hugging Face Trainer": CHECKS["Hugging Face Trainer"].replace(
+        "TwoTowers(None)", "TwoTowers()"
+    ),
+}
+
+
+@pytest.mark.parametrize("title", [*PROGRAMS, ""], ids=lambda title: title or "DDP")
+@pytest.mark.extra
+def test_a_cached_step_is_that_of_one_process(tmp_path, title):
+    code = programs(CACHED)[title]
+    program = tmp_path / "program.py"
+    before = "" if title else BEFORE
+    checks = f"{WHOLE}{CACHED_CHECKS[title]}"
+    program.write_text(f"import re\n{before}{code}\n{checks}\nprint('checked')\n")
     assert spread(tmp_path, program).count("checked") == 2
 
 

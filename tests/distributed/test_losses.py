@@ -42,6 +42,7 @@ OPTIONS = {
     "mochi": [{"hardest": 5, "mixed": 4, "mixed_with_query": 3}],
     "multi_similarity": [{"base": 4.0}],
     "soft_supcon": [{}, {"variant": "bce"}],
+    "soft_target": [{"variant": "kl"}, {"variant": "bce", "identity": 0.5}],
     "triplet": [{"mining": "hard", "margin": 9.0}],
 }
 SPREAD = [

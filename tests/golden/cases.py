@@ -196,6 +196,7 @@ def argument(name: str, given: dict[str, Any], d: int, g: torch.Generator) -> di
         "positives": lambda: (7 * torch.arange(n) + 3) % n - 1,
         "rehearsal": lambda: flags(n),
         "row_weight": lambda: normal(n).float().abs(),
+        "target_scale": lambda: torch.tensor(9.0),
         "targets": lambda: flags(n),
         "teacher_prototypes": lambda: normal(len(prototypes), d),
         "x_log_q": lambda: normal(n).float(),
