@@ -12,20 +12,16 @@
 
 namespace contrastloss::cuda {
 
-// The statistics of one row or column and their gradients, as a view needs them. The gradients g of
-// a log-sum-exp L include e^(top - L), so a power times such a gradient is e^(z - L) g.
+// The statistics of one row or column and their gradients, as a view needs them.
 template <class T>
 struct Slope {
-  T lse, top, grad, mean, grad_mean;
+  T lse, grad, mean, grad_mean;
   int at;
 
-  // Gives a log-sum-exp this top.
-  __device__ __forceinline__ void relate(T to) {
-    const bool none = lse == T(-INFINITY);
-    const T rest = lse == T(INFINITY) ? T(1) : ::std::exp(Power<T>::less(to, lse));
-    top = none ? T(0) : to;
-    grad = none ? T(0) : grad * rest;
-    grad_mean = none ? T(0) : grad_mean * rest;
+  // A log-sum-exp of no pairs gets 0, so that no difference from it is NaN.
+  __device__ __forceinline__ void drop_empty() {
+    if (lse != T(-INFINITY)) return;
+    lse = 0, grad = 0, grad_mean = 0;
   }
 };
 
@@ -70,7 +66,7 @@ class Backward {
   template <int FORMULA>
   __device__ __forceinline__ Slope<T> slope(int c, bool some, int64_t at) const {
     const Stats<T>& stats = plan_.stats[c];
-    Slope<T> found{T(-INFINITY), T(0), T(0), T(0), T(0), -1};
+    Slope<T> found{T(-INFINITY), T(0), T(0), T(0), -1};
     if (!some) return found;
     if (FORMULA == kExpect) {
       found.mean = stats.mean[at];
@@ -100,7 +96,7 @@ class Backward {
   //
   //   e^(z - L_i) g_i + e^(z - L_j) g_j = e^(z - B) (e^(B - L_i) g_i + e^(B - L_j) g_j)
   //
-  // Returns false, for the whole warp, if the L are too far apart for that.
+  // Returns false, for the whole warp, if the L are too far apart for that, or B is too large.
   __device__ __forceinline__ bool both(const View<T>& view, const Seen& seen) const {
     Slope<T> row[kLaneRows], col[FN];
     slopes<kLse, 0>(view, row), slopes<kLse, 1>(view, col);
@@ -118,14 +114,18 @@ class Backward {
       low = other < low || other != other ? other : low;
       high = larger(high, __shfl_xor_sync(0xffffffffu, high, step));
     }
-    if (!(high - low <= kRange<T>) && high != T(-INFINITY)) return false;
-    const T top = Power<T>::top(low);
+    if (high < low) return true;  // none of them has any pairs
+    if (!(high - low <= kRange<T> && ::std::fabs(low) <= Power<T>::kLargest)) return false;
+    const T shift = Power<T>::shift(low), rest = Power<T>::rest(low) * view.theta;
+    const auto relate = [&](Slope<T>& own) {
+      own.grad *= own.lse == T(-INFINITY) ? T(0) : rest * ::std::exp(low - own.lse);
+    };
 #pragma unroll
-    for (int r = 0; r < kLaneRows; ++r) row[r].relate(top), row[r].grad *= view.theta;
+    for (int r = 0; r < kLaneRows; ++r) relate(row[r]);
 #pragma unroll
-    for (int c = 0; c < FN; ++c) col[c].relate(top), col[c].grad *= view.theta;
+    for (int c = 0; c < FN; ++c) relate(col[c]);
     tile_.template each<kGeneric>(view, seen, [&](int r, int c, bool some, T s, T w) {
-      const T e = some ? power<!kGeneric>(view, s, w, top) : T(0);
+      const T e = some ? fast_power<!kGeneric>(view, s, w, shift) : T(0);
       g_[r][c] += e * (row[r].grad + col[c].grad);
     });
     return true;
@@ -140,7 +140,7 @@ class Backward {
     slopes<FORMULA, AXIS>(view, own);
     if (FORMULA == kLse || FORMULA == kExpect) {
 #pragma unroll
-      for (int k = 0; k < N; ++k) own[k].relate(Power<T>::top(own[k].lse));
+      for (int k = 0; k < N; ++k) own[k].drop_empty();
     }
     tile_.template each<kGeneric>(view, seen, [&](int r, int c, bool some, T s, T w) {
       const int other = AXIS == 0 ? tile_.col(c) : tile_.row(r);
@@ -154,7 +154,7 @@ class Backward {
   __device__ __forceinline__ T part(const View<T>& view, const Slope<T>& own, int r, int c, T s,
                                     T w, int other) const {
     if constexpr (FORMULA == kLse || FORMULA == kExpect) {
-      const T p = power<!kGeneric>(view, s, w, own.top);
+      const T p = power<!kGeneric>(view, s, w, own.lse);
       if (kGeneric && p == T(0)) return 0;
       T slope = own.grad * view.theta;
       if (kGeneric && paced(view) && view.theta != T(0)) slope *= pace(view, s);

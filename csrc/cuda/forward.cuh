@@ -50,12 +50,6 @@ __device__ bool bounded(const Plan<T>& plan, const View<T>& view, T bound) {
          2 * bound * ::std::fabs(view.theta) <= kRange<T>;
 }
 
-// The top of all logits of such a view.
-template <class T>
-__device__ __forceinline__ T shared_top(const View<T>& view, T bound) {
-  return Power<T>::top(bound * ::std::fabs(view.theta));
-}
-
 template <class E, class T, class Fs>
 class Forward {
   static constexpr int FN = Fs::cols;
@@ -94,16 +88,18 @@ class Forward {
   static constexpr int kCount = AXIS == 0 ? kLaneRows : FN;
 
   // One exponential for rows and columns. If the logits are not known to be near each other, their
-  // top is that of the tile; returns false, for the whole block, if the sum of a row or column is
-  // so small that terms of it may have vanished.
+  // top is that of the tile; returns false, for the whole block, if it is too large for the fast
+  // form, or if the sum of a row or column is so small that terms of it may have vanished.
   template <int FORMULA>
   __device__ __forceinline__ bool shared_shift(const View<T>& view, const Seen& seen,
                                                bool near) const {
-    const T top = near ? shared_top(view, bound_) : tile_top(view, seen);
+    const T top = near ? bound_ * ::std::fabs(view.theta) : tile_top(view, seen);
+    if (!(::std::fabs(top) <= Power<T>::kLargest)) return false;
+    const T shift = Power<T>::shift(top);
     State<T> row[kLaneRows], col[FN];
     fill(row, top), fill(col, top);
     tile_.template each<kGeneric>(view, seen, [&](int r, int c, bool some, T s, T w) {
-      const T e = some ? power<!kGeneric>(view, s, w, top) : T(0);
+      const T e = some ? fast_power<!kGeneric>(view, s, w, shift) : T(0);
       row[r].sum() += e, col[c].sum() += e;
       if (FORMULA == kExpect && e != T(0)) row[r].moment() += e * s, col[c].moment() += e * s;
     });
@@ -117,6 +113,7 @@ class Forward {
       for (int c = 0; c < FN; ++c) vanished = vanished || !(col[c].sum() >= kLeastSum);
       if (__syncthreads_or(vanished)) return false;
     }
+    times(row, Power<T>::rest(top)), times(col, Power<T>::rest(top));
     if (view.row_part >= 0) put<FORMULA, 0>(view, row);
     if (view.col_part >= 0) put<FORMULA, 1>(view, col);
     return true;
@@ -131,13 +128,19 @@ class Forward {
       const T z = logit<!kGeneric>(view, s, w);
       most = some && z > most ? z : most;
     });
-    return Power<T>::top(accumulators_.largest(most));
+    return accumulators_.largest(most);
   }
 
   template <int N>
   __device__ __forceinline__ static void fill(State<T> (&v)[N], T top) {
 #pragma unroll
     for (int k = 0; k < N; ++k) v[k] = State<T>::of_lse(top);
+  }
+
+  template <int N>
+  __device__ __forceinline__ static void times(State<T> (&v)[N], T factor) {
+#pragma unroll
+    for (int k = 0; k < N; ++k) v[k].sum() *= factor, v[k].moment() *= factor;
   }
 
   template <int FORMULA, int AXIS, int N>
@@ -165,7 +168,7 @@ class Forward {
     across_lanes<AXIS>(top, [](T u, T v) { return u > v ? u : v; });
     State<T> found[N];
 #pragma unroll
-    for (int k = 0; k < N; ++k) found[k] = State<T>::of_lse(Power<T>::top(top[k]));
+    for (int k = 0; k < N; ++k) found[k] = State<T>::of_lse(top[k]);
     tile_.template each<kGeneric>(view, seen, [&](int r, int c, bool some, T s, T w) {
       State<T>& own = found[AXIS == 0 ? r : c];
       const T e = some ? power<!kGeneric>(view, s, w, LogSum<T>::shift(own.top())) : T(0);
@@ -256,7 +259,7 @@ __device__ void finalize(const ForwardPlan<T>& f, int c, int k, int across, int 
     return;
   }
   const bool none = state.sum() == T(0);
-  const T lse = none ? T(-INFINITY) : Power<T>::less(state.top(), -::std::log(state.sum()));
+  const T lse = none ? T(-INFINITY) : state.top() + ::std::log(state.sum());
   out.value[to] = out.formula == kLse ? lse : none ? T(0) : state.moment() / state.sum();
   if (out.formula == kExpect) static_cast<T*>(out.more)[to] = lse;
 }

@@ -1,50 +1,46 @@
-// The exponentials of logits, relative to a top: e^z = power(z) e^natural(top).
+// The exponentials of logits, relative to a top: e^z = e^(z - top) e^top.
 //
-// In fp32, tops count in powers of two and are whole numbers. Then a power is one multiply-add and
-// one instruction, e^z = 2^(z log2(e) - top) 2^top, and states with different tops are merged
-// without rounding.
+// A tile whose logits are near one top of moderate size takes the fast form: with the shift
+// fl(top log2(e)) known, a power is one multiply-add and one instruction, and what the rounding of
+// the shift changes is a factor that all powers share. Subtracting first is exact for logits of any
+// size, and takes an instruction more; the compiler must not merge it with the product in a logit,
+// whose rounding the top has, too.
 #pragma once
 
 #include <cuda/instructions.h>
-
-#include <cstring>
 
 namespace contrastloss::cuda {
 
 template <class T>
 struct Power {
   static constexpr T kRate = 1;
+  // the largest top of the fast form, which does not round its products as logits are rounded
+  static constexpr T kLargest = 65536;
 
-  // e^(rate z) without its top; rates include kRate.
-  __device__ __forceinline__ static T of(T z, T rate, T top) { return ::std::exp(rate * z - top); }
-  // The top of a logit, -inf for -inf.
-  __device__ __forceinline__ static T top(T z) { return z; }
-  // The logarithm of what a top stands for, less z.
-  __device__ __forceinline__ static T less(T top, T z) { return top - z; }
-  // The factor between two tops, at most 1.
-  __device__ __forceinline__ static T between(T from, T to) { return ::std::exp(from - to); }
+  // e^(z - top).
+  __device__ __forceinline__ static T of(T z, T top) { return ::std::exp(__dsub_rn(z, top)); }
+  // The fast form, where `rate` includes kRate: e^(rate z - top) / rest(top).
+  __device__ __forceinline__ static T fast(T z, T rate, T shift) {
+    return ::std::exp(rate * z - shift);
+  }
+  __device__ __forceinline__ static T shift(T top) { return top; }
+  __device__ __forceinline__ static T rest(T) { return 1; }
 };
 
 template <>
 struct Power<float> {
   static constexpr float kRate = 1.44269504f;  // log2(e), rounded
-  // 1 / kRate in two parts: were it ln(2), large logits and their tops would not agree
-  static constexpr float kBack = 0.6931472f, kBackRest = 7.348693e-09f;
+  static constexpr float kLargest = 65536;
 
-  __device__ __forceinline__ static float of(float z, float rate, float top) {
-    return power_of_two(::std::fma(z, rate, -top));
+  __device__ __forceinline__ static float of(float z, float top) {
+    return power_of_two(__fsub_rn(z, top) * kRate);
   }
-  __device__ __forceinline__ static float top(float z) { return ::std::ceil(z * kRate); }
-  __device__ __forceinline__ static float less(float top, float z) {
-    return ::std::fma(top, kBack, -z) + top * kBackRest;
+  __device__ __forceinline__ static float fast(float z, float rate, float shift) {
+    return power_of_two(::std::fma(z, rate, -shift));
   }
-  __device__ __forceinline__ static float between(float from, float to) {
-    // whole, so that the power has this exponent and no fraction
-    const float t = from - to;
-    const int bits = (127 + static_cast<int>(t >= -126.0f ? t : -126.0f)) << 23;
-    float power;
-    memcpy(&power, &bits, sizeof power);
-    return t >= -126.0f ? power : 0.0f;
+  __device__ __forceinline__ static float shift(float top) { return top * kRate; }
+  __device__ __forceinline__ static float rest(float top) {
+    return power_of_two(-::std::fma(top, kRate, -shift(top)));
   }
 };
 

@@ -27,7 +27,7 @@ __device__ __forceinline__ int as_index(double number) { return static_cast<int>
 
 // A statistic before it is complete: up to three numbers, whose meaning depends on the kind.
 //
-//   LSE      top, sum          sum_j exp(z_j) = sum exp(top), with tops as in power.cuh
+//   LSE      top, sum          sum_j exp(z_j) = sum exp(top)
 //   EXPECT   top, sum, moment  sum_j exp(z_j) s_j = moment exp(top)
 //   SUM      total
 //   MAX      value, index
@@ -91,7 +91,7 @@ __device__ State<T> merged(int formula, State<T> u, const State<T>& v) {
     u.set_max(value, index);
   } else {
     const T top = v.top() > u.top() ? v.top() : u.top(), shift = LogSum<T>::shift(top);
-    const T old = Power<T>::between(u.top(), shift), now = Power<T>::between(v.top(), shift);
+    const T old = Power<T>::of(u.top(), shift), now = Power<T>::of(v.top(), shift);
     u.sum() = u.sum() * old + v.sum() * now;
     u.moment() = u.moment() * old + v.moment() * now;
     u.top() = top;
@@ -99,11 +99,15 @@ __device__ State<T> merged(int formula, State<T> u, const State<T>& v) {
   return u;
 }
 
-// The exponential of a pair's logit, without its top.
+// The exponential of a pair's logit, without its top; and its fast form.
 template <bool PLAIN, class T>
 __device__ __forceinline__ T power(const View<T>& view, T s, T w, T top) {
-  if (PLAIN) return Power<T>::of(s, view.theta * Power<T>::kRate, top);
-  return Power<T>::of(logit<false>(view, s, w), Power<T>::kRate, top);
+  return Power<T>::of(logit<PLAIN>(view, s, w), top);
+}
+template <bool PLAIN, class T>
+__device__ __forceinline__ T fast_power(const View<T>& view, T s, T w, T shift) {
+  if (PLAIN) return Power<T>::fast(s, view.theta * Power<T>::kRate, shift);
+  return Power<T>::fast(logit<false>(view, s, w), Power<T>::kRate, shift);
 }
 
 template <class T>
