@@ -16,7 +16,7 @@ from triton import knobs
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-from contrastloss.backends.triton import forward
+from contrastloss.backends.triton import slices
 
 #: stands for a tensor on a GPU
 ON_GPU = SimpleNamespace(is_cuda=True, device=torch.device("cuda", 0))
@@ -37,13 +37,13 @@ def gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: state.captured)
     yield state
     driver._active = before
-    forward.merge_kernel.device_caches.clear()
+    slices.merge_kernel.device_caches.clear()
 
 
 def launch():
-    parameters = forward.merge_kernel.params
+    parameters = slices.merge_kernel.params
     values = {p.name: 16 if p.is_constexpr else torch.zeros(16) for p in parameters}
-    forward.merge_kernel[(1,)](**values)
+    slices.merge_kernel[(1,)](**values)
 
 
 def test_a_compile_during_a_capture_is_an_error_that_names_warmup(gpu):

@@ -21,7 +21,8 @@ VARIANTS = {
     "plain": [],
     "prototypes": ["-DCL_TF32X3", "-DCL_TWO_BLOCKS"],
     "thread": ["-g", "-fsanitize=thread"],
-    "address": ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
+    # unoptimised: instrumented kernels take minutes to optimise, and seconds to run
+    "address": ["-O0", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
 }
 
 
