@@ -116,9 +116,10 @@ class Backward {
     }
     if (high < low) return true;  // none of them has any pairs
     if (!(high - low <= kRange<T> && ::std::fabs(low) <= Power<T>::kLargest)) return false;
-    const T shift = Power<T>::shift(low), rest = Power<T>::rest(low) * view.theta;
+    const T shift = Power<T>::shift(low), top = Power<T>::top(shift);
+    const T rest = Power<T>::rest(shift) * view.theta;
     const auto relate = [&](Slope<T>& own) {
-      own.grad *= own.lse == T(-INFINITY) ? T(0) : rest * ::std::exp(low - own.lse);
+      own.grad *= own.lse == T(-INFINITY) ? T(0) : rest * ::std::exp(top - own.lse);
     };
 #pragma unroll
     for (int r = 0; r < kLaneRows; ++r) relate(row[r]);

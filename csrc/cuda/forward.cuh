@@ -96,8 +96,7 @@ class Forward {
     const T top = near ? bound_ * ::std::fabs(view.theta) : tile_top(view, seen);
     if (!(::std::fabs(top) <= Power<T>::kLargest)) return false;
     const T shift = Power<T>::shift(top);
-    State<T> row[kLaneRows], col[FN];
-    fill(row, top), fill(col, top);
+    State<T> row[kLaneRows] = {}, col[FN] = {};
     tile_.template each<kGeneric>(view, seen, [&](int r, int c, bool some, T s, T w) {
       const T e = some ? fast_power<!kGeneric>(view, s, w, shift) : T(0);
       row[r].sum() += e, col[c].sum() += e;
@@ -113,7 +112,7 @@ class Forward {
       for (int c = 0; c < FN; ++c) vanished = vanished || !(col[c].sum() >= kLeastSum);
       if (__syncthreads_or(vanished)) return false;
     }
-    times(row, Power<T>::rest(top)), times(col, Power<T>::rest(top));
+    relate(row, shift), relate(col, shift);
     if (view.row_part >= 0) put<FORMULA, 0>(view, row);
     if (view.col_part >= 0) put<FORMULA, 1>(view, col);
     return true;
@@ -131,16 +130,15 @@ class Forward {
     return accumulators_.largest(most);
   }
 
+  // Sums of the fast form become states.
   template <int N>
-  __device__ __forceinline__ static void fill(State<T> (&v)[N], T top) {
+  __device__ __forceinline__ static void relate(State<T> (&v)[N], T shift) {
+    const T rest = Power<T>::rest(shift);
 #pragma unroll
-    for (int k = 0; k < N; ++k) v[k] = State<T>::of_lse(top);
-  }
-
-  template <int N>
-  __device__ __forceinline__ static void times(State<T> (&v)[N], T factor) {
-#pragma unroll
-    for (int k = 0; k < N; ++k) v[k].sum() *= factor, v[k].moment() *= factor;
+    for (int k = 0; k < N; ++k) {
+      v[k].top() = Power<T>::top(shift);
+      v[k].sum() *= rest, v[k].moment() *= rest;
+    }
   }
 
   template <int FORMULA, int AXIS, int N>
