@@ -21,9 +21,10 @@ from contrastloss import _C
 
 #: what kernels of pairs may use on sm_90. Registers: per thread; a block has 256, so one block runs
 #: per multiprocessor. Stack: bytes per thread, with what is spilled. Local: loads from there, which
-#: the constant kernels have only where rows have a top of their own. Instructions per pair: to exponentiate and add up a logit, where all
-#: pairs of a lane are included. Per test: of ids. Per stage: of the loop that multiplies 128 bytes
-#: of each row of a tile and copies the next 128, for 64 matrix instructions.
+#: the constant kernels have only where rows have a top of their own. Instructions per pair: to
+#: exponentiate and add up a logit, where all pairs of a lane are included. Per test: of ids. Per
+#: stage: of the loop that multiplies 128 bytes of each row of a tile and copies the next 128, for
+#: 64 matrix instructions.
 BUDGET = json.loads((Path(__file__).parent / "cuda_budget.json").read_text())
 MEGABYTES = 60
 OPERATORS = ("forward", "measure", "begin", "h_block", "totals", "finish", "topk", "gather")
