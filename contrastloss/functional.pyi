@@ -99,6 +99,18 @@ def barlow_twins(
     lambda_: float | None = 0.005,
     eps: float = 1e-05,
 ) -> Tensor: ...
+def beclr(
+    predictions: Tensor,
+    projections: Tensor,
+    teacher: Tensor,
+    *,
+    stored: Tensor | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    temperature: float = 2.0,
+    weight: float = 0.1,
+    threshold: float = 0.8,
+) -> Tensor: ...
 @overload
 def binary_nce(
     x: Tensor,
@@ -151,8 +163,9 @@ def binary_nce(
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
 def cacr(
     x: Tensor,
-    y: Tensor,
+    y: Tensor | None = None,
     *,
+    memory: EmbeddingQueue | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
@@ -164,6 +177,7 @@ def cacr(
     t_positive: float = 1.0,
     t_negative: float = 2.0,
     detach_weights: bool = False,
+    tau_plus: float = 0.0,
 ) -> Tensor: ...
 @overload
 def circle(
@@ -1257,6 +1271,24 @@ def mochi(
     mixed: int = 1024,
     mixed_with_query: int = 128,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
+def momentum_cacr(
+    queries: Tensor,
+    keys: Tensor,
+    *,
+    return_stats: Literal[False] = False,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 1.0,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    cost: Literal["rbf", "euclidean"] = "rbf",
+) -> Tensor: ...
 def multi_modal(
     *embeddings: Tensor,
     return_stats: Literal[False] = False,
@@ -2006,15 +2038,24 @@ def swav(
     y: Tensor,
     prototypes: Tensor,
     *,
+    return_stats: Literal[False] = False,
+    crops: Tensor | None = None,
+    queues: Sequence[EmbeddingQueue] | None = None,
     y_prototypes: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
     temperature: float | Tensor = 0.1,
     normalize: bool = True,
     validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
     eps: float = 0.05,
     iterations: int = 3,
+    constant_norms: bool = False,
 ) -> Tensor: ...
 @overload
 def temporal_clip(

@@ -116,9 +116,7 @@ class SwAVLoss(PrototypeLoss, PairLoss, name="swav"):
         count = crops.shape[1]
         scores = self._scores(crops.flatten(0, 1), prototypes, *scale)
         for rows, columns, potential in codes:
-            found = self.cross_entropy(
-                scores, rows.repeat_interleave(count, 0), columns, potential
-            )
+            found = self.cross_entropy(scores, rows.repeat_interleave(count, 0), columns, potential)
             losses = losses + found.view(-1, count).sum(1)
         return self.reduce(losses / (2 * (count + 1)))
 
@@ -129,7 +127,7 @@ class SwAVLoss(PrototypeLoss, PairLoss, name="swav"):
             return None, None
         if not isinstance(queues, (tuple, list)) or len(queues) != 2:
             got = type(queues).__name__
-            raise TypeError(f"queues: got {got}, expected two queues, of rows like x's and like y's")
+            raise TypeError(f"queues: got {got}, expected two queues, of x's and y's rows")
         return [check_queue(self, "queues", queue, ("x", x), len(x), None) for queue in queues]
 
     def _columns(self, prototypes: Tensor) -> Tensor:

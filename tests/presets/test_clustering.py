@@ -27,7 +27,9 @@ def released(z, weight, stored=None, eps=0.05, iterations=3, tau=0.1):
                 q = q / q.sum(1, keepdim=True) / q.shape[0]
                 q = q / q.sum(0, keepdim=True) / q.shape[1]
             q = (q * q.shape[1]).mT[-z.shape[1] :]
-        pairs = [-(q * (scores[v] / tau).log_softmax(1)).sum(1).mean() for v in range(len(z)) if v != w]
+        pairs = [
+            -(q * (scores[v] / tau).log_softmax(1)).sum(1).mean() for v in range(len(z)) if v != w
+        ]
         total = total + sum(pairs) / (len(z) - 1)
     return total / 2
 
