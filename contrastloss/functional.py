@@ -4522,6 +4522,7 @@ def supremix(
     z: Tensor,
     labels: Tensor,
     *,
+    mixtures: Sequence[Tensor] | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
@@ -4535,6 +4536,7 @@ def supremix(
     equal_sizes: bool = False,
     ignore_index: int | None = -100,
     weighting: Literal["distance", "inverse"] | None = "distance",
+    separate_maxima: bool = False,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""SupCon for regression: negatives are weighted by the distance of their labels.
@@ -4547,18 +4549,24 @@ def supremix(
 
     so that negatives with more distant labels are pushed away more strongly. A row without a
     positive has loss 0, and ``reduction='mean'`` averages over the other rows. The mixtures of rows
-    that the paper adds can be passed as additional rows of z with their mixed labels.
+    that :meth:`mixtures` makes are further negatives and positives of one row each: sums of unit
+    vectors, that are constants, not normalised again and no anchors.
 
     Args:
         temperature: tau, positive. Default: 0.07.
         weighting: ``'distance'`` for the w above, ``'inverse'`` for
             :math:`1 / (1 + |y_i - y_j|)`, None for 1. Default: ``'distance'``.
+        separate_maxima: True subtracts from the scores of the batch their largest one, with the
+            row's own, and from those of the mixtures theirs, as constants: so does the authors'
+            code, in which the share of the mixtures in the sum depends on it. Default: False.
         loss_weight: multiplies the loss, e.g. tau over a base temperature. Default: 1.
 
     Shape:
         z: (N, D), or (N, V, D) for V views of each instance.
         labels: (N,), of any real dtype, without gradient. Positives are rows with equal labels:
         floating labels are compared in fp32 (in fp64 for fp64 embeddings), others as integers.
+        mixtures: five tensors (N, K), or (N V, K) for views, as of :meth:`mixtures`, whose numbers
+        are those of the rows of z of this process, flattened; None for none.
         Loss: (), or (N,) or (N, V) for ``reduction='none'``.
 
     Source: Wu et al., Mixup Your Own Pairs, 2023.
@@ -4566,6 +4574,7 @@ def supremix(
     The module with the same options: :class:`contrastloss.SupReMixLoss`.
     """
     named = {
+        "mixtures": mixtures,
         "logit_scale": logit_scale,
         "logit_bias": logit_bias,
     }
@@ -4581,6 +4590,7 @@ def supremix(
         "equal_sizes": equal_sizes,
         "ignore_index": ignore_index,
         "weighting": weighting,
+        "separate_maxima": separate_maxima,
         "return_stats": return_stats,
     }
     return evaluate("supremix", (z, labels), named, options)

@@ -1999,6 +1999,7 @@ def supremix(
     labels: Tensor,
     *,
     return_stats: Literal[False] = False,
+    mixtures: Sequence[Tensor] | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
@@ -2012,6 +2013,7 @@ def supremix(
     equal_sizes: bool = False,
     ignore_index: int | None = -100,
     weighting: Literal["distance", "inverse"] | None = "distance",
+    separate_maxima: bool = False,
 ) -> Tensor: ...
 @overload
 def supremix(
@@ -2019,6 +2021,7 @@ def supremix(
     labels: Tensor,
     *,
     return_stats: Literal[True],
+    mixtures: Sequence[Tensor] | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
@@ -2032,6 +2035,7 @@ def supremix(
     equal_sizes: bool = False,
     ignore_index: int | None = -100,
     weighting: Literal["distance", "inverse"] | None = "distance",
+    separate_maxima: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
 def swav(
     x: Tensor,

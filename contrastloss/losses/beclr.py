@@ -135,4 +135,4 @@ class BECLRLoss(Loss, name="beclr"):
             s = z @ stored.mT
             kept = s <= threshold
             mean = torch.where(kept, s / temperature, 0.0).exp().sum(1).mean() / kept.sum()
-        return loss + weight * mean.log() if mean.isfinite() else loss
+        return loss + weight * (mean.log() if mean.isfinite() else 0 * z.sum())

@@ -111,8 +111,9 @@ class Subject:
 
 def example(cls: type[Loss], n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
     """Inputs for ``cls.forward`` in fp64, from its static method ``example(n, d, generator)`` or,
-    by the names of its required parameters: two views (x, y), also if y is optional, with a queue or
-    with candidates (x, y, index), classes (z, labels), rows of d scores (x, target), or three views (N, D).
+    by the names of its required parameters: two views (x, y), also if y is optional,
+    with a queue or with candidates (x, y, index), classes (z, labels), rows of d scores
+    (x, target), or three views (N, D).
 
     The cosine of a positive is close to that of the hardest negative, so that the loss is between
     0.1 and log N at every temperature. A loss that saturates would make accuracy tests meaningless.
@@ -151,7 +152,8 @@ def example(cls: type[Loss], n: int, d: int, generator: torch.Generator) -> tupl
         return (torch.stack([z + 0.7 * normal(n) for _ in range(3)]),)
     raise TypeError(
         f"{cls.__name__}: forward takes {names[1:]}, expected (x), (x, y), (x, y, index), "
-        "(z, labels), (query, key, queue), (x, target), (views) or a static method example(n, d, generator)"
+        "(z, labels), (query, key, queue), (x, target), (views) or a static method "
+        "example(n, d, generator)"
     )
 
 

@@ -86,7 +86,7 @@ def test_errors():
             CACRLoss(**{name: 0.0})
     with pytest.raises(ValueError, match=r"^beta: got 0\.0 with alpha=0, expected one of them"):
         CACRLoss(alpha=0.0, beta=0.0)
-    with pytest.raises(ValueError, match="^y: got None, expected a tensor"):
+    with pytest.raises(ValueError, match=r"^y: got None, expected a tensor"):
         cacr(x)
     with pytest.raises(ValueError, match=r"^y: got a value with x of shape \(4, 2, 3\)"):
         cacr(x[:, None].expand(4, 2, 3), x)
