@@ -4122,6 +4122,7 @@ def simlap(
     normalize: bool = True,
     validate: bool = False,
     mean_over: Literal["rows", "pairs"] = "rows",
+    renormalize: bool = False,
 ) -> Tensor:
     r"""Queries of one class against keys of another, in features gated by the pair of classes.
 
@@ -4134,9 +4135,13 @@ def simlap(
         \log \frac{e^{s_{ip}}}{e^{s_{ip}} + \sum_{j \in N_i} e^{s_{ij}}}
 
     A row without positives has loss 0 and is not counted in the mean; a row without negatives has
-    loss 0. Queries, keys and gates get gradients. As in the authors' code, gated vectors are not
-    normalised again: the length of a gated key would depend on the row, which a dot product cannot
-    express.
+    loss 0. Queries, keys and gates get gradients. With ``renormalize`` the scores are cosines of
+    gated vectors,
+
+    .. math:: s_{ij} = \cos(z_i \odot g_i, k_j \odot g_i) / \tau
+
+    The length of a gated key then depends on the row, which no operator expresses: some rows of
+    scores are in memory at a time, in plain PyTorch, and the backward pass recomputes them.
 
     Args:
         temperature: tau, positive. Default: 0.1.
@@ -4144,7 +4149,9 @@ def simlap(
             ``reduction='none'`` returns the sum over a row's positives and ``reduction='mean'``
             divides by the number of all positive pairs, as in the authors' code. Default:
             ``'rows'``.
-        normalize: whether queries and keys are normalised. Default: True.
+        renormalize: whether queries and keys are normalised after the gate; most of the authors'
+            code does so. Default: False.
+        normalize: whether queries and keys are normalised before the gate. Default: True.
 
     Shape:
         z: (N, D), the queries.
@@ -4168,6 +4175,7 @@ def simlap(
         "normalize": normalize,
         "validate": validate,
         "mean_over": mean_over,
+        "renormalize": renormalize,
     }
     return evaluate("simlap", (z, keys, gate, labels, key_labels), named, options)
 

@@ -1876,6 +1876,7 @@ def simlap(
     normalize: bool = True,
     validate: bool = False,
     mean_over: Literal["rows", "pairs"] = "rows",
+    renormalize: bool = False,
 ) -> Tensor: ...
 def smooth_ap(
     z: Tensor,

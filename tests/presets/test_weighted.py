@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy, normalize
-
-from contrastloss import EmbeddingQueue, presets
 from presets.released import agree, draw, trains
+from torch.nn.functional import normalize
 
+from contrastloss import presets
 
 # ---- SupReMix ------------------------------------------------------------------------------------
 
