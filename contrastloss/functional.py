@@ -387,7 +387,7 @@ def beclr(
 
     .. math:: \lambda \log \frac{1}{2N n} \sum_{u, j} e^{[s_{uj} \le \theta] s_{uj} / \tau}
 
-    Rows may be followed by their nearest neighbours: :func:`contrastloss.mixing.with_neighbors`.
+    Rows may be followed by their nearest neighbours: :meth:`with_neighbors`.
 
     Args:
         temperature: tau, positive. Default: 2.
@@ -4115,6 +4115,7 @@ def simlap(
     labels: Tensor,
     key_labels: Tensor,
     *,
+    logit_scale: Tensor | float | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
@@ -4160,13 +4161,16 @@ def simlap(
         labels: (N, 2), integers: the row's class and the class it is paired with, which may be
         equal.
         key_labels: (M,), integers.
+        logit_scale: () or a float, 1 / tau as the model has it; None for that of the option.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Wu et al., Rethinking Positive Pairs in Contrastive Learning, 2024 (Hydra).
 
     The module with the same options: :class:`contrastloss.SimLAPLoss`.
     """
-    named: dict[str, Any] = {}
+    named = {
+        "logit_scale": logit_scale,
+    }
     options = {
         "loss_weight": loss_weight,
         "backend": backend,

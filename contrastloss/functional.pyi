@@ -1869,6 +1869,7 @@ def simlap(
     labels: Tensor,
     key_labels: Tensor,
     *,
+    logit_scale: Tensor | float | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from .. import ops
-from ..channel import LSE, SUM, differs, not_above
+from ..channel import LSE, SUM, differs, not_above, same
+from ..inputs import takes
 from ..ops.merge import log_sum_exp
-from ..options import NonNegative, Positive
+from ..options import Count, NonNegative, Positive
 from .base.loss import Loss
 from .base.scores import at_least_one, cosine, log_count, wide
 
 __all__ = ["BECLRLoss"]
 
-INSTANCE, BOUND = "instance", "bound"
+INSTANCE, BOUND, CLUSTER = "instance", "bound", "cluster"
 _OTHERS = (LSE(pairs=(differs(INSTANCE),)),)
 _WITHIN = (LSE(weight=(not_above(BOUND),)), SUM("one", weight=(not_above(BOUND),)))
 
@@ -37,7 +38,7 @@ class BECLRLoss(Loss, name="beclr"):
 
     .. math:: \lambda \log \frac{1}{2N n} \sum_{u, j} e^{[s_{uj} \le \theta] s_{uj} / \tau}
 
-    Rows may be followed by their nearest neighbours: :func:`contrastloss.mixing.with_neighbors`.
+    Rows may be followed by their nearest neighbours: :meth:`with_neighbors`.
 
     Args:
         temperature: tau, positive. Default: 2.
@@ -107,6 +108,47 @@ class BECLRLoss(Loss, name="beclr"):
         total = log_sum_exp(torch.cat([within, zeros.unsqueeze(0)]))
         loss = total - log_count(len(unit), within) - pairs.clamp_min(1).log()
         return torch.where(pairs > 0, loss, 0.0)
+
+    @staticmethod
+    @takes(z="N 2 D", stored="K>=1 D", centers="C>=1 D", labels="K int")
+    def with_neighbors(
+        z: Tensor,
+        stored: Tensor,
+        k: Count = 5,
+        *,
+        centers: Tensor | None = None,
+        labels: Tensor | None = None,
+        backend: str | None = None,
+    ) -> Tensor:
+        """The rows, and after them the nearest stored embedding of each one, the second nearest and
+        so on: further instances, without gradient.
+
+        Args:
+            z: (N, 2, D), two views of each instance.
+            stored: (K, D), with K >= k. Cosines say what is near.
+            k: how many of each row.
+            centers, labels: (C, D), centres of clusters, and (K,), those of the stored embeddings:
+                a row's neighbours are in the cluster of its nearest centre, if so many are.
+
+        Returns:
+            ((1 + k) N, 2, D).
+        """
+        if len(stored) < k:
+            raise ValueError(f"stored: got {len(stored)} embeddings, expected at least k = {k}")
+        if (centers is None) != (labels is None):
+            got = "None" if labels is None else "a value"
+            raise ValueError(f"labels: got {got}, expected centers and labels, or neither")
+        rows, held = z.detach().flatten(0, 1), stored.detach()
+        how: dict[str, Any] = {"cosine": True, "compute_dtype": rows.dtype, "backend": backend}
+        index = ops.pair_topk(rows, held, k, **how).indices
+        if centers is not None and labels is not None:
+            nearest = ops.pair_topk(rows, centers.detach(), 1, **how).indices.squeeze(1)
+            how |= {"rows": {CLUSTER: nearest}, "cols": {CLUSTER: labels.long()}}
+            inside = ops.pair_topk(rows, held, k, pairs=(same(CLUSTER),), **how).indices
+            index = torch.where((inside >= 0).all(1, keepdim=True), inside, index)
+        index = index.clamp_min(0)  # a NaN row has none
+        found = held[index].unflatten(0, z.shape[:2]).permute(2, 0, 1, 3)
+        return torch.cat([z, found.flatten(0, 1)])
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:

@@ -63,6 +63,7 @@ class SimLAPLoss(ScoreLoss, name="simlap"):
         labels: (N, 2), integers: the row's class and the class it is paired with, which may be
         equal.
         key_labels: (M,), integers.
+        logit_scale: () or a float, 1 / tau as the model has it; None for that of the option.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Wu et al., Rethinking Positive Pairs in Contrastive Learning, 2024 (Hydra).
@@ -90,23 +91,36 @@ class SimLAPLoss(ScoreLoss, name="simlap"):
     }
 
     def forward(
-        self, z: Tensor, keys: Tensor, gate: Tensor, labels: Tensor, key_labels: Tensor
+        self,
+        z: Tensor,
+        keys: Tensor,
+        gate: Tensor,
+        labels: Tensor,
+        key_labels: Tensor,
+        *,
+        logit_scale: Tensor | float | None = None,
     ) -> Tensor:
         made = self._renormalized if self.renormalize else self._products
-        total, count = made(z, keys, gate, labels, key_labels)
+        total, count = made(z, keys, gate, labels, key_labels, logit_scale)
         nan = nan_rows(z, gate)
         if self.mean_over == "pairs":
             return self.reduce(total, count, nan)
         return self.reduce(total / count.clamp_min(1), count > 0, nan)
 
     def _products(
-        self, z: Tensor, keys: Tensor, gate: Tensor, labels: Tensor, key_labels: Tensor
+        self,
+        z: Tensor,
+        keys: Tensor,
+        gate: Tensor,
+        labels: Tensor,
+        key_labels: Tensor,
+        logit_scale: Tensor | float | None,
     ) -> tuple[Tensor, Tensor]:
         """The sums over each row's positives, and how many these are."""
         rows, columns = wide(z), wide(keys)
         if self.normalize:
             rows, columns = (ops.unit(v) for v in (rows, columns))
-        scores = self.scores(rows * wide(gate).square(), columns)
+        scores = self.scores(rows * wide(gate).square(), columns, logit_scale)
         scores.normalize = False  # a gated vector keeps its length
         ids = {FIRST: labels[:, 0], SECOND: labels[:, 1]}
         cols = {FIRST: key_labels, SECOND: key_labels}
@@ -118,9 +132,15 @@ class SimLAPLoss(ScoreLoss, name="simlap"):
         return total, count
 
     def _renormalized(
-        self, z: Tensor, keys: Tensor, gate: Tensor, labels: Tensor, key_labels: Tensor
+        self,
+        z: Tensor,
+        keys: Tensor,
+        gate: Tensor,
+        labels: Tensor,
+        key_labels: Tensor,
+        logit_scale: Tensor | float | None,
     ) -> tuple[Tensor, Tensor]:
-        scale = self.scores(z, keys).scale
+        scale = self.scores(z, keys, logit_scale).scale
         gate, columns = wide(gate), wide(keys)
         rows = ops.unit(wide(z) * gate) * gate
         factor = scale.to(rows) if isinstance(scale, Tensor) else scalar("scale", scale, rows)
@@ -204,9 +224,11 @@ class _Gated(torch.autograd.Function):
         found = [torch.zeros_like(v) for v in (rows, gates, columns, scale)]
         with ops.without_autocast(rows.device):
             for k in _parts(rows, columns):
-                leaves = [v.detach().requires_grad_() for v in (rows[k], gates[k], columns, scale)]
+                a, b, c, d = leaves = [
+                    v.detach().requires_grad_() for v in (rows[k], gates[k], columns, scale)
+                ]
                 with torch.enable_grad():
-                    total, _ = _sums(*leaves, labels[k], key_labels)
+                    total, _ = _sums(a, b, c, d, labels[k], key_labels)
                 own = torch.autograd.grad(total, leaves, grads[0][k].detach())
                 found[0][k], found[1][k] = own[0], own[1]
                 found[2] += own[2]

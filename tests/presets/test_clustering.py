@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from presets.released import trains
 from torch.nn.functional import cross_entropy, normalize
 
-from contrastloss import EmbeddingQueue, ProtoNCELoss, SwAVLoss
+from contrastloss import EmbeddingQueue, SwAVLoss, presets
 
 
 def normal(n, d, *shape):
@@ -53,7 +54,7 @@ def test_swav(n, k, crops, queued, backend):
         for queue, own in zip(queues, rows, strict=True):
             queue.enqueue(own)
         stored = rows[:, -9:]
-    loss = SwAVLoss(constant_norms=True, backend=backend)
+    loss = presets.swav(backend=backend)
     small = z[2:].movedim(0, 1) if crops else None
     found = loss(z[0], z[1], weight, crops=small, queues=queues)
     agree(found, released(z, weight, stored), [z, weight])
@@ -84,5 +85,21 @@ def test_deepcluster_v2(n, k, backend):
     assigned[assigned < 0] = -100  # not in the memory of the clustering
     rows, targets = z.flatten(0, 1), assigned.repeat(4)
     want = cross_entropy(normalize(rows) @ centroids.mT / 0.1, targets)
-    found = ProtoNCELoss(0.1, backend=backend)(rows, centroids, targets)
-    agree(found, want, [z])
+    loss = presets.image_volume()["deepcluster"]
+    loss.backend = backend
+    agree(loss(rows, centroids, targets), want, [z])
+
+
+def test_the_systems_that_use_swav_have_its_options():
+    for loss in (presets.less_is_more(), presets.spark_vs_cl()["swav"]):
+        assert repr(loss) == repr(presets.swav())
+    assert repr(presets.image_volume()["swav"]) == repr(presets.swav())
+
+
+def test_swav_trains():
+    z = normal(16, 8, 8)
+
+    def loss(z, weight):
+        return presets.swav()(z[0], z[1], weight, crops=z[2:].movedim(0, 1))
+
+    trains(loss, z, normal(5, 8))
