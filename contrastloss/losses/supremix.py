@@ -157,7 +157,7 @@ class SupReMixLoss(LabelLoss, name="supremix"):
                 raise ValueError(f"mixtures: got shape {shape(part)}, expected ({n}, K) of each")
         if not mixtures[0].shape[1]:
             mixtures = [nn.functional.pad(part, (0, 1), value=-1) for part in mixtures]
-        first, second, share, labels, positive = mixtures
+        first, second, share, labels, positive = (part.detach() for part in mixtures)
         there, columns = first >= 0, scores.x.detach()
         near, far = (scores.gather(k.clamp_min(0), columns) for k in (first, second))
         share = share.to(near.dtype)
