@@ -82,8 +82,8 @@ def w2v_bert(*, released: bool = True) -> nn.ModuleDict:
     Pre-Training.
 
     The loss is ``contrast(x, y, index) + diversity(probabilities)``, per masked step. The public
-    code, of fairseq and fairseq2, has the diversity of perplexity; ``released=False`` is the
-    paper's, of entropy.
+    code, of fairseq and fairseq2, has the diversity of perplexity, and adds 1e-7 to probabilities
+    in the logarithm, which the preset does not; ``released=False`` is the paper's, of entropy.
     """
     form = CodebookDiversityLoss("perplexity" if released else "entropy", loss_weight=0.1)
     return nn.ModuleDict({"contrast": SampledContrastiveLoss(0.1), "diversity": form})

@@ -62,6 +62,7 @@ def test_contrastive_ucb_of_the_paper():
     agree(lambda x, y: loss(x, y, target), dense, draw(20, 5).exp(), draw(20, 5, seed=1).exp())
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CSR")
 @pytest.mark.parametrize("dataset", ["any", "usps", "reut*", "hhar"])
 @pytest.mark.parametrize("released", [True, False])
 def test_scgc(dataset, released):
@@ -260,6 +261,7 @@ def test_table_integration_is_a_logit_of_a_cosine():
     agree(lambda x, y: presets.table_integration()(x, y, target), dense, *draw(2, 12, 4))
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CSR")
 def test_a_graph_trains():
     z, edges = draw(12, 5), torch.eye(12).roll(1, 1).double()
     trains(lambda z: presets.scgc()(z, edges.to_sparse_csr()), z)

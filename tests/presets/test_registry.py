@@ -4,6 +4,7 @@ import copy
 import inspect
 import pickle
 import pydoc
+import re
 from inspect import isclass
 from pathlib import Path
 
@@ -137,6 +138,18 @@ def test_a_preset_says_what_it_is(name):
         if isinstance(loss, Loss):
             assert ("verified=False" in repr(loss)) != preset.verified
     assert inspect.signature(preset).bind() is not None
+
+
+PROOFS = "\n".join(
+    path.read_text() for path in sorted(Path(__file__).parent.glob("test_*.py"))
+    if path.name != Path(__file__).name
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name, preset in PRESETS.items() if preset.verified])
+def test_what_is_verified_has_a_test(name):
+    """A formula of released code beside it, in another file of this folder."""
+    assert re.search(rf"\bpresets\.{name}\b", PROOFS)
 
 
 def test_presets_are_the_public_names():
