@@ -216,6 +216,16 @@ def test_a_loss_says_that_it_is_not_verified_wherever_it_goes(example_row):
     z1, z2 = z(5, 4), z(5, 4).flip(0)
     assert loss(z1, z2).equal(NTXentLoss(0.5, loss_weight=2.0)(z1, z2))
     assert "verified" not in repr(presets.clmr()) + repr(CLIPLoss())
+    several = presets.wearable()
+    for other in (several, copy.deepcopy(several), pickle.loads(pickle.dumps(several))):
+        assert repr(other).count("verified=False") == 2
+    assert several.state_dict() == {}
+
+
+def test_losses_of_the_paper_were_not_compared():
+    assert "verified" not in repr(presets.villa()) + repr(presets.scgc())
+    assert "verified=False" in repr(presets.scgc(released=False))
+    assert repr(presets.villa(released=False)).count("verified=False") == 2
 
 
 def test_a_preset_is_one_object():
