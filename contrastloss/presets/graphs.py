@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
 
 from ..losses import (
@@ -21,7 +19,7 @@ from ..losses import (
     PairContrastiveLoss,
     ProtoNCELoss,
 )
-from .registry import seed
+from .registry import composed, row
 
 __all__ = [
     "ada_meow",
@@ -37,20 +35,25 @@ __all__ = [
     "urlbert",
 ]
 
-
-@seed(
+clan = row(
+    "clan",
     1,
     "CLAN",
+    "CLAN: Contrastive Self-Supervised Network Intrusion Detection using Augmented Negative Pairs.",
+    CLANLoss,
+    {"alpha": 0.5, "margin": 0.5},
+    source="jackwilkie/CLAN",
     note="augmented views are the negatives; margin of its training script, its class has 1",
 )
-def clan(**options: Any) -> CLANLoss:
-    """CLAN: Contrastive Self-Supervised Network Intrusion Detection using Augmented Negative
-    Pairs.
-    """
-    return CLANLoss(**{"alpha": 0.5, "margin": 0.5, **options})
 
 
-@seed(3, "Contrastive UCB", note="`theory` is the paper's; `released` is the SPR term of the code")
+@composed(
+    3,
+    "Contrastive UCB",
+    source="Baichenjia/Contrastive-UCB",
+    guess="not yet compared with the released code",
+    note="`theory` is the paper's; `released` is the SPR term of the code",
+)
 def contrastive_ucb() -> nn.ModuleDict:
     """Contrastive UCB: Provably Efficient Contrastive Self-Supervised Learning in Online
     Reinforcement Learning.
@@ -58,13 +61,26 @@ def contrastive_ucb() -> nn.ModuleDict:
     return nn.ModuleDict({"theory": BinaryNCELoss(), "released": CosineLoss(loss_weight=2.0)})
 
 
-@seed(8, "SCGC", note="weight 2; released code: `self_score=True, eps=1e-8`")
-def scgc(**options: Any) -> AdjacencyContrastiveLoss:
-    """SCGC: Self-Supervised Contrastive Graph Clustering."""
-    return AdjacencyContrastiveLoss(**{"loss_weight": 2.0, **options})
+scgc = row(
+    "scgc",
+    8,
+    "SCGC",
+    "SCGC: Self-Supervised Contrastive Graph Clustering.",
+    AdjacencyContrastiveLoss,
+    {"loss_weight": 2.0},
+    source="gayanku/SCGC",
+    guess="not yet compared with the released code",
+    note="weight 2; released code: `self_score=True, eps=1e-8`",
+)
 
 
-@seed(14, "GraphCLIP", "LogitScale", note="`forward(..., logit_scale=temperature())`")
+@composed(
+    14,
+    "GraphCLIP",
+    source="ZhuYun97/GraphCLIP",
+    note="`forward(..., logit_scale=temperature())`",
+    uses=("LogitScale",),
+)
 def graphclip() -> nn.ModuleDict:
     """GraphCLIP: Enhancing Transferability in Graph Foundation Models for Text-Attributed
     Graphs.
@@ -72,47 +88,88 @@ def graphclip() -> nn.ModuleDict:
     return nn.ModuleDict({"loss": CLIPLoss(), "temperature": LogitScale(init=0.07)})
 
 
-@seed(26, "GAugLLM", note="for use with BGRL (`cosine`) and Barlow Twins, whose lambda is 1 / D")
+@composed(
+    26,
+    "GAugLLM",
+    source="NYUSHCS/GAugLLM",
+    guess="not yet compared with the released code",
+    note="for use with BGRL (`cosine`) and Barlow Twins, whose lambda is 1 / D",
+)
 def gaugllm() -> nn.ModuleDict:
     """GAugLLM: Improving Graph Contrastive Learning for Text-Attributed Graphs with LLMs."""
-    return nn.ModuleDict({
-        "bgrl": CosineLoss(loss_weight=2.0),
-        "barlow_twins": BarlowTwinsLoss(None),
-    })  # fmt: skip
+    return nn.ModuleDict(
+        {
+            "bgrl": CosineLoss(loss_weight=2.0),
+            "barlow_twins": BarlowTwinsLoss(None),
+        }
+    )
 
 
-@seed(
-    32, "DCCF", note="in addition to BPR; calls for each layer and side, on unique users or items"
+dccf = row(
+    "dccf",
+    32,
+    "DCCF",
+    "DCCF: Disentangled Contrastive Collaborative Filtering.",
+    InfoNCELoss,
+    {"temperature": 1.0, "loss_weight": 0.1},
+    source="HKUDS/DCCF",
+    guess="not yet compared with the released code",
+    note="in addition to BPR; calls for each layer and side, on unique users or items",
 )
-def dccf(**options: Any) -> InfoNCELoss:
-    """DCCF: Disentangled Contrastive Collaborative Filtering."""
-    return InfoNCELoss(**{"temperature": 1.0, "loss_weight": 0.1, **options})
+
+table_integration = row(
+    "table_integration",
+    34,
+    "SSACL (Robust Table Integration)",
+    "Robust Table Integration in Data Lakes.",
+    PairContrastiveLoss,
+    {"variant": "bce"},
+    guess="options are from memory of the paper",
+    note="`bce` is the cross entropy of a classifier",
+)
+
+urlbert = row(
+    "urlbert",
+    40,
+    "URLBERT",
+    "URLBERT: Contrastive and Adversarial Pre-trained Model for URL Classification.",
+    NTXentLoss,
+    {"temperature": 0.1},
+    source="Davidup1/URLBERT",
+    note="two perturbed passes; in addition to masked language modelling",
+)
 
 
-@seed(34, "SSACL (Robust Table Integration)", note="`bce` is the cross entropy of a classifier")
-def table_integration(**options: Any) -> PairContrastiveLoss:
-    """Robust Table Integration in Data Lakes."""
-    return PairContrastiveLoss(**{"variant": "bce", **options})
-
-
-@seed(40, "URLBERT", note="two perturbed passes; in addition to masked language modelling")
-def urlbert(**options: Any) -> NTXentLoss:
-    """URLBERT: Contrastive and Adversarial Pre-trained Model for URL Classification."""
-    return NTXentLoss(**{"temperature": 0.1, **options})
-
-
-@seed(65, "SSL-Rec", note="batch softmax with logQ correction, and two masked views of an item")
+@composed(
+    65,
+    "SSL-Rec",
+    guess="options are from memory of the paper",
+    note="batch softmax with logQ correction, and two masked views of an item",
+)
 def ssl_rec() -> nn.ModuleDict:
     """SSL-Rec: Self-supervised Learning for Large-scale Item Recommendations."""
     return nn.ModuleDict({"softmax": InfoNCELoss(0.1), "views": InfoNCELoss(0.1)})
 
 
-@seed(77, "MEOW, AdaMEOW", "presets.ada_meow", note="the pair weights of AdaMEOW take O(N^2) time")
+@composed(
+    77,
+    "MEOW, AdaMEOW",
+    source="jianxiangyu/MEOW",
+    guess="not yet compared with the released code",
+    note="the pair weights of AdaMEOW take O(N^2) time",
+)
 def meow() -> nn.ModuleDict:
     """MEOW: Heterogeneous Graph Contrastive Learning."""
     return nn.ModuleDict({"meow": MEOWLoss(0.5), "prototypes": ProtoNCELoss()})
 
 
-def ada_meow(**options: Any) -> AdaMEOWLoss:
-    """AdaMEOW: Heterogeneous Graph Contrastive Learning, with learnt weights."""
-    return AdaMEOWLoss(**{"temperature": 0.5, **options})
+ada_meow = row(
+    "ada_meow",
+    77,
+    "MEOW, AdaMEOW",
+    "AdaMEOW: Heterogeneous Graph Contrastive Learning, with learnt weights.",
+    AdaMEOWLoss,
+    {"temperature": 0.5},
+    source="jianxiangyu/MEOW",
+    guess="not yet compared with the released code",
+)
