@@ -119,8 +119,8 @@ def hallucinated_queries(
     r"""What Hallucinator's network makes a second query of: :math:`[q; q + r (q - k)]`, with a unit
     vector k, and r uniform between 0 and ``strength``, the same one for all rows.
 
-    The network, three layers from 2 D numbers to D, is the caller's. What it returns is the query of
-    the same key: as its q, it has negatives of its own and a gradient.
+    The network, three layers from 2 D numbers to D, is the caller's. What it returns is a query of
+    the same key: like q, it has negatives of its own and a gradient.
 
     Args:
         query: (N, D), as the encoder gives it, not normalised.
@@ -196,7 +196,7 @@ def hard_mixtures(
         other, share = which.argsort(), share.clamp_min(least)
         valid = torch.cat([positive != negative, other != own])
     else:
-        positive, negative = (v.index for v in found)
+        positive, negative = found[0].index, found[1].index
         other = _of_another_label(labels, which[:, None]).squeeze(1)
         share = least + (1 - least) * share
         valid = torch.cat([(positive >= 0) & (negative >= 0), other >= 0])
