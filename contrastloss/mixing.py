@@ -207,7 +207,7 @@ def hard_mixtures(
     if released:
         named = _soft_classes(labels, share, parts)
     else:
-        named = torch.where(torch.cat([mix >= 0.5, own >= 0]), *parts.unbind(1))
+        named = torch.where(torch.cat([mix >= 0.5, own >= 0]), parts[:, 0], parts[:, 1])
     return Mixtures(_mixed(z, share, one, two), named, valid, share, parts)
 
 
