@@ -61,13 +61,18 @@ def released_contrast(rows, targets, temperature=0.07):
 
 
 @pytest.mark.parametrize("n", [2, 5, 33, 65])
-@pytest.mark.parametrize("behind_relu", [True, False])
-def test_core_tuning_as_released(n, behind_relu):
+@pytest.mark.parametrize("features", ["behind a ReLU", "of any sign", "classes far apart"])
+def test_core_tuning_as_released(n, features):
     g = generator(n)
     z, classes = torch.randn(n, 6, generator=g, dtype=torch.float64), 3
-    z = (z.relu() + 0.01 if behind_relu else z).requires_grad_()
     labels = torch.randint(0, classes, (n,), generator=g)
     labels[:2] = torch.tensor([1, 1 if n > 2 else 0])
+    if features == "behind a ReLU":
+        z = z.relu() + 0.01
+    elif features == "classes far apart":  # no similarity with another class is positive
+        corners = torch.eye(classes, dtype=torch.float64) - 1 / classes
+        z = 0.02 * z + torch.cat([corners, corners], 1)[labels]
+    z.requires_grad_()
     numbers = torch.rand(n, 3, generator=g, dtype=torch.float64)
     head = nn.Sequential(nn.Linear(6, 9), nn.ReLU(), nn.Linear(9, 5)).double()
     classifier = nn.Linear(6, classes, bias=False).double()
