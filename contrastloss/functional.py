@@ -2355,8 +2355,7 @@ def latent_positive(
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""MoCo plus a term that pulls the query towards positives generated from its key.
 
-    With the positives :math:`g \in G_i` of :func:`contrastloss.mixing.latent_positives` or
-    :func:`~contrastloss.mixing.extrapolated_positives`,
+    With the positives :math:`g \in G_i` of :func:`contrastloss.mixing.latent_positives`,
 
     .. math:: \ell_i = \text{MoCo}_i(q, k) + \text{weight}\; \frac{N}{\sum_j |G_j|} \sum_{g \in G_i}
         \begin{cases} -s(q_i, g) & \text{alignment} \\
@@ -2368,8 +2367,8 @@ def latent_positive(
 
     Args:
         weight: weight of the generated positives; the released script of HaLP has 2. Default: 1.
-        form: the term for generated positives, ``'alignment'`` (HaLP) or ``'info_nce'``
-            (Hallucinator). Default: ``'alignment'``.
+        form: the term for generated positives, ``'alignment'`` (HaLP) or ``'info_nce'``. Default:
+            ``'alignment'``.
         temperature: tau, positive. Default: 0.07.
         group: distributes the queries over ranks, for both means and their gradient. The queue has
             to be the same on all ranks; without ``valid``, G too.
@@ -2386,8 +2385,7 @@ def latent_positive(
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Shah et al., HaLP: Hallucinating Latent Positives for Skeleton-based Self-Supervised
-    Learning of Actions, 2023; Wu et al., Hallucination Improves the Performance of Unsupervised
-    Visual Representation Learning, 2023.
+    Learning of Actions, 2023.
 
     The module with the same options: :class:`contrastloss.LatentPositiveLoss`.
     """
@@ -4150,8 +4148,8 @@ def soft_supcon(
         Negative values are clamped to 0.
         Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is 0.
 
-    Source: Wang et al., Multi-Label Guided Soft Contrastive Learning for Efficient Earth
-    Observation Pretraining, 2024.
+    Source: after Wang et al., Multi-Label Guided Soft Contrastive Learning for Efficient Earth
+    Observation Pretraining, 2024, which compares two views: ``SoftTargetLoss``.
 
     The module with the same options: :class:`contrastloss.SoftSupConLoss`.
     """

@@ -171,7 +171,8 @@ PRESETS: dict[str, Preset] = {}
 OTHERS = {
     4: Other(
         "LVM-Med",
-        "edges and affinities of its graphs; the matching solver and its gradient are not here",
+        "edges and affinities of its graphs; examples/graph_matching.py has a solver, its gradient "
+        "and the loss",
         ("ops.pair_topk", "ops.gather_scores"),
     ),
     5: Other("BBM (Generate to Ground)", "a diffusion model's noise error: no loss of embeddings"),

@@ -58,7 +58,7 @@ CALLS = {
     "decoding.isotropy": lambda f: f(torch.ones(1, 4, 5)).abs().max() < 1e-6,
     "memory.EmbeddingQueue": lambda make: make(4, 3).embeddings.shape == (4, 3),
     "memory.MomentumEncoder": lambda make: make(nn.Linear(3, 2))(z(5, 3)).shape == (5, 2),
-    "mixing.extrapolated_positives": lambda f: f(z(6, 4), z(6, 4)).shape[-1] == 4,
+    "mixing.hallucinated_queries": lambda f: f(z(6, 4), z(6, 4)).shape == (6, 8),
     "mixing.hard_mixtures": lambda f: f(z(6, 4), torch.arange(6) // 2)[0].shape[-1] == 4,
     "mixing.label_mixtures": lambda f: f(z(6, 4), torch.arange(6.0))[0].shape[-1] == 4,
     "mixing.latent_positives": lambda f: f(z(6, 4), z(3, 4), 7)[0].shape == (6, 7, 4),
