@@ -1,71 +1,41 @@
-"""Images and point clouds: views of instances, and labels."""
+"""Images and point clouds: views of instances."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..losses import (
-    ClusterNTXentLoss,
     CMIMLoss,
     CosineLoss,
     DCLLoss,
-    DINOLoss,
-    FocalContrastiveLoss,
     GroCoLoss,
     InfoNCELoss,
-    LatentPositiveLoss,
     MoCHiLoss,
+    MoCoLoss,
     MVDHELLoss,
     MVInfoNCELoss,
     NTXentLoss,
-    SelfConLoss,
-    SepCLRLoss,
-    SoftSupConLoss,
-    SpectralLoss,
-    SupConLoss,
 )
-from .registry import composed, row
+from .registry import composed, row, setting
 
 __all__ = [
-    "alice",
     "cm_unet",
     "cmim",
-    "core_tuning",
     "dcl",
     "dclw",
     "floc_3d",
-    "g_simclr",
     "genview",
     "groco",
     "hallucinator",
-    "imaginet",
-    "mcl",
     "mlvgm",
     "mochi",
     "mv_dhel",
     "mv_info_nce",
     "point_cmae",
-    "projection_head",
-    "rkhs",
     "scatsimclr",
-    "sepclr",
-    "softcon",
 ]
-
-core_tuning = row(
-    "core_tuning",
-    2,
-    "Core-tuning",
-    "Core-tuning: Unleashing the Power of Contrastive Self-Supervised Visual Models.",
-    FocalContrastiveLoss,
-    {"temperature": 0.07, "loss_weight": 10.0},
-    source="Vanint/Core-tuning",
-    guess="not yet compared with the released code",
-    note="weight 10; the paper divides by |P|, the code by N",
-    uses=("mixing.hard_mixtures",),
-)
 
 scatsimclr = row(
     "scatsimclr",
@@ -79,34 +49,25 @@ scatsimclr = row(
 )
 
 
-@composed(
-    15,
-    "MLVGM",
-    source="SerezD/mi_ml_gen",
-    guess="not yet compared with the released code",
-    note="InfoNCE of the navigator, and the losses of the encoders",
-)
+@composed(15, "MLVGM", source="SerezD/mi_ml_gen")
 def mlvgm() -> nn.ModuleDict:
-    """MLVGM: A Mutual Information Perspective on Multiple Latent Variable Generative Models."""
+    """MLVGM: A Mutual Information Perspective on Multiple Latent Variable Generative Models.
+
+    ``estimator`` is what the estimator of the mutual information minimises, ``navigator`` what the
+    navigator does: it maximises the former. ``byol`` and ``simsiam`` are of one direction: BYOL
+    adds both, SimSiam averages them and subtracts 1. ``simclr`` trains in place of them.
+    """
+    scale = 0.1 / 0.07  # the temperature over a base temperature
     return nn.ModuleDict(
         {
-            "navigator": InfoNCELoss(0.1),
-            "simclr": SupConLoss(0.1),
+            "estimator": NTXentLoss(0.1, loss_weight=scale),
+            "navigator": NTXentLoss(0.1, loss_weight=-scale),
+            "simclr": NTXentLoss(0.1, loss_weight=scale),
             "byol": CosineLoss(loss_weight=2.0),
+            "simsiam": CosineLoss(),
         }
     )
 
-
-projection_head = row(
-    "projection_head",
-    16,
-    "Benefits of projection heads",
-    "Investigating the Benefits of Projection Head for Representation Learning.",
-    SpectralLoss,
-    {"normalize": False},
-    guess="not yet compared with the released code",
-    note="the loss of the theory; experiments use NT-Xent",
-)
 
 point_cmae = row(
     "point_cmae",
@@ -114,71 +75,57 @@ point_cmae = row(
     "Point-CMAE",
     "Point-CMAE: Bringing Masked Autoencoders Explicit Contrastive Properties for Point Clouds.",
     CosineLoss,
-    {"stop_gradient": False},
+    {"stop_gradient": False, "pairs": "all"},
+    paper={"pairs": "aligned"},
     source="Amazingren/Point-CMAE",
-    guess="not yet compared with the released code",
-    note='the paper pairs the same token; released code: `pairs="all"`',
-)
-
-softcon = row(
-    "softcon",
-    29,
-    "SoftCon",
-    "SoftCon: Multi-Label Guided Soft Contrastive Learning for Efficient Earth Observation "
-    "Pretraining.",
-    SoftSupConLoss,
-    guess="options are from memory of the paper",
-    note='the sources do not decide between `variant="ce"` and `"bce"`',
+    note="`weights` are True for tokens that both views mask; without the constant 1e-8 that the "
+    "code adds; in addition to reconstruction",
 )
 
 hallucinator = row(
     "hallucinator",
     33,
     "Hallucinator",
-    "Hallucinator: Hallucination Improves the Performance of Unsupervised Visual "
-    "Representation Learning.",
-    LatentPositiveLoss,
-    {"form": "info_nce"},
-    guess="options are from memory of the paper",
-    note="a second positive for the query",
-    uses=("mixing.extrapolated_positives",),
+    """Hallucinator: Hallucination Improves the Performance of Unsupervised Visual Representation
+    Learning.
+
+    ``loss(cat([q, q2]), cat([k, k]), queue)``, where q2 is what a network of three layers makes of
+    ``mixing.hallucinated_queries(q, k)``: a query with a gradient and negatives of its own.""",
+    MoCoLoss,
+    {"temperature": 0.2},
+    source="jingwu6/Hallucination-improves-the-performance-of-unsupervised-visual-representation-"
+    "learning",
+    note="MoCo of 2N queries; the key of each pair enters the queue twice",
+    uses=("mixing.hallucinated_queries", "memory.EmbeddingQueue", "memory.MomentumEncoder"),
 )
 
-g_simclr = row(
-    "g_simclr",
-    38,
-    "G-SimCLR",
-    "G-SimCLR: Self-Supervised Contrastive Learning with Guided Projection via Pseudo Labelling.",
-    ClusterNTXentLoss,
-    {"temperature": 0.1, "against": "other"},
-    source="ariG23498/G-SimCLR",
-    guess="not yet compared with the released code",
-    note="the mean over both views, as in the paper; `loss_weight=2` gives the sum",
-)
+
+def _constant_keys(loss: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The second argument of a loss without its gradient."""
+    args = (*args[:1], *(v.detach() for v in args[1:2]), *args[2:])
+    if isinstance(kwargs.get("y"), Tensor):
+        kwargs = {**kwargs, "y": kwargs["y"].detach()}
+    return args, kwargs
+
+
+def _moco_v3(temperature: float, options: dict[str, Any]) -> InfoNCELoss:
+    """Scaled by 2 tau, as in MoCo v3; the keys, of a momentum encoder, are constants."""
+    loss = InfoNCELoss(temperature, **{"loss_weight": 2 * temperature, **options})
+    loss.register_forward_pre_hook(_constant_keys, with_kwargs=True)
+    return loss
 
 
 @composed(
     39,
     "CM-UNet",
     source="CamilleChallier/Contrastive-Masked-UNet",
-    guess="not yet compared with the released code",
-    note="scaled by 2 tau as in MoCo v3; detach the key",
+    note="scaled by 2 tau as in MoCo v3; keys are constants; in addition to reconstruction",
+    uses=("memory.MomentumEncoder",),
 )
 def cm_unet(temperature: float = 0.07, **options: Any) -> InfoNCELoss:
     """CM-UNet: A Self-Supervised Learning-Based Model for Coronary Artery Segmentation."""
-    return InfoNCELoss(temperature, **{"loss_weight": 2 * temperature, **options})
+    return _moco_v3(temperature, options)
 
-
-imaginet = row(
-    "imaginet",
-    41,
-    "ImagiNet",
-    "ImagiNet: A Multi-Content Dataset for Generalizable Synthetic Image Detection.",
-    SelfConLoss,
-    {"temperature": 0.07},
-    source="delyan-boychev/imaginet",
-    note="two columns of labels; -1 means no label",
-)
 
 floc_3d = row(
     "floc_3d",
@@ -187,21 +134,8 @@ floc_3d = row(
     "FLoc-3D: Can 3D Geometric Priors Help Visual Floorplan Localization?",
     InfoNCELoss,
     {"temperature": 0.07},
-    guess="options are from memory of the paper",
+    guess="no released loss was found: the form and the temperature",
     note="between views, and between images and surfaces",
-)
-
-alice = row(
-    "alice",
-    47,
-    "Alice",
-    "Alice: Anatomical Invariance Modeling and Semantic Alignment for Medical Image Analysis.",
-    DINOLoss,
-    {"temperature": 0.1},
-    source="alibaba-damo-academy/alice",
-    guess="not yet compared with the released code",
-    note="the image across views, and patches of one view",
-    uses=("memory.MomentumEncoder",),
 )
 
 
@@ -209,38 +143,21 @@ alice = row(
     48,
     "GenView",
     source="xiaojieli0903/genview",
-    guess="options are from memory of the paper",
-    note="`row_weight` is N times the softmax of the quality of views",
+    note="`row_weight` is N times the softmax of the quality of views, a constant; keys are "
+    "constants",
+    uses=("memory.MomentumEncoder",),
 )
-def genview(temperature: float = 0.2, **options: Any) -> InfoNCELoss:
+def genview(*, backbone: str = "vit", **options: Any) -> InfoNCELoss:
     """GenView: Enhancing View Quality with Pretrained Generative Model for Self-Supervised
     Learning.
+
+    MoCo v3, the sum of ``loss(q1, k2, row_weight=w)`` and ``loss(q2, k1, row_weight=w)``. The
+    temperature is 0.2 for ``backbone="vit"`` and 1 for ``"resnet50"``, and the loss is scaled by
+    twice the temperature.
     """
-    return InfoNCELoss(temperature, **{"loss_weight": 2 * temperature, **options})
+    tau = setting("backbone", backbone, {"vit": 0.2, "resnet50": 1.0})
+    return _moco_v3(options.pop("temperature", tau), options)
 
-
-rkhs = row(
-    "rkhs",
-    50,
-    "RKHS approximation",
-    "RKHS approximation: Understanding Augmentation-based Self-Supervised Representation Learning.",
-    SpectralLoss,
-    {"normalize": False},
-    guess="options are from memory of the paper",
-    note="its three losses",
-    uses=("BarlowTwinsLoss", "VICRegLoss"),
-)
-
-sepclr = row(
-    "sepclr",
-    62,
-    "SepCLR",
-    "SepCLR: Separating common from salient patterns with Contrastive Representation Learning.",
-    SepCLRLoss,
-    source="neurospin-projects/2024_rlouiset_sep_clr",
-    guess="not yet compared with the released code",
-    note="alignment, uniformity, and joint entropy from one LSE",
-)
 
 groco = row(
     "groco",
@@ -249,7 +166,7 @@ groco = row(
     "GroCo: Learning by Sorting: Self-supervised Learning with Group Ordering Constraints.",
     GroCoLoss,
     source="ninatu/learning_by_sorting",
-    note="ranks positives above the hardest negatives",
+    note="ranks positives above the hardest negatives; `positive_views=2` with small crops",
     uses=("sorting.rank_mass",),
 )
 
@@ -259,21 +176,17 @@ cmim = row(
     "cMIM",
     "cMIM: A Contrastive Mutual Information Framework for Unified Representation Learning.",
     CMIMLoss,
-    guess="options are from memory of the paper",
+    guess="no released loss was found: options are from memory of the paper",
     note="in addition to MIM's own terms; without augmentation",
 )
 
-mcl = row(
-    "mcl",
-    66,
-    "MCL",
-    "MCL: Learning the Unlearned: Mitigating Feature Suppression in Contrastive Learning.",
-    ClusterNTXentLoss,
-    {"temperature": 0.1, "against": "own"},
-    source="MajorDavidZhang/MCL",
-    guess="options are from memory of the paper",
-    note="negatives only from the same cluster of the previous stage",
-)
+#: by data set, of the configurations of both losses
+_TEMPERATURES = {
+    "cifar10": {"temperature": 0.5},
+    "cifar100": {"temperature": 0.5},
+    "imagenet100": {"temperature": 0.5},
+    "imagenet1k": {"temperature": 0.1},
+}
 
 mv_info_nce = row(
     "mv_info_nce",
@@ -281,10 +194,10 @@ mv_info_nce = row(
     "MV-InfoNCE, MV-DHEL",
     "MV-InfoNCE: A Principled Framework for Multi-View Contrastive Learning.",
     MVInfoNCELoss,
-    {"temperature": 0.1},
+    {"same_view": True},
+    datasets=_TEMPERATURES,
+    paper={"same_view": False},
     source="pakoromilas/Multi-View-CL",
-    guess="not yet compared with the released code",
-    note="`same_view=True` gives the pairs of the code",
 )
 
 mv_dhel = row(
@@ -293,9 +206,8 @@ mv_dhel = row(
     "MV-InfoNCE, MV-DHEL",
     "MV-DHEL: A Principled Framework for Multi-View Contrastive Learning, alignment decoupled.",
     MVDHELLoss,
-    {"temperature": 0.1},
+    datasets=_TEMPERATURES,
     source="pakoromilas/Multi-View-CL",
-    guess="not yet compared with the released code",
 )
 
 dcl = row(
@@ -304,21 +216,19 @@ dcl = row(
     "DCL, DCLW",
     "DCL: Decoupled Contrastive Learning.",
     DCLLoss,
-    {"temperature": 0.1},
+    {"temperature": 0.1, "loss_weight": 2.0},
     source="raminnakhli/Decoupled-Contrastive-Learning",
-    guess="not yet compared with the released code",
-    note="negatives of both views; weights detached or not",
+    note="negatives of both views; the sum of both directions; the code is not the authors'",
 )
 
 dclw = row(
     "dclw",
     70,
     "DCL, DCLW",
-    "DCLW: Decoupled Contrastive Learning, weighted.",
+    "DCLW: Decoupled Contrastive Learning, weighted; the weight has a gradient.",
     DCLLoss,
-    {"temperature": 0.1, "weight": 0.5},
+    {"temperature": 0.1, "weight": 0.5, "detach_weight": False, "loss_weight": 2.0},
     source="raminnakhli/Decoupled-Contrastive-Learning",
-    guess="not yet compared with the released code",
 )
 
 mochi = row(
@@ -328,7 +238,8 @@ mochi = row(
     "MoCHi: Hard Negative Mixing for Contrastive Learning.",
     MoCHiLoss,
     {"temperature": 0.2},
-    guess="options are from memory of the paper",
+    guess="the numbers of mixtures and the temperature are from memory of the paper; only code of "
+    "others was found (davidsvy/hard-negative-mixing), whose formula is the same",
     note="queue and mixtures",
     uses=("memory.EmbeddingQueue", "memory.MomentumEncoder"),
 )
