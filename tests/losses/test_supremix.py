@@ -84,7 +84,5 @@ def test_errors(device):
     made = SupReMixLoss.mixtures(labels)
     with pytest.raises(TypeError, match="mixtures: got 4 of them, expected a tuple of 5 tensors"):
         supremix(z, labels, mixtures=made[:4])
-    with pytest.raises(
-        ValueError, match=r"mixtures: got shape \(2, 4\), expected \(3, K\)"
-    ):
+    with pytest.raises(ValueError, match=r"mixtures: got shape \(2, 4\), expected \(3, K\)"):
         supremix(z, labels, mixtures=(made[0][:2], *made[1:]))
