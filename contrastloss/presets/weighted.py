@@ -63,7 +63,8 @@ less_is_more = row(
     19,
     "SparK versus contrastive learning (CT)",
     source="Wolfda95/SSL-MedicalImagining-CL-MAE",
-    note="the MoCo v2, SwAV and BYOL that it compares; SwAV with two large and six small crops",
+    note="the MoCo v2, SwAV and BYOL that it compares; SwAV with two large and six small crops, "
+    "BYOL but for a constant",
     uses=("memory.EmbeddingQueue", "memory.MomentumEncoder"),
 )
 def spark_vs_cl() -> nn.ModuleDict:
@@ -108,7 +109,8 @@ supremix = row(
     paper={"separate_maxima": False},
     source="files that cite yilei-wu/SupReMix",
     note="with `mixtures=loss.mixtures(labels)`, whose window is 5 for IMDB-WIKI and 1 for STS-B, "
-    "and whose shares are Beta(2, 8), (8, 2) or (5, 5)",
+    "and whose shares are Beta(2, 8), (8, 2) or (5, 5); the code also cuts all rows to the fewest "
+    "mixtures of any row",
 )
 
 #: the losses of CACR by data set

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from presets.released import trains
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 
 from contrastloss import EmbeddingQueue, SwAVLoss, presets
 
@@ -94,6 +94,19 @@ def test_the_systems_that_use_swav_have_its_options():
     for loss in (presets.less_is_more(), presets.spark_vs_cl()["swav"]):
         assert repr(loss) == repr(presets.swav())
     assert repr(presets.image_volume()["swav"]) == repr(presets.swav())
+
+
+@pytest.mark.parametrize(("n", "stored"), [(1, 1), (7, 130), (33, 5)])
+def test_moco_and_byol(n, stored, backend):
+    """As Wolfda95/SSL-MedicalImagining-CL-MAE has them; its BYOL leaves out the constant 2."""
+    losses, rows = presets.spark_vs_cl(), normalize(normal(stored, 6))
+    q, k = normal(n, 6, 2)
+    q.requires_grad_()
+    losses["moco"].backend = backend
+    positive = (normalize(q) * normalize(k)).sum(1, keepdim=True)
+    logits = torch.cat([positive, normalize(q) @ rows.mT], 1)
+    agree(losses["moco"](q, k, rows), cross_entropy(logits / 0.07, torch.zeros(n).long()), [q])
+    agree(losses["byol"](q, k), 2 - 2 * cosine_similarity(q, k).mean(), [q])
 
 
 def test_swav_trains():
