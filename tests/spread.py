@@ -19,6 +19,7 @@ from contrastloss import (
     NTXentLoss,
     SampledContrastiveLoss,
     SupConLoss,
+    SupReMixLoss,
     SwAVLoss,
 )
 from contrastloss.distributed import Peers, pair_stats
@@ -151,6 +152,15 @@ def swav_step(group, inputs, stored, sizes):
     loss = SwAVLoss(constant_norms=True, group=group)
     value = loss(*own[:2], own[3], crops=own[2], queues=queues)
     return value.detach(), list(torch.autograd.grad(value, own)), {}
+
+
+def supremix_step(group, z, labels, mixtures, sizes):
+    """SupReMix of this rank's rows, with mixtures of them."""
+    rank = dist.get_rank(group)
+    own = mine(group, sizes, z).clone().requires_grad_()
+    loss = SupReMixLoss(0.2, separate_maxima=True, group=group)
+    value = loss(own, mine(group, sizes, labels), mixtures=mixtures[rank])
+    return value.detach(), list(torch.autograd.grad(value, [own])), {}
 
 
 def autocast_step(group, cls, inputs, sizes):
