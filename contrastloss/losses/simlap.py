@@ -23,7 +23,7 @@ __all__ = ["SimLAPLoss"]
 FIRST, SECOND, NEGATIVE = "first", "second", "negative"
 _POSITIVES = (same(SECOND),)
 #: limit on the scores in memory at once, where gated vectors are normalised
-_HELD = 1 << 22
+_HELD = 1 << 20
 
 
 class SimLAPLoss(ScoreLoss, name="simlap"):
