@@ -21,6 +21,7 @@ __all__ = [
     "alignment_uniformity",
     "bank_contrastive",
     "barlow_twins",
+    "beclr",
     "binary_nce",
     "cacr",
     "circle",
@@ -51,6 +52,7 @@ __all__ = [
     "mil_contrastive",
     "mochi",
     "moco",
+    "momentum_cacr",
     "multi_modal",
     "multi_similarity",
     "mv_dhel",
@@ -368,6 +370,64 @@ def barlow_twins(
     return evaluate("barlow_twins", (x, y), named, options)
 
 
+def beclr(
+    predictions: Tensor,
+    projections: Tensor,
+    teacher: Tensor,
+    *,
+    stored: Tensor | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    temperature: float = 2.0,
+    weight: float = 0.1,
+    threshold: float = 0.8,
+) -> Tensor:
+    r"""BECLR: a student's predictions follow a teacher, and its projections repel each other.
+
+    With predictions p and projections z of a student and the projections t of a teacher, of two
+    views each,
+
+    .. math:: \ell = -\frac{1}{2N} \sum_i \bigl[\cos(p_i, t'_i) + \cos(p'_i, t_i)\bigr]
+        + \lambda \log \frac{1}{2N} \sum_u \frac{1}{2N - 2} \sum_v e^{\cos(z_u, z_v) / \tau}
+
+    where u is any of the 2N projections, v any of another instance, and a prime the other view.
+    With stored embeddings m these are the negatives in place of the batch's. Those of which
+    :math:`s_{uj} = \langle \hat z_u, m_j \rangle` is above a threshold are left out of the number
+    :math:`n` of all pairs; as in the authors' code, they still have score 0 in the sum:
+
+    .. math:: \lambda \log \frac{1}{2N n} \sum_{u, j} e^{[s_{uj} \le \theta] s_{uj} / \tau}
+
+    Rows may be followed by their nearest neighbours: :meth:`with_neighbors`.
+
+    Args:
+        temperature: tau, positive. Default: 2.
+        weight: lambda >= 0; 0 uses alignment alone. Default: 0.1.
+        threshold: theta, of stored embeddings. Default: 0.8.
+
+    Shape:
+        predictions, projections, teacher: (N, 2, D), two views of each instance; the teacher gets
+        no gradient.
+        stored: (K, D), without gradient, compared as they are; None for the negatives of the batch.
+        Loss: (). The repulsion of fewer than two instances, or of no pair, is 0.
+
+    Source: Poulakakis-Daktylidis and Jamali-Rad, BECLR: Batch Enhanced Contrastive Few-Shot
+    Learning, 2024.
+
+    The module with the same options: :class:`contrastloss.BECLRLoss`.
+    """
+    named = {
+        "stored": stored,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "temperature": temperature,
+        "weight": weight,
+        "threshold": threshold,
+    }
+    return evaluate("beclr", (predictions, projections, teacher), named, options)
+
+
 def binary_nce(
     x: Tensor,
     y: Tensor,
@@ -453,8 +513,9 @@ def binary_nce(
 
 def cacr(
     x: Tensor,
-    y: Tensor,
+    y: Tensor | None = None,
     *,
+    memory: EmbeddingQueue | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
@@ -466,6 +527,7 @@ def cacr(
     t_positive: float = 1.0,
     t_negative: float = 2.0,
     detach_weights: bool = False,
+    tau_plus: float = 0.0,
 ) -> Tensor:
     r"""CACR: attracts far positives and repels near negatives the most.
 
@@ -475,22 +537,27 @@ def cacr(
         - \beta \sum_{j \ne i} \frac{e^{-t^- D_{ij}}}{\sum_{l \ne i} e^{-t^- D_{il}}} D_{ij}
 
     The first sum is over the positives of row i, the second over the first positive of every other
-    row.
+    row. Of V views, the attraction is the mean over views, to the V - 1 other ones, and the
+    repulsion the mean over pairs of views. ``tau_plus`` debiases the repulsion :math:`R_i`, the
+    second term, to :math:`(R_i - \tau^+ D_{ii}) / (1 - \tau^+)`, for classes of unequal sizes.
 
     Args:
         temperature: tau, positive. Default: 1.
-        alpha: weight of the attraction, positive. Default: 1.
-        beta: weight of the repulsion, positive. Default: 1.
+        alpha: weight of the attraction, >= 0; 0 leaves it out. Default: 1.
+        beta: weight of the repulsion, >= 0; 0 leaves it out. Not both are 0. Default: 1.
         t_positive: t+, positive; larger values emphasise the farthest positives. Default: 1.
         t_negative: t-, positive; larger values emphasise the nearest negatives. Default: 2.
-        detach_weights: whether both softmaxes are constants, as in the authors' code for ImageNet;
-            False differentiates them, as in their code for small images. Default: False.
+        detach_weights: whether both softmaxes are constants; False differentiates them, as in the
+            authors' code for small images. Default: False.
+        tau_plus: the prior of a class, in [0, 1); 0 does not debias. Default: 0.
         normalize: whether x and y are normalised; a zero vector is then orthogonal to all others.
             Default: True.
 
     Shape:
-        x: (N, D).
-        y: (N, D), or (N, K, D) for K positives per row.
+        x: (N, D), or (N, V, D) for V >= 2 views of each instance, without y.
+        y: (N, D), or (N, K, D) for K positives per row; None for views.
+        memory: an EmbeddingQueue of further negatives, whose weights' gradient by their own
+        distances is left out, as in the authors' code; None for none.
         Loss: (), or (N,) for ``reduction='none'``. A row without negatives has the attraction only.
 
     Source: Zheng et al., Contrastive Attraction and Contrastive Repulsion for Representation
@@ -498,7 +565,9 @@ def cacr(
 
     The module with the same options: :class:`contrastloss.CACRLoss`.
     """
-    named: dict[str, Any] = {}
+    named = {
+        "memory": memory,
+    }
     options = {
         "loss_weight": loss_weight,
         "backend": backend,
@@ -511,6 +580,7 @@ def cacr(
         "t_positive": t_positive,
         "t_negative": t_negative,
         "detach_weights": detach_weights,
+        "tau_plus": tau_plus,
     }
     return evaluate("cacr", (x, y), named, options)
 
@@ -2716,6 +2786,77 @@ def mochi(
     return evaluate("mochi", (query, key, queue), named, options)
 
 
+def momentum_cacr(
+    queries: Tensor,
+    keys: Tensor,
+    *,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 1.0,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    cost: Literal["rbf", "euclidean"] = "rbf",
+    return_stats: bool = False,
+) -> Tensor:
+    r"""CACR of several queries and a key of each instance: far queries are attracted the most.
+
+    With queries :math:`q_{iv}`, keys :math:`k_i`, :math:`s_{iv,j} = \cos(q_{iv}, k_j) / \tau` and
+    the weights
+
+    .. math:: w_{iv} = \frac{e^{|q_{iv} - k_i|^2 / \tau}}{\sum_u e^{|q_{iu} - k_i|^2 / \tau}}
+
+    of unit vectors, which are constants,
+
+    .. math::
+        \text{rbf: } \ell_i &= -\sum_v w_{iv} \log \frac{e^{s_{iv,i}}}{\sum_j e^{s_{iv,j}}}
+
+        \text{euclidean: } \ell_i &= \sum_v w_{iv} \Bigl[ d_{iv,i} - \sum_{j \ne i}
+            \frac{e^{-d_{iv,j} / \tau}}{\sum_{l \ne i} e^{-d_{iv,l} / \tau}} d_{iv,j} \Bigr],
+            \qquad d = 1 - \cos
+
+    where the softmax of the repulsion is constant, too. The authors' code multiplies the first by 2
+    tau, and sums the second over the rows.
+
+    Args:
+        temperature: tau, positive. Default: 1.
+        cost: ``'rbf'`` or ``'euclidean'``. Default: ``'rbf'``.
+
+    Shape:
+        queries: (N, V, D), those of other crops than the key's.
+        keys: (N, D), without gradient. With a group, queries meet those of all ranks.
+        Loss: (), or (N,) for ``reduction='none'``.
+
+    Source: Zheng et al., Contrastive Attraction and Contrastive Repulsion for Representation
+    Learning, 2023: pre-training on ImageNet.
+
+    The module with the same options: :class:`contrastloss.MomentumCACRLoss`.
+    """
+    named = {
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
+        "cost": cost,
+        "return_stats": return_stats,
+    }
+    return evaluate("momentum_cacr", (queries, keys), named, options)
+
+
 def multi_modal(
     *embeddings: Tensor,
     logit_scales: Tensor | Sequence[Tensor | float] | None = None,
@@ -4000,6 +4141,7 @@ def simlap(
     labels: Tensor,
     key_labels: Tensor,
     *,
+    logit_scale: Tensor | float | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
@@ -4007,6 +4149,7 @@ def simlap(
     normalize: bool = True,
     validate: bool = False,
     mean_over: Literal["rows", "pairs"] = "rows",
+    renormalize: bool = False,
 ) -> Tensor:
     r"""Queries of one class against keys of another, in features gated by the pair of classes.
 
@@ -4019,9 +4162,13 @@ def simlap(
         \log \frac{e^{s_{ip}}}{e^{s_{ip}} + \sum_{j \in N_i} e^{s_{ij}}}
 
     A row without positives has loss 0 and is not counted in the mean; a row without negatives has
-    loss 0. Queries, keys and gates get gradients. As in the authors' code, gated vectors are not
-    normalised again: the length of a gated key would depend on the row, which a dot product cannot
-    express.
+    loss 0. Queries, keys and gates get gradients. With ``renormalize`` the scores are cosines of
+    gated vectors,
+
+    .. math:: s_{ij} = \cos(z_i \odot g_i, k_j \odot g_i) / \tau
+
+    The length of a gated key then depends on the row, which no operator expresses: some rows of
+    scores are in memory at a time, in plain PyTorch, and the backward pass recomputes them.
 
     Args:
         temperature: tau, positive. Default: 0.1.
@@ -4029,7 +4176,9 @@ def simlap(
             ``reduction='none'`` returns the sum over a row's positives and ``reduction='mean'``
             divides by the number of all positive pairs, as in the authors' code. Default:
             ``'rows'``.
-        normalize: whether queries and keys are normalised. Default: True.
+        renormalize: whether queries and keys are normalised after the gate; most of the authors'
+            code does so. Default: False.
+        normalize: whether queries and keys are normalised before the gate. Default: True.
 
     Shape:
         z: (N, D), the queries.
@@ -4038,13 +4187,16 @@ def simlap(
         labels: (N, 2), integers: the row's class and the class it is paired with, which may be
         equal.
         key_labels: (M,), integers.
+        logit_scale: () or a float, 1 / tau as the model has it; None for that of the option.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Wu et al., Rethinking Positive Pairs in Contrastive Learning, 2024 (Hydra).
 
     The module with the same options: :class:`contrastloss.SimLAPLoss`.
     """
-    named: dict[str, Any] = {}
+    named = {
+        "logit_scale": logit_scale,
+    }
     options = {
         "loss_weight": loss_weight,
         "backend": backend,
@@ -4053,6 +4205,7 @@ def simlap(
         "normalize": normalize,
         "validate": validate,
         "mean_over": mean_over,
+        "renormalize": renormalize,
     }
     return evaluate("simlap", (z, keys, gate, labels, key_labels), named, options)
 
@@ -4407,6 +4560,7 @@ def supremix(
     z: Tensor,
     labels: Tensor,
     *,
+    mixtures: Sequence[Tensor] | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
@@ -4420,6 +4574,7 @@ def supremix(
     equal_sizes: bool = False,
     ignore_index: int | None = -100,
     weighting: Literal["distance", "inverse"] | None = "distance",
+    separate_maxima: bool = False,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""SupCon for regression: negatives are weighted by the distance of their labels.
@@ -4432,18 +4587,24 @@ def supremix(
 
     so that negatives with more distant labels are pushed away more strongly. A row without a
     positive has loss 0, and ``reduction='mean'`` averages over the other rows. The mixtures of rows
-    that the paper adds can be passed as additional rows of z with their mixed labels.
+    that :meth:`mixtures` makes are further negatives and positives of one row each: sums of unit
+    vectors, that are constants, not normalised again and no anchors.
 
     Args:
         temperature: tau, positive. Default: 0.07.
         weighting: ``'distance'`` for the w above, ``'inverse'`` for
             :math:`1 / (1 + |y_i - y_j|)`, None for 1. Default: ``'distance'``.
+        separate_maxima: True subtracts from the scores of the batch their largest one, with the
+            row's own, and from those of the mixtures theirs, as constants: so does the authors'
+            code, in which the share of the mixtures in the sum depends on it. Default: False.
         loss_weight: multiplies the loss, e.g. tau over a base temperature. Default: 1.
 
     Shape:
         z: (N, D), or (N, V, D) for V views of each instance.
         labels: (N,), of any real dtype, without gradient. Positives are rows with equal labels:
         floating labels are compared in fp32 (in fp64 for fp64 embeddings), others as integers.
+        mixtures: five tensors (N, K), or (N V, K) for views, as of :meth:`mixtures`, whose numbers
+        are those of the rows of z of this process, flattened; None for none.
         Loss: (), or (N,) or (N, V) for ``reduction='none'``.
 
     Source: Wu et al., Mixup Your Own Pairs, 2023.
@@ -4451,6 +4612,7 @@ def supremix(
     The module with the same options: :class:`contrastloss.SupReMixLoss`.
     """
     named = {
+        "mixtures": mixtures,
         "logit_scale": logit_scale,
         "logit_bias": logit_bias,
     }
@@ -4466,6 +4628,7 @@ def supremix(
         "equal_sizes": equal_sizes,
         "ignore_index": ignore_index,
         "weighting": weighting,
+        "separate_maxima": separate_maxima,
         "return_stats": return_stats,
     }
     return evaluate("supremix", (z, labels), named, options)
@@ -4476,39 +4639,57 @@ def swav(
     y: Tensor,
     prototypes: Tensor,
     *,
+    crops: Tensor | None = None,
+    queues: Sequence[EmbeddingQueue] | None = None,
     y_prototypes: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
     temperature: float | Tensor = 0.1,
     normalize: bool = True,
     validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
     eps: float = 0.05,
     iterations: int = 3,
+    constant_norms: bool = False,
+    return_stats: bool = False,
 ) -> Tensor:
-    r"""SwAV: each view predicts the other view's balanced assignment to prototypes.
+    r"""SwAV: each crop predicts the balanced assignments of other crops to prototypes.
 
-    With the scores :math:`s^x_{ik} = \cos(x_i, c_k)` of a view and its codes :math:`q^x`, which
-    Sinkhorn's algorithm computes from :math:`e^{s^x / \varepsilon}`,
+    With the scores :math:`s^v_{ik} = \cos(v_i, c_k)` of a crop v and the codes :math:`q^w` of the
+    two large crops x and y, which Sinkhorn's algorithm computes from :math:`e^{s^w / \varepsilon}`,
+    the loss is the mean over the ordered pairs of crops of which one gives codes,
 
-    .. math:: \ell_i = -\frac12 \sum_k \Bigl[
-        q^y_{ik} \log \frac{e^{s^x_{ik} / \tau}}{\sum_l e^{s^x_{il} / \tau}} +
-        q^x_{ik} \log \frac{e^{s^y_{ik} / \tau}}{\sum_l e^{s^y_{il} / \tau}} \Bigr]
+    .. math:: \ell_i = -\frac{1}{2 (V - 1)} \sum_{w \in \{x, y\}} \sum_{v \ne w} \sum_k
+        q^w_{ik} \log \frac{e^{s^v_{ik} / \tau}}{\sum_l e^{s^v_{il} / \tau}}
 
-    Every iteration divides the codes of each prototype by their sum over the batch, and then the
-    codes of each row by their sum, so that the codes of a row sum to 1. The codes are constants and
-    are balanced over the batch of this process. For several crops, sum over pairs of views. With
-    the rows of another modality as prototypes, separate ones for x and y, this is SwALIP.
+    of all V crops: V = 2, if there are only x and y. Every iteration divides the codes of each
+    prototype by their sum over the batch and the queue, and then the codes of each row by their
+    sum, so that the codes of a row sum to 1. The codes are constants. With the rows of another
+    modality as prototypes, separate ones for x and y, this is SwALIP.
 
     Args:
         temperature: tau, positive. Default: 0.1.
         eps: weight of the entropy in Sinkhorn's algorithm, positive; smaller values give sharper
             codes. Default: 0.05.
         iterations: number of Sinkhorn iterations, 1 to 10,000. Default: 3.
+        constant_norms: True: the lengths of prototypes are constants, so that their gradient keeps
+            its radial part. Of prototypes that are normalised after every step, as in the authors'
+            code, it is then the gradient of that code. Default: False.
+        group: spreads the rows over ranks. The codes are balanced over the rows of all ranks, and
+            each rank's queues hold its own rows: enqueue them without a group. The prototypes have
+            to be the same on all ranks.
 
     Shape:
-        x, y: (N, D).
+        x, y: (N, D), the large crops.
         prototypes: (K, D).
+        crops: (N, C, D), further crops, which give no codes; None for none.
+        queues: two EmbeddingQueues, of rows like those of x and of rows like those of y, over which
+        their codes are balanced, too; None for none. Enqueue the rows after the loss.
         y_prototypes: (K, D), the prototypes of y; None for the same. All inputs get gradients.
         Loss: (), or (N,) for ``reduction='none'``.
 
@@ -4519,7 +4700,11 @@ def swav(
     The module with the same options: :class:`contrastloss.SwAVLoss`.
     """
     named = {
+        "crops": crops,
+        "queues": queues,
         "y_prototypes": y_prototypes,
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
     }
     options = {
         "loss_weight": loss_weight,
@@ -4528,8 +4713,13 @@ def swav(
         "temperature": temperature,
         "normalize": normalize,
         "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
         "eps": eps,
         "iterations": iterations,
+        "constant_norms": constant_norms,
+        "return_stats": return_stats,
     }
     return evaluate("swav", (x, y, prototypes), named, options)
 

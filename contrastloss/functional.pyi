@@ -101,6 +101,18 @@ def barlow_twins(
     eps: float = 1e-05,
     standardize: Literal["biased", "unbiased", "none"] = "biased",
 ) -> Tensor: ...
+def beclr(
+    predictions: Tensor,
+    projections: Tensor,
+    teacher: Tensor,
+    *,
+    stored: Tensor | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    temperature: float = 2.0,
+    weight: float = 0.1,
+    threshold: float = 0.8,
+) -> Tensor: ...
 @overload
 def binary_nce(
     x: Tensor,
@@ -153,8 +165,9 @@ def binary_nce(
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
 def cacr(
     x: Tensor,
-    y: Tensor,
+    y: Tensor | None = None,
     *,
+    memory: EmbeddingQueue | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
@@ -166,6 +179,7 @@ def cacr(
     t_positive: float = 1.0,
     t_negative: float = 2.0,
     detach_weights: bool = False,
+    tau_plus: float = 0.0,
 ) -> Tensor: ...
 @overload
 def circle(
@@ -1261,6 +1275,24 @@ def mochi(
     mixed: int = 1024,
     mixed_with_query: int = 128,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
+def momentum_cacr(
+    queries: Tensor,
+    keys: Tensor,
+    *,
+    return_stats: Literal[False] = False,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 1.0,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    cost: Literal["rbf", "euclidean"] = "rbf",
+) -> Tensor: ...
 def multi_modal(
     *embeddings: Tensor,
     return_stats: Literal[False] = False,
@@ -1842,6 +1874,7 @@ def simlap(
     labels: Tensor,
     key_labels: Tensor,
     *,
+    logit_scale: Tensor | float | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
@@ -1849,6 +1882,7 @@ def simlap(
     normalize: bool = True,
     validate: bool = False,
     mean_over: Literal["rows", "pairs"] = "rows",
+    renormalize: bool = False,
 ) -> Tensor: ...
 def smooth_ap(
     z: Tensor,
@@ -1972,6 +2006,7 @@ def supremix(
     labels: Tensor,
     *,
     return_stats: Literal[False] = False,
+    mixtures: Sequence[Tensor] | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
@@ -1985,6 +2020,7 @@ def supremix(
     equal_sizes: bool = False,
     ignore_index: int | None = -100,
     weighting: Literal["distance", "inverse"] | None = "distance",
+    separate_maxima: bool = False,
 ) -> Tensor: ...
 @overload
 def supremix(
@@ -1992,6 +2028,7 @@ def supremix(
     labels: Tensor,
     *,
     return_stats: Literal[True],
+    mixtures: Sequence[Tensor] | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
@@ -2005,21 +2042,31 @@ def supremix(
     equal_sizes: bool = False,
     ignore_index: int | None = -100,
     weighting: Literal["distance", "inverse"] | None = "distance",
+    separate_maxima: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
 def swav(
     x: Tensor,
     y: Tensor,
     prototypes: Tensor,
     *,
+    return_stats: Literal[False] = False,
+    crops: Tensor | None = None,
+    queues: Sequence[EmbeddingQueue] | None = None,
     y_prototypes: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
     temperature: float | Tensor = 0.1,
     normalize: bool = True,
     validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
     eps: float = 0.05,
     iterations: int = 3,
+    constant_norms: bool = False,
 ) -> Tensor: ...
 @overload
 def temporal_clip(
