@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..channel import LSE, MAX, SUM, Channel, distance, same
 from ..inputs import takes
 from ..ops.merge import log_sum_exp
-from ..options import Count, Positive, Temperature, shape
+from ..options import Count, Positive, Temperature, check_dense, shape
 from .base.label_loss import LABEL, TAKEN, LabelLoss, counted_of
 from .base.loss import nan_rows
 from .base.scores import Scores, wide
@@ -149,11 +149,13 @@ class SupReMixLoss(LabelLoss, name="supremix"):
         self, scores: Scores, value: Tensor, mixtures: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """What :meth:`combine` takes of the mixtures: a score with a sum is a sum of scores."""
-        n = len(value)
-        if len(mixtures) != len(RegressionMixtures._fields):
-            raise ValueError(f"mixtures: got {len(mixtures)} tensors, expected 5")
+        n, count = len(value), len(RegressionMixtures._fields)
+        if not isinstance(mixtures, (tuple, list)) or len(mixtures) != count:
+            got = f"{len(mixtures)} of them" if isinstance(mixtures, (tuple, list)) else "no tuple"
+            raise TypeError(f"mixtures: got {got}, expected a tuple of {count} tensors")
         for part in mixtures:
-            if part.shape != (n, *mixtures[0].shape[1:]) or part.ndim != 2:
+            check_dense("mixtures", part)
+            if part.ndim != 2 or part.shape != (n, *mixtures[0].shape[1:]):
                 raise ValueError(f"mixtures: got shape {shape(part)}, expected ({n}, K) of each")
         if not mixtures[0].shape[1]:
             mixtures = [nn.functional.pad(part, (0, 1), value=-1) for part in mixtures]

@@ -58,6 +58,7 @@ ARGUMENTS = {
     **{(name, "in_batch_negatives"): "negatives"
        for name in ("clip", "info_nce", "margin_ranking", "siglip")},
     **{(name, "variant"): "x_ids" for name in ("clip", "info_nce")},
+    ("beclr", "threshold"): "stored",
     ("gist", "margin"): "guide",
     ("gist", "margin_strategy"): "guide",
     ("sepclr", "background"): "targets",
