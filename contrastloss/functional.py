@@ -90,6 +90,7 @@ def ada_meow(
     bias: Tensor,
     v: Tensor,
     *,
+    v_bias: Tensor | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
@@ -101,7 +102,7 @@ def ada_meow(
 
     .. math:: \ell_i = -\log \frac{e^{s_{ii}}}{\sum_j w_{ij} e^{s_{ij}}},
         \qquad s_{ij} = \cos(x_i, y_j) / \tau, \quad
-        w_{ij} = \sigma\bigl(v^\top \tanh(W (\hat x_i + \hat y_j) + b)\bigr)
+        w_{ij} = \sigma\bigl(v^\top \tanh(W (\hat x_i + \hat y_j) + b) + c\bigr)
 
     :math:`\hat x` and :math:`\hat y` are the normalised vectors, or x and y with
     ``normalize=False``. As in the authors' code, the sum includes j = i. The weights are computed
@@ -118,6 +119,7 @@ def ada_meow(
         x, y: (N, D).
         weight: (h, D), the network's W; the paper has h = 16.
         bias, v: (h,), the network's b and v.
+        v_bias: (1,), its c, which the authors' code has; None for 0.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Yu et al., Heterogeneous Graph Contrastive Learning with Meta-path Contexts and
@@ -125,7 +127,9 @@ def ada_meow(
 
     The module with the same options: :class:`contrastloss.AdaMEOWLoss`.
     """
-    named: dict[str, Any] = {}
+    named = {
+        "v_bias": v_bias,
+    }
     options = {
         "loss_weight": loss_weight,
         "backend": backend,
@@ -324,27 +328,32 @@ def barlow_twins(
     backend: str | None = None,
     lambda_: float | None = 0.005,
     eps: float = 1e-05,
+    standardize: Literal["biased", "unbiased", "none"] = "biased",
 ) -> Tensor:
     r"""Barlow Twins: drives the cross-correlation of two views' features to the identity.
 
     .. math:: \sum_i (1 - c_{ii})^2 + \lambda \sum_i \sum_{j \ne i} c_{ij}^2, \qquad
         c_{ij} = \frac1N \sum_n \hat x_{ni} \hat y_{nj}
 
-    Features are standardised over the batch, as by a BatchNorm without affine parameters:
-    :math:`\hat x = (x - \text{mean}) / \sqrt{\text{var} + \epsilon}` with the biased variance. The
-    D x D matrix c is not materialised.
+    Features are standardised over the batch:
+    :math:`\hat x = (x - \text{mean}) / \sqrt{\text{var} + \epsilon}`. The D x D matrix c is not
+    materialised.
 
     Args:
         lambda_: weight of the second sum, positive; None for 1 / D (Graph Barlow Twins).
             Default: 0.005.
         eps: added to the variance, positive. Default: 1e-5.
+        standardize: ``'biased'``, the variance of a BatchNorm without affine parameters;
+            ``'unbiased'``, that of ``torch.std``, as in Graph Barlow Twins; or ``'none'``: x and y
+            are used as they are, after a BatchNorm of the caller (BarLIP). Default: ``'biased'``.
 
     Shape:
         x, y: (N, D).
-        Loss: (). For N = 0 it is 0. For N = 1 there is no variance, and c = 0.
+        Loss: (). For N = 0 it is 0. For N = 1 there is no variance, and c = 0, unless ``'none'``.
 
     Source: Zbontar et al., Barlow Twins: Self-Supervised Learning via Redundancy Reduction, 2021;
-    Bielak et al., Graph Barlow Twins, 2022.
+    Bielak et al., Graph Barlow Twins, 2022; BarLIP: Fini et al., Improved baselines for
+    vision-language pre-training, 2023.
 
     The module with the same options: :class:`contrastloss.BarlowTwinsLoss`.
     """
@@ -354,6 +363,7 @@ def barlow_twins(
         "backend": backend,
         "lambda_": lambda_,
         "eps": eps,
+        "standardize": standardize,
     }
     return evaluate("barlow_twins", (x, y), named, options)
 
@@ -2223,6 +2233,7 @@ def jepa(
     gamma: float = 0.0625,
     eps: float = 0.0001,
     stop_gradient: bool = True,
+    normalize: bool = False,
 ) -> Tensor:
     r"""AD-L-JEPA: cosine regression of hidden map cells, with variance regularisation.
 
@@ -2243,7 +2254,10 @@ def jepa(
         occupied_weight: w, from 0 to 1. Default: 0.75.
         gamma: minimum standard deviation of a feature, positive. Default: 1/16.
         eps: added to variances, positive. Default: 1e-4.
-        stop_gradient: whether the target is a constant. Default: True.
+        stop_gradient: whether the target is a constant. In the released code it is not: its empty
+            cells are a token that learns. Default: True.
+        normalize: whether variances are those of unit vectors, as in the released code, whose maps
+            are normalised over features. Default: False.
 
     Shape:
         prediction, target: (P, D) or (B, P, D), P cells of B maps.
@@ -2268,6 +2282,7 @@ def jepa(
         "gamma": gamma,
         "eps": eps,
         "stop_gradient": stop_gradient,
+        "normalize": normalize,
     }
     return evaluate("jepa", (prediction, target, context, occupied, hidden), named, options)
 
@@ -2561,6 +2576,7 @@ def mil_contrastive(
     normalize: bool = True,
     validate: bool = False,
     divisor: int = 16,
+    released: bool = False,
 ) -> Tensor:
     r"""Aligns the top-scoring snippets of positive bags across two modalities, against normal ones.
 
@@ -2577,12 +2593,13 @@ def mil_contrastive(
 
     where :math:`s = \cos / \tau`. The background is the lowest-scoring snippets of all bags; the
     normal set is the highest-scoring snippets of the negative bags. A term without negatives is 0.
-    The released code repeats a bag's query :math:`k_b` times, so that longer bags count more; here
-    every positive bag counts once.
+    Every positive bag counts once; with ``released=True``, :math:`k_b` times.
 
     Args:
         temperature: tau, positive. Default: 0.1.
         divisor: determines :math:`k_b`, at least 1. Default: 16.
+        released: as the released code has it, which repeats a bag's query :math:`k_b` times, so
+            that longer bags count more, and whose loss is 0 if no bag is negative. Default: False.
 
     Shape:
         x, y: (B, T, D), the snippets in both modalities.
@@ -2606,6 +2623,7 @@ def mil_contrastive(
         "normalize": normalize,
         "validate": validate,
         "divisor": divisor,
+        "released": released,
     }
     return evaluate("mil_contrastive", (x, y, scores_x, scores_y, labels, lengths), named, options)
 
@@ -3146,7 +3164,7 @@ def pair_contrastive(
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
-    variant: Literal["margin", "bce"] = "margin",
+    variant: Literal["margin", "bce", "ratio"] = "margin",
     distance: Literal["cosine", "euclidean"] = "cosine",
     margin: float = 0.5,
     positive_margin: float = 0.0,
@@ -3154,6 +3172,7 @@ def pair_contrastive(
     temperature: float | Tensor = 1.0,
     bias: float | Tensor = 0.0,
     normalize: bool = True,
+    mean_over: Literal["pairs", "active"] = "pairs",
 ) -> Tensor:
     r"""Contrastive loss on pairs labelled as similar or dissimilar.
 
@@ -3166,11 +3185,14 @@ def pair_contrastive(
         \text{bce: } \ell_i &= -t_i \log \sigma(u_i) - (1 - t_i) \log \sigma(-u_i),
         \qquad u_i = s_i / \tau + b
 
-    where d is a distance and s a cosine or dot product. Hadsell's factor 1/2 is
+        \text{ratio: } \ell_i &= t_i \log(1 + 1 / s_i) + (1 - t_i) \log(1 + s_i)
+
+    where d is a distance and s a cosine or dot product, which has to be positive in ratio: it is
+    the density ratio of similar and dissimilar pairs. Hadsell's factor 1/2 is
     ``loss_weight=0.5``. The hinges of pytorch-metric-learning are not squared.
 
     Args:
-        variant: ``'margin'`` or ``'bce'``. Default: ``'margin'``.
+        variant: ``'margin'``, ``'bce'`` or ``'ratio'``. Default: ``'margin'``.
         distance: distance of the margin variant, ``'cosine'`` for 1 - cos or ``'euclidean'``
             without normalisation. Default: ``'cosine'``.
         margin: m, positive, the minimum distance of dissimilar pairs. Default: 0.5.
@@ -3178,14 +3200,18 @@ def pair_contrastive(
         squared: whether the hinges are squared. Default: True.
         temperature: tau of the logits, positive; a float, 0-dim tensor or Parameter. Default: 1.
         bias: b of the logits; a float, 0-dim tensor or Parameter. Default: 0.
-        normalize: whether logits use cosines, else dot products. Default: True.
+        normalize: whether s is a cosine, else a dot product. Default: True.
+        mean_over: of ``reduction='mean'``, ``'pairs'``; or ``'active'``: the mean over the similar
+            pairs with a loss, plus that over the dissimilar ones with a loss, as
+            pytorch-metric-learning has it. Default: ``'pairs'``.
 
     Shape:
         x, y: (N, D).
         target: (N,), bool, integers or floats; soft targets are allowed.
         Loss: (), or (N,) for ``reduction='none'``.
 
-    Source: Hadsell et al., Dimensionality Reduction by Learning an Invariant Mapping, 2006.
+    Source: Hadsell et al., Dimensionality Reduction by Learning an Invariant Mapping, 2006; ratio:
+    Qiu et al., Contrastive UCB, 2022.
 
     The module with the same options: :class:`contrastloss.PairContrastiveLoss`.
     """
@@ -3202,6 +3228,7 @@ def pair_contrastive(
         "temperature": temperature,
         "bias": bias,
         "normalize": normalize,
+        "mean_over": mean_over,
     }
     return evaluate("pair_contrastive", (x, y, target), named, options)
 
@@ -3557,7 +3584,8 @@ def region_attribute(
         temperature: tau, positive. Default: 0.07.
 
     Shape:
-        regions: (B, R, D), R regions of B images.
+        regions: (B, R, D), R regions of B images; or (B, R, A, D), with a projection for each
+        attribute, as the released code has it by default: r is then the region's own for a.
         attributes: (A, D).
         labels: (B, A), bool, marks the attributes of each image.
         valid: (B, R), bool, False for padding; None for all True. An image without regions is

@@ -14,6 +14,7 @@ def ada_meow(
     bias: Tensor,
     v: Tensor,
     *,
+    v_bias: Tensor | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
@@ -98,6 +99,7 @@ def barlow_twins(
     backend: str | None = None,
     lambda_: float | None = 0.005,
     eps: float = 1e-05,
+    standardize: Literal["biased", "unbiased", "none"] = "biased",
 ) -> Tensor: ...
 @overload
 def binary_nce(
@@ -1031,6 +1033,7 @@ def jepa(
     gamma: float = 0.0625,
     eps: float = 0.0001,
     stop_gradient: bool = True,
+    normalize: bool = False,
 ) -> Tensor: ...
 def koleo(
     z: Tensor,
@@ -1198,6 +1201,7 @@ def mil_contrastive(
     normalize: bool = True,
     validate: bool = False,
     divisor: int = 16,
+    released: bool = False,
 ) -> Tensor: ...
 @overload
 def mochi(
@@ -1472,7 +1476,7 @@ def pair_contrastive(
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
-    variant: Literal["margin", "bce"] = "margin",
+    variant: Literal["margin", "bce", "ratio"] = "margin",
     distance: Literal["cosine", "euclidean"] = "cosine",
     margin: float = 0.5,
     positive_margin: float = 0.0,
@@ -1480,6 +1484,7 @@ def pair_contrastive(
     temperature: float | Tensor = 1.0,
     bias: float | Tensor = 0.0,
     normalize: bool = True,
+    mean_over: Literal["pairs", "active"] = "pairs",
 ) -> Tensor: ...
 @overload
 def supcon(

@@ -61,6 +61,8 @@ def latent_positives(
     prototypes: Tensor,
     count: Count = 100,
     *,
+    least: Fraction = 0.0,
+    nearest: bool = True,
     generator: torch.Generator | None = None,
     numbers: Tensor | None = None,
     backend: str | None = None,
@@ -73,13 +75,16 @@ def latent_positives(
     .. math:: \tan \varphi = \frac{a \sin\theta}{a \cos\theta - b}, \qquad
         a = \langle k, c - p \rangle, \quad b = \langle p, c - p \rangle
 
-    Angles are drawn uniformly below this; if p is c itself, below :math:`\theta`. A vector is
+    Angles are drawn uniformly below this, from ``least`` times it on; if p is c itself, below
+    :math:`\theta`. The released code has ``least=0.2, nearest=False``. A vector is
     ``valid`` if its nearest prototype is still c: a third prototype may be nearer.
 
     Args:
         key: (N, D). prototypes: (K, D), e.g. centres of k-means over the queue. Only the
             directions of both matter.
         count: how many per key, G.
+        least: the least share of the largest angle, from 0 to 1. Default: 0.
+        nearest: whether p may be c. Default: True.
         numbers: (N, G, 2): choose the prototype and the angle.
 
     Source: Shah et al., HaLP: Hallucinating Latent Positives for Skeleton-based Self-Supervised
@@ -87,23 +92,27 @@ def latent_positives(
     """
     drawn, share = _uniform((len(key), count, 2), key, generator, numbers).unbind(-1)
     k, p = _unit(key), _unit(prototypes)
-    chosen = _pick(drawn, len(p))
     found = _nearest(k, p, backend)[:, None]
-    nearest = found.clamp_min(0)  # a NaN key has no nearest prototype
-    near = (p[nearest] * k[:, None]).sum(-1)
+    own = found.clamp_min(0)  # a NaN key has no nearest prototype
+    if nearest:
+        chosen = _pick(drawn, len(p))
+    else:
+        chosen = _pick(drawn, max(len(p) - 1, 1))
+        chosen = (chosen + (chosen >= own)).clamp_max(len(p) - 1)
+    near = (p[own] * k[:, None]).sum(-1)
     far = (p[chosen] * k[:, None]).sum(-1)
     across = p[chosen] - far[..., None] * k[:, None]  # the part of p orthogonal to k
     sine = torch.linalg.vector_norm(across, dim=-1)
     theta = torch.atan2(sine, far)
     a = (near - far).clamp_min(0)
-    b = ((p[chosen] * p[nearest]).sum(-1) - 1).clamp_max(0)
-    bound = torch.where(chosen == nearest, theta, torch.atan2(a * sine, a * far - b))
-    angle = share * torch.minimum(bound, theta)
+    b = ((p[chosen] * p[own]).sum(-1) - 1).clamp_max(0)
+    bound = torch.where(chosen == own, theta, torch.atan2(a * sine, a * far - b))
+    angle = (least + (1 - least) * share) * torch.minimum(bound, theta)
     some = sine > 0  # else p is k or -k, and no arc is defined
     angle = torch.where(some, angle, 0.0)[..., None]
     across = across / torch.where(some, sine, 1.0)[..., None]
     made = angle.cos() * k[:, None] + angle.sin() * across
-    same = _nearest(made.flatten(0, 1), p, backend).view(len(k), count) == nearest
+    same = _nearest(made.flatten(0, 1), p, backend).view(len(k), count) == own
     return Latents(made.to(key.dtype), same & (found >= 0))
 
 

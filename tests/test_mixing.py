@@ -34,6 +34,23 @@ def test_latent_positives_by_hand(device):
     assert valid.all()
 
 
+def test_latent_positives_of_halp(device):
+    """Only other prototypes than the nearest, at least a fifth of the way."""
+    key = tensor([3 * cos(pi / 9), 3 * sin(pi / 9)], device=device)
+    prototypes = tensor([0, -1], E1, E2, device=device)  # at -90, 0 and 90 degrees
+    numbers = tensor([0.1, 0.5], [0.6, 0.0], [0.999, 0.75], device=device)[None]
+    own = {"least": 0.2, "nearest": False, "numbers": numbers}
+    made, valid = latent_positives(key, prototypes, 3, **own)
+    # towards -90 the bisector with 0 is 65 degrees away, towards 90 it is 25
+    want = torch.tensor([20 - 0.6 * 65, 20 + 0.2 * 25, 20 + 0.8 * 25], dtype=torch.float64)
+    want = want.deg2rad()
+    close(made[0], torch.stack([want.cos(), want.sin()], 1).to(device))
+    assert valid.all()
+    # the only prototype is the nearest one
+    made, valid = latent_positives(key, prototypes[1:2], 3, **own)
+    assert made.isfinite().all()
+
+
 def test_a_third_prototype_may_come_between(device):
     key = tensor(E1, device=device)
     prototypes = tensor(E1, E2, [sqrt(0.5), sqrt(0.5)], device=device)  # at 0, 90 and 45 degrees

@@ -36,7 +36,7 @@ class Preset(Generic[P, M]):
         datasets: options by data set, where the system has them; the first one is the default, the
             keyword ``dataset`` names another.
         paper: the paper's options where the released code has others; the keyword
-            ``released=False`` takes them.
+            ``released=False`` takes them. No code was compared with these.
         source: the repository of the released code, with which value and gradients were compared.
         guess: what is a guess, if anything is: the preset is then not verified, and its losses show
             ``verified=False``.
@@ -84,10 +84,11 @@ class Preset(Generic[P, M]):
         if self.datasets:
             dataset = given.pop("dataset", next(iter(self.datasets)))
             system |= setting("dataset", dataset, self.datasets)
+        compared = self.verified and options.get("released", True)
         positional = list(signature(self).parameters)[: len(args)]
         system = {k: v for k, v in system.items() if k not in positional}
         made = self.loss(*args, **{**system, **given})
-        if not self.verified:
+        if not compared:
             for module in made.modules():
                 if isinstance(module, Loss):
                     module.remark = "verified=False"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import nn
 
 from ..losses import (
-    CLIPLoss,
     CodebookDiversityLoss,
     CoSTLoss,
     CrossSupConLoss,
@@ -40,9 +39,11 @@ ad_l_jepa = row(
     "AD-L-JEPA",
     "AD-L-JEPA: Self-Supervised Spatial World Models with Joint Embedding Predictive Architecture.",
     JEPALoss,
+    {"normalize": True, "stop_gradient": False},
+    datasets={"kitti": {"beta": 1.0}, "waymo": {"beta": 10.0}},
     source="HaoranZhuExplorer/AD-L-JEPA-Release",
-    guess="not yet compared with the released code",
-    note="beta 1 on KITTI, 10 on Waymo",
+    note="maps are unit vectors; detach the target encoder's cells, not the empty token, which "
+    "learns in the target, too",
 )
 
 
@@ -50,16 +51,21 @@ ad_l_jepa = row(
     13,
     "SSCL-TSF",
     source="chiyuzhang94/contrastive_learning_time-series_e2e",
-    guess="not yet compared with the released code",
-    note="one of the three, with weight 0.5",
+    note="one of the three, with weight lambda, beside the error of the forecast with 1 - lambda",
 )
-def sscl_tsf() -> nn.ModuleDict:
-    """SSCL-TSF: What Constitutes Good Contrastive Learning in Time-Series Forecasting?"""
+def sscl_tsf(weight: float = 0.5, *, released: bool = True) -> nn.ModuleDict:
+    """SSCL-TSF: What Constitutes Good Contrastive Learning in Time-Series Forecasting?
+
+    ``weight`` is lambda. The released code gives its flag for normalisation, False, to TS2Vec in
+    place of alpha: only the temporal term is left. ``released=False``, as in the paper: alpha is
+    0.5. The temperatures are 1; MoCo compares products, CoST cosines.
+    """
+    alpha = 0.0 if released else 0.5
     return nn.ModuleDict(
         {
-            "moco": MoCoLoss(loss_weight=0.5),
-            "ts2vec": HierarchicalContrastiveLoss(loss_weight=0.5),
-            "cost": CoSTLoss(loss_weight=0.5),
+            "moco": MoCoLoss(1.0, normalize=False, loss_weight=weight),
+            "ts2vec": HierarchicalContrastiveLoss(alpha, loss_weight=weight),
+            "cost": CoSTLoss(temperature=1.0, loss_weight=weight),
         }
     )
 
@@ -67,32 +73,33 @@ def sscl_tsf() -> nn.ModuleDict:
 @composed(
     24,
     "w2v-BERT",
-    source="facebookresearch/fairseq",
-    guess="not yet compared with the released code",
-    note="100 distractors from the same utterance; in addition to masked modelling",
+    source="facebookresearch/fairseq2",
+    note="100 distractors from the same utterance; in addition to masked modelling, whose cross "
+    "entropy of codes is no loss of embeddings",
 )
-def w2v_bert() -> nn.ModuleDict:
+def w2v_bert(*, released: bool = True) -> nn.ModuleDict:
     """w2v-BERT: Combining Contrastive Learning and Masked Language Modeling for Speech
     Pre-Training.
+
+    The loss is ``contrast(x, y, index) + diversity(probabilities)``, per masked step. The public
+    code, of fairseq and fairseq2, has the diversity of perplexity, and adds 1e-7 to probabilities
+    in the logarithm, which the preset does not; ``released=False`` is the paper's, of entropy.
     """
-    return nn.ModuleDict(
-        {
-            "contrast": SampledContrastiveLoss(0.1),
-            "diversity": CodebookDiversityLoss(loss_weight=0.1),
-        }
-    )
+    form = CodebookDiversityLoss("perplexity" if released else "entropy", loss_weight=0.1)
+    return nn.ModuleDict({"contrast": SampledContrastiveLoss(0.1), "diversity": form})
 
 
 halp = row(
     "halp",
     27,
     "HaLP",
-    "HaLP: Hallucinating Latent Positives for Skeleton-based Self-Supervised Learning.",
+    "HaLP: Hallucinating Latent Positives for Skeleton-based Self-Supervised Learning of Actions.",
     LatentPositiveLoss,
     {"temperature": 0.07, "weight": 2.0},
     source="anshulbshah/HaLP",
-    guess="not yet compared with the released code",
-    note="the weight is from the script",
+    note="`mixing.latent_positives(key, prototypes, 100, least=0.2, nearest=False)`, where the 20 "
+    "prototypes are of spherical k-means over the newest 256 entries of the queue; the weight is "
+    "from the script, the default is 1",
     uses=("mixing.latent_positives",),
 )
 
@@ -100,13 +107,19 @@ halp = row(
 @composed(
     28,
     "Wearable biosignals",
-    guess="options are from memory of the paper",
-    note="compared with an EMA of the encoder",
+    guess="the formula and its options are the paper's, as third parties implement it; the authors "
+    "released no code",
+    note="compared with an EMA of the encoder, momentum 0.99",
     uses=("memory.MomentumEncoder",),
 )
 def wearable() -> nn.ModuleDict:
-    """Large-scale Training of Foundation Models for Wearable Biosignals."""
-    return nn.ModuleDict({"contrast": CLIPLoss(0.04), "spread": KoLeoLoss(loss_weight=0.1)})
+    """Large-scale Training of Foundation Models for Wearable Biosignals.
+
+    The loss is ``contrast(z1, k2) + contrast(z2, k1) + spread(z1) + spread(z2)``, with the views
+    z1, z2 and the momentum encoder's k1, k2, which are constants.
+    """
+    contrast = InfoNCELoss(0.04, loss_weight=0.5)
+    return nn.ModuleDict({"contrast": contrast, "spread": KoLeoLoss(loss_weight=0.05)})
 
 
 clmr = row(
@@ -126,7 +139,7 @@ selfie = row(
     "Selfie: Self-supervised Pretraining for Image Embedding.",
     SampledContrastiveLoss,
     {"temperature": 1.0, "normalize": False},
-    guess="options are from memory of the paper",
+    guess="only third parties released code, with which it agrees",
     note="other masked patches of the image are the distractors",
 )
 
@@ -134,8 +147,8 @@ selfie = row(
 @composed(
     53,
     "MMC",
-    guess="options are from memory of the paper",
-    note="details unverified; distillation is on patches",
+    guess="which terms there are, their temperatures and weights; nobody released code",
+    note="distillation is on patches",
     uses=("memory.MomentumEncoder",),
 )
 def mmc() -> nn.ModuleDict:
@@ -146,7 +159,7 @@ def mmc() -> nn.ModuleDict:
 @composed(
     72,
     "COCONUT",
-    guess="options are from memory of the paper",
+    guess="temperatures and weights; nobody released code",
     note="positives from the teacher, denominators from the student",
 )
 def coconut() -> nn.ModuleDict:

@@ -66,14 +66,17 @@ mirror_bert_words = row(
 @composed(
     42,
     "BioViL",
-    guess="options are from memory of the paper",
-    note="images against reports; sections against sections of one report",
+    guess="`images` is CLIP with the temperature of CLIP; `sections` is that of a third party, who "
+    "sums both directions; the authors released models only",
+    note="images against reports; sections against sections of one report, where `ids` of the "
+    "CheXpert labels leave out pairs with the same ones",
 )
 def biovil() -> nn.ModuleDict:
     """BioViL: Making the Most of Text Semantics to Improve Biomedical Vision-Language
     Processing.
     """
-    return nn.ModuleDict({"images": CLIPLoss(), "sections": CLIPLoss()})
+    sections = CLIPLoss(0.5, loss_weight=2.0)
+    return nn.ModuleDict({"images": CLIPLoss(0.07), "sections": sections})
 
 
 heuristic_pretraining = row(
@@ -82,7 +85,7 @@ heuristic_pretraining = row(
     "Heuristic pre-training",
     "Heuristic pre-training: Self-Supervised and Supervised Multi-Task Learning.",
     MoCoLoss,
-    guess="options are from memory of the paper",
+    guess="that it is MoCo, and its temperature; nobody released code",
     note="momentum contrast, in addition to supervised tasks",
 )
 
@@ -93,7 +96,7 @@ vega = row(
     "Vega v1: Bag of Tricks for Effective Language Model Pretraining and Downstream Adaptation.",
     InfoNCELoss,
     {"temperature": 0.05},
-    guess="options are from memory of the paper",
+    guess="that the term is SimCSE's, and its temperature; nobody released code",
     note="the term of SimCSE; positives come from dropout",
 )
 
@@ -101,7 +104,7 @@ vega = row(
 @composed(
     55,
     "Primer on contrastive pretraining",
-    guess="options are from memory of the paper",
+    guess="temperatures: a survey has no code",
     note="a survey: InfoNCE in one direction, and binary NCE",
 )
 def primer() -> nn.ModuleDict:
@@ -115,10 +118,10 @@ debcse = row(
     "DebCSE",
     "DebCSE: Unsupervised Sentence Embedding Learning in the Debiasing Perspective.",
     InfoNCELoss,
-    {"temperature": 0.05, "in_batch_negatives": False},
-    guess="options are from memory of the paper",
-    note="the batch's own columns are given: `negatives=y`, with `negatives_log_q`, "
-    "the log-propensity of each, and `ids` and `negatives_ids`, which leave out a row's own",
+    {"temperature": 0.05},
+    guess="the loss after the choice of pairs, SimCSE's with hard negatives; nobody released code",
+    note="propensities of surface and of meaning choose the pairs, before the loss: `y` and "
+    "`negatives`",
 )
 
 ccp = row(
@@ -127,7 +130,7 @@ ccp = row(
     "CCP",
     "CCP: Context Aware Sentence Representation Pretraining for Multi-lingual Dense Retrieval.",
     BankContrastiveLoss,
-    guess="options are from memory of the paper",
+    guess="the temperature; nobody released code",
     note="one bank per language, whose id is the label",
     uses=("memory.EmbeddingQueue",),
 )

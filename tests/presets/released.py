@@ -4,6 +4,17 @@ import pytest
 import torch
 
 
+def unit(x):
+    return torch.nn.functional.normalize(x, dim=-1)
+
+
+def labels(n, k, seed=0):
+    """Random integers below k, all of them if n allows it."""
+    found = torch.randint(k, (n,), generator=torch.Generator().manual_seed(seed))
+    found[: min(n, k)] = torch.arange(min(n, k))
+    return found
+
+
 def draw(*shape, seed=0):
     """Standard normal numbers in fp64."""
     generator = torch.Generator().manual_seed(hash((shape, seed)) & 0xFFFF)

@@ -4,6 +4,7 @@ import copy
 import inspect
 import pickle
 import pydoc
+import re
 from inspect import isclass
 from pathlib import Path
 
@@ -139,6 +140,18 @@ def test_a_preset_says_what_it_is(name):
     assert inspect.signature(preset).bind() is not None
 
 
+PROOFS = "\n".join(
+    path.read_text() for path in sorted(Path(__file__).parent.glob("test_*.py"))
+    if path.name != Path(__file__).name
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name, preset in PRESETS.items() if preset.verified])
+def test_what_is_verified_has_a_test(name):
+    """A formula of released code beside it, in another file of this folder."""
+    assert re.search(rf"\bpresets\.{name}\b", PROOFS)
+
+
 def test_presets_are_the_public_names():
     assert {n for n in presets.__all__ if n.islower()} == {*PRESETS, "table"}
     documented = {n.removeprefix("presets.") for names in ROWS.values() for n in names}
@@ -203,6 +216,16 @@ def test_a_loss_says_that_it_is_not_verified_wherever_it_goes(example_row):
     z1, z2 = z(5, 4), z(5, 4).flip(0)
     assert loss(z1, z2).equal(NTXentLoss(0.5, loss_weight=2.0)(z1, z2))
     assert "verified" not in repr(presets.clmr()) + repr(CLIPLoss())
+    several = presets.wearable()
+    for other in (several, copy.deepcopy(several), pickle.loads(pickle.dumps(several))):
+        assert repr(other).count("verified=False") == 2
+    assert several.state_dict() == {}
+
+
+def test_losses_of_the_paper_were_not_compared():
+    assert "verified" not in repr(presets.villa()) + repr(presets.scgc())
+    assert "verified=False" in repr(presets.scgc(released=False))
+    assert repr(presets.villa(released=False)).count("verified=False") == 2
 
 
 def test_a_preset_is_one_object():
