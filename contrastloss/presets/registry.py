@@ -138,7 +138,7 @@ class Preset(Generic[P, M]):
         if self.note:
             parts.append(_wrapped(f"{self.note[0].upper()}{self.note[1:]}."))
         if self.source:
-            parts.append(f"Released code: {self.source}.")
+            parts.append(_wrapped(f"Released code: {self.source}."))
         parts.append(_wrapped(f"Not verified: {self.guess}.") if self.guess else "Verified.")
         return "\n\n".join(parts)
 
