@@ -44,7 +44,8 @@ clan = row(
     CLANLoss,
     {"alpha": 0.5, "margin": 0.5},
     source="jackwilkie/CLAN",
-    note="augmented views are the negatives; margin of its training script, its class has 1",
+    note="augmented views are the negatives; margin of its training script, its class has 1; 1e-6 "
+    "is not added to counts",
 )
 
 

@@ -259,8 +259,8 @@ def clip_rocket(augmentations: int = 2, *, label_smoothing: float = 0.1) -> nn.M
       affine BatchNorm, which the loss does not standardise again,
     - SiamLIP: ``siamlip(p_image, v_text)``, ``siamlip(p_text, v_image)``, and both for each pair,
     - SwALIP, for A = 2: ``swalip(image_1, image_2, text_a, y_prototypes=text_b)`` for (a, b) =
-      (1, 2) and (2, 1), and the same with texts and images exchanged; its temperature is that of
-      ``local_scale``.
+      (1, 2) and (2, 1), and the same with texts and images exchanged. The scale is shared:
+      ``swalip.temperature = 1 / local_scale()`` in every step.
     """
     pairs = augmentations**2
     share = 2.0 / (1 + augmentations)  # of a sum of rows' and columns' losses, not a mean

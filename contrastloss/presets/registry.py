@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from inspect import Parameter, Signature, cleandoc, signature
+from textwrap import fill
 from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar, overload
 
@@ -129,17 +130,25 @@ class Preset(Generic[P, M]):
     def _documentation(self) -> str:
         parts = [cleandoc(self.paragraphs)]
         if isinstance(self.loss, type):
-            parts.append(f"Returns ``{self._spelled(self.options)}``.")
-        for name, options in self.datasets.items():
-            parts.append(f"``dataset={name!r}``: {_listed(options)}.")
+            parts.append(_wrapped(f"Returns ``{self._spelled(self.options)}``."))
+        if self.datasets:
+            parts.append("\n".join(_item(*item) for item in self.datasets.items()))
         if self.paper is not None:
-            parts.append(f"``released=False``, as in the paper: {_listed(self.paper)}.")
+            parts.append(_wrapped(f"``released=False``, as in the paper: {_listed(self.paper)}."))
         if self.note:
-            parts.append(f"{self.note[0].upper()}{self.note[1:]}.")
+            parts.append(_wrapped(f"{self.note[0].upper()}{self.note[1:]}."))
         if self.source:
-            parts.append(f"Released code: {self.source}.")
-        parts.append(f"Not verified: {self.guess}." if self.guess else "Verified.")
+            parts.append(_wrapped(f"Released code: {self.source}."))
+        parts.append(_wrapped(f"Not verified: {self.guess}.") if self.guess else "Verified.")
         return "\n\n".join(parts)
+
+
+def _item(dataset: str, options: Mapping[str, Any]) -> str:
+    return f"- ``dataset={dataset!r}``: {_listed(options) or 'these'}"
+
+
+def _wrapped(text: str) -> str:
+    return fill(text, 100, break_long_words=False, break_on_hyphens=False)
 
 
 def _listed(options: Mapping[str, Any]) -> str:
@@ -222,7 +231,7 @@ def row(
     **more: Any,
 ) -> Preset[..., M]:
     """The preset that is one loss with options; ``more`` are fields of :class:`Preset`."""
-    return Preset(name, number, system, loss, options, paragraphs=title, **more)
+    return Preset(name, number, system, loss, options, paragraphs=_wrapped(title), **more)
 
 
 def composed(

@@ -37,7 +37,8 @@ dna_esa = row(
     InfoNCELoss,
     {"temperature": 0.05},
     source="KennethEnevoldsen/dna2vec",
-    note="fragments against sub-reads, in one direction",
+    note="fragments against sub-reads, in one direction; the code can add a multiple of |0.8 - "
+    "mean cosine| of two reads of a fragment",
 )
 
 mirror_bert = row(

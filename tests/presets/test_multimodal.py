@@ -299,6 +299,7 @@ def test_clip_rocket_siamlip():
 
 def test_clip_rocket_swalip():
     made, n = presets.clip_rocket(label_smoothing=0.0)["swalip"], 9
+    assert made.temperature == 0.1
 
     def codes(s):
         q = (s.detach() / 0.05).exp().mT
@@ -308,23 +309,24 @@ def test_clip_rocket_swalip():
             q = q / q.sum(0, keepdim=True) / q.shape[1]
         return (q * q.shape[1]).mT
 
-    def dense(images, texts):
+    def dense(images, texts, scale):
         images, texts = unit(images), unit(texts)
         total = 0
         for a, b in itertools.product((0, 1), (0, 1)):
             for x, y in ((images, texts), (texts, images)):
                 target = codes(x[1 - a] @ y[1 - b].mT)
-                total = total - (target * (x[a] @ y[b].mT / 0.1).log_softmax(1)).sum(1).mean() / 2
+                total = total - (target * (scale * x[a] @ y[b].mT).log_softmax(1)).sum(1).mean() / 2
         return 0.2 * total / 4
 
-    def mine(images, texts):
+    def mine(images, texts, scale):
+        made.temperature = 1 / scale
         total = 0
         for x, y in ((images, texts), (texts, images)):
             for a in (0, 1):
                 total = total + made(x[0], x[1], y[a], y_prototypes=y[1 - a])
         return total
 
-    agree(mine, dense, *draw(2, 2, n, 5))
+    agree(mine, dense, *draw(2, 2, n, 5), torch.tensor(12.5, dtype=torch.float64))
 
 
 def test_modalities_train():

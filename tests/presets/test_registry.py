@@ -128,8 +128,10 @@ def test_a_preset_says_what_it_is(name):
     # nothing is both a guess and verified, and what is verified has a source
     assert preset.verified == (not preset.guess)
     assert preset.source or preset.guess
-    assert preset.__doc__.endswith("Verified." if preset.verified else f"{preset.guess}.")
-    assert preset.source in preset.__doc__
+    said = " ".join(preset.__doc__.split())
+    assert said.endswith("Verified." if preset.verified else f"Not verified: {preset.guess}.")
+    assert preset.source in said
+    assert max(map(len, preset.__doc__.splitlines())) <= 100
     assert len(preset.__doc__.splitlines()[0]) > 20
     assert pydoc.plain(pydoc.render_doc(preset)).startswith("Python Library Documentation: Preset")
     assert preset.__doc__.splitlines()[0] in pydoc.render_doc(preset)
