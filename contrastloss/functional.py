@@ -21,6 +21,7 @@ __all__ = [
     "alignment_uniformity",
     "bank_contrastive",
     "barlow_twins",
+    "beclr",
     "binary_nce",
     "cacr",
     "circle",
@@ -51,6 +52,7 @@ __all__ = [
     "mil_contrastive",
     "mochi",
     "moco",
+    "momentum_cacr",
     "multi_modal",
     "multi_similarity",
     "mv_dhel",
@@ -90,6 +92,7 @@ def ada_meow(
     bias: Tensor,
     v: Tensor,
     *,
+    v_bias: Tensor | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
@@ -101,7 +104,7 @@ def ada_meow(
 
     .. math:: \ell_i = -\log \frac{e^{s_{ii}}}{\sum_j w_{ij} e^{s_{ij}}},
         \qquad s_{ij} = \cos(x_i, y_j) / \tau, \quad
-        w_{ij} = \sigma\bigl(v^\top \tanh(W (\hat x_i + \hat y_j) + b)\bigr)
+        w_{ij} = \sigma\bigl(v^\top \tanh(W (\hat x_i + \hat y_j) + b) + c\bigr)
 
     :math:`\hat x` and :math:`\hat y` are the normalised vectors, or x and y with
     ``normalize=False``. As in the authors' code, the sum includes j = i. The weights are computed
@@ -118,6 +121,7 @@ def ada_meow(
         x, y: (N, D).
         weight: (h, D), the network's W; the paper has h = 16.
         bias, v: (h,), the network's b and v.
+        v_bias: (1,), its c, which the authors' code has; None for 0.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Yu et al., Heterogeneous Graph Contrastive Learning with Meta-path Contexts and
@@ -125,7 +129,9 @@ def ada_meow(
 
     The module with the same options: :class:`contrastloss.AdaMEOWLoss`.
     """
-    named: dict[str, Any] = {}
+    named = {
+        "v_bias": v_bias,
+    }
     options = {
         "loss_weight": loss_weight,
         "backend": backend,
@@ -324,27 +330,32 @@ def barlow_twins(
     backend: str | None = None,
     lambda_: float | None = 0.005,
     eps: float = 1e-05,
+    standardize: Literal["biased", "unbiased", "none"] = "biased",
 ) -> Tensor:
     r"""Barlow Twins: drives the cross-correlation of two views' features to the identity.
 
     .. math:: \sum_i (1 - c_{ii})^2 + \lambda \sum_i \sum_{j \ne i} c_{ij}^2, \qquad
         c_{ij} = \frac1N \sum_n \hat x_{ni} \hat y_{nj}
 
-    Features are standardised over the batch, as by a BatchNorm without affine parameters:
-    :math:`\hat x = (x - \text{mean}) / \sqrt{\text{var} + \epsilon}` with the biased variance. The
-    D x D matrix c is not materialised.
+    Features are standardised over the batch:
+    :math:`\hat x = (x - \text{mean}) / \sqrt{\text{var} + \epsilon}`. The D x D matrix c is not
+    materialised.
 
     Args:
         lambda_: weight of the second sum, positive; None for 1 / D (Graph Barlow Twins).
             Default: 0.005.
         eps: added to the variance, positive. Default: 1e-5.
+        standardize: ``'biased'``, the variance of a BatchNorm without affine parameters;
+            ``'unbiased'``, that of ``torch.std``, as in Graph Barlow Twins; or ``'none'``: x and y
+            are used as they are, after a BatchNorm of the caller (BarLIP). Default: ``'biased'``.
 
     Shape:
         x, y: (N, D).
-        Loss: (). For N = 0 it is 0. For N = 1 there is no variance, and c = 0.
+        Loss: (). For N = 0 it is 0. For N = 1 there is no variance, and c = 0, unless ``'none'``.
 
     Source: Zbontar et al., Barlow Twins: Self-Supervised Learning via Redundancy Reduction, 2021;
-    Bielak et al., Graph Barlow Twins, 2022.
+    Bielak et al., Graph Barlow Twins, 2022; BarLIP: Fini et al., Improved baselines for
+    vision-language pre-training, 2023.
 
     The module with the same options: :class:`contrastloss.BarlowTwinsLoss`.
     """
@@ -354,8 +365,67 @@ def barlow_twins(
         "backend": backend,
         "lambda_": lambda_,
         "eps": eps,
+        "standardize": standardize,
     }
     return evaluate("barlow_twins", (x, y), named, options)
+
+
+def beclr(
+    predictions: Tensor,
+    projections: Tensor,
+    teacher: Tensor,
+    *,
+    stored: Tensor | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    temperature: float = 2.0,
+    weight: float = 0.1,
+    threshold: float = 0.8,
+) -> Tensor:
+    r"""BECLR: a student's predictions follow a teacher, and its projections repel each other.
+
+    With predictions p and projections z of a student and the projections t of a teacher, of two
+    views each,
+
+    .. math:: \ell = -\frac{1}{2N} \sum_i \bigl[\cos(p_i, t'_i) + \cos(p'_i, t_i)\bigr]
+        + \lambda \log \frac{1}{2N} \sum_u \frac{1}{2N - 2} \sum_v e^{\cos(z_u, z_v) / \tau}
+
+    where u is any of the 2N projections, v any of another instance, and a prime the other view.
+    With stored embeddings m these are the negatives in place of the batch's. Those of which
+    :math:`s_{uj} = \langle \hat z_u, m_j \rangle` is above a threshold are left out of the number
+    :math:`n` of all pairs; as in the authors' code, they still have score 0 in the sum:
+
+    .. math:: \lambda \log \frac{1}{2N n} \sum_{u, j} e^{[s_{uj} \le \theta] s_{uj} / \tau}
+
+    Rows may be followed by their nearest neighbours: :meth:`with_neighbors`.
+
+    Args:
+        temperature: tau, positive. Default: 2.
+        weight: lambda >= 0; 0 uses alignment alone. Default: 0.1.
+        threshold: theta, of stored embeddings. Default: 0.8.
+
+    Shape:
+        predictions, projections, teacher: (N, 2, D), two views of each instance; the teacher gets
+        no gradient.
+        stored: (K, D), without gradient, compared as they are; None for the negatives of the batch.
+        Loss: (). The repulsion of fewer than two instances, or of no pair, is 0.
+
+    Source: Poulakakis-Daktylidis and Jamali-Rad, BECLR: Batch Enhanced Contrastive Few-Shot
+    Learning, 2024.
+
+    The module with the same options: :class:`contrastloss.BECLRLoss`.
+    """
+    named = {
+        "stored": stored,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "temperature": temperature,
+        "weight": weight,
+        "threshold": threshold,
+    }
+    return evaluate("beclr", (predictions, projections, teacher), named, options)
 
 
 def binary_nce(
@@ -443,8 +513,9 @@ def binary_nce(
 
 def cacr(
     x: Tensor,
-    y: Tensor,
+    y: Tensor | None = None,
     *,
+    memory: EmbeddingQueue | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
@@ -456,6 +527,7 @@ def cacr(
     t_positive: float = 1.0,
     t_negative: float = 2.0,
     detach_weights: bool = False,
+    tau_plus: float = 0.0,
 ) -> Tensor:
     r"""CACR: attracts far positives and repels near negatives the most.
 
@@ -465,22 +537,27 @@ def cacr(
         - \beta \sum_{j \ne i} \frac{e^{-t^- D_{ij}}}{\sum_{l \ne i} e^{-t^- D_{il}}} D_{ij}
 
     The first sum is over the positives of row i, the second over the first positive of every other
-    row.
+    row. Of V views, the attraction is the mean over views, to the V - 1 other ones, and the
+    repulsion the mean over pairs of views. ``tau_plus`` debiases the repulsion :math:`R_i`, the
+    second term, to :math:`(R_i - \tau^+ D_{ii}) / (1 - \tau^+)`, for classes of unequal sizes.
 
     Args:
         temperature: tau, positive. Default: 1.
-        alpha: weight of the attraction, positive. Default: 1.
-        beta: weight of the repulsion, positive. Default: 1.
+        alpha: weight of the attraction, >= 0; 0 leaves it out. Default: 1.
+        beta: weight of the repulsion, >= 0; 0 leaves it out. Not both are 0. Default: 1.
         t_positive: t+, positive; larger values emphasise the farthest positives. Default: 1.
         t_negative: t-, positive; larger values emphasise the nearest negatives. Default: 2.
-        detach_weights: whether both softmaxes are constants, as in the authors' code for ImageNet;
-            False differentiates them, as in their code for small images. Default: False.
+        detach_weights: whether both softmaxes are constants; False differentiates them, as in the
+            authors' code for small images. Default: False.
+        tau_plus: the prior of a class, in [0, 1); 0 does not debias. Default: 0.
         normalize: whether x and y are normalised; a zero vector is then orthogonal to all others.
             Default: True.
 
     Shape:
-        x: (N, D).
-        y: (N, D), or (N, K, D) for K positives per row.
+        x: (N, D), or (N, V, D) for V >= 2 views of each instance, without y.
+        y: (N, D), or (N, K, D) for K positives per row; None for views.
+        memory: an EmbeddingQueue of further negatives, whose weights' gradient by their own
+        distances is left out, as in the authors' code; None for none.
         Loss: (), or (N,) for ``reduction='none'``. A row without negatives has the attraction only.
 
     Source: Zheng et al., Contrastive Attraction and Contrastive Repulsion for Representation
@@ -488,7 +565,9 @@ def cacr(
 
     The module with the same options: :class:`contrastloss.CACRLoss`.
     """
-    named: dict[str, Any] = {}
+    named = {
+        "memory": memory,
+    }
     options = {
         "loss_weight": loss_weight,
         "backend": backend,
@@ -501,6 +580,7 @@ def cacr(
         "t_positive": t_positive,
         "t_negative": t_negative,
         "detach_weights": detach_weights,
+        "tau_plus": tau_plus,
     }
     return evaluate("cacr", (x, y), named, options)
 
@@ -2223,6 +2303,7 @@ def jepa(
     gamma: float = 0.0625,
     eps: float = 0.0001,
     stop_gradient: bool = True,
+    normalize: bool = False,
 ) -> Tensor:
     r"""AD-L-JEPA: cosine regression of hidden map cells, with variance regularisation.
 
@@ -2243,7 +2324,10 @@ def jepa(
         occupied_weight: w, from 0 to 1. Default: 0.75.
         gamma: minimum standard deviation of a feature, positive. Default: 1/16.
         eps: added to variances, positive. Default: 1e-4.
-        stop_gradient: whether the target is a constant. Default: True.
+        stop_gradient: whether the target is a constant. In the released code it is not: its empty
+            cells are a token that learns. Default: True.
+        normalize: whether variances are those of unit vectors, as in the released code, whose maps
+            are normalised over features. Default: False.
 
     Shape:
         prediction, target: (P, D) or (B, P, D), P cells of B maps.
@@ -2268,6 +2352,7 @@ def jepa(
         "gamma": gamma,
         "eps": eps,
         "stop_gradient": stop_gradient,
+        "normalize": normalize,
     }
     return evaluate("jepa", (prediction, target, context, occupied, hidden), named, options)
 
@@ -2340,8 +2425,7 @@ def latent_positive(
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""MoCo plus a term that pulls the query towards positives generated from its key.
 
-    With the positives :math:`g \in G_i` of :func:`contrastloss.mixing.latent_positives` or
-    :func:`~contrastloss.mixing.extrapolated_positives`,
+    With the positives :math:`g \in G_i` of :func:`contrastloss.mixing.latent_positives`,
 
     .. math:: \ell_i = \text{MoCo}_i(q, k) + \text{weight}\; \frac{N}{\sum_j |G_j|} \sum_{g \in G_i}
         \begin{cases} -s(q_i, g) & \text{alignment} \\
@@ -2353,8 +2437,8 @@ def latent_positive(
 
     Args:
         weight: weight of the generated positives; the released script of HaLP has 2. Default: 1.
-        form: the term for generated positives, ``'alignment'`` (HaLP) or ``'info_nce'``
-            (Hallucinator). Default: ``'alignment'``.
+        form: the term for generated positives, ``'alignment'`` (HaLP) or ``'info_nce'``. Default:
+            ``'alignment'``.
         temperature: tau, positive. Default: 0.07.
         group: distributes the queries over ranks, for both means and their gradient. The queue has
             to be the same on all ranks; without ``valid``, G too.
@@ -2371,8 +2455,7 @@ def latent_positive(
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Shah et al., HaLP: Hallucinating Latent Positives for Skeleton-based Self-Supervised
-    Learning of Actions, 2023; Wu et al., Hallucination Improves the Performance of Unsupervised
-    Visual Representation Learning, 2023.
+    Learning of Actions, 2023.
 
     The module with the same options: :class:`contrastloss.LatentPositiveLoss`.
     """
@@ -2563,6 +2646,7 @@ def mil_contrastive(
     normalize: bool = True,
     validate: bool = False,
     divisor: int = 16,
+    released: bool = False,
 ) -> Tensor:
     r"""Aligns the top-scoring snippets of positive bags across two modalities, against normal ones.
 
@@ -2579,12 +2663,13 @@ def mil_contrastive(
 
     where :math:`s = \cos / \tau`. The background is the lowest-scoring snippets of all bags; the
     normal set is the highest-scoring snippets of the negative bags. A term without negatives is 0.
-    The released code repeats a bag's query :math:`k_b` times, so that longer bags count more; here
-    every positive bag counts once.
+    Every positive bag counts once; with ``released=True``, :math:`k_b` times.
 
     Args:
         temperature: tau, positive. Default: 0.1.
         divisor: determines :math:`k_b`, at least 1. Default: 16.
+        released: as the released code has it, which repeats a bag's query :math:`k_b` times, so
+            that longer bags count more, and whose loss is 0 if no bag is negative. Default: False.
 
     Shape:
         x, y: (B, T, D), the snippets in both modalities.
@@ -2608,6 +2693,7 @@ def mil_contrastive(
         "normalize": normalize,
         "validate": validate,
         "divisor": divisor,
+        "released": released,
     }
     return evaluate("mil_contrastive", (x, y, scores_x, scores_y, labels, lengths), named, options)
 
@@ -2698,6 +2784,77 @@ def mochi(
         "return_stats": return_stats,
     }
     return evaluate("mochi", (query, key, queue), named, options)
+
+
+def momentum_cacr(
+    queries: Tensor,
+    keys: Tensor,
+    *,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 1.0,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    cost: Literal["rbf", "euclidean"] = "rbf",
+    return_stats: bool = False,
+) -> Tensor:
+    r"""CACR of several queries and a key of each instance: far queries are attracted the most.
+
+    With queries :math:`q_{iv}`, keys :math:`k_i`, :math:`s_{iv,j} = \cos(q_{iv}, k_j) / \tau` and
+    the weights
+
+    .. math:: w_{iv} = \frac{e^{|q_{iv} - k_i|^2 / \tau}}{\sum_u e^{|q_{iu} - k_i|^2 / \tau}}
+
+    of unit vectors, which are constants,
+
+    .. math::
+        \text{rbf: } \ell_i &= -\sum_v w_{iv} \log \frac{e^{s_{iv,i}}}{\sum_j e^{s_{iv,j}}}
+
+        \text{euclidean: } \ell_i &= \sum_v w_{iv} \Bigl[ d_{iv,i} - \sum_{j \ne i}
+            \frac{e^{-d_{iv,j} / \tau}}{\sum_{l \ne i} e^{-d_{iv,l} / \tau}} d_{iv,j} \Bigr],
+            \qquad d = 1 - \cos
+
+    where the softmax of the repulsion is constant, too. The authors' code multiplies the first by 2
+    tau, and sums the second over the rows.
+
+    Args:
+        temperature: tau, positive. Default: 1.
+        cost: ``'rbf'`` or ``'euclidean'``. Default: ``'rbf'``.
+
+    Shape:
+        queries: (N, V, D), those of other crops than the key's.
+        keys: (N, D), without gradient. With a group, queries meet those of all ranks.
+        Loss: (), or (N,) for ``reduction='none'``.
+
+    Source: Zheng et al., Contrastive Attraction and Contrastive Repulsion for Representation
+    Learning, 2023: pre-training on ImageNet.
+
+    The module with the same options: :class:`contrastloss.MomentumCACRLoss`.
+    """
+    named = {
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
+    }
+    options = {
+        "loss_weight": loss_weight,
+        "backend": backend,
+        "reduction": reduction,
+        "temperature": temperature,
+        "normalize": normalize,
+        "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
+        "cost": cost,
+        "return_stats": return_stats,
+    }
+    return evaluate("momentum_cacr", (queries, keys), named, options)
 
 
 def multi_modal(
@@ -3148,7 +3305,7 @@ def pair_contrastive(
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
-    variant: Literal["margin", "bce"] = "margin",
+    variant: Literal["margin", "bce", "ratio"] = "margin",
     distance: Literal["cosine", "euclidean"] = "cosine",
     margin: float = 0.5,
     positive_margin: float = 0.0,
@@ -3156,6 +3313,7 @@ def pair_contrastive(
     temperature: float | Tensor = 1.0,
     bias: float | Tensor = 0.0,
     normalize: bool = True,
+    mean_over: Literal["pairs", "active"] = "pairs",
 ) -> Tensor:
     r"""Contrastive loss on pairs labelled as similar or dissimilar.
 
@@ -3168,11 +3326,14 @@ def pair_contrastive(
         \text{bce: } \ell_i &= -t_i \log \sigma(u_i) - (1 - t_i) \log \sigma(-u_i),
         \qquad u_i = s_i / \tau + b
 
-    where d is a distance and s a cosine or dot product. Hadsell's factor 1/2 is
+        \text{ratio: } \ell_i &= t_i \log(1 + 1 / s_i) + (1 - t_i) \log(1 + s_i)
+
+    where d is a distance and s a cosine or dot product, which has to be positive in ratio: it is
+    the density ratio of similar and dissimilar pairs. Hadsell's factor 1/2 is
     ``loss_weight=0.5``. The hinges of pytorch-metric-learning are not squared.
 
     Args:
-        variant: ``'margin'`` or ``'bce'``. Default: ``'margin'``.
+        variant: ``'margin'``, ``'bce'`` or ``'ratio'``. Default: ``'margin'``.
         distance: distance of the margin variant, ``'cosine'`` for 1 - cos or ``'euclidean'``
             without normalisation. Default: ``'cosine'``.
         margin: m, positive, the minimum distance of dissimilar pairs. Default: 0.5.
@@ -3180,14 +3341,18 @@ def pair_contrastive(
         squared: whether the hinges are squared. Default: True.
         temperature: tau of the logits, positive; a float, 0-dim tensor or Parameter. Default: 1.
         bias: b of the logits; a float, 0-dim tensor or Parameter. Default: 0.
-        normalize: whether logits use cosines, else dot products. Default: True.
+        normalize: whether s is a cosine, else a dot product. Default: True.
+        mean_over: of ``reduction='mean'``, ``'pairs'``; or ``'active'``: the mean over the similar
+            pairs with a loss, plus that over the dissimilar ones with a loss, as
+            pytorch-metric-learning has it. Default: ``'pairs'``.
 
     Shape:
         x, y: (N, D).
         target: (N,), bool, integers or floats; soft targets are allowed.
         Loss: (), or (N,) for ``reduction='none'``.
 
-    Source: Hadsell et al., Dimensionality Reduction by Learning an Invariant Mapping, 2006.
+    Source: Hadsell et al., Dimensionality Reduction by Learning an Invariant Mapping, 2006; ratio:
+    Qiu et al., Contrastive UCB, 2022.
 
     The module with the same options: :class:`contrastloss.PairContrastiveLoss`.
     """
@@ -3204,6 +3369,7 @@ def pair_contrastive(
         "temperature": temperature,
         "bias": bias,
         "normalize": normalize,
+        "mean_over": mean_over,
     }
     return evaluate("pair_contrastive", (x, y, target), named, options)
 
@@ -3559,7 +3725,8 @@ def region_attribute(
         temperature: tau, positive. Default: 0.07.
 
     Shape:
-        regions: (B, R, D), R regions of B images.
+        regions: (B, R, D), R regions of B images; or (B, R, A, D), with a projection for each
+        attribute, as the released code has it by default: r is then the region's own for a.
         attributes: (A, D).
         labels: (B, A), bool, marks the attributes of each image.
         valid: (B, R), bool, False for padding; None for all True. An image without regions is
@@ -3974,6 +4141,7 @@ def simlap(
     labels: Tensor,
     key_labels: Tensor,
     *,
+    logit_scale: Tensor | float | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
@@ -3981,6 +4149,7 @@ def simlap(
     normalize: bool = True,
     validate: bool = False,
     mean_over: Literal["rows", "pairs"] = "rows",
+    renormalize: bool = False,
 ) -> Tensor:
     r"""Queries of one class against keys of another, in features gated by the pair of classes.
 
@@ -3993,9 +4162,13 @@ def simlap(
         \log \frac{e^{s_{ip}}}{e^{s_{ip}} + \sum_{j \in N_i} e^{s_{ij}}}
 
     A row without positives has loss 0 and is not counted in the mean; a row without negatives has
-    loss 0. Queries, keys and gates get gradients. As in the authors' code, gated vectors are not
-    normalised again: the length of a gated key would depend on the row, which a dot product cannot
-    express.
+    loss 0. Queries, keys and gates get gradients. With ``renormalize`` the scores are cosines of
+    gated vectors,
+
+    .. math:: s_{ij} = \cos(z_i \odot g_i, k_j \odot g_i) / \tau
+
+    The length of a gated key then depends on the row, which no operator expresses: some rows of
+    scores are in memory at a time, in plain PyTorch, and the backward pass recomputes them.
 
     Args:
         temperature: tau, positive. Default: 0.1.
@@ -4003,7 +4176,9 @@ def simlap(
             ``reduction='none'`` returns the sum over a row's positives and ``reduction='mean'``
             divides by the number of all positive pairs, as in the authors' code. Default:
             ``'rows'``.
-        normalize: whether queries and keys are normalised. Default: True.
+        renormalize: whether queries and keys are normalised after the gate; most of the authors'
+            code does so. Default: False.
+        normalize: whether queries and keys are normalised before the gate. Default: True.
 
     Shape:
         z: (N, D), the queries.
@@ -4012,13 +4187,16 @@ def simlap(
         labels: (N, 2), integers: the row's class and the class it is paired with, which may be
         equal.
         key_labels: (M,), integers.
+        logit_scale: () or a float, 1 / tau as the model has it; None for that of the option.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Wu et al., Rethinking Positive Pairs in Contrastive Learning, 2024 (Hydra).
 
     The module with the same options: :class:`contrastloss.SimLAPLoss`.
     """
-    named: dict[str, Any] = {}
+    named = {
+        "logit_scale": logit_scale,
+    }
     options = {
         "loss_weight": loss_weight,
         "backend": backend,
@@ -4027,6 +4205,7 @@ def simlap(
         "normalize": normalize,
         "validate": validate,
         "mean_over": mean_over,
+        "renormalize": renormalize,
     }
     return evaluate("simlap", (z, keys, gate, labels, key_labels), named, options)
 
@@ -4122,8 +4301,8 @@ def soft_supcon(
         Negative values are clamped to 0.
         Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is 0.
 
-    Source: Wang et al., Multi-Label Guided Soft Contrastive Learning for Efficient Earth
-    Observation Pretraining, 2024.
+    Source: after Wang et al., Multi-Label Guided Soft Contrastive Learning for Efficient Earth
+    Observation Pretraining, 2024, which compares two views: ``SoftTargetLoss``.
 
     The module with the same options: :class:`contrastloss.SoftSupConLoss`.
     """
@@ -4381,6 +4560,7 @@ def supremix(
     z: Tensor,
     labels: Tensor,
     *,
+    mixtures: Sequence[Tensor] | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
@@ -4394,6 +4574,7 @@ def supremix(
     equal_sizes: bool = False,
     ignore_index: int | None = -100,
     weighting: Literal["distance", "inverse"] | None = "distance",
+    separate_maxima: bool = False,
     return_stats: bool = False,
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""SupCon for regression: negatives are weighted by the distance of their labels.
@@ -4406,18 +4587,24 @@ def supremix(
 
     so that negatives with more distant labels are pushed away more strongly. A row without a
     positive has loss 0, and ``reduction='mean'`` averages over the other rows. The mixtures of rows
-    that the paper adds can be passed as additional rows of z with their mixed labels.
+    that :meth:`mixtures` makes are further negatives and positives of one row each: sums of unit
+    vectors, that are constants, not normalised again and no anchors.
 
     Args:
         temperature: tau, positive. Default: 0.07.
         weighting: ``'distance'`` for the w above, ``'inverse'`` for
             :math:`1 / (1 + |y_i - y_j|)`, None for 1. Default: ``'distance'``.
+        separate_maxima: True subtracts from the scores of the batch their largest one, with the
+            row's own, and from those of the mixtures theirs, as constants: so does the authors'
+            code, in which the share of the mixtures in the sum depends on it. Default: False.
         loss_weight: multiplies the loss, e.g. tau over a base temperature. Default: 1.
 
     Shape:
         z: (N, D), or (N, V, D) for V views of each instance.
         labels: (N,), of any real dtype, without gradient. Positives are rows with equal labels:
         floating labels are compared in fp32 (in fp64 for fp64 embeddings), others as integers.
+        mixtures: five tensors (N, K), or (N V, K) for views, as of :meth:`mixtures`, whose numbers
+        are those of the rows of z of this process, flattened; None for none.
         Loss: (), or (N,) or (N, V) for ``reduction='none'``.
 
     Source: Wu et al., Mixup Your Own Pairs, 2023.
@@ -4425,6 +4612,7 @@ def supremix(
     The module with the same options: :class:`contrastloss.SupReMixLoss`.
     """
     named = {
+        "mixtures": mixtures,
         "logit_scale": logit_scale,
         "logit_bias": logit_bias,
     }
@@ -4440,6 +4628,7 @@ def supremix(
         "equal_sizes": equal_sizes,
         "ignore_index": ignore_index,
         "weighting": weighting,
+        "separate_maxima": separate_maxima,
         "return_stats": return_stats,
     }
     return evaluate("supremix", (z, labels), named, options)
@@ -4450,39 +4639,57 @@ def swav(
     y: Tensor,
     prototypes: Tensor,
     *,
+    crops: Tensor | None = None,
+    queues: Sequence[EmbeddingQueue] | None = None,
     y_prototypes: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
     temperature: float | Tensor = 0.1,
     normalize: bool = True,
     validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
     eps: float = 0.05,
     iterations: int = 3,
+    constant_norms: bool = False,
+    return_stats: bool = False,
 ) -> Tensor:
-    r"""SwAV: each view predicts the other view's balanced assignment to prototypes.
+    r"""SwAV: each crop predicts the balanced assignments of other crops to prototypes.
 
-    With the scores :math:`s^x_{ik} = \cos(x_i, c_k)` of a view and its codes :math:`q^x`, which
-    Sinkhorn's algorithm computes from :math:`e^{s^x / \varepsilon}`,
+    With the scores :math:`s^v_{ik} = \cos(v_i, c_k)` of a crop v and the codes :math:`q^w` of the
+    two large crops x and y, which Sinkhorn's algorithm computes from :math:`e^{s^w / \varepsilon}`,
+    the loss is the mean over the ordered pairs of crops of which one gives codes,
 
-    .. math:: \ell_i = -\frac12 \sum_k \Bigl[
-        q^y_{ik} \log \frac{e^{s^x_{ik} / \tau}}{\sum_l e^{s^x_{il} / \tau}} +
-        q^x_{ik} \log \frac{e^{s^y_{ik} / \tau}}{\sum_l e^{s^y_{il} / \tau}} \Bigr]
+    .. math:: \ell_i = -\frac{1}{2 (V - 1)} \sum_{w \in \{x, y\}} \sum_{v \ne w} \sum_k
+        q^w_{ik} \log \frac{e^{s^v_{ik} / \tau}}{\sum_l e^{s^v_{il} / \tau}}
 
-    Every iteration divides the codes of each prototype by their sum over the batch, and then the
-    codes of each row by their sum, so that the codes of a row sum to 1. The codes are constants and
-    are balanced over the batch of this process. For several crops, sum over pairs of views. With
-    the rows of another modality as prototypes, separate ones for x and y, this is SwALIP.
+    of all V crops: V = 2, if there are only x and y. Every iteration divides the codes of each
+    prototype by their sum over the batch and the queue, and then the codes of each row by their
+    sum, so that the codes of a row sum to 1. The codes are constants. With the rows of another
+    modality as prototypes, separate ones for x and y, this is SwALIP.
 
     Args:
         temperature: tau, positive. Default: 0.1.
         eps: weight of the entropy in Sinkhorn's algorithm, positive; smaller values give sharper
             codes. Default: 0.05.
         iterations: number of Sinkhorn iterations, 1 to 10,000. Default: 3.
+        constant_norms: True: the lengths of prototypes are constants, so that their gradient keeps
+            its radial part. Of prototypes that are normalised after every step, as in the authors'
+            code, it is then the gradient of that code. Default: False.
+        group: spreads the rows over ranks. The codes are balanced over the rows of all ranks, and
+            each rank's queues hold its own rows: enqueue them without a group. The prototypes have
+            to be the same on all ranks.
 
     Shape:
-        x, y: (N, D).
+        x, y: (N, D), the large crops.
         prototypes: (K, D).
+        crops: (N, C, D), further crops, which give no codes; None for none.
+        queues: two EmbeddingQueues, of rows like those of x and of rows like those of y, over which
+        their codes are balanced, too; None for none. Enqueue the rows after the loss.
         y_prototypes: (K, D), the prototypes of y; None for the same. All inputs get gradients.
         Loss: (), or (N,) for ``reduction='none'``.
 
@@ -4493,7 +4700,11 @@ def swav(
     The module with the same options: :class:`contrastloss.SwAVLoss`.
     """
     named = {
+        "crops": crops,
+        "queues": queues,
         "y_prototypes": y_prototypes,
+        "logit_scale": logit_scale,
+        "logit_bias": logit_bias,
     }
     options = {
         "loss_weight": loss_weight,
@@ -4502,8 +4713,13 @@ def swav(
         "temperature": temperature,
         "normalize": normalize,
         "validate": validate,
+        "group": group,
+        "strategy": strategy,
+        "equal_sizes": equal_sizes,
         "eps": eps,
         "iterations": iterations,
+        "constant_norms": constant_norms,
+        "return_stats": return_stats,
     }
     return evaluate("swav", (x, y, prototypes), named, options)
 

@@ -14,6 +14,7 @@ def ada_meow(
     bias: Tensor,
     v: Tensor,
     *,
+    v_bias: Tensor | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
@@ -98,6 +99,19 @@ def barlow_twins(
     backend: str | None = None,
     lambda_: float | None = 0.005,
     eps: float = 1e-05,
+    standardize: Literal["biased", "unbiased", "none"] = "biased",
+) -> Tensor: ...
+def beclr(
+    predictions: Tensor,
+    projections: Tensor,
+    teacher: Tensor,
+    *,
+    stored: Tensor | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    temperature: float = 2.0,
+    weight: float = 0.1,
+    threshold: float = 0.8,
 ) -> Tensor: ...
 @overload
 def binary_nce(
@@ -151,8 +165,9 @@ def binary_nce(
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
 def cacr(
     x: Tensor,
-    y: Tensor,
+    y: Tensor | None = None,
     *,
+    memory: EmbeddingQueue | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
@@ -164,6 +179,7 @@ def cacr(
     t_positive: float = 1.0,
     t_negative: float = 2.0,
     detach_weights: bool = False,
+    tau_plus: float = 0.0,
 ) -> Tensor: ...
 @overload
 def circle(
@@ -1031,6 +1047,7 @@ def jepa(
     gamma: float = 0.0625,
     eps: float = 0.0001,
     stop_gradient: bool = True,
+    normalize: bool = False,
 ) -> Tensor: ...
 def koleo(
     z: Tensor,
@@ -1198,6 +1215,7 @@ def mil_contrastive(
     normalize: bool = True,
     validate: bool = False,
     divisor: int = 16,
+    released: bool = False,
 ) -> Tensor: ...
 @overload
 def mochi(
@@ -1257,6 +1275,24 @@ def mochi(
     mixed: int = 1024,
     mixed_with_query: int = 128,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
+def momentum_cacr(
+    queries: Tensor,
+    keys: Tensor,
+    *,
+    return_stats: Literal[False] = False,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 1.0,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    cost: Literal["rbf", "euclidean"] = "rbf",
+) -> Tensor: ...
 def multi_modal(
     *embeddings: Tensor,
     return_stats: Literal[False] = False,
@@ -1472,7 +1508,7 @@ def pair_contrastive(
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
-    variant: Literal["margin", "bce"] = "margin",
+    variant: Literal["margin", "bce", "ratio"] = "margin",
     distance: Literal["cosine", "euclidean"] = "cosine",
     margin: float = 0.5,
     positive_margin: float = 0.0,
@@ -1480,6 +1516,7 @@ def pair_contrastive(
     temperature: float | Tensor = 1.0,
     bias: float | Tensor = 0.0,
     normalize: bool = True,
+    mean_over: Literal["pairs", "active"] = "pairs",
 ) -> Tensor: ...
 @overload
 def supcon(
@@ -1837,6 +1874,7 @@ def simlap(
     labels: Tensor,
     key_labels: Tensor,
     *,
+    logit_scale: Tensor | float | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
@@ -1844,6 +1882,7 @@ def simlap(
     normalize: bool = True,
     validate: bool = False,
     mean_over: Literal["rows", "pairs"] = "rows",
+    renormalize: bool = False,
 ) -> Tensor: ...
 def smooth_ap(
     z: Tensor,
@@ -1967,6 +2006,7 @@ def supremix(
     labels: Tensor,
     *,
     return_stats: Literal[False] = False,
+    mixtures: Sequence[Tensor] | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
@@ -1980,6 +2020,7 @@ def supremix(
     equal_sizes: bool = False,
     ignore_index: int | None = -100,
     weighting: Literal["distance", "inverse"] | None = "distance",
+    separate_maxima: bool = False,
 ) -> Tensor: ...
 @overload
 def supremix(
@@ -1987,6 +2028,7 @@ def supremix(
     labels: Tensor,
     *,
     return_stats: Literal[True],
+    mixtures: Sequence[Tensor] | None = None,
     logit_scale: Tensor | float | None = None,
     logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
@@ -2000,21 +2042,31 @@ def supremix(
     equal_sizes: bool = False,
     ignore_index: int | None = -100,
     weighting: Literal["distance", "inverse"] | None = "distance",
+    separate_maxima: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]]: ...
 def swav(
     x: Tensor,
     y: Tensor,
     prototypes: Tensor,
     *,
+    return_stats: Literal[False] = False,
+    crops: Tensor | None = None,
+    queues: Sequence[EmbeddingQueue] | None = None,
     y_prototypes: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
     loss_weight: float = 1.0,
     backend: str | None = None,
     reduction: Literal["mean", "sum", "none"] = "mean",
     temperature: float | Tensor = 0.1,
     normalize: bool = True,
     validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
     eps: float = 0.05,
     iterations: int = 3,
+    constant_norms: bool = False,
 ) -> Tensor: ...
 @overload
 def temporal_clip(

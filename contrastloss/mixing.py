@@ -7,7 +7,7 @@ function: the same numbers give the same mixtures. There is no host synchronisat
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from .options import Count, Fraction, NonNegative, NonNegativeInt, Positive, sha
 __all__ = [
     "Latents",
     "Mixtures",
-    "extrapolated_positives",
+    "hallucinated_queries",
     "hard_mixtures",
     "label_mixtures",
     "latent_positives",
@@ -41,14 +41,17 @@ class Latents(NamedTuple):
 
 class Mixtures(NamedTuple):
     """Rows to concatenate with a batch, (M, D), their labels, (M,), and which of them are mixtures,
-    (M,): an anchor without a partner is mixed with itself."""
+    (M,): an anchor without a partner is mixed with itself. A mixture has the share ``share``, (M,),
+    of a row whose label is ``parts[:, 0]``; the rest is of a row whose label is ``parts[:, 1]``."""
 
     features: Tensor
     labels: Tensor
     valid: Tensor
+    share: Tensor
+    parts: Tensor
 
 
-# ---- positives of a key --------------------------------------------------------------------------
+# ---- positives of a key, queries -----------------------------------------------------------------
 
 
 @torch.no_grad()
@@ -58,6 +61,8 @@ def latent_positives(
     prototypes: Tensor,
     count: Count = 100,
     *,
+    least: Fraction = 0.0,
+    nearest: bool = True,
     generator: torch.Generator | None = None,
     numbers: Tensor | None = None,
     backend: str | None = None,
@@ -70,13 +75,16 @@ def latent_positives(
     .. math:: \tan \varphi = \frac{a \sin\theta}{a \cos\theta - b}, \qquad
         a = \langle k, c - p \rangle, \quad b = \langle p, c - p \rangle
 
-    Angles are drawn uniformly below this; if p is c itself, below :math:`\theta`. A vector is
+    Angles are drawn uniformly below this, from ``least`` times it on; if p is c itself, below
+    :math:`\theta`. The released code has ``least=0.2, nearest=False``. A vector is
     ``valid`` if its nearest prototype is still c: a third prototype may be nearer.
 
     Args:
         key: (N, D). prototypes: (K, D), e.g. centres of k-means over the queue. Only the
             directions of both matter.
         count: how many per key, G.
+        least: the least share of the largest angle, from 0 to 1. Default: 0.
+        nearest: whether p may be c. Default: True.
         numbers: (N, G, 2): choose the prototype and the angle.
 
     Source: Shah et al., HaLP: Hallucinating Latent Positives for Skeleton-based Self-Supervised
@@ -84,58 +92,61 @@ def latent_positives(
     """
     drawn, share = _uniform((len(key), count, 2), key, generator, numbers).unbind(-1)
     k, p = _unit(key), _unit(prototypes)
-    chosen = _pick(drawn, len(p))
     found = _nearest(k, p, backend)[:, None]
-    nearest = found.clamp_min(0)  # a NaN key has no nearest prototype
-    near = (p[nearest] * k[:, None]).sum(-1)
+    own = found.clamp_min(0)  # a NaN key has no nearest prototype
+    if nearest:
+        chosen = _pick(drawn, len(p))
+    else:
+        chosen = _pick(drawn, max(len(p) - 1, 1))
+        chosen = (chosen + (chosen >= own)).clamp_max(len(p) - 1)
+    near = (p[own] * k[:, None]).sum(-1)
     far = (p[chosen] * k[:, None]).sum(-1)
     across = p[chosen] - far[..., None] * k[:, None]  # the part of p orthogonal to k
     sine = torch.linalg.vector_norm(across, dim=-1)
     theta = torch.atan2(sine, far)
     a = (near - far).clamp_min(0)
-    b = ((p[chosen] * p[nearest]).sum(-1) - 1).clamp_max(0)
-    bound = torch.where(chosen == nearest, theta, torch.atan2(a * sine, a * far - b))
-    angle = share * torch.minimum(bound, theta)
+    b = ((p[chosen] * p[own]).sum(-1) - 1).clamp_max(0)
+    bound = torch.where(chosen == own, theta, torch.atan2(a * sine, a * far - b))
+    angle = (least + (1 - least) * share) * torch.minimum(bound, theta)
     some = sine > 0  # else p is k or -k, and no arc is defined
     angle = torch.where(some, angle, 0.0)[..., None]
     across = across / torch.where(some, sine, 1.0)[..., None]
     made = angle.cos() * k[:, None] + angle.sin() * across
-    same = _nearest(made.flatten(0, 1), p, backend).view(len(k), count) == nearest
+    same = _nearest(made.flatten(0, 1), p, backend).view(len(k), count) == own
     return Latents(made.to(key.dtype), same & (found >= 0))
 
 
-@torch.no_grad()
-@takes(query="N D", key="N D", numbers="N G float")
-def extrapolated_positives(
+@takes(query="N D", key="N D", numbers="1 float")
+def hallucinated_queries(
     query: Tensor,
     key: Tensor,
     *,
-    strength: NonNegative = 1.0,
-    count: Count = 1,
+    strength: NonNegative = 0.1,
     generator: torch.Generator | None = None,
     numbers: Tensor | None = None,
 ) -> Tensor:
-    r"""Unit vectors beyond each key as seen from its query: :math:`k + t (k - q)`, normalised, for
-    unit vectors k and q, with t uniform between 0 and ``strength``.
+    r"""What Hallucinator's network makes a second query of: :math:`[q; q + r (q - k)]`, with a unit
+    vector k, and r uniform between 0 and ``strength``, the same one for all rows.
 
-    They are harder positives than k, and constants; a head that the caller applies to them can
-    learn.
+    The network, three layers from 2 D numbers to D, is the caller's. What it returns is a query of
+    the same key: like q, it has negatives of its own and a gradient.
 
     Args:
-        query, key: (N, D), two views of the same instances.
-        strength: the largest t.
-        count: how many per key, G.
-        numbers: (N, G).
+        query: (N, D), as the encoder gives it, not normalised.
+        key: (N, D), a constant, of which only the directions matter.
+        strength: the largest r.
+        numbers: (1,).
 
     Returns:
-        (N, G, D).
+        (N, 2 D).
 
     Source: Wu et al., Hallucination Improves the Performance of Unsupervised Visual Representation
-    Learning, 2023; its non-linear head is not part of this.
+    Learning, 2023, as released.
     """
-    t = strength * _uniform((len(key), count), key, generator, numbers)[..., None]
-    q, k = _unit(query)[:, None], _unit(key)[:, None]
-    return _unit(k + t * (k - q)).to(key.dtype)
+    r = strength * _uniform((1,), key, generator, numbers)
+    q = _wide(query)
+    beyond = q + r * (q - _unit(key.detach()))
+    return torch.cat([query, beyond.to(query.dtype)], 1)
 
 
 # ---- additional rows for a batch -----------------------------------------------------------------
@@ -148,6 +159,7 @@ def hard_mixtures(
     *,
     least: Fraction = 0.8,
     normalize: bool = True,
+    released: bool = False,
     generator: torch.Generator | None = None,
     numbers: Tensor | None = None,
     backend: str | None = None,
@@ -160,34 +172,52 @@ def hard_mixtures(
     semi-hard negative is :math:`\mu o + (1 - \mu) z`, where o is a randomly drawn row with another
     label, and :math:`\mu \sim U(\text{least}, 1)`; its label is that of o.
 
+    The system's cross entropy of a classifier's scores for mixtures is, row by row, ``share`` times
+    that of the labels ``parts[:, 0]`` plus ``1 - share`` times that of ``parts[:, 1]``.
+
     Args:
         z: (N, D). These rows are mixed as they are, with gradients.
         labels: (N,), integers.
         least: the smallest share of o.
         normalize: True: similarities are cosines; False: inner products.
+        released: as in the authors' code. o is any row, each of them once; mu is the larger of
+            ``least`` and U(0, 1). Mixtures have one label only if their parts and shares are equal,
+            and the label of a row only if both parts have it; all others have labels beyond the
+            batch's. Rows that are no candidates for p or n are not left out, but have similarity 0,
+            and p = row 0 stands for none: without negative similarities, as of features behind a
+            ReLU, p is mostly the row itself. The batch goes with them as ``z.detach()``.
         numbers: (N, 3): lambda, which row is o, and mu.
 
     Returns:
         2N rows: the positives, then the negatives.
 
     Source: Zhang et al., Unleashing the Power of Contrastive Self-Supervised Visual Models via
-    Contrast-Regularized Fine-Tuning, 2021.
+    Contrast-Regularized Fine-Tuning, 2021; the authors' Core-tuning.
     """
-    n = len(z)
-    mix, which, share = _uniform((n, 3), z, generator, numbers).unbind(-1)
-    own = torch.arange(n, device=z.device)
+    mix, which, share = _uniform((len(z), 3), z, generator, numbers).unbind(-1)
+    own = torch.arange(len(z), device=z.device)
     with torch.no_grad():
         found = ops.pair_stats(
             z, None, _HARDEST, rows={_LABEL: labels}, cosine=normalize, backend=backend
         )
-    positive, negative = (v.index for v in found)
-    other = _of_another_label(labels, which[:, None]).squeeze(1)
-    hard = (positive >= 0) & (negative >= 0), other >= 0
+    if released:
+        positive, negative = _masked_partners(labels, *found)
+        other, share = which.argsort(), share.clamp_min(least)
+        valid = torch.cat([positive != negative, other != own])
+    else:
+        positive, negative = found[0].index, found[1].index
+        other = _of_another_label(labels, which[:, None]).squeeze(1)
+        share = least + (1 - least) * share
+        valid = torch.cat([(positive >= 0) & (negative >= 0), other >= 0])
     positive, negative, other = (torch.where(v < 0, own, v) for v in (positive, negative, other))
-    share = least + (1 - least) * share
-    features = [_mixed(z, mix, positive, negative), _mixed(z, share, other, own)]
-    named = [torch.where(mix >= 0.5, labels, labels[negative]), labels[other]]
-    return Mixtures(torch.cat(features), torch.cat(named), torch.cat(hard))
+    share = torch.cat([mix, share])
+    one, two = torch.cat([positive, other]), torch.cat([negative, own])
+    parts = torch.stack([labels[one], labels[two]], 1)
+    if released:
+        named = _soft_classes(labels, share, parts)
+    else:
+        named = torch.where(torch.cat([mix >= 0.5, own >= 0]), parts[:, 0], parts[:, 1])
+    return Mixtures(_mixed(z, share, one, two), named, valid, share, parts)
 
 
 @takes(z="N D", y="N float", numbers="N G float")
@@ -235,10 +265,13 @@ def label_mixtures(
     part = (real[above] - real[:, None]) / span
     features = [_mixed(z, share, own.expand_as(partner), partner), _mixed(z, part, below, above)]
     named = [mixed.to(y.dtype), y.detach()[:, None].expand_as(below)]
+    mixed_rows = [(own.expand_as(partner), partner), (below, above)]
     return Mixtures(
         torch.cat([v.flatten(0, 1) for v in features]),
         torch.cat([v.flatten() for v in named]),
         torch.cat([some.flatten(), both.flatten()]),
+        torch.cat([share.flatten(), part.flatten()]),
+        torch.cat([y.detach()[torch.stack(v, -1).flatten(0, 1)] for v in mixed_rows]),
     )
 
 
@@ -255,6 +288,43 @@ def _of_another_label(labels: Tensor, which: Tensor) -> Tensor:
     rank = _pick(which, others)
     rank = torch.where(rank < start, rank, rank + size)  # skip the rows with the same label
     return torch.where(others > 0, _at(order, rank), -1)
+
+
+def _masked_partners(labels: Tensor, far: Any, near: Any) -> tuple[Tensor, Tensor]:
+    """For each row, its hardest positive and negative among similarities in which rows that are no
+    candidates have 0; of equal ones the first. A positive that is row 0 is replaced by the row.
+
+    Args:
+        far: minus the similarity with the least similar row of its label, and that row.
+        near: the similarity with the most similar row of another label, and that row.
+    """
+    own = torch.arange(len(labels), device=labels.device)
+    ranked, order = labels.sort(stable=True)
+    alike = order[torch.searchsorted(ranked, labels.contiguous())]  # the first one of its label
+    first = labels[:1]
+    strange = torch.cat([torch.where(labels != first, own, len(own)), own.new_full((1,), len(own))])
+    unlike = torch.where(labels == first, torch.minimum(own, strange.amin()), 0)
+    chosen = []
+    for best, masked in ((far, unlike), (near, alike)):
+        tied = torch.where(best.value == 0, torch.minimum(best.index, masked), masked)
+        chosen.append(torch.where(best.value > 0, best.index, tied))
+    return torch.where(chosen[0] == 0, own, chosen[0]), chosen[1]
+
+
+def _soft_classes(labels: Tensor, share: Tensor, parts: Tensor) -> Tensor:
+    """Labels of mixtures, equal where their soft labels are: the label of a mixture of one label,
+    others beyond all labels."""
+    one, two = parts.to(torch.int64).unbind(1)
+    share = torch.where(one <= two, share, 1 - share)
+    low, high = torch.minimum(one, two), torch.maximum(one, two)
+    order = torch.arange(len(one), device=one.device)
+    for key in (share, high, low):
+        order = order[key[order].argsort(stable=True)]
+    ranked = [key[order] for key in (share, high, low)]
+    new = torch.stack([key[1:] != key[:-1] for key in ranked]).any(0)
+    group = torch.cat([order.new_zeros(len(order[:1])), new.cumsum(0)])
+    beyond = labels.max() + 1 if len(labels) else 0
+    return torch.where(low == high, low, beyond + torch.empty_like(order).scatter(0, order, group))
 
 
 def _around(y: Tensor, low: Tensor, high: Tensor, window: float | None) -> tuple[Tensor, Tensor]:

@@ -179,23 +179,31 @@ def source(text: str) -> str:
 
 
 def seeds_of(cls: type[Loss]) -> list[int]:
-    return sorted(n for n, s in presets.SEEDS.items() if f"{cls.__name__}" in classes(s))
+    return sorted(n for n in range(1, 78) if cls.__name__ in classes(names_of(n)))
 
 
-def classes(seed: presets.Seed) -> list[str]:
+def names_of(number: int) -> list[str]:
+    """The presets of a system, and the other names that it needs."""
+    if number in presets.OTHERS:
+        return [*presets.OTHERS[number].uses]
+    mine = [p for p in presets.PRESETS.values() if p.number == number]
+    return list(
+        dict.fromkeys([*(f"presets.{p.name}" for p in mine), *(u for p in mine for u in p.uses)])
+    )
+
+
+def classes(names: Sequence[str]) -> list[str]:
     """The losses that the names of a row stand for."""
     found: list[str] = []
-    for name in seed.names:
+    for name in names:
         value = resolve(name)
         if name.startswith("presets."):
-            found += [type(m).__name__ for m in terms(value())]
+            found += [
+                type(m).__name__ for m in value().modules() if not isinstance(m, nn.ModuleDict)
+            ]
         elif inspect.isclass(value) and issubclass(value, Loss):
             found.append(value.__name__)
     return list(dict.fromkeys(found))
-
-
-def terms(module: nn.Module) -> list[nn.Module]:
-    return list(module.values()) if isinstance(module, nn.ModuleDict) else [module]
 
 
 def resolve(name: str) -> Any:
@@ -209,6 +217,11 @@ def resolve(name: str) -> Any:
 def test_of(name: str) -> str:
     """The file that tests the object of this name."""
     value = resolve(name)
+    if isinstance(value, presets.Preset):
+        files = sorted((ROOT / "tests/presets").glob("test_*.py"))
+        found = [f for f in files if re.search(rf"presets\.{value.name}\b", f.read_text())]
+        own = [f for f in found if f.name != "test_registry.py"]
+        return str((own or [ROOT / "tests/presets/test_registry.py"])[0].relative_to(ROOT))
     module = value.__module__.removeprefix("contrastloss.").split(".")
     if module[0] in ("losses", "ops"):
         found = [f"tests/{module[0]}/test_{module[1]}.py", *_beside(module[1])]
@@ -287,20 +300,24 @@ def said_of(cls: type[Loss]) -> list[str]:
 
 def seeds() -> str:
     rows = []
-    for k in range(1, 78):
-        if k in presets.NAMELESS:
-            system, reason = presets.NAMELESS[k]
-            rows.append([str(k), system, "", "", reason])
-            continue
-        seed = presets.SEEDS[k]
-        names = [*seed.names, *classes(seed)]
+    for number, system, _, source, verified in presets.table():
+        needed = names_of(number)
+        names = list(dict.fromkeys([*needed, *classes(needed)]))
         tests = dict.fromkeys(f"[{Path(t).name}](../{t})" for t in map(test_of, names))
-        note = seed.note + ("; options unverified" if k in presets.UNVERIFIED else "")
-        rows.append([
-            str(k), seed.system, ", ".join(f"`{n}`" for n in dict.fromkeys(names)),
-            ", ".join(tests), note,
-        ])  # fmt: skip
-    return SEEDS_PAGE.format(table=table(["#", "system", "public name(s)", "test", "note"], rows))
+        said = "" if number in presets.OTHERS else "yes" if verified else "**no**"
+        cells = [str(number), system, ", ".join(f"`{n}`" for n in names), said, source]
+        rows.append([*cells, ", ".join(tests), notes(number)])
+    head = ["#", "system", "public name(s)", "verified", "released code", "test", "note"]
+    return SEEDS_PAGE.format(table=table(head, rows))
+
+
+def notes(number: int) -> str:
+    """The notes of a system's presets, and what is a guess."""
+    if number in presets.OTHERS:
+        return presets.OTHERS[number].note
+    mine = [p for p in presets.PRESETS.values() if p.number == number]
+    found = [p.note for p in mine] + [f"**guess**: {p.guess}" for p in mine if p.guess]
+    return "; ".join(dict.fromkeys(filter(None, found)))
 
 
 LOSSES_PAGE = """\
@@ -345,9 +362,10 @@ Written by `python docs/generate.py` from `contrastloss.presets`; do not edit.
 
 77 published systems of contrastive learning, and the parts of this package that they need. Names
 are attributes of `contrastloss`. A preset returns a loss with the system's options or, if the
-system adds up several losses, a `ModuleDict` of them. "options unverified": the options have not
-been compared with released code. The tests of a row are those of its names;
-`tests/test_presets.py` calls every name.
+system adds up several losses, a `ModuleDict` of them. "verified": value and gradients were compared
+with a dense formula of the released code, in the test of the row. Where it is not, the note says
+what is a guess, and `verified=False` is shown by the preset and its losses. Without "verified": the
+system has no loss of embeddings here. `contrastloss.presets.table()` returns the list.
 
 {table}
 """

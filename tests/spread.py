@@ -19,6 +19,8 @@ from contrastloss import (
     NTXentLoss,
     SampledContrastiveLoss,
     SupConLoss,
+    SupReMixLoss,
+    SwAVLoss,
 )
 from contrastloss.distributed import Peers, pair_stats
 from contrastloss.testing import Subject
@@ -137,6 +139,28 @@ def loss_step(group, cls, options, inputs, sizes, equal_sizes=False):
     wanted = [v for v in leaves if v.requires_grad]
     grads = torch.autograd.grad(total, [*wanted, temperature, bias])
     return value.detach(), list(grads), shown
+
+
+def swav_step(group, inputs, stored, sizes):
+    """SwAV of large and small crops on this rank's part of the batch, with this rank's queues."""
+    x, y, crops, prototypes = inputs
+    own = [mine(group, sizes, v).clone().requires_grad_() for v in (x, y, crops)]
+    own.append(prototypes.clone().requires_grad_())
+    queues = [EmbeddingQueue(7, x.shape[1], dtype=x.dtype) for _ in range(2)]
+    for queue, rows in zip(queues, stored[dist.get_rank(group)], strict=True):
+        queue.enqueue(rows)
+    loss = SwAVLoss(constant_norms=True, group=group)
+    value = loss(*own[:2], own[3], crops=own[2], queues=queues)
+    return value.detach(), list(torch.autograd.grad(value, own)), {}
+
+
+def supremix_step(group, z, labels, mixtures, sizes):
+    """SupReMix of this rank's rows, with mixtures of them."""
+    rank = dist.get_rank(group)
+    own = mine(group, sizes, z).clone().requires_grad_()
+    loss = SupReMixLoss(0.2, separate_maxima=True, group=group)
+    value = loss(own, mine(group, sizes, labels), mixtures=mixtures[rank])
+    return value.detach(), list(torch.autograd.grad(value, [own])), {}
 
 
 def autocast_step(group, cls, inputs, sizes):

@@ -84,7 +84,7 @@ def functions():
     yield mining.triplet_margin, {"z": z, "labels": labels, "k": 2}
     corpus = {"corpus": torch.randn(9, 3), "positives": torch.arange(4), "k": 2}
     yield mining.hard_negatives, {"queries": z, **corpus}
-    yield mixing.extrapolated_positives, {"query": z, "key": y}
+    yield mixing.hallucinated_queries, {"query": z, "key": y}
     yield mixing.hard_mixtures, {"z": z, "labels": labels}
     yield mixing.label_mixtures, {"z": z, "y": torch.rand(4)}
     yield mixing.latent_positives, {"key": z, "prototypes": torch.randn(6, 3), "count": 2}

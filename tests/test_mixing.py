@@ -9,7 +9,7 @@ from properties import E1, E2, close, gradients, tensor
 from torch.nn.functional import normalize
 
 from contrastloss.mixing import (
-    extrapolated_positives,
+    hallucinated_queries,
     hard_mixtures,
     label_mixtures,
     latent_positives,
@@ -32,6 +32,23 @@ def test_latent_positives_by_hand(device):
     want = torch.tensor([20 + 12.5, 20 - 5, 20 + 0.999 * 25], dtype=torch.float64).deg2rad()
     close(made[0], torch.stack([want.cos(), want.sin()], 1).to(device))
     assert valid.all()
+
+
+def test_latent_positives_of_halp(device):
+    """Only other prototypes than the nearest, at least a fifth of the way."""
+    key = tensor([3 * cos(pi / 9), 3 * sin(pi / 9)], device=device)
+    prototypes = tensor([0, -1], E1, E2, device=device)  # at -90, 0 and 90 degrees
+    numbers = tensor([0.1, 0.5], [0.6, 0.0], [0.999, 0.75], device=device)[None]
+    own = {"least": 0.2, "nearest": False, "numbers": numbers}
+    made, valid = latent_positives(key, prototypes, 3, **own)
+    # towards -90 the bisector with 0 is 65 degrees away, towards 90 it is 25
+    want = torch.tensor([20 - 0.6 * 65, 20 + 0.2 * 25, 20 + 0.8 * 25], dtype=torch.float64)
+    want = want.deg2rad()
+    close(made[0], torch.stack([want.cos(), want.sin()], 1).to(device))
+    assert valid.all()
+    # the only prototype is the nearest one
+    made, valid = latent_positives(key, prototypes[1:2], 3, **own)
+    assert made.isfinite().all()
 
 
 def test_a_third_prototype_may_come_between(device):
@@ -66,23 +83,27 @@ def test_a_key_that_is_a_prototype_or_opposite_to_all(device):
     assert valid.all()
 
 
-# ---- extrapolation -------------------------------------------------------------------------------
+# ---- hallucination -------------------------------------------------------------------------------
 
 
-def test_extrapolated_positives_by_hand(device):
-    # from e1 over e2: e2 + t (e2 - e1) = (-t, 1 + t)
+def test_hallucinated_queries_by_hand(device):
+    # from the key's direction e2 over q = (2, 0): q + r (q - e2) = (2 + 2 r, -r), with r = 0.3
     query, key = tensor([2, 0], device=device), tensor([0, 5], device=device)
-    numbers = tensor([0.0, 0.5], device=device)
-    made = extrapolated_positives(query, key, strength=2.0, count=2, numbers=numbers)
-    close(made[0], tensor([0, 1], [-1 / sqrt(5), 2 / sqrt(5)], device=device))
+    numbers = torch.tensor([0.6], dtype=torch.float64, device=device)
+    made = hallucinated_queries(query, key, strength=0.5, numbers=numbers)
+    close(made, [[2, 0, 2.6, -0.3]])
 
 
-def test_extrapolated_positives_are_harder_constants(device):
+def test_hallucinated_queries_share_r_and_have_a_gradient(device):
     query, key = torch.randn(2, 30, 5, device=device, requires_grad=True)
-    made = extrapolated_positives(query, key, count=3, generator=generator(device))
-    assert not made.requires_grad
-    cosine = (normalize(query)[:, None] * made).sum(-1)
-    assert (cosine < (normalize(query) * normalize(key)).sum(-1, keepdim=True)).all()
+    made = hallucinated_queries(query, key, generator=generator(device))
+    beyond = (made[:, 5:] - query) / (query - normalize(key))
+    assert (beyond - beyond[0, 0]).abs().max() < 1e-3
+    assert 0 < beyond[0, 0] < 0.1
+    (of_query,) = gradients(made[:, 5:].sum(), query)
+    assert (of_query - 1 - beyond[0, 0]).abs().max() < 1e-3
+    again = hallucinated_queries(query.detach(), key, generator=generator(device))
+    assert not again.requires_grad  # the key is a constant
 
 
 # ---- mixtures by classes -------------------------------------------------------------------------
@@ -106,6 +127,9 @@ def test_hard_mixtures_by_hand(device):
     close(features[1, 3], 0.9 * z[1] + 0.1 * z[3])  # the second of three others
     assert named.tolist() == [[0, 1, 0, 1], [1, 1, 1, 0]]
     assert mixtures.valid.tolist() == [True] * 3 + [False] + [True] * 4
+    close(mixtures.share.view(2, 4), [[0.75, 0.25, 0.5, 0.5], [0.9, 0.8, 0.9, 0.9]])
+    parts = [[0, 1], [0, 1], [0, 1], [1, 0], [1, 0], [1, 0], [1, 0], [0, 1]]
+    assert mixtures.parts.tolist() == parts
 
 
 def test_mixtures_pass_gradients_to_their_parts(device):
@@ -164,8 +188,11 @@ def test_label_mixtures_have_their_labels(window, device):
     y = torch.randint(0, 9, (40,), generator=generator("cpu")).double().to(device)
     z = torch.stack([y, torch.ones_like(y), y**2], 1)
     options = {"negatives": 3, "positives": 5, "window": window}
-    features, labels, valid = label_mixtures(z, y, **options, generator=generator(device))
+    features, labels, valid, share, parts = label_mixtures(
+        z, y, **options, generator=generator(device)
+    )
     assert features.shape == (320, 3)
+    close(share * parts[:, 0] + (1 - share) * parts[:, 1], labels)
     close(features[:, 0], labels)
     close(features[:, 1], torch.ones(320))
     anchors = y.repeat_interleave(5)
@@ -196,7 +223,7 @@ def test_the_generator_decides(device):
     z, y = torch.randn(8, 3, device=device), torch.arange(8, device=device) // 2
     for make in (
         lambda g: latent_positives(z, z[:3], 4, generator=g)[0],
-        lambda g: extrapolated_positives(z, z + 1, generator=g),
+        lambda g: hallucinated_queries(z, z + 1, generator=g),
         lambda g: hard_mixtures(z, y, generator=g).features,
         lambda g: label_mixtures(z, y.float(), generator=g).features,
     ):
@@ -212,8 +239,8 @@ def test_errors():
         (lambda: latent_positives(z, z[:, 1:]), ValueError, r"prototypes: got shape \(4, 2\), ex"),
         (lambda: latent_positives(z, z, 0), ValueError, "count: got 0, expected an integer"),
         (lambda: latent_positives(z, z.double()), TypeError, "prototypes: got dtype torch.float64"),
-        (lambda: extrapolated_positives(z, z[1:]), ValueError, r"key: got shape \(3, 3\), expec"),
-        (lambda: extrapolated_positives(z, z, strength=-1.0), ValueError, "strength: got -1.0"),
+        (lambda: hallucinated_queries(z, z[1:]), ValueError, r"key: got shape \(3, 3\), expec"),
+        (lambda: hallucinated_queries(z, z, strength=-1.0), ValueError, "strength: got -1.0"),
         (lambda: hard_mixtures(z, y), TypeError, "labels: got dtype torch.float32, expected an in"),
         (lambda: hard_mixtures(z, y[1:].long()), ValueError, r"labels: got shape \(3,\), expected"),
         (

@@ -4,7 +4,7 @@ The table in docs/losses.md says which losses take ``group=`` and ``strategy=``;
 is the operator behind them.
 """
 
-from .collectives import softmax as softmax, total as total
+from .collectives import log_total as log_total, softmax as softmax, total as total
 from .header import describe as describe
 from .peers import WORLD as WORLD, Layout as Layout, Peers as Peers
 from .stats import STRATEGIES as STRATEGIES, Strategy as Strategy, pair_stats

@@ -12,7 +12,7 @@ from ..ops.merge import log_sum_exp
 from ..ops.second import without_second
 from .peers import OVER_RANKS, TOTAL, Layout, Peers
 
-__all__ = ["exchange", "gather", "softmax", "total"]
+__all__ = ["exchange", "gather", "log_total", "softmax", "total"]
 
 
 def total(value: Tensor, peers: Peers) -> Tensor:
@@ -42,6 +42,13 @@ def softmax(values: Tensor, peers: Peers) -> Tensor:
     one_each = Layout((1,) * peers.world, (1,) * peers.world)
     everyone = gather(own.unsqueeze(0), peers, one_each, own.dtype)
     return torch.exp(values - log_sum_exp(everyone).unsqueeze(-1))
+
+
+@torch.no_grad()
+def log_total(value: Tensor, peers: Peers) -> Tensor:
+    """The logarithm of the sum over ranks of the exponentials, the same on every rank, without
+    gradient."""
+    return peers.everyone(value.contiguous(), TOTAL).logsumexp(0)  # in the order of ranks
 
 
 class _Total(torch.autograd.Function):

@@ -9,6 +9,7 @@ from .base.loss import LOSSES, Loss, RowLoss, ScoreLoss
 from .base.pair_loss import PairLoss
 from .base.positive_loss import CrossLoss, PositiveLoss, TwoViewLoss
 from .base.temperature import LogitScale
+from .beclr import BECLRLoss
 from .binary_nce import BinaryNCELoss
 from .cacr import CACRLoss
 from .circle import CircleLoss
@@ -40,6 +41,7 @@ from .meow import MEOWLoss
 from .mil_contrastive import MILContrastiveLoss
 from .mochi import MoCHiLoss
 from .moco import MoCoLoss
+from .momentum_cacr import MomentumCACRLoss
 from .multi_modal import MultiModalLoss
 from .multi_similarity import MultiSimilarityLoss
 from .mv_dhel import MVDHELLoss
@@ -75,6 +77,7 @@ __all__ = [
     "AdaMEOWLoss",
     "AdjacencyContrastiveLoss",
     "AlignmentUniformityLoss",
+    "BECLRLoss",
     "BankContrastiveLoss",
     "BarlowTwinsLoss",
     "BinaryNCELoss",
@@ -113,6 +116,7 @@ __all__ = [
     "MatryoshkaLoss",
     "MoCHiLoss",
     "MoCoLoss",
+    "MomentumCACRLoss",
     "MultiModalLoss",
     "MultiSimilarityLoss",
     "NSPTLoss",

@@ -20,6 +20,8 @@ __all__ = ["AdaMEOWLoss"]
 
 #: limit on the hidden values of pairs in memory at once
 _HELD = 1 << 21
+#: its hyperbolic tangent is 1 in every dtype
+_ALWAYS = 64.0
 
 
 class AdaMEOWLoss(ScoreLoss, name="ada_meow"):
@@ -27,7 +29,7 @@ class AdaMEOWLoss(ScoreLoss, name="ada_meow"):
 
     .. math:: \ell_i = -\log \frac{e^{s_{ii}}}{\sum_j w_{ij} e^{s_{ij}}},
         \qquad s_{ij} = \cos(x_i, y_j) / \tau, \quad
-        w_{ij} = \sigma\bigl(v^\top \tanh(W (\hat x_i + \hat y_j) + b)\bigr)
+        w_{ij} = \sigma\bigl(v^\top \tanh(W (\hat x_i + \hat y_j) + b) + c\bigr)
 
     :math:`\hat x` and :math:`\hat y` are the normalised vectors, or x and y with
     ``normalize=False``. As in the authors' code, the sum includes j = i. The weights are computed
@@ -44,6 +46,7 @@ class AdaMEOWLoss(ScoreLoss, name="ada_meow"):
         x, y: (N, D).
         weight: (h, D), the network's W; the paper has h = 16.
         bias, v: (h,), the network's b and v.
+        v_bias: (1,), its c, which the authors' code has; None for 0.
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Yu et al., Heterogeneous Graph Contrastive Learning with Meta-path Contexts and
@@ -58,13 +61,27 @@ class AdaMEOWLoss(ScoreLoss, name="ada_meow"):
         "weight": "H>=1 D",
         "bias": "H",
         "v": "H",
+        "v_bias": "1",
     }
     without: ClassVar[dict[str, str]] = dict.fromkeys(
         ("group", "memory", "return_stats"),
         "a network weighs every pair, in plain PyTorch and in one process",
     )
 
-    def forward(self, x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, v: Tensor) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        y: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        v: Tensor,
+        *,
+        v_bias: Tensor | None = None,
+    ) -> Tensor:
+        if v_bias is not None:  # a hidden unit that is always 1
+            weight = torch.cat([weight, torch.zeros_like(weight[:1])])
+            bias = torch.cat([bias, torch.full_like(bias[:1], _ALWAYS)])
+            v = torch.cat([v, v_bias])
         rows, cols, scale = wide(x), wide(y), self.scores(x, y).scale
         with ops.without_autocast(x.device):
             if self.normalize:
@@ -95,12 +112,13 @@ class AdaMEOWLoss(ScoreLoss, name="ada_meow"):
         scale: Tensor,
         bias: Tensor,
         normalize: bool,
+        v_bias: Tensor | float = 0.0,
     ) -> Tensor:
         if normalize:
             x, y = (torch.nn.functional.normalize(u, dim=-1) for u in (x, y))
         s = scale * (x @ y.mT) + bias
         hidden = torch.tanh((x @ weight.mT)[:, None] + y @ weight.mT + offset)
-        return (s + logsigmoid(hidden @ v)).logsumexp(1) - s.diag()
+        return (s + logsigmoid(hidden @ v + v_bias)).logsumexp(1) - s.diag()
 
 
 class _Losses(torch.autograd.Function):

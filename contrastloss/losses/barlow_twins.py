@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -28,25 +28,30 @@ class BarlowTwinsLoss(Loss, name="barlow_twins"):
     .. math:: \sum_i (1 - c_{ii})^2 + \lambda \sum_i \sum_{j \ne i} c_{ij}^2, \qquad
         c_{ij} = \frac1N \sum_n \hat x_{ni} \hat y_{nj}
 
-    Features are standardised over the batch, as by a BatchNorm without affine parameters:
-    :math:`\hat x = (x - \text{mean}) / \sqrt{\text{var} + \epsilon}` with the biased variance. The
-    D x D matrix c is not materialised.
+    Features are standardised over the batch:
+    :math:`\hat x = (x - \text{mean}) / \sqrt{\text{var} + \epsilon}`. The D x D matrix c is not
+    materialised.
 
     Args:
         lambda_: weight of the second sum, positive; None for 1 / D (Graph Barlow Twins).
             Default: 0.005.
         eps: added to the variance, positive. Default: 1e-5.
+        standardize: ``'biased'``, the variance of a BatchNorm without affine parameters;
+            ``'unbiased'``, that of ``torch.std``, as in Graph Barlow Twins; or ``'none'``: x and y
+            are used as they are, after a BatchNorm of the caller (BarLIP). Default: ``'biased'``.
 
     Shape:
         x, y: (N, D).
-        Loss: (). For N = 0 it is 0. For N = 1 there is no variance, and c = 0.
+        Loss: (). For N = 0 it is 0. For N = 1 there is no variance, and c = 0, unless ``'none'``.
 
     Source: Zbontar et al., Barlow Twins: Self-Supervised Learning via Redundancy Reduction, 2021;
-    Bielak et al., Graph Barlow Twins, 2022.
+    Bielak et al., Graph Barlow Twins, 2022; BarLIP: Fini et al., Improved baselines for
+    vision-language pre-training, 2023.
     """
 
     lambda_: Positive | None = 0.005
     eps: Positive = 1e-5
+    standardize: Literal["biased", "unbiased", "none"] = "biased"
 
     inputs: ClassVar[dict[str, str]] = {"x": "N D", "y": "N D"}
 
@@ -54,7 +59,11 @@ class BarlowTwinsLoss(Loss, name="barlow_twins"):
         n, d = x.shape
         if n == 0:
             return self.scaled(wide(x).sum() + wide(y).sum())
-        a, b = (standardised(wide(v), self.eps).mT for v in (x, y))
+        a, b = wide(x), wide(y)
+        if self.standardize != "none":
+            fewer = int(self.standardize == "unbiased")
+            a, b = (standardised(v, self.eps, fewer) for v in (a, b))
+        a, b = a.mT, b.mT
         one = {_ONE: torch.ones(d, dtype=a.dtype, device=a.device)}
         own, other = ops.pair_stats(
             a, b, _CHANNELS, scale=1 / n, rows=one, backend=self.backend
@@ -63,15 +72,19 @@ class BarlowTwinsLoss(Loss, name="barlow_twins"):
         return self.scaled(own.sum() + weight * other.sum())
 
     @staticmethod
-    def reference(x: Tensor, y: Tensor, *, lambda_: float | None, eps: float) -> Tensor:
+    def reference(
+        x: Tensor, y: Tensor, *, lambda_: float | None, eps: float, standardize: str
+    ) -> Tensor:
         n, d = x.shape
-        x, y = ((v - v.mean(0)) / (v.var(0, unbiased=False) + eps).sqrt() for v in (x, y))
+        if standardize != "none":
+            some = standardize == "unbiased" and n > 1
+            x, y = ((v - v.mean(0)) / (v.var(0, unbiased=some) + eps).sqrt() for v in (x, y))
         c = x.mT @ y / n
         off = c.square().sum() - c.diag().square().sum()
         return (1 - c.diag()).square().sum() + (1 / d if lambda_ is None else lambda_) * off
 
 
-def standardised(x: Tensor, eps: float) -> Tensor:
-    """Standardise the columns of x to mean 0 and variance 1."""
+def standardised(x: Tensor, eps: float, fewer: int) -> Tensor:
+    """Standardise the columns of x to mean 0 and variance 1, of N - ``fewer`` rows."""
     x = x - x.mean(0)
-    return x * torch.rsqrt(x.square().mean(0) + eps)
+    return x * torch.rsqrt(x.square().sum(0) / max(x.shape[0] - fewer, 1) + eps)

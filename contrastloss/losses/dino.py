@@ -91,9 +91,8 @@ class DINOLoss(PrototypeLoss, name="dino"):
         else:
             bias = -center.detach().to(columns.dtype) / tau
         target = (self.constant(teacher) / tau).to(columns.dtype)
-        return self.reduce(
-            self.cross_entropy(student, prototypes, target, columns, bias.to(columns.dtype))
-        )
+        scores = self.scores(student, prototypes)
+        return self.reduce(self.cross_entropy(scores, target, columns, bias.to(columns.dtype)))
 
     @staticmethod
     @torch.no_grad()

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from .. import ops
 from ..options import Fraction, Positive
 from .base.features import variance_hinge
 from .base.loss import Loss
@@ -35,7 +36,10 @@ class JEPALoss(Loss, name="jepa"):
         occupied_weight: w, from 0 to 1. Default: 0.75.
         gamma: minimum standard deviation of a feature, positive. Default: 1/16.
         eps: added to variances, positive. Default: 1e-4.
-        stop_gradient: whether the target is a constant. Default: True.
+        stop_gradient: whether the target is a constant. In the released code it is not: its empty
+            cells are a token that learns. Default: True.
+        normalize: whether variances are those of unit vectors, as in the released code, whose maps
+            are normalised over features. Default: False.
 
     Shape:
         prediction, target: (P, D) or (B, P, D), P cells of B maps.
@@ -55,6 +59,7 @@ class JEPALoss(Loss, name="jepa"):
     gamma: Positive = 1 / 16
     eps: Positive = 1e-4
     stop_gradient: bool = True
+    normalize: bool = False
 
     inputs: ClassVar[dict[str, str]] = {
         "prediction": "... N D",
@@ -83,6 +88,8 @@ class JEPALoss(Loss, name="jepa"):
         empty = ~occupied if hidden is None else ~occupied & hidden
         prediction, context = wide(prediction), wide(context)
         losses = 1 - cosine(prediction, wide(target))
+        if self.normalize:
+            prediction, context = ops.unit(prediction), ops.unit(context)
         share = self.occupied_weight
         loss = self.alpha * (share * _mean(losses, full) + (1 - share) * _mean(losses, empty))
         maps = max(losses[..., :1].numel(), 1) if losses.ndim > 1 else 1
@@ -112,7 +119,12 @@ class JEPALoss(Loss, name="jepa"):
         gamma: float,
         eps: float,
         stop_gradient: bool,
+        normalize: bool,
     ) -> Tensor:
+        if normalize:
+            prediction, context = (
+                torch.nn.functional.normalize(v, dim=-1) for v in (prediction, context)
+            )
         if stop_gradient:
             target = target.detach()
         if prediction.ndim == 2:  # one map

@@ -1,4 +1,4 @@
-"""MoCo with additional positives generated in latent space (HaLP, Hallucinator)."""
+"""MoCo with additional positives generated in latent space (HaLP)."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ _NEGATIVES = (LSE(),)
 class LatentPositiveLoss(PairLoss, name="latent_positive"):
     r"""MoCo plus a term that pulls the query towards positives generated from its key.
 
-    With the positives :math:`g \in G_i` of :func:`contrastloss.mixing.latent_positives` or
-    :func:`~contrastloss.mixing.extrapolated_positives`,
+    With the positives :math:`g \in G_i` of :func:`contrastloss.mixing.latent_positives`,
 
     .. math:: \ell_i = \text{MoCo}_i(q, k) + \text{weight}\; \frac{N}{\sum_j |G_j|} \sum_{g \in G_i}
         \begin{cases} -s(q_i, g) & \text{alignment} \\
@@ -39,8 +38,8 @@ class LatentPositiveLoss(PairLoss, name="latent_positive"):
 
     Args:
         weight: weight of the generated positives; the released script of HaLP has 2. Default: 1.
-        form: the term for generated positives, ``'alignment'`` (HaLP) or ``'info_nce'``
-            (Hallucinator). Default: ``'alignment'``.
+        form: the term for generated positives, ``'alignment'`` (HaLP) or ``'info_nce'``. Default:
+            ``'alignment'``.
         temperature: tau, positive. Default: 0.07.
         group: distributes the queries over ranks, for both means and their gradient. The queue has
             to be the same on all ranks; without ``valid``, G too.
@@ -57,8 +56,7 @@ class LatentPositiveLoss(PairLoss, name="latent_positive"):
         Loss: (), or (N,) for ``reduction='none'``.
 
     Source: Shah et al., HaLP: Hallucinating Latent Positives for Skeleton-based Self-Supervised
-    Learning of Actions, 2023; Wu et al., Hallucination Improves the Performance of Unsupervised
-    Visual Representation Learning, 2023.
+    Learning of Actions, 2023.
     """
 
     weight: float = 1.0

@@ -35,12 +35,13 @@ class MILContrastiveLoss(ScoreLoss, name="mil_contrastive"):
 
     where :math:`s = \cos / \tau`. The background is the lowest-scoring snippets of all bags; the
     normal set is the highest-scoring snippets of the negative bags. A term without negatives is 0.
-    The released code repeats a bag's query :math:`k_b` times, so that longer bags count more; here
-    every positive bag counts once.
+    Every positive bag counts once; with ``released=True``, :math:`k_b` times.
 
     Args:
         temperature: tau, positive. Default: 0.1.
         divisor: determines :math:`k_b`, at least 1. Default: 16.
+        released: as the released code has it, which repeats a bag's query :math:`k_b` times, so
+            that longer bags count more, and whose loss is 0 if no bag is negative. Default: False.
 
     Shape:
         x, y: (B, T, D), the snippets in both modalities.
@@ -56,6 +57,7 @@ class MILContrastiveLoss(ScoreLoss, name="mil_contrastive"):
 
     temperature: Temperature = 0.1
     divisor: Count = 16
+    released: bool = False
 
     inputs: ClassVar[dict[str, str]] = {
         "x": "B T>=1 D",
@@ -117,7 +119,11 @@ class MILContrastiveLoss(ScoreLoss, name="mil_contrastive"):
             own = self.scores(query, key).aligned()
             for negative in self.scores(query, others).stats(_CHANNELS, cols=cols):
                 losses = losses + softplus(negative - own)
-        return self.reduce(losses, positive & (lengths > 0))
+        counted = positive & (lengths > 0)
+        if not self.released:
+            return self.reduce(losses, counted)
+        counted = torch.where(counted & kept[_NORMAL].any(), count.squeeze(1), 0)
+        return self.reduce(losses * count.squeeze(1), counted)
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
@@ -138,6 +144,7 @@ class MILContrastiveLoss(ScoreLoss, name="mil_contrastive"):
         scale: float,
         bias: float,
         divisor: int,
+        released: bool,
         normalize: bool,
     ) -> tuple[Tensor, Tensor]:
         """The losses, and a mask of the bags that count in the mean."""
@@ -160,6 +167,10 @@ class MILContrastiveLoss(ScoreLoss, name="mil_contrastive"):
                 s = scale * (query @ unit(torch.cat(columns)).mT) + bias
                 losses = losses + (torch.cat([own, s], 1).logsumexp(1) - own[:, 0])
         counted = (labels != 0) & (lengths > 0)
+        if released:
+            some = ((labels == 0) & (lengths > 0)).any()
+            counted = counted * some * torch.minimum(lengths // divisor + 1, lengths)
+            return counted * losses, counted
         return torch.where(counted, losses, 0.0), counted
 
 

@@ -27,11 +27,14 @@ class PairContrastiveLoss(RowLoss, name="pair_contrastive"):
         \text{bce: } \ell_i &= -t_i \log \sigma(u_i) - (1 - t_i) \log \sigma(-u_i),
         \qquad u_i = s_i / \tau + b
 
-    where d is a distance and s a cosine or dot product. Hadsell's factor 1/2 is
+        \text{ratio: } \ell_i &= t_i \log(1 + 1 / s_i) + (1 - t_i) \log(1 + s_i)
+
+    where d is a distance and s a cosine or dot product, which has to be positive in ratio: it is
+    the density ratio of similar and dissimilar pairs. Hadsell's factor 1/2 is
     ``loss_weight=0.5``. The hinges of pytorch-metric-learning are not squared.
 
     Args:
-        variant: ``'margin'`` or ``'bce'``. Default: ``'margin'``.
+        variant: ``'margin'``, ``'bce'`` or ``'ratio'``. Default: ``'margin'``.
         distance: distance of the margin variant, ``'cosine'`` for 1 - cos or ``'euclidean'``
             without normalisation. Default: ``'cosine'``.
         margin: m, positive, the minimum distance of dissimilar pairs. Default: 0.5.
@@ -39,17 +42,21 @@ class PairContrastiveLoss(RowLoss, name="pair_contrastive"):
         squared: whether the hinges are squared. Default: True.
         temperature: tau of the logits, positive; a float, 0-dim tensor or Parameter. Default: 1.
         bias: b of the logits; a float, 0-dim tensor or Parameter. Default: 0.
-        normalize: whether logits use cosines, else dot products. Default: True.
+        normalize: whether s is a cosine, else a dot product. Default: True.
+        mean_over: of ``reduction='mean'``, ``'pairs'``; or ``'active'``: the mean over the similar
+            pairs with a loss, plus that over the dissimilar ones with a loss, as
+            pytorch-metric-learning has it. Default: ``'pairs'``.
 
     Shape:
         x, y: (N, D).
         target: (N,), bool, integers or floats; soft targets are allowed.
         Loss: (), or (N,) for ``reduction='none'``.
 
-    Source: Hadsell et al., Dimensionality Reduction by Learning an Invariant Mapping, 2006.
+    Source: Hadsell et al., Dimensionality Reduction by Learning an Invariant Mapping, 2006; ratio:
+    Qiu et al., Contrastive UCB, 2022.
     """
 
-    variant: Literal["margin", "bce"] = "margin"
+    variant: Literal["margin", "bce", "ratio"] = "margin"
     distance: Literal["cosine", "euclidean"] = "cosine"
     margin: Positive = 0.5
     positive_margin: NonNegative = 0.0
@@ -57,15 +64,19 @@ class PairContrastiveLoss(RowLoss, name="pair_contrastive"):
     temperature: Temperature = 1.0
     bias: float | Tensor = 0.0
     normalize: bool = True
+    mean_over: Literal["pairs", "active"] = "pairs"
 
     inputs: ClassVar[dict[str, str]] = {"x": "N D", "y": "N D", "target": "N real"}
 
     def forward(self, x: Tensor, y: Tensor, target: Tensor) -> Tensor:
         a, b = wide(x), wide(y)
         target = target.detach().to(a.dtype)
-        if self.variant == "bce":
+        if self.variant != "margin":
             score = cosine(a, b) if self.normalize else (a * b).sum(-1)
-            logits = score / self.temperature + self.bias
+            if self.variant == "bce":
+                logits = score / self.temperature + self.bias
+            else:
+                logits = score.clamp_min(torch.finfo(score.dtype).tiny).log()
             losses = binary_cross_entropy_with_logits(logits, target, reduction="none")
         else:
             if self.distance == "cosine":
@@ -77,7 +88,10 @@ class PairContrastiveLoss(RowLoss, name="pair_contrastive"):
             if self.squared:
                 near, far = near.square(), far.square()
             losses = target * near + (1 - target) * far
-        return self.reduce(losses)
+        if self.reduction != "mean" or self.mean_over == "pairs":
+            return self.reduce(losses)
+        kinds = [weight * losses for weight in (target, 1 - target)]
+        return self.reduce(kinds[0], kinds[0] != 0) + self.reduce(kinds[1], kinds[1] != 0)
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
@@ -99,9 +113,13 @@ class PairContrastiveLoss(RowLoss, name="pair_contrastive"):
         temperature: float,
         bias: float,
         normalize: bool,
+        mean_over: str,
     ) -> Tensor:
         target = target.to(x.dtype)
         dot = (_unit(x) * _unit(y)).sum(1)
+        if variant == "ratio":
+            s = (dot if normalize else (x * y).sum(1)).clamp_min(torch.finfo(x.dtype).tiny)
+            return target * torch.log1p(1 / s) + (1 - target) * torch.log1p(s)
         if variant == "bce":
             logits = (dot if normalize else (x * y).sum(1)) / temperature + bias
             p = torch.sigmoid(logits)

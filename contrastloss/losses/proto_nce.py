@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -95,11 +95,16 @@ class ProtoNCELoss(PairLoss, name="proto_nce"):
         *,
         alpha: float = 10.0,
         temperature: float = 0.1,
+        by: Literal["distance", "product"] = "distance",
     ) -> Tensor:
         r"""The paper's temperature per prototype, (K,), to pass as ``density``:
 
         .. math:: \phi_k \propto \frac{\sum_{i : a_i = k} \lVert z_i - c_k \rVert}
             {n_k \log(n_k + \alpha)}
+
+        ``by='product'`` has :math:`\sqrt{\langle z_i, c_k \rangle}` in place of the norm, as MEOW's
+        released code has it with ``alpha=5``: products are what its search returns. Negative ones
+        count as 0.
 
         Vectors are not normalised. Densities are clamped to their 10th and 90th percentiles and
         scaled to the mean ``temperature``. A prototype with fewer than two rows gets the largest
@@ -114,12 +119,17 @@ class ProtoNCELoss(PairLoss, name="proto_nce"):
         check_integers("assignment", assignment, z.shape[0], z)
         alpha = checked("alpha", alpha, Positive)
         temperature = checked("temperature", temperature, Positive)
+        by = checked("by", by, Literal["distance", "product"])
         k, assignment = prototypes.shape[0], assignment.long()
         counted = (assignment >= 0) & (assignment < k)
         index = torch.where(counted, assignment, 0)
         if not k or not z.shape[0]:
             return wide(prototypes).new_full((k,), temperature)
-        far = (wide(z) - wide(prototypes)[index]).norm(dim=1)
+        own = wide(prototypes)[index]
+        if by == "distance":
+            far = (wide(z) - own).norm(dim=1)
+        else:
+            far = (wide(z) * own).sum(1).clamp_min(0).sqrt()
         found = far.new_zeros(2, k)
         found.index_add_(1, index, torch.stack([far * counted, counted.to(far.dtype)]))
         total, size = found

@@ -16,6 +16,7 @@ from ..ops.merge import log_sum_exp
 from ..ops.opaque import opaque
 from ..options import Temperature
 from .base.loss import ScoreLoss, softplus
+from .base.scores import cosine, wide
 
 __all__ = ["RegionAttributeLoss"]
 
@@ -42,7 +43,8 @@ class RegionAttributeLoss(ScoreLoss, name="region_attribute"):
         temperature: tau, positive. Default: 0.07.
 
     Shape:
-        regions: (B, R, D), R regions of B images.
+        regions: (B, R, D), R regions of B images; or (B, R, A, D), with a projection for each
+        attribute, as the released code has it by default: r is then the region's own for a.
         attributes: (A, D).
         labels: (B, A), bool, marks the attributes of each image.
         valid: (B, R), bool, False for padding; None for all True. An image without regions is
@@ -58,7 +60,7 @@ class RegionAttributeLoss(ScoreLoss, name="region_attribute"):
     temperature: Temperature = 0.07
 
     inputs: ClassVar[dict[str, str]] = {
-        "regions": "B R D",
+        "regions": "B R D | B R A D",
         "attributes": "A D",
         "labels": "B A bool",
         "valid": "B R bool",
@@ -77,19 +79,41 @@ class RegionAttributeLoss(ScoreLoss, name="region_attribute"):
         *,
         valid: Tensor | None = None,
     ) -> Tensor:
-        scores = self.scores(attributes, regions.flatten(0, 1))
-        how = (self.normalize, scores.compute_dtype, self.backend)
-        place, best = _nearest(regions.detach(), attributes.detach(), valid, *how)
-        first = regions.shape[1] * torch.arange(regions.shape[0], device=regions.device)
-        place = torch.where(place < 0, -1, place + first)
-        s = scores.gather(place).mT  # (B, A)
-        s = torch.where(best.mT.isnan(), torch.nan, s)  # NaN has index -1
+        if regions.ndim == 4:
+            s = self._of_own_projections(regions, attributes, valid)
+        else:
+            s = self._of_shared_projections(regions, attributes, valid)
         some = s != -torch.inf
         counted = labels & some
         s = torch.where(some, s, 0.0)
         others = torch.where(labels, 0.0 if self.own_term else -torch.inf, s)
         negative = log_sum_exp(torch.where(some, others, -torch.inf)) if s.shape[0] else s
         return self.reduce(softplus(negative - s), counted)
+
+    def _of_shared_projections(
+        self, regions: Tensor, attributes: Tensor, valid: Tensor | None
+    ) -> Tensor:
+        """The best scores, (B, A), -inf for an image without regions."""
+        scores = self.scores(attributes, regions.flatten(0, 1))
+        how = (self.normalize, scores.compute_dtype, self.backend)
+        place, best = _nearest(regions.detach(), attributes.detach(), valid, *how)
+        first = regions.shape[1] * torch.arange(regions.shape[0], device=regions.device)
+        place = torch.where(place < 0, -1, place + first)
+        s = scores.gather(place).mT
+        return torch.where(best.mT.isnan(), torch.nan, s)  # NaN has index -1
+
+    def _of_own_projections(
+        self, regions: Tensor, attributes: Tensor, valid: Tensor | None
+    ) -> Tensor:
+        """The same. A region meets one attribute per projection, so that their scores are no more
+        than the features."""
+        a, b = wide(regions), wide(attributes)
+        s = (cosine(a, b) if self.normalize else (a * b).sum(-1)) / self.temperature
+        if not s.shape[1]:
+            return s.new_full(s[:, :0].sum(1).shape, -torch.inf)
+        if valid is not None:
+            s = torch.where(valid[..., None], s, -torch.inf)
+        return s.max(1).values
 
     @staticmethod
     def reference(
@@ -103,7 +127,8 @@ class RegionAttributeLoss(ScoreLoss, name="region_attribute"):
         valid: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The losses, and a mask of the pairs that count in the mean."""
-        s = scale * torch.einsum("brd,ad->bar", regions, attributes) + bias
+        of = "brad,ad->bar" if regions.ndim == 4 else "brd,ad->bar"
+        s = scale * torch.einsum(of, regions, attributes) + bias
         if valid is not None:
             s = s.masked_fill(~valid[:, None], -torch.inf)
         some = torch.ones_like(labels) if valid is None else valid.any(1)[:, None].expand_as(labels)

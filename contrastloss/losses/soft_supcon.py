@@ -51,8 +51,8 @@ class SoftSupConLoss(PairLoss, name="soft_supcon"):
         Negative values are clamped to 0.
         Loss: (), or (N,) for ``reduction='none'``. For N = 1 it is 0.
 
-    Source: Wang et al., Multi-Label Guided Soft Contrastive Learning for Efficient Earth
-    Observation Pretraining, 2024.
+    Source: after Wang et al., Multi-Label Guided Soft Contrastive Learning for Efficient Earth
+    Observation Pretraining, 2024, which compares two views: ``SoftTargetLoss``.
     """
 
     temperature: Temperature = 0.1

@@ -1,8 +1,10 @@
 """Losses with the options of published systems: ``contrastloss.presets.clan()``.
 
-A preset is a function that returns a loss or, for a system that adds up several losses, a
-``ModuleDict`` of them, in which ``loss_weight`` is the weight of a term in the sum. The keywords of
-a preset are options of the loss and override those of the system. docs/seeds.md lists all presets.
+A preset is an object that is called as a function and returns a loss or, for a system that adds up
+several losses, a ``ModuleDict`` of them, in which ``loss_weight`` is the weight of a term in the
+sum. Its keywords are options of the loss and override those of the system. ``preset.verified`` says
+whether the released code was compared, ``preset.source`` where it is, ``preset.guess`` what is a
+guess; :func:`table` lists all systems, as docs/seeds.md does.
 """
 
 from .graphs import (
@@ -19,37 +21,32 @@ from .graphs import (
     urlbert,
 )
 from .images import (
-    alice,
-    beclr,
-    cacr,
     cm_unet,
     cmim,
-    core_tuning,
     dcl,
     dclw,
     floc_3d,
-    g_simclr,
     genview,
     groco,
     hallucinator,
-    image_volume,
-    imaginet,
-    less_is_more,
-    mcl,
     mlvgm,
     mochi,
     mv_dhel,
     mv_info_nce,
     point_cmae,
+    scatsimclr,
+)
+from .labelled import (
+    alice,
+    core_tuning,
+    g_simclr,
+    imaginet,
+    mcl,
     projection_head,
     rkhs,
-    scatsimclr,
     sepclr,
-    simlap,
+    sepclr_dsprites,
     softcon,
-    spark_vs_cl,
-    supremix,
-    swav,
 )
 from .multimodal import (
     astrom3,
@@ -58,6 +55,7 @@ from .multimodal import (
     cleanclip,
     clip_rocket,
     clippings,
+    clippings_pairs,
     har_hns,
     hicmae,
     instruct_clip,
@@ -67,7 +65,7 @@ from .multimodal import (
     video_qa,
     villa,
 )
-from .registry import NAMELESS, SEEDS, UNVERIFIED, Seed
+from .registry import OTHERS, PRESETS, Other, Preset, Row, table
 from .sequences import ad_l_jepa, clmr, coconut, halp, mmc, selfie, sscl_tsf, w2v_bert, wearable
 from .text import (
     biovil,
@@ -82,12 +80,14 @@ from .text import (
     simctg,
     vega,
 )
+from .weighted import beclr, cacr, image_volume, less_is_more, simlap, spark_vs_cl, supremix, swav
 
 __all__ = [
-    "NAMELESS",
-    "SEEDS",
-    "UNVERIFIED",
-    "Seed",
+    "OTHERS",
+    "PRESETS",
+    "Other",
+    "Preset",
+    "Row",
     "ad_l_jepa",
     "ada_meow",
     "alice",
@@ -102,6 +102,7 @@ __all__ = [
     "cleanclip",
     "clip_rocket",
     "clippings",
+    "clippings_pairs",
     "clmr",
     "cm_unet",
     "cmim",
@@ -147,6 +148,7 @@ __all__ = [
     "scgc",
     "selfie",
     "sepclr",
+    "sepclr_dsprites",
     "simctg",
     "simlap",
     "softcon",
@@ -155,6 +157,7 @@ __all__ = [
     "ssl_rec",
     "supremix",
     "swav",
+    "table",
     "table_integration",
     "teminal",
     "tips",

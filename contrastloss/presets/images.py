@@ -1,285 +1,245 @@
-"""Images and point clouds: views of instances, classes, clusters and prototypes."""
+"""Images and point clouds: views of instances."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..losses import (
-    AlignmentUniformityLoss,
-    CACRLoss,
-    ClusterNTXentLoss,
     CMIMLoss,
     CosineLoss,
     DCLLoss,
-    DINOLoss,
-    FocalContrastiveLoss,
     GroCoLoss,
     InfoNCELoss,
-    LatentPositiveLoss,
     MoCHiLoss,
     MoCoLoss,
     MVDHELLoss,
     MVInfoNCELoss,
     NTXentLoss,
-    SelfConLoss,
-    SepCLRLoss,
-    SimLAPLoss,
-    SoftSupConLoss,
-    SpectralLoss,
-    SupConLoss,
-    SupReMixLoss,
-    SwAVLoss,
 )
-from .registry import seed
+from .registry import composed, row, setting
 
 __all__ = [
-    "alice",
-    "beclr",
-    "cacr",
     "cm_unet",
     "cmim",
-    "core_tuning",
     "dcl",
     "dclw",
     "floc_3d",
-    "g_simclr",
     "genview",
     "groco",
     "hallucinator",
-    "image_volume",
-    "imaginet",
-    "less_is_more",
-    "mcl",
     "mlvgm",
     "mochi",
     "mv_dhel",
     "mv_info_nce",
     "point_cmae",
-    "projection_head",
-    "rkhs",
     "scatsimclr",
-    "sepclr",
-    "simlap",
-    "softcon",
-    "spark_vs_cl",
-    "supremix",
-    "swav",
 ]
 
-
-@seed(
-    2,
-    "Core-tuning",
-    "mixing.hard_mixtures",
-    note="weight 10; the paper divides by |P|, the code by N",
+scatsimclr = row(
+    "scatsimclr",
+    9,
+    "ScatSimCLR",
+    "ScatSimCLR: Self-supervised contrastive learning with pretext task regularization.",
+    NTXentLoss,
+    {"temperature": 0.5},
+    source="vkinakh/scatsimclr",
+    note="in addition to a pretext task of weight 0.3",
 )
-def core_tuning(**options: Any) -> FocalContrastiveLoss:
-    """Core-tuning: Unleashing the Power of Contrastive Self-Supervised Visual Models."""
-    return FocalContrastiveLoss(**{"temperature": 0.07, "loss_weight": 10.0, **options})
 
 
-@seed(9, "ScatSimCLR", note="in addition to a pretext task of weight 0.3")
-def scatsimclr(**options: Any) -> NTXentLoss:
-    """ScatSimCLR: Self-supervised contrastive learning with pretext task regularization."""
-    return NTXentLoss(**{"temperature": 0.5, **options})
-
-
-@seed(15, "MLVGM", note="InfoNCE of the navigator, and the losses of the encoders")
+@composed(15, "MLVGM", source="SerezD/mi_ml_gen")
 def mlvgm() -> nn.ModuleDict:
-    """MLVGM: A Mutual Information Perspective on Multiple Latent Variable Generative Models."""
-    return nn.ModuleDict({
-        "navigator": InfoNCELoss(0.1),
-        "simclr": SupConLoss(0.1),
-        "byol": CosineLoss(loss_weight=2.0),
-    })  # fmt: skip
+    """MLVGM: A Mutual Information Perspective on Multiple Latent Variable Generative Models.
 
-
-@seed(16, "Benefits of projection heads", note="the loss of the theory; experiments use NT-Xent")
-def projection_head(**options: Any) -> SpectralLoss:
-    """Investigating the Benefits of Projection Head for Representation Learning."""
-    return SpectralLoss(**{"normalize": False, **options})
-
-
-@seed(17, "Less is More (CT)", note="on selected slices; the selection compares hashes")
-def less_is_more(**options: Any) -> SwAVLoss:
-    """Less is More (CT): Selective Reduction of CT Data for Self-Supervised Pre-Training."""
-    return SwAVLoss(**{"temperature": 0.1, "eps": 0.05, **options})
-
-
-@seed(19, "SparK versus contrastive learning (CT)", "SwAVLoss", note="its MoCo v2, and SwAV")
-def spark_vs_cl(**options: Any) -> MoCoLoss:
-    """Self-supervised Learning with Contrastive and Masked Autoencoder Methods (CT)."""
-    return MoCoLoss(**{"temperature": 0.07, **options})
-
-
-@seed(21, "Joint image-volume (CT)", note="clusters of slices only, not of volumes")
-def image_volume(**options: Any) -> SwAVLoss:
-    """Joint self-supervised image-volume representation learning by contrastive clustering."""
-    return SwAVLoss(**{"temperature": 0.1, "eps": 0.05, **options})
-
-
-@seed(22, "Point-CMAE", note='the paper pairs the same token; released code: `pairs="all"`')
-def point_cmae(**options: Any) -> CosineLoss:
-    """Point-CMAE: Bringing Masked Autoencoders Explicit Contrastive Properties for Point Clouds."""
-    return CosineLoss(**{"stop_gradient": False, **options})
-
-
-@seed(29, "SoftCon", note='the sources do not decide between `variant="ce"` and `"bce"`')
-def softcon(**options: Any) -> SoftSupConLoss:
-    """SoftCon: Multi-Label Guided Soft Contrastive Learning for Efficient Earth Observation
-    Pretraining.
+    ``estimator`` is what the estimator of the mutual information minimises, ``navigator`` what the
+    navigator does: it maximises the former. ``byol`` and ``simsiam`` are of one direction: BYOL
+    adds both, SimSiam averages them and subtracts 1. ``simclr`` trains in place of them.
     """
-    return SoftSupConLoss(**options)
+    scale = 0.1 / 0.07  # the temperature over a base temperature
+    return nn.ModuleDict(
+        {
+            "estimator": NTXentLoss(0.1, loss_weight=scale),
+            "navigator": NTXentLoss(0.1, loss_weight=-scale),
+            "simclr": NTXentLoss(0.1, loss_weight=scale),
+            "byol": CosineLoss(loss_weight=2.0),
+            "simsiam": CosineLoss(),
+        }
+    )
 
 
-@seed(33, "Hallucinator", "mixing.extrapolated_positives", note="a second positive for the query")
-def hallucinator(**options: Any) -> LatentPositiveLoss:
-    """Hallucinator: Hallucination Improves the Performance of Unsupervised Visual
-    Representation Learning.
-    """
-    return LatentPositiveLoss(**{"form": "info_nce", **options})
-
-
-@seed(
-    38, "G-SimCLR", note="the mean over both views, as in the paper; `loss_weight=2` gives the sum"
+point_cmae = row(
+    "point_cmae",
+    22,
+    "Point-CMAE",
+    "Point-CMAE: Bringing Masked Autoencoders Explicit Contrastive Properties for Point Clouds.",
+    CosineLoss,
+    {"stop_gradient": False, "pairs": "all"},
+    paper={"pairs": "aligned"},
+    source="Amazingren/Point-CMAE",
+    note="`weights` are True for tokens that both views mask; without the constant 1e-8 that the "
+    "code adds; in addition to reconstruction",
 )
-def g_simclr(**options: Any) -> ClusterNTXentLoss:
-    """G-SimCLR: Self-Supervised Contrastive Learning with Guided Projection via Pseudo
-    Labelling.
-    """
-    return ClusterNTXentLoss(**{"temperature": 0.1, "against": "other", **options})
+
+hallucinator = row(
+    "hallucinator",
+    33,
+    "Hallucinator",
+    """Hallucinator: Hallucination Improves the Performance of Unsupervised Visual Representation
+    Learning.
+
+    ``loss(cat([q, q2]), cat([k, k]), queue)``, where q2 is what a network of three layers makes of
+    ``mixing.hallucinated_queries(q, k)``: a query with a gradient and negatives of its own.""",
+    MoCoLoss,
+    {"temperature": 0.2},
+    source="jingwu6/Hallucination-improves-the-performance-of-unsupervised-visual-representation-"
+    "learning",
+    note="MoCo of 2N queries; the key of each pair enters the queue twice",
+    uses=("mixing.hallucinated_queries", "memory.EmbeddingQueue", "memory.MomentumEncoder"),
+)
 
 
-@seed(39, "CM-UNet", note="scaled by 2 tau as in MoCo v3; detach the key")
+def _constant_keys(loss: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The second argument of a loss without its gradient."""
+    args = (*args[:1], *(v.detach() for v in args[1:2]), *args[2:])
+    if isinstance(kwargs.get("y"), Tensor):
+        kwargs = {**kwargs, "y": kwargs["y"].detach()}
+    return args, kwargs
+
+
+def _moco_v3(temperature: float, options: dict[str, Any]) -> InfoNCELoss:
+    """Scaled by 2 tau, as in MoCo v3; the keys, of a momentum encoder, are constants."""
+    loss = InfoNCELoss(temperature, **{"loss_weight": 2 * temperature, **options})
+    loss.register_forward_pre_hook(_constant_keys, with_kwargs=True)
+    return loss
+
+
+@composed(
+    39,
+    "CM-UNet",
+    source="CamilleChallier/Contrastive-Masked-UNet",
+    note="scaled by 2 tau as in MoCo v3; keys are constants; in addition to reconstruction",
+    uses=("memory.MomentumEncoder",),
+)
 def cm_unet(temperature: float = 0.07, **options: Any) -> InfoNCELoss:
     """CM-UNet: A Self-Supervised Learning-Based Model for Coronary Artery Segmentation."""
-    return InfoNCELoss(temperature, **{"loss_weight": 2 * temperature, **options})
+    return _moco_v3(temperature, options)
 
 
-@seed(41, "ImagiNet", note="two columns of labels; -1 means no label")
-def imaginet(**options: Any) -> SelfConLoss:
-    """ImagiNet: A Multi-Content Dataset for Generalizable Synthetic Image Detection."""
-    return SelfConLoss(**{"temperature": 0.07, **options})
+floc_3d = row(
+    "floc_3d",
+    43,
+    "FLoc-3D",
+    "FLoc-3D: Can 3D Geometric Priors Help Visual Floorplan Localization?",
+    InfoNCELoss,
+    {"temperature": 0.07},
+    guess="no released loss was found: the form and the temperature",
+    note="between views, and between images and surfaces",
+)
 
 
-@seed(43, "FLoc-3D", note="between views, and between images and surfaces")
-def floc_3d(**options: Any) -> InfoNCELoss:
-    """FLoc-3D: Can 3D Geometric Priors Help Visual Floorplan Localization?"""
-    return InfoNCELoss(**{"temperature": 0.07, **options})
-
-
-@seed(47, "Alice", "memory.MomentumEncoder", note="the image across views, and patches of one view")
-def alice(**options: Any) -> DINOLoss:
-    """Alice: Anatomical Invariance Modeling and Semantic Alignment for Medical Image Analysis."""
-    return DINOLoss(**{"temperature": 0.1, **options})
-
-
-@seed(48, "GenView", note="`row_weight` is N times the softmax of the quality of views")
-def genview(temperature: float = 0.2, **options: Any) -> InfoNCELoss:
+@composed(
+    48,
+    "GenView",
+    source="xiaojieli0903/genview",
+    note="`row_weight` is N times the softmax of the quality of views, a constant; keys are "
+    "constants",
+    uses=("memory.MomentumEncoder",),
+)
+def genview(*, backbone: str = "vit", **options: Any) -> InfoNCELoss:
     """GenView: Enhancing View Quality with Pretrained Generative Model for Self-Supervised
     Learning.
+
+    MoCo v3, the sum of ``loss(q1, k2, row_weight=w)`` and ``loss(q2, k1, row_weight=w)``. The
+    temperature is 0.2 for ``backbone="vit"`` and 1 for ``"resnet50"``, and the loss is scaled by
+    twice the temperature.
     """
-    return InfoNCELoss(temperature, **{"loss_weight": 2 * temperature, **options})
+    tau = setting("backbone", backbone, {"vit": 0.2, "resnet50": 1.0})
+    return _moco_v3(options.pop("temperature", tau), options)
 
 
-@seed(50, "RKHS approximation", "BarlowTwinsLoss", "VICRegLoss", note="its three losses")
-def rkhs(**options: Any) -> SpectralLoss:
-    """RKHS approximation: Understanding Augmentation-based Self-Supervised Representation
-    Learning.
-    """
-    return SpectralLoss(**{"normalize": False, **options})
-
-
-@seed(
-    59,
-    "SupReMix",
-    "mixing.label_mixtures",
-    note="mixtures are additional rows; `loss_weight` is tau / a base temperature",
+groco = row(
+    "groco",
+    63,
+    "GroCo",
+    "GroCo: Learning by Sorting: Self-supervised Learning with Group Ordering Constraints.",
+    GroCoLoss,
+    source="ninatu/learning_by_sorting",
+    note="ranks positives above the hardest negatives; `positive_views=2` with small crops",
+    uses=("sorting.rank_mass",),
 )
-def supremix(**options: Any) -> SupReMixLoss:
-    """SupReMix: Mixup Your Own Pairs: supervised contrastive regression."""
-    return SupReMixLoss(**{"temperature": 0.07, **options})
 
+cmim = row(
+    "cmim",
+    64,
+    "cMIM",
+    "cMIM: A Contrastive Mutual Information Framework for Unified Representation Learning.",
+    CMIMLoss,
+    guess="no released loss was found: options are from memory of the paper",
+    note="in addition to MIM's own terms; without augmentation",
+)
 
-@seed(60, "CACR", note="weights are differentiated; `detach_weights=True` as for ImageNet")
-def cacr(**options: Any) -> CACRLoss:
-    """CACR: Contrastive Attraction and Contrastive Repulsion for Representation Learning."""
-    return CACRLoss(**options)
+#: by data set, of the configurations of both losses
+_TEMPERATURES = {
+    "cifar10": {"temperature": 0.5},
+    "cifar100": {"temperature": 0.5},
+    "imagenet100": {"temperature": 0.5},
+    "imagenet1k": {"temperature": 0.1},
+}
 
-
-@seed(62, "SepCLR", note="alignment, uniformity, and joint entropy from one LSE")
-def sepclr(**options: Any) -> SepCLRLoss:
-    """SepCLR: Separating common from salient patterns with Contrastive Representation Learning."""
-    return SepCLRLoss(**options)
-
-
-@seed(63, "GroCo", "sorting.rank_mass", note="ranks positives above the hardest negatives")
-def groco(**options: Any) -> GroCoLoss:
-    """GroCo: Learning by Sorting: Self-supervised Learning with Group Ordering Constraints."""
-    return GroCoLoss(**options)
-
-
-@seed(64, "cMIM", note="in addition to MIM's own terms; without augmentation")
-def cmim(**options: Any) -> CMIMLoss:
-    """cMIM: A Contrastive Mutual Information Framework for Unified Representation Learning."""
-    return CMIMLoss(**options)
-
-
-@seed(66, "MCL", note="negatives only from the same cluster of the previous stage")
-def mcl(**options: Any) -> ClusterNTXentLoss:
-    """MCL: Learning the Unlearned: Mitigating Feature Suppression in Contrastive Learning."""
-    return ClusterNTXentLoss(**{"temperature": 0.1, "against": "own", **options})
-
-
-@seed(
+mv_info_nce = row(
+    "mv_info_nce",
     67,
     "MV-InfoNCE, MV-DHEL",
-    "presets.mv_dhel",
-    note="`same_view=True` gives the pairs of the code",
+    "MV-InfoNCE: A Principled Framework for Multi-View Contrastive Learning.",
+    MVInfoNCELoss,
+    {"same_view": True},
+    datasets=_TEMPERATURES,
+    paper={"same_view": False},
+    source="pakoromilas/Multi-View-CL",
 )
-def mv_info_nce(**options: Any) -> MVInfoNCELoss:
-    """MV-InfoNCE: A Principled Framework for Multi-View Contrastive Learning."""
-    return MVInfoNCELoss(**{"temperature": 0.1, **options})
 
+mv_dhel = row(
+    "mv_dhel",
+    67,
+    "MV-InfoNCE, MV-DHEL",
+    "MV-DHEL: A Principled Framework for Multi-View Contrastive Learning, alignment decoupled.",
+    MVDHELLoss,
+    datasets=_TEMPERATURES,
+    source="pakoromilas/Multi-View-CL",
+)
 
-def mv_dhel(**options: Any) -> MVDHELLoss:
-    """MV-DHEL: A Principled Framework for Multi-View Contrastive Learning, alignment decoupled."""
-    return MVDHELLoss(**{"temperature": 0.1, **options})
+dcl = row(
+    "dcl",
+    70,
+    "DCL, DCLW",
+    "DCL: Decoupled Contrastive Learning.",
+    DCLLoss,
+    {"temperature": 0.1, "loss_weight": 2.0},
+    source="raminnakhli/Decoupled-Contrastive-Learning",
+    note="negatives of both views; the sum of both directions; the code is not the authors'",
+)
 
+dclw = row(
+    "dclw",
+    70,
+    "DCL, DCLW",
+    "DCLW: Decoupled Contrastive Learning, weighted; the weight has a gradient.",
+    DCLLoss,
+    {"temperature": 0.1, "weight": 0.5, "detach_weight": False, "loss_weight": 2.0},
+    source="raminnakhli/Decoupled-Contrastive-Learning",
+)
 
-@seed(70, "DCL, DCLW", "presets.dclw", note="negatives of both views; weights detached or not")
-def dcl(**options: Any) -> DCLLoss:
-    """DCL: Decoupled Contrastive Learning."""
-    return DCLLoss(**{"temperature": 0.1, **options})
-
-
-def dclw(**options: Any) -> DCLLoss:
-    """DCLW: Decoupled Contrastive Learning, weighted."""
-    return DCLLoss(**{"temperature": 0.1, "weight": 0.5, **options})
-
-
-@seed(71, "SimLAP (Hydra)", note="products of gated queries with keys, without the gate's norm")
-def simlap(**options: Any) -> SimLAPLoss:
-    """SimLAP (Hydra): Rethinking Positive Pairs in Contrastive Learning."""
-    return SimLAPLoss(**{"mean_over": "pairs", **options})
-
-
-@seed(74, "BECLR", note="up to a constant; detach the targets yourself; no transport")
-def beclr(**options: Any) -> AlignmentUniformityLoss:
-    """BECLR: Batch Enhanced Contrastive Few-Shot Learning: -mean cos + 0.1 log mean e^(cos / 2)."""
-    theirs = {"t": 0.25, "weight": 0.2, "across": True, "loss_weight": 0.5}
-    return AlignmentUniformityLoss(**{**theirs, **options})
-
-
-@seed(75, "MoCHi", "memory.EmbeddingQueue", "memory.MomentumEncoder", note="queue and mixtures")
-def mochi(**options: Any) -> MoCHiLoss:
-    """MoCHi: Hard Negative Mixing for Contrastive Learning."""
-    return MoCHiLoss(**{"temperature": 0.2, **options})
-
-
-@seed(76, "SwAV", note="predicts the codes of one crop from another; sum over pairs of crops")
-def swav(**options: Any) -> SwAVLoss:
-    """SwAV: Unsupervised Learning of Visual Features by Contrasting Cluster Assignments."""
-    return SwAVLoss(**{"temperature": 0.1, "eps": 0.05, "iterations": 3, **options})
+mochi = row(
+    "mochi",
+    75,
+    "MoCHi",
+    "MoCHi: Hard Negative Mixing for Contrastive Learning.",
+    MoCHiLoss,
+    {"temperature": 0.2},
+    guess="the numbers of mixtures and the temperature are from memory of the paper; only code of "
+    "others was found (davidsvy/hard-negative-mixing), whose formula is the same",
+    note="queue and mixtures",
+    uses=("memory.EmbeddingQueue", "memory.MomentumEncoder"),
+)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
 
 from ..losses import (
@@ -15,7 +13,7 @@ from ..losses import (
     NTXentLoss,
     SimCTGLoss,
 )
-from .registry import seed
+from .registry import composed, row
 
 __all__ = [
     "biovil",
@@ -31,54 +29,83 @@ __all__ = [
     "vega",
 ]
 
+dna_esa = row(
+    "dna_esa",
+    12,
+    "DNA-ESA",
+    "DNA-ESA: Embed-Search-Align: DNA Sequence Alignment using Transformer Models.",
+    InfoNCELoss,
+    {"temperature": 0.05},
+    source="KennethEnevoldsen/dna2vec",
+    note="fragments against sub-reads, in one direction; the code can add a multiple of |0.8 - "
+    "mean cosine| of two reads of a fragment",
+)
 
-@seed(12, "DNA-ESA", note="fragments against sub-reads, in one direction")
-def dna_esa(**options: Any) -> InfoNCELoss:
-    """DNA-ESA: Embed-Search-Align: DNA Sequence Alignment using Transformer Models."""
-    return InfoNCELoss(**{"temperature": 0.05, **options})
-
-
-@seed(
+mirror_bert = row(
+    "mirror_bert",
     25,
     "Mirror-BERT",
-    "presets.mirror_bert_words",
+    "Mirror-BERT: Fast, Effective, and Self-Supervised: Transforming Masked Language Models "
+    "into Encoders.",
+    NTXentLoss,
+    {"temperature": 0.04},
+    source="cambridgeltl/mirror-bert",
     note="temperature 0.04 for sentences, 0.2 for words",
 )
-def mirror_bert(**options: Any) -> NTXentLoss:
-    """Mirror-BERT: Fast, Effective, and Self-Supervised: Transforming Masked Language Models
-    into Encoders.
-    """
-    return NTXentLoss(**{"temperature": 0.04, **options})
+
+mirror_bert_words = row(
+    "mirror_bert_words",
+    25,
+    "Mirror-BERT",
+    "Mirror-BERT, for words.",
+    NTXentLoss,
+    {"temperature": 0.2},
+    source="cambridgeltl/mirror-bert",
+)
 
 
-def mirror_bert_words(**options: Any) -> NTXentLoss:
-    """Mirror-BERT, for words."""
-    return NTXentLoss(**{"temperature": 0.2, **options})
-
-
-@seed(42, "BioViL", note="images against reports; sections against sections of one report")
+@composed(
+    42,
+    "BioViL",
+    guess="`images` is CLIP with the temperature of CLIP; `sections` is that of a third party, who "
+    "sums both directions; the authors released models only",
+    note="images against reports; sections against sections of one report, where `ids` of the "
+    "CheXpert labels leave out pairs with the same ones",
+)
 def biovil() -> nn.ModuleDict:
     """BioViL: Making the Most of Text Semantics to Improve Biomedical Vision-Language
     Processing.
     """
-    return nn.ModuleDict({"images": CLIPLoss(), "sections": CLIPLoss()})
+    sections = CLIPLoss(0.5, loss_weight=2.0)
+    return nn.ModuleDict({"images": CLIPLoss(0.07), "sections": sections})
 
 
-@seed(51, "Heuristic pre-training", note="momentum contrast, in addition to supervised tasks")
-def heuristic_pretraining(**options: Any) -> MoCoLoss:
-    """Heuristic pre-training: Self-Supervised and Supervised Multi-Task Learning."""
-    return MoCoLoss(**options)
+heuristic_pretraining = row(
+    "heuristic_pretraining",
+    51,
+    "Heuristic pre-training",
+    "Heuristic pre-training: Self-Supervised and Supervised Multi-Task Learning.",
+    MoCoLoss,
+    guess="that it is MoCo, and its temperature; nobody released code",
+    note="momentum contrast, in addition to supervised tasks",
+)
+
+vega = row(
+    "vega",
+    54,
+    "Vega v1",
+    "Vega v1: Bag of Tricks for Effective Language Model Pretraining and Downstream Adaptation.",
+    InfoNCELoss,
+    {"temperature": 0.05},
+    guess="that the term is SimCSE's, and its temperature; nobody released code",
+    note="the term of SimCSE; positives come from dropout",
+)
 
 
-@seed(54, "Vega v1", note="the term of SimCSE; positives come from dropout")
-def vega(**options: Any) -> InfoNCELoss:
-    """Vega v1: Bag of Tricks for Effective Language Model Pretraining and Downstream Adaptation."""
-    return InfoNCELoss(**{"temperature": 0.05, **options})
-
-
-@seed(
+@composed(
     55,
     "Primer on contrastive pretraining",
+    guess="temperatures: a survey has no code",
     note="a survey: InfoNCE in one direction, and binary NCE",
 )
 def primer() -> nn.ModuleDict:
@@ -86,35 +113,48 @@ def primer() -> nn.ModuleDict:
     return nn.ModuleDict({"info_nce": InfoNCELoss(), "binary_nce": BinaryNCELoss()})
 
 
-@seed(
+debcse = row(
+    "debcse",
     58,
     "DebCSE",
-    note="the batch's own columns are given: `negatives=y`, with `negatives_log_q`, the "
-    "log-propensity of each, and `ids` and `negatives_ids`, which leave out a row's own",
+    "DebCSE: Unsupervised Sentence Embedding Learning in the Debiasing Perspective.",
+    InfoNCELoss,
+    {"temperature": 0.05},
+    guess="the loss after the choice of pairs, SimCSE's with hard negatives; nobody released code",
+    note="propensities of surface and of meaning choose the pairs, before the loss: `y` and "
+    "`negatives`",
 )
-def debcse(**options: Any) -> InfoNCELoss:
-    """DebCSE: Unsupervised Sentence Embedding Learning in the Debiasing Perspective."""
-    return InfoNCELoss(**{"temperature": 0.05, "in_batch_negatives": False, **options})
 
+ccp = row(
+    "ccp",
+    68,
+    "CCP",
+    "CCP: Context Aware Sentence Representation Pretraining for Multi-lingual Dense Retrieval.",
+    BankContrastiveLoss,
+    guess="the temperature; nobody released code",
+    note="one bank per language, whose id is the label",
+    uses=("memory.EmbeddingQueue",),
+)
 
-@seed(68, "CCP", "memory.EmbeddingQueue", note="one bank per language, whose id is the label")
-def ccp(**options: Any) -> BankContrastiveLoss:
-    """CCP: Context Aware Sentence Representation Pretraining for Multi-lingual Dense Retrieval."""
-    return BankContrastiveLoss(**options)
-
-
-@seed(
-    69, "Contrastive search, SimCTG", "decoding.contrastive_search", "decoding.isotropy",
+simctg = row(
+    "simctg",
+    69,
+    "Contrastive search, SimCTG",
+    "SimCTG: Contrastive Search Is What You Need For Neural Text Generation.",
+    SimCTGLoss,
+    {"margin": 0.5},
+    source="yxuansu/SimCTG",
     note="the training loss, the score of candidate tokens, and isotropy",
-)  # fmt: skip
-def simctg(**options: Any) -> SimCTGLoss:
-    """SimCTG: Contrastive Search Is What You Need For Neural Text
-    Generation.
-    """
-    return SimCTGLoss(**{"margin": 0.5, **options})
+    uses=("decoding.contrastive_search", "decoding.isotropy"),
+)
 
-
-@seed(73, "MoE-embed", note="multiple negatives ranking with scale 20")
-def moe_embed(**options: Any) -> InfoNCELoss:
-    """MoE-embed: Contrastive Learning and Mixture of Experts Enables Precise Vector Embeddings."""
-    return InfoNCELoss(**{"temperature": 1 / 20, **options})
+moe_embed = row(
+    "moe_embed",
+    73,
+    "MoE-embed",
+    "MoE-embed: Contrastive Learning and Mixture of Experts Enables Precise Vector Embeddings.",
+    InfoNCELoss,
+    {"temperature": 1 / 20},
+    source="UKPLab/sentence-transformers",
+    note="multiple negatives ranking with scale 20",
+)

@@ -111,8 +111,9 @@ class Subject:
 
 def example(cls: type[Loss], n: int, d: int, generator: torch.Generator) -> tuple[Tensor, ...]:
     """Inputs for ``cls.forward`` in fp64, from its static method ``example(n, d, generator)`` or,
-    by the names of its required parameters: two views (x, y), also with a queue or with candidates
-    (x, y, index), classes (z, labels), rows of d scores (x, target), or three views (N, D).
+    by the names of its required parameters: two views (x, y), also if y is optional,
+    with a queue or with candidates (x, y, index), classes (z, labels), rows of d scores
+    (x, target), or three views (N, D).
 
     The cosine of a positive is close to that of the hardest negative, so that the loss is between
     0.1 and log N at every temperature. A loss that saturates would make accuracy tests meaningless.
@@ -127,7 +128,7 @@ def example(cls: type[Loss], n: int, d: int, generator: torch.Generator) -> tupl
     cosine = min(0.9, math.sqrt(2 * math.log(2 * n + 2) / d))
     names = [p.name for p in inspect.signature(cls.forward).parameters.values() if _required(p)]
     length = 0.5 + 1.5 * torch.rand(n, 1, generator=generator, dtype=torch.float64)
-    if names in (["self", "x", "y"], ["self", "query", "key", "queue"]):
+    if names in (["self", "x"], ["self", "x", "y"], ["self", "query", "key", "queue"]):
         x = normal(n)
         y = cosine * x + math.sqrt(1 - cosine**2) * normal(n)
         pair = length * x, length * y
@@ -150,8 +151,9 @@ def example(cls: type[Loss], n: int, d: int, generator: torch.Generator) -> tupl
         z = normal(n)
         return (torch.stack([z + 0.7 * normal(n) for _ in range(3)]),)
     raise TypeError(
-        f"{cls.__name__}: forward takes {names[1:]}, expected (x, y), (x, y, index), (z, labels), "
-        "(query, key, queue), (x, target), (views) or a static method example(n, d, generator)"
+        f"{cls.__name__}: forward takes {names[1:]}, expected (x), (x, y), (x, y, index), "
+        "(z, labels), (query, key, queue), (x, target), (views) or a static method "
+        "example(n, d, generator)"
     )
 
 

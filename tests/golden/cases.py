@@ -58,11 +58,13 @@ ARGUMENTS = {
     **{(name, "in_batch_negatives"): "negatives"
        for name in ("clip", "info_nce", "margin_ranking", "siglip")},
     **{(name, "variant"): "x_ids" for name in ("clip", "info_nce")},
+    ("beclr", "threshold"): "stored",
     ("gist", "margin"): "guide",
     ("gist", "margin_strategy"): "guide",
     ("sepclr", "background"): "targets",
     ("sepclr", "label_variance"): "labels",
     ("siglip", "positive_weight"): "x_ids",
+    ("supremix", "separate_maxima"): "mixtures",
 }  # fmt: skip
 #: options for all cases of a loss whose example would give 0, or could not run over ranks
 EVERYWHERE: dict[str, dict[str, Any]] = {"triplet": {"margin": 20.0, "mining": "hard"}}
@@ -85,7 +87,7 @@ class Case:
     def spreads(self) -> bool:
         """Whether the batch can be sharded over ranks. A temperature per row would not be split,
         nor would offsets and places."""
-        places = ("negatives_offsets", "positives")
+        places = ("mixtures", "negatives_offsets", "positives", "queues")
         whole = "each row" in self.what or self.argument in places
         return "group" in {f.name for f in fields(self.cls)} and not whole
 
@@ -100,7 +102,7 @@ class Case:
         if "memory" not in names:
             more.pop("memory", None)
         more = {k: leaf(v, dtype) for k, v in more.items()}
-        if "memory" in more and self.cls(**self.options).both_sides:
+        if "memory" in more and getattr(self.cls(**self.options), "both_sides", False):
             more["memory"] = (more["memory"], more["memory"])
         # an argument that the example has too is replaced
         placed = [more.pop(k, v) for k, v in zip(names, values, strict=False)]
@@ -170,6 +172,16 @@ def queue(like: Tensor) -> EmbeddingQueue:
     return found
 
 
+def mixtures(labels: Tensor) -> tuple[Tensor, ...]:
+    """A negative of every second row, and every other row's positive of all."""
+    n = len(labels)
+    one, other = (torch.arange(n) + k for k in (0, 3))
+    places = torch.stack([one, (one + 7) % n], 1), torch.stack([other % n, (one + 9) % n], 1)
+    share = torch.tensor([0.3, 0.6]).expand(n, 2)
+    mixed = torch.stack([0.3 * labels + 0.7 * labels[places[1][:, 0]], 1.0 * labels], 1)
+    return *places, share, mixed, torch.tensor([False, True]).expand(n, 2)
+
+
 def argument(name: str, given: dict[str, Any], d: int, g: torch.Generator) -> dict[str, Any]:
     """The named optional argument, to fit the other inputs, with other arguments that it needs."""
     first = next(iter(given.values()))
@@ -183,6 +195,7 @@ def argument(name: str, given: dict[str, Any], d: int, g: torch.Generator) -> di
 
     makers: dict[str, Callable[[], Any]] = {
         "center": lambda: 0.1 * normal(len(prototypes)).float(),
+        "crops": lambda: normal(n, 3, d),
         "density": lambda: 0.1 + 0.2 * normal(len(prototypes)).float().abs(),
         "guide": lambda: (normal(n, 7), normal(n, 7)),
         "hidden": lambda: flags(n),
@@ -192,10 +205,13 @@ def argument(name: str, given: dict[str, Any], d: int, g: torch.Generator) -> di
         "logit_bias": lambda: torch.tensor(-0.7),
         "logit_scale": lambda: torch.tensor(7.5),
         "mask": lambda: flags(n),
+        "mixtures": lambda: mixtures(given["labels"]),
         "negatives": lambda: normal(n, 5, d),
         "positives": lambda: (7 * torch.arange(n) + 3) % n - 1,
+        "queues": lambda: (queue(first), queue(first)),
         "rehearsal": lambda: flags(n),
         "row_weight": lambda: normal(n).float().abs(),
+        "stored": lambda: normal(7, d),
         "target_scale": lambda: torch.tensor(9.0),
         "targets": lambda: flags(n),
         "teacher_prototypes": lambda: normal(len(prototypes), d),

@@ -42,6 +42,23 @@ def test_gradients_of_the_network(device, monkeypatch):
             torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
 
 
+def test_bias_of_the_second_layer(device):
+    x, y, *params = Subject(AdaMEOWLoss, {}, device).inputs(n=7)
+    leaves = [p.clone().requires_grad_() for p in params]
+    c = torch.full((1,), -0.7, dtype=torch.float64, device=device, requires_grad=True)
+    reference = AdaMEOWLoss.reference(
+        x, y, *leaves, scale=2.0, bias=0.0, normalize=True, v_bias=c
+    ).mean()
+    got = ada_meow(x, y, *leaves, v_bias=c)
+    close(got, reference)
+    for ours, theirs in zip(
+        gradients(got, *leaves, c), gradients(reference, *leaves, c), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+    with pytest.raises(ValueError, match=r"v_bias: got shape \(2,\), expected \(1,\)"):
+        ada_meow(x, y, *params, v_bias=c.expand(2))
+
+
 def test_weights_do_not_underflow(device):
     x = torch.randn(5, 3, device=device, requires_grad=True)
     weight, bias, v = (torch.ones(s, device=device) * 40 for s in ((2, 3), (2,), (2,)))

@@ -18,8 +18,10 @@ def test_properties(check, device):
     check(Subject(BarlowTwinsLoss, {"lambda_": 0.1}, device, thorough=False, make=views))
 
 
-def test_on_every_backend(device, backend):
-    CHECKS[0](Subject(BarlowTwinsLoss, {"lambda_": None}, device, backend, make=views))
+@pytest.mark.parametrize("standardize", ["biased", "unbiased", "none"])
+def test_on_every_backend(standardize, device, backend):
+    options = {"lambda_": None, "standardize": standardize}
+    CHECKS[0](Subject(BarlowTwinsLoss, options, device, backend, make=views))
 
 
 def test_by_hand(device, backend):
@@ -31,6 +33,17 @@ def test_by_hand(device, backend):
     close(barlow_twins(x, y, lambda_=None, **options), 4 + 0.5 * 2)
     # with variance 1 and eps 3, standardised values are halved and c is divided by 4
     close(barlow_twins(x - 2, y, lambda_=1.0, eps=3.0, backend=backend), hand(x, y))
+
+
+def test_other_standardisations_by_hand(device):
+    # the unbiased variance of two rows is twice the biased one: c is halved
+    x = tensor([3, 5], [1, 1], device=device)
+    y = tensor([2, 0], [1, 4], device=device)
+    unbiased = barlow_twins(x, y, lambda_=1.0, eps=1e-300, standardize="unbiased")
+    close(unbiased, 0.25 + 2.25 + 2 * 0.25)
+    # c = x^T y / 2 = [[7/2, 2], [11/2, 2]]
+    plain = barlow_twins(x, y, lambda_=1.0, standardize="none")
+    close(plain, 2.5**2 + 1 + 4 + 5.5**2)
 
 
 def hand(x, y):

@@ -6,7 +6,7 @@ from properties import E1, E2, close, every_check, gradients, tensor
 
 from contrastloss import JEPALoss
 from contrastloss.functional import jepa
-from contrastloss.testing import Subject
+from contrastloss.testing import CHECKS, Subject
 
 
 def maps(n, d, generator):
@@ -23,6 +23,15 @@ OPTIONS = {"gamma": 0.8, "beta": 2.0, "alpha": 3.0, "stop_gradient": False}
 @every_check
 def test_properties(check, device):
     check(Subject(JEPALoss, OPTIONS, device, thorough=False, make=maps))
+
+
+def test_variances_of_unit_vectors(device):
+    CHECKS[0](Subject(JEPALoss, {**OPTIONS, "normalize": True}, device, make=maps))
+    prediction, target, context, *cells = Subject(JEPALoss, OPTIONS, device, make=maps).inputs()
+    one = jepa(3 * prediction, target, 5 * context, *cells, normalize=True)
+    unit = (torch.nn.functional.normalize(v, dim=-1) for v in (prediction, target, context))
+    close(one, jepa(*unit, *cells))
+    assert one.item() != jepa(prediction, target, context, *cells).item()
 
 
 def test_by_hand(device):

@@ -33,6 +33,20 @@ def test_properties(check, device):
     check(CASE.on(device))
 
 
+def test_released(device):
+    """Bags count as often as they have snippets, and without negative bags there is no loss."""
+    options = {"temperature": 0.3, "divisor": 4}
+    for given in (None, 0):
+        CHECKS[0](Subject(Bags, {**options, "released": True}, device, make=bags))
+        x, y, ranks_x, ranks_y, labels, lengths = CASE.on(device).inputs()
+        labels = labels if given is None else labels.clamp_min(1)
+        call = x, y, ranks_x.double(), ranks_y.double(), labels, lengths
+        rows = mil_contrastive(*call, **options, reduction="none")
+        count = torch.minimum(lengths // 4 + 1, lengths) * (labels != 0)
+        want = (rows * count).sum() / count.sum() * (given is None)
+        close(mil_contrastive(*call, **options, released=True), want)
+
+
 def test_on_every_backend(device, backend):
     own = {"temperature": 0.5, "divisor": 1, "normalize": False, "loss_weight": 0.25}
     CHECKS[0](Subject(Bags, own, device, backend, make=bags))

@@ -29,6 +29,7 @@ def test_properties(check, device):
         {"distance": "euclidean", "margin": 3.0, "squared": False},
         {"variant": "bce", "temperature": 0.2, "bias": -1.0},
         {"variant": "bce", "normalize": False},
+        {"variant": "ratio", "normalize": False},
     ],
     ids=str,
 )
@@ -62,6 +63,28 @@ def test_by_hand(device):
     # dot products 0 and 3
     product = {"variant": "bce", "bias": 1.0, "normalize": False}
     close(pair_contrastive(x, y, target, **product, **none), [log1p(exp(-1)), log1p(exp(4))])
+
+
+def test_ratio_by_hand(device):
+    x, y = tensor([1, 2], [1, 0], device=device), tensor([1, 1], [0.5, 3], device=device)
+    ratio = {"variant": "ratio", "normalize": False, "reduction": "none"}
+    target = torch.tensor([1, 0], device=device)
+    close(pair_contrastive(x, y, target, **ratio), [log1p(1 / 3), log1p(0.5)])
+    # a ratio has to be positive: one that is not is as small as it can be
+    assert pair_contrastive(x, -y, target, **ratio)[0] > 700
+    assert pair_contrastive(x, -y, target, **ratio)[1] == 0
+
+
+def test_mean_over_active_pairs_of_each_kind(device):
+    """Of four similar pairs two have a loss, of three dissimilar ones one has."""
+    x = tensor([1, 0], [1, 0], [0, 1], [3, 0], [1, 0], [1, 0], [5, 0], device=device)
+    y = tensor([1, 0], [2, 0], [0, 1], [0, 0], [1.25, 0], [9, 0], [0, 0], device=device)
+    target = torch.tensor([1, 1, 1, 1, 0, 0, 0], device=device)
+    own = {"distance": "euclidean", "squared": False, "margin": 0.5, "mean_over": "active"}
+    close(pair_contrastive(x, y, target, **own), (1 + 3) / 2 + 0.25)
+    close(pair_contrastive(x, y, 0 * target, **own), (0.5 + 0.5 + 0.25) / 3)
+    close(pair_contrastive(x[:3:2], y[:3:2], target[:2], **own), 0.0)
+    close(pair_contrastive(x, y, target, reduction="sum", **own), 4.25)
 
 
 def test_temperature_and_bias_are_learnable(device):

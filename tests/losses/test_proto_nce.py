@@ -72,6 +72,20 @@ def test_density_by_hand(device):
     close(two, [0.1])
 
 
+def test_density_of_products_by_hand(device):
+    # cluster 0: roots of the products 1 and 3; cluster 1: 2, and 0 of a negative product
+    prototypes = tensor([1, 0], [0, 2], device=device)
+    z = tensor([1, 5], [9, 5], [7, 2], [1, -8], device=device)
+    assignment = torch.tensor([0, 0, 1, 1], device=device)
+    phi = torch.tensor([2 / log(7), 1 / log(7)], dtype=torch.float64)
+    phi = phi.clamp(phi[1] + 0.1 * phi[1], phi[1] + 0.9 * phi[1])
+    options = {"alpha": 5.0, "by": "product", "temperature": 0.3}
+    found = ProtoNCELoss.density(z, prototypes, assignment, **options)
+    close(found, 0.3 * phi / phi.mean())
+    with pytest.raises(ValueError, match="by: got 'angle', expected one of distance, product"):
+        ProtoNCELoss.density(z, prototypes, assignment, by="angle")
+
+
 def test_no_row_has_a_cluster(device, backend):
     z, prototypes = torch.randn(2, 4, 3, device=device, requires_grad=True)
     loss = proto_nce(z, prototypes, torch.tensor([-1, 4, -9, 5], device=device), backend=backend)

@@ -38,6 +38,37 @@ def test_on_every_backend(cls, device, backend):
     CHECKS[0](Subject(cls, {"own_term": cls is Padded}, device, backend))
 
 
+class Projected(Padded):
+    """Each attribute has a projection of its own."""
+
+    forward = RegionAttributeLoss.forward
+
+    @staticmethod
+    def reference(regions, *inputs, **options):
+        return RegionAttributeLoss.reference(regions, *inputs, **options)
+
+    @staticmethod
+    def example(n, d, generator):
+        regions, attributes, labels = RegionAttributeLoss.example(n, d, generator)
+        noise = torch.randn(n, 4, 7, d, generator=generator, dtype=torch.float64)
+        return regions[:, :, None] + noise, attributes, labels
+
+
+@pytest.mark.parametrize("own_term", [True, False])
+def test_projections_of_attributes(own_term, device):
+    subject = Subject(Projected, {"own_term": own_term}, device)
+    CHECKS[0](subject)
+    regions, attributes, labels = subject.inputs(n=9)
+    valid = Padded.valid(regions)
+    # the same projection for all attributes is the shared one
+    shared = regions[:, :, :1].expand_as(regions)
+    for given in (None, valid):
+        one = region_attribute(regions[:, :, 0], attributes, labels, valid=given)
+        close(region_attribute(shared, attributes, labels, valid=given), one)
+    none = region_attribute(regions[:, :0], attributes, labels)
+    assert none.item() == 0.0
+
+
 def images(device, grad=False):
     """Images with two regions each: the first two have attribute e1, all have e2."""
     both = [E1, E2], [[0.6, 0.8], E2], [[-1.0, 0.0], E2], [E2, [0.0, -1.0]]
@@ -90,6 +121,8 @@ def test_errors():
     loss = RegionAttributeLoss()
     with pytest.raises(ValueError, match=r"^regions: got shape \(4, 2\), expected \(B, R, D\)"):
         loss(regions[0].expand(4, 2, 2)[:, 0], attributes, labels)
+    with pytest.raises(ValueError, match=r"^regions|^attributes"):
+        loss(regions[:, :, None].expand(4, 2, 3, 2), attributes, labels)
     with pytest.raises(ValueError, match=r"^attributes: got shape \(2, 1\), expected \(A, 2\)"):
         loss(regions, attributes[:, 1:], labels)
     with pytest.raises(TypeError, match=r"^labels: got dtype torch.int64, expected torch.bool"):

@@ -10,8 +10,9 @@ from contrastloss.testing import CHECKS, Subject
 
 
 @every_check
-def test_properties(check, device):
-    check(Subject(SimLAPLoss, {}, device, thorough=False))
+@pytest.mark.parametrize("renormalize", [False, True])
+def test_properties(check, renormalize, device):
+    check(Subject(SimLAPLoss, {"renormalize": renormalize}, device, thorough=False))
 
 
 def test_on_every_backend(device, backend):
@@ -32,6 +33,22 @@ def test_by_hand(device, backend):
     close(simlap(*inputs, reduction="none", **options), [sum(first) / 2, second])
     close(simlap(*inputs, **options), (sum(first) / 2 + second) / 2)
     close(simlap(*inputs, mean_over="pairs", **options), (sum(first) + second) / 3)
+
+
+def test_renormalized_some_rows_at_a_time(monkeypatch, device):
+    """One or several rows at a time give the same, also by a compiler."""
+    inputs = [
+        v.requires_grad_() if v.is_floating_point() else v
+        for v in Subject(SimLAPLoss, {}, device).inputs(n=31)
+    ]
+    wanted = [v for v in inputs if v.requires_grad]
+    want = simlap(*inputs, renormalize=True)
+    grads = gradients(want, *wanted)
+    for held in (1, 100):
+        monkeypatch.setattr("contrastloss.losses.simlap._HELD", held)
+        found = simlap(*inputs, renormalize=True)
+        close(found, want)
+        torch.testing.assert_close(gradients(found, *wanted), grads, rtol=1e-10, atol=1e-14)
 
 
 def test_without_positives_or_without_negatives(device, backend):

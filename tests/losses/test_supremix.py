@@ -80,3 +80,9 @@ def test_errors(device):
         supremix(z, z[:, 0] / 0, validate=True)
     with pytest.raises(ValueError, match=r"z: got shape \(2,\), expected \(N, D\)"):
         supremix(z[0], z[0])
+    labels = torch.arange(3, device=z.device)
+    made = SupReMixLoss.mixtures(labels)
+    with pytest.raises(TypeError, match="mixtures: got 4 of them, expected a tuple of 5 tensors"):
+        supremix(z, labels, mixtures=made[:4])
+    with pytest.raises(ValueError, match=r"mixtures: got shape \(2, 4\), expected \(3, K\)"):
+        supremix(z, labels, mixtures=(made[0][:2], *made[1:]))

@@ -5,7 +5,7 @@ import torch
 from properties import E1, E2, close, gradients, tensor
 from torch.nn.functional import normalize
 
-from contrastloss import SwAVLoss
+from contrastloss import EmbeddingQueue, SwAVLoss
 from contrastloss.functional import swav
 from contrastloss.losses.base.prototypes import sinkhorn
 from contrastloss.testing import CHECKS, Subject
@@ -117,6 +117,15 @@ def test_errors(device):
         swav(x, x, x[:0])
     with pytest.raises(ValueError, match=r"y_prototypes: .*, expected prototypes' \(3, 2\)"):
         swav(x, x, x, y_prototypes=x[:2])
+    queue = EmbeddingQueue(4, 2, device=device)
+    with pytest.raises(TypeError, match=r"queues: got EmbeddingQueue, expected two queues, of x's"):
+        swav(x, x, x, queues=queue)
+    with pytest.raises(ValueError, match=r"queues: got shape \(4, 3\), expected \(K, 2\)"):
+        swav(x, x, x, queues=(queue, EmbeddingQueue(4, 3, device=device)))
+    with pytest.raises(ValueError, match=r"crops: got a value with y_prototypes, expected None"):
+        swav(x, x, x, crops=x[:, None], y_prototypes=x)
+    with pytest.raises(ValueError, match=r"crops: got shape \(3, 2\), expected \(3, C, 2\)"):
+        swav(x, x, x, crops=x)
     with pytest.raises(ValueError, match=r"eps: got 0\.0, expected a positive"):
         SwAVLoss(eps=0.0)
     with pytest.raises(TypeError, match="iterations: got float, expected an integer"):

@@ -71,6 +71,9 @@ class Loss(nn.Module):
     without: ClassVar[Mapping[str, str]] = {}
     #: options of which a tensor may hold one number per row
     VECTORS: ClassVar[frozenset[str]] = frozenset()
+    # no annotation: a dataclass would take it for an option
+    #: what its repr says beside the options: "verified=False" of a preset that has a guess
+    remark = ""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Loss:
         for name, reason in cls.without.items():
@@ -198,7 +201,7 @@ class Loss(nn.Module):
                 shown.append(f"{field.name}=<{tuple(value.shape)} tensor>")
             elif value != field.default or not field.kw_only:
                 shown.append(f"{field.name}={value!r}")
-        return ", ".join(shown)
+        return ", ".join([*shown, self.remark] if self.remark else shown)
 
     def scaled(self, loss: Tensor) -> Tensor:
         return loss if self.loss_weight == 1.0 else self.loss_weight * loss

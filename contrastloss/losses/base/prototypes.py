@@ -7,8 +7,9 @@ from torch import Tensor
 
 from ... import ops
 from ...channel import COL, EXPECT, LSE, col_weight, form
+from ...distributed import Peers, log_total
 from .loss import ScoreLoss
-from .scores import wide
+from .scores import Scores, wide
 
 __all__ = ["PrototypeLoss", "sinkhorn"]
 
@@ -23,11 +24,12 @@ class PrototypeLoss(ScoreLoss):
     _CHANNELS = (LSE(), EXPECT(0.0, weight=(col_weight(BIAS), form(TEACHER))))
 
     def cross_entropy(
-        self, x: Tensor, prototypes: Tensor, teacher: Tensor, columns: Tensor, bias: Tensor
+        self, scores: Scores, teacher: Tensor, columns: Tensor, bias: Tensor
     ) -> Tensor:
-        """Of rows x with the target softmax_k(<teacher_i, columns_k> + bias_k), a constant."""
+        """Of rows with these scores of prototypes with the target softmax_k(<teacher_i, columns_k>
+        + bias_k), a constant."""
         rows, cols = {TEACHER: teacher}, {TEACHER: columns, BIAS: bias}
-        everything, target = self.scores(x, prototypes).stats(self._CHANNELS, rows, cols)
+        everything, target = scores.stats(self._CHANNELS, rows, cols)
         return everything - target.value
 
     def constant(self, x: Tensor) -> Tensor:
@@ -47,6 +49,8 @@ def sinkhorn(
     eps: float = 0.05,
     iterations: int = 3,
     backend: str | None = None,
+    there: Tensor | None = None,
+    peers: Peers | None = None,
 ) -> Tensor:
     r"""The columns' log-potentials v, (K,), of Sinkhorn's assignments: row i's is the softmax
 
@@ -63,12 +67,17 @@ def sinkhorn(
         eps: the entropy's weight, 0.05.
         iterations: how many, 3; at least 1.
         backend: the name of a backend; None chooses.
+        there: (N,), False for a row that takes no part; None: all do.
+        peers: the ranks over which the rows are spread, with the same columns on each; None: all
+            rows are here.
     """
-    u: Tensor | None = None
+    out = None if there is None else x.new_zeros(len(x)).masked_fill(~there, -torch.inf)
+    u = out
     for left in range(iterations, 0, -1):
-        v = _potential(_OF_COLUMNS, x, y, eps, u, None, backend)
+        v = _potential(_OF_COLUMNS, x, y, eps, u, None, backend, peers)
         if left > 1:
             u = _potential(_OF_ROWS, x, y, eps, None, v, backend)
+            u = u if out is None else u + out
     return v
 
 
@@ -80,6 +89,7 @@ def _potential(
     u: Tensor | None,
     v: Tensor | None,
     backend: str | None,
+    peers: Peers | None = None,
 ) -> Tensor:
     (mass,) = ops.pair_stats(
         x,
@@ -91,5 +101,7 @@ def _potential(
         compute_dtype=x.dtype,
         backend=backend,
     )
+    if peers is not None:
+        mass = log_total(mass, peers)
     # no rows leave nothing to balance
     return torch.where(mass == -torch.inf, 0.0, -mass)
