@@ -169,7 +169,7 @@ class SoftTargetLoss(PairLoss, name="soft_target"):
     ) -> Tensor:
         """Of the rows, or columns."""
         if mass:
-            some = mass[0] > 0
+            some = mass[0] != 0  # true of NaN
             pull = torch.where(some, pull / torch.where(some, mass[0], 1.0), everything)
         loss = everything - pull
         if positive is not None:
