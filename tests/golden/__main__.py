@@ -35,14 +35,14 @@ def main() -> int:
     try:
         for path in options.paths or ["reference", *cpu.instruction_sets()]:
             got, file = record(path, names, ranks), options.folder / f"{path}.json"
+            held = json.loads(file.read_text()) if file.exists() else None
             if options.record:
-                write(file, got)
+                failed |= not write(file, held if options.only else None, got)
                 continue
-            if not file.exists():
+            if held is None:
                 print(f"{path}: there is no record", file=sys.stderr)
                 failed = 1
                 continue
-            held = json.loads(file.read_text())
             want = {name: held["losses"][name] for name in names if name in held["losses"]}
             same = held["machine"] == machine()
             lines = list(differences(got, want, None if same else CLOSE))
@@ -56,13 +56,19 @@ def main() -> int:
     return failed
 
 
-def write(file: Path, found: dict) -> None:
-    """Write the record, one loss per line."""
+def write(file: Path, held: dict | None, found: dict) -> bool:
+    """Write the record, one loss per line, with the other losses that ``held`` has. False if these
+    are of another machine."""
+    if held is not None and held["machine"] != machine():
+        print(f"{file.stem}: a record of {held['machine']}: record all losses", file=sys.stderr)
+        return False
+    found = dict(sorted(((held or {"losses": {}})["losses"] | found).items()))
     file.parent.mkdir(exist_ok=True)
     lines = [f"{json.dumps(name)}: {json.dumps(value, separators=(',', ':'))}"
              for name, value in found.items()]  # fmt: skip
     body = ",\n".join(lines)
     file.write_text(f'{{"machine": {json.dumps(machine())}, "losses": {{\n{body}\n}}}}\n')
+    return True
 
 
 if __name__ == "__main__":
