@@ -25,7 +25,8 @@ MODULES = (
     "contrastloss.gradcache", "contrastloss.presets", "contrastloss.backends",
     "contrastloss.testing",
     "contrastloss.compat.grad_cache", "contrastloss.compat.info_nce",
-    "contrastloss.compat.open_clip", "contrastloss.compat.pytorch_metric_learning",
+    "contrastloss.compat.lightly", "contrastloss.compat.open_clip",
+    "contrastloss.compat.pytorch_metric_learning",
     "contrastloss.compat.sentence_transformers", "contrastloss.compat.supcontrast",
 )  # fmt: skip
 

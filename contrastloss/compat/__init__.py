@@ -18,6 +18,10 @@ module                            classes
 :mod:`.pytorch_metric_learning`   NTXentLoss, SupConLoss, MultiSimilarityLoss, CircleLoss,
                                   ContrastiveLoss, TripletMarginLoss; BatchHardMiner,
                                   MultiSimilarityMiner, PairMarginMiner, TripletMarginMiner
+:mod:`.lightly`                   NTXentLoss, DirectCLRLoss, DCLLoss, DCLWLoss, MemoryBankModule;
+                                  BarlowTwinsLoss, VICRegLoss, KoLeoLoss, HypersphereLoss,
+                                  NegativeCosineSimilarity, SymNegCosineSimilarityLoss;
+                                  SwaVLoss, DINOLoss
 :mod:`.info_nce`                  InfoNCE, info_nce
 :mod:`.supcontrast`               SupConLoss
 :mod:`.grad_cache`                SimpleContrastiveLoss, DistributedContrastiveLoss

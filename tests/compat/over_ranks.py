@@ -78,3 +78,15 @@ def ranking(group, which, columns, hardness, directions):
         None, gather_across_devices=True, directions=directions, **options
     )
     return found(loss.compute_loss_from_embeddings(embeddings, None), embeddings)
+
+
+def lightly(group, which, name, options, n):
+    """Two steps: a memory bank and a centre keep the first."""
+    torch.manual_seed(5)
+    loss = getattr(pair("lightly")[which], name)(**options).double()
+    torch.manual_seed(torch.distributed.get_rank(group))
+    for _ in range(2):
+        x, y = leaf(n, 6), leaf(n, 6)
+        views = ([x, y], []) if name == "SwaVLoss" else ([x.detach(), y.detach()], [x, y])
+        value = loss(*(views if name in ("SwaVLoss", "DINOLoss") else (x, y)))
+    return found(value, [x, y])
