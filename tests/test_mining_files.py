@@ -73,9 +73,11 @@ RULES = {
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
 @pytest.mark.parametrize("ending", ["npy", "safetensors", "parquet"])
-def test_the_same_as_in_memory(tmp_path, rules, normalize, dtype, ending):
+def test_the_same_as_in_memory(tmp_path, rules, normalize, dtype, ending, monkeypatch):
     if not normalize and "max_score" in RULES[rules]:
         pytest.skip("bounds of cosines")
+    if rules == "margins":
+        monkeypatch.setattr(job, "HELD", 100)
     x, y = embeddings(N, dtype), embeddings(M, dtype, 1)
     paths = [save(tmp_path / f"{k}.{ending}", v) for k, v in (("x", x), ("y", y))]
     np.save(tmp_path / "p.npy", POSITIVES.numpy())

@@ -94,6 +94,8 @@ def open_embeddings(path: Path, column: str | None = None) -> Embeddings:
 
 
 def _npy(path: Path, column: str | None) -> Embeddings:
+    import numpy as np
+
     del column
     array = npy_array(path)
     if array.ndim != 2:
@@ -103,7 +105,7 @@ def _npy(path: Path, column: str | None) -> Embeddings:
 
     def read(first: int, size: int) -> Iterator[Tensor]:
         for start in range(first, len(array), size):
-            yield torch.from_numpy(array[start : start + size].copy(order="C"))
+            yield torch.from_numpy(np.ascontiguousarray(array[start : start + size]))
 
     rows, dim = array.shape
     return Embeddings(path, rows, dim, getattr(torch, str(array.dtype)), read)
@@ -135,7 +137,8 @@ def npy_array(path: Path) -> Any:
         raise wrong(path, got, f"{count * dtype.itemsize:,} for shape {shape}", row)
     if not count:  # there is nothing to map
         return np.empty(shape, dtype)
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    # copy on write: torch warns of memory that it may not write to
+    return np.load(path, mmap_mode="c", allow_pickle=False)
 
 
 # ---- .safetensors --------------------------------------------------------------------------------

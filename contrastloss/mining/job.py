@@ -25,8 +25,13 @@ from .rules import Rules, chosen
 
 __all__ = ["mine_files"]
 
+#: the blocks of a file from a row on, each with its first row's number
+Blocks = Callable[[int], Iterator[tuple[int, Tensor]]]
+
 #: bytes of a block of embeddings, and the most rows of one of queries, after which progress is told
 BYTES, QUERIES = 256 << 20, 1 << 15
+#: how many blocks of a file are held between passes, rather than read again
+HELD = 2
 #: seconds between two savings of the state
 SECONDS = 60.0
 
@@ -45,8 +50,8 @@ def mine_files(
     progress: Callable[[int, int], object] | None = None,
     **rules: Any,
 ) -> None:
-    """:func:`hard_negatives` of embeddings on disk, of which blocks of 256 MB are in memory. Exact,
-    and resumed where it was interrupted.
+    """:func:`hard_negatives` of embeddings on disk, of which blocks of 256 MB are in memory, or
+    files of up to two such blocks. Exact, and resumed where it was interrupted.
 
     Args:
         queries, corpus: files with a matrix of embeddings: .npy, .safetensors (a tensor) or
@@ -133,21 +138,21 @@ class _Job:
         for start, block in ahead(of.blocks(size, first)):
             yield start, block.to(self.device, self.dtype)
 
-    def query_blocks(self) -> Callable[[], Iterator[tuple[int, Tensor]]]:
-        """The blocks of queries, held if they are few."""
-        if self.queries.rows * self.queries.dim * self.dtype.itemsize > 4 * BYTES:
-            return lambda: self.blocks(self.queries)
-        held = list(self.blocks(self.queries))
-        return lambda: iter(held)
+    def reader(self, of: Embeddings) -> Blocks:
+        """The blocks from a row on, as often as they are asked for; held if they are few."""
+        if of.rows * of.dim * self.dtype.itemsize > HELD * BYTES:
+            return lambda first: self.blocks(of, first)
+        held = list(self.blocks(of))
+        return lambda first: (pair for pair in held if pair[0] >= first)
 
     # ---- the passes ------------------------------------------------------------------------------
 
     def run(self, progress: Callable[[int, int], object]) -> None:
         state = _State(self)
         try:
-            queries = self.query_blocks()
-            bounds = self.bounds(queries)
-            self.search(state, queries, bounds, progress)
+            queries, corpus = self.reader(self.queries), self.reader(self.corpus)
+            bounds = self.bounds(queries, corpus)
+            self.search(state, queries, corpus, bounds, progress)
             found = chosen(state.best(), self.rules, self.positives, bounds)
             write(self.output, found, self.positives, *self.ids)
         except KeyboardInterrupt:
@@ -158,7 +163,7 @@ class _Job:
             raise
         state.remove()
 
-    def bounds(self, queries: Callable[[], Iterator[tuple[int, Tensor]]]) -> Tensor | None:
+    def bounds(self, queries: Blocks, corpus: Blocks) -> Tensor | None:
         """The largest allowed score of each query's negatives."""
         rules, positives = self.rules, self.positives
         upper = None
@@ -166,11 +171,11 @@ class _Job:
             stat = ops.stat_dtype(torch.empty(0, dtype=self.dtype))
             scores = torch.full(positives.shape, -torch.inf, dtype=stat)
             lengths = None if rules.normalize else torch.zeros_like(scores)
-            for first, block in self.blocks(self.corpus):
-                for start, rows in queries():
+            for first, block in corpus(0):
+                for start, rows in queries(0):
                     self.measure(scores, lengths, first, block, start, rows)
             upper = torch.empty(len(scores), dtype=stat)
-            for start, rows in queries():
+            for start, rows in queries(0):
                 part = slice(start, start + len(rows))
                 long = None if lengths is None else lengths[part].to(self.device)
                 own = (scores[part].to(self.device), long, (positives[part] >= 0).to(self.device))
@@ -208,14 +213,15 @@ class _Job:
     def search(
         self,
         state: _State,
-        queries: Callable[[], Iterator[tuple[int, Tensor]]],
+        queries: Blocks,
+        corpus: Blocks,
         bounds: Tensor | None,
         progress: Callable[[int, int], object],
     ) -> None:
         """Merges the best columns of every block of the corpus into the state."""
         total = self.queries.rows * self.corpus.rows
-        for first, block in self.blocks(self.corpus, state.corpus):
-            for start, rows in queries():
+        for first, block in corpus(state.corpus):
+            for start, rows in queries(0):
                 if first == state.corpus and start < state.queries:
                     continue  # done before the interruption
                 state.merge(start, first, self.best(first, block, start, rows, bounds))
