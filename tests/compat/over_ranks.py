@@ -4,9 +4,10 @@ import logging
 
 import torch
 
+from compat import solo
 from compat.agree import gradients, leaf, units
 from compat.rivals import pair
-from contrastloss.compat import hand_over
+from contrastloss.compat import hand_over, solo_learn as ours_of_solo
 
 
 def number(value):
@@ -90,3 +91,15 @@ def lightly(group, which, name, options, n):
         views = ([x, y], []) if name == "SwaVLoss" else ([x.detach(), y.detach()], [x, y])
         value = loss(*(views if name in ("SwaVLoss", "DINOLoss") else (x, y)))
     return found(value, [x, y])
+
+
+def solo_learn(group, which, name, n):
+    rank = torch.distributed.get_rank(group)
+    torch.manual_seed(rank)
+    function = getattr((ours_of_solo, solo)[which], name)
+    x, y = leaf(n, 6), leaf(n, 6)
+    if name != "simclr_loss_func":
+        return found(function(x, y), [x, y])
+    # an instance of each rank is also on the next one
+    indexes = (torch.arange(n) + rank * (n - 1)).repeat(2)
+    return found(function(torch.cat([x, y]), indexes), [x, y])

@@ -13,10 +13,17 @@ from torch import Tensor, nn
 from ... import distributed, ops
 from ...channel import LSE, differs
 from ...losses.base.loss import softplus
-from ...losses.base.scores import cosine
+from ...losses.base.scores import cosine, wide
 from ..ranks import gathered, needs_ranks, over_ranks, rank_of
 
-__all__ = ["DCLLoss", "DCLWLoss", "DirectCLRLoss", "MemoryBankModule", "NTXentLoss"]
+__all__ = [
+    "DCLLoss",
+    "DCLWLoss",
+    "DirectCLRLoss",
+    "MemoryBankModule",
+    "NTXentLoss",
+    "among_stored",
+]
 
 _INSTANCE = "instance"
 _OTHERS, _STORED = (LSE(pairs=(differs(_INSTANCE),)),), (LSE(),)
@@ -36,6 +43,14 @@ def _of_views(x: Tensor, y: Tensor, temperature: float, gather: bool) -> tuple[T
     else:
         (negative,) = ops.pair_stats(z, None, _OTHERS, rows={_INSTANCE: ids}, **options)
     return negative, (cosine(x, y) * scale).repeat(2)
+
+
+def among_stored(x: Tensor, y: Tensor, bank: Tensor, temperature: float) -> Tensor:
+    """The mean cross entropy of each row of x's own row of y, among it and the rows of a bank, of
+    plain products over the temperature."""
+    scale = 1 / temperature
+    (negative,) = ops.pair_stats(x, bank, _STORED, scale=scale)
+    return softplus(negative - scale * (wide(x) * wide(y)).sum(1)).mean()
 
 
 class MemoryBankModule(nn.Module):
@@ -133,11 +148,8 @@ class NTXentLoss(nn.Module):
             return softplus(negative - positive).mean()
         x, y = ops.unit(out0), ops.unit(out1)
         y, bank = self.memory_bank(y, update=x.requires_grad)
-        bank = bank.mT.to(x.device, x.dtype)
-        scale = 1 / self.temperature
-        # no cosines: the bank's rows are of unit length, to the precision of its dtype
-        (negative,) = ops.pair_stats(x, bank, _STORED, scale=scale)
-        return softplus(negative - scale * (x * y).sum(1)).mean()
+        # the bank's rows are of unit length, to the precision of its dtype
+        return among_stored(x, y, bank.mT.to(x.device, x.dtype), self.temperature)
 
 
 class DirectCLRLoss(NTXentLoss):

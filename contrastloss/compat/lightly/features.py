@@ -11,7 +11,7 @@ from ...channel import INDEX, LSE, MAX, SUM, differs, same
 from ...losses.barlow_twins import standardised
 from ...losses.base.features import variance_hinge
 from ...losses.base.scores import wide
-from ..ranks import gathered, needs_ranks, over_ranks
+from ..ranks import Kept, gathered, needs_ranks, over_ranks
 
 __all__ = [
     "BarlowTwinsLoss",
@@ -32,15 +32,16 @@ _CORRELATIONS = (
 _SQUARES, _NEAREST, _OTHERS = (SUM("square"),), (MAX(),), (LSE(),)
 
 
-def correlation(x: Tensor, y: Tensor, gather: bool) -> tuple[Tensor, Tensor]:
+def correlation(x: Tensor, y: Tensor, kept: Kept | None) -> tuple[Tensor, Tensor]:
     """Of the correlations of the features of x and y, (N, D), standardised over the batch of each
     rank: the sum of the squares of those of the same feature, less 1, and the sum of the squares of
-    all others. ``gather``: of their mean over ranks, which have equally many rows."""
+    all others. ``kept``: those of the mean over ranks, which have equally many rows, and whose
+    gradients are kept; None: of this rank alone."""
     if len(x) < 2:
-        raise ValueError(f"z_a, z_b: got {len(x)} rows, expected 2 or more")
+        raise ValueError(f"embeddings: got {len(x)} rows, expected 2 or more")
     a, b = (standardised(wide(v), 1e-5) for v in (x, y))
-    if gather:
-        a, b = (gathered(v, "all") for v in (a, b))
+    if kept:
+        a, b = (gathered(v, kept) for v in (a, b))
     one = {_ONE: a.new_ones(a.shape[1])}
     own, other = ops.pair_stats(a.mT, b.mT, _CORRELATIONS, scale=1 / len(a), rows=one)
     return own.sum(), other.sum()
@@ -48,10 +49,11 @@ def correlation(x: Tensor, y: Tensor, gather: bool) -> tuple[Tensor, Tensor]:
 
 def covariance(x: Tensor) -> Tensor:
     """The sum of the squares of the covariances of different features, by their number, of x
-    (N, ..., D); the mean over what lies between."""
+    (N, ..., D); the mean over what lies between. Of one row it is NaN."""
     features = (x - x.mean(0)).movedim(0, -1)
-    (squares,) = ops.pair_stats(features, None, _SQUARES, scale=1 / (len(x) - 1))
-    return squares.sum(-1).mean() / x.shape[-1]
+    (squares,) = ops.pair_stats(features, None, _SQUARES, scale=1 / max(len(x) - 1, 1))
+    found = squares.sum(-1).mean() / x.shape[-1]
+    return found if len(x) > 1 else found * torch.nan
 
 
 class BarlowTwinsLoss(nn.Module):
@@ -76,7 +78,8 @@ class BarlowTwinsLoss(nn.Module):
         self.gather_distributed = gather_distributed
 
     def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
-        own, other = correlation(z_a, z_b, over_ranks(self.gather_distributed))
+        kept: Kept | None = "all" if over_ranks(self.gather_distributed) else None
+        own, other = correlation(z_a, z_b, kept)
         return own + self.lambda_param * other
 
 
