@@ -10,14 +10,16 @@ from safetensors.torch import save_file
 
 from contrastloss import mining
 from contrastloss.__main__ import main
-from contrastloss.mining import hard_negatives, job, mine_files
+from contrastloss.mining import hard_negatives, ids as of_rows, job, mine_files, result
 
 N, M, D = 37, 230, 6
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    """64 rows of the corpus and 16 of queries, in fp32."""
+    """64 rows of the corpus and 16 of queries, in fp32, and few ids and results."""
+    monkeypatch.setattr(of_rows, "SIZE", 40)
+    monkeypatch.setattr(result, "ROWS", 20)
     monkeypatch.setattr(job, "BYTES", 64 * D * 4)
     monkeypatch.setattr(job, "QUERIES", 16)
 
@@ -74,8 +76,6 @@ RULES = {
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
 @pytest.mark.parametrize("ending", ["npy", "safetensors", "parquet"])
 def test_the_same_as_in_memory(tmp_path, rules, normalize, dtype, ending, monkeypatch):
-    if not normalize and "max_score" in RULES[rules]:
-        pytest.skip("bounds of cosines")
     if rules == "margins":
         monkeypatch.setattr(job, "HELD", 100)
     x, y = embeddings(N, dtype), embeddings(M, dtype, 1)
@@ -405,3 +405,15 @@ def test_the_command_says_what_is_wrong(tmp_path, capsys, monkeypatch):
 
 def test_its_name_is_public():
     assert "mine_files" in mining.__all__
+
+
+@pytest.mark.parametrize(("n", "m"), [(0, M), (N, 0), (1, 1)])
+@pytest.mark.parametrize("ending", ["npy", "safetensors", "parquet"])
+def test_few_rows(tmp_path, n, m, ending):
+    x, y = embeddings(n), embeddings(m, seed=1)
+    paths = [save(tmp_path / f"{k}.{ending}", v) for k, v in (("x", x), ("y", y))]
+    for rules in ({}, {"range_max": 4, "sampling": "random"}):
+        mine_files(*paths, tmp_path / "o.parquet", 3, **rules)
+        found = read(tmp_path / "o.parquet")
+        assert found["query"] == list(range(n))
+        assert found["negatives"] == [list(range(min(m, 3)))] * n

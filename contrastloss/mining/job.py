@@ -110,7 +110,8 @@ class _Job:
     ) -> None:
         self.rules, self.output, self.device = rules, output, device
         self.queries, self.corpus = (open_embeddings(path, column) for path in (queries, corpus))
-        if self.queries.dim != self.corpus.dim:
+        some = self.queries.rows and self.corpus.rows  # no lists have no length
+        if some and self.queries.dim != self.corpus.dim:
             got = f"embeddings of length {self.queries.dim}"
             raise ValueError(f"{queries}: got {got}, expected that of {corpus}, {self.corpus.dim}")
         self.ids = [ids_of(*both) for both in zip((self.queries, self.corpus), ids, strict=True)]

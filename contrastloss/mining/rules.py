@@ -70,7 +70,7 @@ def chosen(best: TopK, rules: Rules, positives: Tensor | None, bounds: Tensor | 
     values, index = values.gather(1, order), index.gather(1, order)
     if rules.sampling == "top":
         return TopK(values[:, : rules.k], index[:, : rules.k])
-    draw = random.Random(rules.seed)
+    draw = random.Random(rules.seed)  # nosec B311
     options = (index >= 0).sum(1).clamp_min(rules.k).tolist()
     picks = torch.tensor([sorted(draw.sample(range(n), rules.k)) for n in options]).long()
     picks = picks.reshape(len(options), rules.k)
