@@ -195,7 +195,7 @@ def test_an_interrupted_job_goes_on(tmp_path, after):
     mine_files(*paths, out, 5, progress=lambda part, total: done.append(part), **options)
     check(read(out), hard_negatives(x, y, POSITIVES, 5, **RULES["margins"]))
     blocks = 3 * 4  # of queries, of the corpus
-    assert len(done) == blocks + 1  # the last says that all is done; no block was visited twice
+    assert len(done) == 2 + blocks + 1  # two beginnings, an end, and no block twice
     assert done == sorted(done)
     assert done[-1] == N * M
     assert not (tmp_path / "o.parquet.state").exists()
@@ -221,7 +221,7 @@ def test_another_job_starts_again(tmp_path, change):
         state = tmp_path / "o.parquet.state"
         state.write_bytes(state.read_bytes()[:99])
     mine_files(*paths, out, k, progress=lambda part, total: calls.append(part))
-    assert len(calls) == 13
+    assert len(calls) == 14
     check(read(out), hard_negatives(x, y, torch.full((N, 1), -1), k), range(M + 1))
 
 
@@ -234,7 +234,7 @@ def test_the_state_is_saved_from_time_to_time(tmp_path, monkeypatch):
         saved.append((tmp_path / "o.parquet.state").exists())
 
     mine_files(*paths, tmp_path / "o.parquet", 5, progress=look)
-    assert saved == [False, *[True] * 12]
+    assert saved == [False, False, *[True] * 12]
 
 
 # ---- files that are not what they should be ------------------------------------------------------

@@ -62,8 +62,9 @@ def main(given: argparse.Namespace) -> int:
         def progress(done: int, total: int) -> None:
             if bar.total is None:
                 bar.reset(total)
-                bar.initial = bar.n = bar.last_print_n = done if done < total else 0
+                bar.initial = bar.n = bar.last_print_n = done  # what was done before
             bar.update(done - bar.n)
+            bar.refresh()
 
         try:
             mine_files(

@@ -29,7 +29,7 @@ __all__ = ["mine_files"]
 Blocks = Callable[[int], Iterator[tuple[int, Tensor]]]
 
 #: bytes of a block of embeddings, and the most rows of one of queries, after which progress is told
-BYTES, QUERIES = 256 << 20, 1 << 15
+BYTES, QUERIES = 256 << 20, 1 << 13
 #: how many blocks of a file are held between passes, rather than read again
 HELD = 2
 #: seconds between two savings of the state
@@ -220,8 +220,11 @@ class _Job:
         progress: Callable[[int, int], object],
     ) -> None:
         """Merges the best columns of every block of the corpus into the state."""
-        total = self.queries.rows * self.corpus.rows
+        total, begun = self.queries.rows * self.corpus.rows, False
         for first, block in corpus(state.corpus):
+            if not begun:
+                begun = True
+                progress(first * self.queries.rows + state.queries * len(block), total)
             for start, rows in queries(0):
                 if first == state.corpus and start < state.queries:
                     continue  # done before the interruption
