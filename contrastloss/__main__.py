@@ -1,6 +1,6 @@
 """``python -m contrastloss``: ``info`` about this installation, a ``demo`` of training, a ``bench``
-of losses, the ``warmup`` of kernels that are compiled at their first call, and ``tune``, which
-finds the fastest backend."""
+of losses, the ``warmup`` of kernels that are compiled at their first call, ``tune``, which finds
+the fastest backend, and ``mine``, which finds hard negatives on disk."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from .losses import LOSSES, PairLoss
 from .testing import example
 
 DTYPES = ("bfloat16", "float16", "float32", "float64")
-#: commands that need the packages of an extra of their name: their module, and what they do
+#: commands that need the packages of an extra: its name, their module, and what they do
 EXTRAS = {
-    "demo": ("demo", "train on a small data set"),
-    "bench": ("bench.command", "time losses beside dense PyTorch and other libraries"),
-    "tune": ("tune.command", "check and time backends, to choose the fastest on this machine"),
+    "demo": ("demo", "demo", "train on a small data set"),
+    "bench": ("bench", "bench.command", "time losses beside dense PyTorch and other libraries"),
+    "tune": ("tune", "tune.command", "check and time backends, to choose the fastest here"),
+    "mine": ("mining", "mining.command", "find hard negatives in a corpus of embeddings on disk"),
 }
 
 
@@ -63,8 +64,8 @@ def main(argv: list[str] | None = None) -> int:
     warm.add_argument("--device", type=device, default="cuda")
     warm.add_argument("--backend", choices=sorted(backends.available()), default="triton")
     extras = {
-        name: commands.add_parser(name, help=f"{what} ({install(name)})")
-        for name, (_, what) in EXTRAS.items()
+        name: commands.add_parser(name, help=f"{what} ({install(extra)})")
+        for name, (extra, _, what) in EXTRAS.items()
     }
     name = arguments[0] if arguments else ""
     if name not in EXTRAS:
@@ -77,15 +78,16 @@ def main(argv: list[str] | None = None) -> int:
         except RuntimeError as error:  # the backend is missing, or there is too little memory
             parser.exit(1, f"warmup: {error}\n")
         return 0
+    extra, path, _ = EXTRAS[name]
     try:
-        module = importlib.import_module(f"{__package__}.{EXTRAS[name][0]}")
+        module = importlib.import_module(f"{__package__}.{path}")
         module.add_arguments(extras[name])
         return module.main(parser.parse_args(arguments)) or 0
     except ModuleNotFoundError as error:
         if str(error.name).startswith(str(__package__)):
             raise
         package = str(error.name).partition(".")[0]
-        parser.exit(1, f"the {name} needs {package}: {install(name)}\n")
+        parser.exit(1, f"the {name} needs {package}: {install(extra)}\n")
 
 
 if __name__ == "__main__":

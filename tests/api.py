@@ -25,8 +25,10 @@ MODULES = (
     "contrastloss.gradcache", "contrastloss.presets", "contrastloss.backends",
     "contrastloss.testing",
     "contrastloss.compat.grad_cache", "contrastloss.compat.info_nce",
-    "contrastloss.compat.open_clip", "contrastloss.compat.pytorch_metric_learning",
-    "contrastloss.compat.sentence_transformers", "contrastloss.compat.supcontrast",
+    "contrastloss.compat.lightly", "contrastloss.compat.open_clip",
+    "contrastloss.compat.pytorch_metric_learning",
+    "contrastloss.compat.sentence_transformers", "contrastloss.compat.solo_learn",
+    "contrastloss.compat.supcontrast",
 )  # fmt: skip
 
 

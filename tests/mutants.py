@@ -183,7 +183,7 @@ MUTANTS = (
     ),
     Mutant(
         "an argument that nobody checks",
-        "mining.py",
+        "mining/batch.py",
         "@torch.no_grad()\n@_takes\ndef batch_hard(",
         "@torch.no_grad()\ndef batch_hard(",
         "test_arguments.py -k batch_hard",

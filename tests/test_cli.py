@@ -107,6 +107,8 @@ def test_no_command_is_a_usage_error(run):
         ("bench", "pytest"),
         ("bench", "pytest_benchmark"),
         ("bench", "matplotlib"),
+        ("mine", "pyarrow"),
+        ("mine", "tqdm"),
     ],
 )
 def test_a_command_without_its_packages_names_the_extra(command, package, run):
@@ -115,7 +117,8 @@ def test_a_command_without_its_packages_names_the_extra(command, package, run):
         pytest.importorskip("rich")
     result = run(command, blocked=[package])
     assert result.returncode == 1
-    expected = f"the {command} needs {package}: pip install 'contrastloss[{command}]'\n"
+    extra = "mining" if command == "mine" else command
+    expected = f"the {command} needs {package}: pip install 'contrastloss[{extra}]'\n"
     assert result.stderr == expected
 
 

@@ -24,7 +24,7 @@ ARROWS = {
     "distributed": {"ops", "backends", "channel", "program"},
     "memory": {"ops", "distributed", "options"},
     "losses": {"memory", "ops", "distributed", "sorting", "channel", "options", "inputs"},
-    "mining": {"ops", "channel", "options", "inputs"},
+    "mining": {"ops", "channel", "options", "inputs", "arguments"},
     "mixing": {"ops", "channel", "options", "inputs"},
     "decoding": {"ops", "channel", "options", "inputs"},
     "sorting": {"ops", "options"},
@@ -48,6 +48,7 @@ EXTRA = {
     "tune": {"rich"},
     "compat": {"pytorch_metric_learning", "sentence_transformers"},
     "gradcache": {"numpy"},
+    "mining": {"numpy", "pyarrow", "safetensors", "tqdm"},
     "__main__": {"numpy"},
 }
 

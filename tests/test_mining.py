@@ -338,4 +338,7 @@ def test_semihard_of_16384_rows_takes_100_mb(device):
 
 def test_every_miner_is_tested():
     tested = {f.__name__ for f in (batch_hard, triplet_margin, multi_similarity, pair_margin)}
-    assert {name for name in mining.__all__ if name[0].islower()} == tested | {"hard_negatives"}
+    assert {name for name in mining.__all__ if name[0].islower()} == tested | {
+        "hard_negatives",
+        "mine_files",  # tests/test_mining_files.py
+    }

@@ -213,18 +213,20 @@ def test_migration_names_the_versions_that_are_tested():
     (beside,) = re.findall(r"tested beside (.*?)\. None", MIGRATION, re.DOTALL)
     pinned = (ROOT / "constraints.txt").read_text().splitlines()
     named = re.findall(r"([\w-]+) (\d[\d.]+\d)", beside)
-    assert len(named) == 5
+    assert len(named) == 6
     assert {f"{name}=={version}" for name, version in named} <= {*pinned}
 
 
 def test_migration_names_every_adapter_and_what_exists():
     """Each adapter has a row, and native losses can be made as their column has them."""
-    for path in sorted((ROOT / "contrastloss/compat").glob("*.py")):
+    folder = ROOT / "contrastloss/compat"
+    for path in sorted([*folder.glob("*.py"), *folder.glob("*/__init__.py")]):
+        stem = path.parent.name if path.stem == "__init__" else path.stem
         named = re.search(r"^__all__ = (\[.*?\])", path.read_text(), re.MULTILINE | re.DOTALL)
-        own = path.stem in ("hand_over", "labels", "ranks")
+        own = stem in ("hand_over", "labels", "ranks")
         public = eval(named[1]) if named and not own else []
-        rows = [name for name in public if f"`compat.{path.stem}.{name}`" not in MIGRATION]
-        assert not rows, f"{path.stem}: {rows}"
+        rows = [name for name in public if f"`compat.{stem}.{name}`" not in MIGRATION]
+        assert not rows, f"{stem}: {rows}"
     names = {"T": 0.5, "m": 0.2, "t": 0.1, "s": 10.0, **vars(contrastloss)}
     made = 0
     for code in re.findall(r"`([A-Z]\w+Loss\([^`]*?\))[(`]", MIGRATION):

@@ -18,6 +18,12 @@ module                            classes
 :mod:`.pytorch_metric_learning`   NTXentLoss, SupConLoss, MultiSimilarityLoss, CircleLoss,
                                   ContrastiveLoss, TripletMarginLoss; BatchHardMiner,
                                   MultiSimilarityMiner, PairMarginMiner, TripletMarginMiner
+:mod:`.lightly`                   NTXentLoss, DirectCLRLoss, DCLLoss, DCLWLoss, MemoryBankModule;
+                                  BarlowTwinsLoss, VICRegLoss, KoLeoLoss, HypersphereLoss,
+                                  NegativeCosineSimilarity, SymNegCosineSimilarityLoss;
+                                  SwaVLoss, DINOLoss
+:mod:`.solo_learn`                simclr_loss_func, mocov2plus_loss_func, barlow_loss_func,
+                                  vicreg_loss_func, byol_loss_func
 :mod:`.info_nce`                  InfoNCE, info_nce
 :mod:`.supcontrast`               SupConLoss
 :mod:`.grad_cache`                SimpleContrastiveLoss, DistributedContrastiveLoss

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,16 +15,19 @@ __all__ = ["Autocast", "Buffers", "RandomState"]
 
 
 class RandomState:
-    """The states of the random numbers of torch on all devices, of Python and of numpy."""
+    """The states of the random numbers of torch on all devices, of Python and, if it is imported,
+    of numpy."""
 
     def __init__(self) -> None:
-        self.python, self.numpy = random.getstate(), np.random.get_state()
+        self.python = random.getstate()
+        self.numpy = sys.modules["numpy"].random.get_state() if "numpy" in sys.modules else None
         self.host = torch.get_rng_state()
         self.devices = [(at, _module().get_rng_state(*at)) for at in _devices()]
 
     def restore(self) -> None:
         random.setstate(self.python)
-        np.random.set_state(self.numpy)
+        if self.numpy is not None:
+            sys.modules["numpy"].random.set_state(self.numpy)
         torch.set_rng_state(self.host)
         for at, state in self.devices:
             _module().set_rng_state(state, *at)

@@ -4,9 +4,10 @@ import logging
 
 import torch
 
+from compat import solo
 from compat.agree import gradients, leaf, units
 from compat.rivals import pair
-from contrastloss.compat import hand_over
+from contrastloss.compat import hand_over, solo_learn as ours_of_solo
 
 
 def number(value):
@@ -78,3 +79,27 @@ def ranking(group, which, columns, hardness, directions):
         None, gather_across_devices=True, directions=directions, **options
     )
     return found(loss.compute_loss_from_embeddings(embeddings, None), embeddings)
+
+
+def lightly(group, which, name, options, n):
+    """Two steps: a memory bank and a centre keep the first."""
+    torch.manual_seed(5)
+    loss = getattr(pair("lightly")[which], name)(**options).double()
+    torch.manual_seed(torch.distributed.get_rank(group))
+    for _ in range(2):
+        x, y = leaf(n, 6), leaf(n, 6)
+        views = ([x, y], []) if name == "SwaVLoss" else ([x.detach(), y.detach()], [x, y])
+        value = loss(*(views if name in ("SwaVLoss", "DINOLoss") else (x, y)))
+    return found(value, [x, y])
+
+
+def solo_learn(group, which, name, n):
+    rank = torch.distributed.get_rank(group)
+    torch.manual_seed(rank)
+    function = getattr((ours_of_solo, solo)[which], name)
+    x, y = leaf(n, 6), leaf(n, 6)
+    if name != "simclr_loss_func":
+        return found(function(x, y), [x, y])
+    # an instance of each rank is also on the next one
+    indexes = (torch.arange(n) + rank * (n - 1)).repeat(2)
+    return found(function(torch.cat([x, y]), indexes), [x, y])

@@ -20,6 +20,7 @@ THEIRS = {
     "open_clip": "open_clip.loss",
     "grad_cache": "gradcache.loss",
     "info_nce": "info_nce",
+    "lightly": "lightly.loss",
     "sentence_transformers": "sentence_transformers.sentence_transformer.losses",
 }
 

@@ -4,8 +4,16 @@ import pytest
 import torch
 
 from compat.agree import agree, leaf
-from contrastloss.compat import grad_cache, info_nce, open_clip, supcontrast
+from contrastloss.compat import (
+    grad_cache,
+    info_nce,
+    lightly,
+    open_clip,
+    solo_learn,
+    supcontrast,
+)
 
+CENTRED = lightly.DINOLoss(6, center_momentum=1.0)
 STUDENT = open_clip.DistillClipLoss()
 COMPILED = {
     "ClipLoss": open_clip.ClipLoss(),
@@ -16,6 +24,14 @@ COMPILED = {
     "InfoNCE": lambda x, y, scale: info_nce.InfoNCE()(x, scale * y),
     "SupConLoss": lambda x, y, scale: supcontrast.SupConLoss(2.0)(
         scale * torch.stack([x, y], 1), torch.arange(len(x)) // 3
+    ),
+    "NTXentLoss": lambda x, y, scale: lightly.NTXentLoss()(x, scale * y),
+    "BarlowTwinsLoss": lambda x, y, scale: lightly.BarlowTwinsLoss()(x, scale * y + x),
+    "KoLeoLoss": lambda x, y, scale: lightly.KoLeoLoss()(x + scale * y),
+    "SwaVLoss": lambda x, y, scale: lightly.SwaVLoss()([x / 2, y / 2], [scale * x]),
+    "DINOLoss": lambda x, y, scale: CENTRED([x.detach(), y.detach()], [x, y, scale * x]),
+    "simclr_loss_func": lambda x, y, scale: solo_learn.simclr_loss_func(
+        x + scale * y, torch.arange(len(x)) // 3
     ),
     "SimpleContrastiveLoss": lambda x, y, scale: grad_cache.SimpleContrastiveLoss()(x, scale * y),
 }

