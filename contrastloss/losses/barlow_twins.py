@@ -10,6 +10,7 @@ from torch import Tensor
 from .. import ops
 from ..channel import INDEX, SUM, differs, same
 from ..options import Positive
+from .base.features import standardised
 from .base.loss import Loss
 from .base.scores import wide
 
@@ -82,9 +83,3 @@ class BarlowTwinsLoss(Loss, name="barlow_twins"):
         c = x.mT @ y / n
         off = c.square().sum() - c.diag().square().sum()
         return (1 - c.diag()).square().sum() + (1 / d if lambda_ is None else lambda_) * off
-
-
-def standardised(x: Tensor, eps: float, fewer: int) -> Tensor:
-    """Standardise the columns of x to mean 0 and variance 1, of N - ``fewer`` rows."""
-    x = x - x.mean(0)
-    return x * torch.rsqrt(x.square().sum(0) / max(x.shape[0] - fewer, 1) + eps)

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from ... import ops
 from ...channel import INDEX, LSE, MAX, SUM, differs, same
-from ...losses.barlow_twins import standardised
-from ...losses.base.features import variance_hinge
+from ...losses.base.features import standardised, variance_hinge
 from ...losses.base.scores import wide
 from ..ranks import Kept, gathered, needs_ranks, over_ranks
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["variance_hinge"]
+__all__ = ["standardised", "variance_hinge"]
+
+
+def standardised(x: Tensor, eps: float, fewer: int = 0) -> Tensor:
+    """The columns of x, (N, D), with mean 0 and variance 1, of N - ``fewer`` rows."""
+    x = x - x.mean(0)
+    return x * torch.rsqrt(x.square().sum(0) / max(x.shape[0] - fewer, 1) + eps)
 
 
 def variance_hinge(z: Tensor, gamma: float, eps: float, weights: Tensor | None = None) -> Tensor:
