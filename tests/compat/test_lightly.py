@@ -30,6 +30,13 @@ def apart(x, y):
     return (x - y).square().sum(1)
 
 
+def label(value):
+    """Of a name or options, the same in every process."""
+    if isinstance(value, dict):
+        return str({k: getattr(v, "__name__", v) for k, v in value.items()})
+    return value
+
+
 TWO_VIEWS = [
     ("NTXentLoss", {}),
     ("NTXentLoss", {"temperature": 0.07}),
@@ -57,14 +64,14 @@ FEATURES = [
 
 
 @several
-@pytest.mark.parametrize(("name", "options"), [*TWO_VIEWS, *FEATURES], ids=str)
+@pytest.mark.parametrize(("name", "options"), [*TWO_VIEWS, *FEATURES], ids=label)
 @pytest.mark.filterwarnings("ignore:To copy construct")
 def test_two_views(name, options, n, d):
     given = [leaf(n, d), leaf(n, d)]
     agree(*both(name, **options), given, given)
 
 
-@pytest.mark.parametrize(("name", "options"), TWO_VIEWS, ids=str)
+@pytest.mark.parametrize(("name", "options"), TWO_VIEWS, ids=label)
 @pytest.mark.filterwarnings("ignore:To copy construct")
 def test_one_row(name, options):
     """Infinite and undefined losses are theirs."""
@@ -241,7 +248,7 @@ SPREAD += [
 ]
 
 
-@pytest.mark.parametrize(("name", "options"), SPREAD, ids=str)
+@pytest.mark.parametrize(("name", "options"), SPREAD, ids=label)
 @pytest.mark.parametrize("n", [2, 7])
 def test_over_ranks(world, name, options, n):
     over_the_ranks(world, over_ranks.lightly, 2, name, options, n)
