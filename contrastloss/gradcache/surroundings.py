@@ -20,7 +20,8 @@ class RandomState:
 
     def __init__(self) -> None:
         self.python = random.getstate()
-        self.numpy = sys.modules["numpy"].random.get_state() if "numpy" in sys.modules else None
+        numpy = sys.modules.get("numpy")
+        self.numpy = None if numpy is None else numpy.random.get_state()
         self.host = torch.get_rng_state()
         self.devices = [(at, _module().get_rng_state(*at)) for at in _devices()]
 

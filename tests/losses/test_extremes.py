@@ -10,7 +10,7 @@ from contrastloss.testing.compare import assert_same
 
 #: not functions of directions alone: random numbers in each call; weights and biases of a layer;
 #: the length of a gate; distances; no cosines by default
-OTHERS = {"mochi", "ada_meow", "simlap", "pair_contrastive", "hierarchical_contrastive"}
+OTHERS = {"mochi", "ada_meow", "simlap", "pair_contrastive", "hierarchical_contrastive", "jepa"}
 COSINES = {name for name, cls in LOSSES.items() if "normalize" in cls.__dataclass_fields__}
 DIRECTIONS = {"clan", "cosine", "groco", "smooth_ap", "recall_at_k"} | COSINES - OTHERS
 
