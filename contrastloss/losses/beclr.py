@@ -81,32 +81,32 @@ class BECLRLoss(Loss, name="beclr"):
         aligned = cosine(predictions, teacher.detach().flip(1))
         loss = -aligned.sum() / at_least_one(aligned.numel())
         rows, least = projections.flatten(0, 1), 2 if stored is None else 1
-        if not self.weight or len(projections) < least:
+        if not self.weight or projections.shape[0] < least:
             repulsion = 0.0 * wide(rows).sum()
         else:
             repulsion = self._among(rows) if stored is None else self._from(rows, stored.detach())
         return self.scaled(loss + self.weight * repulsion)
 
     def _among(self, z: Tensor) -> Tensor:
-        ids = {INSTANCE: torch.arange(len(z), device=z.device) // 2}
+        ids = {INSTANCE: torch.arange(z.shape[0], device=z.device) // 2}
         scale = 1.0 / self.temperature
         (rows,) = ops.pair_stats(
             z, None, _OTHERS, scale=scale, rows=ids, cosine=True, backend=self.backend
         )
-        return log_sum_exp(rows) - log_count(len(z), rows) - log_count(len(z) - 2, rows)
+        return log_sum_exp(rows) - log_count(z.shape[0], rows) - log_count(z.shape[0] - 2, rows)
 
     def _from(self, z: Tensor, stored: Tensor) -> Tensor:
         unit, columns, scale = ops.unit(wide(z)), wide(stored), 1.0 / self.temperature
-        bound = unit.new_full((len(unit),), self.threshold * scale)
+        bound = unit.new_full((unit.shape[0],), self.threshold * scale)
         within, count = ops.pair_stats(
             unit, columns, _WITHIN, scale=scale, rows={BOUND: bound}, backend=self.backend
         )
         pairs = count.sum()
-        above = len(unit) * len(columns) - pairs
+        above = unit.shape[0] * columns.shape[0] - pairs
         # the scores 0 of those above; log 0 has no gradient
         zeros = torch.where(above > 0, above.clamp_min(1).log(), -torch.inf)
         total = log_sum_exp(torch.cat([within, zeros.unsqueeze(0)]))
-        loss = total - log_count(len(unit), within) - pairs.clamp_min(1).log()
+        loss = total - log_count(unit.shape[0], within) - pairs.clamp_min(1).log()
         return torch.where(pairs > 0, loss, 0.0)
 
     @staticmethod

@@ -94,12 +94,12 @@ class CACRLoss(ScoreLoss, name="cacr"):
             got = "None" if y is None else f"a value with x of shape {shape(x)}"
             raise ValueError(f"y: got {got}, expected {'None' if x.ndim == 3 else 'a tensor'}")
         if memory is not None:
-            check_queue(self, "memory", memory, ("x", x), len(x), None)
+            check_queue(self, "memory", memory, ("x", x), x.shape[0], None)
         scale = self.scores(x.flatten(0, -2), None).scale
         if y is None:
             return self.reduce(self._of_views(x, scale, memory))
         y = y.unsqueeze(1) if y.ndim == 2 else y
-        losses = x.new_zeros(len(x), dtype=wide(x).dtype)
+        losses = x.new_zeros(x.shape[0], dtype=wide(x).dtype)
         if self.alpha:
             losses = losses + self.alpha * self._attraction(x, y, scale)
         if self.beta:
@@ -163,7 +163,7 @@ class CACRLoss(ScoreLoss, name="cacr"):
         if memory is not None:
             queue = memory.snapshot()
             assert queue.steps is not None
-            step = queue.steps.new_full((len(x),), -1)
+            step = queue.steps.new_full((x.shape[0],), -1)
             ids = {"rows": {SLOT: step}, "cols": {SLOT: queue.steps}}
             stored = self._expectation(wide(x), wide(queue.embeddings), scale, self._stored, **ids)
             there = stored.lse != -torch.inf

@@ -87,7 +87,7 @@ class MomentumCACRLoss(PairLoss, name="momentum_cacr"):
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Tensor:
-        n, views, keys = len(keys), queries.shape[1], keys.detach()
+        (n, views), keys = queries.shape[:2], keys.detach()
         scores = self.scores(queries.flatten(0, 1), keys, logit_scale, logit_bias)
         own = scores.distinct(torch.arange(n, device=keys.device))
         ids = {INSTANCE: own.repeat_interleave(views)}, {INSTANCE: own}

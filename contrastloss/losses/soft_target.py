@@ -138,8 +138,8 @@ class SoftTargetLoss(PairLoss, name="soft_target"):
         logit_scale: Tensor | float | None = None,
         logit_bias: Tensor | float | None = None,
     ) -> Any:
-        if len(x) != len(y) and (self.symmetric or self.identity):
-            expected = f"({len(x)}, {y.shape[1]}), or symmetric=False and identity=0"
+        if x.shape[0] != y.shape[0] and (self.symmetric or self.identity):
+            expected = f"({x.shape[0]}, {y.shape[1]}), or symmetric=False and identity=0"
             raise ValueError(f"y: got shape {shape(y)}, expected {expected}")
         scores = self.scores(x, y, logit_scale, logit_bias)
         scores.row_weight = row_weight

@@ -104,7 +104,7 @@ class SwAVLoss(PrototypeLoss, PairLoss, name="swav"):
         held = self._queues(queues, x)
         if self.group is not None and not self.equal_sizes:  # all ranks are here, with equal K
             about = {"prototypes": str(tuple(prototypes.shape))}
-            self.group.meet((len(x), len(prototypes)), about, x.device)
+            self.group.meet((x.shape[0], prototypes.shape[0]), about, x.device)
         prototypes = self._columns(prototypes)
         others = prototypes if y_prototypes is None else self._columns(y_prototypes)
         scale = logit_scale, logit_bias
@@ -128,7 +128,7 @@ class SwAVLoss(PrototypeLoss, PairLoss, name="swav"):
         if not isinstance(queues, (tuple, list)) or len(queues) != 2:
             got = type(queues).__name__
             raise TypeError(f"queues: got {got}, expected two queues, of x's and y's rows")
-        return [check_queue(self, "queues", queue, ("x", x), len(x), None) for queue in queues]
+        return [check_queue(self, "queues", queue, ("x", x), x.shape[0], None) for queue in queues]
 
     def _columns(self, prototypes: Tensor) -> Tensor:
         """In fp32, so that gradients of all predictions are added in it, and with their lengths."""
@@ -151,7 +151,7 @@ class SwAVLoss(PrototypeLoss, PairLoss, name="swav"):
                 held = queue.snapshot()
             rows = torch.cat([self.constant(held.embeddings), teacher])
             if held.steps is not None:
-                there = nn.functional.pad(held.steps >= 0, (0, len(x)), value=True)
+                there = nn.functional.pad(held.steps >= 0, (0, x.shape[0]), value=True)
         potential = sinkhorn(
             rows,
             columns,
