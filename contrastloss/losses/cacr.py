@@ -14,6 +14,7 @@ from ..memory import EmbeddingQueue
 from ..options import NonNegative, Positive, Prior, Temperature, shape
 from .base.checks import check_queue
 from .base.loss import ScoreLoss
+from .base.reweighting import with_constant_weights
 from .base.scores import lacking, wide
 
 __all__ = ["CACRLoss"]
@@ -155,11 +156,8 @@ class CACRLoss(ScoreLoss, name="cacr"):
         theta = self._negatives[0].theta
         found = self._expectation(x, y, scale, self._negatives)
         some, lse, mean = found.lse != -torch.inf, found.lse, found.value
-        finite = torch.where(some, lse, 0.0)
-        # with constant weights, the gradient is that of the log-sum-exp divided by theta
-        held = mean.detach() + (finite - finite.detach()) / theta
         if self.detach_weights:
-            mean = held
+            mean = with_constant_weights(found, theta)
         if memory is not None:
             queue = memory.snapshot()
             assert queue.steps is not None
@@ -167,11 +165,10 @@ class CACRLoss(ScoreLoss, name="cacr"):
             ids = {"rows": {SLOT: step}, "cols": {SLOT: queue.steps}}
             stored = self._expectation(wide(x), wide(queue.embeddings), scale, self._stored, **ids)
             there = stored.lse != -torch.inf
-            finite = torch.where(there, stored.lse, 0.0)
-            theirs = stored.value.detach() + (finite - finite.detach()) / theta
+            theirs = with_constant_weights(stored, theta)
             # their share of the weights is constant but for the log-sum-exp of the batch
             own = lse.detach() if self.detach_weights else lse
-            both = torch.where(some, own - finite.detach(), 0.0)
+            both = torch.where(some, own - torch.where(there, stored.lse.detach(), 0.0), 0.0)
             share = torch.where(there & some, torch.sigmoid(-both), there.to(both.dtype))
             mean = share * theirs + (1.0 - share) * mean
             some = some | there

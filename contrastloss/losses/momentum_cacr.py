@@ -12,6 +12,7 @@ from .. import ops
 from ..channel import EXPECT, LSE, SUM, Channel, differs, same
 from ..options import Temperature
 from .base.pair_loss import PairLoss
+from .base.reweighting import with_constant_weights
 from .base.scores import Scores, lacking, wide
 
 __all__ = ["MomentumCACRLoss"]
@@ -101,10 +102,7 @@ class MomentumCACRLoss(PairLoss, name="momentum_cacr"):
 
     def _euclidean(self, scores: Scores, found: Any, positive: Tensor) -> Tensor:
         some = found.lse != -torch.inf
-        finite = torch.where(some, found.lse, 0.0)
-        # with constant weights, the gradient of the mean is that of the log-sum-exp
-        mean = torch.where(some, found.value.detach() + (finite - finite.detach()), 0.0)
-        tau = 1.0 / scores.inverse_temperature
+        mean, tau = with_constant_weights(found), 1.0 / scores.inverse_temperature
         return torch.where(some, tau * (mean - positive), 1.0 - scores.cosines(positive))
 
     @torch.no_grad()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -11,7 +11,15 @@ from torch import Tensor
 from .loss import softplus
 from .scores import Scores, log_count
 
-__all__ = ["reweighted"]
+__all__ = ["reweighted", "with_constant_weights"]
+
+
+def with_constant_weights(found: Any, theta: float = 1.0) -> Tensor:
+    """The mean of an ``EXPECT`` whose weights are constants: its gradient is that of the
+    log-sum-exp, divided by theta. It is 0 where there are no pairs."""
+    finite = torch.where(found.lse != -torch.inf, found.lse, 0.0)
+    mean: Tensor = found.value.detach() + (finite - finite.detach()) / theta
+    return mean
 
 
 class Reweighting(Protocol):
