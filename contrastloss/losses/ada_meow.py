@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from .. import ops
-from ..ops.check import scalar
 from ..ops.opaque import opaque
 from ..options import Temperature
 from .base.loss import ScoreLoss
@@ -82,15 +81,14 @@ class AdaMEOWLoss(ScoreLoss, name="ada_meow"):
             weight = torch.cat([weight, torch.zeros_like(weight[:1])])
             bias = torch.cat([bias, torch.full_like(bias[:1], _ALWAYS)])
             v = torch.cat([v, v_bias])
-        rows, cols, scale = wide(x), wide(y), self.scores(x, y).scale
+        rows, cols, scores = wide(x), wide(y), self.scores(x, y)
         with ops.without_autocast(x.device):
             if self.normalize:
                 rows, cols = (ops.unit(u) for u in (rows, cols))
             weight, bias, v = (p.to(rows.dtype) for p in (weight, bias, v))
             by_row = rows.mm(weight.mT) + bias
             by_col = cols.mm(weight.mT)
-        factor = scale.to(rows) if isinstance(scale, Tensor) else scalar("scale", scale, rows)
-        (losses,) = _losses(rows, by_row, cols, by_col, v, factor)
+        (losses,) = _losses(rows, by_row, cols, by_col, v, scores.factor(rows))
         return self.reduce(losses)
 
     @staticmethod

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from .. import ops
 from ..channel import LSE, SUM, differs, same
-from ..ops.check import scalar
 from ..ops.opaque import opaque
 from ..ops.second import without_second
 from ..options import Temperature
@@ -140,10 +139,10 @@ class SimLAPLoss(ScoreLoss, name="simlap"):
         key_labels: Tensor,
         logit_scale: Tensor | float | None,
     ) -> tuple[Tensor, Tensor]:
-        scale = self.scores(z, keys, logit_scale).scale
+        scores = self.scores(z, keys, logit_scale)
         gate, columns = wide(gate), wide(keys)
         rows = ops.unit(wide(z) * gate) * gate
-        factor = scale.to(rows) if isinstance(scale, Tensor) else scalar("scale", scale, rows)
+        factor = scores.factor(rows)
         total, count = _gated(
             rows, gate.square(), columns, factor, labels.long(), key_labels.long()
         )

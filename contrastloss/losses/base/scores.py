@@ -13,6 +13,7 @@ from torch import Tensor
 from ... import ops
 from ...channel import COL, ROW, SUM, Axis, Channel, Test, differs
 from ...distributed import Layout, Peers, Strategy, pair_stats, softmax, total
+from ...ops.check import scalar
 from .blocks import BATCH, ID, Block, Ids, nothing
 from .merging import merged
 
@@ -151,6 +152,11 @@ class Scores:
     def inverse_temperature(self) -> Tensor | float:
         """0-dim, or one per row."""
         return self.scale if self.row_scale is None else self.row_scale
+
+    def factor(self, like: Tensor) -> Tensor:
+        """The scale as a tensor, with the device and dtype of ``like``."""
+        scale = self.scale
+        return scale.to(like) if isinstance(scale, Tensor) else scalar("scale", scale, like)
 
     @property
     def starts(self) -> list[int]:
