@@ -62,8 +62,9 @@ CL_HD T relu(T u) {
 // 1 / (1 + e^-u) without overflow at either end.
 template <class T, class Math = StdMath>
 CL_HD T sigmoid(T u) {
-  const T e = Math::exp(u < T(0) ? u : -u);
-  return (u < T(0) ? e : T(1)) / (T(1) + e);
+  const T e = Math::exp(-::std::fabs(u));
+  const T below = u < T(0) ? T(1) : T(0);  // no branch, so that loops vectorise
+  return (below * e + (T(1) - below)) / (T(1) + e);
 }
 
 template <Psi P, class T, class Math = StdMath>
@@ -74,7 +75,7 @@ CL_HD T psi(T u) {
   if (P == Psi::Relu) return relu(u);
   if (P == Psi::Relu2) return relu(u) * relu(u);
   // log(1 + e^u) = max(u, 0) + log(1 + e^-|u|)
-  if (P == Psi::Softplus) return relu(u) + Math::log1p(Math::exp(u < T(0) ? u : -u));
+  if (P == Psi::Softplus) return relu(u) + Math::log1p(Math::exp(-::std::fabs(u)));
   // (1 - e^u) u
   if (P == Psi::Focal) return -Math::expm1(u) * u;
   return u > T(0) ? T(1) : u <= T(0) ? T(0) : u;

@@ -20,7 +20,8 @@ from torch import Tensor
 from ..backends import NAMES, Gradients, Operands, PairCall, mask
 from ..channel import COL, MAX, ROW, Axis, Channel
 from ..ops import merge
-from ..ops.pair_stats import backward, forward, named
+from ..ops.pair_stats import backward, forward
+from ..ops.results import named
 from ..ops.second import without_second
 from ..program import Program
 from .peers import OVER_RANKS, Layout, Peers

@@ -14,7 +14,8 @@ from ..backends import NAMES, Operands, PairCall
 from ..channel import COL, INDEX, ROW, Axis, Channel, differs
 from ..ops.check import check_channels, checked_call, named_operands, no_transforms
 from ..ops.merge import merge
-from ..ops.pair_stats import named, stats_of
+from ..ops.pair_stats import stats_of
+from ..ops.results import named
 from ..program import Program
 from .collectives import exchange, gather
 from .header import describe

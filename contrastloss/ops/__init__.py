@@ -13,7 +13,8 @@ from .dense import row_stats
 from .gather_scores import GatherScores, gather_scores
 from .listed import listed_products as listed_products
 from .merge import merge, merge_topk
-from .pair_loss import PairLoss, Part, pair_loss, row_losses as row_losses
+from .one_pass import PairLoss, Part, row_losses as row_losses
+from .pair_loss import pair_loss
 from .pair_stats import PairStats, pair_stats
 from .pair_topk import PairTopK, pair_topk
 from .results import Expectation, Maximum, TopK

@@ -25,7 +25,7 @@ from ..backends import (
     reference,
     run,
 )
-from ..channel import EXPECT, MAX, Channel
+from ..channel import Channel
 from ..program import Program
 from .check import (
     check_channels,
@@ -35,17 +35,16 @@ from .check import (
     no_transforms,
     plain,
 )
-from .results import Expectation, Maximum
+from .one_pass import by_row
+from .results import results_of
 from .second import SecondDerivative
 
 __all__ = [
     "PairStats",
     "backward",
     "forward",
-    "named",
     "pair_stats",
     "program_of",
-    "results_of",
     "stats_of",
 ]
 
@@ -109,7 +108,9 @@ def pair_stats(
     operands = Operands(
         x, y, scale, row_scale, col_scale, row_bias, col_bias, (*rows.values(),), (*cols.values(),)
     )
-    return stats_of(checked_call(operands, program, cosine, compute_dtype, backend))
+    call = checked_call(operands, program, cosine, compute_dtype, backend)
+    found = by_row(call)
+    return stats_of(call) if found is None else [found]
 
 
 _PROGRAMS: dict[tuple, Program] = {}
@@ -137,28 +138,6 @@ def stats_of(call: PairCall) -> list[Any]:
     else:
         flat = torch.ops.contrastloss.pair_stats(*call.arguments())
     return results_of(call, flat)
-
-
-def results_of(call: PairCall, flat: Sequence[Tensor]) -> list[Any]:
-    """The values of all channels as results, one for each channel."""
-    channels = call.program.channels
-    if len(flat) == len(channels):
-        return list(flat)
-    results, first = [], 0
-    for channel in channels:
-        last = first + len(channel.returns)
-        results.append(named(channel, flat[first:last]))
-        first = last
-    return results
-
-
-def named(channel: Channel, values: Sequence[Tensor]) -> Any:
-    """The values of a channel as its result."""
-    if isinstance(channel, EXPECT):
-        return Expectation(*values)
-    if isinstance(channel, MAX):
-        return Maximum(*values)
-    return values[0]
 
 
 # ---- between a call and the backends -------------------------------------------------------------

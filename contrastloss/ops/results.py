@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
-__all__ = ["Expectation", "Maximum", "TopK"]
+from ..backends import PairCall
+from ..channel import EXPECT, MAX, Channel
+
+__all__ = ["Expectation", "Maximum", "TopK", "named", "results_of"]
 
 
 class Expectation(NamedTuple):
@@ -29,3 +33,25 @@ class TopK(NamedTuple):
 
     values: Tensor
     indices: Tensor
+
+
+def results_of(call: PairCall, flat: Sequence[Tensor]) -> list[Any]:
+    """The values of all channels as results, one for each channel."""
+    channels = call.program.channels
+    if len(flat) == len(channels):
+        return list(flat)
+    results, first = [], 0
+    for channel in channels:
+        last = first + len(channel.returns)
+        results.append(named(channel, flat[first:last]))
+        first = last
+    return results
+
+
+def named(channel: Channel, values: Sequence[Tensor]) -> Any:
+    """The values of a channel as its result."""
+    if isinstance(channel, EXPECT):
+        return Expectation(*values)
+    if isinstance(channel, MAX):
+        return Maximum(*values)
+    return values[0]

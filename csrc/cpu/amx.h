@@ -84,7 +84,7 @@ class AmxProducts {
     }
   }
 
-  void pack_columns(int64_t first, int64_t n) {
+  void pack_columns(int64_t first, int64_t n, bool transposed = true) {
     for (int64_t j = 0; j < whole_cols(n); j += 16) {
       for (int64_t i = j; i < j + 16; i += 2) {
         load_pair(p_.y, first, i, n);
@@ -94,7 +94,7 @@ class AmxProducts {
                              rows_ + row * 2 * words_ + 2 * k, 64);
         interleave(y_pairs_, i);
       }
-      for (int64_t k = 0; k < words_ / 16; ++k)
+      for (int64_t k = 0; transposed && k < words_ / 16; ++k)
         transpose_block(band_ + k * 256, y_t_.block(k, j / 16));
     }
   }

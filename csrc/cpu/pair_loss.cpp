@@ -281,7 +281,7 @@ std::vector<Tensor> cpu_pair_loss(Tensor x, OptionalTensor y, OptionalTensor sca
 
 template <class T>
 std::vector<Tensor> scaled(const Tensor& grad, const std::vector<Tensor>& units) {
-  require(grad, "grad", kScalarType<T>, 1);
+  require(grad, "grad", kScalarType<T>, grad.numel());
   std::vector<Tensor> found;
   for (const Tensor& unit : units) {
     require(unit, "unit", kScalarType<T>, unit.numel());
@@ -290,22 +290,35 @@ std::vector<Tensor> scaled(const Tensor& grad, const std::vector<Tensor>& units)
     found.push_back(empty(unit, shape, kScalarType<T>));
     struct Context {
       const T* from;
-      T *to, by;
-      int64_t size, parts;
-    } c{static_cast<const T*>(unit.data_ptr()), static_cast<T*>(found.back().data_ptr()),
-        *static_cast<const T*>(grad.data_ptr()), unit.numel(),
-        std::clamp<int64_t>(unit.numel() / 65536, 1, threads())};
+      T* to;
+      const T* by;
+      int64_t rows, width, parts;
+    } c{static_cast<const T*>(unit.data_ptr()),
+        static_cast<T*>(found.back().data_ptr()),
+        static_cast<const T*>(grad.data_ptr()),
+        grad.numel(),
+        0,
+        1};
+    // one factor for all, or one for each row
+    STD_TORCH_CHECK(c.rows >= 1 && unit.numel() % c.rows == 0, "grad: got ", c.rows,
+                    " elements, expected one, or one for each row of ", unit.numel());
+    c.width = unit.numel() / c.rows;
+    c.parts = std::clamp<int64_t>(unit.numel() / 65536, 1, threads());
     auto chunk = [](void* context, int64_t k) {
       const Context& c = *static_cast<Context*>(context);
-      for (int64_t e = c.size * k / c.parts; e < c.size * (k + 1) / c.parts; ++e)
-        c.to[e] = c.by * c.from[e];
+      const int64_t size = c.rows * c.width, last = size * (k + 1) / c.parts;
+      for (int64_t e = size * k / c.parts; e < last;) {
+        const int64_t end = std::min(last, (e / c.width + 1) * c.width);
+        for (const T by = c.by[e / c.width]; e < end; ++e) c.to[e] = by * c.from[e];
+      }
     };
     run_parallel(c.parts, chunk, &c);
   }
   return found;
 }
 
-// The gradients that cpu_pair_loss found, times the gradient of the loss.
+// The gradients that cpu_pair_loss found, times the gradient of the loss; or those of its rows'
+// operands alone, times the gradients of the rows' losses.
 std::vector<Tensor> cpu_scaled(Tensor grad, std::vector<Tensor> units) {
   return grad.scalar_type() == ScalarType::Double ? scaled<double>(grad, units)
                                                   : scaled<float>(grad, units);

@@ -197,6 +197,22 @@ Roles<T> roles(const Problem<T>& p, const std::vector<Cover>& covered, const Ask
   return found;
 }
 
+// The one channel of a tile that `asked` selects, if it is a sum along rows over all of its pairs,
+// without weights; otherwise null.
+template <class T, class Asked>
+const Channel<T>* only_sum(const Problem<T>& p, const std::vector<Cover>& covered,
+                           const Asked& asked) {
+  const Channel<T>* found = nullptr;
+  for (const Channel<T>& c : p.channels) {
+    const size_t group = static_cast<size_t>(c.group);
+    if (covered[group] == Cover::NONE || !asked(c)) continue;
+    if (found || c.kind != Kind::SUM || c.column || weighted(p.groups[group], covered[group]))
+      return nullptr;
+    found = &c;
+  }
+  return found;
+}
+
 // scale a_i
 template <class T>
 inline T row_factor(const Problem<T>& p, int64_t i) {

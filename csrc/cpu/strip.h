@@ -15,7 +15,7 @@ struct StripJob {
       work.products->pack_rows(b0, rows);
       for (int64_t j0 = strip.c0; j0 < strip.c1; j0 += P::TILE_N) {
         const int64_t n = std::min(P::TILE_N, strip.c1 - j0);
-        work.products->pack_columns(j0, n);
+        work.products->pack_columns(j0, n, !BACKWARD);
         for (int64_t i0 = b0; i0 < b0 + rows; i0 += P::TILE_M) {
           poll();
           tile(b0, Tile<T>{work.tile, work.ld, i0, std::min(P::TILE_M, b0 + rows - i0), j0, n});
@@ -27,20 +27,31 @@ struct StripJob {
   void tile(int64_t b0, const Tile<T>& t) {
     // tiles are kept one after the other, without padding
     T* kept = strip.kept + (t.i0 - strip.r0) * (strip.c1 - strip.c0) + (t.j0 - strip.c0) * t.m;
-    const size_t row = static_cast<size_t>(t.n) * sizeof(T);
     if constexpr (!BACKWARD) {
       work.products->scores(t.i0 - b0, t.m, 0, t.n, t.s, t.ld);
-      for (int64_t r = 0; r < t.m; ++r) std::memcpy(kept + r * t.n, t.s + r * t.ld, row);
+      copy(t.s, t.ld, t.m, t.n, kept, t.n);
       Forward<T>{problem, work.tile_scratch}.visit(t, false);
+    } else if (t.m == P::TILE_M && t.n == P::TILE_N) {  // whole tiles have no padding to write to
+      gradients(b0, Tile<T>{kept, t.n, t.i0, t.m, t.j0, t.n});
     } else {
-      for (int64_t r = 0; r < t.m; ++r) std::memcpy(t.s + r * t.ld, kept + r * t.n, row);
-      Backward<T>{problem, work.tile_scratch}.visit(t, false, T(1));
-      const int64_t d = problem.x.cols;
-      T* dx = problem.sums.dx;
-      T* dy = problem.symmetric ? strip.dx : problem.sums.dy;
-      work.products->gradients(t.i0 - b0, t.m, 0, t.n, t.s, t.ld, dx ? dx + t.i0 * d : nullptr,
-                               dy ? dy + t.j0 * d : nullptr);
+      copy(kept, t.n, t.m, t.n, t.s, t.ld);
+      gradients(b0, t);
     }
+  }
+
+  static void copy(const T* from, int64_t from_ld, int64_t m, int64_t n, T* to, int64_t to_ld) {
+    for (int64_t r = 0; r < m; ++r)
+#pragma omp simd
+      for (int64_t j = 0; j < n; ++j) to[r * to_ld + j] = from[r * from_ld + j];
+  }
+
+  void gradients(int64_t b0, const Tile<T>& t) {
+    Backward<T>{problem, work.tile_scratch}.visit(t, false, T(1));
+    const int64_t d = problem.x.cols;
+    T* dx = problem.sums.dx;
+    T* dy = problem.symmetric ? strip.dx : problem.sums.dy;
+    work.products->gradients(t.i0 - b0, t.m, 0, t.n, t.s, t.ld, dx ? dx + t.i0 * d : nullptr,
+                             dy ? dy + t.j0 * d : nullptr);
   }
 };
 

@@ -11,6 +11,8 @@ class VectorProducts {
   static_assert(TILE_M % NR == 0 && TILE_M % MR == 0, "tiles are whole micro-tiles");
   // chunks of rows and columns begin at multiples of this
   static constexpr int64_t kUnit = 32;
+  // how many features at a time are multiplied, so that the operands stay in the cache
+  static constexpr int64_t kDepth = 2048 / sizeof(T);
 
   // How many rows and columns of a tile the products read or write: whole micro-tiles. All buffers
   // for tiles and for packed rows and columns have these sizes.
@@ -31,17 +33,20 @@ class VectorProducts {
     pack(p_.x, p_.x_norm, first, n, stride_x_, x_);
   }
 
-  void pack_columns(int64_t first, int64_t n) {
+  // Gradients need no transposed columns.
+  void pack_columns(int64_t first, int64_t n, bool transposed = true) {
     stride_y_ = round_up(n, NR);
     pack(p_.y, p_.y_norm, first, n, stride_y_, y_);
-    transpose();
+    if (transposed) transpose();
   }
 
   // Computes the products of packed rows [r, r + m) and packed columns [c, c + n).
   void scores(int64_t r, int64_t m, int64_t c, int64_t n, T* s, int64_t ld) const {
     const int64_t d = p_.x.cols;
     const Layout by_panel{NR, 1, NR, stride_x_ * NR};
-    Gemm<T>::run(m, round_up(n, NR), d, x_ + r * NR, by_panel, y_t_ + c * d, d * NR, s, ld, false);
+    for (int64_t k = 0; k < d; k += kDepth)
+      Gemm<T>::run(m, round_up(n, NR), std::min(kDepth, d - k), x_ + (r + k / NR * stride_x_) * NR,
+                   by_panel, y_t_ + c * d + k * NR, d * NR, s, ld, k > 0);
   }
 
   // Adds the gradients from H of these rows and columns. dx and dy point to their first row; null:

@@ -1,0 +1,319 @@
+"""``pair_loss``, and statistics whose gradients are found in the forward pass: equal to dense
+formulas at sizes around every border, whatever is asked of the backward pass."""
+
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch.nn.functional import normalize, softplus
+
+from contrastloss.backends import cpu
+from contrastloss.channel import COL, EXPECT, INDEX, LSE, MAX, SUM, differs, row_weight, same
+from contrastloss.ops import Part, pair_loss, pair_stats
+
+pytestmark = pytest.mark.skipif(cpu.missing() is not None, reason=str(cpu.missing()))
+
+APART, PAIR = (differs(INDEX),), (same(INDEX),)
+POSITIVE = SUM("id", pairs=PAIR)
+SIZES = (1, 2, 3, 16, 31, 32, 33, 63, 64, 65, 100, 127, 129, 130, 191, 192, 193, 300, 385, 511, 512)
+
+
+def _without(s, same_pair):
+    return s.masked_fill(same_pair, -torch.inf)
+
+
+#: channels, parts, and the losses of rows from dense scores, which pairs are positive, and weights
+CASES = {
+    "softmax": (
+        (LSE(pairs=APART), POSITIVE),
+        (Part(0, 1, softplus=True),),
+        lambda s, own, u: softplus(_without(s, own).logsumexp(1) - s.diag(), threshold=1e9),
+    ),
+    "both axes": (
+        (LSE(pairs=APART), LSE(pairs=APART, axis=COL), POSITIVE),
+        (Part(0, 2, 0.5, True), Part(1, 2, 0.5, True)),
+        lambda s, own, u: sum(
+            softplus(_without(t, own).logsumexp(1) - s.diag(), threshold=1e9) for t in (s, s.mT)
+        ) / 2,
+    ),
+    "sigmoid": (
+        (SUM("softplus", pairs=APART), POSITIVE),
+        (Part(0), Part(None, 1, softplus=True)),
+        lambda s, own, u: softplus(s, threshold=1e9).masked_fill(own, 0.0).sum(1)
+        + softplus(-s.diag(), threshold=1e9),
+    ),
+    "squares": (
+        (SUM("square", pairs=APART), POSITIVE, MAX(pairs=APART)),
+        (Part(0, weight=0.25), Part(1, weight=-2.0)),
+        lambda s, own, u: 0.25 * s.square().masked_fill(own, 0.0).sum(1) - 2 * s.diag(),
+    ),
+    "hinges": (
+        (SUM("relu", sign=-1.0), SUM("relu2", pairs=APART)),
+        (Part(0, 1),),
+        lambda s, own, u: torch.relu(-s).sum(1)
+        - torch.relu(s).square().masked_fill(own, 0.0).sum(1),
+    ),
+    "weights": (
+        (LSE(0.5, weight=(row_weight("u"),)), SUM("focal", axis=COL)),
+        (Part(0, weight=2.0), Part(1, weight=-0.1)),
+        lambda s, own, u: 2 * ((0.5 * s).logsumexp(1) + u)
+        - 0.1 * ((1 - s.exp()) * s).sum(0),
+    ),
+}  # fmt: skip
+
+
+def scores(x, y, scale, bias, factor):
+    y = x if y is None else y
+    return factor[:, None] * scale * normalize(x, dim=1) @ normalize(y, dim=1).mT + bias
+
+
+def leaves(m, n, d, dtype, only_x, generator):
+    x, y = (torch.randn(k, d, generator=generator, dtype=torch.float64) for k in (m, n))
+    factor = 0.5 + torch.rand(m, generator=generator, dtype=torch.float64)
+    found = [x, y, torch.tensor(3.0, dtype=torch.float64), torch.tensor(-0.3).double(), factor]
+    narrow = [v.to(dtype) if k < 2 or dtype == torch.float64 else v.float()
+              for k, v in enumerate(found)]  # fmt: skip
+    return [v.clone().requires_grad_(k != 1 or not only_x) for k, v in enumerate(narrow)]
+
+
+@contextmanager
+def threads(count):
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _close(got, expected, tolerance, least=1e-3):
+    expected = expected.to(torch.float64)
+    size = max(expected.abs().max().item(), least)
+    assert (got.double() - expected).abs().max().item() <= tolerance * size
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("seed", range(6))
+def test_loss_and_gradients(name, dtype, seed):
+    """Value and every gradient, at sizes, thread counts and options drawn around all borders."""
+    generator = torch.Generator().manual_seed(1000 * seed + 17 * [*CASES].index(name))
+
+    def draw(options):
+        return options[int(torch.randint(len(options), (), generator=generator))]
+
+    channels, parts, formula = CASES[name]
+    m = draw(SIZES)
+    n = m if any(c.axis == COL for c in channels) else max(m, draw(SIZES))
+    d, only_x = draw((2, 3, 16, 33, 520, 1030)), draw((False, True))
+    reduction, weighted = draw(("mean", "sum")), draw((False, True))
+    own = torch.eye(m, n, dtype=torch.bool)
+    given = leaves(m, n, d, dtype, only_x, generator)
+    u = torch.randn(m, generator=generator, dtype=torch.float64)
+    w = torch.rand(m, generator=generator, dtype=torch.float64) if weighted else None
+    wide = [v.detach().double().requires_grad_(v.requires_grad) for v in given]
+
+    def dense(x, y, scale, bias, factor):
+        found = formula(scores(x, y, scale, bias, factor), own, u)
+        found = found if w is None else w * found
+        return found.mean() if reduction == "mean" else found.sum()
+
+    with threads(draw((1, 2, 3, 7))):
+        x, y, scale, bias, factor = given
+        loss, _ = pair_loss(
+            x, y, channels, parts, reduction=reduction, scale=scale, row_bias=bias,
+            row_scale=factor, cosine=True, row_weight=w,
+            rows={"u": u} if name == "weights" else None,
+        )  # fmt: skip
+        assert type(loss.grad_fn).__name__ == "PairLossBackward"
+        (7 * loss).backward()
+    expected = dense(*wide)
+    (7 * expected).backward()
+    tolerance = {torch.float64: 1e-10, torch.float32: 2e-5, torch.bfloat16: 1e-2}[dtype]
+    _close(loss, expected, min(tolerance, 1e-5))
+    for got, like in zip(given, wide, strict=True):
+        if like.requires_grad:  # the terms of a number's gradient, one of each row, may cancel
+            least = 1e-3 if like.ndim else m if reduction == "sum" else 1
+            _close(got.grad, like.grad, tolerance, least)
+
+
+@pytest.mark.parametrize(("m", "n"), [(600, 520), (700, 1100), (1500, 333)])
+@pytest.mark.parametrize("name", ["softmax", "sigmoid", "hinges"])
+def test_strips(name, m, n):
+    """More pairs than are kept at once: strips of rows, cut anywhere."""
+    n = max(m, n) if name != "hinges" else n
+    channels, parts, formula = CASES[name]
+    x, y, scale, bias, factor = leaves(m, n, 9, torch.float64, False, torch.Generator())
+    expected = formula(scores(x, y, scale, bias, factor), torch.eye(m, n, dtype=torch.bool), None)
+    wanted = torch.autograd.grad(expected.mean(), (x, y, scale, bias, factor))
+    for count in (1, 3):
+        with threads(count):
+            options = {"scale": scale, "row_bias": bias, "row_scale": factor, "cosine": True}
+            loss, _ = pair_loss(x, y, channels, parts, **options)
+            assert type(loss.grad_fn).__name__ == "PairLossBackward"
+            again, _ = pair_loss(x, y, channels, parts, **options)
+            found = torch.autograd.grad(loss, (x, y, scale, bias, factor))
+            second = torch.autograd.grad(again, (x, y, scale, bias, factor))
+        torch.testing.assert_close(loss, expected.mean(), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-12)
+        assert all(torch.equal(a, b) for a, b in zip(found, second, strict=True))  # repeatable
+
+
+@pytest.mark.parametrize("n", [1, 2, 33, 64, 200])
+def test_rows_against_themselves(n):
+    """y=None: self pairs are dropped, and gradients of rows and columns add up."""
+    x = torch.randn(2 * n, 12, dtype=torch.float64, requires_grad=True)
+    group = torch.arange(2 * n) % n
+    own, same_group = torch.eye(2 * n, dtype=torch.bool), group[:, None] == group
+    s = 5 * normalize(x, dim=1) @ normalize(x, dim=1).mT
+    positive = s.masked_fill(~same_group | own, 0.0).sum(1)
+    expected = softplus(s.masked_fill(same_group, -torch.inf).logsumexp(1) - positive).mean()
+    channels = (LSE(pairs=(differs("g"),)), SUM("id", pairs=(same("g"),)))
+    for count in (1, 3):
+        with threads(count):
+            loss, _ = pair_loss(
+                x, None, channels, (Part(0, 1, softplus=True),), scale=5.0, cosine=True,
+                rows={"g": group},
+            )  # fmt: skip
+        torch.testing.assert_close(loss, expected)
+        found, wanted = (torch.autograd.grad(v, x, retain_graph=True) for v in (loss, expected))
+        torch.testing.assert_close(found, wanted)
+
+
+STATISTICS = {
+    "lse": (LSE(), lambda s: s.logsumexp(1)),
+    "theta": (LSE(-0.5), lambda s: (-0.5 * s).logsumexp(1)),
+    **{
+        psi: (SUM(psi), function)
+        for psi, function in {
+            "id": lambda s: s.sum(1),
+            "square": lambda s: s.square().sum(1),
+            "relu": lambda s: torch.relu(s).sum(1),
+            "relu2": lambda s: torch.relu(s).square().sum(1),
+            "softplus": lambda s: softplus(s, threshold=1e9).sum(1),
+            "focal": lambda s: ((1 - s.exp()) * s).sum(1),
+        }.items()
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+@pytest.mark.parametrize(("m", "n"), [(5, 3), (33, 130), (520, 600)])
+def test_gradients_of_rows(name, m, n):
+    """Where only operands of rows have gradients, any gradient of the values."""
+    channel, formula = STATISTICS[name]
+    x, y, scale, bias, factor = leaves(m, n, 7, torch.float64, True, torch.Generator())
+    found = pair_stats(x, y, [channel], scale=scale, row_bias=bias, row_scale=factor, cosine=True)[
+        0
+    ]
+    assert type(found.grad_fn).__name__ == "PairLossBackward"
+    expected, upstream = formula(scores(x, y, scale, bias, factor)), torch.randn(m).double()
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
+    inputs = (x, scale, bias, factor)
+    got = torch.autograd.grad(found, inputs, upstream)
+    torch.testing.assert_close(got, torch.autograd.grad(expected, inputs, upstream))
+
+
+def _small(**options):
+    x, y, scale, bias, factor = leaves(6, 6, 4, torch.float64, False, torch.Generator())
+    channels, parts, formula = CASES["softmax"]
+    loss, values = pair_loss(
+        x, y, channels, parts, scale=scale, row_bias=bias, row_scale=factor, cosine=True, **options
+    )
+    dense = formula(scores(x, y, scale, bias, factor), torch.eye(6, dtype=torch.bool), None).mean()
+    return (x, y, scale, bias, factor), loss, values, dense
+
+
+def test_second_derivatives():
+    inputs, loss, _, dense = _small()
+    for _ in range(2):
+        (grad,) = torch.autograd.grad(loss, inputs[0], create_graph=True)
+        (wanted,) = torch.autograd.grad(dense, inputs[0], create_graph=True)
+        torch.testing.assert_close(grad, wanted)
+        found = torch.autograd.grad(grad.square().sum(), inputs, retain_graph=True)
+        expected = torch.autograd.grad(wanted.square().sum(), inputs, retain_graph=True)
+        torch.testing.assert_close(found, expected)
+
+
+def test_backward_twice():
+    """A retained graph gives the same gradients again, whatever was done to the first ones."""
+    inputs, loss, _, dense = _small()
+    loss.backward(retain_graph=True)
+    first = [v.grad.clone() for v in inputs]
+    for v in inputs:
+        v.grad.zero_()
+    loss.backward()
+    for v, grad, like in zip(inputs, first, torch.autograd.grad(dense, inputs), strict=True):
+        assert torch.equal(v.grad, grad)
+        torch.testing.assert_close(grad, like)
+
+
+def test_values_have_no_gradient():
+    _, loss, (lse, positive), _ = _small()
+    assert loss.requires_grad
+    assert not lse.requires_grad
+    assert not positive.requires_grad
+    torch.testing.assert_close(loss.detach(), softplus(lse - positive).mean())
+
+
+def test_the_same_without_one_pass():
+    """Without gradients, on other backends, and where a channel or a size has no one pass."""
+    inputs, loss, values, _ = _small()
+    reference = _small(backend="reference")
+    torch.testing.assert_close(loss, reference[1])
+    assert type(reference[1].grad_fn).__name__ != "PairLossBackward"
+    torch.testing.assert_close(values, reference[2])
+    with torch.no_grad():
+        torch.testing.assert_close(_small()[1], loss)
+    x, y = inputs[:2]
+    expect, _ = pair_loss(x, y, [SUM("id"), EXPECT()], [Part(0)])
+    torch.testing.assert_close(expect, (x @ y.mT).sum(1).mean())
+    empty, _ = pair_loss(x[:0], y, [SUM("id")], [Part(0)])
+    assert empty == 0
+
+
+def test_compiled_by_default():
+    channels, parts, formula = CASES["softmax"]
+    x, y = torch.randn(2, 20, 8, requires_grad=True).double().unbind()
+    x, y = (v.detach().requires_grad_() for v in (x, y))
+
+    @torch.compile(fullgraph=True)
+    def step(x, y):
+        return pair_loss(x, y, channels, parts, scale=2.0, cosine=True)[0]
+
+    expected = formula(scores(x, y, 2.0, 0.0, torch.ones(20)), torch.eye(20).bool(), None).mean()
+    loss = step(x, y)
+    torch.testing.assert_close(loss, expected)
+    found, wanted = (torch.autograd.grad(v, (x, y)) for v in (loss, expected))
+    torch.testing.assert_close(found, wanted)
+
+
+def test_autocast_and_scaler():
+    """Products in bf16, gradients in fp32, times a scaler's factor."""
+    x, y = (torch.randn(40, 16, requires_grad=True) for _ in range(2))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, _ = pair_loss(x, y, *CASES["softmax"][:2], scale=0.2)
+    (65536 * loss).backward()
+    assert x.grad.dtype == torch.float32
+    s = 0.2 * x.bfloat16().double() @ y.bfloat16().double().mT
+    expected = CASES["softmax"][2](s, torch.eye(40).bool(), None).mean()
+    (wanted,) = torch.autograd.grad(65536 * expected, x)
+    _close(x.grad, wanted, 2e-2)
+
+
+def test_nan_reaches_the_loss():
+    x = torch.randn(5, 3)
+    x[2, 1] = torch.nan
+    x.requires_grad_()
+    loss, _ = pair_loss(x, torch.randn(5, 3), *CASES["sigmoid"][:2])
+    loss.backward()
+    assert loss.isnan()
+    assert x.grad[2].isnan().all()
+
+
+def test_wrong_parts():
+    x = torch.randn(4, 3, requires_grad=True)
+    with pytest.raises(RuntimeError, match="parts: no such channel: 1"):
+        pair_loss(x, torch.randn(4, 3), [LSE()], [Part(0, 1)])
+    with pytest.raises(RuntimeError, match="parts: got columns, expected as many as rows"):
+        pair_loss(x, torch.randn(5, 3), [LSE(axis=COL)], [Part(0)])
