@@ -27,6 +27,7 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
+from .ops import autocast_dtype
 from .ops.check import DTYPES, check_device, check_embeddings, check_same_dtype
 from .options import check_dense, shape, validated
 
@@ -121,6 +122,18 @@ def admitted(
         for name in sorted(kwargs, key=lambda name: order.index(name) if name in inputs else 0):
             named[name] = call.admit(name, name, kwargs[name])
     return found, named
+
+
+def kinds_of(args: Sequence[Any]) -> tuple[Any, ...] | None:
+    """All of plain tensors that :func:`admitted` looks at; None where it may see more."""
+    if torch.compiler.is_compiling() or not args:
+        return None
+    found: list[Any] = []
+    for value in args:
+        if type(value) is not Tensor and type(value) is not torch.nn.Parameter:
+            return None
+        found += value.shape, value.dtype, value.device, value.layout
+    return (autocast_dtype(found[2]), *found)
 
 
 def takes(**inputs: str) -> Callable[[Callable[P, R]], Callable[P, R]]:

@@ -12,7 +12,7 @@ __all__ = ["constant"]
 
 
 def constant(
-    values: Sequence[Any], dtype: torch.dtype, device: torch.device | str = "cpu"
+    values: Sequence[Any] | float, dtype: torch.dtype, device: torch.device | str = "cpu"
 ) -> Tensor:
     """A tensor that does not depend on the first caller's default device, default dtype or
     inference mode, since the cache returns it to all later callers."""

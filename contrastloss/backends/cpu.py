@@ -168,7 +168,8 @@ def strip(call: PairCall) -> int:
     m, n = x.shape[0], (x if y is None else y).shape[0]
     if x.ndim != 2 or not m * n:
         return 0
-    if m * n <= _WHOLE:
+    # of rows against themselves, two passes take half of the products
+    if m * n <= (_WHOLE // 4 if y is None else _WHOLE):
         return m
     if y is None or call.program.columns:
         return 0

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..backends import NAMES, Operands, PairCall, autocast_dtype, stat_dtype
+from ..backends.constant import constant
 from ..channel import COL, INDEX, ROW, Axis, Channel
 from ..options import MOST, brief, check_dense, shape
 from ..program import Program
@@ -64,7 +66,15 @@ def scalar(name: str, value: Any, like: Tensor) -> Tensor:
     """A number as a 0-dim tensor, with the device and the statistics' dtype of ``like``."""
     if torch.compiler.is_compiling():  # one graph serves all numbers: a product keeps them variable
         return torch.ones((), dtype=stat_dtype(like), device=like.device) * value
-    return torch.full((), as_float(name, value), dtype=stat_dtype(like), device=like.device)
+    number = as_float(name, value)
+    if number and like.device.type == "cpu" and plain(like):  # zeros of both signs are equal
+        return _number(number, stat_dtype(like))
+    return torch.full((), number, dtype=stat_dtype(like), device=like.device)
+
+
+@lru_cache(maxsize=256)
+def _number(value: float, dtype: torch.dtype) -> Tensor:
+    return constant(value, dtype)
 
 
 def check_count(name: str, value: Any, least: int = 1, most: int = MOST) -> None:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, fields, is_dataclass
 from inspect import signature
+from operator import is_
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from typing_extensions import dataclass_transform  # of typing from Python 3.11 on
 
 from ... import ops
-from ...inputs import admitted, parsed
+from ...inputs import admitted, kinds_of, parsed
 from ...ops.check import scalar
 from ...options import Temperature, brief, checked, declared, shape
 from .checks import check_finite
@@ -118,6 +119,8 @@ class Loss(nn.Module):
                 if not isinstance(value, nn.Parameter):
                     delattr(self, field.name)
                     self.register_buffer(field.name, value)
+        #: what :func:`kinds_of` says of arguments that fitted
+        self._fitting: set[tuple[Any, ...]] = set()
         before = {*self.__dict__}
         self.prepare()
         #: the names of what :meth:`prepare` made
@@ -133,7 +136,14 @@ class Loss(nn.Module):
                 raise RuntimeError(f"torch.export: got {got}, expected {expected}")
             return _outside(self, args, kwargs)
         check = _check_finite if getattr(self, "validate", False) else None
+        kinds = None if check or kwargs else kinds_of(args)
+        if kinds is not None and kinds in self._fitting:
+            return super().__call__(*args)
         found, named = admitted(self.inputs, self.optional, self.positional, args, kwargs, check)
+        if kinds is not None and all(map(is_, found, args)):
+            if len(self._fitting) >= 64:
+                self._fitting.clear()
+            self._fitting.add(kinds)
         return super().__call__(*found, **named)
 
     def fitting(self, name: str, value: Any) -> Any:
