@@ -13,7 +13,7 @@ import torch
 from . import cpu, cuda, reference, table, triton
 from .call import autocast_dtype, without_autocast
 
-__all__ = ["BACKENDS", "available", "choose", "preference", "run"]
+__all__ = ["BACKENDS", "available", "check_backend", "choose", "preference", "run"]
 
 #: In order of preference. Each backend has ``missing() -> str | None`` (why this machine lacks it),
 #: ``why_not(call) -> str | None`` (why it cannot serve a call), ``OPEN`` (whether it serves without
@@ -37,6 +37,13 @@ def available() -> dict[str, str | None]:
     return {name: backend.missing() for name, backend in BACKENDS.items()}
 
 
+def check_backend(name: str | None, given: str = "backend") -> None:
+    """Whether a backend of this name, of the argument called ``given``, is known."""
+    if name is not None and (not isinstance(name, str) or name not in BACKENDS):
+        got = repr(name) if isinstance(name, str) else type(name).__name__
+        raise ValueError(f"{given}: got {got}, expected None or one of {', '.join(BACKENDS)}")
+
+
 def _reason(backend: ModuleType, function: str, call: Any) -> str | None:
     if not hasattr(backend, function):
         return f"it does not have {function}"
@@ -56,9 +63,7 @@ def choose(call: Any, function: str, name: str | None = None) -> Callable[..., A
         if FORCED is None:
             return getattr(BACKENDS[_automatic(call, function)], function)
         name, given = FORCED, "CONTRASTLOSS_BACKEND"
-    if not isinstance(name, str) or name not in BACKENDS:
-        got = repr(name) if isinstance(name, str) else type(name).__name__
-        raise ValueError(f"{given}: got {got}, expected None or one of {', '.join(BACKENDS)}")
+    check_backend(name, given)
     reason = _reason(BACKENDS[name], function, call)
     if reason is not None:
         raise RuntimeError(f"{given}: {name!r} cannot serve this call: {reason}")
