@@ -1,8 +1,9 @@
 """The benchmarks of bench/: adapters of other libraries, targets, and a section for each chip."""
 
-import importlib
+import importlib.util
 import json
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -182,7 +183,7 @@ def test_solo_learn_s_functions_are_timed_beside_ours(bench, monkeypatch):
     """With the arguments of its release."""
     for name, functions in RELEASED.items():
         monkeypatch.setitem(sys.modules, f"solo.losses.{name}", SimpleNamespace(**functions))
-    monkeypatch.setattr(peers, "find_spec", lambda name: importlib.machinery.ModuleSpec(name, None))
+    monkeypatch.setattr(peers, "find_spec", lambda name: ModuleSpec(name, None))
     for name in ("solo", "solo.losses"):
         monkeypatch.delitem(sys.modules, name, raising=False)
         monkeypatch.setitem(sys.modules, name, SimpleNamespace(__path__=[]))
@@ -194,8 +195,21 @@ def test_solo_learn_s_functions_are_timed_beside_ours(bench, monkeypatch):
             assert max(errors.values()) < 1e-5, name
 
 
-def test_lightly_s_classes_are_timed_beside_ours(bench):
-    pytest.importorskip("lightly.loss")
+@pytest.fixture
+def lightly(monkeypatch):
+    """Its classes are imported without the packages around them, which other tests import."""
+    monkeypatch.syspath_prepend(str(Path(sys.prefix) / "vision"))
+    if importlib.util.find_spec("lightly") is None:
+        pytest.skip("lightly is not installed")
+    own = {name for name in sys.modules if name.partition(".")[0] == "lightly"}
+    before = {name: sys.modules.pop(name) for name in own}
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "lightly"]:
+        del sys.modules[name]
+    sys.modules.update(before)
+
+
+def test_lightly_s_classes_are_timed_beside_ours(lightly, bench):
     adapters = bench("adapters")
     names = [name for name in adapters.ADAPTERS if name.startswith("lightly")]
     assert {name.split()[1] for name in names} == set(adapters.LIGHTLY)
