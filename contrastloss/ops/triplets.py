@@ -42,13 +42,19 @@ def triplet_sums(
         below = torch.searchsorted(bounds, shifted.detach(), out_int32=True).long()
         below.masked_fill_(~negative, 0)
         # all columns, by how many bounds lie below them: those that are no negatives come first
-        ends = below.new_zeros(below.shape[0], bounds.shape[1] + 1)
-        ends = ends.scatter_add_(1, below, torch.ones_like(below)).cumsum(1)
-        above = scores.shape[1] - ends[:, :-1]
+        above = scores.shape[1] - _histogram(below, bounds.shape[1] + 1).cumsum(1)[:, :-1]
+        slope = below.to(wide)
         # of places that no positive has, since there are fewer, 0 is subtracted
-        slope = below.to(wide).scatter_add_(1, place, -above.to(wide))
+        slope.scatter_(1, place, slope.gather(1, place) - above)
         base = bounds[:, :1].sum(1, keepdim=True)
         base = torch.where(base.isfinite(), base, 0.0)
     # the slopes of a row add up to 0, and differences of near scores are exact
     terms = torch.where(slope == 0, 0.0, shifted - base).to(wide)
     return torch.linalg.vecdot(slope, terms).to(scores.dtype), below.sum(1)
+
+
+def _histogram(values: Tensor, size: int) -> Tensor:
+    """How often each integer below ``size`` stands in each row, (M, size). Unlike a sum by indices
+    this is deterministic on a GPU, too."""
+    rows = torch.arange(values.shape[0], device=values.device)[:, None] * size
+    return (values + rows).flatten().bincount(minlength=rows.shape[0] * size).view(-1, size)
