@@ -53,12 +53,12 @@ lint: $(VENV)/.lint ## check style, types, layout, unsafe calls and generated pa
 analyse: $(VENV)/.analyse ## search the C++ and CUDA sources for faults with clang-tidy and cppcheck
 	PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH=tests $(BIN)/python -m analyse
 
-bench: $(VENV)/.bench $(VENV)/.peers $(VENV)/.compat ## measure speed and memory on this machine; write docs and plots
+bench: $(VENV)/.bench $(VENV)/.peers $(VENV)/.compat ## measure speed and memory on this machine; write docs and plots; CHIP=zen4 keeps another chip's results
 	$(BIN)/pytest bench --ignore-glob=*bench_topk.py --ignore-glob=*bench_sort.py \
-	  --ignore-glob=*bench_adapters.py --benchmark-json=bench/results/cpu.json
-	$(BIN)/pytest bench/bench_topk.py --benchmark-json=bench/results/topk.json
-	$(BIN)/pytest bench/bench_sort.py --benchmark-json=bench/results/sort.json
-	$(BIN)/pytest bench/bench_adapters.py --benchmark-json=bench/results/libraries.json
+	  --ignore-glob=*bench_adapters.py --benchmark-json=bench/results/cpu$(CHIP:%=-%).json
+	$(BIN)/pytest bench/bench_topk.py --benchmark-json=bench/results/topk$(CHIP:%=-%).json
+	$(BIN)/pytest bench/bench_sort.py --benchmark-json=bench/results/sort$(CHIP:%=-%).json
+	$(BIN)/pytest bench/bench_adapters.py --benchmark-json=bench/results/libraries$(CHIP:%=-%).json
 	$(BIN)/python bench/report.py
 
 wheels: $(VENV)/.wheels ## dist/: sdist and wheels, for PYTHONS="python3.12 ..." too; what is built stays
@@ -82,7 +82,7 @@ $(VENV)/.native: $(VENV)/.torch $(NATIVE)
 # without their dependencies, which would install another torch; contrastloss/bench/peers.py needs none
 $(VENV)/.peers: $(VENV)/.torch
 	$(PIP) --no-deps pytorch-metric-learning lightly info-nce-pytorch open_clip_torch faiss-cpu \
-	  diffsort
+	  diffsort solo-learn
 	touch $@
 
 # Torchvision's wheel is for a torch with CUDA. With one for CPUs it does not import as it is, and

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from types import ModuleType
+from types import SimpleNamespace
 from typing import Any
 
 import memory
@@ -22,25 +22,25 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from contrastloss.bench.peers import module
+from contrastloss.bench.peers import cached, lightly_loss, module
 from contrastloss.bench.timing import step
 
 OURS, THEIRS = "ours", "theirs"
 D = 128
 
 #: a loss of one library's classes, and how many embeddings of a row it takes
-Make = Callable[[ModuleType], Callable[..., Tensor]]
+Make = Callable[[Any], Callable[..., Tensor]]
 
 
 def _image_text(name: str, *numbers: float) -> Make:
-    def make(library: ModuleType) -> Callable[..., Tensor]:
+    def make(library: Any) -> Callable[..., Tensor]:
         loss = getattr(library, name)()
         return lambda x, y: loss(normalize(x), normalize(y), *numbers)
 
     return make
 
 
-def _distilled(library: ModuleType) -> Callable[..., Tensor]:
+def _distilled(library: Any) -> Callable[..., Tensor]:
     loss = library.DistillClipLoss()
 
     def run(x: Tensor, y: Tensor) -> Tensor:
@@ -52,9 +52,17 @@ def _distilled(library: ModuleType) -> Callable[..., Tensor]:
 
 
 def _sentences(name: str, **options: Any) -> Make:
-    def make(library: ModuleType) -> Callable[..., Tensor]:
+    def make(library: Any) -> Callable[..., Tensor]:
         loss = getattr(library, name)(None, **options)
         return lambda *columns: loss.compute_loss_from_embeddings(list(columns), None)
+
+    return make
+
+
+def _cached_sentences(name: str, **options: Any) -> Make:
+    def make(library: Any) -> Callable[..., Tensor]:
+        model = torch.nn.Sequential(torch.nn.Identity())  # which embeds nothing here
+        return cached(getattr(library, name)(model, **options))
 
     return make
 
@@ -64,7 +72,7 @@ def _labels(x: Tensor) -> Tensor:
 
 
 def _triplets(name: str, distance: str) -> Make:
-    def make(library: ModuleType) -> Callable[..., Tensor]:
+    def make(library: Any) -> Callable[..., Tensor]:
         found = _library("sentence_transformers", THEIRS).BatchHardTripletLossDistanceFunction
         loss = getattr(library, name)(None, distance_metric=getattr(found, distance), margin=0.5)
         return lambda x: loss.compute_loss_from_embeddings([x], _labels(x))
@@ -73,13 +81,65 @@ def _triplets(name: str, distance: str) -> Make:
 
 
 def _metric_learning(name: str, cosine: bool = False, **options: Any) -> Make:
-    def make(library: ModuleType) -> Callable[..., Tensor]:
+    def make(library: Any) -> Callable[..., Tensor]:
         distances = import_module("pytorch_metric_learning.distances")
         given = {"distance": distances.CosineSimilarity()} if cosine else {}
         loss = getattr(library, name)(**given, **options)
         return lambda x: loss(x, _labels(x))
 
     return make
+
+
+def _plain(name: str, **options: Any) -> Make:
+    """A class that is called with the columns."""
+    return lambda library: getattr(library, name)(**options)
+
+
+#: columns of the queue of MoCo v2+
+QUEUE = 16384
+
+
+def _simclr(library: Any) -> Callable[..., Tensor]:
+    return lambda x, y: library.simclr_loss_func(
+        torch.cat([x, y]), torch.arange(len(x), device=x.device).repeat(2)
+    )
+
+
+def _moco(library: Any) -> Callable[..., Tensor]:
+    made = torch.Generator().manual_seed(1)
+    queue = normalize(torch.randn(D, QUEUE, generator=made), dim=0)
+    return lambda x, y: library.mocov2plus_loss_func(normalize(x), normalize(y), queue.to(x))
+
+
+def _function(name: str) -> Make:
+    return lambda library: getattr(library, name)
+
+
+#: lightly's modules of classes
+LIGHTLY = {
+    "NTXentLoss": "ntx_ent_loss",
+    "DCLLoss": "dcl_loss",
+    "HypersphereLoss": "hypersphere_loss",
+    "BarlowTwinsLoss": "barlow_twins_loss",
+    "VICRegLoss": "vicreg_loss",
+    "KoLeoLoss": "koleo_loss",
+}
+
+
+def _solo_learn() -> Any:
+    """The functions of solo-learn's release, with the names and arguments of its repository's last
+    state: SimCLR took the two views as two tensors."""
+
+    def found(file: str, name: str) -> Any:
+        return getattr(module(f"solo.losses.{file}", bare=["solo", "solo.losses"]), name)
+
+    simclr = found("simclr", "simclr_loss_func")
+    return SimpleNamespace(
+        simclr_loss_func=lambda z, indexes: simclr(*z.chunk(2)),
+        mocov2plus_loss_func=found("moco", "moco_loss_func"),
+        barlow_loss_func=found("barlow", "barlow_loss_func"),
+        vicreg_loss_func=found("vicreg", "vicreg_loss_func"),
+    )
 
 
 THEIR_MODULES = {
@@ -90,11 +150,16 @@ THEIR_MODULES = {
 }
 
 
-def _library(name: str, which: str) -> ModuleType:
+def _library(name: str, which: str) -> Any:
     if which == OURS:
         return import_module(f"contrastloss.compat.{name}")
     if name == "open_clip":
         return module("open_clip.loss", bare=["open_clip"])
+    if name == "lightly":
+        classes = {cls: getattr(lightly_loss(file), cls) for cls, file in LIGHTLY.items()}
+        return SimpleNamespace(**classes)
+    if name == "solo_learn":
+        return _solo_learn()
     return import_module(THEIR_MODULES[name])
 
 
@@ -115,6 +180,9 @@ ADAPTERS: dict[str, tuple[str, int, Make]] = {
             "MultipleNegativesRankingLoss",
             directions=("query_to_doc", "query_to_query", "doc_to_query", "doc_to_doc"),
         ),
+    ),
+    "sentence-transformers CachedMultipleNegativesRankingLoss": (
+        "sentence_transformers", 2, _cached_sentences("CachedMultipleNegativesRankingLoss"),
     ),
     "sentence-transformers BatchHardTripletLoss": (
         "sentence_transformers", 1, _triplets("BatchHardTripletLoss", "euclidean_distance"),
@@ -141,10 +209,18 @@ ADAPTERS: dict[str, tuple[str, int, Make]] = {
     "pytorch-metric-learning TripletMarginLoss, cosine": (
         "pytorch_metric_learning", 1, _metric_learning("TripletMarginLoss", cosine=True),
     ),
-    "info-nce-pytorch InfoNCE": ("info_nce", 2, lambda library: library.InfoNCE()),
-    "GradCache SimpleContrastiveLoss": (
-        "grad_cache", 2, lambda library: library.SimpleContrastiveLoss(),
-    ),
+    "lightly NTXentLoss": ("lightly", 2, _plain("NTXentLoss")),
+    "lightly DCLLoss": ("lightly", 2, _plain("DCLLoss")),
+    "lightly HypersphereLoss": ("lightly", 2, _plain("HypersphereLoss")),
+    "lightly BarlowTwinsLoss": ("lightly", 2, _plain("BarlowTwinsLoss")),
+    "lightly VICRegLoss": ("lightly", 2, _plain("VICRegLoss")),
+    "lightly KoLeoLoss": ("lightly", 1, _plain("KoLeoLoss")),
+    "solo-learn simclr_loss_func": ("solo_learn", 2, _simclr),
+    "solo-learn mocov2plus_loss_func": ("solo_learn", 2, _moco),
+    "solo-learn barlow_loss_func": ("solo_learn", 2, _function("barlow_loss_func")),
+    "solo-learn vicreg_loss_func": ("solo_learn", 2, _function("vicreg_loss_func")),
+    "info-nce-pytorch InfoNCE": ("info_nce", 2, _plain("InfoNCE")),
+    "GradCache SimpleContrastiveLoss": ("grad_cache", 2, _plain("SimpleContrastiveLoss")),
 }  # fmt: skip
 
 

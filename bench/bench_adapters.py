@@ -35,6 +35,6 @@ def bench_adapter(benchmark: Any, name: str, rows: int, seconds: float) -> None:
         "times": summary(times, OURS),
         "errors": errors,
         "refused": refused,
-        "memory": {which: adapters.probe(name, which, rows) for which in (OURS, THEIRS)},
+        "memory": {which: adapters.probe(name, which, rows) for which in steps},
     }
     benchmark.pedantic(steps[OURS], rounds=3)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import memory
 import pytest
 import torch
+from products import products
 from results import PRODUCTS
 
 from contrastloss.bench.cases import compare
@@ -21,7 +21,7 @@ from contrastloss.bench.peers import (
     REFERENCE,
     TRITON,
 )
-from contrastloss.bench.timing import step, synchronise
+from contrastloss.bench.timing import step
 
 #: the largest cases come last, so that a run that is out of time loses only these
 LARGE = [
@@ -37,22 +37,6 @@ SMALL = [
     for dtype in ("float32", "bfloat16")
     for rows in (256, 1024, 4096)
 ]
-
-
-def products(rows: int, d: int, dtype: torch.dtype, device: str) -> Callable[[], None]:
-    """The library products of a forward and a backward pass that computes its scores twice."""
-    x, y = torch.randn(2, rows, d, device=device).to(dtype)
-    scores = x.new_empty(rows, rows)
-
-    def run() -> None:
-        for _ in range(2):
-            torch.mm(x, y.T, out=scores)
-        torch.mm(scores, y)
-        torch.mm(scores.T, x)
-        synchronise(device)
-
-    run()
-    return run
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,15 @@ import memory
 import pytest
 import torch
 
-from contrastloss.bench.peers import CHECKPOINTED, COMPILED, DENSE, OURS
+from contrastloss.bench.peers import (
+    CACHED,
+    CHECKPOINTED,
+    COMPILED,
+    DENSE,
+    LINEAR,
+    LINEAR_BLOCKS,
+    OURS,
+)
 
 #: problem, contestant and rows; at the largest sizes the others only show how much they ask for
 CASES = [
@@ -19,6 +27,7 @@ CASES = [
     *(("nt_xent", name, 8192) for name in (OURS, DENSE, COMPILED, CHECKPOINTED, "lightly")),
     *(("nt_xent", "pytorch-metric-learning", rows) for rows in (256, 512, 8192)),
     ("nt_xent", OURS, 256),
+    *(("info_nce", name, 8192) for name in (OURS, DENSE, LINEAR, LINEAR_BLOCKS, CACHED)),
 ]
 
 

@@ -39,6 +39,7 @@ needed=('setuptools>=77' wheel ninja numpy 'pybind11>=2.13')
 needed+=('pytest>=8' pytest-benchmark pytest-timeout pytest-xdist hypothesis)
 needed+=(scikit-learn matplotlib tqdm rich)
 peers=(open_clip_torch lightly pytorch-metric-learning info-nce-pytorch inf-cl cut-cross-entropy)
+peers+=(memeff siglip-kernel)
 
 # what differs without a GPU
 device=(--device cuda) gpu_tests=(--device cuda) measured=()
@@ -79,7 +80,8 @@ check() {
 }
 
 compared() {
-  run_bench "$1" bench --ignore bench/bench_gpu.py --ignore bench/bench_first.py --seconds 2 \
+  run_bench "$1" bench --ignore bench/bench_gpu.py --ignore bench/bench_first.py \
+    --ignore bench/bench_ratios.py --seconds 2 \
     "${@:2}" --benchmark-json "$folder/cuda.json"
 }
 bench() { compared 250 --without-compiled "${measured[@]}"; }

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import targets
-from results import CHUNKED, DIFFSORT, FAISS, MASSES, NT_XENT, Results, exponent
-from sections import libraries, predicted
+from results import CHUNKED, DIFFSORT, FAISS, MASSES, NT_XENT, Results, by_chip, exponent
+from sections import libraries, predicted, ratios, shapes
 from words import factor, image, size, table
 
 from contrastloss.bench.peers import (
@@ -52,7 +52,7 @@ def speed(results: Results) -> str:
         cells += [", ".join(f"{name} {factor(info, name)}" for name in libraries)]
         rows.append([title(info["case"]), *cells])
     head = ["loss, rows x D", "ours", "of the GEMM rate", *COMMON, "libraries"]
-    return f"""## Large batches
+    return f"""### Large batches
 
 Forward and backward. Columns of other programs are their time / ours; above 1, ours is faster. The
 ratio is the median over rounds, each of which runs every program once, in one process. The GEMM
@@ -69,15 +69,16 @@ def small(results: Results) -> str:
     sizes = sorted({info["case"]["rows"] for info in runs})
     rows: dict[str, list[str]] = {}
     for info in runs:
-        name = f"{info['case']['problem']}, {SHORT[info['case']['dtype']]}"
+        case = info["case"]
+        name = f"{case['problem']}, D = {case['d']}, {SHORT[case['dtype']]}"
         cells = rows.setdefault(name, [""] * len(sizes))
         ours = times(results.seconds(info))
-        cells[sizes.index(info["case"]["rows"])] = f"{factor(info, DENSE)} ({ours})"
+        cells[sizes.index(case["rows"])] = f"{results.rival(info):.2f} ({ours})"
     head = ["loss", *(f"{n} rows" for n in sizes)]
-    return f"""## Small batches
+    return f"""### Small batches
 
-Dense PyTorch's time / ours, and our time in brackets; D = {runs[0]["case"]["d"]}.
-Above 1, ours is faster.
+The time of the faster one of dense PyTorch and another library's class / ours, and our time in
+brackets. Above 1, ours is faster.
 
 {table(head, [[name, *cells] for name, cells in rows.items()])}
 """
@@ -96,7 +97,7 @@ def kernels(results: Results) -> str:
         for info in results.of("bench_million")
     ]
     head = ["loss, rows x D", "Triton", "over the products alone", *rivals]
-    return f"""## Triton and CUDA C++
+    return f"""### Triton and CUDA C++
 
 Forward and backward of the Triton backend, compared with the backend in CUDA C++ and with others.
 The products alone are library products of matrices that hold all scores: the scores twice, and one
@@ -115,7 +116,7 @@ def backends(results: Results) -> str:
         + [factor(info, name) for name in rivals]
         for info in results.of("bench_backends")
     ]
-    return f"""## Triton and CUDA C++ in small batches
+    return f"""### Triton and CUDA C++ in small batches
 
 Columns of other programs are their time / Triton's.
 
@@ -131,7 +132,7 @@ def topk(results: Results) -> str:
         for info in results.of("bench_topk")
     ]
     head = ["queries x D", "ours", "of the GEMM rate", *rivals]
-    return f"""## Top-k
+    return f"""### Top-k
 
 The k best columns of every query, unit vectors, forward only. "matmul and topk" is a loop over
 column blocks, `(x @ block.T).topk(k)` and a merge; "faiss" is its exact `IndexFlatIP`. Their
@@ -158,7 +159,7 @@ def sort(results: Results) -> str:
         "times NT-Xent.\n"
         for info in results.of("bench_groco")
     ]
-    return f"""## Sorting networks
+    return f"""### Sorting networks
 
 Forward and backward, fp32, Cauchy, of sorted rows and the whole matrix P. Columns of other programs
 are their time / ours. "One mass" is ours with one vector of rank masses instead of P.
@@ -178,7 +179,7 @@ def scaling(results: Results) -> str:
     rows = [[f"{n:,}", times(seconds), percent(share)] for n, seconds, share in found]
     laws = law("time", [(n, seconds) for n, seconds, _ in found])
     laws += law("memory", results.extra("clip", OURS))
-    return f"""## Growth
+    return f"""### Growth
 
 CLIP, fp32, D = 128. Beyond N = {GROWTH_FROM:,}: {", ".join(laws)}.
 
@@ -195,7 +196,7 @@ def memory(results: Results) -> str:
         sizes = sorted({n for probes in found.values() for n in probes})
         rows = [[name, *(size(probes.get(n)) for n in sizes)] for name, probes in found.items()]
         tables.append(table([problem, *(f"{n:,} rows" for n in sizes)], rows))
-    return f"""## Memory
+    return f"""### Memory
 
 Peak memory of one forward and backward pass, in addition to inputs and gradients, each measured
 separately; fp32, D = 128. If an allocation fails, its size is given.
@@ -212,7 +213,7 @@ def accuracy(results: Results) -> str:
         rows.append([kind, f"{info['temperature']:g}", *(f"{e:.1e}" for e in errors)])
     where = f"CLIP, {runs[0]['case']['rows']:,} x {runs[0]['case']['d']}"
     head = ["dtype", "temperature", "loss, ours", "dense", "gradient, ours", "dense"]
-    return f"""## Accuracy
+    return f"""### Accuracy
 
 Relative errors, as norms; the truth is dense fp64 on the same rounded embeddings; {where}.
 Gradients have the embeddings' dtype, so no program can be more accurate than the rounding to it.
@@ -228,7 +229,7 @@ def refused(results: Results) -> str:
         for name, why in info["refused"].items()
     ]
     return "\n".join(
-        ["## Refused", "", "Not timed, because absent, unable to run or wrong:", "", *lines, ""]
+        ["### Refused", "", "Not timed, because absent, unable to run or wrong:", "", *lines, ""]
     )
 
 
@@ -236,10 +237,13 @@ def refused(results: Results) -> str:
 CONTESTS = (
     *("bench_large", "bench_small", "bench_cubic", "bench_beside_dense"),
     *("bench_backends", "bench_kernels", "bench_topk", "bench_sort"),
+    *("bench_over_products", "bench_shapes", "bench_adapter"),
 )
 SECTIONS = {
     speed: "bench_large",
     small: "bench_small",
+    ratios: "bench_beside_clip",
+    shapes: "bench_shapes",
     kernels: "bench_kernels",
     backends: "bench_backends",
     scaling: "bench_beside_dense",
@@ -254,21 +258,30 @@ SECTIONS = {
 def page(every: Sequence[Results]) -> str:
     parts = [
         "# Performance\n\nWritten by `python bench/report.py` from bench/results; `make bench` "
-        "measures again.\n"
+        "measures again.\nThere is a section for each class of chips that was measured.\n"
     ]
-    for results in every:
-        peers = ", ".join(f"{k} {v}" for k, v in results.machine["peers"].items())
-        commit = results.commit["id"][:12] + (" with changes" if results.commit["dirty"] else "")
-        parts.append(f"Measured on {machine(results)}; {results.date}, commit {commit}. {peers}.\n")
-        parts += [make(results) for make, needs in SECTIONS.items() if results.of(needs)]
-        if any(info["refused"] for info in results.of(*CONTESTS)):
-            parts.append(refused(results))
+    for chip, found in by_chip(every).items():
+        parts.append(f"## {chip}\n")
+        for results in found:
+            parts += of_file(results)
     return "\n".join([*parts, predicted(every)])
 
 
+def of_file(results: Results) -> list[str]:
+    peers = ", ".join(f"{k} {v}" for k, v in results.machine["peers"].items())
+    commit = results.commit["id"][:12] + (" with changes" if results.commit["dirty"] else "")
+    parts = [f"Measured on {machine(results)}; {results.date}, commit {commit}. {peers}.\n"]
+    parts += [make(results) for make, needs in SECTIONS.items() if results.of(needs)]
+    if any(info["refused"] for info in results.of(*CONTESTS)):
+        parts.append(refused(results))
+    return parts
+
+
 def block(every: Sequence[Results]) -> str:
-    """The block of the README: the largest cases of the first results, and a link to the rest."""
-    results, rows = every[0], []
+    """The block of the README: the largest cases of cpu.json, or of the first results, and a link
+    to the rest."""
+    results = next((one for one in every if one.file.stem == "cpu"), every[0])
+    rows = []
     for info in results.of("bench_large"):
         if info["case"]["rows"] == 8192:
             ours = [times(results.seconds(info)), percent(results.efficiency(info))]
@@ -288,7 +301,7 @@ CLIP at N = {most:,}, D = 128 takes {extra / 1e6:,.0f} MB in addition to inputs 
 Generated by bench/report.py from bench/results."""
 
 
-def ratios(found: dict[str, Any]) -> str:
+def of_ranks(found: dict[str, Any]) -> str:
     """The block of docs/distributed.md."""
     rows = []
     for system in found["systems"]:
@@ -328,7 +341,7 @@ def files(every: Sequence[Results], root: Path) -> dict[Path, str]:
     return {
         root / "docs/performance.md": page(every),
         readme: inside(readme, "performance", block(every)),
-        distributed: inside(distributed, "ratios", ratios(json.loads(RATIOS.read_text()))),
+        distributed: inside(distributed, "ratios", of_ranks(json.loads(RATIOS.read_text()))),
     }
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from contrastloss.bench import results
-from contrastloss.bench.peers import CUDA, PROBLEMS
+from contrastloss.bench.peers import COMPILED, CUDA, OURS, PROBLEMS
+from contrastloss.bench.timing import GEMM
 
 #: library products alone, beside losses on a GPU
 PRODUCTS = "four products"
@@ -17,7 +18,34 @@ CHUNKED, FAISS = "matmul and topk", "faiss"
 DIFFSORT, MASSES, GROCO, NT_XENT = "diffsort", "one mass", "groco", "nt_xent"
 
 
+#: the instructions that matter of a CPU, by the names of the C++ backend's code for them
+INSTRUCTIONS = {
+    "amx": "AMX",
+    "avx512bf16": "AVX-512 with bf16",
+    "avx512": "AVX-512",
+    "avx2": "AVX2",
+    "generic": "no vector instructions that are chosen at run time",
+    "none": "without the C++ backend",
+}
+
+
 class Results(results.Results):
+    @property
+    def chip(self) -> str:
+        """Of which class the chip is that these were measured on."""
+        if self.machine["device"] == "cuda":
+            return str(self.machine["gpu"])
+        instructions = self.machine.get("instructions")  # files from before it was recorded
+        named = INSTRUCTIONS.get(instructions, instructions)
+        return f"{self.machine['processor']}" + (f", {named}" if named else "")
+
+    @staticmethod
+    def rival(info: dict[str, Any]) -> float:
+        """The time of the fastest of dense PyTorch and other libraries' classes, divided by ours;
+        compiled code is none of them."""
+        others = info["times"].keys() - {OURS, GEMM, COMPILED}
+        return min((info["times"][name]["ratio"] for name in others), default=math.nan)
+
     def find(self, function: str, **case: Any) -> dict[str, Any] | None:
         """The run of a case, by any of its fields."""
         found = (info for info in self.of(function) if case.items() <= info["case"].items())
@@ -54,6 +82,14 @@ class Results(results.Results):
         """Rows, and bytes in addition to inputs and gradients, of passes that succeeded."""
         probes = self.memory(problem).get(name, {})
         return [(rows, probe["extra"]) for rows, probe in probes.items() if "extra" in probe]
+
+
+def by_chip(every: Iterable[Results]) -> dict[str, list[Results]]:
+    """The results of each class of chips, in their order."""
+    found: dict[str, list[Results]] = {}
+    for one in every:
+        found.setdefault(one.chip, []).append(one)
+    return found
 
 
 def exponent(points: list[tuple[int, float]]) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from results import CHUNKED, DIFFSORT, FAISS, NT_XENT, Results
+from sections import over_products
 
 from contrastloss.bench.peers import COMPILED, CUDA, CUT_CROSS_ENTROPY, DENSE, INF_CL, OURS, TRITON
 
@@ -23,8 +24,20 @@ TOPK = {CHUNKED: 1.5, FAISS: 1.1}
 SORT = {(4096, 16): (20.0, 1.0), (256, 128): (50.0, 1 / 50)}
 #: at most this many times the time of NT-Xent for GroCo
 GROCO_TIME = 1.5
-#: at least this ratio of dense PyTorch's time to ours in small batches
-SMALL, SMALLEST, SMALLEST_ROWS = 1.0, 1 / 1.25, 64
+#: of small batches, up to so many rows: at least this ratio of the time of the faster one of dense
+#: PyTorch and another library's class to ours
+SMALL = {64: 0.97, 512: 1.2, 1024: 1.0}
+#: loss, D: at most this share of CLIP's time, since it needs fewer products
+SHARE = {
+    ("siglip", 128): 0.85,
+    ("siglip", 512): 0.85,
+    ("info_nce", 128): 0.90,
+    ("info_nce", 512): 0.85,
+}
+#: of CLIP in bf16: at most this many times the time of four library products
+FOUR_PRODUCTS = 1.3
+#: in every shape: at most this many times dense PyTorch's time
+SHAPES = 1.1
 
 #: on a GPU: at most this many times the time of the products alone; at least this many times the
 #: speed of other programs; at most this many times the memory of the inputs (MILLION)
@@ -48,10 +61,11 @@ def lines(results: Results) -> Iterator[Line]:
                 found = info["times"][name]["ratio"]
                 yield f"{problem} {rows} x {d} {dtype}: {name}", least, found, found >= least
     for info in results.of("bench_small"):
-        case, found = info["case"], info["times"][DENSE]["ratio"]
-        least = SMALLEST if case["rows"] == SMALLEST_ROWS else SMALL
-        what = f"{case['problem']} {case['rows']} {case['dtype']}: {DENSE}"
+        case, found = info["case"], results.rival(info)
+        least = next(ratio for rows, ratio in SMALL.items() if case["rows"] <= rows)
+        what = f"{case['problem']} {case['rows']} x {case['d']} {case['dtype']}: others"
         yield what, least, found, found >= least
+    yield from products(results)
     info = results.find("bench_topk", problem="top 100 of 200,000", rows=2000, dtype="float32")
     if info:
         for name in TOPK.keys() & info["times"].keys():
@@ -73,6 +87,25 @@ def lines(results: Results) -> Iterator[Line]:
         if probe is not None:
             found = probe / 1e6
             yield f"{problem} {rows}: MB", most, found, found <= most
+
+
+def products(results: Results) -> Iterator[Line]:
+    """What fewer products, and products of the library's speed, promise."""
+    for info in results.of("bench_beside_clip"):
+        for (problem, d), most in SHARE.items():
+            if info["case"]["d"] == d:
+                found = info["times"][problem]["ratio"]
+                what = f"{problem} {info['case']['rows']} x {d}: over CLIP"
+                yield what, most, found, found <= most
+    for info in results.of("bench_over_products"):
+        case, found = info["case"], over_products(info)
+        if case["dtype"] == "bfloat16":
+            what = f"{case['problem']} {case['rows']} x {case['d']} bfloat16: over four products"
+            yield what, FOUR_PRODUCTS, found, found <= FOUR_PRODUCTS
+    for info in results.of("bench_shapes"):
+        case, found = info["case"], 1 / info["times"][DENSE]["ratio"]
+        what = f"{case['problem']} {case['rows']} x {case['d']} {case['dtype']}: over {DENSE}"
+        yield what, SHAPES, found, found <= SHAPES
 
 
 def gpu_lines(results: Results) -> Iterator[Line]:

@@ -4899,8 +4899,14 @@ def triplet(
         :math:`s_{ap} - m \le s_{an} < s_{ap}`.
 
     ``reduction='mean'`` averages over the triplets with a nonzero term, as in
-    pytorch-metric-learning; without any the loss is 0. ``'all'`` needs one pass over the scores for
-    every 8 positives per row, and O(N) memory for any number of triplets.
+    pytorch-metric-learning; without any the loss is 0.
+
+    ``'all'`` takes O(N) memory for any number of triplets, and O(N^2 (D + log P)) time for classes
+    of P rows: of a row's scores in order, sums of its triplets follow from counts. Some rows of
+    scores are held at a time, which torch computes, and again in the backward pass. Up to 32
+    positives per row, or if ``positives`` is given, it takes one pass of an operator for every 8 of
+    them, and so does ``'semihard'`` for each. (Of a soft margin, log(1 + e^u), there are no such
+    sums: its time would be that of all triplets.)
 
     Args:
         margin: m. Default: 0.05.

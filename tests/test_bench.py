@@ -9,14 +9,16 @@ import platform
 import subprocess
 import sys
 from argparse import ArgumentParser
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from contrastloss.__main__ import main
-from contrastloss.bench import cases, peers, timing
+from contrastloss.bench import cases, dense, peers, timing
 from contrastloss.bench.results import Results
 
 ROOT = Path(__file__).parent.parent
@@ -108,6 +110,90 @@ def test_a_wrong_program_is_refused(problem, monkeypatch):
     }
     with pytest.raises(ArithmeticError, match="error of the value"):  # if it is ours
         timing.admit(problem, ["wrong", peers.OURS], inputs)
+
+
+CHUNKED = [
+    (name, problem)
+    for name in (peers.LINEAR, peers.LINEAR_BLOCKS)
+    for problem in ("clip", "info_nce")
+]
+
+
+@pytest.mark.parametrize(("name", "problem"), CHUNKED)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.filterwarnings("error")  # of what torch does not do in chunks
+def test_chunked_losses_of_torch(name, problem, dtype):
+    """More rows than the chunks of one contestant have."""
+    if not hasattr(torch.nn.functional, "linear_cross_entropy"):
+        pytest.skip("torch has it from 2.13 on")
+    admitted(problem, name, dtype, rows=peers.BLOCK + 76)
+
+
+@pytest.mark.parametrize("problem", ["clip", "info_nce"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_cached_losses_of_sentence_transformers(problem, dtype):
+    pytest.importorskip("sentence_transformers")
+    admitted(problem, peers.CACHED, dtype, rows=peers.BLOCK + 76)
+
+
+def admitted(problem, name, dtype, rows=48):
+    """A contestant passes the gate, and its gradients are scaled by those that come in."""
+    inputs = peers.PROBLEMS[problem].inputs(rows, 8, dtype, "cpu")
+    steps, errors, refused = timing.admit(problem, [peers.OURS, name], inputs)
+    assert not refused
+    assert list(steps) == [peers.OURS, name]
+    assert max(errors[name].values()) < {2: 0.2, 4: 1e-5, 8: 1e-12}[dtype.itemsize]
+
+
+class Stable:
+    """memeff's losses: by default, gradients are multiplied by a number."""
+
+    def __init__(self, plain, temperature, stable=True, margin=0.1):
+        self.plain, self.scale, self.stable, self.margin = plain, 1 / temperature, stable, margin
+
+    def __call__(self, x, y):
+        value = self.plain(x, y, scale=self.scale)
+        return value + 3 * (value - value.detach()) if self.stable else value
+
+
+def test_kernels_of_other_libraries_get_the_same_problem(monkeypatch):
+    """On a CPU their classes are made of dense formulas."""
+    fakes = {
+        "memeff": SimpleNamespace(
+            MemoryEfficientCLIPLoss=partial(Stable, dense.clip),
+            MemoryEfficientQwen3Loss=partial(Stable, dense.info_nce),
+        ),
+        "siglip_kernel": SimpleNamespace(
+            fused_siglip_loss=lambda x, y, log_scale, bias: dense.siglip(
+                x, y, scale=log_scale.exp(), bias=bias
+            )
+        ),
+    }
+    for name, module in fakes.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    names = {"clip": peers.MEMEFF, "info_nce": peers.MEMEFF, "siglip": peers.SIGLIP_KERNEL}
+    for problem, name in names.items():
+        libraries = peers.PROBLEMS[problem].libraries
+        if not torch.cuda.is_available():
+            inputs = peers.PROBLEMS[problem].inputs(16, 8, torch.float32, "cpu")
+            _, _, refused = timing.admit(problem, [peers.OURS, name], inputs)
+            assert refused == {name: "its kernels need a GPU"}
+        monkeypatch.setitem(libraries, name, replace(libraries[name], gpu=False))
+        admitted(problem, name, torch.float32)
+    loss = peers.memeff_info_nce(peers.PROBLEMS["info_nce"].ours)
+    assert (loss.stable, loss.margin) == (False, 2.0)
+    # as it comes it is wrong
+    stable = peers.Library(lambda ours: Stable(dense.clip, ours.temperature))
+    monkeypatch.setitem(peers.PROBLEMS["clip"].libraries, "stable", stable)
+    inputs = peers.PROBLEMS["clip"].inputs(16, 8, torch.float32, "cpu")
+    _, _, refused = timing.admit("clip", [peers.OURS, "stable"], inputs)
+    assert refused == {"stable": "relative error of the gradient is 3.0e+00"}
+
+
+def test_small_batches_have_a_rival():
+    for problem, name in cases.RIVALS.items():
+        assert name in peers.PROBLEMS[problem].libraries
+    assert {case[0] for case in cases.SMALL} == set(cases.RIVALS)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from .call import (
 )
 from .choose import (
     available,
+    check_backend as check_backend,
     choose as choose,
     preference as preference,
     run as run,

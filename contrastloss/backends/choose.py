@@ -13,7 +13,15 @@ import torch
 from . import cpu, cuda, reference, table, triton
 from .call import autocast_dtype, without_autocast
 
-__all__ = ["BACKENDS", "available", "choose", "preference", "run", "serving"]
+__all__ = [
+    "BACKENDS",
+    "available",
+    "check_backend",
+    "choose",
+    "preference",
+    "run",
+    "serving",
+]
 
 #: In order of preference. Each backend has ``missing() -> str | None`` (why this machine lacks it),
 #: ``why_not(call) -> str | None`` (why it cannot serve a call), ``OPEN`` (whether it serves without
@@ -35,6 +43,13 @@ _SAID: set[str] = set()
 def available() -> dict[str, str | None]:
     """Every backend's name, with None if it is present or the reason why it is missing."""
     return {name: backend.missing() for name, backend in BACKENDS.items()}
+
+
+def check_backend(name: str | None, given: str = "backend") -> None:
+    """Whether a backend of this name, of the argument called ``given``, is known."""
+    if name is not None and (not isinstance(name, str) or name not in BACKENDS):
+        got = repr(name) if isinstance(name, str) else type(name).__name__
+        raise ValueError(f"{given}: got {got}, expected None or one of {', '.join(BACKENDS)}")
 
 
 def _reason(backend: ModuleType, function: str, call: Any) -> str | None:
@@ -61,9 +76,7 @@ def serving(call: Any, function: str, name: str | None = None) -> ModuleType:
         if FORCED is None:
             return BACKENDS[_automatic(call, function)]
         name, given = FORCED, "CONTRASTLOSS_BACKEND"
-    if not isinstance(name, str) or name not in BACKENDS:
-        got = repr(name) if isinstance(name, str) else type(name).__name__
-        raise ValueError(f"{given}: got {got}, expected None or one of {', '.join(BACKENDS)}")
+    check_backend(name, given)
     reason = _reason(BACKENDS[name], function, call)
     if reason is not None:
         raise RuntimeError(f"{given}: {name!r} cannot serve this call: {reason}")

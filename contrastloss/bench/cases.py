@@ -15,6 +15,7 @@ __all__ = [
     "BRIEF_LARGE",
     "BRIEF_SMALL",
     "LARGE",
+    "RIVALS",
     "SMALL",
     "Case",
     "bench_chosen",
@@ -37,15 +38,29 @@ LARGE: list[Case] = [
     ("siglip", 4096, 128, "float32"),
     ("supcon", 4096, 128, "float32"),
 ]
+#: the class of another library beside which small batches are timed
+RIVALS = {
+    "clip": "open_clip",
+    "nt_xent": "lightly",
+    "info_nce": "info-nce",
+    "siglip": "open_clip",
+}
 SMALL: list[Case] = [
-    (problem, rows, 128, dtype)
-    for problem in ("clip", "nt_xent")
+    (problem, rows, d, dtype)
+    for problem in RIVALS
+    for d, every in ((128, (32, 64, 128, 256, 512, 1024)), (512, (32, 64, 128, 512)))
     for dtype in ("float32", "bfloat16", "float16", "float64")
-    for rows in (64, 128, 256, 512, 1024)
+    for rows in every
 ]
 #: what ``python -m contrastloss bench`` runs if nothing else is asked for: two minutes of two cores
 BRIEF_LARGE = [case for case in LARGE if case[2] == 128 and case[3] == "float32"]
-BRIEF_SMALL = [case for case in SMALL if case[1] in (64, 256, 1024) and case[3] == "float32"]
+BRIEF_SMALL = [
+    case
+    for case in SMALL
+    if case[0] in ("clip", "nt_xent")
+    and case[1] in (64, 256, 1024)
+    and case[2:] == (128, "float32")
+]
 
 
 def label(case: Case) -> str:
@@ -89,7 +104,7 @@ def bench_large(benchmark: Any, case: Case, device: str, seconds: float) -> None
 @pytest.mark.quick
 @pytest.mark.parametrize("case", SMALL, ids=label)
 def bench_small(benchmark: Any, case: Case, device: str, seconds: float) -> None:
-    compare(benchmark, case, [OURS, DENSE], device, seconds / 10)
+    compare(benchmark, case, [OURS, DENSE, RIVALS[case[0]]], device, seconds / 10)
 
 
 def bench_chosen(benchmark: Any, case: Case, device: str, seconds: float) -> None:

@@ -25,6 +25,7 @@ from . import dense
 
 __all__ = [
     "BLOCK",
+    "CACHED",
     "CHECKPOINTED",
     "COMPILED",
     "CUDA",
@@ -32,25 +33,36 @@ __all__ = [
     "DENSE",
     "INF_CL",
     "LEFT_OUT",
+    "LINEAR",
+    "LINEAR_BLOCKS",
     "MASKED",
     "MASKED_COMPILED",
+    "MEMEFF",
     "OURS",
     "PROBLEMS",
     "REFERENCE",
+    "SIGLIP_KERNEL",
     "TRITON",
     "Library",
     "Loss",
     "Problem",
+    "cached",
     "cut_cross_entropy",
     "inf_cl",
     "info_nce",
     "lightly",
+    "lightly_loss",
+    "linear_cross_entropy",
     "masked_nt_xent",
+    "memeff_clip",
+    "memeff_info_nce",
     "metric_learning",
     "metric_learning_supcon",
     "module",
     "open_clip",
     "open_clip_siglip",
+    "sentence_transformers",
+    "siglip_kernel",
     "versions",
 ]
 
@@ -61,6 +73,11 @@ OURS, DENSE, COMPILED, CHECKPOINTED = "contrastloss", "dense", "compiled", "chec
 #: our loss with the backend of that name
 TRITON, CUDA, REFERENCE = "triton", "cuda", "reference"
 INF_CL, CUT_CROSS_ENTROPY = "inf-cl", "cut-cross-entropy"
+MEMEFF, SIGLIP_KERNEL = "memeff", "siglip-kernel"
+#: torch's own chunked loss, from 2.13 on, with the chunks that it chooses and with ``BLOCK`` rows
+LINEAR, LINEAR_BLOCKS = "linear_cross_entropy", "linear_cross_entropy, blocks"
+#: sentence-transformers' loss that computes ``BLOCK`` rows of scores at a time
+CACHED = "sentence-transformers, cached"
 #: NT-Xent with a mask, which copies all scores
 MASKED, MASKED_COMPILED = "masked", "masked, compiled"
 #: the number of rows of scores that the checkpointed baseline holds at a time
@@ -167,13 +184,17 @@ def open_clip_siglip(ours: Any) -> Loss:
     return lambda x, y: loss(normalize(x), normalize(y), 1 / ours.temperature, ours.bias)
 
 
-def lightly(ours: Any, **options: Any) -> Loss:
-    found = module(
-        "lightly.loss.ntx_ent_loss",
+def lightly_loss(name: str) -> ModuleType:
+    """One of the modules of ``lightly.loss``."""
+    return module(
+        f"lightly.loss.{name}",
         bare=["lightly", "lightly.loss", "lightly.models", "lightly.models.modules"],
         blank=["lightly.models.utils"],
     )
-    return found.NTXentLoss(temperature=ours.temperature, **options)
+
+
+def lightly(ours: Any, **options: Any) -> Loss:
+    return lightly_loss("ntx_ent_loss").NTXentLoss(temperature=ours.temperature, **options)
 
 
 def metric_learning(ours: Any) -> Loss:
@@ -212,6 +233,84 @@ def cut_cross_entropy(ours: Any) -> Loss:
     return loss
 
 
+def linear_cross_entropy(ours: Any, *, both: bool, **options: Any) -> Loss:
+    """Of rows among columns and, with ``both``, of columns among rows. ``options``: of chunks."""
+    if not hasattr(torch.nn.functional, "linear_cross_entropy"):
+        raise ImportError("torch has linear_cross_entropy from 2.13 on")
+    entropy, scale = torch.nn.functional.linear_cross_entropy, 1 / ours.temperature
+    chunks = torch.nn.LinearCrossEntropyOptions(**options)
+
+    def loss(x: Tensor, y: Tensor) -> Tensor:
+        x, y, target = normalize(x), normalize(y), dense.numbers(x, 0)
+        by_row = entropy(scale * x, y, target, options=chunks)
+        return (by_row + entropy(scale * y, x, target, options=chunks)) / 2 if both else by_row
+
+    return loss
+
+
+def _linear(*, both: bool) -> dict[str, Library]:
+    blocks = {"batch_chunk_size": BLOCK, "chunking_method": None}
+    return {
+        LINEAR: Library(partial(linear_cross_entropy, both=both)),
+        LINEAR_BLOCKS: Library(partial(linear_cross_entropy, both=both, **blocks)),
+    }
+
+
+class _Cached(torch.autograd.Function):
+    """A loss of sentence-transformers that computes its gradients by itself, part by part, as in a
+    training step of that library."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Any, *columns: Tensor) -> Tensor:
+        size = loss.mini_batch_size
+        parts = [[v.detach().requires_grad_() for v in column.split(size)] for column in columns]
+        with torch.enable_grad():
+            value: Tensor = loss.calculate_loss(parts, None, with_backward=True)
+        ctx.save_for_backward(*[torch.cat([v.grad for v in column]) for column in parts])
+        return value.detach()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        return (None, *[grad * value for value in ctx.saved_tensors])
+
+
+def cached(loss: Any) -> Loss:
+    """A loss of sentence-transformers with gradient caching, as a function of columns."""
+    return lambda *columns: _Cached.apply(loss, *columns)
+
+
+_FROM_QUERY, _FROM_DOC = ("query_to_doc",), ("doc_to_query",)
+
+
+def sentence_transformers(ours: Any, *directions: str) -> Loss:
+    losses = module("sentence_transformers.sentence_transformer.losses")
+    options: dict[str, Any] = {"directions": directions, "partition_mode": "per_direction"}
+    options |= {"scale": 1 / ours.temperature, "mini_batch_size": BLOCK}
+    model = torch.nn.Sequential(torch.nn.Identity())  # which embeds nothing here
+    return cached(losses.CachedMultipleNegativesRankingLoss(model, **options))
+
+
+def memeff_clip(ours: Any) -> Loss:
+    """By default its gradients are multiplied by a number that depends on the batch."""
+    return module("memeff").MemoryEfficientCLIPLoss(ours.temperature, stable=False)
+
+
+def memeff_info_nce(ours: Any) -> Loss:
+    """With a margin of 2, no negative is masked."""
+    return module("memeff").MemoryEfficientQwen3Loss(ours.temperature, margin=2.0, stable=False)
+
+
+def siglip_kernel(ours: Any, **options: Any) -> Loss:
+    fused = module("siglip_kernel").fused_siglip_loss
+
+    def loss(x: Tensor, y: Tensor) -> Tensor:
+        log_scale = -torch.tensor(ours.temperature, device=x.device).log()
+        bias = torch.tensor(ours.bias, device=x.device)
+        return fused(normalize(x), normalize(y), log_scale, bias, **options)
+
+    return loss
+
+
 def masked_nt_xent(ours: Any) -> Loss:
     return partial(dense.nt_xent_masked, scale=1 / ours.temperature)
 
@@ -223,8 +322,11 @@ PROBLEMS = {
         4,
         libraries={
             "open_clip": Library(open_clip),
+            **_linear(both=True),
+            CACHED: Library(lambda ours: sentence_transformers(ours, *_FROM_QUERY, *_FROM_DOC)),
             INF_CL: Library(inf_cl, gpu=True),
             CUT_CROSS_ENTROPY: Library(cut_cross_entropy, gpu=True),
+            MEMEFF: Library(memeff_clip, gpu=True),
         },
     ),
     "nt_xent": Problem(
@@ -240,13 +342,24 @@ PROBLEMS = {
         },
     ),
     "info_nce": Problem(
-        InfoNCELoss(), dense.info_nce, 4, libraries={"info-nce": Library(info_nce)}
+        InfoNCELoss(),
+        dense.info_nce,
+        4,
+        libraries={
+            "info-nce": Library(info_nce),
+            **_linear(both=False),
+            CACHED: Library(lambda ours: sentence_transformers(ours, *_FROM_QUERY)),
+            MEMEFF: Library(memeff_info_nce, gpu=True),
+        },
     ),
     "siglip": Problem(
         SigLIPLoss(),
         dense.siglip,
         4,
-        libraries={"open_clip": Library(open_clip_siglip)},
+        libraries={
+            "open_clip": Library(open_clip_siglip),
+            SIGLIP_KERNEL: Library(siglip_kernel, gpu=True),
+        },
     ),
     "supcon": Problem(
         SupConLoss(),
@@ -261,8 +374,9 @@ def versions() -> dict[str, str]:
     """The versions of the packages that are installed."""
     found = {}
     packages = ["open_clip_torch", "lightly", "pytorch-metric-learning", "info-nce-pytorch"]
-    packages += ["sentence-transformers", "gradcache"]
-    for name in (*packages, INF_CL, CUT_CROSS_ENTROPY, "faiss-cpu", "diffsort", "triton"):
+    packages += ["sentence-transformers", "gradcache", "solo-learn"]
+    packages += [INF_CL, CUT_CROSS_ENTROPY, MEMEFF, SIGLIP_KERNEL]
+    for name in (*packages, "faiss-cpu", "diffsort", "triton"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -12,6 +12,7 @@ import torch
 import contrastloss
 
 from .. import backends
+from ..backends import cpu
 from ..backends.machine import processor
 from . import peers
 
@@ -60,6 +61,7 @@ def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict[str, A
     return {
         "device": device,
         "processor": processor(),
+        "instructions": cpu.ISA or next(iter(cpu.instruction_sets()), "none"),
         "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
         "threads": torch.get_num_threads(),
         "system": f"{platform.system()} {platform.machine()}",

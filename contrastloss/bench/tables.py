@@ -26,7 +26,7 @@ __all__ = [
 
 #: of the machine: what times depend on
 CONDITIONS = (
-    *("device", "processor", "gpu", "threads", "system"),
+    *("device", "processor", "instructions", "gpu", "threads", "system"),
     *("python", "torch", "contrastloss", "backends"),
 )
 

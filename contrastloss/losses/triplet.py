@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from .. import ops
 from ..channel import MAX, SUM, Channel, differs, same
 from ..options import Count, Temperature
+from .base.held import over_rows
 from .base.label_loss import LABEL, LabelLoss, largest_class
 from .base.scores import Scores
 
@@ -20,6 +23,8 @@ _POSITIVES, _NEGATIVES = (same(LABEL),), (differs(LABEL),)
 _HARDEST = (MAX(-1.0, pairs=_POSITIVES), MAX(pairs=_NEGATIVES))
 #: number of positives per row that one pass over the scores handles
 _RANKS = 8
+#: up to so many positives per row these passes take less time than an order of them
+_FEW = 32
 
 
 #: sum of the margin terms and number of negatives above each of these positives' thresholds
@@ -49,8 +54,14 @@ class TripletLoss(LabelLoss, name="triplet"):
         :math:`s_{ap} - m \le s_{an} < s_{ap}`.
 
     ``reduction='mean'`` averages over the triplets with a nonzero term, as in
-    pytorch-metric-learning; without any the loss is 0. ``'all'`` needs one pass over the scores for
-    every 8 positives per row, and O(N) memory for any number of triplets.
+    pytorch-metric-learning; without any the loss is 0.
+
+    ``'all'`` takes O(N) memory for any number of triplets, and O(N^2 (D + log P)) time for classes
+    of P rows: of a row's scores in order, sums of its triplets follow from counts. Some rows of
+    scores are held at a time, which torch computes, and again in the backward pass. Up to 32
+    positives per row, or if ``positives`` is given, it takes one pass of an operator for every 8 of
+    them, and so does ``'semihard'`` for each. (Of a soft margin, log(1 + e^u), there are no such
+    sums: its time would be that of all triplets.)
 
     Args:
         margin: m. Default: 0.05.
@@ -116,13 +127,18 @@ class TripletLoss(LabelLoss, name="triplet"):
     ) -> tuple[Tensor, Tensor | None, Sequence[Any]]:
         if self.mining == "hard":
             return super().evaluate(scores, rows)
+        values = self.label_statistics(scores, (), rows)[1] if self.return_stats else ()
         count = self.positives or max(largest_class(scores.ids(LABEL, rows)) - 1, 1)
+        if self.mining == "all" and self.positives is None and count > _FEW:
+            pairs = [self.tests(scores, _POSITIVES), self.tests(scores, self.negatives)]
+            sums = partial(ops.triplet_sums, margin=self.margin, most=count)
+            total, active = over_rows(scores, rows, pairs, sums)
+            return total, active, values
         found = scores.topk(count, largest=False, pairs=self.tests(scores, _POSITIVES), rows=rows)
         # +inf for missing positives, so that no negative violates their margin
         positives = torch.where(found.indices >= 0, found.values, torch.inf)
-        values = self.label_statistics(scores, (), rows)[1] if self.return_stats else ()
-        sums = self._all if self.mining == "all" else self._semihard
-        return *sums(scores, rows, positives), values
+        by_rank = self._all if self.mining == "all" else self._semihard
+        return *by_rank(scores, rows, positives), values
 
     def _all(
         self, scores: Scores, rows: Mapping[str, Tensor], positives: Tensor

@@ -2,6 +2,7 @@
 
 from ..backends import (
     autocast_dtype as autocast_dtype,
+    check_backend as check_backend,
     inverse_norm as inverse_norm,
     rounding as rounding,
     stat_dtype as stat_dtype,
@@ -9,7 +10,7 @@ from ..backends import (
     widest as widest,
     without_autocast as without_autocast,
 )
-from .dense import row_stats
+from .dense import passing as passing, row_stats
 from .gather_scores import GatherScores, gather_scores
 from .listed import listed_products as listed_products
 from .merge import merge, merge_topk
@@ -19,6 +20,7 @@ from .pair_stats import PairStats, pair_stats
 from .pair_topk import PairTopK, pair_topk
 from .results import Expectation, Maximum, TopK
 from .sort_network import SortNetwork, sort_network
+from .triplets import triplet_sums as triplet_sums
 
 # "name as name": what other layers use, but users should not
 __all__ = [

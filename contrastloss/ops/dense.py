@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..backends.reference.block import passes
 from ..backends.reference.maths import psi
-from ..channel import EXPECT, LSE, ROW, SUM, Channel
+from ..channel import EXPECT, LSE, ROW, SUM, Channel, Test
 from .check import check_channels, check_embeddings, named_operands
 from .merge import log_sum_exp
 from .results import Expectation, Maximum
 
-__all__ = ["check_plain", "exponent", "row_stats"]
+__all__ = ["check_plain", "exponent", "passing", "row_stats"]
 
 
 def row_stats(
@@ -38,6 +39,21 @@ def row_stats(
         scores = torch.nn.functional.pad(scores, (0, 1), value=-torch.inf)
     missing = scores == -torch.inf
     return [_statistic(channel, scores, missing, rows) for channel in channels]
+
+
+def passing(
+    tests: Sequence[Test], rows: Mapping[str, Tensor], cols: Mapping[str, Tensor], like: Tensor
+) -> Tensor:
+    """Which pairs pass all of the tests, (M, N) as ``like``: of ids of rows, (M,) or (1,), and of
+    columns, (N,)."""
+    mask = None
+    for test in tests:
+        row, col = (ids[test.name].to(torch.int64) for ids in (rows, cols))
+        passed = passes(test, row[:, None], col)
+        mask = passed if mask is None else mask.logical_and(passed)
+    if mask is None:
+        return torch.ones_like(like, dtype=torch.bool)
+    return mask.expand(like.shape)
 
 
 def check_plain(channels: Sequence[Channel]) -> None:

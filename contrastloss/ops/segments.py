@@ -13,7 +13,7 @@ from ..channel import EXPECT, LSE, MAX, SUM, Channel
 from .dense import check_plain, exponent
 from .results import Expectation, Maximum, TopK
 
-__all__ = ["segment_stats", "segment_topk"]
+__all__ = ["padded", "segment_stats", "segment_topk"]
 
 
 def segment_stats(
@@ -49,6 +49,14 @@ def segment_topk(scores: Tensor, owner: Tensor, n: int, k: int, largest: bool = 
     values = values.scatter(0, slot, scores[order])[: n * k].view(n, k)
     none = (values == -torch.inf) | values.isnan()
     return TopK(torch.where(none, -torch.inf, values), torch.where(none, -1, index))
+
+
+def padded(scores: Tensor, owner: Tensor, n: int) -> Tensor:
+    """Scores as a matrix of n rows, -inf where a row has no more of them. Its width is looked up,
+    which synchronises a GPU."""
+    place = _places(owner, n)
+    width = int(place.max()) + 1 if len(place) else 0
+    return scores.new_full((n, width), -torch.inf).index_put((owner, place), scores)
 
 
 def _places(owner: Tensor, n: int) -> Tensor:

@@ -9,6 +9,7 @@ from properties import close, every_check, gradients
 
 from contrastloss import TripletLoss
 from contrastloss.functional import triplet
+from contrastloss.memory import EmbeddingQueue
 from contrastloss.mining import batch_hard, triplet_margin
 from contrastloss.testing import Subject, dense
 from contrastloss.testing.checks import check_shapes
@@ -28,6 +29,17 @@ def test_properties(check, options, device, backend):
     if check is check_shapes and options.get("mining") == "semihard":
         pytest.skip("with D = 1 all cosines are 1 or -1, and rounding decides what is less similar")
     check(Subject(TripletLoss, options, device, backend, thorough=options.get("mining") == "hard"))
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """All triplets are counted, however few the positives are."""
+    monkeypatch.setattr(sys.modules[TripletLoss.__module__], "_FEW", 0)
+
+
+@every_check
+def test_properties_of_large_classes(check, few, device, backend):
+    check(Subject(TripletLoss, {"margin": 0.3}, device, backend, thorough=False))
 
 
 # class 0 at 0 and 20 degrees, class 1 at 30 and 75, class 2 at 180
@@ -172,6 +184,108 @@ def test_nan_is_not_ignored(mining, reduction, device, backend):
     assert loss.isnan()
 
 
+# ---- large classes -------------------------------------------------------------------------------
+
+
+def triplets(s, positive, negative, margin):
+    """The sums of rows, and how many terms they have, of every p and every n."""
+    u = s[:, None, :] - (s[:, :, None] - margin)
+    terms = torch.where(positive[:, :, None] & negative[:, None, :], u.relu(), 0.0)
+    return terms.sum((1, 2)), (terms > 0).sum((1, 2))
+
+
+def further(kind, n):
+    """Negatives as arguments, and as (N, K, D) with a mask."""
+    values = torch.randn(n, 3, 5, dtype=torch.float64).requires_grad_()
+    mask = torch.rand(n, 3) < 0.6
+    if kind == "shared":
+        given = {"negatives": values[0], "negatives_mask": mask[0]}
+        return values, given, values[:1].expand(n, -1, -1), mask[:1].expand(n, -1)
+    if kind == "own":
+        return values, {"negatives": values, "negatives_mask": mask}, values, mask
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), mask.sum(1).cumsum(0)])
+    return values, {"negatives": values[mask], "negatives_offsets": offsets}, values, mask
+
+
+@pytest.mark.parametrize("kind", ["shared", "own", "ragged"])
+@pytest.mark.parametrize("views", [1, 2])
+@pytest.mark.parametrize("held", [1 << 18, 700])
+def test_whatever_a_call_brings(kind, views, held, monkeypatch):
+    """Two classes and ignored rows, further negatives, a queue, ids, weights and a temperature for
+    every row, some rows at a time: the values and all gradients of the formula."""
+    monkeypatch.setattr(sys.modules["contrastloss.losses.base.held"], "_HELD", held)
+    n, margin, labels = 80, 0.25, torch.arange(80) % 2
+    labels[::9] = -100
+    z = torch.randn(n, views, 5, dtype=torch.float64).requires_grad_()
+    values, given, negatives, mask = further(kind, n)
+    queue, ids = EmbeddingQueue(11, 5, labels=True, ids=True, dtype=z.dtype), torch.arange(n) // 2
+    queue.enqueue(
+        torch.randn(9, 5, dtype=z.dtype), torch.tensor([0, 1, -100] * 3), torch.arange(9) * 5
+    )
+    weight = torch.rand(n, dtype=torch.float64)
+    scale = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
+    tau = torch.nn.Parameter(torch.rand(n, dtype=torch.float64) + 0.5)
+    one = views == 1  # a temperature for every row, and ids, are of rows with one view
+    options = {"temperature": tau} if one else {}
+    call = {"ids": ids} if one else {"logit_scale": scale}
+    loss = TripletLoss(margin, **options)
+    got = loss(z.squeeze(1), labels, **given, **call, memory=queue, row_weight=weight)
+
+    unit, filled = torch.nn.functional.normalize, queue.steps >= 0
+    x, row = unit(z.flatten(0, 1), dim=1), torch.arange(n).repeat_interleave(views)
+    s = torch.cat([x @ x.mT, x @ unit(queue.embeddings[filled], dim=1).mT], 1)
+    own = torch.einsum("nd,nkd->nk", x, unit(negatives, dim=2)[row])
+    s = torch.cat([s, own], 1) * (1 / loss.temperature[:, None] if one else scale)
+    label, stored = labels[row], queue.labels[filled]
+    cols = torch.cat([label, stored])
+    taken = label != -100
+    alike = label[:, None] == cols
+    apart = ~torch.eye(len(x), dtype=torch.bool)
+    apart = ids[:, None] != ids if one else apart
+    other = ids[row][:, None] != queue.ids[filled] if one else torch.ones(len(x), 9) > 0
+    apart = torch.cat([apart, other], 1)
+    none = torch.zeros(len(x), 3, dtype=torch.bool)
+    positive = torch.cat([alike & apart & (cols != -100), none], 1)
+    negative = torch.cat([~alike & apart & (cols != -100), mask[row]], 1)
+    sums, counts = triplets(s, positive, negative, margin)
+    want = (weight[row] * torch.where(taken, sums, 0.0)).sum() / counts[taken].sum()
+    torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-14)
+    leaves = [z, values, *([loss.temperature] if one else [scale])]
+    for a, b in zip(gradients(got, *leaves), gradients(want, *leaves), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-13)
+
+
+def test_an_unknown_backend_of_large_classes(few):
+    with pytest.raises(ValueError, match=r"^backend: got 'gpu', expected None or one of"):
+        TripletLoss(backend="gpu")(torch.randn(8, 3), torch.arange(8) % 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_accuracy_of_two_classes(dtype, device):
+    """At most twice the error of the formula in fp32, rounded to the dtype."""
+    z = torch.randn(200, 24, device=device).to(dtype)
+    labels = torch.arange(200, device=device) % 2
+
+    def formula(z):
+        z = torch.nn.functional.normalize(z.requires_grad_(), dim=1)
+        alike = labels[:, None] == labels
+        own = torch.eye(200, dtype=torch.bool, device=device)
+        sums, counts = triplets(z @ z.mT, alike & ~own, ~alike, 0.25)
+        return sums.sum() / counts.sum()
+
+    def run(function, z):
+        z = z.detach().requires_grad_()
+        value = function(z)
+        return value.detach().double(), gradients(value, z)[0].double()
+
+    exact, plain = run(formula, z.double()), run(formula, z.float())
+    plain = plain[0], plain[1].to(dtype).double()
+    got = run(lambda z: TripletLoss(0.25)(z, labels), z)
+    for value, rounded, want in zip(got, plain, exact, strict=True):
+        error, bound = ((v - want).norm() / want.norm() for v in (value, rounded))
+        assert error <= 2 * bound + torch.finfo(torch.float32).eps
+
+
 # ---- memory --------------------------------------------------------------------------------------
 
 MEMORY = """
@@ -182,8 +296,9 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 torch.set_num_threads(2)
-z, labels = torch.randn(8192, 32, requires_grad=True), torch.arange(8192) // 4
+z, labels = torch.randn({rows}, 32, requires_grad=True), torch.arange({rows}) // {size}
 TripletLoss()(z[:256], labels[:256]).backward()
+TripletLoss()(z[:256], labels[:256] // 256).backward()
 before = peak()
 loss = TripletLoss(reduction="sum")(z, labels)
 loss.backward()
@@ -192,12 +307,14 @@ print(peak() - before, loss.item())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="units of ru_maxrss differ")
-def test_all_triplets_of_8192_rows_need_no_score_matrix(device):
-    """200 million triplets; the score matrix alone would take 256 MB."""
+@pytest.mark.parametrize(("rows", "size"), [(8192, 4), (3000, 1500)])
+def test_all_triplets_need_no_score_matrix(rows, size, device):
+    """200 million triplets, whose score matrix alone would take 256 MB, and 6.7 billion, whose
+    positives' scores and places would take 54 MB."""
     if device.type != "cpu":
         pytest.skip("the peak of a process is its CPU memory")
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
-    command = [sys.executable, "-c", MEMORY]
+    command = [sys.executable, "-c", MEMORY.format(rows=rows, size=size)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=250)
     assert done.returncode == 0, done.stderr
     extra, value = map(float, done.stdout.split())

@@ -13,7 +13,17 @@ from ..call import PairCall
 from ..norms import unit as unit_vectors
 from .maths import NEG_INF
 
-__all__ = ["PER_ROW", "Block", "block_elements", "blocks", "dim_of", "rounded", "times", "unit"]
+__all__ = [
+    "PER_ROW",
+    "Block",
+    "block_elements",
+    "blocks",
+    "dim_of",
+    "passes",
+    "rounded",
+    "times",
+    "unit",
+]
 
 #: gradients with one value per row; all others except the scale's have one per column
 PER_ROW = ("x", "row_scale", "row_bias", f"{ROW} shift ")
@@ -89,7 +99,7 @@ class Block:
         if self.call.y is None:
             mask = self.positions(ROW) != self.positions(COL)
         for test in channel.pairs:
-            passed = _passes(test, *self.ids(test.name))
+            passed = passes(test, *self.ids(test.name))
             mask = passed if mask is None else mask & passed
         return mask
 
@@ -163,7 +173,7 @@ def _up_to(bound: Tensor | float, value: Tensor) -> Tensor:
     return torch.where(value <= bound, 0.0, torch.where(value > bound, NEG_INF, value + bound))
 
 
-def _passes(test: Test, a: Tensor, b: Tensor) -> Tensor:
+def passes(test: Test, a: Tensor, b: Tensor) -> Tensor:
     if test.op == "eq":
         return a == b
     if test.op == "ne":
