@@ -43,8 +43,8 @@ class Histogram(NamedTuple):
 @torch.no_grad()
 @takes(x="N D", y="N D")
 def alignment(x: Tensor, y: Tensor, *, alpha: Positive = 2.0) -> Tensor:
-    r""":math:`\operatorname{mean}_i |x_i - y_i|^\alpha` of unit vectors; (), NaN without rows. A zero
-    vector is orthogonal to all others.
+    r""":math:`\operatorname{mean}_i |x_i - y_i|^\alpha` of unit vectors; (), NaN without rows.
+    A zero vector is orthogonal to all others.
 
     Source: Wang and Isola, Understanding Contrastive Representation Learning through Alignment and
     Uniformity on the Hypersphere, 2020.
@@ -129,12 +129,12 @@ def similarity_histogram(
     if not low < high:
         raise ValueError(f"high: got {high}, expected more than low={low}")
     search = search_for(queries, corpus, positives, labels, corpus_labels, normalize, backend)
-    edges = torch.linspace(low, high, bins + 1, dtype=search.dtype, device=queries.device)
-    above = search.totals("step", edges[1:-1].tolist()) if bins > 1 else (edges[:0], edges[:0])
+    edges = [low + (high - low) * k / bins for k in range(bins + 1)]
+    above = search.totals("step", edges[1:-1])
     counts = []
     for count, size in zip(above, search.pairs(), strict=True):
         inner = count.round().long()
         down = torch.cat([inner.new_full((1,), size), inner, inner.new_zeros(1)])
         # rounding may place a relevant pair at an edge in either bin
         counts.append((-down.diff()).clamp_min(0))
-    return Histogram(edges, *counts)
+    return Histogram(search.values().new_tensor(edges), *counts)

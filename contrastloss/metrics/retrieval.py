@@ -55,8 +55,10 @@ def recall_at_k(
     for rows in search.blocks(max(ks)):
         found = search.hits(rows, max(ks)).cumsum(1)
         found = found[:, [min(k, found.shape[1]) - 1 for k in ks]]
-        share = (found > 0) if any_hit else found / search.count[rows, None]
-        values[rows] = share.to(values.dtype)
+        share = (found > 0).to(values.dtype)
+        if not any_hit:
+            share = found.to(values.dtype) / search.count[rows, None]
+        values[rows] = share
     return search.reduced(values, reduction)
 
 

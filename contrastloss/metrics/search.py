@@ -87,10 +87,8 @@ class Search:
     def nearest(self, rows: Tensor, k: int, pairs: tuple[Test, ...] = ()) -> ops.TopK:
         """The best columns of these rows, at most as many as there are."""
         pairs, k = (*self.apart, *pairs), max(1, min(k, len(self.corpus)))
-        named = self.named(rows)
-        return ops.pair_topk(
-            self.queries[rows], self.corpus, k, pairs=pairs, **named, **self.options
-        )
+        given = {**self.named(pairs, rows), **self.options}
+        return ops.pair_topk(self.queries[rows], self.corpus, k, pairs=pairs, **given)
 
     def hits(self, rows: Tensor, k: int) -> Tensor:
         """Which of the best columns of these rows are relevant, (n, at most k)."""
@@ -102,6 +100,7 @@ class Search:
         second, ... relevant one, (n, first) each. ``most``: no row has more relevant ones."""
         scores = self.relevant_scores(rows, most)
         least = scores[:, :first] - self._slack(rows)
+        least = torch.where(least == -torch.inf, 0.0, least)  # of padding
         own = torch.searchsorted(-scores, -least, right=True).to(scores.dtype)
         parts = []
         for part in least.split(THRESHOLDS, 1):
@@ -130,13 +129,16 @@ class Search:
         """Sums of ``psi(s_ij - shift_i)`` over the columns that pass tests, of all rows or of
         these, a vector for each shift."""
         rows = torch.arange(len(self.queries), device=self.queries.device) if rows is None else rows
-        channels = [SUM(psi, shift=name, pairs=(*self.apart, *pairs)) for name in shifts]
-        named = self.named(rows)
+        pairs = (*self.apart, *pairs)
+        channels = [SUM(psi, shift=name, pairs=pairs) for name in shifts]
+        named = self.named(pairs, rows)
         named["rows"].update(shifts)
         return ops.pair_stats(self.queries[rows], self.corpus, channels, **named, **self.options)
 
     def totals(self, psi: str, shifts: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Sums of ``psi(s_ij - shift)`` over the relevant pairs and over all others, (S,) each."""
+        if not shifts:
+            return (torch.zeros(0, device=self.count.device),) * 2
         own, every = [], []
         for start in range(0, len(shifts), THRESHOLDS):
             given = {
@@ -153,12 +155,17 @@ class Search:
         own = int(self.count.sum())
         return own, len(self.queries) * (len(self.corpus) - len(self.apart)) - own
 
-    def named(self, rows: Tensor) -> dict[str, dict[str, Tensor]]:
-        """The operands of the tests of these rows."""
-        if not self.apart:
-            return {"rows": {}, "cols": {}}
-        columns = torch.arange(len(self.corpus), device=rows.device)
-        return {"rows": {INDEX: rows}, "cols": {INDEX: columns}}
+    def named(self, pairs: Sequence[Test], rows: Tensor) -> dict[str, dict[str, Tensor]]:
+        """The operands of tests, of these rows."""
+        found = {test.name: self.ids(test.name, rows) for test in pairs}
+        return {
+            "rows": {name: own for name, (own, _) in found.items()},
+            "cols": {name: of_columns for name, (_, of_columns) in found.items()},
+        }
+
+    def ids(self, name: str, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """What a test of this name compares: of these rows, and of the columns."""
+        return rows, torch.arange(len(self.corpus), device=rows.device)
 
     # ---- results ----------------------------------------------------------------------------
 
@@ -208,10 +215,10 @@ class LabelSearch(Search):
     def relevant_sums(self, psi: str, shifts: Mapping[str, Tensor]) -> list[Tensor]:
         return self.sums(psi, shifts, pairs=(same(_LABEL),))
 
-    def named(self, rows: Tensor) -> dict[str, dict[str, Tensor]]:
-        named = super().named(rows)
-        named["rows"][_LABEL], named["cols"][_LABEL] = self.labels[rows], self.corpus_labels
-        return named
+    def ids(self, name: str, rows: Tensor) -> tuple[Tensor, Tensor]:
+        if name == _LABEL:
+            return self.labels[rows], self.corpus_labels
+        return super().ids(name, rows)
 
 
 class _IndexSearch(Search):
@@ -244,9 +251,8 @@ class _IndexSearch(Search):
         return positives.gather(1, place) == index
 
     def relevant_scores(self, rows: Tensor, most: int) -> Tensor:
-        return self._scores(self.queries[rows], self.positives[rows, -most:]).sort(
-            1, descending=True
-        )[0]
+        scores = self._scores(self.queries[rows], self.positives[rows, -most:])
+        return scores.sort(1, descending=True).values
 
     def relevant_sums(self, psi: str, shifts: Mapping[str, Tensor]) -> list[Tensor]:
         channels = [SUM(psi, shift=name) for name in shifts]
