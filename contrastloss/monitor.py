@@ -128,10 +128,11 @@ def _of_embeddings(
 
 
 def _gradient_norm(parameters: Any) -> Tensor:
-    members = list(parameters) if isinstance(parameters, Iterable) else [parameters]
+    alone = isinstance(parameters, Tensor) or not isinstance(parameters, Iterable)
+    members = [parameters] if alone else list(parameters)
     for value in members:
         if not isinstance(value, Tensor):
-            got = f"{type(value).__name__}"
+            got = type(value).__name__
             raise TypeError(f"parameters: got {got}, expected tensors, as of module.parameters()")
     return nn.utils.get_total_norm([p.grad for p in members if p.grad is not None])
 
@@ -139,7 +140,7 @@ def _gradient_norm(parameters: Any) -> Tensor:
 def _number(name: str, value: Any) -> float:
     try:
         return float(value)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, OverflowError, RuntimeError):
         got = type(value).__name__
         raise TypeError(f"{name}: got {got}, expected a number or a tensor with one") from None
 
@@ -148,7 +149,8 @@ def _writer(to: Any) -> Callable[[dict[str, float], int], object]:
     """A function that passes values and their step on, by the tool's own method."""
     if to is None:
         return lambda values, step: None
-    if not isinstance(to, (nn.Module, logging.Logger)):
+    # their methods of these names are others
+    if not isinstance(to, (nn.Module, Tensor, logging.Logger)):
         if callable(getattr(to, "add_scalar", None)):
             return lambda values, step: [to.add_scalar(*item, step) for item in values.items()]
         for method in ("log_metrics", "log_dict", "log"):

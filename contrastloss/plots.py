@@ -99,12 +99,9 @@ def neighbors(
         labels, corpus_labels: (N,) and (M,); a neighbour with the query's label gets a green
             frame, another one a red, dashed one.
     """
-    images = {"queries": torch.as_tensor(queries), "corpus": torch.as_tensor(corpus)}
-    for name, value in images.items():
-        if value.ndim not in (3, 4):
-            got, expected = f"shape {tuple(value.shape)}", "(N, H, W) or (N, H, W, 3)"
-            raise ValueError(f"{name}: got {got}, expected {expected}")
-    rows, columns = (value.cpu() for value in images.values())
+    rows, columns = _images("queries", queries), _images("corpus", corpus)
+    if not isinstance(index, Tensor):
+        raise TypeError(f"index: got {type(index).__name__}, expected a tensor")
     if index.ndim != 2 or len(index) != len(rows):
         expected = f"({len(rows)}, k)"
         raise ValueError(f"index: got shape {tuple(index.shape)}, expected {expected}")
@@ -112,7 +109,11 @@ def neighbors(
         raise ValueError("corpus_labels: got labels of one side alone, expected both or neither")
     ax = _axes(ax)
     ends = [v for part in (rows, columns) if part.numel() for v in part.aminmax()]
-    grays = {"cmap": "gray", "vmin": min(ends, default=0), "vmax": max(ends, default=1)}
+    grays: dict[str, Any] = {
+        "cmap": "gray",
+        "vmin": min(ends, default=0),
+        "vmax": max(ends, default=1),
+    }
     for i, found in enumerate(index.tolist()):
         ax.imshow(rows[i].numpy(), extent=(0, 1, i + 1, i), **grays)
         for k, j in enumerate(found):
@@ -125,6 +126,17 @@ def neighbors(
     ax.set(xlim=(-0.1, index.shape[1] + 1.35), ylim=(len(rows) + 0.1, -0.1))
     ax.set_axis_off()
     return ax
+
+
+def _images(name: str, value: Any) -> Tensor:
+    expected = "images (N, H, W) or (N, H, W, 3)"
+    try:
+        found = torch.as_tensor(value).detach().cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{name}: got {type(value).__name__}, expected {expected}") from None
+    if found.ndim not in (3, 4):
+        raise ValueError(f"{name}: got shape {tuple(found.shape)}, expected {expected}")
+    return found
 
 
 def _frame(ax: Axes, left: float, top: float, right: bool) -> None:

@@ -40,7 +40,7 @@ def expected(x, y):
 def close(found, wanted):
     assert list(found) == list(wanted)
     for name, value in wanted.items():
-        assert found[name] == pytest.approx(float(value), abs=1e-6), name
+        assert found[name] == pytest.approx(torch.as_tensor(value).item(), abs=1e-6), name
 
 
 def test_values_of_a_step():
@@ -213,7 +213,9 @@ def test_wandb_itself(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "to", [3, "wandb", object(), [], nn.Linear(1, 1), logging.getLogger("x")], ids=repr
+    "to",
+    [3, "wandb", object(), [], torch.ones(2), nn.Linear(1, 1), logging.getLogger("x")],
+    ids=lambda to: type(to).__name__,
 )
 def test_what_is_no_tool(to):
     with pytest.raises(TypeError, match=rf"^to: got {type(to).__name__}, expected a SummaryWriter"):
@@ -323,7 +325,7 @@ def test_a_grid_of_neighbors(shape, ax):
         ),
         (
             lambda: plots.neighbors(torch.ones(2, 3), torch.ones(2, 3, 3), torch.ones(2, 1).long()),
-            r"queries: got shape \(2, 3\), expected \(N, H, W\)",
+            r"queries: got shape \(2, 3\), expected images \(N, H, W\)",
         ),
         (
             lambda: plots.neighbors(*torch.ones(2, 2, 3, 3), torch.ones(1, 1).long()),

@@ -131,9 +131,9 @@ class Search:
         rows = torch.arange(len(self.queries), device=self.queries.device) if rows is None else rows
         pairs = (*self.apart, *pairs)
         channels = [SUM(psi, shift=name, pairs=pairs) for name in shifts]
-        named = self.named(pairs, rows)
-        named["rows"].update(shifts)
-        return ops.pair_stats(self.queries[rows], self.corpus, channels, **named, **self.options)
+        given = {**self.named(pairs, rows), **self.options}
+        given["rows"].update(shifts)
+        return ops.pair_stats(self.queries[rows], self.corpus, channels, **given)
 
     def totals(self, psi: str, shifts: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Sums of ``psi(s_ij - shift)`` over the relevant pairs and over all others, (S,) each."""
