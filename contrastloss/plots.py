@@ -33,9 +33,9 @@ def similarities(histogram: Histogram, ax: Axes | None = None) -> Axes:
     if not isinstance(histogram, Histogram):
         raise TypeError(f"histogram: got {type(histogram).__name__}, expected a Histogram")
     ax = _axes(ax)
-    edges = histogram.edges.double().cpu()
+    edges = histogram.edges.cpu().double()
     for name, counts in (("positives", histogram.positives), ("negatives", histogram.negatives)):
-        share = counts.double().cpu() / counts.sum().clamp_min(1).item() / edges.diff()
+        share = counts.cpu().double() / max(int(counts.sum()), 1) / edges.diff()
         ax.stairs(share.numpy(), edges.numpy(), fill=True, alpha=0.5, label=name)
     ax.set(xlabel="similarity", ylabel="density")
     ax.legend()

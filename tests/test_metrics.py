@@ -151,9 +151,11 @@ def test_scikit_learn_and_torchmetrics(n, m, classes, how):
 def test_ties_among_ranks_are_those_of_scikit_learn():
     sk = pytest.importorskip("sklearn.metrics")
     case = Case(40, 60, 5, "labels", whole=True)
-    rows = zip(case.relevant.numpy(), case.scores.numpy(), strict=True)
-    expected = [sk.average_precision_score(*row) for row in rows]
+    relevant, scores = case.relevant.numpy(), case.scores.numpy()
+    expected = [sk.average_precision_score(*row) for row in zip(relevant, scores, strict=True)]
     agree(mean_average_precision, case.mean(expected), **case.given)
+    mean = sk.label_ranking_average_precision_score(relevant, scores)
+    assert mean_average_precision(**case.given).item() == pytest.approx(mean)
 
 
 def test_embeddings_that_are_all_the_same_get_no_credit():
@@ -175,8 +177,9 @@ def test_copies_in_fp32_are_ties(device):
     g = torch.Generator().manual_seed(0)
     x = torch.randn(65, 300, generator=g).to(device)
     y = torch.cat([x, x, x[:, torch.randperm(300, generator=g)]])
-    for scale in (1, 1e-3):
-        found = mean_average_precision(x, scale * y, normalize=scale == 1, reduction="none")
+    for scale in (1, 1e3, 1e-9):
+        given = {"normalize": scale == 1, "reduction": "none"}
+        found = mean_average_precision(scale * x, scale * y, **given)
         torch.testing.assert_close(found, torch.full_like(found, 0.5))
 
 
