@@ -20,7 +20,8 @@ class Monitor:
     r"""Logs alignment, uniformity, mean similarities, temperature and gradient norm at some steps.
 
     Call :meth:`log` at every step, after the backward pass; it computes something at every
-    ``every``-th of them. Its values are those of this process's batch.
+    ``every``-th of them. Its values are those of this process's batch; with several ranks, one of
+    them is enough.
 
     ============================  ================================================================
     ``alignment``                 mean squared distance of positive pairs, as unit vectors

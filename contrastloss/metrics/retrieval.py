@@ -124,13 +124,14 @@ def mean_average_precision(
         \frac{\#\{j \in R_i : s_{ij} \ge s_{ip}\}}{\#\{j : s_{ij} \ge s_{ip}\}}.
 
     Every relevant column is a threshold at which the columns of a row are counted, eight thresholds
-    in one pass over the pairs. So the time grows with the largest number P of relevant columns: a
-    product and P comparisons for each pair of a query and a column.
+    in one pass over the pairs. So the time grows with the number of relevant columns. Where they
+    are several hundred, ``k=len(corpus)`` is faster: it sorts whole rows, some at a time, and takes
+    the smaller column first among equal scores.
 
     Args:
-        k: None for all ranks, as above. Else only the k best columns count, whatever P is: the sum
-            of the precisions at the ranks of the relevant ones, divided by ``min(k, P_i)``, which
-            is mAP@k of sentence-transformers' ``InformationRetrievalEvaluator``.
+        k: None for all ranks, as above. Else only the k best columns count: the sum of the
+            precisions at the ranks of the relevant ones, divided by :math:`\min(k, |R_i|)`. This
+            is the mAP@k of sentence-transformers' ``InformationRetrievalEvaluator``.
         queries to backend: as of :func:`recall_at_k`.
 
     Returns:
