@@ -22,6 +22,8 @@ __all__ = ["alignment_uniformity", "curves", "neighbors", "similarities"]
 
 #: for each name, steps and values
 History = Mapping[str, Sequence[tuple[int, float]]]
+#: of an image in a grid whose cells have size 1
+SIZE = 0.9
 
 
 def similarities(histogram: Histogram, ax: Axes | None = None) -> Axes:
@@ -115,12 +117,12 @@ def neighbors(
         "vmax": max(ends, default=1),
     }
     for i, found in enumerate(index.tolist()):
-        ax.imshow(rows[i].numpy(), extent=(0, 1, i + 1, i), **grays)
+        ax.imshow(rows[i].numpy(), extent=(0, SIZE, i + SIZE, i), **grays)
         for k, j in enumerate(found):
             if j < 0:
                 continue
             left = k + 1.25
-            ax.imshow(columns[j].numpy(), extent=(left, left + 1, i + 1, i), **grays)
+            ax.imshow(columns[j].numpy(), extent=(left, left + SIZE, i + SIZE, i), **grays)
             if labels is not None and corpus_labels is not None:
                 _frame(ax, left, i, bool(labels[i] == corpus_labels[j]))
     ax.set(xlim=(-0.1, index.shape[1] + 1.35), ylim=(len(rows) + 0.1, -0.1))
@@ -143,9 +145,8 @@ def _frame(ax: Axes, left: float, top: float, right: bool) -> None:
     from matplotlib.patches import Rectangle
 
     color, style = ("tab:green", "-") if right else ("tab:red", "--")
-    ax.add_patch(
-        Rectangle((left, top), 1, 1, fill=False, edgecolor=color, linestyle=style, linewidth=2)
-    )
+    look: dict[str, Any] = {"fill": False, "edgecolor": color, "linestyle": style, "linewidth": 2}
+    ax.add_patch(Rectangle((left, top), SIZE, SIZE, **look))
 
 
 def _series(history: History, name: str) -> tuple[list[int], list[float]]:

@@ -204,12 +204,17 @@ def test_tensorboard_itself(tmp_path):
         assert (event.step, event.value) == (2, pytest.approx(value))
 
 
-def test_wandb_itself(monkeypatch, tmp_path):
+def test_wandb_itself(tmp_path):
     wandb = pytest.importorskip("wandb")
-    assert "step" in inspect.signature(wandb.Run.log).parameters
-    run = wandb.init(mode="disabled", dir=tmp_path)
-    Monitor(run).log(2, *views())
-    run.finish()
+    names = list(inspect.signature(wandb.Run.log).parameters)
+    assert names == list(inspect.signature(Run.log).parameters)
+    with wandb.init(mode="offline", dir=tmp_path) as run:
+        monitor = Monitor(run)
+        found = monitor.log(2, *views())
+        assert run.step == 2
+        monitor.log(3, temperature=0.1)  # with a step, a run keeps its values until the next one
+        for name, value in found.items():
+            assert run.summary[f"contrastive/{name}"] == value
 
 
 @pytest.mark.parametrize(
@@ -301,9 +306,8 @@ def test_a_grid_of_neighbors(shape, ax):
     left, right, bottom, top = zip(*(image.get_extent() for image in ax.images), strict=True)
     assert left == (0, 1.25, 2.25, 3.25, 0, 1.25)
     assert top == (0, 0, 0, 0, 1, 1)
-    assert all(
-        r - x == 1 and b - t == 1 for x, r, b, t in zip(left, right, bottom, top, strict=True)
-    )
+    assert np.subtract(right, left) == pytest.approx(0.9)
+    assert np.subtract(bottom, top) == pytest.approx(0.9)
     frames = [(patch.get_xy(), patch.get_linestyle()) for patch in ax.patches]
     assert frames == [((1.25, 0), "--"), ((2.25, 0), "-"), ((3.25, 0), "-"), ((1.25, 1), "-")]
     x0, x1 = ax.get_xlim()
