@@ -21,7 +21,7 @@ class Monitor:
 
     Call :meth:`log` at every step, after the backward pass; it computes something at every
     ``every``-th of them. Its values are those of this process's batch; with several ranks, one of
-    them is enough.
+    them is enough. Embeddings take two or three passes over the pairs of the batch.
 
     ============================  ================================================================
     ``alignment``                 mean squared distance of positive pairs, as unit vectors
