@@ -50,9 +50,10 @@ lint: $(VENV)/.lint ## check style, types, layout, unsafe calls and generated pa
 	$(BIN)/python bench/report.py --check
 	$(BIN)/python docs/generate.py --check
 
-# -W: a warning, such as a link to nowhere, is an error
+# from nothing, since warnings (-W: they are errors) are of the pages that are built
 docs: $(VENV)/.docs $(VENV)/.test ## build the site into docs/site, without the network, and check it
-	$(BIN)/python -m sphinx -W --keep-going -q docs docs/site
+	rm -rf docs/site
+	$(BIN)/python -m sphinx -W --keep-going -q -d build/doctrees -E docs docs/site
 	$(BIN)/pytest -q tests/test_site.py --site docs/site
 
 analyse: $(VENV)/.analyse ## search the C++ and CUDA sources for faults with clang-tidy and cppcheck

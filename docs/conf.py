@@ -123,4 +123,5 @@ def setup(app: Sphinx) -> None:
     app.connect("builder-inited", lambda app: reference.write(DOCS / "api"))
     app.connect("source-read", read)
     app.connect("autodoc-process-docstring", reference.docstring, priority=100)
+    app.connect("autodoc-process-signature", reference.signature)
     app.connect("missing-reference", resolve)

@@ -101,15 +101,22 @@ def docstring(app: Any, what: str, name: str, value: Any, options: Any, lines: l
         lines += inherited(value)
 
 
+def signature(app: Any, what: str, name: str, value: Any, *_: Any) -> tuple[str, str] | None:
+    """That of a loss: Sphinx would show the one of its metaclass."""
+    if inspect.isclass(value) and issubclass(value, Loss):
+        return parameters(value), ""
+    return None
+
+
 def shapes(lines: list[str]) -> Iterator[str]:
     inside = False
     for line in lines:
         if re.fullmatch(r"\w[\w ]*:", line):
             inside = line == "Shape:"
-        elif inside and line and not re.match(r"    \*?\w+(, \w+)*( [^:()]*)?: ", line):
-            line = "    " + line
         elif line and not line.startswith(" "):
             inside = False
+        elif inside and line and not re.match(r"    \*?\w+(, \*?\w+)*: ", line):
+            line = "    " + line
         yield line
 
 
@@ -196,7 +203,7 @@ def indented(lines: list[str]) -> list[str]:
 
 def module_page(module: str) -> list[str]:
     names = vars(importlib.import_module(module))
-    lines = [*heading(module), f".. automodule:: {module}", ""]
+    lines = [*heading(module.removeprefix("contrastloss.")), f".. automodule:: {module}", ""]
     for name in names["__all__"]:
         path = f"{module}.{name}"
         if PATHS.get(id(names[name]), path) == path:
@@ -246,7 +253,7 @@ def functional_page() -> list[str]:
         for name, cls in sorted(LOSSES.items())
     ]
     return [
-        *heading("contrastloss.functional"),
+        *heading("functional"),
         ".. automodule:: contrastloss.functional",
         "",
         *rows,
