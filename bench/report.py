@@ -303,7 +303,7 @@ def start(every: Sequence[Results]) -> str:
         [f"{n:,}", times(results.seconds(info)), factor(info, DENSE)]
         for n, info in sorted(cases, key=lambda case: case[0])
     ]
-    return f"""CLIP, forward and backward, fp32, D = 128. Memory in addition to inputs and gradients:
+    return f"""CLIP, forward and backward, fp32, D = 128. Memory beyond inputs and gradients:
 
 {table(["rows", "contrastloss", "dense PyTorch"], rows)}
 

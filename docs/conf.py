@@ -78,7 +78,7 @@ def navigation() -> str:
 
 
 def read(app: Sphinx, page: str, source: list[str]) -> None:
-    """The first page gets the navigation. Links to files beside docs that have a page lead there."""
+    """The first page gets the navigation. Links to files beside docs lead to their pages."""
     if page == "index":
         source[0] += navigation()
     up = "../" * page.count("/")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from api import MODULES, parameters
+from torch.autograd import Function
 
 from contrastloss import __main__ as command
 from contrastloss.losses import LOSSES, Loss
@@ -168,7 +169,7 @@ def heading(text: str, line: str = "=") -> list[str]:
 def entry(path: str, value: Any) -> list[str]:
     """The directive of a public name."""
     if inspect.isclass(value):
-        own = [n for n, v in vars(value).items() if shown(n, v)]
+        own = [] if issubclass(value, Function) else [n for n in vars(value) if shown(value, n)]
         lines = [f".. autoclass:: {path}"]
         return [*lines, *([f"   :members: {', '.join(own)}", "   :undoc-members:"] * bool(own)), ""]
     if isinstance(value, Preset):
@@ -187,8 +188,9 @@ def described(kind: str, path: str, signature: str, body: list[str]) -> list[str
     return [*head, *indented(body), ""]
 
 
-def shown(name: str, value: Any) -> bool:
+def shown(cls: type, name: str) -> bool:
     """Whether a method is for those who use the class."""
+    value = vars(cls)[name]
     if name.startswith("_") or name in HOOKS:
         return False
     function = getattr(value, "__func__", value)
@@ -204,7 +206,8 @@ def indented(lines: list[str]) -> list[str]:
 def module_page(module: str) -> list[str]:
     names = vars(importlib.import_module(module))
     lines = [*heading(module.removeprefix("contrastloss.")), f".. automodule:: {module}", ""]
-    for name in names["__all__"]:
+    # functions come first: classes are mostly what they return
+    for name in sorted(names["__all__"], key=lambda name: inspect.isclass(names[name])):
         path = f"{module}.{name}"
         if PATHS.get(id(names[name]), path) == path:
             lines += entry(path, names[name])
@@ -267,7 +270,13 @@ def commands_page() -> list[str]:
     for words in ([], *([name] for name in ("info", "warmup", *command.EXTRAS))):
         text = help_of([*words, "--help"])
         title = " ".join(["python -m contrastloss", *words])
-        lines += [*heading(title, "-"), ".. code-block:: text", "", *indented(text.splitlines()), ""]
+        lines += [
+            *heading(title, "-"),
+            ".. code-block:: text",
+            "",
+            *indented(text.splitlines()),
+            "",
+        ]
     return lines
 
 

@@ -46,13 +46,17 @@ def second() -> Iterator[str]:
 
 
 def third() -> Iterator[str]:
-    yield from caption("3. After the last tile, the sums are complete.", "The loss is made of them.")
+    yield from caption(
+        "3. After the last tile, the sums are complete.", "The loss is made of them."
+    )
     yield from scene(sums=CELLS)
     yield text(LEFT + CELLS * CELL + 52, TOP + 3 * CELL + 5, "loss")
 
 
 def fourth() -> Iterator[str]:
-    yield from caption("4. Backward: compute each tile again. With the", "sums, it gives its part of dx and dy.")
+    yield from caption(
+        "4. Backward: compute each tile again. With the", "sums, it gives its part of dx and dy."
+    )
     yield from scene(row=1, column=1, tile=True, sums=CELLS)
     yield arrow(LEFT + 2 * CELL - 4, TOP + 3 * CELL, LEFT - 6, TOP + 3 * CELL)
     yield arrow(LEFT + 3 * CELL, TOP + 2 * CELL - 4, LEFT + 3 * CELL, TOP - 6)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pages import blocks
 from torch.nn.functional import cross_entropy, normalize
 
 import contrastloss
@@ -35,10 +36,6 @@ README = (ROOT / "README.md").read_text()
 MIGRATION = (ROOT / "docs/migration.md").read_text()
 
 
-def blocks(text, language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-
-
 def commands(text):
     """Lines of the shell blocks and inline code, without comments."""
     lines = [line for block in blocks(text, "sh") for line in block.splitlines()]
@@ -49,10 +46,9 @@ def commands(text):
 
 @pytest.mark.parametrize("pages", [*([page] for page in PAGES), SHORT_PAGES], ids=lambda p: p[0])
 def test_its_python_runs(pages):
-    found = {page: "\n".join(blocks((ROOT / page).read_text(), "python")) for page in pages}
     # in a process of its own: a loss that is declared there is registered for good
-    run = "\n".join(f"exec(compile({found[page]!r}, {page!r}, 'exec'), {{}})" for page in pages)
-    done = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True)
+    words = [sys.executable, ROOT / "tests/pages.py", *(ROOT / page for page in pages)]
+    done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 

@@ -13,34 +13,13 @@ from pathlib import Path
 
 import pytest
 
-RECORD = (Path(__file__).parent / "api.txt").read_text()
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
-#: opens pages of the site in a frame and says what is there once they are loaded
-PROBE = """<!doctype html><iframe id="frame" width="WIDTH" height="900"></iframe><pre id="found"></pre>
-<script>
-const frame = document.getElementById("frame"), found = {}, wait = ms => new Promise(r => setTimeout(r, ms));
-const open = page => new Promise(r => { frame.onload = () => r(frame.contentDocument); frame.src = page; });
-(async () => {
-  for (const page of PAGES) {
-    const loaded = await open(page), sizes = [];
-    for (const formula of loaded.querySelectorAll("math")) {
-      const box = formula.getBoundingClientRect();
-      sizes.push([box.width, box.height]);
-    }
-    const button = loaded.querySelector("button.copybtn");
-    if (button) { button.click(); await wait(50); }
-    found[page] = {
-      title: loaded.title, formulas: sizes, copied: button && button.classList.contains("success"),
-      broken: [...loaded.images].filter(image => !image.complete || !image.naturalWidth).map(i => i.src),
-      wide: loaded.documentElement.scrollWidth - loaded.documentElement.clientWidth,
-    };
-  }
-  const page = await open("search.html?q=siglip");
-  for (let k = 0; k < 100 && !page.querySelector("ul.search a"); k++) await wait(50);
-  found.search = [...page.querySelectorAll("ul.search a")].map(link => link.getAttribute("href"));
-  document.getElementById("found").textContent = JSON.stringify(found);
-})();
-</script>"""
+TESTS = Path(__file__).parent
+RECORD = (TESTS / "api.txt").read_text()
+#: opens pages of the site in a frame, and says what is there once they are loaded
+PROBE = (TESTS / "site_probe.html").read_text()
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +66,9 @@ def test_nothing_is_loaded_from_the_network(pages):
 
 
 def test_formulas_are_mathml_without_leftovers(pages):
-    formulas = [f for page in pages.values() for f in re.findall(r"<math.*?</math>", page, re.DOTALL)]
+    formulas = [
+        f for page in pages.values() for f in re.findall(r"<math.*?</math>", page, re.DOTALL)
+    ]
     assert len(formulas) > 300
     assert [f for f in formulas if "\\" in f or "merror" in f] == []
 
@@ -116,13 +97,13 @@ def test_it_works_in_a_browser(site, tmp_path, width):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             url = f"http://127.0.0.1:{server.server_port}/probe.html"
+            options = [
+                "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
+                f"--user-data-dir={tmp_path}", "--virtual-time-budget=60000", "--dump-dom",
+            ]  # fmt: skip
             done = subprocess.run(
-                [
-                    BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
-                    f"--user-data-dir={tmp_path}", "--virtual-time-budget=60000", "--dump-dom", url,
-                ],
-                capture_output=True, text=True, timeout=200,
-            )  # fmt: skip
+                [BROWSER, *options, url], capture_output=True, text=True, timeout=200
+            )
         finally:
             server.shutdown()
     found = json.loads(re.search(r'<pre id="found">(\{.*?\})</pre>', done.stdout, re.DOTALL)[1])
