@@ -12,12 +12,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from api import MODULES, parameters
 from torch.autograd import Function
 
-from contrastloss import __main__ as command
+from contrastloss import __main__ as command, options
+from contrastloss.distributed import Strategy
 from contrastloss.losses import LOSSES, Loss
 from contrastloss.presets import Preset
 
@@ -95,7 +97,7 @@ def elsewhere(target: str) -> bool:
 # ---- docstrings ---------------------------------------------------------------------------------
 
 
-def docstring(app: Any, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
+def docstring(app: Any, what: str, name: str, value: Any, _: Any, lines: list[str]) -> None:
     """Indents what continues an entry of the section "Shape", and adds inherited options."""
     lines[:] = shapes(lines)
     if inspect.isclass(value) and issubclass(value, Loss):
@@ -105,8 +107,25 @@ def docstring(app: Any, what: str, name: str, value: Any, options: Any, lines: l
 def signature(app: Any, what: str, name: str, value: Any, *_: Any) -> tuple[str, str] | None:
     """That of a loss: Sphinx would show the one of its metaclass."""
     if inspect.isclass(value) and issubclass(value, Loss):
-        return parameters(value), ""
+        return typed(parameters(value)), ""
     return None
+
+
+def typed(signature: str) -> str:
+    """With the type of an option in place of the name that it has with its bounds."""
+    hints = {**vars(options), "Strategy": Strategy}
+    for name, hint in hints.items():
+        if get_origin(hint) in (Annotated, Literal, Union, UnionType):
+            signature = re.sub(rf"\b{name}\b", plain(hint), signature)
+    return signature
+
+
+def plain(hint: Any) -> str:
+    if get_origin(hint) is Annotated:
+        return plain(get_args(hint)[0])
+    if get_origin(hint) in (Union, UnionType):
+        return " | ".join(map(plain, get_args(hint)))
+    return hint.__name__ if inspect.isclass(hint) else str(hint).replace("typing.", "")
 
 
 def shapes(lines: list[str]) -> Iterator[str]:
@@ -140,8 +159,8 @@ def inherited(cls: type[Loss]) -> list[str]:
     for base in cls.__mro__[1:]:
         for name, text in entries(inspect.cleandoc(base.__doc__ or ""), "Args").items():
             said.setdefault(name, text)
-    options = [f.name for f in fields(cls) if f.init] if is_dataclass(cls) else []
-    more = [name for name in options if name not in own and name in said]
+    taken = [f.name for f in fields(cls) if f.init] if is_dataclass(cls) else []
+    more = [name for name in taken if name not in own and name in said]
     if not more:
         return []
     lines = ["", "Options of other losses, too:", ""]
@@ -174,7 +193,7 @@ def entry(path: str, value: Any) -> list[str]:
         return [*lines, *([f"   :members: {', '.join(own)}", "   :undoc-members:"] * bool(own)), ""]
     if isinstance(value, Preset):
         body = re.sub(r"(?<!`)([|*])", r"\\\1", value.__doc__ or "").splitlines()
-        return described("function", path, parameters(value), body)
+        return described("function", path, typed(parameters(value)), body)
     if inspect.isroutine(value):
         return [f".. autofunction:: {path}", ""]
     if inspect.ismodule(value):
@@ -238,6 +257,8 @@ def losses_page() -> Iterator[tuple[str, list[str]]]:
                 if value in functions:
                     function = f"contrastloss.functional.{functions[value]}"
                     said = "The loss of these inputs; the options are those above."
+                    there = f"../../losses.html#{name.lower()}"
+                    page += [f"`Cost, statistics and published systems <{there}>`__", ""]
                     signature = parameters(found(function))
                     page += heading("As a function", "-")
                     page += described("function", function, signature, [said])

@@ -176,7 +176,7 @@ def test_glossary_is_in_alphabetical_order():
 
 
 def test_readme_is_short():
-    assert len(README.splitlines()) <= 180
+    assert len(README.splitlines()) <= 150
 
 
 def test_readme_demo_commands_are_understood():

@@ -1,6 +1,7 @@
 """The site that ``make docs`` has built (``--site docs/site``): it is complete, needs nothing from
 the network, and works in a browser. Sphinx itself has checked links and anchors."""
 
+import html
 import http.server
 import json
 import re
@@ -10,6 +11,7 @@ import threading
 import zlib
 from functools import partial
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -53,8 +55,27 @@ def test_entries_have_formula_options_and_shapes(pages):
         assert words in page, words
     # what continues the entry of a shape is no entry
     assert "<strong>offset" not in page
+    assert "float | Tensor" in re.sub("<.*?>", "", page)  # the type of an option, not its bounds
     # options that a base explains
     assert "<strong>group</strong>" in page
+
+
+def test_links_lead_to_pages_and_places(site, pages):
+    """Also those of the theme, and those that are written as addresses."""
+    places = {name: set(re.findall(r'\bid="([^"]+)"', page)) for name, page in pages.items()}
+    dead = []
+    for name, page in pages.items():
+        if name.startswith("_modules"):
+            continue
+        for link in set(re.findall(r'<a\b[^>]*?\bhref="([^"]+)"', page)):
+            if re.match(r"\w+:", link):
+                continue
+            file, _, place = html.unescape(link).partition("#")
+            target = (site / name).parent.joinpath(unquote(file)).resolve() if file else site / name
+            known = places.get(str(target.relative_to(site)))
+            if not target.exists() or (place and known is not None and place not in known):
+                dead.append((name, link))
+    assert dead == []
 
 
 def test_nothing_is_loaded_from_the_network(pages):
