@@ -8,6 +8,7 @@ import contextlib
 import importlib
 import inspect
 import io
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
@@ -286,7 +287,8 @@ def functional_page() -> list[str]:
 
 
 def commands_page() -> list[str]:
-    """What ``--help`` prints."""
+    """What ``--help`` prints, in lines of one length."""
+    os.environ["COLUMNS"] = "88"
     lines = [*heading("Commands"), "What ``--help`` prints.", ""]
     for words in ([], *([name] for name in ("info", "warmup", *command.EXTRAS))):
         text = help_of([*words, "--help"])
