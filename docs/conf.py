@@ -58,7 +58,7 @@ PARTS = {
     "Start": ["choosing", "how", "losses", "performance", "precision"],
     "Guides": [
         "guides/two_modalities", "guides/sentence_embeddings", "guides/supervised",
-        "guides/queues", "distributed", "gradcache", "guides/distillation",
+        "guides/queues", "Many devices <distributed>", "gradcache", "guides/distillation",
         "guides/matryoshka", "guides/sorting", "guides/mining", "guides/own_loss",
         "guides/operators",
     ],
