@@ -87,18 +87,25 @@ def read(app: Sphinx, page: str, source: list[str]) -> None:
             source[0] = source[0].replace(link, f"]({up}api/{name}.md")
 
 
+def latex(text: str) -> str:
+    """In the commands that the converter knows. Blank lines separate equations, as in Sphinx."""
+    text = re.sub(r"\\text\{[^}]*\}", lambda words: words[0].replace("\\_", "_"), text)
+    text = re.sub(r"\\arg\b", r"\\operatorname{arg}", text).replace("{aligned}", "{split}")
+    equations = re.split(r"\n\s*\n", text.strip())
+    if len(equations) == 1 and ("&" not in text or "\\begin{" in text):
+        return text
+    body = " \\\\\n".join(equations)
+    return f"\\begin{{split}}\n{body}\n\\end{{split}}"
+
+
 def formula(self: Any, node: nodes.Element) -> None:
     block = isinstance(node, nodes.math_block)
-    text = re.sub(r"\\text\{[^}]*\}", lambda words: words[0].replace("\\_", "_"), node.astext())
-    text = re.sub(r"\\arg\b", r"\\operatorname{arg}", text)
-    if block and ("&" in text or "\\\\" in text) and "\\begin{" not in text:
-        text = f"\\begin{{aligned}}\n{text}\n\\end{{aligned}}"
     try:
-        found = convert(text, display="block" if block else "inline")
+        found = convert(latex(node.astext()), display="block" if block else "inline")
     except Exception as error:
-        raise ExtensionError(f"{text!r}: no formula: {error!r}") from error
-    if "\\" in found:
-        logging.getLogger(__name__).warning("a command that MathML lacks: %r", text, location=node)
+        raise ExtensionError(f"{node.astext()!r}: no formula: {error!r}") from error
+    if re.search(r"\\|<mi>&<", found):
+        logging.getLogger(__name__).warning("not in MathML: %r", node.astext(), location=node)
     self.body.append(f'<div class="math">{found}</div>' if block else found)
     raise nodes.SkipNode
 

@@ -100,7 +100,9 @@ def elsewhere(target: str) -> bool:
 
 def docstring(app: Any, what: str, name: str, value: Any, _: Any, lines: list[str]) -> None:
     """Indents what continues an entry of the section "Shape", and adds inherited options."""
-    lines[:] = shapes(lines)
+    call = getattr(value, "forward", value)
+    names = set(inspect.signature(call).parameters) if inspect.isroutine(call) else set()
+    lines[:] = shapes(lines, names | {"Loss"})
     if inspect.isclass(value) and issubclass(value, Loss):
         lines += inherited(value)
 
@@ -129,15 +131,18 @@ def plain(hint: Any) -> str:
     return hint.__name__ if inspect.isclass(hint) else str(hint).replace("typing.", "")
 
 
-def shapes(lines: list[str]) -> Iterator[str]:
+def shapes(lines: list[str], names: set[str]) -> Iterator[str]:
+    """The lines, of which those of "Shape" that name none of ``names`` continue the entry above."""
     inside = False
     for line in lines:
         if re.fullmatch(r"\w[\w ]*:", line):
             inside = line == "Shape:"
         elif line and not line.startswith(" "):
             inside = False
-        elif inside and line and not re.match(r"    \*?\w+(, \*?\w+)*: ", line):
-            line = "    " + line
+        elif inside and line:
+            said = re.match(r"    \*?(\w+(?:, \*?\w+)*): ", line)
+            if not said or not names.issuperset(re.split(r", \*?", said[1])):
+                line = "    " + line
         yield line
 
 
