@@ -1,5 +1,5 @@
-"""Makes docs/losses.md and docs/seeds.md from the losses and presets, and the table of tried
-versions in docs/support.md from release/matrix.json.
+"""Makes docs/losses.md and docs/seeds.md from the losses and presets, the table of tried versions
+in docs/support.md from release/matrix.json, and docs/images/tiles.svg.
 
 python docs/generate.py            write them
 python docs/generate.py --check    fail if the pages differ from what the code gives
@@ -20,6 +20,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+from tiles import svg
 from torch import Tensor, nn
 
 import contrastloss
@@ -391,6 +392,7 @@ PAGES = {
     DOCS / "losses.md": losses,
     DOCS / "seeds.md": seeds,
     DOCS / "support.md": support,
+    DOCS / "images/tiles.svg": svg,
 }
 
 

@@ -311,7 +311,7 @@ class PairLoss(ScoreLoss):
         nan: Tensor | None = None,
     ) -> Any:
         """The reduced loss, with its statistics if they were asked for. ``aligned``: the scores
-        whose :meth:`~Scores.aligned` the positives are; a negative that only rounding puts below
+        whose ``aligned`` the positives are; a negative that only rounding puts below
         such a positive is a tie."""
         loss = self.reduce(losses, counted, nan)
         if not self.return_stats:
