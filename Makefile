@@ -51,7 +51,7 @@ lint: $(VENV)/.lint ## check style, types, layout, unsafe calls and generated pa
 	$(BIN)/python docs/generate.py --check
 
 # from nothing, since warnings (-W: they are errors) are of the pages that are built
-docs: $(VENV)/.docs $(VENV)/.test ## build the site into docs/site, without the network, and check it
+docs: $(VENV)/.docs ## build the site into docs/site, without the network, and check it
 	rm -rf docs/site
 	$(BIN)/python -m sphinx -W --keep-going -q -d build/doctrees -E docs docs/site
 	$(BIN)/pytest -q tests/test_site.py --site docs/site
