@@ -89,7 +89,8 @@ def mean_similarities(
     one pass over the pairs.
 
     Args:
-        queries to backend: as of :func:`recall_at_k`.
+        queries, corpus, positives, labels, corpus_labels, normalize, backend: as of
+            :func:`recall_at_k`.
 
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.
@@ -121,7 +122,8 @@ def similarity_histogram(
     Args:
         low, high: the outermost edges. A bin is open at its lower edge and closed at its upper one;
             scores beyond ``low`` and ``high`` are in the first and last bin.
-        queries to backend: as of :func:`recall_at_k`.
+        queries, corpus, positives, labels, corpus_labels, normalize, backend: as of
+            :func:`recall_at_k`.
 
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it.

@@ -82,7 +82,8 @@ def mean_reciprocal_rank(
         k: None for all ranks: one more than the number of other columns that score at least as high
             as the best relevant one, counted in one more pass. Else the rank among the k best, and
             0 if no relevant column is among them.
-        queries to backend: as of :func:`recall_at_k`.
+        queries, corpus, positives, labels, corpus_labels, normalize, reduction, backend: as of
+            :func:`recall_at_k`.
 
     Returns:
         (), or (N,) with ``reduction='none'``, in fp32 (fp64 for fp64).
@@ -132,7 +133,8 @@ def mean_average_precision(
         k: None for all ranks, as above. Else only the k best columns count: the sum of the
             precisions at the ranks of the relevant ones, divided by :math:`\min(k, |R_i|)`. This
             is the mAP@k of sentence-transformers' ``InformationRetrievalEvaluator``.
-        queries to backend: as of :func:`recall_at_k`.
+        queries, corpus, positives, labels, corpus_labels, normalize, reduction, backend: as of
+            :func:`recall_at_k`.
 
     Returns:
         (), or (N,) with ``reduction='none'``, in fp32 (fp64 for fp64).
