@@ -14,6 +14,8 @@ from sphinx.errors import ExtensionError
 from sphinx.util import logging
 from sphinx.util.nodes import make_refnode
 
+from contrastloss.testing.docstrings import SHARED
+
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS), str(DOCS.parent / "tests")]
 
@@ -51,7 +53,7 @@ python_maximum_signature_line_length = 80
 python_use_unqualified_type_names = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
-napoleon_custom_sections = [("Shape", "params_style")]
+napoleon_custom_sections = [("Shape", "params_style"), (SHARED, "params_style")]
 
 #: the pages of each part, in the order of the navigation
 PARTS = {
@@ -98,6 +100,15 @@ def latex(text: str) -> str:
     return f"\\begin{{split}}\n{body}\n\\end{{split}}"
 
 
+def display(app: Sphinx, page: nodes.document) -> None:
+    """A formula that is a paragraph of its own has lines of its own."""
+    for paragraph in list(page.findall(nodes.paragraph)):
+        if len(paragraph) == 1 and isinstance(paragraph[0], nodes.math):
+            text = paragraph.astext()
+            block = nodes.math_block(text, text, nowrap=False, number=None, label=None)
+            paragraph.replace_self(block)
+
+
 def formula(self: Any, node: nodes.Element) -> None:
     block = isinstance(node, nodes.math_block)
     try:
@@ -129,6 +140,7 @@ def setup(app: Sphinx) -> None:
     app.add_html_math_renderer("mathml", (formula, None), (formula, None))
     app.connect("builder-inited", lambda app: reference.write(DOCS / "api"))
     app.connect("source-read", read)
+    app.connect("doctree-read", display)
     app.connect("autodoc-process-docstring", reference.docstring, priority=100)
     app.connect("autodoc-process-signature", reference.signature)
     app.connect("missing-reference", resolve)

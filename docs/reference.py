@@ -11,7 +11,6 @@ import io
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -23,6 +22,7 @@ from contrastloss import __main__ as command, options
 from contrastloss.distributed import Strategy
 from contrastloss.losses import LOSSES, Loss
 from contrastloss.presets import Preset
+from contrastloss.testing.docstrings import documented
 
 ROOT = Path(__file__).parent.parent
 #: files beside docs, and the names of their pages
@@ -99,12 +99,12 @@ def elsewhere(target: str) -> bool:
 
 
 def docstring(app: Any, what: str, name: str, value: Any, _: Any, lines: list[str]) -> None:
-    """Indents what continues an entry of the section "Shape", and adds inherited options."""
+    """Indents what continues an entry of the section "Shape". A loss has all that its bases say."""
     call = getattr(value, "forward", value)
     names = set(inspect.signature(call).parameters) if inspect.isroutine(call) else set()
-    lines[:] = shapes(lines, names | {"Loss"})
     if inspect.isclass(value) and issubclass(value, Loss):
-        lines += inherited(value)
+        lines[:] = documented(value, rest=True).splitlines()
+    lines[:] = shapes(lines, names | {"Loss"})
 
 
 def signature(app: Any, what: str, name: str, value: Any, *_: Any) -> tuple[str, str] | None:
@@ -144,35 +144,6 @@ def shapes(lines: list[str], names: set[str]) -> Iterator[str]:
             if not said or not names.issuperset(re.split(r", \*?", said[1])):
                 line = "    " + line
         yield line
-
-
-def entries(text: str, section: str) -> dict[str, list[str]]:
-    """The entries of a section such as ``Args``, by name."""
-    block = re.search(rf"^{section}:\n((?:    .*\n|\n)*)", text + "\n", re.MULTILINE)
-    taken: dict[str, list[str]] = {}
-    for entry in re.split(r"^    (?=\S)", block[1] if block else "", flags=re.MULTILINE):
-        names, _, said = entry.partition(": ")
-        for name in names.split(", "):
-            if said:
-                taken[name] = [line.strip() for line in said.strip().splitlines()]
-    return taken
-
-
-def inherited(cls: type[Loss]) -> list[str]:
-    """The options that bases explain."""
-    own = entries(inspect.getdoc(cls) or "", "Args")
-    said: dict[str, list[str]] = {}
-    for base in cls.__mro__[1:]:
-        for name, text in entries(inspect.cleandoc(base.__doc__ or ""), "Args").items():
-            said.setdefault(name, text)
-    taken = [f.name for f in fields(cls) if f.init] if is_dataclass(cls) else []
-    more = [name for name in taken if name not in own and name in said]
-    if not more:
-        return []
-    lines = ["", "Options of other losses, too:", ""]
-    for name in more:
-        lines += [f"* **{name}**: " + " ".join(said[name])]
-    return [*lines, ""]
 
 
 def comment(name: str) -> str:

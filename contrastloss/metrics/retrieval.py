@@ -32,7 +32,7 @@ def recall_at_k(
 ) -> Tensor:
     r"""The share of a query's relevant columns :math:`R_i` among its k best, :math:`T_{ik}`:
 
-    .. math:: \text{recall@}k = \operatorname{mean}_i \frac{|R_i \cap T_{ik}|}{|R_i|}
+    :math:`\text{recall@}k = \operatorname{mean}_i \frac{|R_i \cap T_{ik}|}{|R_i|}`
 
     Args:
         queries: (N, D). corpus: (M, D), or None for the other queries.
@@ -121,8 +121,8 @@ def mean_average_precision(
 ) -> Tensor:
     r"""The mean of every query's average precision,
 
-    .. math:: \text{AP}_i = \frac{1}{|R_i|} \sum_{p \in R_i}
-        \frac{\#\{j \in R_i : s_{ij} \ge s_{ip}\}}{\#\{j : s_{ij} \ge s_{ip}\}}.
+    :math:`\text{AP}_i = \frac{1}{|R_i|} \sum_{p \in R_i}
+    \frac{\#\{j \in R_i : s_{ij} \ge s_{ip}\}}{\#\{j : s_{ij} \ge s_{ip}\}}.`
 
     Every relevant column is a threshold at which the columns of a row are counted, eight thresholds
     in one pass over the pairs. So the time grows with the number of relevant columns. Where they
