@@ -51,10 +51,10 @@ lint: $(VENV)/.lint ## check style, types, layout, unsafe calls and generated pa
 	$(BIN)/python docs/generate.py --check
 
 # from nothing, since warnings (-W: they are errors) are of the pages that are built
-docs: $(VENV)/.docs ## build the site into docs/site, without the network, and check it
+docs: $(VENV)/.docs ## build the site into docs/site, without the network, and check it; BROWSER=chromium: in this one
 	rm -rf docs/site
 	$(BIN)/python -m sphinx -W --keep-going -q -d build/doctrees -E docs docs/site
-	$(BIN)/pytest -q tests/test_site.py --site docs/site
+	$(BIN)/pytest -q tests/test_site.py --site docs/site $(if $(BROWSER),--browser $(BROWSER))
 
 analyse: $(VENV)/.analyse ## search the C++ and CUDA sources for faults with clang-tidy and cppcheck
 	PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH=tests $(BIN)/python -m analyse

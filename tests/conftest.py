@@ -25,6 +25,7 @@ def pytest_addoption(parser):
         "what is not on by default",
     )
     parser.addoption("--site", help="the folder with the site that `make docs` has built")
+    parser.addoption("--browser", help="what opens it; default: one that is found, if there is one")
 
 
 def pytest_configure(config):

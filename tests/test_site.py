@@ -19,9 +19,7 @@ TESTS = Path(__file__).parent
 RECORD = (TESTS / "api.txt").read_text()
 #: opens pages of the site in a frame, and says what is there once they are loaded
 PROBE = (TESTS / "site_probe.html").read_text()
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
+BROWSERS = "chromium", "chromium-browser", "google-chrome"
 
 
 @pytest.fixture(scope="module")
@@ -108,9 +106,17 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.mark.skipif(not BROWSER, reason="no Chromium on this machine")
+@pytest.fixture
+def browser(request):
+    if wanted := request.config.getoption("--browser"):
+        assert shutil.which(wanted), f"--browser {wanted}: there is none on this machine"
+        return wanted
+    found = [name for name in BROWSERS if shutil.which(name)]
+    return found[0] if found else pytest.skip(f"none of {', '.join(BROWSERS)} on this machine")
+
+
 @pytest.mark.parametrize("width", [1200, 400])
-def test_it_works_in_a_browser(site, tmp_path, width):
+def test_it_works_in_a_browser(site, browser, tmp_path, width):
     wanted = ["index.html", "how.html", "losses.html", "api/losses/SupConLoss.html"]
     probe = PROBE.replace("PAGES", json.dumps(wanted)).replace("WIDTH", str(width))
     handler = partial(type("Handler", (Quiet,), {"probe": probe}), directory=str(site))
@@ -123,7 +129,7 @@ def test_it_works_in_a_browser(site, tmp_path, width):
                 f"--user-data-dir={tmp_path}", "--virtual-time-budget=60000", "--dump-dom",
             ]  # fmt: skip
             done = subprocess.run(
-                [BROWSER, *options, url], capture_output=True, text=True, timeout=200
+                [browser, *options, url], capture_output=True, text=True, timeout=200
             )
         finally:
             server.shutdown()
