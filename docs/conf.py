@@ -61,8 +61,8 @@ PARTS = {
     "Guides": [
         "guides/two_modalities", "guides/sentence_embeddings", "guides/supervised",
         "guides/queues", "Many devices <distributed>", "gradcache", "guides/distillation",
-        "guides/matryoshka", "guides/sorting", "guides/mining", "guides/own_loss",
-        "guides/operators",
+        "guides/matryoshka", "guides/sorting", "guides/mining", "guides/measuring",
+        "guides/own_loss", "guides/operators",
     ],
     "More": ["usage", "migration", "support", "environment", "seeds", "glossary"],
     "Reference": [f"api/{name}" for name in reference.PAGES],
