@@ -13,7 +13,7 @@ NATIVE := setup.py $(wildcard csrc/* csrc/*/*)
 PYTEST := OMP_WAIT_POLICY=passive $(BIN)/pytest -n auto --maxprocesses 8 --dist loadgroup
 TESTED := $(VENV)/.test $(VENV)/.distributed $(VENV)/.triton $(VENV)/.compat $(VENV)/.vision
 
-.PHONY: help demo test test-all fuzz soak golden api lint analyse bench wheels matrix
+.PHONY: help demo test test-all fuzz soak golden api lint docs analyse bench wheels matrix
 
 help:
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -49,6 +49,12 @@ lint: $(VENV)/.lint ## check style, types, layout, unsafe calls and generated pa
 	  | xargs $(BIN)/clang-format --dry-run --Werror
 	$(BIN)/python bench/report.py --check
 	$(BIN)/python docs/generate.py --check
+
+# from nothing, since warnings (-W: they are errors) are of the pages that are built
+docs: $(VENV)/.docs ## build the site into docs/site, without the network, and check it; BROWSER=chromium: in this one
+	rm -rf docs/site
+	$(BIN)/python -m sphinx -W --keep-going -q -d build/doctrees -E docs docs/site
+	$(BIN)/pytest -q tests/test_site.py --site docs/site $(if $(BROWSER),--browser $(BROWSER))
 
 analyse: $(VENV)/.analyse ## search the C++ and CUDA sources for faults with clang-tidy and cppcheck
 	PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH=tests $(BIN)/python -m analyse

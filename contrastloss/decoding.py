@@ -31,7 +31,7 @@ def contrastive_search(
 ) -> Tensor:
     r"""Scores of the candidates for the next token; choose the one with the highest score.
 
-    .. math:: (1 - \alpha)\, p_v - \alpha \max_j \cos(h_v, h_j)
+    :math:`(1 - \alpha)\, p_v - \alpha \max_j \cos(h_v, h_j)`
 
     Args:
         probabilities: p, (B, k), the model's probabilities of its k most likely tokens.

@@ -1,13 +1,13 @@
 """Every loss as a function, ``clip(x, y, *, temperature=0.07, ...)``: the module's
 inputs, then its options by keyword.
 
-Written by `python -m contrastloss.testing stubs`; do not edit.
+Written by `python -m contrastloss.testing write`; do not edit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 from torch import Tensor
 
@@ -102,9 +102,9 @@ def ada_meow(
 ) -> Tensor:
     r"""Contrastive loss with pairs weighted by a two-layer network (AdaMEOW).
 
-    .. math:: \ell_i = -\log \frac{e^{s_{ii}}}{\sum_j w_{ij} e^{s_{ij}}},
-        \qquad s_{ij} = \cos(x_i, y_j) / \tau, \quad
-        w_{ij} = \sigma\bigl(v^\top \tanh(W (\hat x_i + \hat y_j) + b) + c\bigr)
+    :math:`\ell_i = -\log \frac{e^{s_{ii}}}{\sum_j w_{ij} e^{s_{ij}}},
+    \qquad s_{ij} = \cos(x_i, y_j) / \tau, \quad
+    w_{ij} = \sigma\bigl(v^\top \tanh(W (\hat x_i + \hat y_j) + b) + c\bigr)`
 
     :math:`\hat x` and :math:`\hat y` are the normalised vectors, or x and y with
     ``normalize=False``. As in the authors' code, the sum includes j = i. The weights are computed
@@ -116,6 +116,12 @@ def ada_meow(
     Args:
         temperature: tau, positive. Default: 0.5.
         backend: ignored; the loss runs in plain PyTorch.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
 
     Shape:
         x, y: (N, D).
@@ -158,8 +164,8 @@ def adjacency_contrastive(
 ) -> Tensor:
     r"""Contrastive loss on a graph: neighbours are positives, weighted by their edges.
 
-    .. math:: \ell_i = -\log\Bigl(\frac{\sum_{j \ne i} A_{ij} e^{s_{ij}}}
-        {\sum_{j \ne i} e^{s_{ij}}} + \epsilon\Bigr), \qquad s_{ij} = \cos(z_i, z_j) / \tau
+    :math:`\ell_i = -\log\Bigl(\frac{\sum_{j \ne i} A_{ij} e^{s_{ij}}}
+    {\sum_{j \ne i} e^{s_{ij}}} + \epsilon\Bigr), \qquad s_{ij} = \cos(z_i, z_j) / \tau`
 
     A is sparse. Rows are split into chunks of 16 edges, so memory is O((N + edges / 16) D + edges)
     for any degrees. The weights of repeated entries add up; entries with weights that are not
@@ -172,6 +178,13 @@ def adjacency_contrastive(
             :math:`e^0` to the denominator and :math:`A_{ii} e^0` to the numerator. False ignores
             self loops. Default: False.
         eps: epsilon >= 0; the released code has 1e-8. Default: 0.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
 
     Shape:
         z: (N, D).
@@ -213,9 +226,10 @@ def alignment_uniformity(
 ) -> Tensor:
     r"""Alignment of positive pairs plus uniformity of all embeddings on the hypersphere.
 
-    .. math:: \ell &= \frac1N \sum_i |x_i - y_i|^\alpha + \lambda\, \frac{U(x) + U(y)}{2}
-
-        U(z) &= \log \frac{2}{N (N - 1)} \sum_{i < j} e^{-t |z_i - z_j|^2}
+    :math:`\begin{aligned}
+    \ell &= \frac1N \sum_i |x_i - y_i|^\alpha + \lambda\, \frac{U(x) + U(y)}{2} \\
+    U(z) &= \log \frac{2}{N (N - 1)} \sum_{i < j} e^{-t |z_i - z_j|^2}
+    \end{aligned}`
 
     for unit vectors x and y. With ``across``, the two means over pairs are replaced by one mean
     over the pairs of different instances among all 2N rows. BECLR's repulsion, with scores divided
@@ -228,6 +242,10 @@ def alignment_uniformity(
         across: whether pairs across views repel each other, too. Default: False.
         normalize: whether x and y are normalised; a zero vector is then orthogonal to all others.
             Default: True.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
 
     Shape:
         x, y: (N, D).
@@ -251,6 +269,50 @@ def alignment_uniformity(
     return evaluate("alignment_uniformity", (x, y), named, options)
 
 
+@overload
+def bank_contrastive(
+    query: Tensor,
+    key: Tensor,
+    bank: EmbeddingQueue | Tensor,
+    labels: Tensor,
+    bank_labels: Tensor | None = None,
+    *,
+    return_stats: Literal[False] = False,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.05,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+) -> Tensor: ...
+@overload
+def bank_contrastive(
+    query: Tensor,
+    key: Tensor,
+    bank: EmbeddingQueue | Tensor,
+    labels: Tensor,
+    bank_labels: Tensor | None = None,
+    *,
+    return_stats: Literal[True],
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.05,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 def bank_contrastive(
     query: Tensor,
     key: Tensor,
@@ -274,8 +336,8 @@ def bank_contrastive(
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""Query against key, with the bank's embeddings of the same label as negatives.
 
-    .. math:: \ell_i = -\log \frac{e^{s(q_i, k_i)}}
-        {e^{s(q_i, k_i)} + \sum_{j:\, b_j = c_i} e^{s(q_i, m_j)}}
+    :math:`\ell_i = -\log \frac{e^{s(q_i, k_i)}}
+    {e^{s(q_i, k_i)} + \sum_{j:\, b_j = c_i} e^{s(q_i, m_j)}}`
 
     with labels c of the queries and b of the stored embeddings :math:`m_j`. With languages as
     labels, each language has its own bank within one queue, and features that only identify the
@@ -286,6 +348,17 @@ def bank_contrastive(
         group: distributes the queries over ranks, for the mean and its gradient. The bank has to
             be the same on all ranks.
         return_stats: over the rows whose label is stored.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
 
     Shape:
         query, key: (N, D).
@@ -334,8 +407,8 @@ def barlow_twins(
 ) -> Tensor:
     r"""Barlow Twins: drives the cross-correlation of two views' features to the identity.
 
-    .. math:: \sum_i (1 - c_{ii})^2 + \lambda \sum_i \sum_{j \ne i} c_{ij}^2, \qquad
-        c_{ij} = \frac1N \sum_n \hat x_{ni} \hat y_{nj}
+    :math:`\sum_i (1 - c_{ii})^2 + \lambda \sum_i \sum_{j \ne i} c_{ij}^2, \qquad
+    c_{ij} = \frac1N \sum_n \hat x_{ni} \hat y_{nj}`
 
     Features are standardised over the batch:
     :math:`\hat x = (x - \text{mean}) / \sqrt{\text{var} + \epsilon}`. The D x D matrix c is not
@@ -348,6 +421,10 @@ def barlow_twins(
         standardize: ``'biased'``, the variance of a BatchNorm without affine parameters;
             ``'unbiased'``, that of ``torch.std``, as in Graph Barlow Twins; or ``'none'``: x and y
             are used as they are, after a BatchNorm of the caller (BarLIP). Default: ``'biased'``.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
 
     Shape:
         x, y: (N, D).
@@ -387,15 +464,15 @@ def beclr(
     With predictions p and projections z of a student and the projections t of a teacher, of two
     views each,
 
-    .. math:: \ell = -\frac{1}{2N} \sum_i \bigl[\cos(p_i, t'_i) + \cos(p'_i, t_i)\bigr]
-        + \lambda \log \frac{1}{2N} \sum_u \frac{1}{2N - 2} \sum_v e^{\cos(z_u, z_v) / \tau}
+    :math:`\ell = -\frac{1}{2N} \sum_i \bigl[\cos(p_i, t'_i) + \cos(p'_i, t_i)\bigr] +
+    \lambda \log \frac{1}{2N} \sum_u \frac{1}{2N - 2} \sum_v e^{\cos(z_u, z_v) / \tau}`
 
     where u is any of the 2N projections, v any of another instance, and a prime the other view.
     With stored embeddings m these are the negatives in place of the batch's. Those of which
     :math:`s_{uj} = \langle \hat z_u, m_j \rangle` is above a threshold are left out of the number
     :math:`n` of all pairs; as in the authors' code, they still have score 0 in the sum:
 
-    .. math:: \lambda \log \frac{1}{2N n} \sum_{u, j} e^{[s_{uj} \le \theta] s_{uj} / \tau}
+    :math:`\lambda \log \frac{1}{2N n} \sum_{u, j} e^{[s_{uj} \le \theta] s_{uj} / \tau}`
 
     Rows may be followed by their nearest neighbours: :meth:`with_neighbors`.
 
@@ -403,6 +480,10 @@ def beclr(
         temperature: tau, positive. Default: 2.
         weight: lambda >= 0; 0 uses alignment alone. Default: 0.1.
         threshold: theta, of stored embeddings. Default: 0.8.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
 
     Shape:
         predictions, projections, teacher: (N, 2, D), two views of each instance; the teacher gets
@@ -428,6 +509,56 @@ def beclr(
     return evaluate("beclr", (predictions, projections, teacher), named, options)
 
 
+@overload
+def binary_nce(
+    x: Tensor,
+    y: Tensor,
+    negatives: Tensor | None = None,
+    *,
+    return_stats: Literal[False] = False,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    memory: Memory = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 1.0,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+) -> Tensor: ...
+@overload
+def binary_nce(
+    x: Tensor,
+    y: Tensor,
+    negatives: Tensor | None = None,
+    *,
+    return_stats: Literal[True],
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    memory: Memory = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 1.0,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 def binary_nce(
     x: Tensor,
     y: Tensor,
@@ -454,9 +585,9 @@ def binary_nce(
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""Binary NCE: logistic classification of positive and negative pairs with equal total weight.
 
-    .. math:: \ell_i = \log\bigl(1 + e^{-s_{ii}}\bigr)
-        + \frac{1}{N - 1} \sum_{j \ne i} \log\bigl(1 + e^{s_{ij}}\bigr),
-        \qquad s_{ij} = \cos(x_i, y_j) / \tau
+    :math:`\ell_i = \log\bigl(1 + e^{-s_{ii}}\bigr) +
+    \frac{1}{N - 1} \sum_{j \ne i} \log\bigl(1 + e^{s_{ij}}\bigr),
+    \qquad s_{ij} = \cos(x_i, y_j) / \tau`
 
     With :math:`f = e^s` the terms are :math:`\log(1 + 1/f^+)` and :math:`\log(1 + f^-)`. The
     optimal f is the density ratio of positive and negative pairs. SigLIP sums over negatives
@@ -464,6 +595,20 @@ def binary_nce(
 
     Args:
         temperature: tau, positive. Default: 1.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         x, y: (N, D).
@@ -533,8 +678,8 @@ def cacr(
 
     With the squared distances :math:`D_{ij} = |x_i - y_j|^2 / \tau` of unit vectors,
 
-    .. math:: \ell_i = \alpha \sum_k \frac{e^{t^+ D_{ik}}}{\sum_l e^{t^+ D_{il}}} D_{ik}
-        - \beta \sum_{j \ne i} \frac{e^{-t^- D_{ij}}}{\sum_{l \ne i} e^{-t^- D_{il}}} D_{ij}
+    :math:`\ell_i = \alpha \sum_k \frac{e^{t^+ D_{ik}}}{\sum_l e^{t^+ D_{il}}} D_{ik} -
+    \beta \sum_{j \ne i} \frac{e^{-t^- D_{ij}}}{\sum_{l \ne i} e^{-t^- D_{il}}} D_{ij}`
 
     The first sum is over the positives of row i, the second over the first positive of every other
     row. Of V views, the attraction is the mean over views, to the V - 1 other ones, and the
@@ -552,6 +697,12 @@ def cacr(
         tau_plus: the prior of a class, in [0, 1); 0 does not debias. Default: 0.
         normalize: whether x and y are normalised; a zero vector is then orthogonal to all others.
             Default: True.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
 
     Shape:
         x: (N, D), or (N, V, D) for V >= 2 views of each instance, without y.
@@ -585,6 +736,62 @@ def cacr(
     return evaluate("cacr", (x, y), named, options)
 
 
+@overload
+def circle(
+    z: Tensor,
+    labels: Tensor,
+    *,
+    return_stats: Literal[False] = False,
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 1.0,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    ignore_index: int | None = -100,
+    m: float = 0.4,
+    gamma: float = 80.0,
+) -> Tensor: ...
+@overload
+def circle(
+    z: Tensor,
+    labels: Tensor,
+    *,
+    return_stats: Literal[True],
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 1.0,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    ignore_index: int | None = -100,
+    m: float = 0.4,
+    gamma: float = 80.0,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 def circle(
     z: Tensor,
     labels: Tensor,
@@ -617,9 +824,9 @@ def circle(
     With :math:`P_i` the other rows with row i's label, :math:`N_i` the rows with other labels, and
     :math:`s_{ij} = \cos(z_i, z_j)`,
 
-    .. math:: \ell_i = \log\Bigl(1 +
-        \sum_{n \in N_i} e^{\gamma [s_{in} + m]_+ (s_{in} - m)}
-        \sum_{p \in P_i} e^{-\gamma [1 + m - s_{ip}]_+ (s_{ip} - 1 + m)}\Bigr)
+    :math:`\ell_i = \log\Bigl(1 +
+    \sum_{n \in N_i} e^{\gamma [s_{in} + m]_+ (s_{in} - m)}
+    \sum_{p \in P_i} e^{-\gamma [1 + m - s_{ip}]_+ (s_{ip} - 1 + m)}\Bigr)`
 
     where the weights :math:`[\cdot]_+` get no gradient. ``reduction='mean'`` averages over the rows
     that have both a positive and a negative; all other rows have loss 0.
@@ -628,6 +835,21 @@ def circle(
         m: relaxation factor. Default: 0.4.
         gamma: scale factor, positive. Default: 80.
         temperature: divides the scores, positive. Default: 1.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
+        ignore_index: rows with this label take no part; None: there is no such label.
 
     Shape:
         z: (N, D).
@@ -695,8 +917,8 @@ def clan(
 
     With :math:`d(a, b) = (1 - \cos(a, b)) / 2` and :math:`h_{ij} = [m - d(z_i, z'_j)]_+`,
 
-    .. math:: \alpha \frac{\sum_{i \ne j} d(z_i, z_j)}{\#\{d(z_i, z_j) > \epsilon\}}
-        + (1 - \alpha) \frac{\sum_{ij} h_{ij}}{\#\{h_{ij} > \epsilon\}}
+    :math:`\alpha \frac{\sum_{i \ne j} d(z_i, z_j)}{\#\{d(z_i, z_j) > \epsilon\}} +
+    (1 - \alpha) \frac{\sum_{ij} h_{ij}}{\#\{h_{ij} > \epsilon\}}`
 
     where :math:`z'` are the negatives, augmentations that change the class. The counts get no
     gradient. A term with count 0 is 0.
@@ -707,6 +929,10 @@ def clan(
             Default: 1.
         squared: whether d and h are squared, before counting. Default: False.
         eps: epsilon, positive. Default: 1e-6.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
 
     Shape:
         z: (N, D), the rows of one class.
@@ -730,6 +956,50 @@ def clan(
     return evaluate("clan", (z, negatives), named, options)
 
 
+@overload
+def clean_clip(
+    image: Tensor,
+    text: Tensor,
+    image_augmented: Tensor,
+    text_augmented: Tensor,
+    *,
+    return_stats: Literal[False] = False,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    inter: float = 1.0,
+    intra: float = 1.0,
+) -> Tensor: ...
+@overload
+def clean_clip(
+    image: Tensor,
+    text: Tensor,
+    image_augmented: Tensor,
+    text_augmented: Tensor,
+    *,
+    return_stats: Literal[True],
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    inter: float = 1.0,
+    intra: float = 1.0,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 def clean_clip(
     image: Tensor,
     text: Tensor,
@@ -753,8 +1023,8 @@ def clean_clip(
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""CLIP plus InfoNCE between each modality and its augmented view.
 
-    .. math:: \ell_i = \text{inter}\; \text{CLIP}_i(x, y) + \tfrac12\, \text{intra}
-        \left(\text{InfoNCE}_i(x, \tilde x) + \text{InfoNCE}_i(y, \tilde y)\right)
+    :math:`\ell_i = \text{inter}\; \text{CLIP}_i(x, y) + \tfrac12\, \text{intra}
+    \left(\text{InfoNCE}_i(x, \tilde x) + \text{InfoNCE}_i(y, \tilde y)\right)`
 
     for images x and texts y, with one temperature for all terms. The terms within a modality are
     one-directional, from x and y to their augmentations. The statistics of ``return_stats`` are
@@ -764,6 +1034,20 @@ def clean_clip(
         inter: weight of the CLIP term. Default: 1.
         intra: weight of the terms within a modality. Default: 1.
         temperature: tau, positive. Default: 0.07.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         image, text, image_augmented, text_augmented: (N, D).
@@ -795,6 +1079,78 @@ def clean_clip(
     return evaluate("clean_clip", (image, text, image_augmented, text_augmented), named, options)
 
 
+@overload
+def clip(
+    x: Tensor,
+    y: Tensor,
+    negatives: Tensor | None = None,
+    *,
+    return_stats: Literal[False] = False,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    negatives_log_q: Tensor | None = None,
+    x_negatives: Tensor | None = None,
+    positives: Any = None,
+    x_ids: Tensor | None = None,
+    y_ids: Tensor | None = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    log_q: Tensor | None = None,
+    x_log_q: Tensor | None = None,
+    memory: Memory = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    label_smoothing: float = 0.0,
+    variant: Literal["out", "in"] = "out",
+    in_batch_negatives: bool = True,
+    gather_negatives: bool = True,
+) -> Tensor: ...
+@overload
+def clip(
+    x: Tensor,
+    y: Tensor,
+    negatives: Tensor | None = None,
+    *,
+    return_stats: Literal[True],
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    negatives_log_q: Tensor | None = None,
+    x_negatives: Tensor | None = None,
+    positives: Any = None,
+    x_ids: Tensor | None = None,
+    y_ids: Tensor | None = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    log_q: Tensor | None = None,
+    x_log_q: Tensor | None = None,
+    memory: Memory = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    label_smoothing: float = 0.0,
+    variant: Literal["out", "in"] = "out",
+    in_batch_negatives: bool = True,
+    gather_negatives: bool = True,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 def clip(
     x: Tensor,
     y: Tensor,
@@ -832,9 +1188,9 @@ def clip(
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""CLIP: symmetric InfoNCE over rows and columns, computed in one pass.
 
-    .. math:: \ell_i = -\tfrac12 \log \frac{e^{s_{ii}}}{\sum_j e^{s_{ij}}}
-        - \tfrac12 \log \frac{e^{s_{ii}}}{\sum_j e^{s_{ji}}},
-        \qquad s_{ij} = \cos(x_i, y_j) / \tau
+    :math:`\ell_i = -\tfrac12 \log \frac{e^{s_{ii}}}{\sum_j e^{s_{ij}}} -
+    \tfrac12 \log \frac{e^{s_{ii}}}{\sum_j e^{s_{ji}}},
+    \qquad s_{ij} = \cos(x_i, y_j) / \tau`
 
     With several positives, of ``positives`` or ``x_ids`` and ``y_ids``, rows and columns have
     losses of their own, each as :class:`~contrastloss.InfoNCELoss` has them, and the loss is the
@@ -852,6 +1208,20 @@ def clip(
         label_smoothing: epsilon, from 0 to 1, as :func:`torch.nn.functional.cross_entropy` has it,
             of rows and of columns: :math:`1 - \epsilon` times the loss, and epsilon times the mean
             of minus log p over what takes part in the softmax p. Default: 0.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         x, y: (M, D) and (N, D), e.g. images and their texts; M = N without ``positives``, or
@@ -925,6 +1295,52 @@ def clip(
     return evaluate("clip", (x, y, negatives), named, options)
 
 
+@overload
+def cluster_nt_xent(
+    x: Tensor,
+    y: Tensor,
+    clusters: Tensor,
+    *,
+    return_stats: Literal[False] = False,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    against: Literal["other", "own"] = "other",
+    across: bool = False,
+) -> Tensor: ...
+@overload
+def cluster_nt_xent(
+    x: Tensor,
+    y: Tensor,
+    clusters: Tensor,
+    *,
+    return_stats: Literal[True],
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    against: Literal["other", "own"] = "other",
+    across: bool = False,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 def cluster_nt_xent(
     x: Tensor,
     y: Tensor,
@@ -949,8 +1365,8 @@ def cluster_nt_xent(
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""NT-Xent with negatives from other clusters only, or from the same cluster only.
 
-    .. math:: \ell_i = -\log \frac{e^{s_{ip}}}{e^{s_{ip}} + \sum_{j \in N_i} e^{s_{ij}}},
-        \qquad s_{ij} = \cos(z_i, z_j) / \tau
+    :math:`\ell_i = -\log \frac{e^{s_{ip}}}{e^{s_{ip}} + \sum_{j \in N_i} e^{s_{ij}}},
+    \qquad s_{ij} = \cos(z_i, z_j) / \tau`
 
     for every row i of ``z = [x; y]``, where p is the other view of its instance. :math:`N_i` are
     the rows of other instances in a different cluster (``'other'``: G-SimCLR, which avoids false
@@ -964,6 +1380,19 @@ def cluster_nt_xent(
         across: negatives are rows of the other view only: x against y and y against x, the two
             directions of CLIP. Default: False.
         return_stats: the statistics average over the rows that have a negative.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
 
     Shape:
         x, y: (N, D).
@@ -1003,6 +1432,46 @@ def cluster_nt_xent(
     return evaluate("cluster_nt_xent", (x, y, clusters), named, options)
 
 
+@overload
+def cmim(
+    z: Tensor,
+    y: Tensor | None = None,
+    *,
+    return_stats: Literal[False] = False,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+) -> Tensor: ...
+@overload
+def cmim(
+    z: Tensor,
+    y: Tensor | None = None,
+    *,
+    return_stats: Literal[True],
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 def cmim(
     z: Tensor,
     y: Tensor | None = None,
@@ -1024,8 +1493,8 @@ def cmim(
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""cMIM: InfoNCE with the mean over the batch's negatives, which needs no augmentation.
 
-    .. math:: \ell_i = \log\Bigl(1 + e^{-s_{ii}} \frac{1}{N - 1} \sum_{j \ne i} e^{s_{ij}}\Bigr),
-        \qquad s_{ij} = \cos(z_i, z_j) / \tau
+    :math:`\ell_i = \log\Bigl(1 + e^{-s_{ii}} \frac{1}{N - 1} \sum_{j \ne i} e^{s_{ij}}\Bigr),
+    \qquad s_{ij} = \cos(z_i, z_j) / \tau`
 
     where :math:`s_{ii} = 1 / \tau`. With a second view y, :math:`\cos(z_i, y_j)` replaces
     :math:`\cos(z_i, z_j)`. InfoNCE sums over negatives, so its value grows with the batch size. The
@@ -1033,6 +1502,20 @@ def cmim(
 
     Args:
         temperature: tau, positive. Default: 0.1.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         z: (N, D).
@@ -1081,11 +1564,11 @@ def codebook_diversity(
 
     With :math:`\bar p_{gv}` the mean over frames of the softmax over the V entries of codebook g,
 
-    .. math::
-        \text{entropy: } & \frac{1}{G V} \sum_{g v} \bar p_{gv} \log \bar p_{gv}
-
-        \text{perplexity: } & \frac{1}{G V} \Bigl(G V - \sum_g e^{H(\bar p_g)}\Bigr),
-        \qquad H(p) = -\sum_v p_v \log p_v
+    :math:`\begin{aligned}
+    \text{entropy: } & \frac{1}{G V} \sum_{g v} \bar p_{gv} \log \bar p_{gv} \\
+    \text{perplexity: } & \frac{1}{G V} \Bigl(G V - \sum_g e^{H(\bar p_g)}\Bigr),
+    \qquad H(p) = -\sum_v p_v \log p_v
+    \end{aligned}`
 
     The first is the paper's, with the minimum :math:`-\log(V) / V`. The second, between 0 and
     1 - 1/V, is that of the released code in fairseq. w2v-BERT adds it with weight 0.1
@@ -1095,6 +1578,10 @@ def codebook_diversity(
         form: ``'entropy'`` or ``'perplexity'``. Default: ``'entropy'``.
         eps: lower bound on the probabilities in the logarithm, positive, which keeps the gradient
             of unused entries finite. Default: 1e-7.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
 
     Shape:
         probabilities: (..., G, V), which sum to 1 over V; all leading dimensions are frames.
@@ -1132,7 +1619,7 @@ def cosine(
 ) -> Tensor:
     r"""Cosine distance of each row to its own target, without negatives.
 
-    .. math:: \ell_i = (1 - \cos(x_i, t_i))^{\text{power}}
+    :math:`\ell_i = (1 - \cos(x_i, t_i))^{\text{power}}`
 
     BYOL's ``2 - 2 cos`` is ``loss_weight=2``, SimSiam's ``-cos`` is this loss minus one, GraphMAE's
     scaled cosine error is ``power`` 2 or 3. For a symmetric loss, average two calls. A zero vector
@@ -1145,6 +1632,11 @@ def cosine(
             in Point-CMAE's released code; its paper has aligned tokens. ``'all'`` requires
             ``power=1``. Default: ``'aligned'``.
         stop_gradient: whether the target is a constant. Default: True.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
 
     Shape:
         x, target: (..., N, D).
@@ -1173,6 +1665,58 @@ def cosine(
     return evaluate("cosine", (x, target), named, options)
 
 
+@overload
+def moco(
+    query: Tensor,
+    key: Tensor,
+    queue: EmbeddingQueue | Tensor,
+    *,
+    return_stats: Literal[False] = False,
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    negatives_log_q: Tensor | None = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+) -> Tensor: ...
+@overload
+def moco(
+    query: Tensor,
+    key: Tensor,
+    queue: EmbeddingQueue | Tensor,
+    *,
+    return_stats: Literal[True],
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    negatives_log_q: Tensor | None = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 def moco(
     query: Tensor,
     key: Tensor,
@@ -1200,8 +1744,8 @@ def moco(
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""MoCo: query against key, with the keys of earlier batches, from a queue, as negatives.
 
-    .. math:: \ell_i = -\log \frac{e^{s_{ii}}}{e^{s_{ii}} + \sum_k e^{t_{ik}}},
-        \qquad s_{ii} = \cos(q_i, k_i) / \tau, \quad t_{ik} = \cos(q_i, n_k) / \tau
+    :math:`\ell_i = -\log \frac{e^{s_{ii}}}{e^{s_{ii}} + \sum_k e^{t_{ik}}},
+    \qquad s_{ii} = \cos(q_i, k_i) / \tau, \quad t_{ik} = \cos(q_i, n_k) / \tau`
 
     Unfilled slots of the queue are ignored. Enqueue the keys after the call; enqueued before it,
     each key would be among the negatives of its own query.
@@ -1210,6 +1754,18 @@ def moco(
         temperature: tau, positive. Default: 0.07.
         group: distributes the queries over ranks, for the mean and its gradient. The queue has to
             be the same on all ranks (``queue.enqueue(key, group=...)``).
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         query, key: (N, D).
@@ -1257,6 +1813,52 @@ def moco(
     return evaluate("moco", (query, key, queue), named, options)
 
 
+@overload
+def cost(
+    query: Tensor,
+    key: Tensor,
+    queue: EmbeddingQueue | Tensor,
+    x_seasonal: Tensor,
+    y_seasonal: Tensor,
+    *,
+    return_stats: Literal[False] = False,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    weight: float = 0.0005,
+) -> Tensor: ...
+@overload
+def cost(
+    query: Tensor,
+    key: Tensor,
+    queue: EmbeddingQueue | Tensor,
+    x_seasonal: Tensor,
+    y_seasonal: Tensor,
+    *,
+    return_stats: Literal[True],
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    weight: float = 0.0005,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 def cost(
     query: Tensor,
     key: Tensor,
@@ -1281,8 +1883,8 @@ def cost(
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""CoST: MoCo on trend representations plus NT-Xent on the spectra of seasonal ones.
 
-    .. math:: \ell_i = \text{MoCo}_i(q, k) + \tfrac12\, \text{weight}\; \frac1F \sum_f \left(
-        \text{NT-Xent}_i(|X_f|, |Y_f|) + \text{NT-Xent}_i(\arg X_f, \arg Y_f)\right)
+    :math:`\ell_i = \text{MoCo}_i(q, k) + \tfrac12\, \text{weight}\; \frac1F \sum_f \left(
+    \text{NT-Xent}_i(|X_f|, |Y_f|) + \text{NT-Xent}_i(\arg X_f, \arg Y_f)\right)`
 
     where :math:`X_f` and :math:`Y_f` are the real Fourier transforms over time of x and y, which
     are unit vectors at every time step. Amplitudes and phases are compared across all series, per
@@ -1297,6 +1899,16 @@ def cost(
         group: distributes the series over ranks; the queue has to be the same on all ranks.
             Spectra are always gathered, whatever the strategy.
         return_stats: for the trend term.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
 
     Shape:
         query, key: (B, D), the trends of two views at one time step.
@@ -1333,6 +1945,60 @@ def cost(
     return evaluate("cost", (query, key, queue, x_seasonal, y_seasonal), named, options)
 
 
+@overload
+def cross_supcon(
+    x: Tensor,
+    y: Tensor,
+    labels: Tensor,
+    *,
+    return_stats: Literal[False] = False,
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    memory: Memory = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    ignore_index: int | None = -100,
+) -> Tensor: ...
+@overload
+def cross_supcon(
+    x: Tensor,
+    y: Tensor,
+    labels: Tensor,
+    *,
+    return_stats: Literal[True],
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    memory: Memory = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    ignore_index: int | None = -100,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 def cross_supcon(
     x: Tensor,
     y: Tensor,
@@ -1364,14 +2030,29 @@ def cross_supcon(
     With :math:`P_i` all rows with row i's label, including i, and :math:`s_{ij} = \cos(x_i, y_j) /
     \tau`,
 
-    .. math:: \ell_i = -\frac{1}{2 |P_i|} \sum_{p \in P_i} \Bigl(
-        \log \frac{e^{s_{ip}}}{\sum_j e^{s_{ij}}} + \log \frac{e^{s_{pi}}}{\sum_j e^{s_{ji}}}
-        \Bigr).
+    :math:`\ell_i = -\frac{1}{2 |P_i|} \sum_{p \in P_i} \Bigl(
+    \log \frac{e^{s_{ip}}}{\sum_j e^{s_{ij}}} + \log \frac{e^{s_{pi}}}{\sum_j e^{s_{ji}}}
+    \Bigr).`
 
     If all labels differ, this is CLIP. The statistics of ``return_stats`` are those of x's rows.
 
     Args:
         temperature: tau, positive. Default: 0.07.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
+        ignore_index: rows with this label take no part; None: there is no such label.
 
     Shape:
         x, y: (N, D), e.g. audio and its text.
@@ -1423,6 +2104,60 @@ def cross_supcon(
     return evaluate("cross_supcon", (x, y, labels), named, options)
 
 
+@overload
+def dcl(
+    x: Tensor,
+    y: Tensor,
+    *,
+    return_stats: Literal[False] = False,
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    weight: float | None = None,
+    detach_weight: bool = True,
+) -> Tensor: ...
+@overload
+def dcl(
+    x: Tensor,
+    y: Tensor,
+    *,
+    return_stats: Literal[True],
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    weight: float | None = None,
+    detach_weight: bool = True,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 def dcl(
     x: Tensor,
     y: Tensor,
@@ -1451,8 +2186,8 @@ def dcl(
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""DCL: NT-Xent without the positive in the denominator.
 
-    .. math:: \ell_i = -w_i s_{ip} + \log \sum_{j \notin \{i, p\}} e^{s_{ij}},
-        \qquad s_{ij} = \cos(z_i, z_j) / \tau
+    :math:`\ell_i = -w_i s_{ip} + \log \sum_{j \notin \{i, p\}} e^{s_{ij}},
+    \qquad s_{ij} = \cos(z_i, z_j) / \tau`
 
     for every row i of ``z = [x; y]``, where p is the other view of its instance.
 
@@ -1462,6 +2197,20 @@ def dcl(
             :math:`w_i = 2 - N \operatorname{softmax}_i(\cos(x_i, y_i) / \sigma)` (paper: 0.5).
             Default: None.
         detach_weight: whether w is a constant. Default: True.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         x, y: (N, D).
@@ -1524,7 +2273,7 @@ def diff_sort(
 ) -> Tensor:
     r"""Ranking loss: cross entropy between a relaxed sorting of scores and the order of targets.
 
-    .. math:: \ell = -\frac1n \sum_i \log \sum_{r \in R_i} P_{ir}
+    :math:`\ell = -\frac1n \sum_i \log \sum_{r \in R_i} P_{ir}`
 
     where :math:`P_{ir}` is the mass that a relaxed sorting network moves from score i to rank r,
     and :math:`R_i` holds the rank of target i; equal targets share all of their ranks. This is the
@@ -1536,6 +2285,11 @@ def diff_sort(
         network: ``'odd_even'`` or ``'bitonic'``. Default: ``'odd_even'``.
         distribution: as in :func:`contrastloss.sorting.sort`. Default: ``'cauchy'``.
         art_lambda: exponent in ``'logistic_phi'``. Default: 0.25.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
 
     Shape:
         x: (..., n), scores.
@@ -1580,10 +2334,10 @@ def dino(
     With rows s and prototypes c of the student, rows t and prototypes c' of the teacher, and a
     centre m,
 
-    .. math:: \ell_i = -\sum_k p_{ik}
-        \log \frac{e^{\cos(s_i, c_k) / \tau}}{\sum_l e^{\cos(s_i, c_l) / \tau}}, \qquad
-        p_{ik} = \frac{e^{(\cos(t_i, c'_k) - m_k) / \tau_t}}
-        {\sum_l e^{(\cos(t_i, c'_l) - m_l) / \tau_t}}
+    :math:`\ell_i = -\sum_k p_{ik}
+    \log \frac{e^{\cos(s_i, c_k) / \tau}}{\sum_l e^{\cos(s_i, c_l) / \tau}}, \qquad
+    p_{ik} = \frac{e^{(\cos(t_i, c'_k) - m_k) / \tau_t}}
+    {\sum_l e^{(\cos(t_i, c'_l) - m_l) / \tau_t}}`
 
     The teacher's softmax is a constant. The centre, a moving average of :meth:`center` over
     batches, keeps rows from collapsing to one prototype. For several crops, sum over pairs of
@@ -1592,6 +2346,13 @@ def dino(
     Args:
         temperature: tau, the student's temperature, positive. Default: 0.1.
         teacher_temperature: tau_t, positive, a float or a 0-dim tensor. Default: 0.04.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
 
     Shape:
         student, teacher: (N, D).
@@ -1620,6 +2381,60 @@ def dino(
     return evaluate("dino", (student, teacher, prototypes), named, options)
 
 
+@overload
+def focal_contrastive(
+    z: Tensor,
+    labels: Tensor,
+    *,
+    return_stats: Literal[False] = False,
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    ignore_index: int | None = -100,
+    divisor: Literal["positives", "batch"] = "positives",
+) -> Tensor: ...
+@overload
+def focal_contrastive(
+    z: Tensor,
+    labels: Tensor,
+    *,
+    return_stats: Literal[True],
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    ignore_index: int | None = -100,
+    divisor: Literal["positives", "batch"] = "positives",
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 def focal_contrastive(
     z: Tensor,
     labels: Tensor,
@@ -1650,8 +2465,8 @@ def focal_contrastive(
 
     With :math:`P_i` the other rows with row i's label and :math:`s_{ij} = \cos(z_i, z_j) / \tau`,
 
-    .. math:: \ell_i = -\frac{1}{|P_i|} \sum_{p \in P_i} (1 - p_{ip}) \log p_{ip},
-        \qquad p_{ij} = \frac{e^{s_{ij}}}{\sum_{k \ne i} e^{s_{ik}}}.
+    :math:`\ell_i = -\frac{1}{|P_i|} \sum_{p \in P_i} (1 - p_{ip}) \log p_{ip},
+    \qquad p_{ij} = \frac{e^{s_{ij}}}{\sum_{k \ne i} e^{s_{ik}}}.`
 
     The weight :math:`1 - p_{ip}` is differentiated. A row without a positive has loss 0, and
     ``reduction='mean'`` averages over the other rows.
@@ -1660,6 +2475,21 @@ def focal_contrastive(
         temperature: tau, positive. Default: 0.07.
         divisor: ``'positives'`` divides a row's sum by :math:`|P_i|` (the paper), ``'batch'`` by N
             (the authors' code). Default: ``'positives'``.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
+        ignore_index: rows with this label take no part; None: there is no such label.
 
     Shape:
         z: (N, D).
@@ -1712,6 +2542,64 @@ def focal_contrastive(
     return evaluate("focal_contrastive", (z, labels), named, options)
 
 
+@overload
+def gist(
+    x: Tensor,
+    y: Tensor,
+    negatives: Tensor | None = None,
+    *,
+    return_stats: Literal[False] = False,
+    guide: tuple[Tensor, ...] | Literal["self"] | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.01,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    margin: float = 0.0,
+    margin_strategy: Literal["absolute", "relative"] = "absolute",
+    contrast_anchors: bool = True,
+    contrast_positives: bool = True,
+) -> Tensor: ...
+@overload
+def gist(
+    x: Tensor,
+    y: Tensor,
+    negatives: Tensor | None = None,
+    *,
+    return_stats: Literal[True],
+    guide: tuple[Tensor, ...] | Literal["self"] | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.01,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    margin: float = 0.0,
+    margin_strategy: Literal["absolute", "relative"] = "absolute",
+    contrast_anchors: bool = True,
+    contrast_positives: bool = True,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 def gist(
     x: Tensor,
     y: Tensor,
@@ -1744,9 +2632,9 @@ def gist(
 
     With g the cosines of the guide's embeddings, and negatives both across and within the sides,
 
-    .. math:: \ell_i = -\log \frac{e^{s(x_i, y_i)}}{e^{s(x_i, y_i)} +
-        \sum_{j \in A_i} e^{s(x_i, y_j)} + \sum_{j \in B_i} e^{s(x_i, x_j)} +
-        \sum_{j \in C_i} e^{s(y_i, y_j)}}
+    :math:`\ell_i = -\log \frac{e^{s(x_i, y_i)}}{e^{s(x_i, y_i)} +
+    \sum_{j \in A_i} e^{s(x_i, y_j)} + \sum_{j \in B_i} e^{s(x_i, x_j)} +
+    \sum_{j \in C_i} e^{s(y_i, y_j)}}`
 
     where :math:`j \ne i` is in :math:`A_i, B_i, C_i` if :math:`g(x_i, y_j)`, :math:`g(x_i, x_j)` or
     :math:`g(y_i, y_j)` is at most :math:`g(x_i, y_i) - \text{margin}` (``'absolute'``) or
@@ -1765,6 +2653,20 @@ def gist(
         margin_strategy: ``'absolute'`` or ``'relative'``. Default: ``'absolute'``.
         contrast_anchors: whether to include the sum over :math:`B_i`. Default: True.
         contrast_positives: whether to include the sum over :math:`C_i`. Default: True.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         x, y: (N, D).
@@ -1837,8 +2739,8 @@ def groco(
     negatives ascending and then all positives ascending, go through a relaxed sorting network. With
     :math:`P_{ir}` the mass of candidate i at rank r, K negatives and n candidates,
 
-    .. math:: \ell = -\frac1n \Bigl(\sum_{i > K} \log p_i + \sum_{i \le K} \log(1 - p_i)\Bigr),
-        \qquad p_i = \sum_{r > K} P_{ir},
+    :math:`\ell = -\frac1n \Bigl(\sum_{i > K} \log p_i + \sum_{i \le K} \log(1 - p_i)\Bigr),
+    \qquad p_i = \sum_{r > K} P_{ir},`
 
     so that a positive may have any of the n - K highest ranks. This is the binary cross entropy of
     the positive ranks; that of the negative ranks is equal, since the rows of P sum to 1. P is not
@@ -1856,6 +2758,11 @@ def groco(
             Default: True.
         positive_views: number of leading views that are positives, at least 2 (the large crops of
             multi-crop; its small crops are anchors only). None for all. Default: None.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
 
     Shape:
         views: (V, N, D), or a sequence of V tensors (N, D), V >= 2.
@@ -1882,6 +2789,62 @@ def groco(
     return evaluate("groco", (views,), named, options)
 
 
+@overload
+def hard_negative(
+    x: Tensor,
+    y: Tensor,
+    *,
+    return_stats: Literal[False] = False,
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.5,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    beta: float = 1.0,
+    tau_plus: float = 0.1,
+    detach_weights: bool = False,
+) -> Tensor: ...
+@overload
+def hard_negative(
+    x: Tensor,
+    y: Tensor,
+    *,
+    return_stats: Literal[True],
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.5,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    beta: float = 1.0,
+    tau_plus: float = 0.1,
+    detach_weights: bool = False,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 def hard_negative(
     x: Tensor,
     y: Tensor,
@@ -1914,12 +2877,11 @@ def hard_negative(
     Negatives are weighted by :math:`e^{\beta s}`. With M = 2N - 2 negatives per row of
     ``z = [x; y]`` and P the positive's score,
 
-    .. math::
-        \log G_i &= \log M + \log \sum_j e^{(1 + \beta) s_{ij}} - \log \sum_j e^{\beta s_{ij}}
-
-        N_i &= \max\Bigl(\frac{G_i - \tau^+ M e^{P_i}}{1 - \tau^+},\; M e^{-1/\tau}\Bigr)
-
-        \ell_i &= -\log \frac{e^{P_i}}{e^{P_i} + N_i}
+    :math:`\begin{aligned}
+    \log G_i &= \log M + \log \sum_j e^{(1 + \beta) s_{ij}} - \log \sum_j e^{\beta s_{ij}} \\
+    N_i &= \max\Bigl(\frac{G_i - \tau^+ M e^{P_i}}{1 - \tau^+},\; M e^{-1/\tau}\Bigr) \\
+    \ell_i &= -\log \frac{e^{P_i}}{e^{P_i} + N_i}
+    \end{aligned}`
 
     All terms are computed in logarithms. ``beta=0`` is the debiased contrastive loss, ``beta=0,
     tau_plus=0`` is NT-Xent.
@@ -1930,6 +2892,20 @@ def hard_negative(
         tau_plus: prior probability that a negative has the anchor's class, in [0, 1). Default: 0.1.
         detach_weights: whether the weights :math:`e^{\beta s}` are constants; False differentiates
             them, as the authors' code does. Default: False.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         x, y: (N, D).
@@ -1980,6 +2956,62 @@ def hard_negative(
     return evaluate("hard_negative", (x, y), named, options)
 
 
+@overload
+def hard_negative_clip(
+    x: Tensor,
+    y: Tensor,
+    negatives: Tensor | None = None,
+    *,
+    return_stats: Literal[False] = False,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    memory: Memory = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.5,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    beta: float = 1.0,
+    tau_plus: float = 0.1,
+    detach_weights: bool = False,
+) -> Tensor: ...
+@overload
+def hard_negative_clip(
+    x: Tensor,
+    y: Tensor,
+    negatives: Tensor | None = None,
+    *,
+    return_stats: Literal[True],
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    memory: Memory = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.5,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    beta: float = 1.0,
+    tau_plus: float = 0.1,
+    detach_weights: bool = False,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 def hard_negative_clip(
     x: Tensor,
     y: Tensor,
@@ -2012,14 +3044,13 @@ def hard_negative_clip(
     The negatives of row i, the M = N - 1 other rows of the other modality, are weighted by
     :math:`e^{\beta s}`. With :math:`P_i = s_{ii}`,
 
-    .. math::
-        \log G_i &= \log M + \log \sum_{j \ne i} e^{(1 + \beta) s_{ij}}
-            - \log \sum_{j \ne i} e^{\beta s_{ij}}
-
-        N_i &= \max\Bigl(\frac{G_i - \tau^+ M e^{P_i}}{1 - \tau^+},\; M e^{-1/\tau}\Bigr)
-
-        \ell_i &= \tfrac12 \log\bigl(1 + N_i e^{-P_i}\bigr)
-            + \tfrac12 \log\bigl(1 + N'_i e^{-P_i}\bigr)
+    :math:`\begin{aligned}
+    \log G_i &= \log M + \log \sum_{j \ne i} e^{(1 + \beta) s_{ij}} -
+    \log \sum_{j \ne i} e^{\beta s_{ij}} \\
+    N_i &= \max\Bigl(\frac{G_i - \tau^+ M e^{P_i}}{1 - \tau^+},\; M e^{-1/\tau}\Bigr) \\
+    \ell_i &= \tfrac12 \log\bigl(1 + N_i e^{-P_i}\bigr) +
+    \tfrac12 \log\bigl(1 + N'_i e^{-P_i}\bigr)
+    \end{aligned}`
 
     where :math:`N'` is N computed from the scores :math:`s_{ji}`. ``beta=0, tau_plus=0`` is CLIP.
 
@@ -2028,6 +3059,20 @@ def hard_negative_clip(
         beta: concentration on hard negatives, >= 0. Default: 1.
         tau_plus: prior probability that a negative has the anchor's class, in [0, 1). Default: 0.1.
         detach_weights: whether the weights :math:`e^{\beta s}` are constants. Default: False.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         x, y: (N, D).
@@ -2102,8 +3147,8 @@ def hierarchical_contrastive(
     With ``NT-Xent`` over both views of all series at one time step (instance), and over both views
     of one series at all time steps (temporal),
 
-    .. math:: \ell_i = \frac1L \sum_{k=0}^{L-1} \left(\alpha\, \text{instance}_i(x^k, y^k) +
-        (1 - \alpha)\, \text{temporal}_i(x^k, y^k)\right)
+    :math:`\ell_i = \frac1L \sum_{k=0}^{L-1} \left(\alpha\, \text{instance}_i(x^k, y^k) +
+    (1 - \alpha)\, \text{temporal}_i(x^k, y^k)\right)`
 
     where both terms are means over time steps and both views, :math:`x^0 = x`, and
     :math:`x^{k+1}` is the maximum over pairs of neighbouring time steps of :math:`x^k` (an odd last
@@ -2115,6 +3160,17 @@ def hierarchical_contrastive(
         normalize: False uses dot products, True cosines of the pooled vectors. Default: False.
         group: the instance term is over the series of all ranks, which are always gathered,
             whatever the strategy. T is the same on all ranks.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         x, y: (B, T, D), two views of B series.
@@ -2144,6 +3200,78 @@ def hierarchical_contrastive(
     return evaluate("hierarchical_contrastive", (x, y), named, options)
 
 
+@overload
+def info_nce(
+    x: Tensor,
+    y: Tensor,
+    negatives: Tensor | None = None,
+    *,
+    return_stats: Literal[False] = False,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    negatives_log_q: Tensor | None = None,
+    positives: Any = None,
+    x_ids: Tensor | None = None,
+    y_ids: Tensor | None = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    log_q: Tensor | None = None,
+    memory: Memory = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    label_smoothing: float = 0.0,
+    variant: Literal["out", "in"] = "out",
+    top_k: int | None = None,
+    hardness: float = 0.0,
+    in_batch_negatives: bool = True,
+    gather_negatives: bool = True,
+) -> Tensor: ...
+@overload
+def info_nce(
+    x: Tensor,
+    y: Tensor,
+    negatives: Tensor | None = None,
+    *,
+    return_stats: Literal[True],
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    negatives_log_q: Tensor | None = None,
+    positives: Any = None,
+    x_ids: Tensor | None = None,
+    y_ids: Tensor | None = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    log_q: Tensor | None = None,
+    memory: Memory = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    label_smoothing: float = 0.0,
+    variant: Literal["out", "in"] = "out",
+    top_k: int | None = None,
+    hardness: float = 0.0,
+    in_batch_negatives: bool = True,
+    gather_negatives: bool = True,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 def info_nce(
     x: Tensor,
     y: Tensor,
@@ -2182,17 +3310,16 @@ def info_nce(
     r"""InfoNCE: row i of y is the positive of row i of x, against the other rows of y and further
     negatives n.
 
-    .. math:: \ell_i = -\log \frac{e^{s_{ii}}}
-        {e^{s_{ii}} + \sum_{j \ne i} e^{s_{ij}} + \sum_k e^{\cos(x_i, n_k) / \tau}},
-        \qquad s_{ij} = \cos(x_i, y_j) / \tau
+    :math:`\ell_i = -\log \frac{e^{s_{ii}}}
+    {e^{s_{ii}} + \sum_{j \ne i} e^{s_{ij}} + \sum_k e^{\cos(x_i, n_k) / \tau}},
+    \qquad s_{ij} = \cos(x_i, y_j) / \tau`
 
     With several positives :math:`P_i`, of ``positives`` or ``x_ids`` and ``y_ids``, the denominator
     :math:`Z_i` has all rows of y, and
 
-    .. math::
-        \text{out: } \ell_i = -\frac{1}{|P_i|} \sum_{p \in P_i} \log \frac{e^{s_{ip}}}{Z_i},
-        \qquad
-        \text{in: } \ell_i = -\log \sum_{p \in P_i} \frac{e^{s_{ip}}}{Z_i}.
+    :math:`\text{out: } \ell_i = -\frac{1}{|P_i|} \sum_{p \in P_i} \log \frac{e^{s_{ip}}}{Z_i},
+    \qquad
+    \text{in: } \ell_i = -\log \sum_{p \in P_i} \frac{e^{s_{ip}}}{Z_i}.`
 
     A row without a positive then has loss 0 and is not counted.
 
@@ -2217,6 +3344,18 @@ def info_nce(
             softmax, as :func:`torch.nn.functional.cross_entropy` has it; not together with
             ``top_k`` or ``hardness``. Default: 0.
         group: not supported together with ``top_k``.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         x, y: (M, D) and (N, D); M = N without ``positives``, or ``x_ids`` and ``y_ids``.
@@ -2309,12 +3448,12 @@ def jepa(
 
     With O the hidden occupied cells, E the hidden empty cells, and V the visible occupied cells,
 
-    .. math:: \alpha \Bigl[w\, \operatorname{mean}_O (1 - \cos(p_c, t_c))
-        + (1 - w) \operatorname{mean}_E (1 - \cos(p_c, t_c))\Bigr]
-        + \beta \bigl[v(\text{context}_V) + v(\text{prediction}_O)\bigr]
+    :math:`\alpha \Bigl[w\, \operatorname{mean}_O (1 - \cos(p_c, t_c)) +
+    (1 - w) \operatorname{mean}_E (1 - \cos(p_c, t_c))\Bigr] +
+    \beta \bigl[v(\text{context}_V) + v(\text{prediction}_O)\bigr]`
 
-        v(z) = \operatorname{mean}_d \Bigl[\gamma -
-            \sqrt{\operatorname{Var}(z_d) + \epsilon}\Bigr]_+
+    :math:`v(z) = \operatorname{mean}_d \Bigl[\gamma -
+    \sqrt{\operatorname{Var}(z_d) + \epsilon}\Bigr]_+`
 
     with unbiased variances over the cells of a map, where v is averaged over maps.
 
@@ -2328,6 +3467,10 @@ def jepa(
             cells are a token that learns. Default: True.
         normalize: whether variances are those of unit vectors, as in the released code, whose maps
             are normalised over features. Default: False.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
 
     Shape:
         prediction, target: (P, D) or (B, P, D), P cells of B maps.
@@ -2368,7 +3511,7 @@ def koleo(
 ) -> Tensor:
     r"""KoLeo: pushes each row away from its nearest neighbour; estimates the negative entropy.
 
-    .. math:: \ell_i = -\log\bigl(\min_{j \ne i} |z_i - z_j| + \varepsilon\bigr)
+    :math:`\ell_i = -\log\bigl(\min_{j \ne i} |z_i - z_j| + \varepsilon\bigr)`
 
     The neighbour is the row with the largest score, to the precision of the scores. Its distance is
     computed from the two rows, not from the score, which loses all digits for near duplicates. The
@@ -2379,6 +3522,11 @@ def koleo(
             Default: 1e-8.
         normalize: whether z is normalised; a zero vector is then orthogonal to all others.
             Default: True.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
 
     Shape:
         z: (N, D).
@@ -2400,6 +3548,54 @@ def koleo(
     return evaluate("koleo", (z,), named, options)
 
 
+@overload
+def latent_positive(
+    query: Tensor,
+    key: Tensor,
+    queue: EmbeddingQueue | Tensor,
+    generated: Tensor,
+    valid: Tensor | None = None,
+    *,
+    return_stats: Literal[False] = False,
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    weight: float = 1.0,
+    form: Literal["alignment", "info_nce"] = "alignment",
+) -> Tensor: ...
+@overload
+def latent_positive(
+    query: Tensor,
+    key: Tensor,
+    queue: EmbeddingQueue | Tensor,
+    generated: Tensor,
+    valid: Tensor | None = None,
+    *,
+    return_stats: Literal[True],
+    ids: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    weight: float = 1.0,
+    form: Literal["alignment", "info_nce"] = "alignment",
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 def latent_positive(
     query: Tensor,
     key: Tensor,
@@ -2427,9 +3623,9 @@ def latent_positive(
 
     With the positives :math:`g \in G_i` of :func:`contrastloss.mixing.latent_positives`,
 
-    .. math:: \ell_i = \text{MoCo}_i(q, k) + \text{weight}\; \frac{N}{\sum_j |G_j|} \sum_{g \in G_i}
-        \begin{cases} -s(q_i, g) & \text{alignment} \\
-        \text{MoCo}_i(q, g) & \text{InfoNCE} \end{cases}
+    :math:`\ell_i = \text{MoCo}_i(q, k) + \text{weight}\; \frac{N}{\sum_j |G_j|} \sum_{g \in G_i}
+    \begin{cases} -s(q_i, g) & \text{alignment} \\
+    \text{MoCo}_i(q, g) & \text{InfoNCE} \end{cases}`
 
     where MoCo takes its negatives from the queue. ``reduction='mean'`` is the mean of MoCo plus
     ``weight`` times the mean over all generated positives of the batch. A gradient flows to
@@ -2443,6 +3639,17 @@ def latent_positive(
         group: distributes the queries over ranks, for both means and their gradient. The queue has
             to be the same on all ranks; without ``valid``, G too.
         return_stats: for the key as the positive.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
 
     Shape:
         query, key: (N, D).
@@ -2481,6 +3688,62 @@ def latent_positive(
     return evaluate("latent_positive", (query, key, queue, generated, valid), named, options)
 
 
+@overload
+def margin_ranking(
+    x: Tensor,
+    y: Tensor,
+    negatives: Tensor | None = None,
+    *,
+    return_stats: Literal[False] = False,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    memory: Memory = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 1.0,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    margin: float = 0.6,
+    symmetric: bool = False,
+    in_batch_negatives: bool = True,
+) -> Tensor: ...
+@overload
+def margin_ranking(
+    x: Tensor,
+    y: Tensor,
+    negatives: Tensor | None = None,
+    *,
+    return_stats: Literal[True],
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    memory: Memory = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 1.0,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    margin: float = 0.6,
+    symmetric: bool = False,
+    in_batch_negatives: bool = True,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 def margin_ranking(
     x: Tensor,
     y: Tensor,
@@ -2510,8 +3773,8 @@ def margin_ranking(
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""Margin ranking: each positive should outscore the row's negatives by a margin.
 
-    .. math:: \ell_i = \frac{1}{N - 1} \sum_{j \ne i} [m - s_{ii} + s_{ij}]_+,
-        \qquad s_{ij} = \cos(x_i, y_j) / \tau
+    :math:`\ell_i = \frac{1}{N - 1} \sum_{j \ne i} [m - s_{ii} + s_{ij}]_+,
+    \qquad s_{ij} = \cos(x_i, y_j) / \tau`
 
     Args:
         temperature: tau, positive. Default: 1.
@@ -2520,6 +3783,20 @@ def margin_ranking(
             supported together with ``negatives``. Default: False.
         in_batch_negatives: whether the other rows of y are negatives; False leaves the given and
             the stored ones. Default: True.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         x, y: (N, D).
@@ -2571,6 +3848,44 @@ def margin_ranking(
     return evaluate("margin_ranking", (x, y, negatives), named, options)
 
 
+@overload
+def meow(
+    x: Tensor,
+    y: Tensor,
+    clusters: Tensor,
+    *,
+    return_stats: Literal[False] = False,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.5,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+) -> Tensor: ...
+@overload
+def meow(
+    x: Tensor,
+    y: Tensor,
+    clusters: Tensor,
+    *,
+    return_stats: Literal[True],
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.5,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 def meow(
     x: Tensor,
     y: Tensor,
@@ -2591,8 +3906,8 @@ def meow(
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""MEOW: negatives are weighted by the number of clusterings that separate the pair.
 
-    .. math:: \ell_i = -\log \frac{e^{s_{ii}}}{\sum_j w_{ij} e^{s_{ij}}},
-        \qquad s_{ij} = \cos(x_i, y_j) / \tau, \quad w_{ij} = \#\{t : c_{it} \ne c_{jt}\}
+    :math:`\ell_i = -\log \frac{e^{s_{ii}}}{\sum_j w_{ij} e^{s_{ij}}},
+    \qquad s_{ij} = \cos(x_i, y_j) / \tau, \quad w_{ij} = \#\{t : c_{it} \ne c_{jt}\}`
 
     Since :math:`w_{ii} = 0`, the positive is not in the denominator, and the loss can be negative.
     A row that shares its clusters with all others in every clustering has loss 0 and is counted in
@@ -2600,6 +3915,20 @@ def meow(
 
     Args:
         temperature: tau, positive. Default: 0.5.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         x, y: (N, D).
@@ -2655,11 +3984,11 @@ def mil_contrastive(
     the lowest scores. With :math:`\bar x_b`, :math:`\bar y_b` the means of the highest-scoring
     snippets, the loss of a positive bag is
 
-    .. math:: \ell_b = \sum_{V \in \{\text{background}, \text{normal}\}}
-        -\log \frac{e^{s(\bar x_b, \bar y_b)}}
-        {e^{s(\bar x_b, \bar y_b)} + \sum_{v \in V_y} e^{s(\bar x_b, v)}}
-        -\log \frac{e^{s(\bar y_b, \bar x_b)}}
-        {e^{s(\bar y_b, \bar x_b)} + \sum_{v \in V_x} e^{s(\bar y_b, v)}}
+    :math:`\ell_b = \sum_{V \in \{\text{background}, \text{normal}\}}
+    -\log \frac{e^{s(\bar x_b, \bar y_b)}}
+    {e^{s(\bar x_b, \bar y_b)} + \sum_{v \in V_y} e^{s(\bar x_b, v)}}
+    -\log \frac{e^{s(\bar y_b, \bar x_b)}}
+    {e^{s(\bar y_b, \bar x_b)} + \sum_{v \in V_x} e^{s(\bar y_b, v)}}`
 
     where :math:`s = \cos / \tau`. The background is the lowest-scoring snippets of all bags; the
     normal set is the highest-scoring snippets of the negative bags. A term without negatives is 0.
@@ -2670,6 +3999,13 @@ def mil_contrastive(
         divisor: determines :math:`k_b`, at least 1. Default: 16.
         released: as the released code has it, which repeats a bag's query :math:`k_b` times, so
             that longer bags count more, and whose loss is 0 if no bag is negative. Default: False.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
 
     Shape:
         x, y: (B, T, D), the snippets in both modalities.
@@ -2698,6 +4034,64 @@ def mil_contrastive(
     return evaluate("mil_contrastive", (x, y, scores_x, scores_y, labels, lengths), named, options)
 
 
+@overload
+def mochi(
+    query: Tensor,
+    key: Tensor,
+    queue: EmbeddingQueue | Tensor,
+    *,
+    return_stats: Literal[False] = False,
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    negatives_log_q: Tensor | None = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.2,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    hardest: int = 1024,
+    mixed: int = 1024,
+    mixed_with_query: int = 128,
+) -> Tensor: ...
+@overload
+def mochi(
+    query: Tensor,
+    key: Tensor,
+    queue: EmbeddingQueue | Tensor,
+    *,
+    return_stats: Literal[True],
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    negatives_log_q: Tensor | None = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.2,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    hardest: int = 1024,
+    mixed: int = 1024,
+    mixed_with_query: int = 128,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 def mochi(
     query: Tensor,
     key: Tensor,
@@ -2731,10 +4125,10 @@ def mochi(
     With :math:`n, n'` drawn from the ``hardest`` stored keys nearest to the query q, and
     :math:`\alpha \sim U(0, 1)`, :math:`\beta \sim U(0, \tfrac12)`,
 
-    .. math:: h = \frac{\alpha n + (1 - \alpha) n'}{\|\alpha n + (1 - \alpha) n'\|}
-        \quad\text{(``mixed`` of them)}, \qquad
-        h' = \frac{\beta q + (1 - \beta) n}{\|\beta q + (1 - \beta) n\|}
-        \quad\text{(``mixed_with_query``)}
+    :math:`h = \frac{\alpha n + (1 - \alpha) n'}{\|\alpha n + (1 - \alpha) n'\|}
+    \quad\text{(mixed of them)}, \qquad
+    h' = \frac{\beta q + (1 - \beta) n}{\|\beta q + (1 - \beta) n\|}
+    \quad\text{(mixed\_with\_query)}`
 
     are added to the denominator of :class:`~contrastloss.MoCoLoss`. Embeddings are normalised
     first, unless ``normalize=False``. Mixtures are constants: no gradient flows through h and h'
@@ -2749,6 +4143,19 @@ def mochi(
             Default: 1024.
         mixed: number of mixtures of two keys per query; 0 for none. Default: 1024.
         mixed_with_query: number of mixtures of a key with the query; 0 for none. Default: 128.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: distributes the queries over ranks, for the mean and its gradient.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         Same as :class:`~contrastloss.MoCoLoss`.
@@ -2809,16 +4216,16 @@ def momentum_cacr(
     With queries :math:`q_{iv}`, keys :math:`k_i`, :math:`s_{iv,j} = \cos(q_{iv}, k_j) / \tau` and
     the weights
 
-    .. math:: w_{iv} = \frac{e^{|q_{iv} - k_i|^2 / \tau}}{\sum_u e^{|q_{iu} - k_i|^2 / \tau}}
+    :math:`w_{iv} = \frac{e^{|q_{iv} - k_i|^2 / \tau}}{\sum_u e^{|q_{iu} - k_i|^2 / \tau}}`
 
     of unit vectors, which are constants,
 
-    .. math::
-        \text{rbf: } \ell_i &= -\sum_v w_{iv} \log \frac{e^{s_{iv,i}}}{\sum_j e^{s_{iv,j}}}
-
-        \text{euclidean: } \ell_i &= \sum_v w_{iv} \Bigl[ d_{iv,i} - \sum_{j \ne i}
-            \frac{e^{-d_{iv,j} / \tau}}{\sum_{l \ne i} e^{-d_{iv,l} / \tau}} d_{iv,j} \Bigr],
-            \qquad d = 1 - \cos
+    :math:`\begin{aligned}
+    \text{rbf: } \ell_i &= -\sum_v w_{iv} \log \frac{e^{s_{iv,i}}}{\sum_j e^{s_{iv,j}}} \\
+    \text{euclidean: } \ell_i &= \sum_v w_{iv} \Bigl[ d_{iv,i} - \sum_{j \ne i}
+    \frac{e^{-d_{iv,j} / \tau}}{\sum_{l \ne i} e^{-d_{iv,l} / \tau}} d_{iv,j} \Bigr],
+    \qquad d = 1 - \cos
+    \end{aligned}`
 
     where the softmax of the repulsion is constant, too. The authors' code multiplies the first by 2
     tau, and sums the second over the rows.
@@ -2826,6 +4233,20 @@ def momentum_cacr(
     Args:
         temperature: tau, positive. Default: 1.
         cost: ``'rbf'`` or ``'euclidean'``. Default: ``'rbf'``.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         queries: (N, V, D), those of other crops than the key's.
@@ -2877,7 +4298,7 @@ def multi_modal(
 ) -> Tensor:
     r"""CLIP loss summed over all pairs of several modalities.
 
-    .. math:: \ell_i = \sum_{a < b} w_{ab} \sum_l \text{CLIP}_i(x^a_l, x^b_l)
+    :math:`\ell_i = \sum_{a < b} w_{ab} \sum_l \text{CLIP}_i(x^a_l, x^b_l)`
 
     over the pairs of modalities, in the order (0, 1), (0, 2), ..., (1, 2), ..., and over layers l
     if embeddings of several layers are given.
@@ -2888,6 +4309,20 @@ def multi_modal(
         directions: ``'mean'`` of the cross entropies over rows and over columns, as in CLIP, or
             their ``'sum'``, as in AstroM3. Default: ``'mean'``.
         temperature: tau, positive. Default: 0.07.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         embeddings: two or more tensors (N, D), or (L, N, D) for L layers, the latter without group.
@@ -2922,6 +4357,64 @@ def multi_modal(
     return evaluate("multi_modal", (*embeddings,), named, options)
 
 
+@overload
+def multi_similarity(
+    z: Tensor,
+    labels: Tensor,
+    *,
+    return_stats: Literal[False] = False,
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 1.0,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    ignore_index: int | None = -100,
+    alpha: float = 2.0,
+    beta: float = 50.0,
+    base: float = 0.5,
+) -> Tensor: ...
+@overload
+def multi_similarity(
+    z: Tensor,
+    labels: Tensor,
+    *,
+    return_stats: Literal[True],
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 1.0,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    ignore_index: int | None = -100,
+    alpha: float = 2.0,
+    beta: float = 50.0,
+    base: float = 0.5,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 def multi_similarity(
     z: Tensor,
     labels: Tensor,
@@ -2955,9 +4448,9 @@ def multi_similarity(
     With :math:`P_i` the other rows with row i's label, :math:`N_i` the rows with other labels, and
     :math:`s_{ij} = \cos(z_i, z_j)`,
 
-    .. math:: \ell_i =
-        \frac1\alpha \log\Bigl(1 + \sum_{p \in P_i} e^{-\alpha (s_{ip} - \lambda)}\Bigr) +
-        \frac1\beta \log\Bigl(1 + \sum_{n \in N_i} e^{\beta (s_{in} - \lambda)}\Bigr)
+    :math:`\ell_i =
+    \frac1\alpha \log\Bigl(1 + \sum_{p \in P_i} e^{-\alpha (s_{ip} - \lambda)}\Bigr) +
+    \frac1\beta \log\Bigl(1 + \sum_{n \in N_i} e^{\beta (s_{in} - \lambda)}\Bigr)`
 
     over all pairs, as in pytorch-metric-learning without a miner. A term without pairs is 0.
 
@@ -2966,6 +4459,21 @@ def multi_similarity(
         beta: scale of negative pairs, positive. Default: 50.
         base: lambda. Default: 0.5.
         temperature: divides the scores, positive. Default: 1.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
+        ignore_index: rows with this label take no part; None: there is no such label.
 
     Shape:
         z: (N, D).
@@ -3039,14 +4547,26 @@ def mv_dhel(
 
     With the views :math:`z_{il}` and :math:`s_{il,jm} = \cos(z_{il}, z_{jm}) / \tau`,
 
-    .. math:: \ell_i = \sum_l \log \sum_{j \ne i} e^{s_{il,jl}}
-        - \log \sum_{l < m} e^{s_{il,im}}
+    :math:`\ell_i = \sum_l \log \sum_{j \ne i} e^{s_{il,jl}} -
+    \log \sum_{l < m} e^{s_{il,im}}`
 
     This is a sum of logarithms, since a product of sums would overflow at a low temperature.
 
     Args:
         temperature: tau, positive. Default: 0.1.
         group: the views of all ranks are always gathered, whatever the strategy.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         z: (N, V, D), V >= 2 views of each instance.
@@ -3098,13 +4618,27 @@ def mv_info_nce(
 
     With the views :math:`z_{il}` and :math:`s_{il,jm} = \cos(z_{il}, z_{jm}) / \tau`,
 
-    .. math:: \ell_i = -\log \frac{\sum_{l \ne m} e^{s_{il,im}}}
-        {\sum_{l \ne m} \sum_j e^{s_{il,jm}}}
+    :math:`\ell_i = -\log \frac{\sum_{l \ne m} e^{s_{il,im}}}
+    {\sum_{l \ne m} \sum_j e^{s_{il,jm}}}`
 
     Args:
         temperature: tau, positive. Default: 0.1.
         same_view: whether the denominator includes other instances in the same view, l = m: True
             in the released code, False in the paper. Default: False.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         z: (N, V, D), V >= 2 views of each instance.
@@ -3139,6 +4673,48 @@ def mv_info_nce(
     return evaluate("mv_info_nce", (z,), named, options)
 
 
+@overload
+def nspt(
+    h: Tensor,
+    teacher: Tensor,
+    labels: Tensor,
+    *,
+    return_stats: Literal[False] = False,
+    rehearsal: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    include_own: bool = False,
+) -> Tensor: ...
+@overload
+def nspt(
+    h: Tensor,
+    teacher: Tensor,
+    labels: Tensor,
+    *,
+    return_stats: Literal[True],
+    rehearsal: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    include_own: bool = False,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 def nspt(
     h: Tensor,
     teacher: Tensor,
@@ -3164,8 +4740,8 @@ def nspt(
     With the student's rows h, the teacher's rows t, :math:`P_i` the other rows with row i's label
     and :math:`s(u, v) = \cos(u, v) / \tau`,
 
-    .. math:: \ell_i = -\frac{1}{|P_i|} \sum_{p \in P_i}
-        \log \frac{e^{s(h_i, t_p)}}{\sum_{j \ne i} e^{s(h_i, h_j)}}
+    :math:`\ell_i = -\frac{1}{|P_i|} \sum_{p \in P_i}
+    \log \frac{e^{s(h_i, t_p)}}{\sum_{j \ne i} e^{s(h_i, h_j)}}`
 
     for every anchor i. ``reduction='mean'`` averages over the anchors that have a positive; all
     other rows have loss 0. The denominator does not contain the positives, so the loss can be
@@ -3176,6 +4752,20 @@ def nspt(
         temperature: tau, positive. Default: 0.1.
         include_own: whether the teacher's row i is a positive of row i; False excludes it, as in
             SupCon. Default: False.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         h, teacher: (N, D); the teacher gets no gradient.
@@ -3209,6 +4799,60 @@ def nspt(
     return evaluate("nspt", (h, teacher, labels), named, options)
 
 
+@overload
+def nt_xent(
+    x: Tensor,
+    y: Tensor,
+    *,
+    return_stats: Literal[False] = False,
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    negatives_log_q: Tensor | None = None,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    log_q: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+) -> Tensor: ...
+@overload
+def nt_xent(
+    x: Tensor,
+    y: Tensor,
+    *,
+    return_stats: Literal[True],
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    negatives_log_q: Tensor | None = None,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    log_q: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 def nt_xent(
     x: Tensor,
     y: Tensor,
@@ -3237,14 +4881,28 @@ def nt_xent(
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""NT-Xent: normalised temperature-scaled cross entropy over two views of N instances.
 
-    .. math:: \ell_i = -\log \frac{e^{s_{ip}}}{\sum_{j \ne i} e^{s_{ij}}},
-        \qquad s_{ij} = \cos(z_i, z_j) / \tau
+    :math:`\ell_i = -\log \frac{e^{s_{ip}}}{\sum_{j \ne i} e^{s_{ij}}},
+    \qquad s_{ij} = \cos(z_i, z_j) / \tau`
 
     for every row i of ``z = [x; y]``, where p is the other view of its instance. The mean is over
     2N rows.
 
     Args:
         temperature: tau, positive. Default: 0.1.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         x, y: (N, D).
@@ -3320,13 +4978,12 @@ def pair_contrastive(
     Rows i of x and y are a pair; the target :math:`t_i` is 1 for similar pairs and 0 for dissimilar
     ones.
 
-    .. math::
-        \text{margin: } \ell_i &= t_i [d_i - m_+]_+^2 + (1 - t_i) [m - d_i]_+^2
-
-        \text{bce: } \ell_i &= -t_i \log \sigma(u_i) - (1 - t_i) \log \sigma(-u_i),
-        \qquad u_i = s_i / \tau + b
-
-        \text{ratio: } \ell_i &= t_i \log(1 + 1 / s_i) + (1 - t_i) \log(1 + s_i)
+    :math:`\begin{aligned}
+    \text{margin: } \ell_i &= t_i [d_i - m_+]_+^2 + (1 - t_i) [m - d_i]_+^2 \\
+    \text{bce: } \ell_i &= -t_i \log \sigma(u_i) - (1 - t_i) \log \sigma(-u_i),
+    \qquad u_i = s_i / \tau + b \\
+    \text{ratio: } \ell_i &= t_i \log(1 + 1 / s_i) + (1 - t_i) \log(1 + s_i)
+    \end{aligned}`
 
     where d is a distance and s a cosine or dot product, which has to be positive in ratio: it is
     the density ratio of similar and dissimilar pairs. Hadsell's factor 1/2 is
@@ -3345,6 +5002,11 @@ def pair_contrastive(
         mean_over: of ``reduction='mean'``, ``'pairs'``; or ``'active'``: the mean over the similar
             pairs with a loss, plus that over the dissimilar ones with a loss, as
             pytorch-metric-learning has it. Default: ``'pairs'``.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
 
     Shape:
         x, y: (N, D).
@@ -3374,6 +5036,66 @@ def pair_contrastive(
     return evaluate("pair_contrastive", (x, y, target), named, options)
 
 
+@overload
+def supcon(
+    z: Tensor,
+    labels: Tensor,
+    *,
+    return_stats: Literal[False] = False,
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    negatives_log_q: Tensor | None = None,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    log_q: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    ignore_index: int | None = -100,
+    variant: Literal["out", "in"] = "out",
+    label_smoothing: float = 0.0,
+) -> Tensor: ...
+@overload
+def supcon(
+    z: Tensor,
+    labels: Tensor,
+    *,
+    return_stats: Literal[True],
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    negatives_log_q: Tensor | None = None,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    log_q: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    ignore_index: int | None = -100,
+    variant: Literal["out", "in"] = "out",
+    label_smoothing: float = 0.0,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 def supcon(
     z: Tensor,
     labels: Tensor,
@@ -3407,12 +5129,12 @@ def supcon(
 
     With :math:`P_i` the other rows with row i's label and :math:`s_{ij} = \cos(z_i, z_j) / \tau`,
 
-    .. math::
-        \text{out: } \ell_i &= -\frac{1}{|P_i|} \sum_{p \in P_i}
-            \log \frac{e^{s_{ip}}}{\sum_{j \ne i} e^{s_{ij}}}
-
-        \text{in: } \ell_i &= -\log \frac{1}{|P_i|} \sum_{p \in P_i}
-            \frac{e^{s_{ip}}}{\sum_{j \ne i} e^{s_{ij}}}
+    :math:`\begin{aligned}
+    \text{out: } \ell_i &= -\frac{1}{|P_i|} \sum_{p \in P_i}
+    \log \frac{e^{s_{ip}}}{\sum_{j \ne i} e^{s_{ij}}} \\
+    \text{in: } \ell_i &= -\log \frac{1}{|P_i|} \sum_{p \in P_i}
+    \frac{e^{s_{ip}}}{\sum_{j \ne i} e^{s_{ij}}}
+    \end{aligned}`
 
     A row without a positive has loss 0, and ``reduction='mean'`` averages over the other rows. If
     no row has a positive, the loss is 0 with zero gradient.
@@ -3423,6 +5145,21 @@ def supcon(
         label_smoothing: epsilon, from 0 to 1. The loss is :math:`(1 - \epsilon)\, \ell_i` plus
             epsilon times the mean of :math:`-\log p_{ij}` over the columns j of the row, p its
             softmax, as :func:`torch.nn.functional.cross_entropy` has it. Default: 0.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
+        ignore_index: rows with this label take no part; None: there is no such label.
 
     Shape:
         z: (N, D), or (N, V, D) for V views of each instance.
@@ -3480,6 +5217,70 @@ def supcon(
     return evaluate("supcon", (z, labels), named, options)
 
 
+@overload
+def pooled_supcon(
+    image: Tensor,
+    text: Tensor,
+    labels: Tensor,
+    *,
+    return_stats: Literal[False] = False,
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    negatives_log_q: Tensor | None = None,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    log_q: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    ignore_index: int | None = -100,
+    variant: Literal["out", "in"] = "out",
+    label_smoothing: float = 0.0,
+    image_weight: float = 0.3,
+) -> Tensor: ...
+@overload
+def pooled_supcon(
+    image: Tensor,
+    text: Tensor,
+    labels: Tensor,
+    *,
+    return_stats: Literal[True],
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    negatives_log_q: Tensor | None = None,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    log_q: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    ignore_index: int | None = -100,
+    variant: Literal["out", "in"] = "out",
+    label_smoothing: float = 0.0,
+    image_weight: float = 0.3,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 def pooled_supcon(
     image: Tensor,
     text: Tensor,
@@ -3513,8 +5314,8 @@ def pooled_supcon(
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""SupCon on the weighted sum of each instance's image and text embeddings.
 
-    .. math:: z_i = \operatorname{unit}\bigl(w \operatorname{unit}(\text{image}_i) +
-        (1 - w) \operatorname{unit}(\text{text}_i)\bigr)
+    :math:`z_i = \operatorname{unit}\bigl(w \operatorname{unit}(\text{image}_i) +
+    (1 - w) \operatorname{unit}(\text{text}_i)\bigr)`
 
     The loss of z is that of :class:`SupConLoss`.
 
@@ -3525,6 +5326,20 @@ def pooled_supcon(
         image_weight: w, from 0 to 1. Default: 0.3.
         normalize: False uses images and texts without normalisation; the sum is always a unit
             vector. Default: True.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
+        ignore_index: rows with this label take no part; None: there is no such label.
 
     Shape:
         image, text: (N, D).
@@ -3580,6 +5395,46 @@ def pooled_supcon(
     return evaluate("pooled_supcon", (image, text, labels), named, options)
 
 
+@overload
+def proto_nce(
+    z: Tensor,
+    prototypes: Tensor,
+    assignment: Tensor,
+    *,
+    return_stats: Literal[False] = False,
+    density: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+) -> Tensor: ...
+@overload
+def proto_nce(
+    z: Tensor,
+    prototypes: Tensor,
+    assignment: Tensor,
+    *,
+    return_stats: Literal[True],
+    density: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 def proto_nce(
     z: Tensor,
     prototypes: Tensor,
@@ -3601,8 +5456,8 @@ def proto_nce(
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""ProtoNCE: softmax over prototypes, with the prototype of the row's cluster as positive.
 
-    .. math:: \ell_i = -\log \frac{e^{s_{i a_i}}}{\sum_k e^{s_{ik}}},
-        \qquad s_{ik} = \cos(z_i, c_k) / \phi_k
+    :math:`\ell_i = -\log \frac{e^{s_{i a_i}}}{\sum_k e^{s_{ik}}},
+    \qquad s_{ik} = \cos(z_i, c_k) / \phi_k`
 
     with the row's cluster :math:`a_i`, and :math:`\phi_k = \tau` or element k of ``density``. The
     prototypes may be cluster centres, class weights or the regions of points.
@@ -3611,6 +5466,18 @@ def proto_nce(
         temperature: tau, positive; ignored if a density is given. Default: 0.1.
         group: distributes the rows of z over ranks, for the mean and its gradient. The prototypes
             have to be the same on all ranks.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         z: (N, D).
@@ -3659,9 +5526,9 @@ def recall_at_k(
 ) -> Tensor:
     r"""Recall@k surrogate: one minus recall at k with smooth ranks, averaged over several k.
 
-    .. math:: \ell_q = 1 - \operatorname{mean}_k \frac{1}{\min(k, |P_q|)}
-        \sum_{p \in P_q} \sigma\bigl((k - R_{qp}) / \tau_k\bigr), \qquad
-        R_{qp} = 1 + \sum_{j \ne q, p} \sigma\bigl((\cos(z_q, z_j) - \cos(z_q, z_p)) / \tau\bigr)
+    :math:`\ell_q = 1 - \operatorname{mean}_k \frac{1}{\min(k, |P_q|)}
+    \sum_{p \in P_q} \sigma\bigl((k - R_{qp}) / \tau_k\bigr), \qquad
+    R_{qp} = 1 + \sum_{j \ne q, p} \sigma\bigl((\cos(z_q, z_j) - \cos(z_q, z_p)) / \tau\bigr)`
 
     with :math:`P_q` the other rows with q's label. It takes O(N^2 K) time for K positives. Only
     some rows of scores are in memory at a time; the backward pass recomputes them. Reading the size
@@ -3672,6 +5539,12 @@ def recall_at_k(
         temperature: tau for differences of scores, positive. Default: 0.01.
         ks: the values of k, at least one, each at least 1. Default: (1, 2, 4, 8, 16).
         rank_temperature: tau_k for differences of ranks, positive. Default: 1.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        ignore_index: rows with this label take no part; None: there is no such label.
 
     Shape:
         z: (N, D).
@@ -3714,7 +5587,7 @@ def region_attribute(
 
     With :math:`s_{Ia} = \max_{r \in I} \cos(r, a) / \tau`, for every attribute a of an image I,
 
-    .. math:: \ell_{Ia} = -\log \frac{e^{s_{Ia}}}{e^{s_{Ia}} + \sum_{I' \not\ni a} e^{s_{I'a}}}
+    :math:`\ell_{Ia} = -\log \frac{e^{s_{Ia}}}{e^{s_{Ia}} + \sum_{I' \not\ni a} e^{s_{I'a}}}`
 
     ``reduction='mean'`` averages over the pairs of an image and one of its attributes; other pairs
     have loss 0. Among equally similar regions, the first gets the gradient.
@@ -3723,6 +5596,13 @@ def region_attribute(
         own_term: whether the sum has a term :math:`e^0` for every image that has the attribute:
             True in the released code, False in the paper. Default: False.
         temperature: tau, positive. Default: 0.07.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
 
     Shape:
         regions: (B, R, D), R regions of B images; or (B, R, A, D), with a projection for each
@@ -3753,6 +5633,44 @@ def region_attribute(
     return evaluate("region_attribute", (regions, attributes, labels), named, options)
 
 
+@overload
+def sampled(
+    x: Tensor,
+    y: Tensor,
+    index: Tensor,
+    *,
+    return_stats: Literal[False] = False,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+) -> Tensor: ...
+@overload
+def sampled(
+    x: Tensor,
+    y: Tensor,
+    index: Tensor,
+    *,
+    return_stats: Literal[True],
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 def sampled(
     x: Tensor,
     y: Tensor,
@@ -3773,8 +5691,8 @@ def sampled(
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""Each row has its own positive and sampled negatives, given by index (wav2vec 2.0).
 
-    .. math:: \ell_i = -\log \frac{e^{s_{i0}}}{\sum_k e^{s_{ik}}},
-        \qquad s_{ik} = \cos(x_i, y_{\text{index}_{ik}}) / \tau
+    :math:`\ell_i = -\log \frac{e^{s_{i0}}}{\sum_k e^{s_{ik}}},
+    \qquad s_{ik} = \cos(x_i, y_{\text{index}_{ik}}) / \tau`
 
     A negative that equals the positive, by index or by value, is ignored, as in fairseq's
     wav2vec 2.0. A negative drawn twice counts twice. No (N, K, D) tensor of candidates is
@@ -3784,6 +5702,18 @@ def sampled(
         temperature: tau, positive. Default: 0.1.
         group: distributes the rows of x over ranks, for the mean and its gradient. Candidates are
             rows of this rank's y.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         x: (N, D).
@@ -3839,14 +5769,28 @@ def selfcon(
     :math:`P_i^t` the other rows with row i's label in column t and :math:`s_{ij} = \cos(z_i, z_j) /
     \tau`,
 
-    .. math:: \ell_i^t = -\frac{1}{|P_i^t|} \sum_{p \in P_i^t}
-        \log \frac{e^{s_{ip}}}{\sum_{j \ne i,\; y_j^t \ge 0} e^{s_{ij}}}.
+    :math:`\ell_i^t = -\frac{1}{|P_i^t|} \sum_{p \in P_i^t}
+    \log \frac{e^{s_{ip}}}{\sum_{j \ne i,\; y_j^t \ge 0} e^{s_{ij}}}.`
 
     ``reduction='mean'`` averages each column over the rows that have a positive in it, and sums
     over the columns. A row without a positive has loss 0. All columns are computed in one pass.
 
     Args:
         temperature: tau, positive. Default: 0.07.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         z: (N, V, D).
@@ -3903,18 +5847,16 @@ def sepclr(
     not targets), F the targets and B the other rows. The loss is the weighted sum of four terms;
     expressions of a single view are averaged over both views.
 
-    .. math::
-        \text{common} &= \operatorname{mean}_i \frac{|c_i - c'_i|^2}{2 \tau} + \lambda\, U(c)
-
-        \text{salient} &= \operatorname{mean}_{i \in F} \frac{|s_i - s'_i|^2}{2 \tau}
-            + \lambda\, U(s), \qquad
-        U(z) = \log \operatorname{mean}_{i < j} e^{-|z_i - z_j|^2 / 2 \tau}
-
-        \text{background} &= \operatorname{mean}_{i \in B} \frac{|s_i|^2}{2 \tau},
-            \text{ before it is set to } 0
-
-        \text{joint} &= \operatorname{mean}_i \log \operatorname{mean}_j
-            e^{-(|c_i - c_j|^2 + |s_i - s_j|^2) / 2 \tau}
+    :math:`\begin{aligned}
+    \text{common} &= \operatorname{mean}_i \frac{|c_i - c'_i|^2}{2 \tau} + \lambda\, U(c) \\
+    \text{salient} &= \operatorname{mean}_{i \in F} \frac{|s_i - s'_i|^2}{2 \tau} +
+    \lambda\, U(s), \qquad
+    U(z) = \log \operatorname{mean}_{i < j} e^{-|z_i - z_j|^2 / 2 \tau} \\
+    \text{background} &= \operatorname{mean}_{i \in B} \frac{|s_i|^2}{2 \tau},
+    \text{ before it is set to } 0 \\
+    \text{joint} &= \operatorname{mean}_i \log \operatorname{mean}_j
+    e^{-(|c_i - c_j|^2 + |s_i - s_j|^2) / 2 \tau}
+    \end{aligned}`
 
     The joint term, an entropy that keeps both spaces independent, takes one pass over the scores of
     the concatenation [c, s]. With real labels y of the targets, the alignment of s is the
@@ -3928,6 +5870,10 @@ def sepclr(
             and background on CelebA. Default: 1.
         joint: weight of the joint term. Default: 10.
         label_variance: sigma, positive. Default: 0.025.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
 
     Shape:
         common_x, common_y: (N, C), two views.
@@ -3958,6 +5904,74 @@ def sepclr(
     )
 
 
+@overload
+def siglip(
+    x: Tensor,
+    y: Tensor,
+    negatives: Tensor | None = None,
+    *,
+    return_stats: Literal[False] = False,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    negatives_log_q: Tensor | None = None,
+    positives: Any = None,
+    x_ids: Tensor | None = None,
+    y_ids: Tensor | None = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    log_q: Tensor | None = None,
+    memory: Memory = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    bias: float | Tensor = -10.0,
+    positive_weight: Literal["one", "inverse_count"] = "one",
+    in_batch_negatives: bool = True,
+    gather_negatives: bool = True,
+) -> Tensor: ...
+@overload
+def siglip(
+    x: Tensor,
+    y: Tensor,
+    negatives: Tensor | None = None,
+    *,
+    return_stats: Literal[True],
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    negatives_log_q: Tensor | None = None,
+    positives: Any = None,
+    x_ids: Tensor | None = None,
+    y_ids: Tensor | None = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    log_q: Tensor | None = None,
+    memory: Memory = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.1,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    bias: float | Tensor = -10.0,
+    positive_weight: Literal["one", "inverse_count"] = "one",
+    in_batch_negatives: bool = True,
+    gather_negatives: bool = True,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 def siglip(
     x: Tensor,
     y: Tensor,
@@ -3993,8 +6007,8 @@ def siglip(
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""SigLIP: sigmoid loss, a binary classification of every pair.
 
-    .. math:: \ell_i = \sum_j \log\bigl(1 + e^{-z_{ij} s_{ij}}\bigr), \qquad
-        s_{ij} = \cos(x_i, y_j) / \tau + b, \quad z_{ij} = 2 [i = j] - 1
+    :math:`\ell_i = \sum_j \log\bigl(1 + e^{-z_{ij} s_{ij}}\bigr), \qquad
+    s_{ij} = \cos(x_i, y_j) / \tau + b, \quad z_{ij} = 2 [i = j] - 1`
 
     ``reduction='mean'`` divides the sum over all pairs by N. With several positives, of
     ``positives`` or ``x_ids`` and ``y_ids``, :math:`z_{ij}` is 1 for all of them, and the mean
@@ -4010,6 +6024,20 @@ def siglip(
             given and the stored ones. Default: True.
         gather_negatives: whether rows meet the shared negatives of all ranks of a group; False if
             every rank gives the same ones. Default: True.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         x, y: (M, D) and (N, D); M = N without ``positives``, or ``x_ids`` and ``y_ids``.
@@ -4092,8 +6120,8 @@ def simctg(
 ) -> Tensor:
     r"""SimCTG: pushes the tokens of a sequence apart, up to a margin.
 
-    .. math:: \ell_i = \sum_{j \ne i} [\rho - s_{ii} + s_{ij}]_+,
-        \qquad s_{ij} = \cos(h_i, h_j) / \tau
+    :math:`\ell_i = \sum_{j \ne i} [\rho - s_{ii} + s_{ij}]_+,
+    \qquad s_{ij} = \cos(h_i, h_j) / \tau`
 
     where j runs over the valid tokens of i's sequence. ``reduction='mean'`` divides the sum over
     all sequences by their number of ordered pairs of valid tokens.
@@ -4102,6 +6130,18 @@ def simctg(
         temperature: tau, positive. Default: 1.
         margin: rho. Default: 0.5.
         group: distributes the sequences over ranks, for the mean and its gradient.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         h: (B, T, D).
@@ -4158,14 +6198,14 @@ def simlap(
     Keys of class :math:`b_i` are its positives :math:`P_i`, keys of neither class its negatives
     :math:`N_i`. If the classes differ, keys of class :math:`a_i` are ignored.
 
-    .. math:: \ell_i = -\frac{1}{|P_i|} \sum_{p \in P_i}
-        \log \frac{e^{s_{ip}}}{e^{s_{ip}} + \sum_{j \in N_i} e^{s_{ij}}}
+    :math:`\ell_i = -\frac{1}{|P_i|} \sum_{p \in P_i}
+    \log \frac{e^{s_{ip}}}{e^{s_{ip}} + \sum_{j \in N_i} e^{s_{ij}}}`
 
     A row without positives has loss 0 and is not counted in the mean; a row without negatives has
     loss 0. Queries, keys and gates get gradients. With ``renormalize`` the scores are cosines of
     gated vectors,
 
-    .. math:: s_{ij} = \cos(z_i \odot g_i, k_j \odot g_i) / \tau
+    :math:`s_{ij} = \cos(z_i \odot g_i, k_j \odot g_i) / \tau`
 
     The length of a gated key then depends on the row, which no operator expresses: some rows of
     scores are in memory at a time, in plain PyTorch, and the backward pass recomputes them.
@@ -4179,6 +6219,12 @@ def simlap(
         renormalize: whether queries and keys are normalised after the gate; most of the authors'
             code does so. Default: False.
         normalize: whether queries and keys are normalised before the gate. Default: True.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
 
     Shape:
         z: (N, D), the queries.
@@ -4222,8 +6268,8 @@ def smooth_ap(
 ) -> Tensor:
     r"""Smooth-AP: one minus the average precision of every query, with smooth ranks.
 
-    .. math:: \ell_q = 1 - \frac{1}{|P_q|} \sum_{p \in P_q} \frac{R^P_{qp}}{R_{qp}}, \qquad
-        R_{qp} = 1 + \sum_{j \ne q, p} \sigma\bigl((\cos(z_q, z_j) - \cos(z_q, z_p)) / \tau\bigr)
+    :math:`\ell_q = 1 - \frac{1}{|P_q|} \sum_{p \in P_q} \frac{R^P_{qp}}{R_{qp}}, \qquad
+    R_{qp} = 1 + \sum_{j \ne q, p} \sigma\bigl((\cos(z_q, z_j) - \cos(z_q, z_p)) / \tau\bigr)`
 
     with :math:`P_q` the other rows with q's label and :math:`R^P` the same rank among these rows
     only. It takes O(N^2 K) time for K positives. Only some rows of scores are in memory at a time;
@@ -4231,6 +6277,12 @@ def smooth_ap(
 
     Args:
         temperature: tau of the sigmoid, positive. Default: 0.01.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        ignore_index: rows with this label take no part; None: there is no such label.
 
     Shape:
         z: (N, D).
@@ -4277,12 +6329,12 @@ def soft_supcon(
     With m the rows of ``targets``, :math:`t_{ij} = \cos(m_i, m_j)`, :math:`T_i = \sum_{j \ne i}
     t_{ij}` and :math:`s_{ij} = \cos(z_i, z_j) / \tau`,
 
-    .. math::
-        \text{ce: } \ell_i &= -\frac{1}{T_i} \sum_{j \ne i} t_{ij}
-            \log \frac{e^{s_{ij}}}{\sum_{k \ne i} e^{s_{ik}}}
-
-        \text{bce: } \ell_i &= \frac{1}{N - 1} \sum_{j \ne i}
-            \bigl[\log(1 + e^{s_{ij}}) - t_{ij} s_{ij}\bigr]
+    :math:`\begin{aligned}
+    \text{ce: } \ell_i &= -\frac{1}{T_i} \sum_{j \ne i} t_{ij}
+    \log \frac{e^{s_{ij}}}{\sum_{k \ne i} e^{s_{ik}}} \\
+    \text{bce: } \ell_i &= \frac{1}{N - 1} \sum_{j \ne i}
+    \bigl[\log(1 + e^{s_{ij}}) - t_{ij} s_{ij}\bigr]
+    \end{aligned}`
 
     With ``'ce'``, a row with :math:`T_i = 0` has loss 0, and ``reduction='mean'`` averages over the
     other rows. With ``'bce'`` it averages over all rows.
@@ -4294,6 +6346,19 @@ def soft_supcon(
         normalize_targets: False uses :math:`t_{ij} = \langle m_i, m_j \rangle`; with ``'bce'`` no
             product should exceed 1. Default: True.
         validate: additionally raise ValueError on negative targets. Default: False.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         z: (N, D).
@@ -4359,20 +6424,18 @@ def soft_target(
     With :math:`s_{ij} = \cos(x_i, y_j) / \tau`, its softmax :math:`q_{ij}` over j, the rows m and n
     of the targets of both views, and
 
-    .. math::
-        \text{teacher: } p_{ij} = \frac{e^{t_{ij}}}{\sum_k e^{t_{ik}}}, \quad
-            t_{ij} = \cos(m_i, n_j) / \tau_t
-        \qquad
-        \text{labels: } p_{ij} = \frac{\cos(m_i, n_j)}{\sum_k \cos(m_i, n_k)}
+    :math:`\text{teacher: } p_{ij} = \frac{e^{t_{ij}}}{\sum_k e^{t_{ik}}}, \quad
+    t_{ij} = \cos(m_i, n_j) / \tau_t
+    \qquad
+    \text{labels: } p_{ij} = \frac{\cos(m_i, n_j)}{\sum_k \cos(m_i, n_k)}`
 
     the losses of rows are
 
-    .. math::
-        \text{ce: } \ell_i &= -\sum_j p_{ij} \log q_{ij}
-
-        \text{kl: } \ell_i &= \sum_j p_{ij} \log \frac{p_{ij}}{q_{ij}}
-
-        \text{bce: } \ell_i &= \frac1N \sum_j \bigl[\log(1 + e^{s_{ij}}) - p_{ij} s_{ij}\bigr]
+    :math:`\begin{aligned}
+    \text{ce: } \ell_i &= -\sum_j p_{ij} \log q_{ij} \\
+    \text{kl: } \ell_i &= \sum_j p_{ij} \log \frac{p_{ij}}{q_{ij}} \\
+    \text{bce: } \ell_i &= \frac1N \sum_j \bigl[\log(1 + e^{s_{ij}}) - p_{ij} s_{ij}\bigr]
+    \end{aligned}`
 
     where p of ``'bce'`` with labels is the cosine itself. Columns have the same losses, with the
     softmax over i; the loss is the mean of both. ``identity`` adds so many times the loss whose
@@ -4390,6 +6453,19 @@ def soft_target(
             SoftCon, whose other weight is ``loss_weight``. Default: 0.
         normalize_targets: False uses products in place of the cosines of targets. Default: True.
         validate: additionally raise ValueError on negative labels. Default: False.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         x, y: (M, D) and (N, D). M = N, unless ``symmetric=False`` and ``identity=0``.
@@ -4445,7 +6521,7 @@ def spearman(
 ) -> Tensor:
     r"""One minus Spearman's rank correlation of scores and targets, with soft ranks.
 
-    .. math:: \ell = 1 - \cos(r - \bar r, t - \bar t), \qquad r = \operatorname{soft\_rank}(x)
+    :math:`\ell = 1 - \cos(r - \bar r, t - \bar t), \qquad r = \operatorname{soft\_rank}(x)`
 
     with t the ranks of the targets, where equal targets share their mean rank. The time is
     O(n log^2 n). If all scores or all targets are equal, there is no correlation: the loss is 1,
@@ -4455,6 +6531,11 @@ def spearman(
         regularization: ``'l2'`` or ``'kl'``, as in :func:`contrastloss.sorting.soft_rank`.
             Default: ``'l2'``.
         strength: strength of the regularisation, positive. Default: 1.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
 
     Shape:
         x: (..., n), scores.
@@ -4476,6 +6557,56 @@ def spearman(
     return evaluate("spearman", (x, target), named, options)
 
 
+@overload
+def spectral(
+    x: Tensor,
+    y: Tensor,
+    negatives: Tensor | None = None,
+    *,
+    return_stats: Literal[False] = False,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    memory: Memory = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 1.0,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+) -> Tensor: ...
+@overload
+def spectral(
+    x: Tensor,
+    y: Tensor,
+    negatives: Tensor | None = None,
+    *,
+    return_stats: Literal[True],
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    memory: Memory = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 1.0,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 def spectral(
     x: Tensor,
     y: Tensor,
@@ -4502,14 +6633,28 @@ def spectral(
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""Spectral contrastive loss: aligns positives and makes other pairs orthogonal.
 
-    .. math:: \ell_i = -2 s_{ii} + \frac{1}{N - 1} \sum_{j \ne i} s_{ij}^2,
-        \qquad s_{ij} = \cos(x_i, y_j) / \tau
+    :math:`\ell_i = -2 s_{ii} + \frac{1}{N - 1} \sum_{j \ne i} s_{ij}^2,
+    \qquad s_{ij} = \cos(x_i, y_j) / \tau`
 
     Up to a constant, it factorises the normalised adjacency matrix of the augmentation graph, for
     which the paper uses dot products (``normalize=False``).
 
     Args:
         temperature: tau, positive. Default: 1.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         x, y: (N, D).
@@ -4556,6 +6701,50 @@ def spectral(
     return evaluate("spectral", (x, y, negatives), named, options)
 
 
+@overload
+def supremix(
+    z: Tensor,
+    labels: Tensor,
+    *,
+    return_stats: Literal[False] = False,
+    mixtures: Sequence[Tensor] | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    ignore_index: int | None = -100,
+    weighting: Literal["distance", "inverse"] | None = "distance",
+    separate_maxima: bool = False,
+) -> Tensor: ...
+@overload
+def supremix(
+    z: Tensor,
+    labels: Tensor,
+    *,
+    return_stats: Literal[True],
+    mixtures: Sequence[Tensor] | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    ignore_index: int | None = -100,
+    weighting: Literal["distance", "inverse"] | None = "distance",
+    separate_maxima: bool = False,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 def supremix(
     z: Tensor,
     labels: Tensor,
@@ -4581,9 +6770,9 @@ def supremix(
 
     With :math:`P_i` the other rows with row i's label and :math:`s_{ij} = \cos(z_i, z_j) / \tau`,
 
-    .. math:: \ell_i = -\frac{1}{|P_i|} \sum_{p \in P_i}
-        \log \frac{e^{s_{ip}}}{\sum_{j \ne i} w_{ij} e^{s_{ij}}},
-        \qquad w_{ij} = 1 + |y_i - y_j|,
+    :math:`\ell_i = -\frac{1}{|P_i|} \sum_{p \in P_i}
+    \log \frac{e^{s_{ip}}}{\sum_{j \ne i} w_{ij} e^{s_{ij}}},
+    \qquad w_{ij} = 1 + |y_i - y_j|,`
 
     so that negatives with more distant labels are pushed away more strongly. A row without a
     positive has loss 0, and ``reduction='mean'`` averages over the other rows. The mixtures of rows
@@ -4598,6 +6787,20 @@ def supremix(
             row's own, and from those of the mixtures theirs, as constants: so does the authors'
             code, in which the share of the mixtures in the sum depends on it. Default: False.
         loss_weight: multiplies the loss, e.g. tau over a base temperature. Default: 1.
+
+    Shared options:
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
+        ignore_index: rows with this label take no part; None: there is no such label.
 
     Shape:
         z: (N, D), or (N, V, D) for V views of each instance.
@@ -4664,8 +6867,8 @@ def swav(
     two large crops x and y, which Sinkhorn's algorithm computes from :math:`e^{s^w / \varepsilon}`,
     the loss is the mean over the ordered pairs of crops of which one gives codes,
 
-    .. math:: \ell_i = -\frac{1}{2 (V - 1)} \sum_{w \in \{x, y\}} \sum_{v \ne w} \sum_k
-        q^w_{ik} \log \frac{e^{s^v_{ik} / \tau}}{\sum_l e^{s^v_{il} / \tau}}
+    :math:`\ell_i = -\frac{1}{2 (V - 1)} \sum_{w \in \{x, y\}} \sum_{v \ne w} \sum_k
+    q^w_{ik} \log \frac{e^{s^v_{ik} / \tau}}{\sum_l e^{s^v_{il} / \tau}}`
 
     of all V crops: V = 2, if there are only x and y. Every iteration divides the codes of each
     prototype by their sum over the batch and the queue, and then the codes of each row by their
@@ -4683,6 +6886,18 @@ def swav(
         group: spreads the rows over ranks. The codes are balanced over the rows of all ranks, and
             each rank's queues hold its own rows: enqueue them without a group. The prototypes have
             to be the same on all ranks.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         x, y: (N, D), the large crops.
@@ -4724,6 +6939,50 @@ def swav(
     return evaluate("swav", (x, y, prototypes), named, options)
 
 
+@overload
+def temporal_clip(
+    audio: Tensor,
+    text: Tensor,
+    audio_reversed: Tensor | None = None,
+    text_reversed: Tensor | None = None,
+    *,
+    return_stats: Literal[False] = False,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    same: float = 1.0,
+    cross: float = 1.0,
+) -> Tensor: ...
+@overload
+def temporal_clip(
+    audio: Tensor,
+    text: Tensor,
+    audio_reversed: Tensor | None = None,
+    text_reversed: Tensor | None = None,
+    *,
+    return_stats: Literal[True],
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 0.07,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    same: float = 1.0,
+    cross: float = 1.0,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 def temporal_clip(
     audio: Tensor,
     text: Tensor,
@@ -4747,10 +7006,10 @@ def temporal_clip(
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""CLIP with embeddings of time-reversed inputs as additional negatives.
 
-    .. math:: \ell_i = \tfrac12\, r(t_i, a, \tilde a) + \tfrac12\, r(a_i, t, \tilde t), \qquad
-        r(q_i, k, \tilde k) = -\log \frac{e^{s(q_i, k_i)}}{\sum_j e^{s(q_i, k_j)} +
-        \text{same}\; e^{s(q_i, \tilde k_i)} +
-        \text{cross} \sum_{j \ne i} e^{s(q_i, \tilde k_j)}}
+    :math:`\ell_i = \tfrac12\, r(t_i, a, \tilde a) + \tfrac12\, r(a_i, t, \tilde t), \qquad
+    r(q_i, k, \tilde k) = -\log \frac{e^{s(q_i, k_i)}}{\sum_j e^{s(q_i, k_j)} +
+    \text{same}\; e^{s(q_i, \tilde k_i)} +
+    \text{cross} \sum_{j \ne i} e^{s(q_i, \tilde k_j)}}`
 
     for audio a and text t. Reversed embeddings that are not given are left out. For the loss of the
     reversed pair, call it with each side and its reversal exchanged. The statistics of
@@ -4760,6 +7019,20 @@ def temporal_clip(
         same: weight >= 0 of a row's own reversal; 0 leaves it out. Default: 1.
         cross: weight >= 0 of the reversals of other rows; 0 leaves them out. Default: 1.
         temperature: tau, positive. Default: 0.07.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         audio, text: (N, D).
@@ -4809,8 +7082,8 @@ def topk_cross_entropy(
 ) -> Tensor:
     r"""Cross entropy of relaxed top-k accuracy, for several k at once.
 
-    .. math:: \ell = -\log \Bigl( w_1 \operatorname{softmax}(x)_y +
-        \sum_{k > 1} w_k \sum_{r \le k} P_{yr} \Bigr)
+    :math:`\ell = -\log \Bigl( w_1 \operatorname{softmax}(x)_y +
+    \sum_{k > 1} w_k \sum_{r \le k} P_{yr} \Bigr)`
 
     where y is the target class and :math:`P_{yr}` the mass that a relaxed sorting network, in
     descending order, moves from the score of y to rank r. All top-k masses are computed in one
@@ -4826,6 +7099,11 @@ def topk_cross_entropy(
         network: ``'odd_even'`` or ``'bitonic'``. Default: ``'odd_even'``.
         distribution: as in :func:`contrastloss.sorting.sort`. Default: ``'cauchy'``.
         art_lambda: exponent in ``'logistic_phi'``. Default: 0.25.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
 
     Shape:
         x: (..., C), scores.
@@ -4852,6 +7130,66 @@ def topk_cross_entropy(
     return evaluate("topk_cross_entropy", (x, target), named, options)
 
 
+@overload
+def triplet(
+    z: Tensor,
+    labels: Tensor,
+    *,
+    return_stats: Literal[False] = False,
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 1.0,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    ignore_index: int | None = -100,
+    margin: float = 0.05,
+    mining: Literal["all", "hard", "semihard"] = "all",
+    positives: int | None = None,
+    k: int = 1,
+) -> Tensor: ...
+@overload
+def triplet(
+    z: Tensor,
+    labels: Tensor,
+    *,
+    return_stats: Literal[True],
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    negatives_offsets: Tensor | None = None,
+    negatives_ids: Tensor | None = None,
+    memory: EmbeddingQueue | None = None,
+    ids: Tensor | None = None,
+    row_weight: Tensor | None = None,
+    logit_scale: Tensor | float | None = None,
+    logit_bias: Tensor | float | None = None,
+    loss_weight: float = 1.0,
+    backend: str | None = None,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    temperature: float | Tensor = 1.0,
+    normalize: bool = True,
+    validate: bool = False,
+    group: Any = None,
+    strategy: Literal["auto", "gather", "ring"] = "auto",
+    equal_sizes: bool = False,
+    ignore_index: int | None = -100,
+    margin: float = 0.05,
+    mining: Literal["all", "hard", "semihard"] = "all",
+    positives: int | None = None,
+    k: int = 1,
+) -> tuple[Tensor, dict[str, Tensor]]: ...
 def triplet(
     z: Tensor,
     labels: Tensor,
@@ -4886,7 +7224,7 @@ def triplet(
     With :math:`p \ne a` a row with row a's label, n a row with another label, and
     :math:`s_{ij} = \cos(z_i, z_j)`,
 
-    .. math:: \ell_a = \sum_{(p, n)} [s_{an} - s_{ap} + m]_+
+    :math:`\ell_a = \sum_{(p, n)} [s_{an} - s_{ap} + m]_+`
 
     over these triplets:
 
@@ -4918,6 +7256,19 @@ def triplet(
         k: for ``'semihard'``, the maximum number of negatives per positive, at least 1. Default: 1.
         temperature: divides the scores, positive. Default: 1.
         group: supported with ``mining='hard'`` only.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
+        ignore_index: rows with this label take no part; None: there is no such label.
 
     Shape:
         z: (N, D).
@@ -4987,11 +7338,11 @@ def vicreg(
 ) -> Tensor:
     r"""VICReg: invariance between views, a minimum variance per feature, decorrelated features.
 
-    .. math:: \lambda\, \frac{1}{N D} \sum_{n d} (x_{nd} - y_{nd})^2
-        + \mu\, [v(x) + v(y)] + \nu\, [c(x) + c(y)]
+    :math:`\lambda\, \frac{1}{N D} \sum_{n d} (x_{nd} - y_{nd})^2 +
+    \mu\, [v(x) + v(y)] + \nu\, [c(x) + c(y)]`
 
-        v(z) = \frac1D \sum_d \Bigl[\gamma - \sqrt{\operatorname{Var}(z_d) + \epsilon}\Bigr]_+,
-        \qquad c(z) = \frac1D \sum_{i \ne j} \operatorname{Cov}(z)_{ij}^2
+    :math:`v(z) = \frac1D \sum_d \Bigl[\gamma - \sqrt{\operatorname{Var}(z_d) + \epsilon}\Bigr]_+,
+    \qquad c(z) = \frac1D \sum_{i \ne j} \operatorname{Cov}(z)_{ij}^2`
 
     with unbiased variances and covariances. This is the paper's Algorithm 1. Its equation for the
     invariance term does not divide by D (``invariance=25 * D``), and the released code halves the
@@ -5003,6 +7354,10 @@ def vicreg(
         covariance: nu >= 0. Default: 1.
         gamma: minimum standard deviation of a feature, positive. Default: 1.
         eps: added to variances, positive. Default: 1e-4.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
 
     Shape:
         x, y: (N, D).

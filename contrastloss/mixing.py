@@ -72,8 +72,8 @@ def latent_positives(
     Let :math:`\theta` be the angle between the key k and the drawn prototype p, and c the prototype
     nearest to k. The point of the arc at angle :math:`\varphi` from k is equally near to p and c if
 
-    .. math:: \tan \varphi = \frac{a \sin\theta}{a \cos\theta - b}, \qquad
-        a = \langle k, c - p \rangle, \quad b = \langle p, c - p \rangle
+    :math:`\tan \varphi = \frac{a \sin\theta}{a \cos\theta - b}, \qquad
+    a = \langle k, c - p \rangle, \quad b = \langle p, c - p \rangle`
 
     Angles are drawn uniformly below this, from ``least`` times it on; if p is c itself, below
     :math:`\theta`. The released code has ``least=0.2, nearest=False``. A vector is

@@ -166,8 +166,8 @@ def soft_rank(
 ) -> Tensor:
     r"""Soft ranks, 1 to n, by projection onto the convex hull of all permutations of 1 to n.
 
-    .. math:: \operatorname{argmin}_{r \in \mathcal P(1 \dots n)}
-        \tfrac12 \| r - x / \varepsilon \|^2
+    :math:`\operatorname{argmin}_{r \in \mathcal P(1 \dots n)}
+    \tfrac12 \| r - x / \varepsilon \|^2`
 
     or, with ``'kl'``, the point nearest to :math:`e^{x / \varepsilon}` in relative entropy. The
     ranks are exact if all values differ by more than :math:`\varepsilon` (``'l2'``). The cost is

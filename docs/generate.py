@@ -1,5 +1,5 @@
-"""Makes docs/losses.md and docs/seeds.md from the losses and presets, and the table of tried
-versions in docs/support.md from release/matrix.json.
+"""Makes docs/losses.md and docs/seeds.md from the losses and presets, the table of tried versions
+in docs/support.md from release/matrix.json, and docs/images/tiles.svg.
 
 python docs/generate.py            write them
 python docs/generate.py --check    fail if the pages differ from what the code gives
@@ -20,6 +20,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+from tiles import svg
 from torch import Tensor, nn
 
 import contrastloss
@@ -153,24 +154,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def displayed(text: str) -> list[str]:
-    """The contents of each ``.. math::``: the rest of its line, and the indented lines below it.
-    Blank lines separate equations, which are aligned."""
-    found, lines = [], text.splitlines()
-    for k, line in enumerate(lines):
-        if not line.lstrip().startswith(".. math::"):
-            continue
-        indent = len(line) - len(line.lstrip())
-        block = [line.split("::", 1)[1].strip()]
-        for below in lines[k + 1 :]:
-            if below.strip() and len(below) - len(below.lstrip()) <= indent:
-                break
-            block.append(below.strip())
-        equations = re.split(r"\n{2,}", "\n".join(block).strip())
-        if len(equations) > 1 or ("&" in equations[0] and "\\begin" not in equations[0]):
-            body = " \\\\\n".join(equations)
-            equations = [f"\\begin{{aligned}}\n{body}\n\\end{{aligned}}"]
-        found += equations
-    return found
+    """The formulas that are paragraphs of their own."""
+    paragraphs = re.split(r"\n\s*\n", text)
+    lines = ("\n".join(line.strip() for line in p.strip().splitlines()) for p in paragraphs)
+    found = (re.fullmatch(r":math:`([^`]+)`", text) for text in lines)
+    return [match[1] for match in found if match]
 
 
 def source(text: str) -> str:
@@ -391,6 +379,7 @@ PAGES = {
     DOCS / "losses.md": losses,
     DOCS / "seeds.md": seeds,
     DOCS / "support.md": support,
+    DOCS / "images/tiles.svg": svg,
 }
 
 

@@ -24,6 +24,8 @@ def pytest_addoption(parser):
         help="run the CUDA kernels on the CPU (tests/cuda_host): plain, with a sanitizer, or with "
         "what is not on by default",
     )
+    parser.addoption("--site", help="the folder with the site that `make docs` has built")
+    parser.addoption("--browser", help="what opens it; default: one that is found, if there is one")
 
 
 def pytest_configure(config):

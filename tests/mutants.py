@@ -319,7 +319,7 @@ def caught(mutant: Mutant, folder: Path) -> subprocess.CompletedProcess[str]:
     copy = folder / "contrastloss"
     for path in PACKAGE.rglob("*"):
         other = copy / path.relative_to(PACKAGE)
-        if path.suffix in (".py", ".pyi", ".typed") and path != PACKAGE / mutant.file:
+        if path.suffix in (".py", ".typed") and path != PACKAGE / mutant.file:
             other.parent.mkdir(parents=True, exist_ok=True)
             other.symlink_to(path)
         elif path.suffix == ".so":

@@ -1,4 +1,4 @@
-"""The backends. :mod:`.choose` has their table, from which one is selected for a call."""
+"""The backends. ``choose`` has their table, from which one is selected for a call."""
 
 from .call import (
     NAMES as NAMES,

@@ -16,8 +16,8 @@ __all__ = ["DistributedContrastiveLoss", "SimpleContrastiveLoss"]
 class SimpleContrastiveLoss:
     r"""Cross entropy of each row's target among the rows of y, of plain products:
 
-    .. math:: \ell_i = -\log \frac{e^{\langle x_i, y_{t_i} \rangle}}
-        {\sum_j e^{\langle x_i, y_j \rangle}}
+    :math:`\ell_i = -\log \frac{e^{\langle x_i, y_{t_i} \rangle}}
+    {\sum_j e^{\langle x_i, y_j \rangle}}`
 
     Args:
         n_hard_negatives: how many rows of y follow each row's positive; targets are its multiples

@@ -21,8 +21,8 @@ def info_nce(
 ) -> Tensor:
     r"""Cross entropy of each query's positive key among the keys, of cosines over a temperature:
 
-    .. math:: \ell_i = -\log \frac{e^{\cos(q_i, p_i) / \tau}}
-        {e^{\cos(q_i, p_i) / \tau} + \sum_k e^{\cos(q_i, n_k) / \tau}}
+    :math:`\ell_i = -\log \frac{e^{\cos(q_i, p_i) / \tau}}
+    {e^{\cos(q_i, p_i) / \tau} + \sum_k e^{\cos(q_i, n_k) / \tau}}`
 
     The negatives are ``negative_keys`` or, without them, the other rows' positive keys.
 

@@ -34,8 +34,8 @@ def _overrides(loss: nn.Module, base: type) -> bool:
 class ClipLoss(nn.Module):
     r"""Symmetric cross entropy of images and their texts:
 
-    .. math:: \tfrac12 \operatorname{CE}(s) + \tfrac12 \operatorname{CE}(s^T), \qquad
-        s_{ij} = \text{logit\_scale} \, \langle x_i, y_j \rangle + \text{logit\_bias}
+    :math:`\tfrac12 \operatorname{CE}(s) + \tfrac12 \operatorname{CE}(s^T), \qquad
+    s_{ij} = \text{logit\_scale} \, \langle x_i, y_j \rangle + \text{logit\_bias}`
 
     ``forward(image_features, text_features, logit_scale, logit_bias=None, output_dict=False)`` has
     features (N, D) and returns a 0-dim tensor, or ``{"contrastive_loss": loss}``.
@@ -221,7 +221,7 @@ class DistillClipLoss(ClipLoss):
     r""":class:`ClipLoss`, and the cross entropy of a teacher's softmax p and the student's, of
     images and of texts:
 
-    .. math:: -\frac{1}{2N} \sum_{ij} p_{ij} \log q_{ij}
+    :math:`-\frac{1}{2N} \sum_{ij} p_{ij} \log q_{ij}`
 
     ``forward(image_features, text_features, logit_scale, dist_image_features, dist_text_features,
     dist_logit_scale, output_dict=False)`` returns both losses, or a dict of ``contrastive_loss``
@@ -282,9 +282,9 @@ class DistillClipLoss(ClipLoss):
 class SigLipLoss(nn.Module):
     r"""The sigmoid loss of images and their texts, the mean over this rank's images:
 
-    .. math:: \frac1N \sum_{ij} \log(1 + e^{-z_{ij} s_{ij}}), \qquad
-        s_{ij} = \text{logit\_scale} \, \langle x_i, y_j \rangle + \text{logit\_bias}, \quad
-        z_{ij} = 2 [i = j] - 1
+    :math:`\frac1N \sum_{ij} \log(1 + e^{-z_{ij} s_{ij}}), \qquad
+    s_{ij} = \text{logit\_scale} \, \langle x_i, y_j \rangle + \text{logit\_bias}, \quad
+    z_{ij} = 2 [i = j] - 1`
 
     ``forward(image_features, text_features, logit_scale, logit_bias, output_dict=False)`` has
     features (N, D), of texts those of all ranks, and returns a 0-dim tensor, or

@@ -160,8 +160,8 @@ def _reduced(value: Tensor) -> dict[str, Any]:
 class NTXentLoss(_Fused, losses.NTXentLoss):
     r"""The mean, over all positive pairs, of
 
-    .. math:: \ell_{ap} = -\log
-        \frac{e^{s_{ap} / \tau}}{e^{s_{ap} / \tau} + \sum_n e^{s_{an} / \tau}}
+    :math:`\ell_{ap} = -\log
+    \frac{e^{s_{ap} / \tau}}{e^{s_{ap} / \tau} + \sum_n e^{s_{an} / \tau}}`
 
     Computed here with ``MeanReducer``, the default.
     """
@@ -180,7 +180,7 @@ class NTXentLoss(_Fused, losses.NTXentLoss):
 class SupConLoss(_Fused, losses.SupConLoss):
     r"""For every anchor, the mean over its positives of
 
-    .. math:: -\log \frac{e^{s_{ap} / \tau}}{\sum_{j \ne a} e^{s_{aj} / \tau}}
+    :math:`-\log \frac{e^{s_{ap} / \tau}}{\sum_{j \ne a} e^{s_{aj} / \tau}}`
 
     With ``AvgNonZeroReducer``, the default, losses of 0 are not counted.
     """
@@ -197,8 +197,8 @@ class SupConLoss(_Fused, losses.SupConLoss):
 class MultiSimilarityLoss(_Fused, losses.MultiSimilarityLoss):
     r"""For every anchor
 
-    .. math:: \frac1\alpha \log\Bigl(1 + \sum_p e^{-\alpha (s_{ap} - b)}\Bigr)
-        + \frac1\beta \log\Bigl(1 + \sum_n e^{\beta (s_{an} - b)}\Bigr)
+    :math:`\frac1\alpha \log\Bigl(1 + \sum_p e^{-\alpha (s_{ap} - b)}\Bigr) +
+    \frac1\beta \log\Bigl(1 + \sum_n e^{\beta (s_{an} - b)}\Bigr)`
     """
 
     def fused(self, pairs: _Pairs) -> dict[str, Any]:
@@ -212,8 +212,8 @@ class MultiSimilarityLoss(_Fused, losses.MultiSimilarityLoss):
 class CircleLoss(_Fused, losses.CircleLoss):
     r"""For every anchor with a positive and a negative, :math:`\log(1 + P N)` with
 
-    .. math:: P = \sum_p e^{-\gamma [1 + m - s_{ap}]_+ (s_{ap} - 1 + m)}, \qquad
-        N = \sum_n e^{\gamma [s_{an} + m]_+ (s_{an} - m)}
+    :math:`P = \sum_p e^{-\gamma [1 + m - s_{ap}]_+ (s_{ap} - 1 + m)}, \qquad
+    N = \sum_n e^{\gamma [s_{an} + m]_+ (s_{an} - m)}`
     """
 
     def fused(self, pairs: _Pairs) -> dict[str, Any]:

@@ -33,8 +33,8 @@ _CHANNELS = LSE(pairs=(same(_INDEX),)), LSE(pairs=(differs(_INDEX),))
 def simclr_loss_func(z: Tensor, indexes: Tensor, temperature: float = 0.1) -> Tensor:
     r"""The loss of SimCLR and, with labels as ``indexes``, of SupCon: the mean over rows of
 
-    .. math:: -\log \frac{\sum_p e^{s_{ip}}}{\sum_{j \ne i} e^{s_{ij}}}, \qquad
-        s_{ij} = \cos(z_i, z_j) / \tau
+    :math:`-\log \frac{\sum_p e^{s_{ip}}}{\sum_{j \ne i} e^{s_{ij}}}, \qquad
+    s_{ij} = \cos(z_i, z_j) / \tau`
 
     where p are the other rows with the row's index. A row that has none makes the loss infinite.
     In a default process group the columns are the rows of all ranks, and the mean is that of this
@@ -82,7 +82,7 @@ def barlow_loss_func(
     r"""Drives the correlations c of two views' features, standardised over the batch, to the
     identity: ``scale_loss`` times
 
-    .. math:: \sum_i (1 - c_{ii})^2 + \lambda \sum_i \sum_{j \ne i} c_{ij}^2
+    :math:`\sum_i (1 - c_{ii})^2 + \lambda \sum_i \sum_{j \ne i} c_{ij}^2`
 
     In a default process group c is the mean of all ranks', each of its own batch. As there, other
     ranks' rows are constants then: gradients averaged over W ranks are 1/W of those of the whole

@@ -28,9 +28,9 @@ _BY_MASK = _channels((), (form("mask", log=True),))
 class SupConLoss(nn.Module):
     r"""Supervised contrastive loss of views z that are not normalised here, as in the repository:
 
-    .. math:: -\frac{T}{T_0} \operatorname{mean}_i \frac{1}{\sum_p m_{ip}} \sum_{p \ne i} m_{ip}
-        \log \frac{e^{s_{ip}}}{\sum_{j \ne i} e^{s_{ij}}}, \qquad
-        s_{ij} = \langle z_i, z_j \rangle / T
+    :math:`-\frac{T}{T_0} \operatorname{mean}_i \frac{1}{\sum_p m_{ip}} \sum_{p \ne i} m_{ip}
+    \log \frac{e^{s_{ip}}}{\sum_{j \ne i} e^{s_{ij}}}, \qquad
+    s_{ij} = \langle z_i, z_j \rangle / T`
 
     The mean is over all anchors; those without a positive have loss 0.
 

@@ -76,7 +76,7 @@ def pair_stats(
     use on other ranks. Neither strategy is differentiable twice.
 
     Returns:
-        The results, and the :class:`Layout` of the call.
+        The results, and the ``Layout`` of the call.
 
     Raises:
         TypeError, ValueError: as ``ops.pair_stats``; or, on every rank, if another rank raised or

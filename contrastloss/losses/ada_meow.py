@@ -26,9 +26,9 @@ _ALWAYS = 64.0
 class AdaMEOWLoss(ScoreLoss, name="ada_meow"):
     r"""Contrastive loss with pairs weighted by a two-layer network (AdaMEOW).
 
-    .. math:: \ell_i = -\log \frac{e^{s_{ii}}}{\sum_j w_{ij} e^{s_{ij}}},
-        \qquad s_{ij} = \cos(x_i, y_j) / \tau, \quad
-        w_{ij} = \sigma\bigl(v^\top \tanh(W (\hat x_i + \hat y_j) + b) + c\bigr)
+    :math:`\ell_i = -\log \frac{e^{s_{ii}}}{\sum_j w_{ij} e^{s_{ij}}},
+    \qquad s_{ij} = \cos(x_i, y_j) / \tau, \quad
+    w_{ij} = \sigma\bigl(v^\top \tanh(W (\hat x_i + \hat y_j) + b) + c\bigr)`
 
     :math:`\hat x` and :math:`\hat y` are the normalised vectors, or x and y with
     ``normalize=False``. As in the authors' code, the sum includes j = i. The weights are computed
@@ -40,6 +40,12 @@ class AdaMEOWLoss(ScoreLoss, name="ada_meow"):
     Args:
         temperature: tau, positive. Default: 0.5.
         backend: ignored; the loss runs in plain PyTorch.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
 
     Shape:
         x, y: (N, D).

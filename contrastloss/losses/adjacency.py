@@ -26,8 +26,8 @@ _CHANNELS = (LSE(),)
 class AdjacencyContrastiveLoss(ScoreLoss, name="adjacency_contrastive"):
     r"""Contrastive loss on a graph: neighbours are positives, weighted by their edges.
 
-    .. math:: \ell_i = -\log\Bigl(\frac{\sum_{j \ne i} A_{ij} e^{s_{ij}}}
-        {\sum_{j \ne i} e^{s_{ij}}} + \epsilon\Bigr), \qquad s_{ij} = \cos(z_i, z_j) / \tau
+    :math:`\ell_i = -\log\Bigl(\frac{\sum_{j \ne i} A_{ij} e^{s_{ij}}}
+    {\sum_{j \ne i} e^{s_{ij}}} + \epsilon\Bigr), \qquad s_{ij} = \cos(z_i, z_j) / \tau`
 
     A is sparse. Rows are split into chunks of 16 edges, so memory is O((N + edges / 16) D + edges)
     for any degrees. The weights of repeated entries add up; entries with weights that are not
@@ -40,6 +40,13 @@ class AdjacencyContrastiveLoss(ScoreLoss, name="adjacency_contrastive"):
             :math:`e^0` to the denominator and :math:`A_{ii} e^0` to the numerator. False ignores
             self loops. Default: False.
         eps: epsilon >= 0; the released code has 1e-8. Default: 0.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
 
     Shape:
         z: (N, D).

@@ -24,9 +24,10 @@ _OTHERS, _OTHER_INSTANCES = (LSE(),), (LSE(pairs=(differs(INSTANCE),)),)
 class AlignmentUniformityLoss(Loss, name="alignment_uniformity"):
     r"""Alignment of positive pairs plus uniformity of all embeddings on the hypersphere.
 
-    .. math:: \ell &= \frac1N \sum_i |x_i - y_i|^\alpha + \lambda\, \frac{U(x) + U(y)}{2}
-
-        U(z) &= \log \frac{2}{N (N - 1)} \sum_{i < j} e^{-t |z_i - z_j|^2}
+    :math:`\begin{aligned}
+    \ell &= \frac1N \sum_i |x_i - y_i|^\alpha + \lambda\, \frac{U(x) + U(y)}{2} \\
+    U(z) &= \log \frac{2}{N (N - 1)} \sum_{i < j} e^{-t |z_i - z_j|^2}
+    \end{aligned}`
 
     for unit vectors x and y. With ``across``, the two means over pairs are replaced by one mean
     over the pairs of different instances among all 2N rows. BECLR's repulsion, with scores divided
@@ -39,6 +40,10 @@ class AlignmentUniformityLoss(Loss, name="alignment_uniformity"):
         across: whether pairs across views repel each other, too. Default: False.
         normalize: whether x and y are normalised; a zero vector is then orthogonal to all others.
             Default: True.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
 
     Shape:
         x, y: (N, D).

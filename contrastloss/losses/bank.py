@@ -26,8 +26,8 @@ _OWN_LABEL = (same(LABEL),)
 class BankContrastiveLoss(PairLoss, name="bank_contrastive"):
     r"""Query against key, with the bank's embeddings of the same label as negatives.
 
-    .. math:: \ell_i = -\log \frac{e^{s(q_i, k_i)}}
-        {e^{s(q_i, k_i)} + \sum_{j:\, b_j = c_i} e^{s(q_i, m_j)}}
+    :math:`\ell_i = -\log \frac{e^{s(q_i, k_i)}}
+    {e^{s(q_i, k_i)} + \sum_{j:\, b_j = c_i} e^{s(q_i, m_j)}}`
 
     with labels c of the queries and b of the stored embeddings :math:`m_j`. With languages as
     labels, each language has its own bank within one queue, and features that only identify the
@@ -38,6 +38,17 @@ class BankContrastiveLoss(PairLoss, name="bank_contrastive"):
         group: distributes the queries over ranks, for the mean and its gradient. The bank has to
             be the same on all ranks.
         return_stats: over the rows whose label is stored.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
 
     Shape:
         query, key: (N, D).

@@ -26,8 +26,8 @@ _CHANNELS = (
 class BarlowTwinsLoss(Loss, name="barlow_twins"):
     r"""Barlow Twins: drives the cross-correlation of two views' features to the identity.
 
-    .. math:: \sum_i (1 - c_{ii})^2 + \lambda \sum_i \sum_{j \ne i} c_{ij}^2, \qquad
-        c_{ij} = \frac1N \sum_n \hat x_{ni} \hat y_{nj}
+    :math:`\sum_i (1 - c_{ii})^2 + \lambda \sum_i \sum_{j \ne i} c_{ij}^2, \qquad
+    c_{ij} = \frac1N \sum_n \hat x_{ni} \hat y_{nj}`
 
     Features are standardised over the batch:
     :math:`\hat x = (x - \text{mean}) / \sqrt{\text{var} + \epsilon}`. The D x D matrix c is not
@@ -40,6 +40,10 @@ class BarlowTwinsLoss(Loss, name="barlow_twins"):
         standardize: ``'biased'``, the variance of a BatchNorm without affine parameters;
             ``'unbiased'``, that of ``torch.std``, as in Graph Barlow Twins; or ``'none'``: x and y
             are used as they are, after a BatchNorm of the caller (BarLIP). Default: ``'biased'``.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
 
     Shape:
         x, y: (N, D).

@@ -28,15 +28,15 @@ class BECLRLoss(Loss, name="beclr"):
     With predictions p and projections z of a student and the projections t of a teacher, of two
     views each,
 
-    .. math:: \ell = -\frac{1}{2N} \sum_i \bigl[\cos(p_i, t'_i) + \cos(p'_i, t_i)\bigr]
-        + \lambda \log \frac{1}{2N} \sum_u \frac{1}{2N - 2} \sum_v e^{\cos(z_u, z_v) / \tau}
+    :math:`\ell = -\frac{1}{2N} \sum_i \bigl[\cos(p_i, t'_i) + \cos(p'_i, t_i)\bigr] +
+    \lambda \log \frac{1}{2N} \sum_u \frac{1}{2N - 2} \sum_v e^{\cos(z_u, z_v) / \tau}`
 
     where u is any of the 2N projections, v any of another instance, and a prime the other view.
     With stored embeddings m these are the negatives in place of the batch's. Those of which
     :math:`s_{uj} = \langle \hat z_u, m_j \rangle` is above a threshold are left out of the number
     :math:`n` of all pairs; as in the authors' code, they still have score 0 in the sum:
 
-    .. math:: \lambda \log \frac{1}{2N n} \sum_{u, j} e^{[s_{uj} \le \theta] s_{uj} / \tau}
+    :math:`\lambda \log \frac{1}{2N n} \sum_{u, j} e^{[s_{uj} \le \theta] s_{uj} / \tau}`
 
     Rows may be followed by their nearest neighbours: :meth:`with_neighbors`.
 
@@ -44,6 +44,10 @@ class BECLRLoss(Loss, name="beclr"):
         temperature: tau, positive. Default: 2.
         weight: lambda >= 0; 0 uses alignment alone. Default: 0.1.
         threshold: theta, of stored embeddings. Default: 0.8.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
 
     Shape:
         predictions, projections, teacher: (N, 2, D), two views of each instance; the teacher gets

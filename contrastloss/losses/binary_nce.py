@@ -22,9 +22,9 @@ _CHANNELS = (SUM("softplus", pairs=(differs(INDEX),)),)
 class BinaryNCELoss(CrossLoss, name="binary_nce"):
     r"""Binary NCE: logistic classification of positive and negative pairs with equal total weight.
 
-    .. math:: \ell_i = \log\bigl(1 + e^{-s_{ii}}\bigr)
-        + \frac{1}{N - 1} \sum_{j \ne i} \log\bigl(1 + e^{s_{ij}}\bigr),
-        \qquad s_{ij} = \cos(x_i, y_j) / \tau
+    :math:`\ell_i = \log\bigl(1 + e^{-s_{ii}}\bigr) +
+    \frac{1}{N - 1} \sum_{j \ne i} \log\bigl(1 + e^{s_{ij}}\bigr),
+    \qquad s_{ij} = \cos(x_i, y_j) / \tau`
 
     With :math:`f = e^s` the terms are :math:`\log(1 + 1/f^+)` and :math:`\log(1 + f^-)`. The
     optimal f is the density ratio of positive and negative pairs. SigLIP sums over negatives
@@ -32,6 +32,20 @@ class BinaryNCELoss(CrossLoss, name="binary_nce"):
 
     Args:
         temperature: tau, positive. Default: 1.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         x, y: (N, D).

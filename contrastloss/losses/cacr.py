@@ -27,8 +27,8 @@ class CACRLoss(ScoreLoss, name="cacr"):
 
     With the squared distances :math:`D_{ij} = |x_i - y_j|^2 / \tau` of unit vectors,
 
-    .. math:: \ell_i = \alpha \sum_k \frac{e^{t^+ D_{ik}}}{\sum_l e^{t^+ D_{il}}} D_{ik}
-        - \beta \sum_{j \ne i} \frac{e^{-t^- D_{ij}}}{\sum_{l \ne i} e^{-t^- D_{il}}} D_{ij}
+    :math:`\ell_i = \alpha \sum_k \frac{e^{t^+ D_{ik}}}{\sum_l e^{t^+ D_{il}}} D_{ik} -
+    \beta \sum_{j \ne i} \frac{e^{-t^- D_{ij}}}{\sum_{l \ne i} e^{-t^- D_{il}}} D_{ij}`
 
     The first sum is over the positives of row i, the second over the first positive of every other
     row. Of V views, the attraction is the mean over views, to the V - 1 other ones, and the
@@ -46,6 +46,12 @@ class CACRLoss(ScoreLoss, name="cacr"):
         tau_plus: the prior of a class, in [0, 1); 0 does not debias. Default: 0.
         normalize: whether x and y are normalised; a zero vector is then orthogonal to all others.
             Default: True.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
 
     Shape:
         x: (N, D), or (N, V, D) for V >= 2 views of each instance, without y.

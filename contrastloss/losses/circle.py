@@ -24,9 +24,9 @@ class CircleLoss(LabelLoss, name="circle"):
     With :math:`P_i` the other rows with row i's label, :math:`N_i` the rows with other labels, and
     :math:`s_{ij} = \cos(z_i, z_j)`,
 
-    .. math:: \ell_i = \log\Bigl(1 +
-        \sum_{n \in N_i} e^{\gamma [s_{in} + m]_+ (s_{in} - m)}
-        \sum_{p \in P_i} e^{-\gamma [1 + m - s_{ip}]_+ (s_{ip} - 1 + m)}\Bigr)
+    :math:`\ell_i = \log\Bigl(1 +
+    \sum_{n \in N_i} e^{\gamma [s_{in} + m]_+ (s_{in} - m)}
+    \sum_{p \in P_i} e^{-\gamma [1 + m - s_{ip}]_+ (s_{ip} - 1 + m)}\Bigr)`
 
     where the weights :math:`[\cdot]_+` get no gradient. ``reduction='mean'`` averages over the rows
     that have both a positive and a negative; all other rows have loss 0.
@@ -35,6 +35,21 @@ class CircleLoss(LabelLoss, name="circle"):
         m: relaxation factor. Default: 0.4.
         gamma: scale factor, positive. Default: 80.
         temperature: divides the scores, positive. Default: 1.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
+        ignore_index: rows with this label take no part; None: there is no such label.
 
     Shape:
         z: (N, D).

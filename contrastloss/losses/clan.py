@@ -22,8 +22,8 @@ class CLANLoss(Loss, name="clan"):
 
     With :math:`d(a, b) = (1 - \cos(a, b)) / 2` and :math:`h_{ij} = [m - d(z_i, z'_j)]_+`,
 
-    .. math:: \alpha \frac{\sum_{i \ne j} d(z_i, z_j)}{\#\{d(z_i, z_j) > \epsilon\}}
-        + (1 - \alpha) \frac{\sum_{ij} h_{ij}}{\#\{h_{ij} > \epsilon\}}
+    :math:`\alpha \frac{\sum_{i \ne j} d(z_i, z_j)}{\#\{d(z_i, z_j) > \epsilon\}} +
+    (1 - \alpha) \frac{\sum_{ij} h_{ij}}{\#\{h_{ij} > \epsilon\}}`
 
     where :math:`z'` are the negatives, augmentations that change the class. The counts get no
     gradient. A term with count 0 is 0.
@@ -34,6 +34,10 @@ class CLANLoss(Loss, name="clan"):
             Default: 1.
         squared: whether d and h are squared, before counting. Default: False.
         eps: epsilon, positive. Default: 1e-6.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
 
     Shape:
         z: (N, D), the rows of one class.

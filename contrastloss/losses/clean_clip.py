@@ -24,8 +24,8 @@ WITHIN = (BY_ROW, CrossLoss.positive)
 class CleanCLIPLoss(PairLoss, name="clean_clip"):
     r"""CLIP plus InfoNCE between each modality and its augmented view.
 
-    .. math:: \ell_i = \text{inter}\; \text{CLIP}_i(x, y) + \tfrac12\, \text{intra}
-        \left(\text{InfoNCE}_i(x, \tilde x) + \text{InfoNCE}_i(y, \tilde y)\right)
+    :math:`\ell_i = \text{inter}\; \text{CLIP}_i(x, y) + \tfrac12\, \text{intra}
+    \left(\text{InfoNCE}_i(x, \tilde x) + \text{InfoNCE}_i(y, \tilde y)\right)`
 
     for images x and texts y, with one temperature for all terms. The terms within a modality are
     one-directional, from x and y to their augmentations. The statistics of ``return_stats`` are
@@ -35,6 +35,20 @@ class CleanCLIPLoss(PairLoss, name="clean_clip"):
         inter: weight of the CLIP term. Default: 1.
         intra: weight of the terms within a modality. Default: 1.
         temperature: tau, positive. Default: 0.07.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         image, text, image_augmented, text_augmented: (N, D).

@@ -30,9 +30,9 @@ _PARTS = tuple(Part(axis, 2, weight=0.5, softplus=True) for axis in (0, 1))
 class CLIPLoss(SoftmaxLoss, name="clip"):
     r"""CLIP: symmetric InfoNCE over rows and columns, computed in one pass.
 
-    .. math:: \ell_i = -\tfrac12 \log \frac{e^{s_{ii}}}{\sum_j e^{s_{ij}}}
-        - \tfrac12 \log \frac{e^{s_{ii}}}{\sum_j e^{s_{ji}}},
-        \qquad s_{ij} = \cos(x_i, y_j) / \tau
+    :math:`\ell_i = -\tfrac12 \log \frac{e^{s_{ii}}}{\sum_j e^{s_{ij}}} -
+    \tfrac12 \log \frac{e^{s_{ii}}}{\sum_j e^{s_{ji}}},
+    \qquad s_{ij} = \cos(x_i, y_j) / \tau`
 
     With several positives, of ``positives`` or ``x_ids`` and ``y_ids``, rows and columns have
     losses of their own, each as :class:`~contrastloss.InfoNCELoss` has them, and the loss is the
@@ -50,6 +50,20 @@ class CLIPLoss(SoftmaxLoss, name="clip"):
         label_smoothing: epsilon, from 0 to 1, as :func:`torch.nn.functional.cross_entropy` has it,
             of rows and of columns: :math:`1 - \epsilon` times the loss, and epsilon times the mean
             of minus log p over what takes part in the softmax p. Default: 0.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         x, y: (M, D) and (N, D), e.g. images and their texts; M = N without ``positives``, or

@@ -26,8 +26,8 @@ CLUSTER, VIEW = "cluster", "view"
 class ClusterNTXentLoss(TwoViewLoss, name="cluster_nt_xent"):
     r"""NT-Xent with negatives from other clusters only, or from the same cluster only.
 
-    .. math:: \ell_i = -\log \frac{e^{s_{ip}}}{e^{s_{ip}} + \sum_{j \in N_i} e^{s_{ij}}},
-        \qquad s_{ij} = \cos(z_i, z_j) / \tau
+    :math:`\ell_i = -\log \frac{e^{s_{ip}}}{e^{s_{ip}} + \sum_{j \in N_i} e^{s_{ij}}},
+    \qquad s_{ij} = \cos(z_i, z_j) / \tau`
 
     for every row i of ``z = [x; y]``, where p is the other view of its instance. :math:`N_i` are
     the rows of other instances in a different cluster (``'other'``: G-SimCLR, which avoids false
@@ -41,6 +41,19 @@ class ClusterNTXentLoss(TwoViewLoss, name="cluster_nt_xent"):
         across: negatives are rows of the other view only: x against y and y against x, the two
             directions of CLIP. Default: False.
         return_stats: the statistics average over the rows that have a negative.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
 
     Shape:
         x, y: (N, D).

@@ -26,8 +26,8 @@ _VIEWS = (LSE(pairs=(differs(INDEX),)),)
 class CMIMLoss(PairLoss, name="cmim"):
     r"""cMIM: InfoNCE with the mean over the batch's negatives, which needs no augmentation.
 
-    .. math:: \ell_i = \log\Bigl(1 + e^{-s_{ii}} \frac{1}{N - 1} \sum_{j \ne i} e^{s_{ij}}\Bigr),
-        \qquad s_{ij} = \cos(z_i, z_j) / \tau
+    :math:`\ell_i = \log\Bigl(1 + e^{-s_{ii}} \frac{1}{N - 1} \sum_{j \ne i} e^{s_{ij}}\Bigr),
+    \qquad s_{ij} = \cos(z_i, z_j) / \tau`
 
     where :math:`s_{ii} = 1 / \tau`. With a second view y, :math:`\cos(z_i, y_j)` replaces
     :math:`\cos(z_i, z_j)`. InfoNCE sums over negatives, so its value grows with the batch size. The
@@ -35,6 +35,20 @@ class CMIMLoss(PairLoss, name="cmim"):
 
     Args:
         temperature: tau, positive. Default: 0.1.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         z: (N, D).

@@ -19,11 +19,11 @@ class CodebookDiversityLoss(Loss, name="codebook_diversity"):
 
     With :math:`\bar p_{gv}` the mean over frames of the softmax over the V entries of codebook g,
 
-    .. math::
-        \text{entropy: } & \frac{1}{G V} \sum_{g v} \bar p_{gv} \log \bar p_{gv}
-
-        \text{perplexity: } & \frac{1}{G V} \Bigl(G V - \sum_g e^{H(\bar p_g)}\Bigr),
-        \qquad H(p) = -\sum_v p_v \log p_v
+    :math:`\begin{aligned}
+    \text{entropy: } & \frac{1}{G V} \sum_{g v} \bar p_{gv} \log \bar p_{gv} \\
+    \text{perplexity: } & \frac{1}{G V} \Bigl(G V - \sum_g e^{H(\bar p_g)}\Bigr),
+    \qquad H(p) = -\sum_v p_v \log p_v
+    \end{aligned}`
 
     The first is the paper's, with the minimum :math:`-\log(V) / V`. The second, between 0 and
     1 - 1/V, is that of the released code in fairseq. w2v-BERT adds it with weight 0.1
@@ -33,6 +33,10 @@ class CodebookDiversityLoss(Loss, name="codebook_diversity"):
         form: ``'entropy'`` or ``'perplexity'``. Default: ``'entropy'``.
         eps: lower bound on the probabilities in the logarithm, positive, which keeps the gradient
             of unused entries finite. Default: 1e-7.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
 
     Shape:
         probabilities: (..., G, V), which sum to 1 over V; all leading dimensions are frames.

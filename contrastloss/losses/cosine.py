@@ -18,7 +18,7 @@ __all__ = ["CosineLoss"]
 class CosineLoss(RowLoss, name="cosine"):
     r"""Cosine distance of each row to its own target, without negatives.
 
-    .. math:: \ell_i = (1 - \cos(x_i, t_i))^{\text{power}}
+    :math:`\ell_i = (1 - \cos(x_i, t_i))^{\text{power}}`
 
     BYOL's ``2 - 2 cos`` is ``loss_weight=2``, SimSiam's ``-cos`` is this loss minus one, GraphMAE's
     scaled cosine error is ``power`` 2 or 3. For a symmetric loss, average two calls. A zero vector
@@ -31,6 +31,11 @@ class CosineLoss(RowLoss, name="cosine"):
             in Point-CMAE's released code; its paper has aligned tokens. ``'all'`` requires
             ``power=1``. Default: ``'aligned'``.
         stop_gradient: whether the target is a constant. Default: True.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
 
     Shape:
         x, target: (..., N, D).

@@ -28,8 +28,8 @@ _NEGATIVES = (LSE(),)
 class CoSTLoss(PairLoss, name="cost"):
     r"""CoST: MoCo on trend representations plus NT-Xent on the spectra of seasonal ones.
 
-    .. math:: \ell_i = \text{MoCo}_i(q, k) + \tfrac12\, \text{weight}\; \frac1F \sum_f \left(
-        \text{NT-Xent}_i(|X_f|, |Y_f|) + \text{NT-Xent}_i(\arg X_f, \arg Y_f)\right)
+    :math:`\ell_i = \text{MoCo}_i(q, k) + \tfrac12\, \text{weight}\; \frac1F \sum_f \left(
+    \text{NT-Xent}_i(|X_f|, |Y_f|) + \text{NT-Xent}_i(\arg X_f, \arg Y_f)\right)`
 
     where :math:`X_f` and :math:`Y_f` are the real Fourier transforms over time of x and y, which
     are unit vectors at every time step. Amplitudes and phases are compared across all series, per
@@ -44,6 +44,16 @@ class CoSTLoss(PairLoss, name="cost"):
         group: distributes the series over ranks; the queue has to be the same on all ranks.
             Spectra are always gathered, whatever the strategy.
         return_stats: for the trend term.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
 
     Shape:
         query, key: (B, D), the trends of two views at one time step.

@@ -17,7 +17,7 @@ __all__ = ["DiffSortLoss"]
 class DiffSortLoss(NetworkLoss, name="diff_sort"):
     r"""Ranking loss: cross entropy between a relaxed sorting of scores and the order of targets.
 
-    .. math:: \ell = -\frac1n \sum_i \log \sum_{r \in R_i} P_{ir}
+    :math:`\ell = -\frac1n \sum_i \log \sum_{r \in R_i} P_{ir}`
 
     where :math:`P_{ir}` is the mass that a relaxed sorting network moves from score i to rank r,
     and :math:`R_i` holds the rank of target i; equal targets share all of their ranks. This is the
@@ -29,6 +29,11 @@ class DiffSortLoss(NetworkLoss, name="diff_sort"):
         network: ``'odd_even'`` or ``'bitonic'``. Default: ``'odd_even'``.
         distribution: as in :func:`contrastloss.sorting.sort`. Default: ``'cauchy'``.
         art_lambda: exponent in ``'logistic_phi'``. Default: 0.25.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
 
     Shape:
         x: (..., n), scores.

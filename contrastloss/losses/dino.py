@@ -24,10 +24,10 @@ class DINOLoss(PrototypeLoss, name="dino"):
     With rows s and prototypes c of the student, rows t and prototypes c' of the teacher, and a
     centre m,
 
-    .. math:: \ell_i = -\sum_k p_{ik}
-        \log \frac{e^{\cos(s_i, c_k) / \tau}}{\sum_l e^{\cos(s_i, c_l) / \tau}}, \qquad
-        p_{ik} = \frac{e^{(\cos(t_i, c'_k) - m_k) / \tau_t}}
-        {\sum_l e^{(\cos(t_i, c'_l) - m_l) / \tau_t}}
+    :math:`\ell_i = -\sum_k p_{ik}
+    \log \frac{e^{\cos(s_i, c_k) / \tau}}{\sum_l e^{\cos(s_i, c_l) / \tau}}, \qquad
+    p_{ik} = \frac{e^{(\cos(t_i, c'_k) - m_k) / \tau_t}}
+    {\sum_l e^{(\cos(t_i, c'_l) - m_l) / \tau_t}}`
 
     The teacher's softmax is a constant. The centre, a moving average of :meth:`center` over
     batches, keeps rows from collapsing to one prototype. For several crops, sum over pairs of
@@ -36,6 +36,13 @@ class DINOLoss(PrototypeLoss, name="dino"):
     Args:
         temperature: tau, the student's temperature, positive. Default: 0.1.
         teacher_temperature: tau_t, positive, a float or a 0-dim tensor. Default: 0.04.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
 
     Shape:
         student, teacher: (N, D).

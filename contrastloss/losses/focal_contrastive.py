@@ -30,8 +30,8 @@ class FocalContrastiveLoss(LabelLoss, name="focal_contrastive"):
 
     With :math:`P_i` the other rows with row i's label and :math:`s_{ij} = \cos(z_i, z_j) / \tau`,
 
-    .. math:: \ell_i = -\frac{1}{|P_i|} \sum_{p \in P_i} (1 - p_{ip}) \log p_{ip},
-        \qquad p_{ij} = \frac{e^{s_{ij}}}{\sum_{k \ne i} e^{s_{ik}}}.
+    :math:`\ell_i = -\frac{1}{|P_i|} \sum_{p \in P_i} (1 - p_{ip}) \log p_{ip},
+    \qquad p_{ij} = \frac{e^{s_{ij}}}{\sum_{k \ne i} e^{s_{ik}}}.`
 
     The weight :math:`1 - p_{ip}` is differentiated. A row without a positive has loss 0, and
     ``reduction='mean'`` averages over the other rows.
@@ -40,6 +40,21 @@ class FocalContrastiveLoss(LabelLoss, name="focal_contrastive"):
         temperature: tau, positive. Default: 0.07.
         divisor: ``'positives'`` divides a row's sum by :math:`|P_i|` (the paper), ``'batch'`` by N
             (the authors' code). Default: ``'positives'``.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
+        ignore_index: rows with this label take no part; None: there is no such label.
 
     Shape:
         z: (N, D).

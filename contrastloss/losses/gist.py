@@ -34,9 +34,9 @@ class GISTLoss(CrossLoss, name="gist"):
 
     With g the cosines of the guide's embeddings, and negatives both across and within the sides,
 
-    .. math:: \ell_i = -\log \frac{e^{s(x_i, y_i)}}{e^{s(x_i, y_i)} +
-        \sum_{j \in A_i} e^{s(x_i, y_j)} + \sum_{j \in B_i} e^{s(x_i, x_j)} +
-        \sum_{j \in C_i} e^{s(y_i, y_j)}}
+    :math:`\ell_i = -\log \frac{e^{s(x_i, y_i)}}{e^{s(x_i, y_i)} +
+    \sum_{j \in A_i} e^{s(x_i, y_j)} + \sum_{j \in B_i} e^{s(x_i, x_j)} +
+    \sum_{j \in C_i} e^{s(y_i, y_j)}}`
 
     where :math:`j \ne i` is in :math:`A_i, B_i, C_i` if :math:`g(x_i, y_j)`, :math:`g(x_i, x_j)` or
     :math:`g(y_i, y_j)` is at most :math:`g(x_i, y_i) - \text{margin}` (``'absolute'``) or
@@ -55,6 +55,20 @@ class GISTLoss(CrossLoss, name="gist"):
         margin_strategy: ``'absolute'`` or ``'relative'``. Default: ``'absolute'``.
         contrast_anchors: whether to include the sum over :math:`B_i`. Default: True.
         contrast_positives: whether to include the sum over :math:`C_i`. Default: True.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         x, y: (N, D).

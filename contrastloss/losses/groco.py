@@ -29,8 +29,8 @@ class GroCoLoss(NetworkLoss, name="groco"):
     negatives ascending and then all positives ascending, go through a relaxed sorting network. With
     :math:`P_{ir}` the mass of candidate i at rank r, K negatives and n candidates,
 
-    .. math:: \ell = -\frac1n \Bigl(\sum_{i > K} \log p_i + \sum_{i \le K} \log(1 - p_i)\Bigr),
-        \qquad p_i = \sum_{r > K} P_{ir},
+    :math:`\ell = -\frac1n \Bigl(\sum_{i > K} \log p_i + \sum_{i \le K} \log(1 - p_i)\Bigr),
+    \qquad p_i = \sum_{r > K} P_{ir},`
 
     so that a positive may have any of the n - K highest ranks. This is the binary cross entropy of
     the positive ranks; that of the negative ranks is equal, since the rows of P sum to 1. P is not
@@ -48,6 +48,11 @@ class GroCoLoss(NetworkLoss, name="groco"):
             Default: True.
         positive_views: number of leading views that are positives, at least 2 (the large crops of
             multi-crop; its small crops are anchors only). None for all. Default: None.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
 
     Shape:
         views: (V, N, D), or a sequence of V tensors (N, D), V >= 2.

@@ -20,12 +20,11 @@ class HardNegativeLoss(TwoViewLoss, name="hard_negative"):
     Negatives are weighted by :math:`e^{\beta s}`. With M = 2N - 2 negatives per row of
     ``z = [x; y]`` and P the positive's score,
 
-    .. math::
-        \log G_i &= \log M + \log \sum_j e^{(1 + \beta) s_{ij}} - \log \sum_j e^{\beta s_{ij}}
-
-        N_i &= \max\Bigl(\frac{G_i - \tau^+ M e^{P_i}}{1 - \tau^+},\; M e^{-1/\tau}\Bigr)
-
-        \ell_i &= -\log \frac{e^{P_i}}{e^{P_i} + N_i}
+    :math:`\begin{aligned}
+    \log G_i &= \log M + \log \sum_j e^{(1 + \beta) s_{ij}} - \log \sum_j e^{\beta s_{ij}} \\
+    N_i &= \max\Bigl(\frac{G_i - \tau^+ M e^{P_i}}{1 - \tau^+},\; M e^{-1/\tau}\Bigr) \\
+    \ell_i &= -\log \frac{e^{P_i}}{e^{P_i} + N_i}
+    \end{aligned}`
 
     All terms are computed in logarithms. ``beta=0`` is the debiased contrastive loss, ``beta=0,
     tau_plus=0`` is NT-Xent.
@@ -36,6 +35,20 @@ class HardNegativeLoss(TwoViewLoss, name="hard_negative"):
         tau_plus: prior probability that a negative has the anchor's class, in [0, 1). Default: 0.1.
         detach_weights: whether the weights :math:`e^{\beta s}` are constants; False differentiates
             them, as the authors' code does. Default: False.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         x, y: (N, D).

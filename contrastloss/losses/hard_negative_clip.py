@@ -20,14 +20,13 @@ class HardNegativeCLIPLoss(CrossLoss, name="hard_negative_clip"):
     The negatives of row i, the M = N - 1 other rows of the other modality, are weighted by
     :math:`e^{\beta s}`. With :math:`P_i = s_{ii}`,
 
-    .. math::
-        \log G_i &= \log M + \log \sum_{j \ne i} e^{(1 + \beta) s_{ij}}
-            - \log \sum_{j \ne i} e^{\beta s_{ij}}
-
-        N_i &= \max\Bigl(\frac{G_i - \tau^+ M e^{P_i}}{1 - \tau^+},\; M e^{-1/\tau}\Bigr)
-
-        \ell_i &= \tfrac12 \log\bigl(1 + N_i e^{-P_i}\bigr)
-            + \tfrac12 \log\bigl(1 + N'_i e^{-P_i}\bigr)
+    :math:`\begin{aligned}
+    \log G_i &= \log M + \log \sum_{j \ne i} e^{(1 + \beta) s_{ij}} -
+    \log \sum_{j \ne i} e^{\beta s_{ij}} \\
+    N_i &= \max\Bigl(\frac{G_i - \tau^+ M e^{P_i}}{1 - \tau^+},\; M e^{-1/\tau}\Bigr) \\
+    \ell_i &= \tfrac12 \log\bigl(1 + N_i e^{-P_i}\bigr) +
+    \tfrac12 \log\bigl(1 + N'_i e^{-P_i}\bigr)
+    \end{aligned}`
 
     where :math:`N'` is N computed from the scores :math:`s_{ji}`. ``beta=0, tau_plus=0`` is CLIP.
 
@@ -36,6 +35,20 @@ class HardNegativeCLIPLoss(CrossLoss, name="hard_negative_clip"):
         beta: concentration on hard negatives, >= 0. Default: 1.
         tau_plus: prior probability that a negative has the anchor's class, in [0, 1). Default: 0.1.
         detach_weights: whether the weights :math:`e^{\beta s}` are constants. Default: False.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         x, y: (N, D).

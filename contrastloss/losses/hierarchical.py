@@ -23,8 +23,8 @@ class HierarchicalContrastiveLoss(PairLoss, name="hierarchical_contrastive"):
     With ``NT-Xent`` over both views of all series at one time step (instance), and over both views
     of one series at all time steps (temporal),
 
-    .. math:: \ell_i = \frac1L \sum_{k=0}^{L-1} \left(\alpha\, \text{instance}_i(x^k, y^k) +
-        (1 - \alpha)\, \text{temporal}_i(x^k, y^k)\right)
+    :math:`\ell_i = \frac1L \sum_{k=0}^{L-1} \left(\alpha\, \text{instance}_i(x^k, y^k) +
+    (1 - \alpha)\, \text{temporal}_i(x^k, y^k)\right)`
 
     where both terms are means over time steps and both views, :math:`x^0 = x`, and
     :math:`x^{k+1}` is the maximum over pairs of neighbouring time steps of :math:`x^k` (an odd last
@@ -36,6 +36,17 @@ class HierarchicalContrastiveLoss(PairLoss, name="hierarchical_contrastive"):
         normalize: False uses dot products, True cosines of the pooled vectors. Default: False.
         group: the instance term is over the series of all ranks, which are always gathered,
             whatever the strategy. T is the same on all ranks.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         x, y: (B, T, D), two views of B series.

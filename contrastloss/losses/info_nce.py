@@ -31,17 +31,16 @@ class InfoNCELoss(SoftmaxLoss, name="info_nce"):
     r"""InfoNCE: row i of y is the positive of row i of x, against the other rows of y and further
     negatives n.
 
-    .. math:: \ell_i = -\log \frac{e^{s_{ii}}}
-        {e^{s_{ii}} + \sum_{j \ne i} e^{s_{ij}} + \sum_k e^{\cos(x_i, n_k) / \tau}},
-        \qquad s_{ij} = \cos(x_i, y_j) / \tau
+    :math:`\ell_i = -\log \frac{e^{s_{ii}}}
+    {e^{s_{ii}} + \sum_{j \ne i} e^{s_{ij}} + \sum_k e^{\cos(x_i, n_k) / \tau}},
+    \qquad s_{ij} = \cos(x_i, y_j) / \tau`
 
     With several positives :math:`P_i`, of ``positives`` or ``x_ids`` and ``y_ids``, the denominator
     :math:`Z_i` has all rows of y, and
 
-    .. math::
-        \text{out: } \ell_i = -\frac{1}{|P_i|} \sum_{p \in P_i} \log \frac{e^{s_{ip}}}{Z_i},
-        \qquad
-        \text{in: } \ell_i = -\log \sum_{p \in P_i} \frac{e^{s_{ip}}}{Z_i}.
+    :math:`\text{out: } \ell_i = -\frac{1}{|P_i|} \sum_{p \in P_i} \log \frac{e^{s_{ip}}}{Z_i},
+    \qquad
+    \text{in: } \ell_i = -\log \sum_{p \in P_i} \frac{e^{s_{ip}}}{Z_i}.`
 
     A row without a positive then has loss 0 and is not counted.
 
@@ -66,6 +65,18 @@ class InfoNCELoss(SoftmaxLoss, name="info_nce"):
             softmax, as :func:`torch.nn.functional.cross_entropy` has it; not together with
             ``top_k`` or ``hardness``. Default: 0.
         group: not supported together with ``top_k``.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         x, y: (M, D) and (N, D); M = N without ``positives``, or ``x_ids`` and ``y_ids``.

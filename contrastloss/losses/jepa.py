@@ -21,12 +21,12 @@ class JEPALoss(Loss, name="jepa"):
 
     With O the hidden occupied cells, E the hidden empty cells, and V the visible occupied cells,
 
-    .. math:: \alpha \Bigl[w\, \operatorname{mean}_O (1 - \cos(p_c, t_c))
-        + (1 - w) \operatorname{mean}_E (1 - \cos(p_c, t_c))\Bigr]
-        + \beta \bigl[v(\text{context}_V) + v(\text{prediction}_O)\bigr]
+    :math:`\alpha \Bigl[w\, \operatorname{mean}_O (1 - \cos(p_c, t_c)) +
+    (1 - w) \operatorname{mean}_E (1 - \cos(p_c, t_c))\Bigr] +
+    \beta \bigl[v(\text{context}_V) + v(\text{prediction}_O)\bigr]`
 
-        v(z) = \operatorname{mean}_d \Bigl[\gamma -
-            \sqrt{\operatorname{Var}(z_d) + \epsilon}\Bigr]_+
+    :math:`v(z) = \operatorname{mean}_d \Bigl[\gamma -
+    \sqrt{\operatorname{Var}(z_d) + \epsilon}\Bigr]_+`
 
     with unbiased variances over the cells of a map, where v is averaged over maps.
 
@@ -40,6 +40,10 @@ class JEPALoss(Loss, name="jepa"):
             cells are a token that learns. Default: True.
         normalize: whether variances are those of unit vectors, as in the released code, whose maps
             are normalised over features. Default: False.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
 
     Shape:
         prediction, target: (P, D) or (B, P, D), P cells of B maps.

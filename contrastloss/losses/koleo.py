@@ -22,7 +22,7 @@ _NEAREST = (MAX(),)
 class KoLeoLoss(RowLoss, name="koleo"):
     r"""KoLeo: pushes each row away from its nearest neighbour; estimates the negative entropy.
 
-    .. math:: \ell_i = -\log\bigl(\min_{j \ne i} |z_i - z_j| + \varepsilon\bigr)
+    :math:`\ell_i = -\log\bigl(\min_{j \ne i} |z_i - z_j| + \varepsilon\bigr)`
 
     The neighbour is the row with the largest score, to the precision of the scores. Its distance is
     computed from the two rows, not from the score, which loses all digits for near duplicates. The
@@ -33,6 +33,11 @@ class KoLeoLoss(RowLoss, name="koleo"):
             Default: 1e-8.
         normalize: whether z is normalised; a zero vector is then orthogonal to all others.
             Default: True.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
 
     Shape:
         z: (N, D).

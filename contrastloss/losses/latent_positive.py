@@ -28,9 +28,9 @@ class LatentPositiveLoss(PairLoss, name="latent_positive"):
 
     With the positives :math:`g \in G_i` of :func:`contrastloss.mixing.latent_positives`,
 
-    .. math:: \ell_i = \text{MoCo}_i(q, k) + \text{weight}\; \frac{N}{\sum_j |G_j|} \sum_{g \in G_i}
-        \begin{cases} -s(q_i, g) & \text{alignment} \\
-        \text{MoCo}_i(q, g) & \text{InfoNCE} \end{cases}
+    :math:`\ell_i = \text{MoCo}_i(q, k) + \text{weight}\; \frac{N}{\sum_j |G_j|} \sum_{g \in G_i}
+    \begin{cases} -s(q_i, g) & \text{alignment} \\
+    \text{MoCo}_i(q, g) & \text{InfoNCE} \end{cases}`
 
     where MoCo takes its negatives from the queue. ``reduction='mean'`` is the mean of MoCo plus
     ``weight`` times the mean over all generated positives of the batch. A gradient flows to
@@ -44,6 +44,17 @@ class LatentPositiveLoss(PairLoss, name="latent_positive"):
         group: distributes the queries over ranks, for both means and their gradient. The queue has
             to be the same on all ranks; without ``valid``, G too.
         return_stats: for the key as the positive.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
 
     Shape:
         query, key: (N, D).

@@ -25,8 +25,8 @@ BY_ROW, BY_COL = (SUM("relu", shift=BOUND, pairs=_OTHERS, axis=axis) for axis in
 class MarginRankingLoss(CrossLoss, name="margin_ranking"):
     r"""Margin ranking: each positive should outscore the row's negatives by a margin.
 
-    .. math:: \ell_i = \frac{1}{N - 1} \sum_{j \ne i} [m - s_{ii} + s_{ij}]_+,
-        \qquad s_{ij} = \cos(x_i, y_j) / \tau
+    :math:`\ell_i = \frac{1}{N - 1} \sum_{j \ne i} [m - s_{ii} + s_{ij}]_+,
+    \qquad s_{ij} = \cos(x_i, y_j) / \tau`
 
     Args:
         temperature: tau, positive. Default: 1.
@@ -35,6 +35,20 @@ class MarginRankingLoss(CrossLoss, name="margin_ranking"):
             supported together with ``negatives``. Default: False.
         in_batch_negatives: whether the other rows of y are negatives; False leaves the given and
             the stored ones. Default: True.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         x, y: (N, D).

@@ -24,7 +24,7 @@ _QUEUES = {"bank", "memory", "queue"}
 class MatryoshkaLoss(nn.Module):
     r"""A weighted sum of a loss over prefixes of the embeddings, each normalised by itself:
 
-    .. math:: \sum_d w_d \, \ell(x_{:, :d}, y_{:, :d}, \dots)
+    :math:`\sum_d w_d \, \ell(x_{:, :d}, y_{:, :d}, \dots)`
 
     Args:
         loss: any loss. Of a loss of this package, the inputs that have the length D of embeddings

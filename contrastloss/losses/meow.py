@@ -22,8 +22,8 @@ _BY_COUNT = tuple(LSE(weight=(differing(*_NAMES[: t + 1]),)) for t in range(len(
 class MEOWLoss(CrossLoss, name="meow"):
     r"""MEOW: negatives are weighted by the number of clusterings that separate the pair.
 
-    .. math:: \ell_i = -\log \frac{e^{s_{ii}}}{\sum_j w_{ij} e^{s_{ij}}},
-        \qquad s_{ij} = \cos(x_i, y_j) / \tau, \quad w_{ij} = \#\{t : c_{it} \ne c_{jt}\}
+    :math:`\ell_i = -\log \frac{e^{s_{ii}}}{\sum_j w_{ij} e^{s_{ij}}},
+    \qquad s_{ij} = \cos(x_i, y_j) / \tau, \quad w_{ij} = \#\{t : c_{it} \ne c_{jt}\}`
 
     Since :math:`w_{ii} = 0`, the positive is not in the denominator, and the loss can be negative.
     A row that shares its clusters with all others in every clustering has loss 0 and is counted in
@@ -31,6 +31,20 @@ class MEOWLoss(CrossLoss, name="meow"):
 
     Args:
         temperature: tau, positive. Default: 0.5.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         x, y: (N, D).

@@ -27,11 +27,11 @@ class MILContrastiveLoss(ScoreLoss, name="mil_contrastive"):
     the lowest scores. With :math:`\bar x_b`, :math:`\bar y_b` the means of the highest-scoring
     snippets, the loss of a positive bag is
 
-    .. math:: \ell_b = \sum_{V \in \{\text{background}, \text{normal}\}}
-        -\log \frac{e^{s(\bar x_b, \bar y_b)}}
-        {e^{s(\bar x_b, \bar y_b)} + \sum_{v \in V_y} e^{s(\bar x_b, v)}}
-        -\log \frac{e^{s(\bar y_b, \bar x_b)}}
-        {e^{s(\bar y_b, \bar x_b)} + \sum_{v \in V_x} e^{s(\bar y_b, v)}}
+    :math:`\ell_b = \sum_{V \in \{\text{background}, \text{normal}\}}
+    -\log \frac{e^{s(\bar x_b, \bar y_b)}}
+    {e^{s(\bar x_b, \bar y_b)} + \sum_{v \in V_y} e^{s(\bar x_b, v)}}
+    -\log \frac{e^{s(\bar y_b, \bar x_b)}}
+    {e^{s(\bar y_b, \bar x_b)} + \sum_{v \in V_x} e^{s(\bar y_b, v)}}`
 
     where :math:`s = \cos / \tau`. The background is the lowest-scoring snippets of all bags; the
     normal set is the highest-scoring snippets of the negative bags. A term without negatives is 0.
@@ -42,6 +42,13 @@ class MILContrastiveLoss(ScoreLoss, name="mil_contrastive"):
         divisor: determines :math:`k_b`, at least 1. Default: 16.
         released: as the released code has it, which repeats a bag's query :math:`k_b` times, so
             that longer bags count more, and whose loss is 0 if no bag is negative. Default: False.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
 
     Shape:
         x, y: (B, T, D), the snippets in both modalities.

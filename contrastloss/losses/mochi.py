@@ -31,10 +31,10 @@ class MoCHiLoss(MoCoLoss, name="mochi"):
     With :math:`n, n'` drawn from the ``hardest`` stored keys nearest to the query q, and
     :math:`\alpha \sim U(0, 1)`, :math:`\beta \sim U(0, \tfrac12)`,
 
-    .. math:: h = \frac{\alpha n + (1 - \alpha) n'}{\|\alpha n + (1 - \alpha) n'\|}
-        \quad\text{(``mixed`` of them)}, \qquad
-        h' = \frac{\beta q + (1 - \beta) n}{\|\beta q + (1 - \beta) n\|}
-        \quad\text{(``mixed_with_query``)}
+    :math:`h = \frac{\alpha n + (1 - \alpha) n'}{\|\alpha n + (1 - \alpha) n'\|}
+    \quad\text{(mixed of them)}, \qquad
+    h' = \frac{\beta q + (1 - \beta) n}{\|\beta q + (1 - \beta) n\|}
+    \quad\text{(mixed\_with\_query)}`
 
     are added to the denominator of :class:`~contrastloss.MoCoLoss`. Embeddings are normalised
     first, unless ``normalize=False``. Mixtures are constants: no gradient flows through h and h'
@@ -49,6 +49,19 @@ class MoCHiLoss(MoCoLoss, name="mochi"):
             Default: 1024.
         mixed: number of mixtures of two keys per query; 0 for none. Default: 1024.
         mixed_with_query: number of mixtures of a key with the query; 0 for none. Default: 128.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: distributes the queries over ranks, for the mean and its gradient.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         Same as :class:`~contrastloss.MoCoLoss`.

@@ -24,8 +24,8 @@ _CHANNELS = (LSE(),)
 class MoCoLoss(PairLoss, name="moco"):
     r"""MoCo: query against key, with the keys of earlier batches, from a queue, as negatives.
 
-    .. math:: \ell_i = -\log \frac{e^{s_{ii}}}{e^{s_{ii}} + \sum_k e^{t_{ik}}},
-        \qquad s_{ii} = \cos(q_i, k_i) / \tau, \quad t_{ik} = \cos(q_i, n_k) / \tau
+    :math:`\ell_i = -\log \frac{e^{s_{ii}}}{e^{s_{ii}} + \sum_k e^{t_{ik}}},
+    \qquad s_{ii} = \cos(q_i, k_i) / \tau, \quad t_{ik} = \cos(q_i, n_k) / \tau`
 
     Unfilled slots of the queue are ignored. Enqueue the keys after the call; enqueued before it,
     each key would be among the negatives of its own query.
@@ -34,6 +34,18 @@ class MoCoLoss(PairLoss, name="moco"):
         temperature: tau, positive. Default: 0.07.
         group: distributes the queries over ranks, for the mean and its gradient. The queue has to
             be the same on all ranks (``queue.enqueue(key, group=...)``).
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         query, key: (N, D).

@@ -31,16 +31,16 @@ class MomentumCACRLoss(PairLoss, name="momentum_cacr"):
     With queries :math:`q_{iv}`, keys :math:`k_i`, :math:`s_{iv,j} = \cos(q_{iv}, k_j) / \tau` and
     the weights
 
-    .. math:: w_{iv} = \frac{e^{|q_{iv} - k_i|^2 / \tau}}{\sum_u e^{|q_{iu} - k_i|^2 / \tau}}
+    :math:`w_{iv} = \frac{e^{|q_{iv} - k_i|^2 / \tau}}{\sum_u e^{|q_{iu} - k_i|^2 / \tau}}`
 
     of unit vectors, which are constants,
 
-    .. math::
-        \text{rbf: } \ell_i &= -\sum_v w_{iv} \log \frac{e^{s_{iv,i}}}{\sum_j e^{s_{iv,j}}}
-
-        \text{euclidean: } \ell_i &= \sum_v w_{iv} \Bigl[ d_{iv,i} - \sum_{j \ne i}
-            \frac{e^{-d_{iv,j} / \tau}}{\sum_{l \ne i} e^{-d_{iv,l} / \tau}} d_{iv,j} \Bigr],
-            \qquad d = 1 - \cos
+    :math:`\begin{aligned}
+    \text{rbf: } \ell_i &= -\sum_v w_{iv} \log \frac{e^{s_{iv,i}}}{\sum_j e^{s_{iv,j}}} \\
+    \text{euclidean: } \ell_i &= \sum_v w_{iv} \Bigl[ d_{iv,i} - \sum_{j \ne i}
+    \frac{e^{-d_{iv,j} / \tau}}{\sum_{l \ne i} e^{-d_{iv,l} / \tau}} d_{iv,j} \Bigr],
+    \qquad d = 1 - \cos
+    \end{aligned}`
 
     where the softmax of the repulsion is constant, too. The authors' code multiplies the first by 2
     tau, and sums the second over the rows.
@@ -48,6 +48,20 @@ class MomentumCACRLoss(PairLoss, name="momentum_cacr"):
     Args:
         temperature: tau, positive. Default: 1.
         cost: ``'rbf'`` or ``'euclidean'``. Default: ``'rbf'``.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         queries: (N, V, D), those of other crops than the key's.

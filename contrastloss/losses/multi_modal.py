@@ -26,7 +26,7 @@ CHANNELS = (BY_ROW, BY_COL, CrossLoss.positive)
 class MultiModalLoss(PairLoss, name="multi_modal"):
     r"""CLIP loss summed over all pairs of several modalities.
 
-    .. math:: \ell_i = \sum_{a < b} w_{ab} \sum_l \text{CLIP}_i(x^a_l, x^b_l)
+    :math:`\ell_i = \sum_{a < b} w_{ab} \sum_l \text{CLIP}_i(x^a_l, x^b_l)`
 
     over the pairs of modalities, in the order (0, 1), (0, 2), ..., (1, 2), ..., and over layers l
     if embeddings of several layers are given.
@@ -37,6 +37,20 @@ class MultiModalLoss(PairLoss, name="multi_modal"):
         directions: ``'mean'`` of the cross entropies over rows and over columns, as in CLIP, or
             their ``'sum'``, as in AstroM3. Default: ``'mean'``.
         temperature: tau, positive. Default: 0.07.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         embeddings: two or more tensors (N, D), or (L, N, D) for L layers, the latter without group.

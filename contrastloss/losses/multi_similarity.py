@@ -22,9 +22,9 @@ class MultiSimilarityLoss(LabelLoss, name="multi_similarity"):
     With :math:`P_i` the other rows with row i's label, :math:`N_i` the rows with other labels, and
     :math:`s_{ij} = \cos(z_i, z_j)`,
 
-    .. math:: \ell_i =
-        \frac1\alpha \log\Bigl(1 + \sum_{p \in P_i} e^{-\alpha (s_{ip} - \lambda)}\Bigr) +
-        \frac1\beta \log\Bigl(1 + \sum_{n \in N_i} e^{\beta (s_{in} - \lambda)}\Bigr)
+    :math:`\ell_i =
+    \frac1\alpha \log\Bigl(1 + \sum_{p \in P_i} e^{-\alpha (s_{ip} - \lambda)}\Bigr) +
+    \frac1\beta \log\Bigl(1 + \sum_{n \in N_i} e^{\beta (s_{in} - \lambda)}\Bigr)`
 
     over all pairs, as in pytorch-metric-learning without a miner. A term without pairs is 0.
 
@@ -33,6 +33,21 @@ class MultiSimilarityLoss(LabelLoss, name="multi_similarity"):
         beta: scale of negative pairs, positive. Default: 50.
         base: lambda. Default: 0.5.
         temperature: divides the scores, positive. Default: 1.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
+        ignore_index: rows with this label take no part; None: there is no such label.
 
     Shape:
         z: (N, D).

@@ -26,14 +26,26 @@ class MVDHELLoss(PairLoss, name="mv_dhel"):
 
     With the views :math:`z_{il}` and :math:`s_{il,jm} = \cos(z_{il}, z_{jm}) / \tau`,
 
-    .. math:: \ell_i = \sum_l \log \sum_{j \ne i} e^{s_{il,jl}}
-        - \log \sum_{l < m} e^{s_{il,im}}
+    :math:`\ell_i = \sum_l \log \sum_{j \ne i} e^{s_{il,jl}} -
+    \log \sum_{l < m} e^{s_{il,im}}`
 
     This is a sum of logarithms, since a product of sums would overflow at a low temperature.
 
     Args:
         temperature: tau, positive. Default: 0.1.
         group: the views of all ranks are always gathered, whatever the strategy.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         z: (N, V, D), V >= 2 views of each instance.

@@ -32,13 +32,27 @@ class MVInfoNCELoss(PairLoss, name="mv_info_nce"):
 
     With the views :math:`z_{il}` and :math:`s_{il,jm} = \cos(z_{il}, z_{jm}) / \tau`,
 
-    .. math:: \ell_i = -\log \frac{\sum_{l \ne m} e^{s_{il,im}}}
-        {\sum_{l \ne m} \sum_j e^{s_{il,jm}}}
+    :math:`\ell_i = -\log \frac{\sum_{l \ne m} e^{s_{il,im}}}
+    {\sum_{l \ne m} \sum_j e^{s_{il,jm}}}`
 
     Args:
         temperature: tau, positive. Default: 0.1.
         same_view: whether the denominator includes other instances in the same view, l = m: True
             in the released code, False in the paper. Default: False.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         z: (N, V, D), V >= 2 views of each instance.

@@ -24,8 +24,8 @@ class NSPTLoss(PairLoss, name="nspt"):
     With the student's rows h, the teacher's rows t, :math:`P_i` the other rows with row i's label
     and :math:`s(u, v) = \cos(u, v) / \tau`,
 
-    .. math:: \ell_i = -\frac{1}{|P_i|} \sum_{p \in P_i}
-        \log \frac{e^{s(h_i, t_p)}}{\sum_{j \ne i} e^{s(h_i, h_j)}}
+    :math:`\ell_i = -\frac{1}{|P_i|} \sum_{p \in P_i}
+    \log \frac{e^{s(h_i, t_p)}}{\sum_{j \ne i} e^{s(h_i, h_j)}}`
 
     for every anchor i. ``reduction='mean'`` averages over the anchors that have a positive; all
     other rows have loss 0. The denominator does not contain the positives, so the loss can be
@@ -36,6 +36,20 @@ class NSPTLoss(PairLoss, name="nspt"):
         temperature: tau, positive. Default: 0.1.
         include_own: whether the teacher's row i is a positive of row i; False excludes it, as in
             SupCon. Default: False.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         h, teacher: (N, D); the teacher gets no gradient.

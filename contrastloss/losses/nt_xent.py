@@ -25,14 +25,28 @@ _CHANNELS = (LSE(pairs=(differs(INSTANCE),)),)
 class NTXentLoss(TwoViewLoss, name="nt_xent"):
     r"""NT-Xent: normalised temperature-scaled cross entropy over two views of N instances.
 
-    .. math:: \ell_i = -\log \frac{e^{s_{ip}}}{\sum_{j \ne i} e^{s_{ij}}},
-        \qquad s_{ij} = \cos(z_i, z_j) / \tau
+    :math:`\ell_i = -\log \frac{e^{s_{ip}}}{\sum_{j \ne i} e^{s_{ij}}},
+    \qquad s_{ij} = \cos(z_i, z_j) / \tau`
 
     for every row i of ``z = [x; y]``, where p is the other view of its instance. The mean is over
     2N rows.
 
     Args:
         temperature: tau, positive. Default: 0.1.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         x, y: (N, D).

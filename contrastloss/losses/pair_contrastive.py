@@ -21,13 +21,12 @@ class PairContrastiveLoss(RowLoss, name="pair_contrastive"):
     Rows i of x and y are a pair; the target :math:`t_i` is 1 for similar pairs and 0 for dissimilar
     ones.
 
-    .. math::
-        \text{margin: } \ell_i &= t_i [d_i - m_+]_+^2 + (1 - t_i) [m - d_i]_+^2
-
-        \text{bce: } \ell_i &= -t_i \log \sigma(u_i) - (1 - t_i) \log \sigma(-u_i),
-        \qquad u_i = s_i / \tau + b
-
-        \text{ratio: } \ell_i &= t_i \log(1 + 1 / s_i) + (1 - t_i) \log(1 + s_i)
+    :math:`\begin{aligned}
+    \text{margin: } \ell_i &= t_i [d_i - m_+]_+^2 + (1 - t_i) [m - d_i]_+^2 \\
+    \text{bce: } \ell_i &= -t_i \log \sigma(u_i) - (1 - t_i) \log \sigma(-u_i),
+    \qquad u_i = s_i / \tau + b \\
+    \text{ratio: } \ell_i &= t_i \log(1 + 1 / s_i) + (1 - t_i) \log(1 + s_i)
+    \end{aligned}`
 
     where d is a distance and s a cosine or dot product, which has to be positive in ratio: it is
     the density ratio of similar and dissimilar pairs. Hadsell's factor 1/2 is
@@ -46,6 +45,11 @@ class PairContrastiveLoss(RowLoss, name="pair_contrastive"):
         mean_over: of ``reduction='mean'``, ``'pairs'``; or ``'active'``: the mean over the similar
             pairs with a loss, plus that over the dissimilar ones with a loss, as
             pytorch-metric-learning has it. Default: ``'pairs'``.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
 
     Shape:
         x, y: (N, D).

@@ -21,8 +21,8 @@ __all__ = ["PooledSupConLoss"]
 class PooledSupConLoss(SupConLoss, name="pooled_supcon"):
     r"""SupCon on the weighted sum of each instance's image and text embeddings.
 
-    .. math:: z_i = \operatorname{unit}\bigl(w \operatorname{unit}(\text{image}_i) +
-        (1 - w) \operatorname{unit}(\text{text}_i)\bigr)
+    :math:`z_i = \operatorname{unit}\bigl(w \operatorname{unit}(\text{image}_i) +
+    (1 - w) \operatorname{unit}(\text{text}_i)\bigr)`
 
     The loss of z is that of :class:`SupConLoss`.
 
@@ -33,6 +33,20 @@ class PooledSupConLoss(SupConLoss, name="pooled_supcon"):
         image_weight: w, from 0 to 1. Default: 0.3.
         normalize: False uses images and texts without normalisation; the sum is always a unit
             vector. Default: True.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
+        ignore_index: rows with this label take no part; None: there is no such label.
 
     Shape:
         image, text: (N, D).

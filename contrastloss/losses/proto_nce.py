@@ -24,8 +24,8 @@ CLUSTER = "cluster"
 class ProtoNCELoss(PairLoss, name="proto_nce"):
     r"""ProtoNCE: softmax over prototypes, with the prototype of the row's cluster as positive.
 
-    .. math:: \ell_i = -\log \frac{e^{s_{i a_i}}}{\sum_k e^{s_{ik}}},
-        \qquad s_{ik} = \cos(z_i, c_k) / \phi_k
+    :math:`\ell_i = -\log \frac{e^{s_{i a_i}}}{\sum_k e^{s_{ik}}},
+    \qquad s_{ik} = \cos(z_i, c_k) / \phi_k`
 
     with the row's cluster :math:`a_i`, and :math:`\phi_k = \tau` or element k of ``density``. The
     prototypes may be cluster centres, class weights or the regions of points.
@@ -34,6 +34,18 @@ class ProtoNCELoss(PairLoss, name="proto_nce"):
         temperature: tau, positive; ignored if a density is given. Default: 0.1.
         group: distributes the rows of z over ranks, for the mean and its gradient. The prototypes
             have to be the same on all ranks.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         z: (N, D).
@@ -99,8 +111,8 @@ class ProtoNCELoss(PairLoss, name="proto_nce"):
     ) -> Tensor:
         r"""The paper's temperature per prototype, (K,), to pass as ``density``:
 
-        .. math:: \phi_k \propto \frac{\sum_{i : a_i = k} \lVert z_i - c_k \rVert}
-            {n_k \log(n_k + \alpha)}
+        :math:`\phi_k \propto \frac{\sum_{i : a_i = k} \lVert z_i - c_k \rVert}
+        {n_k \log(n_k + \alpha)}`
 
         ``by='product'`` has :math:`\sqrt{\langle z_i, c_k \rangle}` in place of the norm, as MEOW's
         released code has it with ``alpha=5``: products are what its search returns. Negative ones

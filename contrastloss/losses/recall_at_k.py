@@ -18,9 +18,9 @@ __all__ = ["RecallAtKLoss"]
 class RecallAtKLoss(SmoothRankLoss, name="recall_at_k"):
     r"""Recall@k surrogate: one minus recall at k with smooth ranks, averaged over several k.
 
-    .. math:: \ell_q = 1 - \operatorname{mean}_k \frac{1}{\min(k, |P_q|)}
-        \sum_{p \in P_q} \sigma\bigl((k - R_{qp}) / \tau_k\bigr), \qquad
-        R_{qp} = 1 + \sum_{j \ne q, p} \sigma\bigl((\cos(z_q, z_j) - \cos(z_q, z_p)) / \tau\bigr)
+    :math:`\ell_q = 1 - \operatorname{mean}_k \frac{1}{\min(k, |P_q|)}
+    \sum_{p \in P_q} \sigma\bigl((k - R_{qp}) / \tau_k\bigr), \qquad
+    R_{qp} = 1 + \sum_{j \ne q, p} \sigma\bigl((\cos(z_q, z_j) - \cos(z_q, z_p)) / \tau\bigr)`
 
     with :math:`P_q` the other rows with q's label. It takes O(N^2 K) time for K positives. Only
     some rows of scores are in memory at a time; the backward pass recomputes them. Reading the size
@@ -31,6 +31,12 @@ class RecallAtKLoss(SmoothRankLoss, name="recall_at_k"):
         temperature: tau for differences of scores, positive. Default: 0.01.
         ks: the values of k, at least one, each at least 1. Default: (1, 2, 4, 8, 16).
         rank_temperature: tau_k for differences of ranks, positive. Default: 1.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        ignore_index: rows with this label take no part; None: there is no such label.
 
     Shape:
         z: (N, D).

@@ -32,7 +32,7 @@ class RegionAttributeLoss(ScoreLoss, name="region_attribute"):
 
     With :math:`s_{Ia} = \max_{r \in I} \cos(r, a) / \tau`, for every attribute a of an image I,
 
-    .. math:: \ell_{Ia} = -\log \frac{e^{s_{Ia}}}{e^{s_{Ia}} + \sum_{I' \not\ni a} e^{s_{I'a}}}
+    :math:`\ell_{Ia} = -\log \frac{e^{s_{Ia}}}{e^{s_{Ia}} + \sum_{I' \not\ni a} e^{s_{I'a}}}`
 
     ``reduction='mean'`` averages over the pairs of an image and one of its attributes; other pairs
     have loss 0. Among equally similar regions, the first gets the gradient.
@@ -41,6 +41,13 @@ class RegionAttributeLoss(ScoreLoss, name="region_attribute"):
         own_term: whether the sum has a term :math:`e^0` for every image that has the attribute:
             True in the released code, False in the paper. Default: False.
         temperature: tau, positive. Default: 0.07.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
 
     Shape:
         regions: (B, R, D), R regions of B images; or (B, R, A, D), with a projection for each

@@ -23,8 +23,8 @@ _ODD = 0x9E3779B97F4A7C15 - (1 << 64)
 class SampledContrastiveLoss(PairLoss, name="sampled"):
     r"""Each row has its own positive and sampled negatives, given by index (wav2vec 2.0).
 
-    .. math:: \ell_i = -\log \frac{e^{s_{i0}}}{\sum_k e^{s_{ik}}},
-        \qquad s_{ik} = \cos(x_i, y_{\text{index}_{ik}}) / \tau
+    :math:`\ell_i = -\log \frac{e^{s_{i0}}}{\sum_k e^{s_{ik}}},
+    \qquad s_{ik} = \cos(x_i, y_{\text{index}_{ik}}) / \tau`
 
     A negative that equals the positive, by index or by value, is ignored, as in fairseq's
     wav2vec 2.0. A negative drawn twice counts twice. No (N, K, D) tensor of candidates is
@@ -34,6 +34,18 @@ class SampledContrastiveLoss(PairLoss, name="sampled"):
         temperature: tau, positive. Default: 0.1.
         group: distributes the rows of x over ranks, for the mean and its gradient. Candidates are
             rows of this rank's y.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         x: (N, D).

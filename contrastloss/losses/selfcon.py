@@ -25,14 +25,28 @@ class SelfConLoss(PairLoss, name="selfcon"):
     :math:`P_i^t` the other rows with row i's label in column t and :math:`s_{ij} = \cos(z_i, z_j) /
     \tau`,
 
-    .. math:: \ell_i^t = -\frac{1}{|P_i^t|} \sum_{p \in P_i^t}
-        \log \frac{e^{s_{ip}}}{\sum_{j \ne i,\; y_j^t \ge 0} e^{s_{ij}}}.
+    :math:`\ell_i^t = -\frac{1}{|P_i^t|} \sum_{p \in P_i^t}
+    \log \frac{e^{s_{ip}}}{\sum_{j \ne i,\; y_j^t \ge 0} e^{s_{ij}}}.`
 
     ``reduction='mean'`` averages each column over the rows that have a positive in it, and sums
     over the columns. A row without a positive has loss 0. All columns are computed in one pass.
 
     Args:
         temperature: tau, positive. Default: 0.07.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         z: (N, V, D).

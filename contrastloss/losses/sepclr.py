@@ -29,18 +29,16 @@ class SepCLRLoss(Loss, name="sepclr"):
     not targets), F the targets and B the other rows. The loss is the weighted sum of four terms;
     expressions of a single view are averaged over both views.
 
-    .. math::
-        \text{common} &= \operatorname{mean}_i \frac{|c_i - c'_i|^2}{2 \tau} + \lambda\, U(c)
-
-        \text{salient} &= \operatorname{mean}_{i \in F} \frac{|s_i - s'_i|^2}{2 \tau}
-            + \lambda\, U(s), \qquad
-        U(z) = \log \operatorname{mean}_{i < j} e^{-|z_i - z_j|^2 / 2 \tau}
-
-        \text{background} &= \operatorname{mean}_{i \in B} \frac{|s_i|^2}{2 \tau},
-            \text{ before it is set to } 0
-
-        \text{joint} &= \operatorname{mean}_i \log \operatorname{mean}_j
-            e^{-(|c_i - c_j|^2 + |s_i - s_j|^2) / 2 \tau}
+    :math:`\begin{aligned}
+    \text{common} &= \operatorname{mean}_i \frac{|c_i - c'_i|^2}{2 \tau} + \lambda\, U(c) \\
+    \text{salient} &= \operatorname{mean}_{i \in F} \frac{|s_i - s'_i|^2}{2 \tau} +
+    \lambda\, U(s), \qquad
+    U(z) = \log \operatorname{mean}_{i < j} e^{-|z_i - z_j|^2 / 2 \tau} \\
+    \text{background} &= \operatorname{mean}_{i \in B} \frac{|s_i|^2}{2 \tau},
+    \text{ before it is set to } 0 \\
+    \text{joint} &= \operatorname{mean}_i \log \operatorname{mean}_j
+    e^{-(|c_i - c_j|^2 + |s_i - s_j|^2) / 2 \tau}
+    \end{aligned}`
 
     The joint term, an entropy that keeps both spaces independent, takes one pass over the scores of
     the concatenation [c, s]. With real labels y of the targets, the alignment of s is the
@@ -54,6 +52,10 @@ class SepCLRLoss(Loss, name="sepclr"):
             and background on CelebA. Default: 1.
         joint: weight of the joint term. Default: 10.
         label_variance: sigma, positive. Default: 0.025.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
 
     Shape:
         common_x, common_y: (N, C), two views.

@@ -32,8 +32,8 @@ _COUNT = SUM("one", pairs=MATCHING)
 class SigLIPLoss(MatchLoss, name="siglip"):
     r"""SigLIP: sigmoid loss, a binary classification of every pair.
 
-    .. math:: \ell_i = \sum_j \log\bigl(1 + e^{-z_{ij} s_{ij}}\bigr), \qquad
-        s_{ij} = \cos(x_i, y_j) / \tau + b, \quad z_{ij} = 2 [i = j] - 1
+    :math:`\ell_i = \sum_j \log\bigl(1 + e^{-z_{ij} s_{ij}}\bigr), \qquad
+    s_{ij} = \cos(x_i, y_j) / \tau + b, \quad z_{ij} = 2 [i = j] - 1`
 
     ``reduction='mean'`` divides the sum over all pairs by N. With several positives, of
     ``positives`` or ``x_ids`` and ``y_ids``, :math:`z_{ij}` is 1 for all of them, and the mean
@@ -49,6 +49,20 @@ class SigLIPLoss(MatchLoss, name="siglip"):
             given and the stored ones. Default: True.
         gather_negatives: whether rows meet the shared negatives of all ranks of a group; False if
             every rank gives the same ones. Default: True.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         x, y: (M, D) and (N, D); M = N without ``positives``, or ``x_ids`` and ``y_ids``.

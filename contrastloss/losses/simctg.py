@@ -22,8 +22,8 @@ VALID_ONLY = SUM("relu", shift=BOUND, pairs=(same(VALID),))
 class SimCTGLoss(PairLoss, name="simctg"):
     r"""SimCTG: pushes the tokens of a sequence apart, up to a margin.
 
-    .. math:: \ell_i = \sum_{j \ne i} [\rho - s_{ii} + s_{ij}]_+,
-        \qquad s_{ij} = \cos(h_i, h_j) / \tau
+    :math:`\ell_i = \sum_{j \ne i} [\rho - s_{ii} + s_{ij}]_+,
+    \qquad s_{ij} = \cos(h_i, h_j) / \tau`
 
     where j runs over the valid tokens of i's sequence. ``reduction='mean'`` divides the sum over
     all sequences by their number of ordered pairs of valid tokens.
@@ -32,6 +32,18 @@ class SimCTGLoss(PairLoss, name="simctg"):
         temperature: tau, positive. Default: 1.
         margin: rho. Default: 0.5.
         group: distributes the sequences over ranks, for the mean and its gradient.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         h: (B, T, D).

@@ -33,14 +33,14 @@ class SimLAPLoss(ScoreLoss, name="simlap"):
     Keys of class :math:`b_i` are its positives :math:`P_i`, keys of neither class its negatives
     :math:`N_i`. If the classes differ, keys of class :math:`a_i` are ignored.
 
-    .. math:: \ell_i = -\frac{1}{|P_i|} \sum_{p \in P_i}
-        \log \frac{e^{s_{ip}}}{e^{s_{ip}} + \sum_{j \in N_i} e^{s_{ij}}}
+    :math:`\ell_i = -\frac{1}{|P_i|} \sum_{p \in P_i}
+    \log \frac{e^{s_{ip}}}{e^{s_{ip}} + \sum_{j \in N_i} e^{s_{ij}}}`
 
     A row without positives has loss 0 and is not counted in the mean; a row without negatives has
     loss 0. Queries, keys and gates get gradients. With ``renormalize`` the scores are cosines of
     gated vectors,
 
-    .. math:: s_{ij} = \cos(z_i \odot g_i, k_j \odot g_i) / \tau
+    :math:`s_{ij} = \cos(z_i \odot g_i, k_j \odot g_i) / \tau`
 
     The length of a gated key then depends on the row, which no operator expresses: some rows of
     scores are in memory at a time, in plain PyTorch, and the backward pass recomputes them.
@@ -54,6 +54,12 @@ class SimLAPLoss(ScoreLoss, name="simlap"):
         renormalize: whether queries and keys are normalised after the gate; most of the authors'
             code does so. Default: False.
         normalize: whether queries and keys are normalised before the gate. Default: True.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
 
     Shape:
         z: (N, D), the queries.

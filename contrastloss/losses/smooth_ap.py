@@ -14,8 +14,8 @@ __all__ = ["SmoothAPLoss"]
 class SmoothAPLoss(SmoothRankLoss, name="smooth_ap"):
     r"""Smooth-AP: one minus the average precision of every query, with smooth ranks.
 
-    .. math:: \ell_q = 1 - \frac{1}{|P_q|} \sum_{p \in P_q} \frac{R^P_{qp}}{R_{qp}}, \qquad
-        R_{qp} = 1 + \sum_{j \ne q, p} \sigma\bigl((\cos(z_q, z_j) - \cos(z_q, z_p)) / \tau\bigr)
+    :math:`\ell_q = 1 - \frac{1}{|P_q|} \sum_{p \in P_q} \frac{R^P_{qp}}{R_{qp}}, \qquad
+    R_{qp} = 1 + \sum_{j \ne q, p} \sigma\bigl((\cos(z_q, z_j) - \cos(z_q, z_p)) / \tau\bigr)`
 
     with :math:`P_q` the other rows with q's label and :math:`R^P` the same rank among these rows
     only. It takes O(N^2 K) time for K positives. Only some rows of scores are in memory at a time;
@@ -23,6 +23,12 @@ class SmoothAPLoss(SmoothRankLoss, name="smooth_ap"):
 
     Args:
         temperature: tau of the sigmoid, positive. Default: 0.01.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        ignore_index: rows with this label take no part; None: there is no such label.
 
     Shape:
         z: (N, D).

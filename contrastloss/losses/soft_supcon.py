@@ -27,12 +27,12 @@ class SoftSupConLoss(PairLoss, name="soft_supcon"):
     With m the rows of ``targets``, :math:`t_{ij} = \cos(m_i, m_j)`, :math:`T_i = \sum_{j \ne i}
     t_{ij}` and :math:`s_{ij} = \cos(z_i, z_j) / \tau`,
 
-    .. math::
-        \text{ce: } \ell_i &= -\frac{1}{T_i} \sum_{j \ne i} t_{ij}
-            \log \frac{e^{s_{ij}}}{\sum_{k \ne i} e^{s_{ik}}}
-
-        \text{bce: } \ell_i &= \frac{1}{N - 1} \sum_{j \ne i}
-            \bigl[\log(1 + e^{s_{ij}}) - t_{ij} s_{ij}\bigr]
+    :math:`\begin{aligned}
+    \text{ce: } \ell_i &= -\frac{1}{T_i} \sum_{j \ne i} t_{ij}
+    \log \frac{e^{s_{ij}}}{\sum_{k \ne i} e^{s_{ik}}} \\
+    \text{bce: } \ell_i &= \frac{1}{N - 1} \sum_{j \ne i}
+    \bigl[\log(1 + e^{s_{ij}}) - t_{ij} s_{ij}\bigr]
+    \end{aligned}`
 
     With ``'ce'``, a row with :math:`T_i = 0` has loss 0, and ``reduction='mean'`` averages over the
     other rows. With ``'bce'`` it averages over all rows.
@@ -44,6 +44,19 @@ class SoftSupConLoss(PairLoss, name="soft_supcon"):
         normalize_targets: False uses :math:`t_{ij} = \langle m_i, m_j \rangle`; with ``'bce'`` no
             product should exceed 1. Default: True.
         validate: additionally raise ValueError on negative targets. Default: False.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         z: (N, D).

@@ -49,20 +49,18 @@ class SoftTargetLoss(PairLoss, name="soft_target"):
     With :math:`s_{ij} = \cos(x_i, y_j) / \tau`, its softmax :math:`q_{ij}` over j, the rows m and n
     of the targets of both views, and
 
-    .. math::
-        \text{teacher: } p_{ij} = \frac{e^{t_{ij}}}{\sum_k e^{t_{ik}}}, \quad
-            t_{ij} = \cos(m_i, n_j) / \tau_t
-        \qquad
-        \text{labels: } p_{ij} = \frac{\cos(m_i, n_j)}{\sum_k \cos(m_i, n_k)}
+    :math:`\text{teacher: } p_{ij} = \frac{e^{t_{ij}}}{\sum_k e^{t_{ik}}}, \quad
+    t_{ij} = \cos(m_i, n_j) / \tau_t
+    \qquad
+    \text{labels: } p_{ij} = \frac{\cos(m_i, n_j)}{\sum_k \cos(m_i, n_k)}`
 
     the losses of rows are
 
-    .. math::
-        \text{ce: } \ell_i &= -\sum_j p_{ij} \log q_{ij}
-
-        \text{kl: } \ell_i &= \sum_j p_{ij} \log \frac{p_{ij}}{q_{ij}}
-
-        \text{bce: } \ell_i &= \frac1N \sum_j \bigl[\log(1 + e^{s_{ij}}) - p_{ij} s_{ij}\bigr]
+    :math:`\begin{aligned}
+    \text{ce: } \ell_i &= -\sum_j p_{ij} \log q_{ij} \\
+    \text{kl: } \ell_i &= \sum_j p_{ij} \log \frac{p_{ij}}{q_{ij}} \\
+    \text{bce: } \ell_i &= \frac1N \sum_j \bigl[\log(1 + e^{s_{ij}}) - p_{ij} s_{ij}\bigr]
+    \end{aligned}`
 
     where p of ``'bce'`` with labels is the cosine itself. Columns have the same losses, with the
     softmax over i; the loss is the mean of both. ``identity`` adds so many times the loss whose
@@ -80,6 +78,19 @@ class SoftTargetLoss(PairLoss, name="soft_target"):
             SoftCon, whose other weight is ``loss_weight``. Default: 0.
         normalize_targets: False uses products in place of the cosines of targets. Default: True.
         validate: additionally raise ValueError on negative labels. Default: False.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         x, y: (M, D) and (N, D). M = N, unless ``symmetric=False`` and ``identity=0``.

@@ -18,7 +18,7 @@ __all__ = ["SpearmanLoss"]
 class SpearmanLoss(RowLoss, name="spearman"):
     r"""One minus Spearman's rank correlation of scores and targets, with soft ranks.
 
-    .. math:: \ell = 1 - \cos(r - \bar r, t - \bar t), \qquad r = \operatorname{soft\_rank}(x)
+    :math:`\ell = 1 - \cos(r - \bar r, t - \bar t), \qquad r = \operatorname{soft\_rank}(x)`
 
     with t the ranks of the targets, where equal targets share their mean rank. The time is
     O(n log^2 n). If all scores or all targets are equal, there is no correlation: the loss is 1,
@@ -28,6 +28,11 @@ class SpearmanLoss(RowLoss, name="spearman"):
         regularization: ``'l2'`` or ``'kl'``, as in :func:`contrastloss.sorting.soft_rank`.
             Default: ``'l2'``.
         strength: strength of the regularisation, positive. Default: 1.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
 
     Shape:
         x: (..., n), scores.

@@ -21,14 +21,28 @@ _CHANNELS = (SUM("square", pairs=(differs(INDEX),)),)
 class SpectralLoss(CrossLoss, name="spectral"):
     r"""Spectral contrastive loss: aligns positives and makes other pairs orthogonal.
 
-    .. math:: \ell_i = -2 s_{ii} + \frac{1}{N - 1} \sum_{j \ne i} s_{ij}^2,
-        \qquad s_{ij} = \cos(x_i, y_j) / \tau
+    :math:`\ell_i = -2 s_{ii} + \frac{1}{N - 1} \sum_{j \ne i} s_{ij}^2,
+    \qquad s_{ij} = \cos(x_i, y_j) / \tau`
 
     Up to a constant, it factorises the normalised adjacency matrix of the augmentation graph, for
     which the paper uses dot products (``normalize=False``).
 
     Args:
         temperature: tau, positive. Default: 1.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         x, y: (N, D).

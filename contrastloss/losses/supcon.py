@@ -32,12 +32,12 @@ class SupConLoss(LabelLoss, name="supcon"):
 
     With :math:`P_i` the other rows with row i's label and :math:`s_{ij} = \cos(z_i, z_j) / \tau`,
 
-    .. math::
-        \text{out: } \ell_i &= -\frac{1}{|P_i|} \sum_{p \in P_i}
-            \log \frac{e^{s_{ip}}}{\sum_{j \ne i} e^{s_{ij}}}
-
-        \text{in: } \ell_i &= -\log \frac{1}{|P_i|} \sum_{p \in P_i}
-            \frac{e^{s_{ip}}}{\sum_{j \ne i} e^{s_{ij}}}
+    :math:`\begin{aligned}
+    \text{out: } \ell_i &= -\frac{1}{|P_i|} \sum_{p \in P_i}
+    \log \frac{e^{s_{ip}}}{\sum_{j \ne i} e^{s_{ij}}} \\
+    \text{in: } \ell_i &= -\log \frac{1}{|P_i|} \sum_{p \in P_i}
+    \frac{e^{s_{ip}}}{\sum_{j \ne i} e^{s_{ij}}}
+    \end{aligned}`
 
     A row without a positive has loss 0, and ``reduction='mean'`` averages over the other rows. If
     no row has a positive, the loss is 0 with zero gradient.
@@ -48,6 +48,21 @@ class SupConLoss(LabelLoss, name="supcon"):
         label_smoothing: epsilon, from 0 to 1. The loss is :math:`(1 - \epsilon)\, \ell_i` plus
             epsilon times the mean of :math:`-\log p_{ij}` over the columns j of the row, p its
             softmax, as :func:`torch.nn.functional.cross_entropy` has it. Default: 0.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
+        ignore_index: rows with this label take no part; None: there is no such label.
 
     Shape:
         z: (N, D), or (N, V, D) for V views of each instance.

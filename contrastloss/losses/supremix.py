@@ -45,9 +45,9 @@ class SupReMixLoss(LabelLoss, name="supremix"):
 
     With :math:`P_i` the other rows with row i's label and :math:`s_{ij} = \cos(z_i, z_j) / \tau`,
 
-    .. math:: \ell_i = -\frac{1}{|P_i|} \sum_{p \in P_i}
-        \log \frac{e^{s_{ip}}}{\sum_{j \ne i} w_{ij} e^{s_{ij}}},
-        \qquad w_{ij} = 1 + |y_i - y_j|,
+    :math:`\ell_i = -\frac{1}{|P_i|} \sum_{p \in P_i}
+    \log \frac{e^{s_{ip}}}{\sum_{j \ne i} w_{ij} e^{s_{ij}}},
+    \qquad w_{ij} = 1 + |y_i - y_j|,`
 
     so that negatives with more distant labels are pushed away more strongly. A row without a
     positive has loss 0, and ``reduction='mean'`` averages over the other rows. The mixtures of rows
@@ -62,6 +62,20 @@ class SupReMixLoss(LabelLoss, name="supremix"):
             row's own, and from those of the mixtures theirs, as constants: so does the authors'
             code, in which the share of the mixtures in the sum depends on it. Default: False.
         loss_weight: multiplies the loss, e.g. tau over a base temperature. Default: 1.
+
+    Shared options:
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
+        ignore_index: rows with this label take no part; None: there is no such label.
 
     Shape:
         z: (N, D), or (N, V, D) for V views of each instance.

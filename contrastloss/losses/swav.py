@@ -30,8 +30,8 @@ class SwAVLoss(PrototypeLoss, PairLoss, name="swav"):
     two large crops x and y, which Sinkhorn's algorithm computes from :math:`e^{s^w / \varepsilon}`,
     the loss is the mean over the ordered pairs of crops of which one gives codes,
 
-    .. math:: \ell_i = -\frac{1}{2 (V - 1)} \sum_{w \in \{x, y\}} \sum_{v \ne w} \sum_k
-        q^w_{ik} \log \frac{e^{s^v_{ik} / \tau}}{\sum_l e^{s^v_{il} / \tau}}
+    :math:`\ell_i = -\frac{1}{2 (V - 1)} \sum_{w \in \{x, y\}} \sum_{v \ne w} \sum_k
+    q^w_{ik} \log \frac{e^{s^v_{ik} / \tau}}{\sum_l e^{s^v_{il} / \tau}}`
 
     of all V crops: V = 2, if there are only x and y. Every iteration divides the codes of each
     prototype by their sum over the batch and the queue, and then the codes of each row by their
@@ -49,6 +49,18 @@ class SwAVLoss(PrototypeLoss, PairLoss, name="swav"):
         group: spreads the rows over ranks. The codes are balanced over the rows of all ranks, and
             each rank's queues hold its own rows: enqueue them without a group. The prototypes have
             to be the same on all ranks.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         x, y: (N, D), the large crops.

@@ -27,10 +27,10 @@ APART = (BY_ROW, CrossLoss.positive)
 class TemporalCLIPLoss(PairLoss, name="temporal_clip"):
     r"""CLIP with embeddings of time-reversed inputs as additional negatives.
 
-    .. math:: \ell_i = \tfrac12\, r(t_i, a, \tilde a) + \tfrac12\, r(a_i, t, \tilde t), \qquad
-        r(q_i, k, \tilde k) = -\log \frac{e^{s(q_i, k_i)}}{\sum_j e^{s(q_i, k_j)} +
-        \text{same}\; e^{s(q_i, \tilde k_i)} +
-        \text{cross} \sum_{j \ne i} e^{s(q_i, \tilde k_j)}}
+    :math:`\ell_i = \tfrac12\, r(t_i, a, \tilde a) + \tfrac12\, r(a_i, t, \tilde t), \qquad
+    r(q_i, k, \tilde k) = -\log \frac{e^{s(q_i, k_i)}}{\sum_j e^{s(q_i, k_j)} +
+    \text{same}\; e^{s(q_i, \tilde k_i)} +
+    \text{cross} \sum_{j \ne i} e^{s(q_i, \tilde k_j)}}`
 
     for audio a and text t. Reversed embeddings that are not given are left out. For the loss of the
     reversed pair, call it with each side and its reversal exchanged. The statistics of
@@ -40,6 +40,20 @@ class TemporalCLIPLoss(PairLoss, name="temporal_clip"):
         same: weight >= 0 of a row's own reversal; 0 leaves it out. Default: 1.
         cross: weight >= 0 of the reversals of other rows; 0 leaves them out. Default: 1.
         temperature: tau, positive. Default: 0.07.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's.
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
 
     Shape:
         audio, text: (N, D).

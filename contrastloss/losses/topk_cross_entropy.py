@@ -22,8 +22,8 @@ __all__ = ["TopKCrossEntropyLoss"]
 class TopKCrossEntropyLoss(NetworkLoss, name="topk_cross_entropy"):
     r"""Cross entropy of relaxed top-k accuracy, for several k at once.
 
-    .. math:: \ell = -\log \Bigl( w_1 \operatorname{softmax}(x)_y +
-        \sum_{k > 1} w_k \sum_{r \le k} P_{yr} \Bigr)
+    :math:`\ell = -\log \Bigl( w_1 \operatorname{softmax}(x)_y +
+    \sum_{k > 1} w_k \sum_{r \le k} P_{yr} \Bigr)`
 
     where y is the target class and :math:`P_{yr}` the mass that a relaxed sorting network, in
     descending order, moves from the score of y to rank r. All top-k masses are computed in one
@@ -39,6 +39,11 @@ class TopKCrossEntropyLoss(NetworkLoss, name="topk_cross_entropy"):
         network: ``'odd_even'`` or ``'bitonic'``. Default: ``'odd_even'``.
         distribution: as in :func:`contrastloss.sorting.sort`. Default: ``'cauchy'``.
         art_lambda: exponent in ``'logistic_phi'``. Default: 0.25.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
 
     Shape:
         x: (..., C), scores.

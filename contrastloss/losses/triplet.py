@@ -41,7 +41,7 @@ class TripletLoss(LabelLoss, name="triplet"):
     With :math:`p \ne a` a row with row a's label, n a row with another label, and
     :math:`s_{ij} = \cos(z_i, z_j)`,
 
-    .. math:: \ell_a = \sum_{(p, n)} [s_{an} - s_{ap} + m]_+
+    :math:`\ell_a = \sum_{(p, n)} [s_{an} - s_{ap} + m]_+`
 
     over these triplets:
 
@@ -73,6 +73,19 @@ class TripletLoss(LabelLoss, name="triplet"):
         k: for ``'semihard'``, the maximum number of negatives per positive, at least 1. Default: 1.
         temperature: divides the scores, positive. Default: 1.
         group: supported with ``mining='hard'`` only.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
+        reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
+        normalize: scores are cosines (``eps=1e-12``, as ``F.normalize``), else plain products.
+        validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
+        strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
+            ``'auto'`` gathers up to 256 MB.
+        equal_sizes: True promises equal parts and the same call on every rank, and saves the
+            exchange in which sizes and options are compared.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass.
+        ignore_index: rows with this label take no part; None: there is no such label.
 
     Shape:
         z: (N, D).

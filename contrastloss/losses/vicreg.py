@@ -22,11 +22,11 @@ _SQUARES = (SUM("square"),)
 class VICRegLoss(Loss, name="vicreg"):
     r"""VICReg: invariance between views, a minimum variance per feature, decorrelated features.
 
-    .. math:: \lambda\, \frac{1}{N D} \sum_{n d} (x_{nd} - y_{nd})^2
-        + \mu\, [v(x) + v(y)] + \nu\, [c(x) + c(y)]
+    :math:`\lambda\, \frac{1}{N D} \sum_{n d} (x_{nd} - y_{nd})^2 +
+    \mu\, [v(x) + v(y)] + \nu\, [c(x) + c(y)]`
 
-        v(z) = \frac1D \sum_d \Bigl[\gamma - \sqrt{\operatorname{Var}(z_d) + \epsilon}\Bigr]_+,
-        \qquad c(z) = \frac1D \sum_{i \ne j} \operatorname{Cov}(z)_{ij}^2
+    :math:`v(z) = \frac1D \sum_d \Bigl[\gamma - \sqrt{\operatorname{Var}(z_d) + \epsilon}\Bigr]_+,
+    \qquad c(z) = \frac1D \sum_{i \ne j} \operatorname{Cov}(z)_{ij}^2`
 
     with unbiased variances and covariances. This is the paper's Algorithm 1. Its equation for the
     invariance term does not divide by D (``invariance=25 * D``), and the released code halves the
@@ -38,6 +38,10 @@ class VICRegLoss(Loss, name="vicreg"):
         covariance: nu >= 0. Default: 1.
         gamma: minimum standard deviation of a feature, positive. Default: 1.
         eps: added to variances, positive. Default: 1e-4.
+
+    Shared options:
+        loss_weight: multiplies the loss.
+        backend: the name of a backend; None chooses.
 
     Shape:
         x, y: (N, D).

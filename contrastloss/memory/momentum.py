@@ -19,7 +19,7 @@ __all__ = ["MomentumEncoder"]
 class MomentumEncoder(nn.Module):
     r"""A copy of a module whose parameters follow it as an exponential moving average.
 
-    .. math:: \theta \leftarrow m\,\theta + (1 - m)\,\theta_{\text{module}}
+    :math:`\theta \leftarrow m\,\theta + (1 - m)\,\theta_{\text{module}}`
 
     at every :meth:`update`; buffers are copied. The copy runs without gradients, and its parameters
     require none. They have the dtype of the module's parameters. In bf16 or fp16, most steps of

@@ -120,7 +120,7 @@ class EmbeddingQueue(nn.Module):
 
     @property
     def ages(self) -> Tensor:
-        """How many enqueues ago each slot was written, (K,): 0 for the last one, -1 for never."""
+        """The number of enqueues since each slot was written, (K,), and -1 for never."""
         return settled(torch.where(self.steps < 0, -1, self.step - 1 - self.steps))
 
     def snapshot(self) -> Snapshot:

@@ -46,8 +46,8 @@ def gather_scores(
 ) -> Tensor:
     r"""The scores of :func:`~contrastloss.ops.pair_stats` at chosen positions,
 
-    .. math:: \text{out}_{ik} = s_{ij} = \text{scale}\; a_i b_j \langle x_i, y_j \rangle
-              + \beta_i + \gamma_j, \quad j = \text{index}_{ik},
+    :math:`\text{out}_{ik} = s_{ij} = \text{scale}\; a_i b_j \langle x_i, y_j \rangle +
+    \beta_i + \gamma_j, \quad j = \text{index}_{ik},`
 
     without the (M, K, D) tensor of gathered columns. Index -1 means no column: its score is -inf
     and passes no gradient.

@@ -27,17 +27,21 @@ def pair_loss(
     *,
     reduction: Literal["mean", "sum"] = "mean",
     row_weight: Tensor | None = None,
+    scale: Tensor | float | None = None,
+    row_scale: Tensor | None = None,
+    col_scale: Tensor | None = None,
+    row_bias: Tensor | None = None,
+    col_bias: Tensor | None = None,
     rows: Mapping[str, Tensor] | None = None,
     cols: Mapping[str, Tensor] | None = None,
     cosine: bool = False,
     compute_dtype: torch.dtype | None = None,
     backend: str | None = None,
-    **operands: Any,
 ) -> tuple[Tensor, list[Any]]:
     r"""The mean, or sum, of the losses of rows, which are sums of terms of their channels' values:
 
-    .. math:: \ell_i = w_i \sum_p \text{weight}_p\, f_p(v_{i,\text{plus}} - v_{i,\text{minus}}),
-        \qquad f(u) = u \text{ or } \log(1 + e^u)
+    :math:`\ell_i = w_i \sum_p \text{weight}_p\, f_p(v_{i,\text{plus}} - v_{i,\text{minus}}),
+    \qquad f(u) = u \text{ or } \log(1 + e^u)`
 
     The same as :func:`~contrastloss.ops.pair_stats` and these sums. On CPU tensors the forward pass
     finds the gradients, too, where that saves one of four matrix products: they are kept, in the
@@ -51,8 +55,8 @@ def pair_loss(
         reduction: ``'mean'`` | ``'sum'`` over rows; the mean of none is 0.
         row_weight: w, (..., M), without gradient; None for 1. The mean still divides by the number
             of rows.
-        rows, cols, cosine, compute_dtype, backend, operands: as for
-            :func:`~contrastloss.ops.pair_stats`.
+        scale, row_scale, col_scale, row_bias, col_bias, rows, cols, cosine, compute_dtype, backend:
+            as for :func:`~contrastloss.ops.pair_stats`.
 
     Returns:
         The loss, (), and the values of the channels, as ``pair_stats`` returns them but detached.
@@ -63,8 +67,10 @@ def pair_loss(
     no_transforms("pair_loss")
     rows, cols = named_operands(rows, cols, y is None)
     program = program_of(check_channels(channels), tuple(rows), tuple(cols))
-    given = Operands(x, y, **operands, rows=(*rows.values(),), cols=(*cols.values(),))
-    call = checked_call(given, program, cosine, compute_dtype, backend)
+    operands = Operands(
+        x, y, scale, row_scale, col_scale, row_bias, col_bias, (*rows.values(),), (*cols.values(),)
+    )
+    call = checked_call(operands, program, cosine, compute_dtype, backend)
     how = tuple(parts), reduction, row_weight
     found = in_one_pass(call, *how)
     if found is not None:

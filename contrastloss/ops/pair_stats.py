@@ -70,7 +70,7 @@ def pair_stats(
 ) -> list[Any]:
     r"""Statistics of the scores
 
-    .. math:: s_{ij} = \text{scale}\; a_i b_j \langle x_i, y_j \rangle + \beta_i + \gamma_j
+    :math:`s_{ij} = \text{scale}\; a_i b_j \langle x_i, y_j \rangle + \beta_i + \gamma_j`
 
     for every channel: both axes in one pass, in memory O(M + N).
 

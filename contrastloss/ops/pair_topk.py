@@ -62,7 +62,7 @@ def pair_topk(
 ) -> TopK:
     r"""For every row the k columns of the largest scores
 
-    .. math:: s_{ij} = \text{scale}\; a_i b_j \langle x_i, y_j \rangle + \beta_i + \gamma_j
+    :math:`s_{ij} = \text{scale}\; a_i b_j \langle x_i, y_j \rangle + \beta_i + \gamma_j`
 
     among its candidates, in memory O(M k). Among equal scores the smaller column comes first.
 

@@ -31,7 +31,7 @@ def sort_network(
     A comparator of wires a and b mixes their values with the weight
     :math:`w = F(\beta (x_b - x_a))`:
 
-    .. math:: x_a' = w x_a + (1 - w) x_b, \qquad x_b' = (1 - w) x_a + w x_b.
+    :math:`x_a' = w x_a + (1 - w) x_b, \qquad x_b' = (1 - w) x_a + w x_b.`
 
     All comparators together are a doubly stochastic matrix P with ``sorted = x @ P``: ``P[i, r]``
     is the share of input i at rank r. ``P t`` is computed by passing t backwards through the

@@ -16,7 +16,7 @@ def triplet_sums(
 ) -> tuple[Tensor, Tensor]:
     r"""For every row the sum and the number of the nonzero terms
 
-    .. math:: [s_n - (s_p - m)]_+, \qquad p \in P, \; n \in N,
+    :math:`[s_n - (s_p - m)]_+, \qquad p \in P, \; n \in N,`
 
     in time O(K log P) for a row of K columns, from an order of its positives: a negative's score
     lies above so many of the bounds :math:`s_p - m`, and a bound lies below so many negatives.

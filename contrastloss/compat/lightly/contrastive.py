@@ -111,8 +111,8 @@ class NTXentLoss(nn.Module):
     r"""Cross entropy of each row's other view among all rows of ``z = [out0; out1]``, of cosines
     over the temperature; with a memory bank, of out0's other view among it and the bank's rows.
 
-    .. math:: -\log \frac{e^{s_{ip}}}{\sum_{j \ne i} e^{s_{ij}}} \qquad \text{or} \qquad
-        -\log \frac{e^{s_{ip}}}{e^{s_{ip}} + \sum_k e^{s_{ik}}}
+    :math:`-\log \frac{e^{s_{ip}}}{\sum_{j \ne i} e^{s_{ij}}} \qquad \text{or} \qquad
+    -\log \frac{e^{s_{ip}}}{e^{s_{ip}} + \sum_k e^{s_{ik}}}`
 
     ``forward(out0, out1)`` has two (N, D). The bank stores out1 after a loss whose out0 requires a
     gradient.
@@ -176,8 +176,8 @@ class DirectCLRLoss(NTXentLoss):
 class DCLLoss(nn.Module):
     r"""The mean, over the rows of ``z = [out0; out1]``, of
 
-    .. math:: -w_i s_{ip} + \log \sum_{j \notin \{i, p\}} e^{s_{ij}}, \qquad
-        s_{ij} = \cos(z_i, z_j) / \tau
+    :math:`-w_i s_{ip} + \log \sum_{j \notin \{i, p\}} e^{s_{ij}}, \qquad
+    s_{ij} = \cos(z_i, z_j) / \tau`
 
     ``forward(out0, out1)`` has two (N, D). One row alone has no negatives and loss -inf.
 

@@ -59,7 +59,7 @@ class BarlowTwinsLoss(nn.Module):
     r"""Drives the correlations of two views' features, standardised over the batch, to the
     identity:
 
-    .. math:: \sum_i (1 - c_{ii})^2 + \lambda \sum_i \sum_{j \ne i} c_{ij}^2
+    :math:`\sum_i (1 - c_{ii})^2 + \lambda \sum_i \sum_{j \ne i} c_{ij}^2`
 
     ``forward(z_a, z_b)`` has two (N, D), N > 1. The D x D matrix is not stored.
 
@@ -86,7 +86,7 @@ class VICRegLoss(nn.Module):
     r"""Invariance of two views, a standard deviation of at least 1 per feature, and features
     without covariance:
 
-    .. math:: \lambda \operatorname{mse}(x, y) + \tfrac\mu2 [v(x) + v(y)] + \nu [c(x) + c(y)]
+    :math:`\lambda \operatorname{mse}(x, y) + \tfrac\mu2 [v(x) + v(y)] + \nu [c(x) + c(y)]`
 
     ``forward(z_a, z_b)`` has two (N, ..., D), N > 1. The D x D matrices are not stored.
 
@@ -132,7 +132,7 @@ class VICRegLoss(nn.Module):
 class KoLeoLoss(nn.Module):
     r"""Pushes unit vectors away from their nearest neighbours:
 
-    .. math:: -\operatorname{mean}_i \log\bigl(|x_i - x_{n(i)} + \varepsilon|_p + \varepsilon\bigr)
+    :math:`-\operatorname{mean}_i \log\bigl(|x_i - x_{n(i)} + \varepsilon|_p + \varepsilon\bigr)`
 
     ``forward(x)`` has (N, D). The neighbour is the row of the largest cosine; one row alone is its
     own.
@@ -188,8 +188,8 @@ class SymNegCosineSimilarityLoss(nn.Module):
 class HypersphereLoss(nn.Module):
     r"""Alignment of two views x and y of unit length, and uniformity of each:
 
-    .. math:: \operatorname{mean}_i |x_i - y_i|^\alpha + \tfrac\lambda2 [U(x) + U(y)], \qquad
-        U(z) = \log \operatorname{mean}_{i < j} e^{-t |z_i - z_j|^2}
+    :math:`\operatorname{mean}_i |x_i - y_i|^\alpha + \tfrac\lambda2 [U(x) + U(y)], \qquad
+    U(z) = \log \operatorname{mean}_{i < j} e^{-t |z_i - z_j|^2}`
 
     ``forward(z_a, z_b)`` has two (N, D). One row alone has no pairs and loss NaN.
 

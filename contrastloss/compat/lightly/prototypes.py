@@ -38,7 +38,7 @@ class SwaVLoss(nn.Module):
     r"""Each crop predicts the balanced assignments of the others: the mean, over high-resolution
     crops and the other crops of either kind, of
 
-    .. math:: -\operatorname{mean}_i \sum_k q_{ik} \log \operatorname{softmax}_k(z_i / \tau)
+    :math:`-\operatorname{mean}_i \sum_k q_{ik} \log \operatorname{softmax}_k(z_i / \tau)`
 
     ``forward(high_resolution_outputs, low_resolution_outputs, queue_outputs=None)`` has lists of
     scores with prototypes, (N, K); those of a queue, one (Q, K) for each high-resolution crop, take
@@ -98,8 +98,8 @@ class DINOLoss(nn.Module):
     r"""Cross entropy of the student's softmax with the teacher's, sharpened and centred: the mean
     over all pairs of a teacher's and a student's view of different places, and over the batch, of
 
-    .. math:: -\sum_k \operatorname{softmax}_k((t - m) / \tau_t)
-        \log \operatorname{softmax}_k(s / \tau)
+    :math:`-\sum_k \operatorname{softmax}_k((t - m) / \tau_t)
+    \log \operatorname{softmax}_k(s / \tau)`
 
     ``forward(teacher_out, student_out, teacher_temp=None, epoch=None)`` has lists of scores with
     prototypes, (N, K). The centre m, a moving average of the mean of all ranks' teachers, follows

@@ -32,8 +32,9 @@ class LabelLoss(PairLoss):
     positives and negatives.
 
     Args:
-        ignore_index: rows with this label take no part: they have loss 0 and are not counted, and
-            no row meets them, nor stored embeddings with this label. None: there is no such label.
+        ignore_index: rows with this label take no part; None: there is no such label. They have
+            loss 0 and are not counted, and no row meets them, nor stored embeddings with this
+            label.
     """
 
     _: KW_ONLY

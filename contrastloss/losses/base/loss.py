@@ -44,7 +44,7 @@ class Loss(nn.Module):
     """Base of all losses; the options below are common to them.
 
     Args:
-        loss_weight: multiplies the loss: authors' code scales some losses by 2 tau (MoCo v3) or by
+        loss_weight: multiplies the loss. Authors' code scales some losses by 2 tau (MoCo v3) or by
             tau over a base temperature (SupCon).
         backend: the name of a backend; None chooses.
 

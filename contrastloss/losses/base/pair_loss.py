@@ -43,19 +43,19 @@ class PairLoss(ScoreLoss):
         reduction: ``'mean'`` | ``'sum'`` | ``'none'``.
         loss_weight: multiplies the loss.
         backend: the name of a backend; None chooses.
-        group: None for a batch of this process alone. ``"world"`` is the default group, looked up
-            at the first call. A ProcessGroup or 1-D DeviceMesh spreads the batch over its ranks, in
-            parts of any size: rows are compared with the columns of all ranks, and every rank
+        group: a ProcessGroup, 1-D DeviceMesh or ``'world'`` spreads the batch over its ranks; None:
+            it is this process's. ``'world'`` is the default group, looked up at the first call.
+            Parts have any size: rows are compared with the columns of all ranks, and every rank
             returns the mean, or sum, over all rows. A rank's gradient is W times its share, so that
             with gradients averaged over ranks, as DDP and FSDP do, a step is that of one process on
-            the whole batch. ``'none'``: this rank's rows, with unscaled gradients.
+            the whole batch. ``reduction='none'``: this rank's rows, with unscaled gradients.
         strategy: ``'gather'`` holds the columns of all ranks at once, ``'ring'`` those of two;
             ``'auto'`` gathers up to 256 MB.
         equal_sizes: True promises equal parts and the same call on every rank, and saves the
             exchange in which sizes and options are compared.
-        return_stats: return ``(loss, stats)``, stats a dict of detached 0-dim tensors: ``accuracy``
-            (top-1), ``positive`` (mean score), ``hardest_negative`` and ``lse`` (means over rows),
-            from the same pass.
+        return_stats: return ``(loss, stats)``, stats a dict of statistics from the same pass. They
+            are detached 0-dim tensors: ``accuracy`` (top-1), ``positive`` (mean score),
+            ``hardest_negative`` and ``lse`` (means over rows).
         validate: raise ValueError on NaN or infinite embeddings (this synchronises a GPU).
 
     ``forward(..., logit_scale=None, logit_bias=None)`` takes an already exponentiated scale, which
@@ -311,7 +311,7 @@ class PairLoss(ScoreLoss):
         nan: Tensor | None = None,
     ) -> Any:
         """The reduced loss, with its statistics if they were asked for. ``aligned``: the scores
-        whose :meth:`~Scores.aligned` the positives are; a negative that only rounding puts below
+        whose ``aligned`` the positives are; a negative that only rounding puts below
         such a positive is a tie."""
         loss = self.reduce(losses, counted, nan)
         if not self.return_stats:

@@ -54,8 +54,8 @@ def sinkhorn(
 ) -> Tensor:
     r"""The columns' log-potentials v, (K,), of Sinkhorn's assignments: row i's is the softmax
 
-    .. math:: q_{ik} = \frac{e^{\langle x_i, y_k \rangle / \varepsilon + v_k}}
-        {\sum_l e^{\langle x_i, y_l \rangle / \varepsilon + v_l}}
+    :math:`q_{ik} = \frac{e^{\langle x_i, y_k \rangle / \varepsilon + v_k}}
+    {\sum_l e^{\langle x_i, y_l \rangle / \varepsilon + v_l}}`
 
     Every iteration gives all columns the same mass and then all rows the same one, as two passes
     of log-sum-exps; the last one's second half is that softmax. Neither the scores nor q are held,

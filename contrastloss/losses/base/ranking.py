@@ -67,16 +67,16 @@ _HELD = 1 << 22
 class SmoothRankLoss(RowLoss):
     r"""Losses of the ranks of a query's positives, every row being a query against all others:
 
-    .. math:: R_{qp} = 1 + \sum_{j \ne q, p} \sigma\bigl((s_{qj} - s_{qp}) / \tau\bigr),
-        \qquad s_{qj} = \cos(z_q, z_j).
+    :math:`R_{qp} = 1 + \sum_{j \ne q, p} \sigma\bigl((s_{qj} - s_{qp}) / \tau\bigr),
+    \qquad s_{qj} = \cos(z_q, z_j).`
 
     With at most K positives this takes O(N^2 K) time, and in memory some rows of differences at a
     time, which the backward pass computes again. A query without a positive costs 0 and does not
     count. The size of the largest class is looked up, which waits for a GPU.
 
     Args:
-        ignore_index: rows with this label take no part: they have loss 0 and are not counted, and
-            have no rank for any query. None: there is no such label.
+        ignore_index: rows with this label take no part; None: there is no such label. They have
+            loss 0 and are not counted, and have no rank for any query.
     """
 
     temperature: Positive = 0.01

@@ -1,29 +1,29 @@
-"""Generates contrastloss.functional and its stubs from the declarations of the losses."""
+"""Generates contrastloss.functional from the declarations of the losses."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
+from textwrap import indent
 from typing import Any
 
 from ..losses import LOSSES, Loss, PairLoss
 from ..options import declared, spelled
+from .docstrings import documented
 
-__all__ = ["functions", "stubs"]
+__all__ = ["functions"]
 
-_WRITTEN = "Written by `python -m contrastloss.testing stubs`; do not edit."
-
-FUNCTIONS = f'''"""Every loss as a function, ``clip(x, y, *, temperature=0.07, ...)``: the module's
+FUNCTIONS = '''"""Every loss as a function, ``clip(x, y, *, temperature=0.07, ...)``: the module's
 inputs, then its options by keyword.
 
-{_WRITTEN}
+Written by `python -m contrastloss.testing write`; do not edit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 from torch import Tensor
 
@@ -32,19 +32,11 @@ from .losses.base.pair_loss import Memory
 from .memory import EmbeddingQueue
 
 __all__ = [
-    {{names}},
+    {names},
 ]
 '''
 
-STUBS = f"""# {_WRITTEN}
-from collections.abc import Sequence
-from typing import Any, Literal, overload
-
-from torch import Tensor
-
-from .losses.base.pair_loss import Memory
-from .memory import EmbeddingQueue
-"""
+_WITH_STATS = "tuple[Tensor, dict[str, Tensor]]"
 
 
 @dataclass(frozen=True)
@@ -82,37 +74,22 @@ def functions() -> str:
     return FUNCTIONS.format(names=names) + "".join(_function(n, c) for n, c in LOSSES.items())
 
 
-def stubs() -> str:
-    """The text of ``functional.pyi``, in ruff's format."""
-    lines = [*STUBS.splitlines(), ""]
-    for name, cls in LOSSES.items():
-        has = _Signature.of(cls)
-        if not issubclass(cls, PairLoss):
-            lines += _def(name, [*has.positional, *has.keyword], "Tensor: ...")
-            continue
-        results = {" = False": "Tensor", "": "tuple[Tensor, dict[str, Tensor]]"}
-        if refused := "return_stats" in cls.without:
-            del results[""]
-        for default, result in results.items():
-            flag = f"return_stats: Literal[{not default}]{default}"
-            arguments = [*has.positional, flag, *has.keyword]
-            lines += [*["@overload"] * (not refused), *_def(name, arguments, f"{result}: ...")]
-    return "\n".join(lines) + "\n"
-
-
 def _function(name: str, cls: type[Loss]) -> str:
     has = _Signature.of(cls)
     keyword, options, result = has.keyword, has.options, "Tensor"
+    overloads: list[str] = []
     if issubclass(cls, PairLoss):
         keyword, options = [*keyword, "return_stats: bool = False"], [*options, "return_stats"]
         if "return_stats" not in cls.without:
-            result = "Tensor | tuple[Tensor, dict[str, Tensor]]"
-    doc = (cls.__doc__ or "").rstrip()
+            overloads = _overloads(name, has)
+            result = f"{result} | {_WITH_STATS}"
+    doc = indent(documented(cls), "    ").strip()
     raw = "r" if "\\" in doc else ""
     passed = f"({', '.join(has.inputs)}{',' if len(has.inputs) == 1 else ''})"
     return "\n".join([
         "",
         "",
+        *overloads,
         *_def(name, [*has.positional, *keyword], f"{result}:"),
         f'    {raw}"""{doc}',
         "",
@@ -123,6 +100,15 @@ def _function(name: str, cls: type[Loss]) -> str:
         *_returned(f'"{name}", {passed}, named, options'),
         "",
     ])  # fmt: skip
+
+
+def _overloads(name: str, has: _Signature) -> list[str]:
+    """What is returned without statistics, and with them."""
+    lines = []
+    for flag, result in ((" = False", "Tensor"), ("", _WITH_STATS)):
+        said = f"return_stats: Literal[{not flag}]{flag}"
+        lines += ["@overload", *_def(name, [*has.positional, said, *has.keyword], f"{result}: ...")]
+    return lines
 
 
 def _returned(arguments: str) -> list[str]:
