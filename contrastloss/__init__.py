@@ -13,9 +13,11 @@ from . import (
     gradcache,
     losses,
     memory,
+    metrics,
     mining,
     mixing,
     ops,
+    plots,
     presets,
     sorting,
 )
@@ -91,6 +93,7 @@ from .losses import (
     VICRegLoss,
 )
 from .memory import CrossBatchMemory, EmbeddingQueue, MomentumEncoder
+from .monitor import Monitor
 
 try:
     __version__ = _metadata.version("contrastloss")
@@ -143,6 +146,7 @@ __all__ = [
     "MoCoLoss",
     "MomentumCACRLoss",
     "MomentumEncoder",
+    "Monitor",
     "MultiModalLoss",
     "MultiSimilarityLoss",
     "NSPTLoss",
@@ -176,9 +180,11 @@ __all__ = [
     "gradcache",
     "losses",
     "memory",
+    "metrics",
     "mining",
     "mixing",
     "ops",
+    "plots",
     "presets",
     "sorting",
 ]

@@ -20,10 +20,10 @@ RECORD = Path(__file__).with_suffix(".txt")
 #: all that users may import; what lies elsewhere can change in every release
 MODULES = (
     "contrastloss", "contrastloss.functional", "contrastloss.losses", "contrastloss.ops",
-    "contrastloss.channel", "contrastloss.memory", "contrastloss.mining", "contrastloss.mixing",
-    "contrastloss.sorting", "contrastloss.decoding", "contrastloss.distributed",
-    "contrastloss.gradcache", "contrastloss.presets", "contrastloss.backends",
-    "contrastloss.testing",
+    "contrastloss.channel", "contrastloss.memory", "contrastloss.metrics", "contrastloss.mining",
+    "contrastloss.mixing", "contrastloss.plots", "contrastloss.sorting", "contrastloss.decoding",
+    "contrastloss.distributed", "contrastloss.gradcache", "contrastloss.presets",
+    "contrastloss.backends", "contrastloss.testing",
     "contrastloss.compat.grad_cache", "contrastloss.compat.info_nce",
     "contrastloss.compat.lightly", "contrastloss.compat.open_clip",
     "contrastloss.compat.pytorch_metric_learning",

@@ -10,7 +10,7 @@ import torch
 from torch._subclasses import FakeTensorMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from contrastloss import functional, mining, mixing, ops, sorting
+from contrastloss import functional, metrics, mining, mixing, ops, sorting
 from contrastloss.backends.constant import constant
 from contrastloss.channel import COL, LSE, SUM, same
 from contrastloss.losses import LOSSES
@@ -70,6 +70,7 @@ AMBIENT = {
     "bfloat16": lambda: default_dtype(torch.bfloat16),
     "meta": lambda: torch.device("meta"),
 }
+METRICS = metrics.recall_at_k, metrics.mean_reciprocal_rank, metrics.mean_average_precision
 every_ambient = pytest.mark.parametrize("ambient", AMBIENT.values(), ids=AMBIENT)
 
 
@@ -87,7 +88,7 @@ def test_every_loss_is_the_same_whatever_the_defaults_are(name, ambient, device)
 
 
 @every_ambient
-def test_operators_sorting_mining_and_mixing_too(ambient, backend, device):
+def test_operators_sorting_mining_mixing_and_metrics_too(ambient, backend, device):
     g = torch.Generator().manual_seed(1)
     x, y, p = (torch.randn(n, 5, generator=g).to(device) for n in (6, 8, 6))
     labels, own = torch.tensor([0, 1, 0, 2, 1, 2], device=device), torch.arange(6, device=device)
@@ -112,6 +113,15 @@ def test_operators_sorting_mining_and_mixing_too(ambient, backend, device):
                 backend=backend,
             ),
         ),
+        *(
+            lambda x, y, metric=metric: metric(x, labels=labels, backend=backend)
+            for metric in (
+                *METRICS, metrics.mean_similarities, metrics.similarity_histogram,
+                metrics.knn_accuracy,
+            )
+        ),
+        *(lambda x, y, metric=metric: metric(x, y, k=2, backend=backend) for metric in METRICS[1:]),
+        lambda x, y: (metrics.alignment(x, x + 1), metrics.uniformity(x, backend=backend)),
         lambda x, y: mixing.latent_positives(x, y, 3),
         lambda x, y: mixing.hard_mixtures(x, labels),
         lambda x, y: mixing.label_mixtures(x, p[:, 0]),

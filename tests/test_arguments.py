@@ -14,9 +14,11 @@ from contrastloss import (
     GradCache,
     LogitScale,
     MatryoshkaLoss,
+    Monitor,
     channel,
     decoding,
     functional,
+    metrics,
     mining,
     mixing,
     ops,
@@ -77,6 +79,14 @@ def functions():
     yield ops.row_stats, {"scores": z, "channels": (lse,)}
     yield ops.merge, {"channel": lse, "parts": [z[:, 0], z[:, 1]]}
     yield ops.merge_topk, {"parts": [top, top], "offsets": [0, 4]}
+    ranked = (metrics.recall_at_k, metrics.mean_reciprocal_rank, metrics.mean_average_precision)
+    for function in (*ranked, metrics.mean_similarities, metrics.similarity_histogram):
+        yield function, {"queries": z, "corpus": y}
+    yield metrics.knn_accuracy, {"queries": z, "labels": labels}
+    yield metrics.alignment, {"x": z, "y": y}
+    yield metrics.uniformity, {"z": z}
+    yield Monitor, {}
+    yield Monitor().log, {"step": 0, "x": z, "y": y}
     yield mining.batch_hard, {"z": z, "labels": labels}
     yield mining.multi_similarity, {"z": z, "labels": labels, "k": 2}
     margins = {"pos_margin": 0.1, "neg_margin": 0.2}

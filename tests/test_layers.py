@@ -25,6 +25,9 @@ ARROWS = {
     "memory": {"ops", "distributed", "options"},
     "losses": {"memory", "ops", "distributed", "sorting", "channel", "options", "inputs"},
     "mining": {"ops", "channel", "options", "inputs", "arguments"},
+    "metrics": {"ops", "channel", "options", "inputs"},
+    "monitor": {"metrics", "options", "inputs"},
+    "plots": {"metrics"},
     "mixing": {"ops", "channel", "options", "inputs"},
     "decoding": {"ops", "channel", "options", "inputs"},
     "sorting": {"ops", "options"},
@@ -49,6 +52,7 @@ EXTRA = {
     "compat": {"pytorch_metric_learning", "sentence_transformers"},
     "gradcache": {"numpy"},
     "mining": {"numpy", "pyarrow", "safetensors", "tqdm"},
+    "plots": {"matplotlib"},
     "__main__": {"numpy"},
 }
 

@@ -7,7 +7,7 @@ import torch.distributed as dist
 from test_ambient import inputs, run, tensors
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from contrastloss import ops, sorting
+from contrastloss import metrics, ops, sorting
 from contrastloss.backends import Operands, PairCall, call
 from contrastloss.backends.reference import block
 from contrastloss.channel import COL, EXPECT, LSE, SUM
@@ -85,6 +85,23 @@ def test_soft_ranks_of_a_thousand(function, regularization, device_without):
     want = run(lambda x: function(x, **options), (x.double(),))
     error = torch.linalg.vector_norm(got[0].double() - want[0]) / torch.linalg.vector_norm(want[0])
     assert error < 1e-6, error
+
+
+def test_metrics(device_without):
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(40, 5, generator=g).to(device_without)
+    labels = torch.arange(40, device=device_without) % 7
+    calls = [
+        metrics.recall_at_k, metrics.mean_reciprocal_rank, metrics.mean_average_precision,
+        metrics.mean_similarities, metrics.similarity_histogram, metrics.knn_accuracy,
+    ]  # fmt: skip
+    calls.append(lambda x, labels, **o: (metrics.alignment(x, x * x), metrics.uniformity(x, **o)))
+    for metric in calls:
+        given = {"labels": labels, "backend": "reference"}
+        with Forbidden():
+            got = tensors(metric(x, **given))
+        for a, b in zip(got, tensors(metric(x.double(), **given)), strict=True):
+            torch.testing.assert_close(a.double(), b.double(), rtol=1e-5, atol=1e-6)
 
 
 def test_sums_over_ranks(device_without):
