@@ -13,7 +13,7 @@ NATIVE := setup.py $(wildcard csrc/* csrc/*/*)
 PYTEST := OMP_WAIT_POLICY=passive $(BIN)/pytest -n auto --maxprocesses 8 --dist loadgroup
 TESTED := $(VENV)/.test $(VENV)/.distributed $(VENV)/.triton $(VENV)/.compat $(VENV)/.vision
 
-.PHONY: help demo test test-all fuzz soak golden api lint docs analyse bench wheels matrix
+.PHONY: help demo test test-all fuzz soak golden api notebooks lint docs analyse bench wheels matrix
 
 help:
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ golden: $(VENV)/.test ## compare the outputs of every loss with the record, bit 
 
 api: $(VENV)/.test ## compare the public names and signatures with tests/api.txt; RECORD=1 writes it
 	$(BIN)/python tests/api.py $(if $(RECORD),--record)
+
+notebooks: $(VENV)/.notebooks ## run docs/notebooks and compare what they print; RECORD=1 stores it
+	$(BIN)/python tests/notebooks.py $(if $(RECORD),--record)
 
 lint: $(VENV)/.lint ## check style, types, layout, unsafe calls and generated pages; changes nothing
 	$(BIN)/ruff check

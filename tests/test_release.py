@@ -121,5 +121,5 @@ def test_the_workflow_calls_targets_that_exist():
     made = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
     workflow = (ROOT / ".github/workflows/checks.yml").read_text()
     called = set(re.findall(r"(?:run: |  )make ([a-z-]+)", workflow))
-    assert called == {"docs", "lint", "test", "wheels"}
+    assert called == {"docs", "lint", "notebooks", "test", "wheels"}
     assert called <= made
