@@ -57,9 +57,9 @@ napoleon_custom_sections = [("Shape", "params_style"), (SHARED, "params_style")]
 
 #: the pages of each part, in the order of the navigation
 PARTS = {
-    "Start": ["choosing", "how", "losses", "performance", "precision"],
+    "Start": ["api/start", "choosing", "how", "losses", "performance", "precision"],
     "Guides": [
-        "guides/two_modalities", "guides/sentence_embeddings", "guides/supervised",
+        "guides/two_modalities", "guides/sentence_embeddings", "api/sentences", "guides/supervised",
         "guides/queues", "Many devices <distributed>", "gradcache", "guides/distillation",
         "guides/matryoshka", "guides/sorting", "guides/mining", "guides/measuring",
         "guides/own_loss", "guides/operators",
@@ -84,6 +84,7 @@ def read(app: Sphinx, page: str, source: list[str]) -> None:
     if page == "index":
         source[0] += navigation()
     up = "../" * page.count("/")
+    source[0] = re.sub(r"\]\((?:\.\./)?(?:notebooks/)?(\w+)\.ipynb", rf"]({up}api/\1.md", source[0])
     for file, name in reference.BESIDE.items():
         for link in (f"](../{file}", f"](../../{file}"):
             source[0] = source[0].replace(link, f"]({up}api/{name}.md")

@@ -8,6 +8,7 @@ import contextlib
 import importlib
 import inspect
 import io
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ from contrastloss.testing.docstrings import documented
 ROOT = Path(__file__).parent.parent
 #: files beside docs, and the names of their pages
 BESIDE = {"CONTRIBUTING.md": "contributing", "CHANGELOG.md": "changelog"}
+#: notebooks, whose pages have their names
+NOTEBOOKS = sorted((ROOT / "docs/notebooks").glob("*.ipynb"))
 #: the pages of the reference, in the order of the navigation
 PAGES = [
     "losses", "functional", *(
@@ -290,6 +293,22 @@ def included(file: str) -> list[str]:
     return [f"```{{include}} ../../{file}", ":relative-docs: docs/", "```"]
 
 
+def notebook_page(path: Path) -> list[str]:
+    """The cells of a notebook as Markdown: text, code, and what the code printed and drew."""
+    lines = []
+    for cell in json.loads(path.read_text())["cells"]:
+        source = "".join(cell["source"])
+        lines += [source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```", ""]
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if text := "".join(output.get("text", "")):
+                lines += ["```text", text.rstrip(), "```", ""]
+            elif "image/png" in data:
+                png = "".join(data["image/png"]).strip()
+                lines += [f'<img src="data:image/png;base64,{png}" alt="{cell["id"]}">', ""]
+    return lines
+
+
 def write(folder: Path) -> None:
     """All pages; a file that is the same stays as it is, so that Sphinx does not read it again."""
     pages = {f"{name}.rst": lines for name, lines in losses_page()}
@@ -300,6 +319,7 @@ def write(folder: Path) -> None:
             pages[f"{name}.rst"] = module_page(module)
     pages["commands.rst"] = commands_page()
     pages |= {f"{name}.md": included(file) for file, name in BESIDE.items()}
+    pages |= {f"{path.stem}.md": notebook_page(path) for path in NOTEBOOKS}
     for name, lines in pages.items():
         path, text = folder / name, "\n".join(lines).rstrip() + "\n"
         path.parent.mkdir(parents=True, exist_ok=True)
