@@ -38,6 +38,8 @@ class Program:
         #: gradient
         self.called = {a: none.union(*[c.called[a] for c in everything]) for a in (ROW, COL)}
         self.fixed = {a: none.union(*[c.fixed[a] for c in everything]) for a in (ROW, COL)}
+        #: whether there are channels of columns
+        self.columns = any(c.axis == COL for c in everything)
         used = {(c.axis, c.shift) for c in everything if isinstance(c, SUM)}
         #: the operands of each axis that get a gradient: the shifts of SUM channels
         self.shifts: dict[Axis, tuple[str, ...]] = {

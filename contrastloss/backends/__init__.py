@@ -13,7 +13,13 @@ from .call import (
     widest as widest,
     without_autocast as without_autocast,
 )
-from .choose import available, choose as choose, preference as preference, run as run
+from .choose import (
+    available,
+    choose as choose,
+    preference as preference,
+    run as run,
+    serving as serving,
+)
 from .network import DISTRIBUTIONS as DISTRIBUTIONS, NETWORKS as NETWORKS, SortCall as SortCall
 from .norms import inverse_norm as inverse_norm, rounding as rounding, unit as unit
 from .reference.noise import gumbel as gumbel

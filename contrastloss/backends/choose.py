@@ -13,7 +13,7 @@ import torch
 from . import cpu, cuda, reference, table, triton
 from .call import autocast_dtype, without_autocast
 
-__all__ = ["BACKENDS", "available", "choose", "preference", "run"]
+__all__ = ["BACKENDS", "available", "choose", "preference", "run", "serving"]
 
 #: In order of preference. Each backend has ``missing() -> str | None`` (why this machine lacks it),
 #: ``why_not(call) -> str | None`` (why it cannot serve a call), ``OPEN`` (whether it serves without
@@ -44,8 +44,13 @@ def _reason(backend: ModuleType, function: str, call: Any) -> str | None:
 
 
 def choose(call: Any, function: str, name: str | None = None) -> Callable[..., Any]:
-    """``function`` of the backend called ``name``, or of the one that is to serve ``call``: a
-    PairCall or a SortCall.
+    """``function`` of the backend that :func:`serving` chooses."""
+    return getattr(serving(call, function, name), function)
+
+
+def serving(call: Any, function: str, name: str | None = None) -> ModuleType:
+    """The backend called ``name``, or the one that is to serve ``call``, a PairCall or a SortCall,
+    with ``function``.
 
     Raises:
         ValueError: ``name`` is unknown.
@@ -54,7 +59,7 @@ def choose(call: Any, function: str, name: str | None = None) -> Callable[..., A
     given = "backend"
     if name is None:
         if FORCED is None:
-            return getattr(BACKENDS[_automatic(call, function)], function)
+            return BACKENDS[_automatic(call, function)]
         name, given = FORCED, "CONTRASTLOSS_BACKEND"
     if not isinstance(name, str) or name not in BACKENDS:
         got = repr(name) if isinstance(name, str) else type(name).__name__
@@ -62,7 +67,7 @@ def choose(call: Any, function: str, name: str | None = None) -> Callable[..., A
     reason = _reason(BACKENDS[name], function, call)
     if reason is not None:
         raise RuntimeError(f"{given}: {name!r} cannot serve this call: {reason}")
-    return getattr(BACKENDS[name], function)
+    return BACKENDS[name]
 
 
 def _automatic(call: Any, function: str) -> str:

@@ -24,11 +24,14 @@ __all__ = [
     "gather_scores_backward",
     "gather_scores_forward",
     "missing",
+    "pair_loss",
     "pair_stats_backward",
     "pair_stats_forward",
     "pair_topk",
+    "scaled",
     "sort_network_backward",
     "sort_network_forward",
+    "strip",
     "why_not",
 ]
 
@@ -53,6 +56,12 @@ torch.library.define(
     "contrastloss::cpu_backward",
     f"({_CALL}, Tensor[] outputs, Tensor[] grads, int live, int needs) -> Tensor[]",
 )
+torch.library.define(
+    "contrastloss::cpu_pair_loss",
+    f"({_CALL}, int strip, Tensor parts, Tensor weights, Tensor? row_weight, float divisor,"
+    " int needs) -> Tensor[]",
+)
+torch.library.define("contrastloss::cpu_scaled", "(Tensor grad, Tensor[] units) -> Tensor[]")
 torch.library.define("contrastloss::cpu_topk", f"({_CALL}, {SELECTION}) -> Tensor[]")
 _SORT = f"{SORT}, int isa"
 torch.library.define("contrastloss::cpu_sort", f"({_SORT}) -> Tensor[]")
@@ -147,6 +156,48 @@ def pair_stats_backward(
         mask([name in needs for name in NAMES]),
     )
     return _gradients(call, found, needs)
+
+
+#: how many products are kept where a strip has all rows, and the bytes of those of other strips
+_WHOLE, _STRIP = 512 * 512, 16 << 20
+
+
+def strip(call: PairCall) -> int:
+    """How many rows at a time :func:`pair_loss` takes; 0 where two passes are as fast, or where
+    the gradients of its sum are not of use."""
+    x, y = call.operands[:2]
+    m, n = x.shape[0], (x if y is None else y).shape[0]
+    if x.ndim != 2 or not m * n:
+        return 0
+    if m * n <= _WHOLE:
+        return m
+    if y is None or call.program.columns:
+        return 0
+    rows = _STRIP // (n * (8 if x.dtype == torch.float64 else 4)) // 32 * 32
+    return min(384, rows) if rows >= 64 else 0
+
+
+def pair_loss(
+    call: PairCall,
+    rows: int,
+    parts: tuple[Tensor, Tensor],
+    row_weight: Tensor | None,
+    divisor: float,
+    needs: frozenset[str],
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """The sum of the rows' losses, divided, the values of the channels, and the sum's gradients by
+    the operands named in ``needs``, in the statistics' dtype; ``rows`` at a time."""
+    asked = needs - {"y"} if call.y is None else needs
+    mark = mask([name in needs for name in NAMES])
+    arguments = *_arguments(call), rows, *parts, row_weight, divisor, mark
+    loss, *found = _run(torch.ops.contrastloss.cpu_pair_loss, *arguments)
+    count = len(found) - len(asked)
+    return loss, found[:count], found[count:]
+
+
+def scaled(grad: Tensor, units: Sequence[Tensor]) -> list[Tensor]:
+    """The gradients that :func:`pair_loss` found, times that of the loss."""
+    return torch.ops.contrastloss.cpu_scaled(grad, units)
 
 
 def pair_topk(call: PairCall, selection: Selection) -> tuple[Tensor, Tensor]:

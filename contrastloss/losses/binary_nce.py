@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from ..channel import INDEX, SUM, Channel, differs
+from ..ops import Part
 from ..options import Temperature
 from .base.loss import softplus
 from .base.positive_loss import CrossLoss
@@ -54,6 +57,10 @@ class BinaryNCELoss(CrossLoss, name="binary_nce"):
 
     def channels(self) -> tuple[Channel, ...]:
         return _CHANNELS
+
+    def parts(self, scores: Scores) -> Sequence[Part]:
+        count = at_least_one(scores.negatives(scores.count - 1))
+        return Part(0, weight=1 / count), Part(None, 1, softplus=True)
 
     def combine(self, negative: Tensor, positive: Tensor, scores: Scores) -> Tensor:
         return softplus(-positive) + negative / at_least_one(scores.negatives(scores.count - 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import KW_ONLY
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..channel import COL, ROW, Channel
+from ..ops import Part, row_losses
 from ..options import Fraction, Temperature
 from .base.blocks import Turned
 from .base.loss import softplus
@@ -17,9 +19,12 @@ from .base.negatives import Negatives
 from .base.pair_loss import Memory
 from .base.positive_loss import BY_COL, BY_ROW, reference_pairs, smooth_cross_entropy
 from .base.positives import Positives
-from .base.scores import correction
+from .base.scores import Scores, correction
 
 __all__ = ["CLIPLoss"]
+
+#: of the log-sum-exps of a row's and of a column's negatives, and the positive's score
+_PARTS = tuple(Part(axis, 2, weight=0.5, softplus=True) for axis in (0, 1))
 
 
 class CLIPLoss(SoftmaxLoss, name="clip"):
@@ -132,10 +137,15 @@ class CLIPLoss(SoftmaxLoss, name="clip"):
         scores.row_bias = correction(x_log_q, x)
         return self.aligned(scores, ids) if said.aligned else self.matched(scores, said)
 
+    def parts(self, scores: Scores) -> Sequence[Part]:
+        return () if self.label_smoothing else _PARTS
+
     def combine(self, by_row: Tensor, by_col: Tensor, *rest: Any) -> Tensor:
         *sums, positive, scores = rest
+        if not sums:
+            return row_losses(_PARTS, (by_row, by_col, positive))
         losses = [softplus(by_row - positive), softplus(by_col - positive)]
-        rows, cols = self.smoothed(losses, sums, positive, scores) if sums else losses
+        rows, cols = self.smoothed(losses, sums, positive, scores)
         return 0.5 * (rows + cols)
 
     @staticmethod

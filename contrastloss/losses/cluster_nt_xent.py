@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import KW_ONLY
 from typing import Any, ClassVar, Literal
 
@@ -11,10 +12,10 @@ from torch import Tensor
 
 from ..channel import LSE, Channel, Test, differs, same
 from ..memory import EmbeddingQueue
+from ..ops import Part
 from ..options import Temperature
 from .base.blocks import BATCH
-from .base.loss import softplus
-from .base.positive_loss import INSTANCE, TwoViewLoss
+from .base.positive_loss import INSTANCE, SOFTMAX, TwoViewLoss
 from .base.scores import Scores
 
 __all__ = ["ClusterNTXentLoss"]
@@ -97,8 +98,8 @@ class ClusterNTXentLoss(TwoViewLoss, name="cluster_nt_xent"):
             rows[VIEW] = position // max(n, 1)
         return self.evaluate(scores, rows)
 
-    def combine(self, negative: Tensor, positive: Tensor, scores: Scores) -> Tensor:
-        return softplus(negative - positive)
+    def parts(self, scores: Scores) -> Sequence[Part]:
+        return SOFTMAX
 
     @staticmethod
     def example(n: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY
 from typing import Any, Literal
 
@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from ..channel import EXPECT, INDEX, MAX, Channel, differs
+from ..ops import Part, row_losses
 from ..ops.merge import log_sum_exp
 from ..options import Count, Fraction, NonNegative, Temperature
 from .base.blocks import BATCH, ID
 from .base.loss import softplus
 from .base.match_loss import SoftmaxLoss
-from .base.positive_loss import BY_ROW, reference_pairs, smooth_cross_entropy
+from .base.positive_loss import BY_ROW, SOFTMAX, reference_pairs, smooth_cross_entropy
 from .base.positives import Positives
 from .base.scores import Scores
 
@@ -197,9 +198,12 @@ class InfoNCELoss(SoftmaxLoss, name="info_nce"):
     def channels(self) -> tuple[Channel, ...]:
         return BY_ROW, *self.sums("id")
 
+    def parts(self, scores: Scores) -> Sequence[Part]:
+        return () if self.label_smoothing else SOFTMAX
+
     def combine(self, negative: Tensor, *rest: Any) -> Tensor:
         *sums, positive, scores = rest
-        losses = [softplus(negative - positive)]
+        losses = [row_losses(SOFTMAX, (negative, positive))]
         return (self.smoothed(losses, sums, positive, scores) if sums else losses)[0]
 
     @staticmethod

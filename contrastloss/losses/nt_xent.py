@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,10 +11,10 @@ from torch.nn.functional import cross_entropy
 
 from ..channel import LSE, Channel, differs
 from ..memory import EmbeddingQueue
+from ..ops import Part
 from ..options import Temperature
-from .base.loss import softplus
 from .base.negatives import Negatives
-from .base.positive_loss import INSTANCE, TwoViewLoss
+from .base.positive_loss import INSTANCE, SOFTMAX, TwoViewLoss
 from .base.scores import Scores, correction
 
 __all__ = ["NTXentLoss"]
@@ -85,8 +86,8 @@ class NTXentLoss(TwoViewLoss, name="nt_xent"):
     def channels(self) -> tuple[Channel, ...]:
         return _CHANNELS
 
-    def combine(self, negative: Tensor, positive: Tensor, scores: Scores) -> Tensor:
-        return softplus(negative - positive)
+    def parts(self, scores: Scores) -> Sequence[Part]:
+        return SOFTMAX
 
     @staticmethod
     def reference(x: Tensor, y: Tensor, *, scale: Tensor, bias: Tensor) -> Tensor:

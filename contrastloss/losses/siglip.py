@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import KW_ONLY
 from typing import Any, ClassVar, Literal
 
@@ -9,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ..channel import INDEX, ROW, SUM, Channel, differs
+from ..ops import Part
 from ..options import Temperature
-from .base.loss import nan_rows, softplus
+from .base.loss import nan_rows
 from .base.match_loss import Asked, MatchLoss
 from .base.positive_loss import reference_pairs
 from .base.positives import MATCH, MATCHING, Listed, Positives
@@ -19,6 +21,8 @@ from .base.scores import Scores, at_least_one
 __all__ = ["SigLIPLoss"]
 
 _CHANNELS = (SUM("softplus", pairs=(differs(INDEX),)),)
+#: of the negatives' terms and the positive's score
+_PARTS = Part(0), Part(None, 1, softplus=True)
 #: what positives cost, and what they would cost as negatives
 _POSITIVE, _NEGATIVE = (SUM("softplus", sign=sign, pairs=MATCHING) for sign in (-1.0, 1.0))
 _OTHERS = SUM("softplus", pairs=(differs(MATCH),))
@@ -118,8 +122,8 @@ class SigLIPLoss(MatchLoss, name="siglip"):
         loss = self.reduce(losses, None, nan_rows(scores.x))
         return self.with_statistics(loss, inside, outside, count > 0)
 
-    def combine(self, negative: Tensor, positive: Tensor, scores: Scores) -> Tensor:
-        return softplus(-positive) + negative
+    def parts(self, scores: Scores) -> Sequence[Part]:
+        return _PARTS
 
     @staticmethod
     def reference(

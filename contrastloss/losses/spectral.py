@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from ..channel import INDEX, SUM, Channel, differs
+from ..ops import Part
 from ..options import Temperature
 from .base.positive_loss import CrossLoss
 from .base.scores import Scores, at_least_one
@@ -50,6 +53,10 @@ class SpectralLoss(CrossLoss, name="spectral"):
 
     def channels(self) -> tuple[Channel, ...]:
         return _CHANNELS
+
+    def parts(self, scores: Scores) -> Sequence[Part]:
+        count = at_least_one(scores.negatives(scores.count - 1))
+        return Part(0, weight=1 / count), Part(1, weight=-2.0)
 
     def combine(self, negative: Tensor, positive: Tensor, scores: Scores) -> Tensor:
         return negative / at_least_one(scores.negatives(scores.count - 1)) - 2 * positive

@@ -13,6 +13,7 @@ from .dense import row_stats
 from .gather_scores import GatherScores, gather_scores
 from .listed import listed_products as listed_products
 from .merge import merge, merge_topk
+from .pair_loss import PairLoss, Part, pair_loss, row_losses as row_losses
 from .pair_stats import PairStats, pair_stats
 from .pair_topk import PairTopK, pair_topk
 from .results import Expectation, Maximum, TopK
@@ -23,13 +24,16 @@ __all__ = [
     "Expectation",
     "GatherScores",
     "Maximum",
+    "PairLoss",
     "PairStats",
     "PairTopK",
+    "Part",
     "SortNetwork",
     "TopK",
     "gather_scores",
     "merge",
     "merge_topk",
+    "pair_loss",
     "pair_stats",
     "pair_topk",
     "row_stats",

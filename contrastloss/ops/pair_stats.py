@@ -38,7 +38,16 @@ from .check import (
 from .results import Expectation, Maximum
 from .second import SecondDerivative
 
-__all__ = ["PairStats", "backward", "forward", "named", "pair_stats", "stats_of"]
+__all__ = [
+    "PairStats",
+    "backward",
+    "forward",
+    "named",
+    "pair_stats",
+    "program_of",
+    "results_of",
+    "stats_of",
+]
 
 #: how many arguments of the registered operators belong to the call
 INPUTS = len(SCHEMA.split(","))
@@ -96,7 +105,7 @@ def pair_stats(
     """
     no_transforms("pair_stats")
     rows, cols = named_operands(rows, cols, y is None)
-    program = _program(check_channels(channels), tuple(rows), tuple(cols))
+    program = program_of(check_channels(channels), tuple(rows), tuple(cols))
     operands = Operands(
         x, y, scale, row_scale, col_scale, row_bias, col_bias, (*rows.values(),), (*cols.values(),)
     )
@@ -106,7 +115,7 @@ def pair_stats(
 _PROGRAMS: dict[tuple, Program] = {}
 
 
-def _program(
+def program_of(
     channels: tuple[Channel, ...], rows: tuple[str, ...], cols: tuple[str, ...]
 ) -> Program:
     """The same arguments give the same Program, so everything derived from it is computed once."""
@@ -127,6 +136,11 @@ def stats_of(call: PairCall) -> list[Any]:
         flat: Sequence[Tensor] = PairStats.apply(call, *call.operands.flat())
     else:
         flat = torch.ops.contrastloss.pair_stats(*call.arguments())
+    return results_of(call, flat)
+
+
+def results_of(call: PairCall, flat: Sequence[Tensor]) -> list[Any]:
+    """The values of all channels as results, one for each channel."""
     channels = call.program.channels
     if len(flat) == len(channels):
         return list(flat)

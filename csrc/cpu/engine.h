@@ -59,6 +59,14 @@ struct SortProblem {
   T* dbeta = nullptr;
 };
 
+// Rows [r0, r1) against columns [c0, c1).
+template <class T>
+struct Strip {
+  int64_t r0, r1, c0, c1;
+  T* kept;  // (r1 - r0) (c1 - c0) products, from the first visit to the second
+  T* dx;    // if y is x: where the gradients of the columns are added
+};
+
 // Runs f(context, k) for k in [0, n) on the caller's threads.
 using Parallel = void (*)(int64_t n, void (*f)(void*, int64_t), void* context);
 
@@ -67,6 +75,9 @@ template <class T>
 struct Routines {
   void (*forward)(const Problem<T>&, int threads, Parallel);
   void (*backward)(const Problem<T>&, int threads, Parallel);
+  void (*strip_forward)(const Problem<T>&, const Strip<T>&);
+  void (*strip_backward)(const Problem<T>&, const Strip<T>&);
+  void (*merge_rows)(const Problem<T>& all, const Problem<T>& chunk, int64_t r0, int64_t r1);
   void (*topk)(const Problem<T>&, const Selection<T>&, int threads, Parallel);
   void (*gather)(const Problem<T>&, const Places<T>&, int threads, Parallel);
   void (*gather_backward)(const Problem<T>&, const Places<T>&, int threads, Parallel);

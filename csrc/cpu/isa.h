@@ -12,6 +12,7 @@
 #include "backward.h"
 #include "cosine.h"
 #include "schedule.h"
+#include "strip.h"
 #include "noise.h"
 #include "topk.h"
 #include "gather.h"

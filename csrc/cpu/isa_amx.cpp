@@ -63,6 +63,17 @@ void run(const Problem<float>& problem, int threads, Parallel parallel) {
     avx512_engine.f32.forward(problem, threads, parallel);
   }
 }
+template <bool BACKWARD>
+void run_strip(const Problem<float>& problem, const Strip<float>& strip) {
+  if (packed_as_they_are(problem)) {
+    run_strip<float, AmxProducts, BACKWARD>(problem, strip);
+  } else if (BACKWARD) {
+    avx512_engine.f32.strip_backward(problem, strip);
+  } else {
+    avx512_engine.f32.strip_forward(problem, strip);
+  }
+}
+
 void topk(const Problem<float>& problem, const Selection<float>& wanted, int threads,
           Parallel parallel) {
   if (packed_as_they_are(problem)) {
@@ -77,8 +88,9 @@ const Engine amx_engine = {
     "amx",
     supported,
     true,
-    {run<false>, run<true>, topk, gather<float>, gather_backward<float>, sort_network<float, false>,
-     sort_network<float, true>, inverse_norms<float>, remove_radial<float>},
+    {run<false>, run<true>, run_strip<false>, run_strip<true>, merge_rows<float>, topk,
+     gather<float>, gather_backward<float>, sort_network<float, false>, sort_network<float, true>,
+     inverse_norms<float>, remove_radial<float>},
     routines<double, VectorProducts<double>>(),
 };
 }  // namespace contrastloss::cpu

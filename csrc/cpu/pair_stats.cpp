@@ -1,7 +1,6 @@
 // The operators contrastloss::cpu_forward and cpu_backward: pair_stats on CPU tensors.
-#include <limits>
-
 #include "call.h"
+#include "state.h"
 
 namespace contrastloss::cpu {
 namespace {
@@ -38,40 +37,13 @@ bool mirrors(const Problem<T>& p) {
 
 // ---- forward ------------------------------------------------------------------------------------
 
-// The accumulators of one batch item.
-template <class T>
-struct State {
-  std::vector<std::vector<double>> doubles;
-  std::vector<std::vector<T>> tops;
-  std::vector<std::vector<int64_t>> indices;
-
-  explicit State(Problem<T>& p) {
-    const T none = -std::numeric_limits<T>::infinity();
-    const size_t channels = p.channels.size();
-    doubles.reserve(2 * channels), tops.reserve(channels), indices.reserve(channels);
-    for (Channel<T>& c : p.channels) {
-      const size_t n = static_cast<size_t>(c.column ? p.y.rows : p.x.rows);
-      if (c.kind != Kind::SUM) c.top = tops.emplace_back(n, none).data();
-      if (c.kind != Kind::MAX) c.sum = doubles.emplace_back(n, 0.0).data();
-      if (c.kind == Kind::EXPECT) c.moment = doubles.emplace_back(n, 0.0).data();
-      if (c.kind == Kind::MAX) c.index = indices.emplace_back(n, -1).data();
-    }
-  }
-};
-
-template <class T>
-T log_sum(const Channel<T>& c, int64_t k) {
-  if (c.sum[k] == 0) return -std::numeric_limits<T>::infinity();
-  return static_cast<T>(std::log(c.sum[k]) + static_cast<double>(c.top[k]));
-}
-
 template <class T>
 std::vector<Tensor> forward(const Operands& o, const Engine& e) {
   std::vector<Tensor> outputs;
   for (int64_t item = 0; item < std::max<int64_t>(o.batch(), 1); ++item) {
     const bool any = o.batch() > 0;
     Problem<T> p = problem<T>(o, item);
-    State<T> state(p);
+    const State<T> rows(p, false, 0, o.m()), cols(p, true, 0, o.n());
     if (any) {
       const Norms<T> norms(o, e, p);
       p.mirror = mirrors(p);
@@ -86,20 +58,14 @@ std::vector<Tensor> forward(const Operands& o, const Engine& e) {
     };
     for (const Channel<T>& c : p.channels) {
       const int64_t n = c.column ? o.n() : o.m();
-      T* value = static_cast<T*>(output(n, kScalarType<T>));
+      T* values = static_cast<T*>(output(n, kScalarType<T>));
       int64_t* index =
           c.kind == Kind::MAX ? static_cast<int64_t*>(output(n, ScalarType::Long)) : nullptr;
       T* lse = c.kind == Kind::EXPECT ? static_cast<T*>(output(n, kScalarType<T>)) : nullptr;
       for (int64_t k = 0; any && k < n; ++k) {
-        switch (c.kind) {
-          case Kind::LSE: value[k] = log_sum(c, k); break;
-          case Kind::SUM: value[k] = static_cast<T>(c.sum[k]); break;
-          case Kind::MAX: value[k] = c.top[k], index[k] = c.index[k]; break;
-          case Kind::EXPECT:
-            value[k] = c.sum[k] == 0 ? T(0) : static_cast<T>(c.moment[k] / c.sum[k]);
-            lse[k] = log_sum(c, k);
-            break;
-        }
+        values[k] = value(c, k);
+        if (index) index[k] = c.index[k];
+        if (lse) lse[k] = log_sum(c, k);
       }
     }
   }

@@ -4,7 +4,8 @@
 template <class T, class P>
 constexpr Routines<T> routines() {
   return {
-      run_problem<T, P, false>, run_problem<T, P, true>, run_topk<T, P>,        gather<T>,
-      gather_backward<T>,       sort_network<T, false>,  sort_network<T, true>, inverse_norms<T>,
-      remove_radial<T>};
+      run_problem<T, P, false>, run_problem<T, P, true>, run_strip<T, P, false>,
+      run_strip<T, P, true>,    merge_rows<T>,           run_topk<T, P>,
+      gather<T>,                gather_backward<T>,      sort_network<T, false>,
+      sort_network<T, true>,    inverse_norms<T>,        remove_radial<T>};
 }

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from ... import ops
 from ...channel import COL, INDEX, LSE, ROW, SUM, Channel, differs, same
 from ...memory import EmbeddingQueue
-from .blocks import BATCH, ID, Block
+from .blocks import BATCH, ID, Block, Ids
 from .negatives import NEGATIVES, Negatives
 from .pair_loss import Memory, PairLoss, covering
 from .scores import Scores
@@ -19,6 +20,7 @@ __all__ = [
     "BY_COL",
     "BY_ROW",
     "INSTANCE",
+    "SOFTMAX",
     "CrossLoss",
     "PositiveLoss",
     "TwoViewLoss",
@@ -32,6 +34,8 @@ INSTANCE = "instance"
 #: log-sum-exp over a row's negatives, and over a column's, where pairs are aligned
 BY_ROW, BY_COL = (LSE(pairs=(differs(INDEX),), axis=axis) for axis in (ROW, COL))
 
+#: the cross entropy of the positive's score, from the log-sum-exp of a row's negatives and it
+SOFTMAX = (ops.Part(0, 1, softplus=True),)
 
 _INPUTS: Mapping[str, str] = {
     **{"x": "N D", "y": "N D", **NEGATIVES},
@@ -45,10 +49,16 @@ class PositiveLoss(PairLoss):
     #: the positive's score: a sum of one term, out of the same pass
     positive: ClassVar[Channel]
 
+    def parts(self, scores: Scores) -> Sequence[ops.Part]:
+        """The loss of a row as terms of the channels' values and, last, of the positive's score;
+        empty where only :meth:`combine` tells it."""
+        return ()
+
     def combine(self, *values: Any) -> Tensor:
         """One loss per row, from the channels' values, the positives' scores and the
         :class:`Scores`."""
-        raise NotImplementedError
+        *own, scores = values
+        return ops.row_losses(self.parts(scores), own)
 
     def with_positive(self, scores: Scores, extra: list[Tensor], positive: Tensor) -> list[Tensor]:
         """The values for statistics. By ids a row does not meet its positive, whose id it has; the
@@ -61,6 +71,8 @@ class PositiveLoss(PairLoss):
         rows: Mapping[str, Tensor] | None = None,
         cols: Mapping[str, Tensor] | None = None,
     ) -> Any:
+        if self.in_one_pass(scores):
+            return self._at_once(scores, rows, cols)
         channels = self._channels if scores.apart is None else self._channels_by_ids
         if BATCH in scores.blocks:
             (*own, positive), extra = self.measure(scores, (*channels, self.positive), rows, cols)
@@ -72,6 +84,25 @@ class PositiveLoss(PairLoss):
         extra = covering(extra, positive)
         losses = scores.weighted(self.combine(*own, positive, scores))
         return self.finish(losses, extra, positive, aligned=scores)
+
+    def in_one_pass(self, scores: Scores) -> bool:
+        """Whether the losses of all rows have one gradient and are terms of the batch's scores
+        alone, so that one pass may find both."""
+        if torch.compiler.is_compiling():
+            return False
+        alone = scores.spread is None and scores.apart is None and scores.blocks == (BATCH,)
+        return alone and self.reduction != "none" and bool(self.parts(scores))
+
+    def _at_once(self, scores: Scores, rows: Ids | None, cols: Ids | None) -> Any:
+        more = self._extra if self.return_stats else ()
+        channels = (*self._channels, self.positive, *more)
+        parts = self.parts(scores)
+        loss, values = scores.loss(parts, channels, rows, cols, reduction=self.reduction)
+        loss = self.scaled(loss)
+        if not self.return_stats:
+            return loss
+        positive, hardest, lse = values[-3:]
+        return loss, self.statistics((hardest.value, lse), positive, None, None)
 
 
 class CrossLoss(PositiveLoss):

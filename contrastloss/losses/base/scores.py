@@ -204,6 +204,23 @@ class Scores:
         stats = ops.pair_stats if self.spread is None else self.spread.stats
         return stats(x, y, channels, **options)
 
+    def loss(
+        self,
+        parts: Sequence[ops.Part],
+        channels: Sequence[Channel],
+        rows: Ids | None = None,
+        cols: Ids | None = None,
+        *,
+        reduction: Any = "mean",
+    ) -> tuple[Tensor, list[Any]]:
+        """:func:`contrastloss.ops.pair_loss` of the batch in this process, with the rows'
+        weights."""
+        options = {**self._options(), **self._of_columns(), "rows": rows, "cols": cols}
+        same = self.y is None or self.y.dtype == self.x.dtype  # not under autocast
+        x, y = (self.x, self.y) if same else self._wide()
+        options |= {"reduction": reduction, "row_weight": self.row_weight}
+        return ops.pair_loss(x, y, channels, parts, **options)
+
     def against(
         self,
         columns: Tensor,

@@ -1,0 +1,320 @@
+// The operators contrastloss::cpu_pair_loss and cpu_scaled: a sum of losses of rows together with
+// its gradients, on CPU tensors.
+//
+// A strip of rows meets all columns, and its products are kept: the statistics of its rows are then
+// complete, and so are the gradients of their losses, without a second product of x and y. Each
+// thread has a chunk of the columns. Statistics of columns need a strip of all rows.
+#include <cstdlib>
+#include <memory>
+
+#include "call.h"
+#include "state.h"
+
+namespace contrastloss::cpu {
+namespace {
+
+// A term of a row's loss: weight (v[plus] - v[minus]) of the channels' values, or weight
+// softplus(v[plus] - v[minus]); -1 stands for 0.
+struct Part {
+  bool softplus;
+  int64_t plus, minus;
+  double weight;
+};
+
+std::vector<Part> read_parts(const Tensor& code, const Tensor& weights, size_t channels) {
+  const int64_t count = weights.numel();
+  require(weights, "weights", ScalarType::Double, count);
+  require(code, "parts", ScalarType::Long, 3 * count);
+  const int64_t* at = static_cast<const int64_t*>(code.data_ptr());
+  std::vector<Part> found;
+  for (int64_t k = 0; k < count; ++k, at += 3) {
+    for (int e = 1; e < 3; ++e)
+      STD_TORCH_CHECK(at[e] >= -1 && at[e] < int64_t(channels), "parts: no such channel: ", at[e]);
+    found.push_back({at[0] != 0, at[1], at[2], static_cast<const double*>(weights.data_ptr())[k]});
+  }
+  return found;
+}
+
+struct Free {
+  void operator()(void* p) const { std::free(p); }
+};
+
+template <class T>
+using Array = std::unique_ptr<T[], Free>;
+
+// Memory that is not set to zero.
+template <class T>
+Array<T> array(int64_t n) {
+  T* p = static_cast<T*>(std::aligned_alloc(64, (size_t(n) * sizeof(T) + 64) / 64 * 64));
+  if (p == nullptr) throw std::bad_alloc();
+  return Array<T>(p);
+}
+
+template <class T>
+class LossPass {
+ public:
+  LossPass(const Operands& o, const Engine& e, int64_t rows, const Tensor& code,
+           const Tensor& weights, const OptionalTensor& row_weight, double divisor, int64_t needs)
+      : routines_(e.of(T())),
+        p_(problem<T>(o, 0)),
+        norms_(o, e, p_),
+        m_(p_.x.rows),
+        n_(p_.y.rows),
+        rows_(rows),
+        row_state_(p_, false, 0, m_),
+        col_state_(p_, true, 0, n_),
+        parts_(read_parts(code, weights, p_.channels.size())),
+        row_weight_(data<T>(row_weight, "row_weight", m_)),
+        divisor_(divisor),
+        found_(o, needs) {
+    STD_TORCH_CHECK(!o.batched(), "x: got a batch dimension, expected (M, D)");
+    check(needs);
+    outputs(o);
+    found_.begin(p_, 0);
+    share();
+  }
+
+  std::vector<Tensor> run(const Engine& e) {
+    for (int64_t r0 = 0; r0 < m_; r0 += rows_) strip(r0, std::min(m_, r0 + rows_));
+    found_.finish(e, p_, norms_, 0);
+    std::vector<Tensor> all{found_.zeros({})};
+    *static_cast<T*>(all[0].data_ptr()) = static_cast<T>(loss_ / divisor_);
+    all.insert(all.end(), outputs_.begin(), outputs_.end());
+    const std::vector<Tensor> gradients = found_.tensors();
+    all.insert(all.end(), gradients.begin(), gradients.end());
+    return all;
+  }
+
+ private:
+  // One chunk of columns: its problem, whose sums over rows are its own.
+  struct Chunk {
+    Problem<T> problem;
+    int64_t c0, c1;
+    Array<T> kept, dx;
+    std::vector<double> row_dot, row_bias;
+    std::optional<State<T>> state;
+  };
+
+  void check(int64_t needs) {
+    bool columns = false;
+    for (const Channel<T>& c : p_.channels) {
+      STD_TORCH_CHECK(c.slot == -1, "channels: got a shift, expected none");
+      STD_TORCH_CHECK(c.kind != Kind::EXPECT, "channels: got EXPECT, expected none");
+      columns |= c.column;
+    }
+    bool of_columns = false;
+    for (const Part& part : parts_)
+      for (int64_t k : {part.plus, part.minus}) {
+        if (k < 0) continue;
+        const Channel<T>& c = p_.channels[static_cast<size_t>(k)];
+        STD_TORCH_CHECK(c.kind != Kind::MAX, "parts: got a maximum, expected none");
+        of_columns |= c.column;
+      }
+    STD_TORCH_CHECK(!of_columns || m_ == n_, "parts: got columns, expected as many as rows");
+    STD_TORCH_CHECK(rows_ >= 1 && (rows_ >= m_ || !columns), "rows: got ", rows_,
+                    ", expected all for channels of columns");
+    STD_TORCH_CHECK(needs >= 0 && needs < 128, "needs: got ", needs);
+  }
+
+  void outputs(const Operands& o) {
+    for (Channel<T>& c : p_.channels) {
+      const int64_t length = c.column ? n_ : m_;
+      outputs_.push_back(empty(o.x, {length}, kScalarType<T>));
+      values_.push_back(static_cast<T*>(outputs_.back().data_ptr()));
+      (c.kind == Kind::LSE ? c.lse : c.mean) = values_.back();
+      int64_t* at = nullptr;
+      if (c.kind == Kind::MAX) {
+        outputs_.push_back(empty(o.x, {length}, ScalarType::Long));
+        at = static_cast<int64_t*>(outputs_.back().data_ptr());
+      }
+      indices_.push_back(at);
+      slopes_.emplace_back();
+    }
+    for (const Part& part : parts_)
+      for (int64_t k : {part.plus, part.minus}) {
+        if (k < 0) continue;
+        Channel<T>& c = p_.channels[static_cast<size_t>(k)];
+        std::vector<T>& slope = slopes_[static_cast<size_t>(k)];
+        slope.assign(static_cast<size_t>(c.column ? n_ : m_), T(0));
+        (c.kind == Kind::LSE ? c.grad_lse : c.grad) = slope.data();
+      }
+  }
+
+  // Cuts the columns into chunks, one per thread if there is enough work.
+  void share() {
+    const double work = double(m_) * double(n_) * (double(p_.x.cols) + 32) / 4e5;
+    constexpr int64_t kUnit = 32;
+    const int64_t units = (n_ + kUnit - 1) / kUnit;
+    const int64_t parts = std::clamp<int64_t>(
+        static_cast<int64_t>(std::min(work, double(threads()))), 1, std::max<int64_t>(units, 1));
+    for (int64_t k = 0; k < parts; ++k) {
+      const int64_t c0 = std::min(n_, units * k / parts * kUnit);
+      const int64_t c1 = std::min(n_, units * (k + 1) / parts * kUnit);
+      Chunk& chunk = chunks_.emplace_back(Chunk{p_, c0, c1, {}, {}, {}, {}, {}});
+      const int64_t most = std::min(rows_, m_);
+      chunk.kept = array<T>(most * (c1 - c0));
+      if (parts > 1 && p_.sums.dx) chunk.dx = array<T>(most * p_.x.cols);
+    }
+  }
+
+  void strip(int64_t r0, int64_t r1) {
+    r0_ = r0, r1_ = r1;
+    const int64_t parts = static_cast<int64_t>(chunks_.size());
+    run_parallel(parts, forward, this);
+    for (const Chunk& chunk : chunks_)
+      if (parts > 1) routines_.merge_rows(p_, chunk.problem, r0, r1);
+    finish();
+    run_parallel(parts, backward, this);
+    if (parts > 1) run_parallel(parts, add_gradients, this);
+    for (const Chunk& chunk : chunks_)
+      for (int64_t i = r0; parts > 1 && i < r1; ++i) {
+        const size_t at = static_cast<size_t>(i - r0);
+        if (p_.sums.row_dot) p_.sums.row_dot[i] += chunk.row_dot[at];
+        if (p_.sums.row_bias) p_.sums.row_bias[i] += chunk.row_bias[at];
+      }
+  }
+
+  Strip<T> strip_of(const Chunk& chunk) const {
+    return {r0_, r1_, chunk.c0, chunk.c1, chunk.kept.get(), p_.sums.dx};
+  }
+
+  static void forward(void* self, int64_t k) {
+    LossPass& pass = *static_cast<LossPass*>(self);
+    Chunk& chunk = pass.chunks_[static_cast<size_t>(k)];
+    if (pass.chunks_.size() > 1) chunk.state.emplace(chunk.problem, false, pass.r0_, pass.r1_);
+    pass.routines_.strip_forward(chunk.problem, pass.strip_of(chunk));
+  }
+
+  static void backward(void* self, int64_t k) {
+    LossPass& pass = *static_cast<LossPass*>(self);
+    Chunk& chunk = pass.chunks_[static_cast<size_t>(k)];
+    const int64_t rows = pass.r1_ - pass.r0_, d = pass.p_.x.cols;
+    if (pass.chunks_.size() > 1) {
+      Sums<T>& sums = chunk.problem.sums;
+      if (chunk.dx) {
+        std::fill_n(chunk.dx.get(), rows * d, T(0));
+        sums.dx = chunk.dx.get() - pass.r0_ * d;
+      }
+      auto own = [&](double*& sum, std::vector<double>& of) {
+        if (!sum) return;
+        of.assign(static_cast<size_t>(rows), 0.0);
+        sum = of.data() - pass.r0_;
+      };
+      own(sums.row_dot, chunk.row_dot);
+      own(sums.row_bias, chunk.row_bias);
+    }
+    pass.routines_.strip_backward(chunk.problem, pass.strip_of(chunk));
+  }
+
+  // Adds all chunks' gradients of some of the strip's rows, in the chunks' order.
+  static void add_gradients(void* self, int64_t k) {
+    LossPass& pass = *static_cast<LossPass*>(self);
+    if (!pass.p_.sums.dx) return;
+    const int64_t parts = static_cast<int64_t>(pass.chunks_.size());
+    const int64_t size = (pass.r1_ - pass.r0_) * pass.p_.x.cols;
+    T* dx = pass.p_.sums.dx + pass.r0_ * pass.p_.x.cols;
+    for (const Chunk& chunk : pass.chunks_)
+      for (int64_t e = size * k / parts; e < size * (k + 1) / parts; ++e) dx[e] += chunk.dx[e];
+  }
+
+  // The values, losses and slopes of the strip's rows, and of columns where these have channels.
+  void finish() {
+    for (size_t k = 0; k < p_.channels.size(); ++k) {
+      const Channel<T>& c = p_.channels[k];
+      for (int64_t i = c.column ? 0 : r0_; i < (c.column ? n_ : r1_); ++i) {
+        values_[k][i] = value(c, i);
+        if (indices_[k]) indices_[k][i] = c.index[i];
+      }
+    }
+    for (int64_t i = r0_; i < r1_; ++i) {
+      for (const Part& part : parts_) {
+        const double u = at(part.plus, i) - at(part.minus, i);
+        const double weight = row_weight_ ? part.weight * double(row_weight_[i]) : part.weight;
+        const double e = part.softplus ? std::exp(-std::fabs(u)) : 0.0;
+        loss_ += weight * (part.softplus ? (u < 0 ? 0.0 : u) + std::log1p(e) : u);
+        const double rise = part.softplus ? (u < 0 ? e : 1.0) / (1.0 + e) : 1.0;
+        const double slope = weight / divisor_ * rise;
+        if (part.plus >= 0) slopes_[static_cast<size_t>(part.plus)][size_t(i)] += T(slope);
+        if (part.minus >= 0) slopes_[static_cast<size_t>(part.minus)][size_t(i)] -= T(slope);
+      }
+    }
+  }
+
+  double at(int64_t channel, int64_t i) const {
+    return channel < 0 ? 0.0 : double(values_[static_cast<size_t>(channel)][i]);
+  }
+
+  const Routines<T>& routines_;
+  Problem<T> p_;
+  const Norms<T> norms_;
+  const int64_t m_, n_, rows_;
+  const State<T> row_state_, col_state_;
+  const std::vector<Part> parts_;
+  const T* const row_weight_;
+  const double divisor_;
+  Gradients<T> found_;
+  double loss_ = 0;
+  std::vector<Tensor> outputs_;
+  std::vector<T*> values_;
+  std::vector<int64_t*> indices_;
+  std::vector<std::vector<T>> slopes_;
+  std::vector<Chunk> chunks_;
+  int64_t r0_ = 0, r1_ = 0;
+};
+
+std::vector<Tensor> cpu_pair_loss(Tensor x, OptionalTensor y, OptionalTensor scale,
+                                  OptionalTensor row_scale, OptionalTensor col_scale,
+                                  OptionalTensor row_bias, OptionalTensor col_bias,
+                                  std::vector<Tensor> rows, std::vector<Tensor> cols, Tensor code,
+                                  Tensor values, bool cosine, ScalarType compute, int64_t isa,
+                                  int64_t strip, Tensor parts, Tensor weights,
+                                  OptionalTensor row_weight, double divisor, int64_t needs) {
+  const Operands o{x,    y,    scale, row_scale, col_scale, row_bias, col_bias,
+                   rows, cols, code,  values,    cosine,    compute};
+  const Engine& e = engine(isa);
+  if (x.scalar_type() == ScalarType::Double)
+    return LossPass<double>(o, e, strip, parts, weights, row_weight, divisor, needs).run(e);
+  return LossPass<float>(o, e, strip, parts, weights, row_weight, divisor, needs).run(e);
+}
+
+// ---- backward -----------------------------------------------------------------------------------
+
+template <class T>
+std::vector<Tensor> scaled(const Tensor& grad, const std::vector<Tensor>& units) {
+  require(grad, "grad", kScalarType<T>, 1);
+  std::vector<Tensor> found;
+  for (const Tensor& unit : units) {
+    require(unit, "unit", kScalarType<T>, unit.numel());
+    std::vector<int64_t> shape;
+    for (int64_t k = 0; k < unit.dim(); ++k) shape.push_back(unit.size(k));
+    found.push_back(empty(unit, shape, kScalarType<T>));
+    struct Context {
+      const T* from;
+      T *to, by;
+      int64_t size, parts;
+    } c{static_cast<const T*>(unit.data_ptr()), static_cast<T*>(found.back().data_ptr()),
+        *static_cast<const T*>(grad.data_ptr()), unit.numel(),
+        std::clamp<int64_t>(unit.numel() / 65536, 1, threads())};
+    auto chunk = [](void* context, int64_t k) {
+      const Context& c = *static_cast<Context*>(context);
+      for (int64_t e = c.size * k / c.parts; e < c.size * (k + 1) / c.parts; ++e)
+        c.to[e] = c.by * c.from[e];
+    };
+    run_parallel(c.parts, chunk, &c);
+  }
+  return found;
+}
+
+// The gradients that cpu_pair_loss found, times the gradient of the loss.
+std::vector<Tensor> cpu_scaled(Tensor grad, std::vector<Tensor> units) {
+  return grad.scalar_type() == ScalarType::Double ? scaled<double>(grad, units)
+                                                  : scaled<float>(grad, units);
+}
+
+}  // namespace
+}  // namespace contrastloss::cpu
+
+STABLE_TORCH_LIBRARY_IMPL(contrastloss, CPU, m) {
+  m.impl("cpu_pair_loss", TORCH_BOX(&contrastloss::cpu::cpu_pair_loss));
+  m.impl("cpu_scaled", TORCH_BOX(&contrastloss::cpu::cpu_scaled));
+}
