@@ -38,45 +38,18 @@ struct Product<Pair> {
   }
 };
 #include "pair_products.h"
+#include "bf16_routines.h"
 
 bool supported() {
   constexpr unsigned long kBf16 = 1ul << 14;  // HWCAP2_BF16, which older headers lack
   return (getauxval(AT_HWCAP2) & kBf16) != 0;
 }
 
-// Whether rows are multiplied in bf16, without division by their norms: see Norms in call.h.
-bool packed_as_they_are(const Problem<float>& problem) {
-  return problem.x.rounded == Element::BF16 && !problem.x_norm;
-}
-
-template <bool BACKWARD>
-void run(const Problem<float>& problem, int threads, Parallel parallel) {
-  if (packed_as_they_are(problem)) {
-    run_problem<float, PairProducts, BACKWARD>(problem, threads, parallel);
-  } else if (BACKWARD) {
-    neon_engine.f32.backward(problem, threads, parallel);
-  } else {
-    neon_engine.f32.forward(problem, threads, parallel);
-  }
-}
-void topk(const Problem<float>& problem, const Selection<float>& wanted, int threads,
-          Parallel parallel) {
-  if (packed_as_they_are(problem)) {
-    run_topk<float, PairProducts>(problem, wanted, threads, parallel);
-  } else {
-    neon_engine.f32.topk(problem, wanted, threads, parallel);
-  }
-}
 }  // namespace
 
-const Engine neon_bf16_engine = {
-    "neon_bf16",
-    supported,
-    true,
-    {run<false>, run<true>, topk, gather<float>, gather_backward<float>, sort_network<float, false>,
-     sort_network<float, true>, inverse_norms<float>, remove_radial<float>},
-    routines<double, VectorProducts<double>>(),
-};
+const Engine neon_bf16_engine = {"neon_bf16", supported, true,
+                                 Bf16Routines<PairProducts, neon_engine>::all(),
+                                 routines<double, VectorProducts<double>>()};
 }  // namespace contrastloss::cpu
 
 #ifdef __clang__
