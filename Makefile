@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 # on a machine that can build it, C++ that does not compile is an error, not a reason to omit it
-CAN_BUILD := $(shell test "$$(uname -sm)" = "Linux x86_64" && command -v c++)
+CAN_BUILD := $(shell uname -sm | grep -qE "^Linux (x86_64|aarch64)$$" && command -v c++)
 export CONTRASTLOSS_NATIVE ?= $(if $(CAN_BUILD),1)
 NATIVE := setup.py $(wildcard csrc/* csrc/*/*)
 

@@ -14,7 +14,6 @@ import hashlib
 import importlib.util
 import json
 import os
-import platform
 import re
 import shlex
 import shutil
@@ -50,10 +49,17 @@ NVCC_FLAGS += shlex.split(os.environ.get("NVCCFLAGS", ""))
 TORCH_TARGET = "0x020a000000000000"
 
 BUILD = Path("build", "native")
+#: the machine that the build is for, which need not be this one
+MACHINE = sysconfig.get_platform().split("-", 1)[-1]
+#: by machine: instruction sets whose engines (csrc/cpu/isa_*.cpp) only its compiler knows
+ENGINES = {"x86_64": ("amx", "avx512_bf16", "avx512", "avx2"), "aarch64": ("neon_bf16", "neon")}
+if MACHINE == "aarch64":  # GCC hoists loads over products, and then spills sums
+    FLAGS.append("-fno-schedule-insns")
 #: only the Python module differs between versions of Python
 ABI = sysconfig.get_config_var("SOABI") or sys.implementation.cache_tag
 PORTABLE = ["csrc/portable.cpp"]
-CPU_SOURCES = sorted(path.as_posix() for path in Path("csrc/cpu").glob("*.cpp"))
+OTHERS = [f"isa_{name}" for m, names in ENGINES.items() if m != MACHINE for name in names]
+CPU_SOURCES = sorted(p.as_posix() for p in Path("csrc/cpu").glob("*.cpp") if p.stem not in OTHERS)
 CUDA_SOURCES = sorted(p.as_posix() for s in ("cpp", "cu") for p in Path("csrc/cuda").glob(f"*.{s}"))
 
 #: why a target is missing, or None where it is built; ends up in contrastloss/_build.py
@@ -121,8 +127,8 @@ def cpu_library() -> Target | str:
     """The operators on CPU tensors, against torch's stable ABI; or why they cannot be built."""
     if not CPU_SOURCES:
         return "the source tree has no csrc/cpu"
-    if platform.machine() != "x86_64":
-        return f"it is written for x86-64 only, not for {platform.machine()}"
+    if MACHINE not in ENGINES:
+        return f"it is written for {' and '.join(ENGINES)}, not for {MACHINE}"
     torch = usable_torch()
     if isinstance(torch, str):
         return torch

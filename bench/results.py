@@ -21,7 +21,7 @@ DIFFSORT, MASSES, GROCO, NT_XENT = "diffsort", "one mass", "groco", "nt_xent"
 #: the instructions that matter of a CPU, by the names of the C++ backend's code for them
 INSTRUCTIONS = {
     "amx": "AMX",
-    "avx512bf16": "AVX-512 with bf16",
+    "avx512_bf16": "AVX-512 with bf16",
     "avx512": "AVX-512",
     "avx2": "AVX2",
     "generic": "no vector instructions that are chosen at run time",

@@ -9,6 +9,8 @@
 
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
 #endif
 
 #include "channel.h"
@@ -57,10 +59,10 @@ bool has_amx_bf16() {
 
 std::vector<std::string> cpu_capability() {
   std::vector<std::string> found;
-#if defined(__x86_64__) || defined(__i386__)
-  const auto note = [&](const char* name, bool present) {
+  [[maybe_unused]] const auto note = [&](const char* name, bool present) {
     if (present) found.push_back(name);
   };
+#if defined(__x86_64__) || defined(__i386__)
   __builtin_cpu_init();
   note("sse4.2", __builtin_cpu_supports("sse4.2"));
   note("avx", __builtin_cpu_supports("avx"));
@@ -72,6 +74,10 @@ std::vector<std::string> cpu_capability() {
   note("avx512vl", __builtin_cpu_supports("avx512vl"));
   note("avx512_bf16", __builtin_cpu_supports("avx512bf16"));
   note("amx_bf16", has_amx_bf16());
+#elif defined(__aarch64__) && defined(__linux__)
+  // HWCAP_ASIMD, HWCAP2_BF16 of the kernel's interface; older headers lack the second
+  note("neon", getauxval(AT_HWCAP) >> 1 & 1);
+  note("bf16", getauxval(AT_HWCAP2) >> 14 & 1);
 #endif
   return found;
 }

@@ -11,6 +11,7 @@ import argparse
 import gzip
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -25,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WORK, DIST = ROOT / "build/release", ROOT / "dist"
 #: RHEL 8, Debian 10, Ubuntu 18.10; torch's own wheels need it too
 GLIBC = (2, 28)
-PLATFORM = "manylinux_2_28_x86_64"
+PLATFORM = f"manylinux_2_28_{platform.machine()}"
 #: the package index refuses larger ones without a special permission
 MOST_BYTES = 60 * 10**6
 #: otherwise the number of nvcc's process and the folder of a source are in the names of symbols

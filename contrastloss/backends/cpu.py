@@ -7,6 +7,7 @@ import importlib
 import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,7 @@ DECLINES: frozenset[str] = frozenset()
 #: whether it serves without times of ``python -m contrastloss tune``
 OPEN = True
 
-#: instruction sets, best first; ``CONTRASTLOSS_ISA`` names one, the default is the best present
-ISAS = ("amx", "avx512", "avx2", "generic")
+#: the instruction set to use, one of :func:`instruction_sets`; None means the best one
 ISA = os.environ.get("CONTRASTLOSS_ISA")
 
 _PYTHON: Any
@@ -110,11 +110,12 @@ def why_not(call: PairCall) -> str | None:
 
 @lru_cache(maxsize=1)
 def instruction_sets() -> tuple[str, ...]:
-    """Those of :data:`ISAS` that this CPU has; none without the native library."""
+    """Those of this CPU that the library has code for, best first; none without the library."""
     if missing() is not None:
         return ()
-    has = ctypes.CDLL(str(_LIBRARY)).contrastloss_cpu_supports
-    return tuple([name for level, name in enumerate(ISAS) if has(level)])
+    name = ctypes.CDLL(str(_LIBRARY)).contrastloss_cpu_isa
+    name.restype = ctypes.c_char_p
+    return tuple([found.decode() for found in takewhile(bool, map(name, count()))])
 
 
 def _level() -> int:
@@ -124,7 +125,7 @@ def _level() -> int:
     if ISA not in present:
         expected = f"one of {', '.join(present)}, which this CPU has"
         raise ValueError(f"CONTRASTLOSS_ISA: got {ISA!r}, expected {expected}")
-    return ISAS.index(ISA)
+    return present.index(ISA)
 
 
 def _arguments(call: PairCall) -> tuple:

@@ -72,8 +72,9 @@ def processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.machine())
+    told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    numbers = [told[key] for key in ("CPU implementer", "CPU part") if key in told]  # of an ARM
+    return told.get("model name") or " ".join([platform.machine(), *numbers])
 
 
 def installed(package: str) -> str:

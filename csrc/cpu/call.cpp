@@ -14,7 +14,24 @@
 namespace contrastloss::cpu {
 namespace {
 
-const Engine* const kEngines[] = {&amx_engine, &avx512_engine, &avx2_engine, &generic_engine};
+// Best first.
+#if defined(__x86_64__)
+const Engine* const kEngines[] = {&amx_engine, &avx512_bf16_engine, &avx512_engine, &avx2_engine,
+                                  &generic_engine};
+#elif defined(__aarch64__)
+const Engine* const kEngines[] = {&neon_bf16_engine, &neon_engine, &generic_engine};
+#endif
+
+// Those that this CPU has.
+const std::vector<const Engine*>& engines() {
+  static const std::vector<const Engine*> found = [] {
+    std::vector<const Engine*> all(std::begin(kEngines), std::end(kEngines));
+    all.erase(std::remove_if(all.begin(), all.end(), [](auto* e) { return !e->supported(); }),
+              all.end());
+    return all;
+  }();
+  return found;
+}
 
 // Scratch memory up to this size is kept between calls: mapping fresh pages costs more than a small
 // problem.
@@ -101,17 +118,10 @@ thread_local Jobs* Jobs::of_this_thread = nullptr;
 
 }  // namespace
 
-bool supports(int64_t level) { return level >= 0 && level < 4 && kEngines[level]->supported(); }
-
 const Engine& engine(int64_t level) {
-  if (level != -1) {
-    STD_TORCH_CHECK(supports(level), "isa: got ", level,
-                    ", expected an instruction set of this CPU");
-    return *kEngines[level];
-  }
-  for (const Engine* e : kEngines)
-    if (e->supported()) return *e;
-  return generic_engine;
+  STD_TORCH_CHECK(level >= -1 && level < int64_t(engines().size()), "isa: got ", level,
+                  ", expected an instruction set of this CPU");
+  return *engines()[static_cast<size_t>(std::max<int64_t>(level, 0))];
 }
 
 int threads() { return forked ? 1 : static_cast<int>(torch::stable::get_num_threads()); }
@@ -143,7 +153,9 @@ extern "C" __attribute__((visibility("default"))) void contrastloss_cpu_signals(
   contrastloss::cpu::signals = ask;
 }
 
-// Whether this CPU has an instruction set, by its number in the operators' argument isa.
-extern "C" __attribute__((visibility("default"))) int contrastloss_cpu_supports(int level) {
-  return contrastloss::cpu::supports(level);
+// The name of an instruction set of this CPU, by its number in the operators' argument isa; null
+// beyond the last.
+extern "C" __attribute__((visibility("default"))) const char* contrastloss_cpu_isa(int level) {
+  const auto& all = contrastloss::cpu::engines();
+  return level < 0 || level >= int(all.size()) ? nullptr : all[static_cast<size_t>(level)]->name;
 }

@@ -10,7 +10,7 @@
 
 namespace contrastloss::cpu {
 
-// The engine of instruction set number `level`; -1 means the best one that this CPU has.
+// The engine of this CPU's instruction set number `level`, best first; -1 means the best one, too.
 const Engine& engine(int64_t level);
 
 int threads();

@@ -111,6 +111,8 @@ struct Engine {
   const Routines<double>& of(double) const { return f64; }
 };
 
-extern const Engine generic_engine, avx2_engine, avx512_engine, amx_engine;
+extern const Engine generic_engine;
+extern const Engine avx2_engine, avx512_engine, avx512_bf16_engine, amx_engine;  // x86-64
+extern const Engine neon_engine, neon_bf16_engine;                               // aarch64
 
 }  // namespace contrastloss::cpu

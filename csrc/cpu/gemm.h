@@ -51,7 +51,7 @@ struct Gemm {
         for (int q = 0; q < MR / 3; ++q) {
 #pragma GCC unroll 3
           for (int r = 0; r < 3; ++r) {
-            const typename P::Vec v = P::broadcast(p[q] + r * s);
+            const auto v = P::broadcast(p[q] + r * s);
             acc[3 * q + r][0] = P::fma(acc[3 * q + r][0], v, b0);
             acc[3 * q + r][1] = P::fma(acc[3 * q + r][1], v, b1);
           }

@@ -28,8 +28,9 @@ namespace contrastloss::cpu {
 namespace {
 constexpr int kVectorBytes = 64, kMicroRows = 12, kTileRows = 192;
 #include "isa.h"
-// amx.h needs the parts above, which all engines have
+// these need the parts above, which all engines have
 #include "amx.h"
+#include "bf16_routines.h"
 
 // Whether the CPU has AMX and the operating system grants the tile registers, which is asked once
 // per process.
@@ -47,52 +48,10 @@ bool supported() {
   static const bool answer = granted();
   return answer;
 }
-
-// Whether rows are multiplied in bf16, without division by their norms: see Norms in call.h.
-bool packed_as_they_are(const Problem<float>& problem) {
-  return problem.x.rounded == Element::BF16 && !problem.x_norm;
-}
-
-template <bool BACKWARD>
-void run(const Problem<float>& problem, int threads, Parallel parallel) {
-  if (packed_as_they_are(problem)) {
-    run_problem<float, AmxProducts, BACKWARD>(problem, threads, parallel);
-  } else if (BACKWARD) {
-    avx512_engine.f32.backward(problem, threads, parallel);
-  } else {
-    avx512_engine.f32.forward(problem, threads, parallel);
-  }
-}
-template <bool BACKWARD>
-void run_strip(const Problem<float>& problem, const Strip<float>& strip) {
-  if (packed_as_they_are(problem)) {
-    run_strip<float, AmxProducts, BACKWARD>(problem, strip);
-  } else if (BACKWARD) {
-    avx512_engine.f32.strip_backward(problem, strip);
-  } else {
-    avx512_engine.f32.strip_forward(problem, strip);
-  }
-}
-
-void topk(const Problem<float>& problem, const Selection<float>& wanted, int threads,
-          Parallel parallel) {
-  if (packed_as_they_are(problem)) {
-    run_topk<float, AmxProducts>(problem, wanted, threads, parallel);
-  } else {
-    avx512_engine.f32.topk(problem, wanted, threads, parallel);
-  }
-}
 }  // namespace
 
-const Engine amx_engine = {
-    "amx",
-    supported,
-    true,
-    {run<false>, run<true>, run_strip<false>, run_strip<true>, merge_rows<float>, topk,
-     gather<float>, gather_backward<float>, sort_network<float, false>, sort_network<float, true>,
-     inverse_norms<float>, remove_radial<float>},
-    routines<double, VectorProducts<double>>(),
-};
+const Engine amx_engine = {"amx", supported, true, Bf16Routines<AmxProducts, avx512_engine>::all(),
+                           routines<double, VectorProducts<double>>()};
 }  // namespace contrastloss::cpu
 
 #ifdef __clang__

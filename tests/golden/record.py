@@ -98,7 +98,7 @@ def spread(
 def record(path: str, names: Iterable[str], ranks: Ranks | None) -> Record:
     """The outputs of all cases on one path: ``reference`` or an instruction set."""
     torch.set_num_threads(1)
-    backend, isa = ("cpu", path) if path in cpu.ISAS else (path, None)
+    backend, isa = ("cpu", path) if path in cpu.instruction_sets() else (path, None)
     found: Record = {}
     for name in names:
         found[name] = {}
