@@ -130,7 +130,7 @@ def kinds_of(args: Sequence[Any]) -> tuple[Any, ...] | None:
         return None
     found: list[Any] = []
     for value in args:
-        if type(value) is not Tensor and type(value) is not torch.nn.Parameter:
+        if type(value) not in (Tensor, torch.nn.Parameter) or value.is_nested:
             return None
         found += value.shape, value.dtype, value.device, value.layout
     return (autocast_dtype(found[2]), *found)
