@@ -51,7 +51,7 @@ class PositiveLoss(PairLoss):
 
     def parts(self, scores: Scores) -> Sequence[ops.Part]:
         """The loss of a row as terms of the channels' values and, last, of the positive's score;
-        empty where only :meth:`combine` tells it."""
+        empty where only ``combine`` tells it."""
         return ()
 
     def combine(self, *values: Any) -> Tensor:
