@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch.nn.functional import normalize, softplus
 
-from contrastloss.backends import cpu
+from contrastloss.backends import Operands, PairCall, cpu
 from contrastloss.channel import COL, EXPECT, INDEX, LSE, MAX, SUM, differs, row_weight, same
 from contrastloss.ops import Part, pair_loss, pair_stats
+from contrastloss.program import Program
 
 pytestmark = pytest.mark.skipif(cpu.missing() is not None, reason=str(cpu.missing()))
 
@@ -317,3 +318,55 @@ def test_wrong_parts():
         pair_loss(x, torch.randn(4, 3), [LSE()], [Part(0, 1)])
     with pytest.raises(RuntimeError, match="parts: got columns, expected as many as rows"):
         pair_loss(x, torch.randn(5, 3), [LSE(axis=COL)], [Part(0)])
+
+
+def native(channels=None, **changes):
+    """The operator itself, which anyone may call, with other arguments than ours."""
+    program = Program(channels or (LSE(), SUM("id")), (), ())
+    call = PairCall(Operands(torch.randn(4, 3), torch.randn(4, 3)), program, False, torch.float32)
+    given = {
+        "strip": 4,
+        "parts": torch.tensor([[0, 0, 1]]),
+        "weights": torch.ones(1, dtype=torch.float64),
+        "row_weight": None,
+        "divisor": 4.0,
+        "needs": 3,
+        **changes,
+    }
+    return torch.ops.contrastloss.cpu_pair_loss(
+        *call.lifted().native(), torch.float32, -1, *given.values()
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"strip": 0}, "rows: got 0, expected all"),
+        ({"strip": 3, "channels": (LSE(axis=COL), SUM("id"))}, "rows: got 3, expected all"),
+        ({"parts": torch.tensor([[0, 2, 1]])}, "parts: no such channel: 2"),
+        ({"parts": torch.tensor([[0, 0]])}, "parts: got 2 elements, expected 3"),
+        ({"parts": torch.ones(1, 3)}, "parts: wrong dtype"),
+        ({"weights": torch.ones(1)}, "weights: wrong dtype"),
+        ({"row_weight": torch.ones(5)}, "row_weight: got 5 elements, expected 4"),
+        ({"needs": 128}, "needs: got 128"),
+        ({"channels": (LSE(), MAX())}, "parts: got a maximum"),
+        ({"channels": (LSE(), EXPECT())}, "channels: got EXPECT"),
+    ],
+    ids=str,
+)
+def test_the_operator_checks_its_operands(changes, message):
+    native()
+    with pytest.raises(RuntimeError, match=message):
+        native(**changes)
+
+
+def test_the_second_operator_checks_its_operands():
+    scaled = torch.ops.contrastloss.cpu_scaled
+    unit = torch.arange(6.0).reshape(3, 2)
+    torch.testing.assert_close(scaled(torch.tensor(2.0), [unit])[0], 2 * unit)
+    rows = torch.tensor([1.0, -1.0, 0.5])
+    torch.testing.assert_close(scaled(rows, [unit, rows])[0], rows[:, None] * unit)
+    with pytest.raises(RuntimeError, match="grad: got 4 elements"):
+        scaled(torch.ones(4), [unit])
+    with pytest.raises(RuntimeError, match="unit: wrong dtype"):
+        scaled(torch.ones(1), [unit.double()])
