@@ -158,8 +158,8 @@ def pair_stats_backward(
     return _gradients(call, found, needs)
 
 
-#: how many products are kept where a strip has all rows, and the bytes of those of other strips
-_WHOLE, _STRIP = 512 * 512, 16 << 20
+#: the most bytes of products that are kept
+_KEPT = 16 << 20
 
 
 def strip(call: PairCall) -> int:
@@ -169,12 +169,13 @@ def strip(call: PairCall) -> int:
     m, n = x.shape[0], (x if y is None else y).shape[0]
     if x.ndim != 2 or not m * n:
         return 0
-    # of rows against themselves, two passes take half of the products
-    if m * n <= (_WHOLE // 4 if y is None else _WHOLE):
+    if y is None:  # two passes take half of the products
+        return m if m <= 256 else 0
+    if m * n <= 512 * 512:
         return m
-    if y is None or call.program.columns:
-        return 0
-    rows = _STRIP // (n * (8 if x.dtype == torch.float64 else 4)) // 32 * 32
+    rows = _KEPT // (n * (8 if x.dtype == torch.float64 else 4)) // 32 * 32
+    if call.program.columns:  # a product of short rows takes no longer than its scores' way
+        return m if m <= rows and x.shape[1] >= 256 else 0
     return min(384, rows) if rows >= 64 else 0
 
 

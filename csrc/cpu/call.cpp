@@ -146,6 +146,11 @@ void* scratch(int64_t bytes) {
   return of_this_thread.at_least(bytes);
 }
 
+void* held(int64_t bytes) {
+  static thread_local Scratch of_this_thread;
+  return of_this_thread.at_least(bytes);
+}
+
 }  // namespace contrastloss::cpu
 
 // Called by contrastloss/backends/cpu.py. This library does not link Python.

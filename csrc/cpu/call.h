@@ -13,6 +13,10 @@ namespace contrastloss::cpu {
 // The engine of this CPU's instruction set number `level`, best first; -1 means the best one, too.
 const Engine& engine(int64_t level);
 
+// Memory that a call holds while its jobs run, aligned to cache lines, valid until this thread's
+// next call.
+void* held(int64_t bytes);
+
 int threads();
 void run_parallel(int64_t n, void (*f)(void*, int64_t), void* context);
 

@@ -4,9 +4,6 @@
 // A strip of rows meets all columns, and its products are kept: the statistics of its rows are then
 // complete, and so are the gradients of their losses, without a second product of x and y. Each
 // thread has a chunk of the columns. Statistics of columns need a strip of all rows.
-#include <cstdlib>
-#include <memory>
-
 #include "call.h"
 #include "state.h"
 
@@ -33,21 +30,6 @@ std::vector<Part> read_parts(const Tensor& code, const Tensor& weights, size_t c
     found.push_back({at[0] != 0, at[1], at[2], static_cast<const double*>(weights.data_ptr())[k]});
   }
   return found;
-}
-
-struct Free {
-  void operator()(void* p) const { std::free(p); }
-};
-
-template <class T>
-using Array = std::unique_ptr<T[], Free>;
-
-// Memory that is not set to zero.
-template <class T>
-Array<T> array(int64_t n) {
-  T* p = static_cast<T*>(std::aligned_alloc(64, (size_t(n) * sizeof(T) + 64) / 64 * 64));
-  if (p == nullptr) throw std::bad_alloc();
-  return Array<T>(p);
 }
 
 template <class T>
@@ -90,7 +72,7 @@ class LossPass {
   struct Chunk {
     Problem<T> problem;
     int64_t c0, c1;
-    Array<T> kept, dx;
+    T *kept, *dx;
     std::vector<double> row_dot, row_bias;
     std::optional<State<T>> state;
   };
@@ -147,13 +129,13 @@ class LossPass {
     const int64_t units = (n_ + kUnit - 1) / kUnit;
     const int64_t parts = std::clamp<int64_t>(
         static_cast<int64_t>(std::min(work, double(threads()))), 1, std::max<int64_t>(units, 1));
+    const int64_t rows = std::min(rows_, m_), d = parts > 1 && p_.sums.dx ? p_.x.cols : 0;
+    T* memory = static_cast<T*>(held(rows * (n_ + parts * d) * int64_t(sizeof(T))));
     for (int64_t k = 0; k < parts; ++k) {
       const int64_t c0 = std::min(n_, units * k / parts * kUnit);
       const int64_t c1 = std::min(n_, units * (k + 1) / parts * kUnit);
-      Chunk& chunk = chunks_.emplace_back(Chunk{p_, c0, c1, {}, {}, {}, {}, {}});
-      const int64_t most = std::min(rows_, m_);
-      chunk.kept = array<T>(most * (c1 - c0));
-      if (parts > 1 && p_.sums.dx) chunk.dx = array<T>(most * p_.x.cols);
+      T* dx = memory + rows * (n_ + k * d);
+      chunks_.push_back(Chunk{p_, c0, c1, memory + rows * c0, d ? dx : nullptr, {}, {}, {}});
     }
   }
 
@@ -175,7 +157,7 @@ class LossPass {
   }
 
   Strip<T> strip_of(const Chunk& chunk) const {
-    return {r0_, r1_, chunk.c0, chunk.c1, chunk.kept.get(), p_.sums.dx};
+    return {r0_, r1_, chunk.c0, chunk.c1, chunk.kept, p_.sums.dx};
   }
 
   static void forward(void* self, int64_t k) {
@@ -192,8 +174,8 @@ class LossPass {
     if (pass.chunks_.size() > 1) {
       Sums<T>& sums = chunk.problem.sums;
       if (chunk.dx) {
-        std::fill_n(chunk.dx.get(), rows * d, T(0));
-        sums.dx = chunk.dx.get() - pass.r0_ * d;
+        std::fill_n(chunk.dx, rows * d, T(0));
+        sums.dx = chunk.dx - pass.r0_ * d;
       }
       auto own = [&](double*& sum, std::vector<double>& of) {
         if (!sum) return;

@@ -160,6 +160,21 @@ def test_strips(name, m, n):
         assert all(torch.equal(a, b) for a, b in zip(found, second, strict=True))  # repeatable
 
 
+def test_both_axes_of_many_features():
+    """From 256 features on, a strip may have more rows."""
+    channels, parts, formula = CASES["both axes"]
+    x, y, scale, bias, factor = leaves(700, 700, 260, torch.float64, False, torch.Generator())
+    loss, _ = pair_loss(
+        x, y, channels, parts, scale=scale, row_bias=bias, row_scale=factor, cosine=True
+    )
+    assert type(loss.grad_fn).__name__ == "PairLossBackward"
+    own = torch.eye(700, dtype=torch.bool)
+    expected = formula(scores(x, y, scale, bias, factor), own, None).mean()
+    torch.testing.assert_close(loss, expected)
+    found, wanted = (torch.autograd.grad(v, (x, y, scale, factor)) for v in (loss, expected))
+    torch.testing.assert_close(found, wanted)
+
+
 @pytest.mark.parametrize("n", [1, 2, 33, 64, 200])
 def test_rows_against_themselves(n):
     """y=None: self pairs are dropped, and gradients of rows and columns add up."""
