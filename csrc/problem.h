@@ -130,6 +130,9 @@ struct Problem {
   std::vector<Channel<T>> channels;
   Sums<T> sums;
 
+  // About how many threads it keeps busy.
+  double work() const { return double(x.rows) * double(y.rows) * (double(x.cols) + 32) / 4e5; }
+
   // Whether a tile needs buffers for logits and weights in addition to its scores.
   bool general() const {
     for (const Group<T>& g : groups)

@@ -199,7 +199,7 @@ def pair_loss(
 
 def scaled(grad: Tensor, units: Sequence[Tensor]) -> list[Tensor]:
     """The gradients that :func:`pair_loss` found, times that of the loss."""
-    return torch.ops.contrastloss.cpu_scaled(grad, units)
+    return _run(torch.ops.contrastloss.cpu_scaled, grad, units)
 
 
 def pair_topk(call: PairCall, selection: Selection) -> tuple[Tensor, Tensor]:

@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn import functional as F
 
 from ..backends import (
     NAMES,
     PairCall,
-    autocast_dtype,
     mask,
     named_in,
     serving,
@@ -26,7 +25,7 @@ from ..channel import EXPECT, LSE, ROW, SUM
 from .check import plain
 from .results import results_of
 
-__all__ = ["PairLoss", "Part", "by_row", "in_one_pass", "reduced", "row_losses"]
+__all__ = ["PairLoss", "Part", "by_row", "in_one_pass", "reduced", "row_losses", "softplus"]
 
 
 class Part(NamedTuple):
@@ -40,14 +39,18 @@ class Part(NamedTuple):
     softplus: bool = False
 
 
+def softplus(u: Tensor) -> Tensor:
+    """``log(1 + e^u)``, exact in fp64 too (``F.softplus`` by default returns ``u`` beyond 20)."""
+    return F.softplus(u, threshold=40.0)
+
+
 def row_losses(parts: Sequence[Part], values: Sequence[Any]) -> Tensor:
     """The losses of rows from the values of the channels."""
     found: Any = None
     for plus, minus, weight, soft in parts:
         term: Any = 0.0 if plus is None else values[plus]
         term = term if minus is None else term - values[minus]
-        # exact in fp64 too: by default it returns its argument beyond 20
-        term = softplus(term, threshold=40.0) if soft else term
+        term = softplus(term) if soft else term
         term = term if weight == 1.0 else weight * term
         found = term if found is None else found + term
     assert found is not None, "no parts"
@@ -133,11 +136,8 @@ class PairLoss(torch.autograd.Function):
         weight = None if weight is None else weight.detach().to(call.stat_dtype).contiguous()
         divisor = float(call.x.shape[0]) if reduction == "mean" else 1.0
         arguments = call.lifted(), strip, _encoded(parts), weight, divisor, needs
-        if autocast_dtype(call.x.device) is None:
+        with without_autocast(call.x.device):
             loss, values, units = backend.pair_loss(*arguments)
-        else:
-            with without_autocast(call.x.device):
-                loss, values, units = backend.pair_loss(*arguments)
         ctx.save_for_backward(*tensors, weight, *units)
         ctx.call, ctx.backend, ctx.how, ctx.needs = call.bare(), backend, (parts, reduction), needs
         ctx.set_materialize_grads(False)

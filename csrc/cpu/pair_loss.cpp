@@ -124,11 +124,11 @@ class LossPass {
 
   // Cuts the columns into chunks, one per thread if there is enough work.
   void share() {
-    const double work = double(m_) * double(n_) * (double(p_.x.cols) + 32) / 4e5;
     constexpr int64_t kUnit = 32;
     const int64_t units = (n_ + kUnit - 1) / kUnit;
-    const int64_t parts = std::clamp<int64_t>(
-        static_cast<int64_t>(std::min(work, double(threads()))), 1, std::max<int64_t>(units, 1));
+    const int64_t parts =
+        std::clamp<int64_t>(static_cast<int64_t>(std::min(p_.work(), double(threads()))), 1,
+                            std::max<int64_t>(units, 1));
     const int64_t rows = std::min(rows_, m_), d = parts > 1 && p_.sums.dx ? p_.x.cols : 0;
     T* memory = static_cast<T*>(held(rows * (n_ + parts * d) * int64_t(sizeof(T))));
     for (int64_t k = 0; k < parts; ++k) {

@@ -180,7 +180,7 @@ struct Schedule {
 
   void run(int threads, Parallel parallel) {
     const int64_t m = problem.x.rows, n = problem.y.rows;
-    const double work = double(m) * double(n) * (double(problem.x.cols) + 32) / 4e5;
+    const double work = problem.work();
     const int64_t smaller = std::min(m, problem.columns_written() ? n : m);
     unit = P::kUnit;
     parts = std::max<int64_t>(1, std::min<int64_t>({threads, int64_t(work), smaller / unit}));

@@ -17,6 +17,7 @@ from typing_extensions import dataclass_transform  # of typing from Python 3.11 
 from ... import ops
 from ...inputs import admitted, kinds_of, parsed
 from ...ops.check import scalar
+from ...ops.one_pass import softplus
 from ...options import Temperature, brief, checked, declared, shape
 from .checks import check_finite
 from .scores import Scores
@@ -25,11 +26,6 @@ __all__ = ["LOSSES", "Loss", "RowLoss", "ScoreLoss", "nan_rows", "softplus"]
 
 #: every public loss by the name of its function in :mod:`contrastloss.functional`
 LOSSES: dict[str, type[Loss]] = {}
-
-
-def softplus(u: Tensor) -> Tensor:
-    """``log(1 + e^u)``, exact in fp64 too (``F.softplus`` by default returns ``u`` beyond 20)."""
-    return nn.functional.softplus(u, threshold=40.0)
 
 
 def nan_rows(*rows: Tensor) -> Tensor:

@@ -198,11 +198,17 @@ class Scores:
         self, channels: Sequence[Channel], rows: Ids | None = None, cols: Ids | None = None
     ) -> list[Any]:
         """:func:`contrastloss.ops.pair_stats` of the batch, or of that of all ranks together."""
-        options = {**self._options(), **self._of_columns(), "rows": rows, "cols": cols}
-        same = self.y is None or self.y.dtype == self.x.dtype  # not under autocast
-        x, y = (self.x, self.y) if same else self._wide()
+        x, y, options = self._batch(rows, cols)
         stats = ops.pair_stats if self.spread is None else self.spread.stats
         return stats(x, y, channels, **options)
+
+    def _batch(
+        self, rows: Ids | None, cols: Ids | None
+    ) -> tuple[Tensor, Tensor | None, dict[str, Any]]:
+        """The batch's rows and columns, and what an operator gets besides them."""
+        options = {**self._options(), **self._of_columns(), "rows": rows, "cols": cols}
+        same = self.y is None or self.y.dtype == self.x.dtype  # not under autocast
+        return *((self.x, self.y) if same else self._wide()), options
 
     def loss(
         self,
@@ -215,9 +221,7 @@ class Scores:
     ) -> tuple[Tensor, list[Any]]:
         """:func:`contrastloss.ops.pair_loss` of the batch in this process, with the rows'
         weights."""
-        options = {**self._options(), **self._of_columns(), "rows": rows, "cols": cols}
-        same = self.y is None or self.y.dtype == self.x.dtype  # not under autocast
-        x, y = (self.x, self.y) if same else self._wide()
+        x, y, options = self._batch(rows, cols)
         options |= {"reduction": reduction, "row_weight": self.row_weight}
         return ops.pair_loss(x, y, channels, parts, **options)
 
