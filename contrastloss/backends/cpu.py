@@ -162,13 +162,15 @@ def pair_stats_backward(
 _KEPT = 16 << 20
 
 
-def strip(call: PairCall) -> int:
-    """How many rows at a time :func:`pair_loss` takes; 0 where two passes are as fast, or where
-    the gradients of its sum are not of use."""
+def strip(call: PairCall, sums: bool) -> int:
+    """How many rows at a time :func:`pair_loss` takes; 0 where two passes are as fast. ``sums``:
+    the losses are sums of terms of pairs, and nothing has to be kept."""
     x, y = call.operands[:2]
     m, n = x.shape[0], (x if y is None else y).shape[0]
     if x.ndim != 2 or not m * n:
         return 0
+    if sums:
+        return m
     if y is None:  # two passes take half of the products
         return m if m <= 256 else 0
     if m * n <= 512 * 512:

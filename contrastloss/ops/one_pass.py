@@ -4,6 +4,7 @@ a product, and the backward pass multiplies."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -21,7 +22,8 @@ from ..backends import (
     without_autocast,
 )
 from ..backends.constant import constant
-from ..channel import EXPECT, LSE, ROW, SUM
+from ..channel import EXPECT, INDEX, LSE, ROW, SUM, same
+from ..program import Program
 from .check import plain
 from .results import results_of
 
@@ -77,10 +79,14 @@ def in_one_pass(
     flat = call.operands.flat()
     if not any(v is not None and v.requires_grad for v in flat):
         return None
-    backend, strip = _strip(call)
+    backend = serving(call, "pair_stats_backward", call.backend)
+    summed = _as_sums(call.program, parts, _aligned(call))
+    program, terms = summed or (call.program, parts)
+    strip = 0 if _keeps_two(call, backend) else backend.strip(call, summed is not None)
     if not strip:
         return None
-    return PairLoss.apply(call, backend, strip, (parts, reduction, weight), *flat)
+    plan = program, terms, strip
+    return PairLoss.apply(call, backend, plan, (parts, reduction, weight), *flat)
 
 
 def by_row(call: PairCall) -> Tensor | None:
@@ -102,14 +108,45 @@ def by_row(call: PairCall) -> Tensor | None:
 _ITSELF = (Part(0),)
 
 
-def _strip(call: PairCall) -> tuple[ModuleType, int]:
-    """The backend, and how many rows at a time its one pass takes; 0 where there are two."""
-    backend, program = serving(call, "pair_stats_backward", call.backend), call.program
-    if not hasattr(backend, "strip") or any(program.shifts.values()):
-        return backend, 0
-    if any(isinstance(channel, EXPECT) for channel in program.channels):
-        return backend, 0
-    return backend, backend.strip(call)
+def _keeps_two(call: PairCall, backend: ModuleType) -> bool:
+    """Whether a call needs two passes on any account."""
+    if not hasattr(backend, "strip") or any(call.program.shifts.values()):
+        return True
+    return any(isinstance(channel, EXPECT) for channel in call.program.channels)
+
+
+def _aligned(call: PairCall) -> bool:
+    """Whether every row has a column of its own number."""
+    return call.y is not None and call.x.shape[-2] <= call.y.shape[-2]
+
+
+@lru_cache(maxsize=128)
+def _as_sums(
+    program: Program, parts: tuple[Part, ...], aligned: bool
+) -> tuple[Program, tuple[Part, ...]] | None:
+    """The same losses as sums of terms of pairs alone, whose gradients need no statistics; None
+    where they are not. The softplus of an aligned pair's score is a term of that pair; it becomes
+    another channel, after the program's own."""
+    channels, terms = list(program.channels), []
+    for part in parts:
+        named = [program.channels[k : k + 1] for k in part[:2] if k is not None]
+        own = [channel for (channel,) in named if isinstance(channel, SUM)] if all(named) else []
+        if len(own) < len(named):
+            return None
+        if part.softplus:
+            if len(own) != 1 or not (aligned and _one_pair(program, own[0])):
+                return None
+            sign = own[0].sign if part.minus is None else -own[0].sign
+            channels.append(replace(own[0], psi="softplus", sign=sign))
+            part = Part(len(channels) - 1, weight=part.weight)
+        terms.append(part)
+    return Program(tuple(channels), program.rows, program.cols), tuple(terms)
+
+
+def _one_pair(program: Program, channel: Any) -> bool:
+    """Whether a channel is the score of each row's aligned pair."""
+    by_position = INDEX not in (*program.rows, *program.cols)
+    return by_position and channel == SUM(sign=channel.sign, pairs=(same(INDEX),))
 
 
 @lru_cache(maxsize=128)
@@ -122,22 +159,26 @@ def _encoded(parts: tuple[Part, ...]) -> tuple[Tensor, Tensor]:
 
 
 class PairLoss(torch.autograd.Function):
-    """``apply(call, backend, strip, (parts, reduction, row_weight), *call.operands.flat())``: the
+    """``apply(call, backend, plan, (parts, reduction, row_weight), *call.operands.flat())``: the
     loss, and the values of all channels as one flat tuple, without gradient. Of ``'none'``, one
-    channel's values, of which only operands of rows get a gradient."""
+    channel's values, of which only operands of rows get a gradient. The plan: the program and the
+    parts that the backend gets, and how many rows it takes at a time."""
 
     # no separate setup_context: with one, torch binds the signature again at every call
     @staticmethod
     def forward(
-        ctx: Any, call: PairCall, backend: ModuleType, strip: int, how: tuple, *tensors: Any
+        ctx: Any, call: PairCall, backend: ModuleType, plan: tuple, how: tuple, *tensors: Any
     ) -> Any:
-        parts, reduction, weight = how
+        (program, terms, strip), (parts, reduction, weight) = plan, how
         needs = named_in(mask(ctx.needs_input_grad[4 : 4 + len(NAMES)]))
         weight = None if weight is None else weight.detach().to(call.stat_dtype).contiguous()
         divisor = float(call.x.shape[0]) if reduction == "mean" else 1.0
-        arguments = call.lifted(), strip, _encoded(parts), weight, divisor, needs
+        arguments = strip, _encoded(terms), weight, divisor, needs
         with without_autocast(call.x.device):
-            loss, values, units = backend.pair_loss(*arguments)
+            given = call.lifted()._replace(program=program)
+            loss, values, units = backend.pair_loss(given, *arguments)
+        own = len(values) - len(program.channels) + len(call.program.channels)
+        values = values[:own]
         ctx.save_for_backward(*tensors, weight, *units)
         ctx.call, ctx.backend, ctx.how, ctx.needs = call.bare(), backend, (parts, reduction), needs
         ctx.set_materialize_grads(False)

@@ -8,12 +8,15 @@ inline bool packed_as_they_are(const Problem<float>& problem) {
 
 template <class P, const Engine& OTHER>
 struct Bf16Routines {
-  template <bool BACKWARD>
+  template <Visit V>
   static void run(const Problem<float>& problem, int threads, Parallel parallel) {
+    const Routines<float>& other = OTHER.f32;
     if (packed_as_they_are(problem)) {
-      run_problem<float, P, BACKWARD>(problem, threads, parallel);
+      run_problem<float, P, V>(problem, threads, parallel);
     } else {
-      (BACKWARD ? OTHER.f32.backward : OTHER.f32.forward)(problem, threads, parallel);
+      (V == Visit::FORWARD    ? other.forward
+       : V == Visit::BACKWARD ? other.backward
+                              : other.at_once)(problem, threads, parallel);
     }
   }
 
@@ -37,7 +40,8 @@ struct Bf16Routines {
 
   static constexpr Routines<float> all() {
     Routines<float> found = routines<float, VectorProducts<float>>();
-    found.forward = run<false>, found.backward = run<true>;
+    found.forward = run<Visit::FORWARD>, found.backward = run<Visit::BACKWARD>;
+    found.at_once = run<Visit::BOTH>;
     found.strip_forward = strip<false>, found.strip_backward = strip<true>;
     found.topk = topk;
     return found;

@@ -75,6 +75,8 @@ template <class T>
 struct Routines {
   void (*forward)(const Problem<T>&, int threads, Parallel);
   void (*backward)(const Problem<T>&, int threads, Parallel);
+  // both, of sums alone, whose gradients do not depend on their values
+  void (*at_once)(const Problem<T>&, int threads, Parallel);
   void (*strip_forward)(const Problem<T>&, const Strip<T>&);
   void (*strip_backward)(const Problem<T>&, const Strip<T>&);
   void (*merge_rows)(const Problem<T>& all, const Problem<T>& chunk, int64_t r0, int64_t r1);

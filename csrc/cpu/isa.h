@@ -10,6 +10,7 @@
 #include "pairs.h"
 #include "forward.h"
 #include "backward.h"
+#include "at_once.h"
 #include "cosine.h"
 #include "schedule.h"
 #include "strip.h"

@@ -1,9 +1,11 @@
 // The operators contrastloss::cpu_pair_loss and cpu_scaled: a sum of losses of rows together with
 // its gradients, on CPU tensors.
 //
-// A strip of rows meets all columns, and its products are kept: the statistics of its rows are then
-// complete, and so are the gradients of their losses, without a second product of x and y. Each
-// thread has a chunk of the columns. Statistics of columns need a strip of all rows.
+// If the losses are sums of terms of pairs, gradients do not depend on statistics: each tile gives
+// both. Otherwise a strip of rows meets all columns, and its products are kept: the statistics of
+// its rows are then complete, and so are the gradients of their losses, without a second product of
+// x and y. Each thread has a chunk of the columns. Statistics of columns need a strip of all rows.
+#include "../channel.h"
 #include "call.h"
 #include "state.h"
 
@@ -48,16 +50,23 @@ class LossPass {
         parts_(read_parts(code, weights, p_.channels.size())),
         row_weight_(data<T>(row_weight, "row_weight", m_)),
         divisor_(divisor),
+        at_once_(sums_alone()),
         found_(o, needs) {
     STD_TORCH_CHECK(!o.batched(), "x: got a batch dimension, expected (M, D)");
     check(needs);
     outputs(o);
     found_.begin(p_, 0);
-    share();
   }
 
   std::vector<Tensor> run(const Engine& e) {
-    for (int64_t r0 = 0; r0 < m_; r0 += rows_) strip(r0, std::min(m_, r0 + rows_));
+    if (at_once_) {
+      add_slopes(0, m_);
+      routines_.at_once(p_, threads(), run_parallel);
+      add_losses(0, m_);
+    } else {
+      share();
+      for (int64_t r0 = 0; r0 < m_; r0 += rows_) strip(r0, std::min(m_, r0 + rows_));
+    }
     found_.finish(e, p_, norms_, 0);
     std::vector<Tensor> all{found_.zeros({})};
     *static_cast<T*>(all[0].data_ptr()) = static_cast<T>(loss_ / divisor_);
@@ -77,6 +86,15 @@ class LossPass {
     std::optional<State<T>> state;
   };
 
+  bool sums_alone() const {
+    auto sum = [&](int64_t k) {
+      return k < 0 || p_.channels[static_cast<size_t>(k)].kind == Kind::SUM;
+    };
+    return std::all_of(parts_.begin(), parts_.end(), [&](const Part& part) {
+      return !part.softplus && sum(part.plus) && sum(part.minus);
+    });
+  }
+
   void check(int64_t needs) {
     bool columns = false;
     for (const Channel<T>& c : p_.channels) {
@@ -93,7 +111,7 @@ class LossPass {
         of_columns |= c.column;
       }
     STD_TORCH_CHECK(!of_columns || m_ == n_, "parts: got columns, expected as many as rows");
-    STD_TORCH_CHECK(rows_ >= 1 && (rows_ >= m_ || !columns), "rows: got ", rows_,
+    STD_TORCH_CHECK(rows_ >= 1 && (at_once_ || rows_ >= m_ || !columns), "rows: got ", rows_,
                     ", expected all for channels of columns");
     STD_TORCH_CHECK(needs >= 0 && needs < 128, "needs: got ", needs);
   }
@@ -145,7 +163,8 @@ class LossPass {
     run_parallel(parts, forward, this);
     for (const Chunk& chunk : chunks_)
       if (parts > 1) routines_.merge_rows(p_, chunk.problem, r0, r1);
-    finish();
+    add_losses(r0, r1);
+    add_slopes(r0, r1);
     run_parallel(parts, backward, this);
     if (parts > 1) run_parallel(parts, add_gradients, this);
     for (const Chunk& chunk : chunks_)
@@ -199,31 +218,42 @@ class LossPass {
       for (int64_t e = size * k / parts; e < size * (k + 1) / parts; ++e) dx[e] += chunk.dx[e];
   }
 
-  // The values, losses and slopes of the strip's rows, and of columns where these have channels.
-  void finish() {
+  // The values and losses of rows, and the values of columns where these have channels.
+  void add_losses(int64_t r0, int64_t r1) {
     for (size_t k = 0; k < p_.channels.size(); ++k) {
       const Channel<T>& c = p_.channels[k];
-      for (int64_t i = c.column ? 0 : r0_; i < (c.column ? n_ : r1_); ++i) {
+      for (int64_t i = c.column ? 0 : r0; i < (c.column ? n_ : r1); ++i) {
         values_[k][i] = value(c, i);
         if (indices_[k]) indices_[k][i] = c.index[i];
       }
     }
-    for (int64_t i = r0_; i < r1_; ++i) {
+    for (int64_t i = r0; i < r1; ++i)
       for (const Part& part : parts_) {
         const double u = at(part.plus, i) - at(part.minus, i);
-        const double weight = row_weight_ ? part.weight * double(row_weight_[i]) : part.weight;
-        const double e = part.softplus ? std::exp(-std::fabs(u)) : 0.0;
-        loss_ += weight * (part.softplus ? (u < 0 ? 0.0 : u) + std::log1p(e) : u);
-        const double rise = part.softplus ? (u < 0 ? e : 1.0) / (1.0 + e) : 1.0;
-        const double slope = weight / divisor_ * rise;
-        if (part.plus >= 0) slopes_[static_cast<size_t>(part.plus)][size_t(i)] += T(slope);
-        if (part.minus >= 0) slopes_[static_cast<size_t>(part.minus)][size_t(i)] -= T(slope);
+        loss_ += weight(part, i) * (part.softplus ? psi<Psi::Softplus>(u) : u);
       }
-    }
+  }
+
+  // What the values of rows, and of columns, multiply in the gradient. Of sums it needs no values.
+  void add_slopes(int64_t r0, int64_t r1) {
+    auto add = [&](int64_t channel, int64_t i, double slope) {
+      if (channel >= 0) slopes_[static_cast<size_t>(channel)][size_t(i)] += T(slope);
+    };
+    for (int64_t i = r0; i < r1; ++i)
+      for (const Part& part : parts_) {
+        const double u = part.softplus ? at(part.plus, i) - at(part.minus, i) : 0.0;
+        const double rise = part.softplus ? dpsi<Psi::Softplus>(u) : 1.0;
+        const double slope = weight(part, i) / divisor_ * rise;
+        add(part.plus, i, slope), add(part.minus, i, -slope);
+      }
   }
 
   double at(int64_t channel, int64_t i) const {
     return channel < 0 ? 0.0 : double(values_[static_cast<size_t>(channel)][i]);
+  }
+
+  double weight(const Part& part, int64_t i) const {
+    return row_weight_ ? part.weight * double(row_weight_[i]) : part.weight;
   }
 
   const Routines<T>& routines_;
@@ -234,6 +264,7 @@ class LossPass {
   const std::vector<Part> parts_;
   const T* const row_weight_;
   const double divisor_;
+  const bool at_once_;
   Gradients<T> found_;
   double loss_ = 0;
   std::vector<Tensor> outputs_;

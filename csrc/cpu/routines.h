@@ -3,8 +3,9 @@
 
 template <class T, class P>
 constexpr Routines<T> routines() {
-  return {run_problem<T, P, false>,
-          run_problem<T, P, true>,
+  return {run_problem<T, P, Visit::FORWARD>,
+          run_problem<T, P, Visit::BACKWARD>,
+          run_problem<T, P, Visit::BOTH>,
           run_strip<T, P, false>,
           run_strip<T, P, true>,
           merge_rows<T>,

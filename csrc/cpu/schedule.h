@@ -12,14 +12,16 @@ struct Workspace {
   int64_t block_rows = 0;  // rows that are packed at a time
   int64_t ld = 0;  // leading dimension of a tile; no power of two, since cache sets would collide
   T *tile = nullptr, *transposed = nullptr;
+  T* kept = nullptr;  // a second tile, for jobs that visit one twice
   TileScratch<T> tile_scratch{};
   std::optional<P> products;
   Carver carver;
 
-  Workspace(const Problem<T>& p) : carver([&](Carver& memory) { layout(p, memory); }) {}
+  explicit Workspace(const Problem<T>& p, bool twice = false)
+      : carver([&](Carver& memory) { layout(p, twice, memory); }) {}
 
  private:
-  void layout(const Problem<T>& p, Carver& memory) {
+  void layout(const Problem<T>& p, bool twice, Carver& memory) {
     const int64_t m = p.x.rows, n = p.y.rows;
     const int64_t budget = (int64_t(1) << 20) / p.x.cols / P::TILE_N * P::TILE_N;
     block_rows = std::min(std::clamp(budget, P::TILE_N, 6 * P::TILE_N), m);
@@ -32,6 +34,7 @@ struct Workspace {
     const bool general = p.general();
     tile = memory.take<T>(high * ld);
     transposed = oriented ? memory.take<T>(high * ld) : nullptr;
+    kept = twice ? memory.take<T>(high * ld) : nullptr;
     tile_scratch.z = general ? memory.take<T>(high * ld) : nullptr;
     tile_scratch.w = general ? memory.take<T>(high * ld) : nullptr;
     tile_scratch.columns = memory.take<T>(3 * ld);
@@ -42,10 +45,15 @@ struct Workspace {
 
 // ---- one job ------------------------------------------------------------------------------------
 
-template <class T, class P, bool BACKWARD>
+// What a job does with the scores of a tile.
+enum class Visit { FORWARD, BACKWARD, BOTH };
+
+template <class T, class P, Visit V>
 struct Job {
+  static constexpr bool BACKWARD = V != Visit::FORWARD;
+
   const Problem<T>& problem;
-  Workspace<T, P> work{problem};
+  Workspace<T, P> work{problem, V == Visit::BOTH};
   typename P::Session session{};
 
   // Rows [r0, r1) x columns [c0, c1). `triangle`: both are the same chunk of a symmetric problem.
@@ -87,10 +95,9 @@ struct Job {
     // across the diagonal: H has both orientations, so one product gives the whole gradient of the
     // rows
     const bool whole = problem.symmetric && !above && problem.strips(BACKWARD);
-    if (above && !problem.mirror) {
-      both_orientations(t);
-    } else {
-      visit(t, above || (BACKWARD && whole), whole ? T(0.5) : T(1));
+    if (V != Visit::BOTH || above || whole || !AtOnce<T>{problem}.visit(t)) {
+      if constexpr (V != Visit::BACKWARD) statistics(t, above);
+      if constexpr (BACKWARD) visit<Backward<T>>(t, above || whole, whole ? T(0.5) : T(1));
     }
     if constexpr (BACKWARD) {
       T* dx = problem.sums.dx;
@@ -100,28 +107,42 @@ struct Job {
     }
   }
 
-  void visit(const Tile<T>& t, bool mirrored, T part = 1) {
-    if constexpr (BACKWARD) {
-      Backward<T>{problem, work.tile_scratch}.visit(t, mirrored, part);
-    } else {
-      Forward<T>{problem, work.tile_scratch}.visit(t, mirrored);
-    }
+  // Overwrites the products, unless they are needed again.
+  void statistics(const Tile<T>& t, bool mirrored) {
+    if (V == Visit::BOTH) copy(t, t.s, work.kept);
+    visit<Forward<T>>(t, mirrored);
+    if (V == Visit::BOTH) copy(t, work.kept, t.s);
+  }
+
+  static void copy(const Tile<T>& t, const T* from, T* to) {
+    for (int64_t r = 0; r < t.m; ++r)
+#pragma omp simd
+      for (int64_t j = 0; j < t.n; ++j) to[r * t.ld + j] = from[r * t.ld + j];
+  }
+
+  // `Pass`: Forward or Backward.
+  template <class Pass, class... Part>
+  void visit(const Tile<T>& t, bool mirrored, Part... part) {
+    if (mirrored && !problem.mirror) return both_orientations<Pass>(t, part...);
+    Pass{problem, work.tile_scratch}.visit(t, mirrored, part...);
   }
 
   // Visits both orientations one after the other, for scores or tests that are not symmetric. The
   // transposed tile is visited in parts, since a tile is wider than it is high.
-  void both_orientations(const Tile<T>& t) {
+  template <class Pass, class... Part>
+  void both_orientations(const Tile<T>& t, Part... part) {
+    Pass pass{problem, work.tile_scratch};
     T* other = work.transposed;
-    for (int64_t part = 0; part < t.n; part += P::TILE_M) {
-      const Tile<T> u{other, work.ld, t.j0 + part, std::min(P::TILE_M, t.n - part), t.i0, t.m};
+    for (int64_t first = 0; first < t.n; first += P::TILE_M) {
+      const Tile<T> u{other, work.ld, t.j0 + first, std::min(P::TILE_M, t.n - first), t.i0, t.m};
       for (int64_t j = 0; j < u.m; ++j)
-        for (int64_t r = 0; r < t.m; ++r) u.s[j * u.ld + r] = t.s[r * t.ld + part + j];
-      const Tile<T> own{t.s + part, t.ld, t.i0, t.m, t.j0 + part, u.m};
-      visit(u, false);
-      visit(own, false);
-      if (BACKWARD)
+        for (int64_t r = 0; r < t.m; ++r) u.s[j * u.ld + r] = t.s[r * t.ld + first + j];
+      const Tile<T> own{t.s + first, t.ld, t.i0, t.m, t.j0 + first, u.m};
+      pass.visit(u, false, part...);
+      pass.visit(own, false, part...);
+      if (std::is_same_v<Pass, Backward<T>>)
         for (int64_t j = 0; j < u.m; ++j)
-          for (int64_t r = 0; r < t.m; ++r) t.s[r * t.ld + part + j] += u.s[j * u.ld + r];
+          for (int64_t r = 0; r < t.m; ++r) t.s[r * t.ld + first + j] += u.s[j * u.ld + r];
     }
   }
 };
@@ -135,7 +156,7 @@ inline int64_t chunk_start(int64_t n, int64_t parts, int64_t k, int64_t unit) {
   return std::min(n, units * k / parts * unit);
 }
 
-template <class T, class P, bool BACKWARD>
+template <class T, class P, Visit V>
 struct Schedule {
   const Problem<T>& problem;
   int64_t parts = 1, phase = 0, unit = 1;
@@ -152,7 +173,12 @@ struct Schedule {
     if (r0 >= r1 || c0 >= c1) return;
     const bool strip = problem.symmetric && all_columns;
     const bool triangle = problem.symmetric && !strip && row_chunk == col_chunk;
-    Job<T, P, BACKWARD>{problem}.run(r0, r1, c0, c1, triangle, strip);
+    Job<T, P, V>{problem}.run(r0, r1, c0, c1, triangle, strip);
+  }
+
+  bool strips() const {
+    return (V == Visit::BACKWARD || problem.strips(false)) &&
+           (V == Visit::FORWARD || problem.strips(true));
   }
 
   int64_t chunks_symmetric() const { return parts == 1 ? 1 : 2 * parts; }
@@ -185,7 +211,7 @@ struct Schedule {
     unit = P::kUnit;
     parts = std::max<int64_t>(1, std::min<int64_t>({threads, int64_t(work), smaller / unit}));
     if (parts * P::TILE_M * 8 <= smaller) unit = P::TILE_M;
-    if (problem.symmetric && parts > 1 && problem.strips(BACKWARD) && work < 5.0 * parts * parts) {
+    if (problem.symmetric && parts > 1 && strips() && work < 5.0 * parts * parts) {
       parallel(parts, run_rows, this);
     } else if (problem.symmetric) {
       parallel(parts, run_diagonal, this);
@@ -198,8 +224,8 @@ struct Schedule {
   }
 };
 
-template <class T, class P, bool BACKWARD>
+template <class T, class P, Visit V>
 void run_problem(const Problem<T>& problem, int threads, Parallel parallel) {
   if (problem.x.rows == 0 || problem.y.rows == 0) return;
-  Schedule<T, P, BACKWARD>(problem).run(threads, parallel);
+  Schedule<T, P, V>(problem).run(threads, parallel);
 }

@@ -196,6 +196,62 @@ def test_rows_against_themselves(n):
         torch.testing.assert_close(found, wanted)
 
 
+@pytest.mark.parametrize("n", [1, 2, 31, 65, 192, 193, 385, 800])
+@pytest.mark.parametrize("alike", [True, False], ids=["symmetric", "rows differ"])
+def test_sums_of_rows_against_themselves(n, alike):
+    """y=None: gradients at once with the scores, of half of the tiles or of both orientations."""
+    generator = torch.Generator().manual_seed(n)
+    x, _, scale, bias, factor = leaves(n, n, 12, torch.float64, False, generator)
+    factor = torch.ones(n).double().requires_grad_() if alike else factor
+    group = torch.arange(n) % 5
+    own, same_group = torch.eye(n, dtype=torch.bool), group[:, None] == group
+    s = scores(x, None, scale, bias, factor)
+    negative = softplus(s, threshold=1e9).masked_fill(same_group, 0.0)
+    columns = torch.relu(-s).masked_fill(own, 0.0).sum(0)
+    positive = s.masked_fill(~same_group | own, 0.0).square().sum(1)
+    expected = (negative.sum(1) + 0.5 * columns - positive).mean()
+    channels = (
+        SUM("softplus", pairs=(differs("g"),)),
+        SUM("relu", sign=-1.0, axis=COL),
+        SUM("square", pairs=(same("g"),)),
+    )
+    inputs = (x, scale, bias) if alike else (x, scale, bias, factor)
+    options = {"row_scale": None if alike else factor, "rows": {"g": group}, "cosine": True}
+    for count in (1, 2, 5):
+        with threads(count):
+            loss, _ = pair_loss(
+                x, None, channels, (Part(0), Part(1, 2, weight=1.0), Part(1, weight=-0.5)),
+                scale=scale, row_bias=bias, **options,
+            )  # fmt: skip
+            assert type(loss.grad_fn).__name__ == "PairLossBackward"
+            found = torch.autograd.grad(loss, inputs, retain_graph=True)
+        torch.testing.assert_close(loss, expected, rtol=1e-12, atol=1e-12)
+        wanted = torch.autograd.grad(expected, inputs, retain_graph=True)
+        torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_a_softplus_of_several_pairs():
+    """It is not the sum of the pairs' softplus, also where the test has the name of positions."""
+    x, y, scale, bias, factor = leaves(40, 50, 6, torch.float64, False, torch.Generator())
+    options = {"scale": scale, "row_bias": bias, "row_scale": factor, "cosine": True}
+    ids = {"rows": {INDEX: torch.arange(40) % 3}, "cols": {INDEX: torch.arange(50) % 3}}
+    own = ids["rows"][INDEX][:, None] == ids["cols"][INDEX]
+    s = scores(x, y, scale, bias, factor)
+    for channel, value, named in (
+        (SUM("id"), s.sum(1), {}),
+        (SUM("id", pairs=PAIR), s.masked_fill(~own, 0.0).sum(1), ids),
+    ):
+        loss, _ = pair_loss(x, y, [channel], [Part(0, softplus=True)], **options, **named)
+        expected = softplus(value, threshold=1e9).mean()
+        torch.testing.assert_close(loss, expected)
+        found, wanted = (
+            torch.autograd.grad(v, (x, y), retain_graph=True) for v in (loss, expected)
+        )
+        torch.testing.assert_close(found, wanted)
+    fewer, _ = pair_loss(x, y[:30], [POSITIVE], [Part(0, softplus=True)], scale=0.0)
+    assert fewer.item() == pytest.approx(torch.log(torch.tensor(2.0)).item())
+
+
 STATISTICS = {
     "lse": (LSE(), lambda s: s.logsumexp(1)),
     "theta": (LSE(-0.5), lambda s: (-0.5 * s).logsumexp(1)),
