@@ -28,7 +28,7 @@ __all__ = [
     "pair_stats_backward",
     "pair_stats_forward",
     "pair_topk",
-    "scaled",
+    "scale",
     "sort_network_backward",
     "sort_network_forward",
     "strip",
@@ -61,7 +61,7 @@ torch.library.define(
     f"({_CALL}, int strip, Tensor parts, Tensor weights, Tensor? row_weight, float divisor,"
     " int needs) -> Tensor[]",
 )
-torch.library.define("contrastloss::cpu_scaled", "(Tensor grad, Tensor[] units) -> Tensor[]")
+torch.library.define("contrastloss::cpu_scale", "(Tensor grad, Tensor(a!)[] units) -> ()")
 torch.library.define("contrastloss::cpu_topk", f"({_CALL}, {SELECTION}) -> Tensor[]")
 _SORT = f"{SORT}, int isa"
 torch.library.define("contrastloss::cpu_sort", f"({_SORT}) -> Tensor[]")
@@ -199,9 +199,9 @@ def pair_loss(
     return loss, found[:count], found[count:]
 
 
-def scaled(grad: Tensor, units: Sequence[Tensor]) -> list[Tensor]:
-    """The gradients that :func:`pair_loss` found, times that of the loss."""
-    return _run(torch.ops.contrastloss.cpu_scaled, grad, units)
+def scale(grad: Tensor, units: Sequence[Tensor]) -> None:
+    """Multiplies the gradients that :func:`pair_loss` found by that of the loss, in place."""
+    _run(torch.ops.contrastloss.cpu_scale, grad, units)
 
 
 def pair_topk(call: PairCall, selection: Selection) -> tuple[Tensor, Tensor]:

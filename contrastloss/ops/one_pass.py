@@ -197,7 +197,11 @@ class PairLoss(torch.autograd.Function):
         if torch.is_grad_enabled():
             found = _differentiable(call, ctx.how, saved[count], grad)
             return (None, None, None, None, *found)
-        units = call.gradients(ctx.backend.scaled(grad.contiguous(), saved[count + 1 :]), ctx.needs)
+        own = saved[count + 1 :]
+        if _kept():  # the next backward pass needs them as they are
+            own = [unit.clone() for unit in own]
+        ctx.backend.scale(grad.contiguous(), own)
+        units = call.gradients(own, ctx.needs)
         found = [
             v
             if v is None or (v.dtype == like.dtype and v.shape == like.shape)
@@ -209,6 +213,12 @@ class PairLoss(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
         raise RuntimeError("pair_loss: forward-mode derivatives are not implemented")
+
+
+def _kept() -> bool:
+    """Whether the graph is kept after the backward pass that runs; True if torch does not say."""
+    asked = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
+    return asked is None or asked()
 
 
 def _differentiable(

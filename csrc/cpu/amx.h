@@ -53,13 +53,15 @@ class AmxProducts {
  public:
   static constexpr int64_t TILE_M = kTileRows, TILE_N = 2 * kTileRows;
   static constexpr int64_t kUnit = 32;
+  static constexpr int64_t kDepth = INT64_MAX;  // all features at a time
   static_assert(TILE_M % 32 == 0, "tiles are whole pairs of tile registers");
 
   // How many rows and columns of a tile the products read or write: whole pairs of tile registers.
   static int64_t whole_rows(int64_t m) { return round_up(m, 32); }
   static int64_t whole_cols(int64_t n) { return round_up(n, 32); }
 
-  AmxProducts(const Problem<float>& p, Carver& memory, int64_t block_rows, int64_t tile_cols)
+  AmxProducts(const Problem<float>& p, Carver& memory, int64_t block_rows, int64_t tile_cols,
+              int64_t)
       : p_(p), words_(round_up(p.x.cols, 32) / 2) {
     const int64_t rows = whole_rows(block_rows), cols = whole_cols(tile_cols);
     x_ = {memory.take<uint32_t>(rows * words_), words_ / 16};
@@ -73,6 +75,8 @@ class AmxProducts {
     rows_ = memory.take<uint16_t>(4 * words_);
     row_ = memory.take<float>(p.x.cols);
   }
+
+  void select(int64_t, int64_t) {}
 
   void pack_rows(int64_t first, int64_t n) {
     for (int64_t i = 0; i < whole_rows(n); i += 2) {

@@ -29,9 +29,10 @@ inline float round_f16(float v) {
   return std::copysign((x + magic) - magic, v);
 }
 
+// Features [from, from + d) of row i.
 template <class T>
-inline void load_row(const Matrix& x, int64_t i, T* out) {
-  const int64_t d = x.cols, first = i * d;
+inline void load_part(const Matrix& x, int64_t i, int64_t from, int64_t d, T* out) {
+  const int64_t first = i * x.cols + from;
   switch (x.element) {
     case Element::F64:
       for (int64_t k = 0; k < d; ++k) out[k] = T(static_cast<const double*>(x.data)[first + k]);
@@ -58,18 +59,14 @@ inline void load_row(const Matrix& x, int64_t i, T* out) {
     for (int64_t k = 0; k < d; ++k) out[k] = T(round_f16(float(out[k])));
 }
 
+template <class T>
+inline void load_row(const Matrix& x, int64_t i, T* out) {
+  load_part(x, i, 0, x.cols, out);
+}
+
 // The rows themselves if they need no conversion; otherwise null.
 template <class T>
 inline const T* as_is(const Matrix& x) {
   const Element own = sizeof(T) == 8 ? Element::F64 : Element::F32;
   return x.element == own && x.rounded == own ? static_cast<const T*>(x.data) : nullptr;
-}
-
-// Loads a row, scaled to a unit vector if there are inverse norms.
-template <class T>
-inline void load_unit(const Matrix& x, const T* inverse_norm, int64_t i, T* out) {
-  load_row(x, i, out);
-  if (inverse_norm == nullptr) return;
-  const T r = inverse_norm[i];
-  for (int64_t k = 0; k < x.cols; ++k) out[k] *= r;
 }

@@ -1,4 +1,4 @@
-// The operators contrastloss::cpu_pair_loss and cpu_scaled: a sum of losses of rows together with
+// The operators contrastloss::cpu_pair_loss and cpu_scale: a sum of losses of rows together with
 // its gradients, on CPU tensors.
 //
 // If the losses are sums of terms of pairs, gradients do not depend on statistics: each tile gives
@@ -293,28 +293,20 @@ std::vector<Tensor> cpu_pair_loss(Tensor x, OptionalTensor y, OptionalTensor sca
 // ---- backward -----------------------------------------------------------------------------------
 
 template <class T>
-std::vector<Tensor> scaled(const Tensor& grad, const std::vector<Tensor>& units) {
+void scale(const Tensor& grad, const std::vector<Tensor>& units) {
   require(grad, "grad", kScalarType<T>, grad.numel());
-  std::vector<Tensor> found;
+  const T* by = static_cast<const T*>(grad.data_ptr());
   for (const Tensor& unit : units) {
     require(unit, "unit", kScalarType<T>, unit.numel());
-    std::vector<int64_t> shape;
-    for (int64_t k = 0; k < unit.dim(); ++k) shape.push_back(unit.size(k));
-    found.push_back(empty(unit, shape, kScalarType<T>));
     struct Context {
-      const T* from;
-      T* to;
+      T* unit;
       const T* by;
       int64_t rows, width, parts;
-    } c{static_cast<const T*>(unit.data_ptr()),
-        static_cast<T*>(found.back().data_ptr()),
-        static_cast<const T*>(grad.data_ptr()),
-        grad.numel(),
-        0,
-        1};
+    } c{static_cast<T*>(unit.data_ptr()), by, grad.numel(), 0, 1};
     // one factor for all, or one for each row
     STD_TORCH_CHECK(c.rows >= 1 && unit.numel() % c.rows == 0, "grad: got ", c.rows,
                     " elements, expected one, or one for each row of ", unit.numel());
+    if (c.rows == 1 && by[0] == T(1)) continue;
     c.width = unit.numel() / c.rows;
     c.parts = std::clamp<int64_t>(unit.numel() / 65536, 1, threads());
     auto chunk = [](void* context, int64_t k) {
@@ -322,19 +314,17 @@ std::vector<Tensor> scaled(const Tensor& grad, const std::vector<Tensor>& units)
       const int64_t size = c.rows * c.width, last = size * (k + 1) / c.parts;
       for (int64_t e = size * k / c.parts; e < last;) {
         const int64_t end = std::min(last, (e / c.width + 1) * c.width);
-        for (const T by = c.by[e / c.width]; e < end; ++e) c.to[e] = by * c.from[e];
+        for (const T factor = c.by[e / c.width]; e < end; ++e) c.unit[e] *= factor;
       }
     };
     run_parallel(c.parts, chunk, &c);
   }
-  return found;
 }
 
-// The gradients that cpu_pair_loss found, times the gradient of the loss; or those of its rows'
-// operands alone, times the gradients of the rows' losses.
-std::vector<Tensor> cpu_scaled(Tensor grad, std::vector<Tensor> units) {
-  return grad.scalar_type() == ScalarType::Double ? scaled<double>(grad, units)
-                                                  : scaled<float>(grad, units);
+// Multiplies the gradients that cpu_pair_loss found by the gradient of the loss; or those of its
+// rows' operands alone by the gradients of the rows' losses.
+void cpu_scale(Tensor grad, std::vector<Tensor> units) {
+  grad.scalar_type() == ScalarType::Double ? scale<double>(grad, units) : scale<float>(grad, units);
 }
 
 }  // namespace
@@ -342,5 +332,5 @@ std::vector<Tensor> cpu_scaled(Tensor grad, std::vector<Tensor> units) {
 
 STABLE_TORCH_LIBRARY_IMPL(contrastloss, CPU, m) {
   m.impl("cpu_pair_loss", TORCH_BOX(&contrastloss::cpu::cpu_pair_loss));
-  m.impl("cpu_scaled", TORCH_BOX(&contrastloss::cpu::cpu_scaled));
+  m.impl("cpu_scale", TORCH_BOX(&contrastloss::cpu::cpu_scale));
 }

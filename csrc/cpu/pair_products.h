@@ -15,13 +15,15 @@ class PairProducts {
   static constexpr int NR = Gemm<Pair>::NR, MR = Gemm<Pair>::MR;
   static constexpr int64_t TILE_M = kTileRows, TILE_N = 2 * kTileRows;
   static constexpr int64_t kUnit = 32;
+  static constexpr int64_t kDepth = INT64_MAX;  // all features at a time
   static_assert(TILE_M % NR == 0 && TILE_M % MR == 0 && MR % 2 == 0 && NR % 2 == 0,
                 "tiles are whole micro-tiles, which are whole pairs");
 
   static int64_t whole_rows(int64_t m) { return round_up(m, MR); }
   static int64_t whole_cols(int64_t n) { return std::max(round_up(n, NR), round_up(n, MR)); }
 
-  PairProducts(const Problem<float>& p, Carver& memory, int64_t block_rows, int64_t tile_cols)
+  PairProducts(const Problem<float>& p, Carver& memory, int64_t block_rows, int64_t tile_cols,
+               int64_t)
       : p_(p), words_(round_up(p.x.cols, NR) / 2), row_stride_(words_ + 16) {
     const int64_t rows = whole_rows(block_rows), cols = whole_cols(tile_cols);
     h_stride_ = cols / 2 + 16, h_t_stride_ = cols + 16;
@@ -34,6 +36,8 @@ class PairProducts {
     pair_ = memory.take<Pair>(2 * words_);
     row_ = memory.take<float>(2 * words_);
   }
+
+  void select(int64_t, int64_t) {}
 
   void pack_rows(int64_t first, int64_t n) {
     x_panel_ = round_up(n, 2) / 2 * NR;

@@ -17,13 +17,14 @@ struct Workspace {
   std::optional<P> products;
   Carver carver;
 
-  explicit Workspace(const Problem<T>& p, bool twice = false)
-      : carver([&](Carver& memory) { layout(p, twice, memory); }) {}
+  // `depth`: how many features are packed at a time.
+  Workspace(const Problem<T>& p, int64_t depth, bool twice = false)
+      : carver([&](Carver& memory) { layout(p, depth, twice, memory); }) {}
 
  private:
-  void layout(const Problem<T>& p, bool twice, Carver& memory) {
+  void layout(const Problem<T>& p, int64_t depth, bool twice, Carver& memory) {
     const int64_t m = p.x.rows, n = p.y.rows;
-    const int64_t budget = (int64_t(1) << 20) / p.x.cols / P::TILE_N * P::TILE_N;
+    const int64_t budget = (int64_t(1) << 20) / depth / P::TILE_N * P::TILE_N;
     block_rows = std::min(std::clamp(budget, P::TILE_N, 6 * P::TILE_N), m);
     // A transposed tile has up to TILE_M columns, which were rows, and no more than there are
     // columns.
@@ -39,7 +40,7 @@ struct Workspace {
     tile_scratch.w = general ? memory.take<T>(high * ld) : nullptr;
     tile_scratch.columns = memory.take<T>(3 * ld);
     tile_scratch.row = memory.take<T>(4 * ld);
-    products.emplace(p, memory, block_rows, cols);
+    products.emplace(p, memory, block_rows, cols, depth);
   }
 };
 
@@ -53,7 +54,7 @@ struct Job {
   static constexpr bool BACKWARD = V != Visit::FORWARD;
 
   const Problem<T>& problem;
-  Workspace<T, P> work{problem, V == Visit::BOTH};
+  Workspace<T, P> work{problem, problem.x.cols, V == Visit::BOTH};
   typename P::Session session{};
 
   // Rows [r0, r1) x columns [c0, c1). `triangle`: both are the same chunk of a symmetric problem.

@@ -1,15 +1,26 @@
 // A strip of rows against a chunk of columns, twice: the first visit adds to the statistics and
-// keeps the products, the second turns the kept products into gradients. Included once per
-// instruction set.
+// keeps the products, the second turns the kept products into gradients. Long rows are multiplied
+// some features at a time, and what is kept is added up, so that operands stay in the cache.
+// Included once per instruction set.
 
 template <class T, class P, bool BACKWARD>
 struct StripJob {
   const Problem<T>& problem;
   const Strip<T>& strip;
-  Workspace<T, P> work{problem};
+  const int64_t depth = std::min(problem.x.cols, P::kDepth);
+  Workspace<T, P> work{problem, depth};
   typename P::Session session{};
 
   void run() {
+    const int64_t d = problem.x.cols;
+    for (int64_t f = 0; f < d; f += depth) {
+      work.products->select(f, std::min(depth, d - f));
+      run(f == 0, f + depth >= d);
+    }
+  }
+
+  // For the first, or the last, of the features.
+  void run(bool first, bool last) {
     for (int64_t b0 = strip.r0; b0 < strip.r1; b0 += work.block_rows) {
       const int64_t rows = std::min(work.block_rows, strip.r1 - b0);
       work.products->pack_rows(b0, rows);
@@ -18,25 +29,34 @@ struct StripJob {
         work.products->pack_columns(j0, n, !BACKWARD);
         for (int64_t i0 = b0; i0 < b0 + rows; i0 += P::TILE_M) {
           poll();
-          tile(b0, Tile<T>{work.tile, work.ld, i0, std::min(P::TILE_M, b0 + rows - i0), j0, n});
+          const int64_t m = std::min(P::TILE_M, b0 + rows - i0);
+          tile(b0, Tile<T>{work.tile, work.ld, i0, m, j0, n}, first, last);
         }
       }
     }
   }
 
-  void tile(int64_t b0, const Tile<T>& t) {
+  void tile(int64_t b0, const Tile<T>& t, bool first, bool last) {
     // tiles are kept one after the other, without padding
     T* kept = strip.kept + (t.i0 - strip.r0) * (strip.c1 - strip.c0) + (t.j0 - strip.c0) * t.m;
     if constexpr (!BACKWARD) {
       work.products->scores(t.i0 - b0, t.m, 0, t.n, t.s, t.ld);
+      if (!first) add(kept, t);
       copy(t.s, t.ld, t.m, t.n, kept, t.n);
-      Forward<T>{problem, work.tile_scratch}.visit(t, false);
+      if (last) Forward<T>{problem, work.tile_scratch}.visit(t, false);
     } else if (t.m == P::TILE_M && t.n == P::TILE_N) {  // whole tiles have no padding to write to
-      gradients(b0, Tile<T>{kept, t.n, t.i0, t.m, t.j0, t.n});
+      gradients(b0, Tile<T>{kept, t.n, t.i0, t.m, t.j0, t.n}, first);
     } else {
       copy(kept, t.n, t.m, t.n, t.s, t.ld);
-      gradients(b0, t);
+      gradients(b0, t, first);
+      if (first && !last) copy(t.s, t.ld, t.m, t.n, kept, t.n);
     }
+  }
+
+  static void add(const T* kept, const Tile<T>& t) {
+    for (int64_t r = 0; r < t.m; ++r)
+#pragma omp simd
+      for (int64_t j = 0; j < t.n; ++j) t.s[r * t.ld + j] += kept[r * t.n + j];
   }
 
   static void copy(const T* from, int64_t from_ld, int64_t m, int64_t n, T* to, int64_t to_ld) {
@@ -45,8 +65,9 @@ struct StripJob {
       for (int64_t j = 0; j < n; ++j) to[r * to_ld + j] = from[r * from_ld + j];
   }
 
-  void gradients(int64_t b0, const Tile<T>& t) {
-    Backward<T>{problem, work.tile_scratch}.visit(t, false, T(1));
+  // `first`: the tile holds products, which become gradients of scores.
+  void gradients(int64_t b0, const Tile<T>& t, bool first) {
+    if (first) Backward<T>{problem, work.tile_scratch}.visit(t, false, T(1));
     const int64_t d = problem.x.cols;
     T* dx = problem.sums.dx;
     T* dy = problem.symmetric ? strip.dx : problem.sums.dy;

@@ -119,7 +119,7 @@ struct TopKJob {
     lists.floors = memory.take<T>(block_rows);
     lists.sizes = memory.take<int64_t>(block_rows);
     lists.all = memory.take<Packed<T>>(block_rows * lists.capacity);
-    products.emplace(problem, memory, block_rows, cols);
+    products.emplace(problem, memory, block_rows, cols, problem.x.cols);
   }
 
   // `emit(i, candidates, count)` receives the result of each row.

@@ -19,14 +19,20 @@ class VectorProducts {
   static int64_t whole_rows(int64_t m) { return round_up(m, MR); }
   static int64_t whole_cols(int64_t n) { return std::max(round_up(n, NR), round_up(n, MR)); }
 
-  VectorProducts(const Problem<T>& p, Carver& memory, int64_t block_rows, int64_t tile_cols)
-      : p_(p) {
-    const int64_t depth = round_up(p.x.cols, NR), cols = whole_cols(tile_cols);
+  // `depth`: the most features that are selected.
+  VectorProducts(const Problem<T>& p, Carver& memory, int64_t block_rows, int64_t tile_cols,
+                 int64_t depth)
+      : p_(p), d_(p.x.cols) {
+    depth = round_up(depth, NR);
+    const int64_t cols = whole_cols(tile_cols);
     x_ = memory.take<T>(whole_rows(block_rows) * depth);
     y_ = memory.take<T>(cols * depth);
     y_t_ = memory.take<T>(cols * depth);
     row_ = memory.take<T>(depth);
   }
+
+  // From here on, only features [first, first + n) are packed, multiplied and have gradients.
+  void select(int64_t first, int64_t n) { first_ = first, d_ = n; }
 
   void pack_rows(int64_t first, int64_t n) {
     stride_x_ = whole_rows(n);
@@ -42,35 +48,38 @@ class VectorProducts {
 
   // Computes the products of packed rows [r, r + m) and packed columns [c, c + n).
   void scores(int64_t r, int64_t m, int64_t c, int64_t n, T* s, int64_t ld) const {
-    const int64_t d = p_.x.cols;
     const Layout by_panel{NR, 1, NR, stride_x_ * NR};
-    for (int64_t k = 0; k < d; k += kDepth)
-      Gemm<T>::run(m, round_up(n, NR), std::min(kDepth, d - k), x_ + (r + k / NR * stride_x_) * NR,
-                   by_panel, y_t_ + c * d + k * NR, d * NR, s, ld, k > 0);
+    for (int64_t k = 0; k < d_; k += kDepth)
+      Gemm<T>::run(m, round_up(n, NR), std::min(kDepth, d_ - k), x_ + (r + k / NR * stride_x_) * NR,
+                   by_panel, y_t_ + c * d_ + k * NR, d_ * NR, s, ld, k > 0);
   }
 
   // Adds the gradients from H of these rows and columns. dx and dy point to their first row; null:
   // not needed.
   void gradients(int64_t r, int64_t m, int64_t c, int64_t n, T* h, int64_t ld, T* dx, T* dy) const {
-    const int64_t d = p_.x.cols;
+    const int64_t d = p_.x.cols, f = first_;
     // zero the padding: unwritten numbers may be denormal, which is slow
     for (int64_t i = 0; i < m; ++i)
       for (int64_t j = n; j < whole_cols(n); ++j) h[i * ld + j] = 0;
     for (int64_t i = m; i < whole_rows(m); ++i)
       for (int64_t j = 0; j < n; ++j) h[i * ld + j] = 0;
-    if (dx) Gemm<T>::run(m, d, n, h, Layout{ld, 1, n, 0}, y_ + c * NR, stride_y_ * NR, dx, d, true);
-    if (dy) Gemm<T>::run(n, d, m, h, Layout{1, ld, m, 0}, x_ + r * NR, stride_x_ * NR, dy, d, true);
+    const Layout by_row{ld, 1, n, 0}, by_column{1, ld, m, 0};
+    if (dx) Gemm<T>::run(m, d_, n, h, by_row, y_ + c * NR, stride_y_ * NR, dx + f, d, true);
+    if (dy) Gemm<T>::run(n, d_, m, h, by_column, x_ + r * NR, stride_x_ * NR, dy + f, d, true);
   }
 
   struct Session {};  // needs no setup per thread
 
  private:
-  // Packs rows in panels of NR features, [panel][row][NR], with zeros beyond D and beyond row n.
+  // Packs rows in panels of NR features, [panel][row][NR], with zeros beyond the features and
+  // beyond row n; as unit vectors if there are inverse norms.
   void pack(const Matrix& x, const T* norm, int64_t first, int64_t n, int64_t stride, T* out) {
-    const int64_t d = x.cols, panels = (d + NR - 1) / NR;
-    for (int64_t k = d; k < panels * NR; ++k) row_[k] = 0;
+    const int64_t panels = (d_ + NR - 1) / NR;
+    for (int64_t k = d_; k < panels * NR; ++k) row_[k] = 0;
     for (int64_t i = 0; i < stride; ++i) {
-      if (i < n) load_unit(x, norm, first + i, row_);
+      if (i < n) load_part(x, first + i, first_, d_, row_);
+      if (i < n && norm)
+        for (int64_t k = 0; k < d_; ++k) row_[k] *= norm[first + i];
       if (i == n)
         for (int64_t k = 0; k < panels * NR; ++k) row_[k] = 0;
       for (int64_t q = 0; q < panels; ++q)
@@ -80,13 +89,12 @@ class VectorProducts {
 
   // Transposes the packed columns into panels of NR columns, [panel][feature][NR].
   void transpose() {
-    const int64_t d = p_.x.cols;
     for (int64_t p = 0; p < stride_y_ / NR; ++p)
-      for (int64_t k = 0; k < d; k += LANES) {
+      for (int64_t k = 0; k < d_; k += LANES) {
         const T* from = y_ + ((k / NR) * stride_y_ + p * NR) * NR + k % NR;
-        const int64_t features = std::min<int64_t>(LANES, d - k);
+        const int64_t features = std::min<int64_t>(LANES, d_ - k);
         for (int half = 0; half < NR; half += LANES)
-          transpose_lanes(from + half * NR, y_t_ + (p * d + k) * NR + half, features);
+          transpose_lanes(from + half * NR, y_t_ + (p * d_ + k) * NR + half, features);
       }
   }
 
@@ -121,6 +129,7 @@ class VectorProducts {
   }
 
   const Problem<T>& p_;
+  int64_t first_ = 0, d_;  // the features that are selected
   T *x_, *y_, *y_t_, *row_;
   int64_t stride_x_ = 0, stride_y_ = 0;
 };

@@ -320,6 +320,17 @@ def test_backward_twice():
         torch.testing.assert_close(grad, like)
 
 
+def test_backward_hands_over_what_forward_found():
+    """No copy of the gradients, unless the graph is kept."""
+    (x, y, *_), loss, _, _ = _small()
+    kept = torch.autograd.grad(3 * loss, x, retain_graph=True)[0]
+    places = [v.data_ptr() for v in loss.grad_fn.saved_tensors if v is not None]
+    found = torch.autograd.grad(3 * loss, (x, y))
+    assert all(v.data_ptr() in places for v in found)
+    assert kept.data_ptr() not in places
+    assert torch.equal(found[0], kept)
+
+
 def test_values_have_no_gradient():
     _, loss, (lse, positive), _ = _small()
     assert loss.requires_grad
@@ -432,12 +443,16 @@ def test_the_operator_checks_its_operands(changes, message):
 
 
 def test_the_second_operator_checks_its_operands():
-    scaled = torch.ops.contrastloss.cpu_scaled
+    scale = torch.ops.contrastloss.cpu_scale
     unit = torch.arange(6.0).reshape(3, 2)
-    torch.testing.assert_close(scaled(torch.tensor(2.0), [unit])[0], 2 * unit)
+    found = unit.clone(), unit.clone()
+    scale(torch.tensor(2.0), found)
+    torch.testing.assert_close(found, (2 * unit, 2 * unit))
     rows = torch.tensor([1.0, -1.0, 0.5])
-    torch.testing.assert_close(scaled(rows, [unit, rows])[0], rows[:, None] * unit)
+    found = unit.clone(), rows.clone()
+    scale(rows, found)
+    torch.testing.assert_close(found, (rows[:, None] * unit, rows.square()))
     with pytest.raises(RuntimeError, match="grad: got 4 elements"):
-        scaled(torch.ones(4), [unit])
+        scale(torch.ones(4), [unit])
     with pytest.raises(RuntimeError, match="unit: wrong dtype"):
-        scaled(torch.ones(1), [unit.double()])
+        scale(torch.ones(1), [unit.double()])
