@@ -172,7 +172,7 @@ def strip(call: PairCall, sums: bool) -> int:
     if sums:
         return m
     if y is None:  # two passes take half of the products
-        return m if m <= 256 else 0
+        return m if m <= 512 else 0
     if m * n <= 512 * 512:
         return m
     rows = _KEPT // (n * (8 if x.dtype == torch.float64 else 4)) // 32 * 32

@@ -106,6 +106,36 @@ class Norms {
   std::vector<T> x_, y_, a_, b_;
 };
 
+// Whether (i, j) and (j, i) have the same score, tests and weight in a symmetric problem. The
+// values are compared, in O(N), so callers need not promise anything.
+template <class T>
+bool mirrors(const Problem<T>& p) {
+  if (!p.symmetric) return false;
+  const int64_t n = p.x.rows;
+  auto equal = [n](const auto* u, const auto* v, int64_t extent) {
+    return u == v || (u && v && std::equal(u, u + n * extent, v));
+  };
+  auto bias = [&](int64_t i) {
+    return (p.beta ? p.beta[i] : T(0)) - (p.gamma ? p.gamma[i] : T(0));
+  };
+  if (!equal(p.a, p.b, 1)) return false;
+  for (int64_t i = 1; (p.beta || p.gamma) && i < n; ++i)
+    if (bias(i) != bias(0)) return false;
+  for (const Group<T>& g : p.groups) {
+    for (const Test& t : g.tests)
+      if (t.op == Compare::LT || !equal(t.row, t.col, 1)) return false;
+    for (const Term<T>& t : g.terms) {
+      if (t.kind == TermKind::DIFFERING) {
+        for (size_t k = 0; k < t.row_ids.size(); ++k)
+          if (!equal(t.row_ids[k], t.col_ids[k], 1)) return false;
+      } else if (t.of_one_axis() || !equal(t.row, t.col, t.extent)) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
 // ---- gradients ----------------------------------------------------------------------------------
 
 enum Need : int64_t {
@@ -135,9 +165,24 @@ class Gradients {
 
   bool wants(int64_t what) const { return (needs_ & what) != 0; }
 
+  // A mirrored tile mixes both orientations, which is wrong for sums that belong to one of them.
+  bool mirrors(const Problem<T>& p) const {
+    return cpu::mirrors(p) && !wants(DROW_BIAS | DCOL_BIAS | DROW_SCALE | DCOL_SCALE);
+  }
+
   Tensor zeros(const std::vector<int64_t>& shape) const {
     Tensor t = empty(o_.x, shape, kScalarType<T>);
-    std::fill_n(static_cast<T*>(t.data_ptr()), t.numel(), T(0));
+    struct Context {
+      T* data;
+      int64_t size, parts;
+    } c{static_cast<T*>(t.data_ptr()), t.numel(), 1};
+    c.parts = std::clamp<int64_t>(c.size / 65536, 1, threads());  // new memory is slow to write
+    auto chunk = [](void* context, int64_t k) {
+      const Context& own = *static_cast<Context*>(context);
+      const int64_t first = own.size * k / own.parts, last = own.size * (k + 1) / own.parts;
+      std::fill(own.data + first, own.data + last, T(0));
+    };
+    run_parallel(c.parts, chunk, &c);
     return t;
   }
 

@@ -10,7 +10,7 @@ void each_row(const Matrix& x, int threads, Parallel parallel, const F& f) {
     const Matrix& x;
     const F& f;
     int64_t parts;
-  } context{x, f, std::max<int64_t>(1, std::min<int64_t>(threads, x.rows * x.cols / 65536))};
+  } context{x, f, std::max<int64_t>(1, std::min<int64_t>(threads, x.rows * x.cols / 16384))};
   auto chunk = [](void* self, int64_t k) {
     const Context& c = *static_cast<Context*>(self);
     T* loaded = nullptr;

@@ -56,6 +56,7 @@ class LossPass {
     check(needs);
     outputs(o);
     found_.begin(p_, 0);
+    p_.mirror = found_.mirrors(p_);
   }
 
   std::vector<Tensor> run(const Engine& e) {
@@ -147,13 +148,15 @@ class LossPass {
     const int64_t parts =
         std::clamp<int64_t>(static_cast<int64_t>(std::min(p_.work(), double(threads()))), 1,
                             std::max<int64_t>(units, 1));
+    // the first chunk adds to the result, unless rows of that are also another chunk's columns
+    const int64_t first = p_.symmetric ? 0 : 1, own = std::max<int64_t>(0, parts - first);
     const int64_t rows = std::min(rows_, m_), d = parts > 1 && p_.sums.dx ? p_.x.cols : 0;
-    T* memory = static_cast<T*>(held(rows * (n_ + parts * d) * int64_t(sizeof(T))));
+    T* memory = static_cast<T*>(held(rows * (n_ + own * d) * int64_t(sizeof(T))));
     for (int64_t k = 0; k < parts; ++k) {
       const int64_t c0 = std::min(n_, units * k / parts * kUnit);
       const int64_t c1 = std::min(n_, units * (k + 1) / parts * kUnit);
-      T* dx = memory + rows * (n_ + k * d);
-      chunks_.push_back(Chunk{p_, c0, c1, memory + rows * c0, d ? dx : nullptr, {}, {}, {}});
+      T* dx = d && k >= first ? memory + rows * (n_ + (k - first) * d) : nullptr;
+      chunks_.push_back(Chunk{p_, c0, c1, memory + rows * c0, dx, {}, {}, {}});
     }
   }
 
@@ -215,7 +218,8 @@ class LossPass {
     const int64_t size = (pass.r1_ - pass.r0_) * pass.p_.x.cols;
     T* dx = pass.p_.sums.dx + pass.r0_ * pass.p_.x.cols;
     for (const Chunk& chunk : pass.chunks_)
-      for (int64_t e = size * k / parts; e < size * (k + 1) / parts; ++e) dx[e] += chunk.dx[e];
+      for (int64_t e = size * k / parts; chunk.dx && e < size * (k + 1) / parts; ++e)
+        dx[e] += chunk.dx[e];
   }
 
   // The values and losses of rows, and the values of columns where these have channels.

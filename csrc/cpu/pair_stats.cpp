@@ -5,36 +5,6 @@
 namespace contrastloss::cpu {
 namespace {
 
-// Whether (i, j) and (j, i) have the same score, tests and weight in a symmetric problem. The
-// values are compared, in O(N), so callers need not promise anything.
-template <class T>
-bool mirrors(const Problem<T>& p) {
-  if (!p.symmetric) return false;
-  const int64_t n = p.x.rows;
-  auto equal = [n](const auto* u, const auto* v, int64_t extent) {
-    return u == v || (u && v && std::equal(u, u + n * extent, v));
-  };
-  auto bias = [&](int64_t i) {
-    return (p.beta ? p.beta[i] : T(0)) - (p.gamma ? p.gamma[i] : T(0));
-  };
-  if (!equal(p.a, p.b, 1)) return false;
-  for (int64_t i = 1; (p.beta || p.gamma) && i < n; ++i)
-    if (bias(i) != bias(0)) return false;
-  for (const Group<T>& g : p.groups) {
-    for (const Test& t : g.tests)
-      if (t.op == Compare::LT || !equal(t.row, t.col, 1)) return false;
-    for (const Term<T>& t : g.terms) {
-      if (t.kind == TermKind::DIFFERING) {
-        for (size_t k = 0; k < t.row_ids.size(); ++k)
-          if (!equal(t.row_ids[k], t.col_ids[k], 1)) return false;
-      } else if (t.of_one_axis() || !equal(t.row, t.col, t.extent)) {
-        return false;
-      }
-    }
-  }
-  return true;
-}
-
 // ---- forward ------------------------------------------------------------------------------------
 
 template <class T>
@@ -149,8 +119,7 @@ class BackwardPass {
     attach(p, item);
     found_.begin(p, item);
     std::vector<std::vector<double>> shifts = attach_shifts(p);
-    // A mirrored tile mixes both orientations, which is wrong for sums that belong to one of them.
-    p.mirror = mirrors(p) && !found_.wants(DROW_BIAS | DCOL_BIAS | DROW_SCALE | DCOL_SCALE);
+    p.mirror = found_.mirrors(p);
     e.of(T()).backward(p, threads(), run_parallel);
     found_.finish(e, p, norms, item);
     size_t k = 0;

@@ -65,12 +65,14 @@ struct StripJob {
       for (int64_t j = 0; j < n; ++j) to[r * to_ld + j] = from[r * from_ld + j];
   }
 
-  // `first`: the tile holds products, which become gradients of scores.
+  // `first`: the tile holds products, which become gradients of scores. All rows of a symmetric
+  // problem: H has both orientations, so one product gives the whole gradient.
   void gradients(int64_t b0, const Tile<T>& t, bool first) {
-    if (first) Backward<T>{problem, work.tile_scratch}.visit(t, false, T(1));
     const int64_t d = problem.x.cols;
+    const bool whole = strip.r1 - strip.r0 == problem.x.rows && problem.strips(true);
+    if (first) Backward<T>{problem, work.tile_scratch}.visit(t, whole, whole ? T(0.5) : T(1));
     T* dx = problem.sums.dx;
-    T* dy = problem.symmetric ? strip.dx : problem.sums.dy;
+    T* dy = whole ? nullptr : problem.symmetric ? strip.dx : problem.sums.dy;
     work.products->gradients(t.i0 - b0, t.m, 0, t.n, t.s, t.ld, dx ? dx + t.i0 * d : nullptr,
                              dy ? dy + t.j0 * d : nullptr);
   }

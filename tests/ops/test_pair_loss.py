@@ -175,7 +175,7 @@ def test_both_axes_of_many_features():
     torch.testing.assert_close(found, wanted)
 
 
-@pytest.mark.parametrize("n", [1, 2, 33, 64, 200])
+@pytest.mark.parametrize("n", [1, 2, 33, 64, 97, 200, 256])
 def test_rows_against_themselves(n):
     """y=None: self pairs are dropped, and gradients of rows and columns add up."""
     x = torch.randn(2 * n, 12, dtype=torch.float64, requires_grad=True)
