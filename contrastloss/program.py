@@ -40,6 +40,8 @@ class Program:
         self.fixed = {a: none.union(*[c.fixed[a] for c in everything]) for a in (ROW, COL)}
         #: whether there are channels of columns
         self.columns = any(c.axis == COL for c in everything)
+        #: the kinds of operands of which ``ops.check`` has found that they fit
+        self.fitting: set[tuple] = set()
         used = {(c.axis, c.shift) for c in everything if isinstance(c, SUM)}
         #: the operands of each axis that get a gradient: the shifts of SUM channels
         self.shifts: dict[Axis, tuple[str, ...]] = {

@@ -187,15 +187,13 @@ def pair_loss(
     parts: tuple[Tensor, Tensor],
     row_weight: Tensor | None,
     divisor: float,
-    needs: frozenset[str],
+    needs: int,
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """The sum of the rows' losses, divided, the values of the channels, and the sum's gradients by
-    the operands named in ``needs``, in the statistics' dtype; ``rows`` at a time."""
-    asked = needs - {"y"} if call.y is None else needs
-    mark = mask([name in needs for name in NAMES])
-    arguments = *_arguments(call), rows, *parts, row_weight, divisor, mark
+    the operands marked in ``needs``, in the statistics' dtype; ``rows`` at a time."""
+    arguments = *_arguments(call), rows, *parts, row_weight, divisor, needs
     loss, *found = _run(torch.ops.contrastloss.cpu_pair_loss, *arguments)
-    count = len(found) - len(asked)
+    count = len(found) - needs.bit_count()
     return loss, found[:count], found[count:]
 
 

@@ -210,7 +210,13 @@ def checked_call(
     """
     x, _, scale = operands[:3]
     check_flag("cosine", cosine)
-    _check_operands(operands, program, extra)
+    kinds = None if extra else _kinds_of(operands)
+    if kinds is None or kinds not in program.fitting:
+        _check_operands(operands, program, extra)
+        if kinds is not None:
+            if len(program.fitting) >= 64:
+                program.fitting.clear()
+            program.fitting.add(kinds)
     if compute_dtype is None:
         compute_dtype = _product_dtype(x)
     elif not isinstance(compute_dtype, torch.dtype) or compute_dtype not in DTYPES:
@@ -224,6 +230,21 @@ def checked_call(
 
 def _product_dtype(x: Tensor) -> torch.dtype:
     return (autocast_dtype(x.device) if x.dtype == torch.float32 else None) or x.dtype
+
+
+def _kinds_of(operands: Operands) -> tuple | None:
+    """All of plain tensors that :func:`_check_operands` looks at; None where it may see more."""
+    if torch.compiler.is_compiling():
+        return None
+    found: list[Any] = []
+    for value in operands.flat():
+        if value is None or type(value) is float:
+            found.append(type(value))
+        elif type(value) not in (Tensor, torch.nn.Parameter) or value.is_nested:
+            return None
+        else:
+            found += value.shape, value.dtype, value.device, value.layout, value.requires_grad
+    return tuple(found)
 
 
 def _check_operands(operands: Operands, program: Program, extra: frozenset[str]) -> None:

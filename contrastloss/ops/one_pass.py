@@ -17,7 +17,6 @@ from ..backends import (
     NAMES,
     PairCall,
     mask,
-    named_in,
     serving,
     without_autocast,
 )
@@ -170,7 +169,7 @@ class PairLoss(torch.autograd.Function):
         ctx: Any, call: PairCall, backend: ModuleType, plan: tuple, how: tuple, *tensors: Any
     ) -> Any:
         (program, terms, strip), (parts, reduction, weight) = plan, how
-        needs = named_in(mask(ctx.needs_input_grad[4 : 4 + len(NAMES)]))
+        needs = mask(ctx.needs_input_grad[4 : 4 + len(NAMES)])
         weight = None if weight is None else weight.detach().to(call.stat_dtype).contiguous()
         divisor = float(call.x.shape[0]) if reduction == "mean" else 1.0
         arguments = strip, _encoded(terms), weight, divisor, needs
@@ -193,22 +192,21 @@ class PairLoss(torch.autograd.Function):
         count = len(NAMES) + len(program.rows) + len(program.cols)
         if grad is None:
             return (None,) * (4 + count)
-        call = ctx.call.given(saved[:count])
+        found: list[Tensor | None] = [None] * (4 + count)
         if torch.is_grad_enabled():
-            found = _differentiable(call, ctx.how, saved[count], grad)
-            return (None, None, None, None, *found)
+            call = ctx.call.given(saved[:count])
+            found[4:] = _differentiable(call, ctx.how, saved[count], grad)
+            return (*found,)
         own = saved[count + 1 :]
         if _kept():  # the next backward pass needs them as they are
             own = [unit.clone() for unit in own]
         ctx.backend.scale(grad.contiguous(), own)
-        units = call.gradients(own, ctx.needs)
-        found = [
-            v
-            if v is None or (v.dtype == like.dtype and v.shape == like.shape)
-            else call.lower(v, like)
-            for v, like in zip(units.flat(), saved, strict=False)
-        ]
-        return (None, None, None, None, *found)
+        for k, unit in zip([k for k in range(len(NAMES)) if ctx.needs >> k & 1], own, strict=True):
+            like = saved[k]
+            if unit.dtype != like.dtype or unit.shape != like.shape:
+                unit = ctx.call.given(saved[:count]).lower(unit, like)
+            found[4 + k] = unit
+        return (*found,)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:

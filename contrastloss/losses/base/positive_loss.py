@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from ... import ops
 from ...channel import COL, INDEX, LSE, ROW, SUM, Channel, differs, same
 from ...memory import EmbeddingQueue
+from ...ops.check import plain
 from .blocks import BATCH, ID, Block, Ids
 from .negatives import NEGATIVES, Negatives
 from .pair_loss import Memory, PairLoss, covering
@@ -201,12 +203,24 @@ class TwoViewLoss(PositiveLoss):
 
     def of_instances(self, scores: Scores, ids: Tensor | None) -> Any:
         """The loss, where both views of an instance are each other's positive."""
-        n = scores.x.shape[0] // 2
-        instance = torch.arange(2 * n, device=scores.x.device) % max(n, 1)
-        rows = {INSTANCE: scores.distinct(instance)}
+        rows = {INSTANCE: scores.distinct(_instances(scores.x))}
         if ids is not None:
             scores.apart = rows[ID] = ids.repeat(2)
         return self.evaluate(scores, rows)
+
+
+def _instances(x: Tensor) -> Tensor:
+    """The numbers of the instances of two views' rows."""
+    n = x.shape[0] // 2
+    if x.device.type == "cpu" and plain(x) and n <= 4096:
+        return _numbers(n)
+    return torch.arange(2 * n, device=x.device) % max(n, 1)
+
+
+@lru_cache(maxsize=16)
+def _numbers(n: int) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.arange(2 * n, device="cpu") % max(n, 1)
 
 
 def reference_pairs(
