@@ -160,25 +160,29 @@ def pair_stats_backward(
 
 #: the most bytes of products that are kept
 _KEPT = 16 << 20
+#: rows with more features than these are multiplied some features at a time, if products are kept
+_LONG = 1024
 
 
-def strip(call: PairCall, sums: bool) -> int:
-    """How many rows at a time :func:`pair_loss` takes; 0 where two passes are as fast. ``sums``:
-    the losses are sums of terms of pairs, and nothing has to be kept."""
+def strip(call: PairCall, sums: bool) -> int | None:
+    """How many rows at a time :func:`pair_loss` takes, whose products are kept; None where two
+    passes are as fast. 0: nothing is kept, since the losses are sums of terms of pairs (``sums``),
+    and rows are short."""
     x, y = call.operands[:2]
     m, n = x.shape[0], (x if y is None else y).shape[0]
     if x.ndim != 2 or not m * n:
+        return None
+    otherwise = 0 if sums else None
+    if sums and x.shape[1] <= _LONG:
         return 0
-    if sums:
-        return m
     if y is None:  # two passes take half of the products
-        return m if m <= 512 else 0
+        return m if m <= 512 else otherwise
     if m * n <= 512 * 512:
         return m
     rows = _KEPT // (n * (8 if x.dtype == torch.float64 else 4)) // 32 * 32
     if call.program.columns:  # a product of short rows takes no longer than its scores' way
-        return m if m <= rows and x.shape[1] >= 256 else 0
-    return min(384, rows) if rows >= 64 else 0
+        return m if m <= rows and x.shape[1] >= 256 else otherwise
+    return min(384, rows) if rows >= 64 else otherwise
 
 
 def pair_loss(

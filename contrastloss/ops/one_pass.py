@@ -81,8 +81,8 @@ def in_one_pass(
     backend = serving(call, "pair_stats_backward", call.backend)
     summed = _as_sums(call.program, parts, _aligned(call))
     program, terms = summed or (call.program, parts)
-    strip = 0 if _keeps_two(call, backend) else backend.strip(call, summed is not None)
-    if not strip:
+    strip = None if _keeps_two(call, backend) else backend.strip(call, summed is not None)
+    if strip is None:
         return None
     plan = program, terms, strip
     return PairLoss.apply(call, backend, plan, (parts, reduction, weight), *flat)

@@ -50,7 +50,7 @@ class LossPass {
         parts_(read_parts(code, weights, p_.channels.size())),
         row_weight_(data<T>(row_weight, "row_weight", m_)),
         divisor_(divisor),
-        at_once_(sums_alone()),
+        at_once_(rows == 0),
         found_(o, needs) {
     STD_TORCH_CHECK(!o.batched(), "x: got a batch dimension, expected (M, D)");
     check(needs);
@@ -112,8 +112,8 @@ class LossPass {
         of_columns |= c.column;
       }
     STD_TORCH_CHECK(!of_columns || m_ == n_, "parts: got columns, expected as many as rows");
-    STD_TORCH_CHECK(rows_ >= 1 && (at_once_ || rows_ >= m_ || !columns), "rows: got ", rows_,
-                    ", expected all for channels of columns");
+    STD_TORCH_CHECK(at_once_ ? sums_alone() : rows_ >= 1 && (rows_ >= m_ || !columns),
+                    "rows: got ", rows_, ", expected 0 for sums, all for channels of columns");
     STD_TORCH_CHECK(needs >= 0 && needs < 128, "needs: got ", needs);
   }
 

@@ -106,7 +106,7 @@ def test_loss_and_gradients(name, dtype, seed):
     channels, parts, formula = CASES[name]
     m = draw(SIZES)
     n = m if any(c.axis == COL for c in channels) else max(m, draw(SIZES))
-    d, only_x = draw((2, 3, 16, 33, 520, 1030)), draw((False, True))
+    d, only_x = draw((2, 3, 16, 33, 260, 520, 1030)), draw((False, True))
     reduction, weighted = draw(("mean", "sum")), draw((False, True))
     own = torch.eye(m, n, dtype=torch.bool)
     given = leaves(m, n, d, dtype, only_x, generator)
@@ -423,8 +423,12 @@ def native(channels=None, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"strip": 0}, "rows: got 0, expected all"),
-        ({"strip": 3, "channels": (LSE(axis=COL), SUM("id"))}, "rows: got 3, expected all"),
+        ({"strip": -1}, "rows: got -1, expected 0 for sums"),
+        ({"strip": 0}, "rows: got 0, expected 0 for sums"),
+        (
+            {"strip": 3, "channels": (LSE(axis=COL), SUM("id"))},
+            "rows: got 3, expected 0 for sums, all",
+        ),
         ({"parts": torch.tensor([[0, 2, 1]])}, "parts: no such channel: 2"),
         ({"parts": torch.tensor([[0, 0]])}, "parts: got 2 elements, expected 3"),
         ({"parts": torch.ones(1, 3)}, "parts: wrong dtype"),
