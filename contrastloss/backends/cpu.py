@@ -173,7 +173,7 @@ def strip(call: PairCall, sums: bool) -> int | None:
     if x.ndim != 2 or not m * n:
         return None
     otherwise = 0 if sums else None
-    if sums and x.shape[1] <= _LONG:
+    if sums and (x.shape[1] <= _LONG or any(call.program.shifts.values())):
         return 0
     if y is None:  # two passes take half of the products
         return m if m <= 512 else otherwise
@@ -194,10 +194,11 @@ def pair_loss(
     needs: int,
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """The sum of the rows' losses, divided, the values of the channels, and the sum's gradients by
-    the operands marked in ``needs``, in the statistics' dtype; ``rows`` at a time."""
+    the operands marked in ``needs`` and by all shifts, in the statistics' dtype; ``rows`` at a
+    time."""
     arguments = *_arguments(call), rows, *parts, row_weight, divisor, needs
     loss, *found = _run(torch.ops.contrastloss.cpu_pair_loss, *arguments)
-    count = len(found) - needs.bit_count()
+    count = len(found) - needs.bit_count() - sum(map(len, call.program.shifts.values()))
     return loss, found[:count], found[count:]
 
 

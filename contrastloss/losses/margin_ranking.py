@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..channel import COL, INDEX, ROW, SUM, Channel, differs
+from ..ops import Part, row_losses
 from ..options import Temperature
 from .base.blocks import BATCH, Stored, Turned
 from .base.positive_loss import CrossLoss, reference_pairs
@@ -93,16 +94,28 @@ class MarginRankingLoss(CrossLoss, name="margin_ranking"):
             name = "memory" if stored else "negatives"
             raise ValueError(f"{name}: got some with symmetric=True, expected None")
         positive = scores.aligned()
-        channels = self._channels if scores.apart is None else self._channels_by_ids
         bound = {**(rows or {}), BOUND: positive - self.margin}
-        (total, *by_col), extra = self.measure(scores, channels, bound, bound)
+        count = at_least_one(scores.negatives(scores.count - 1))
+        if self.in_one_pass(scores) and scores.count > 1:  # without negatives NaN would be lost
+            more = self._extra if self.return_stats else ()
+            how = self.parts(scores), (*self._channels, *more), bound, bound
+            loss, found = scores.loss(*how, reduction=self.reduction)
+            loss = self.scaled(loss / count)
+            if not self.return_stats:
+                return loss
+            hardest, lse = found[-2:]
+            best = scores.surpassing(positive)
+            return loss, self.statistics((hardest.value, lse), positive, best, None)
+        channels = self._channels if scores.apart is None else self._channels_by_ids
+        own, extra = self.measure(scores, channels, bound, bound)
         if BATCH in scores.blocks:
             extra = self.with_positive(scores, extra, positive)
-        if by_col:
-            total = 0.5 * (total + by_col[0])
-        losses = scores.weighted(total / at_least_one(scores.negatives(scores.count - 1)))
+        losses = scores.weighted(row_losses(self.parts(scores), own) / count)
         nan = positive.isnan()
         return self.finish(losses, extra, positive, aligned=scores, nan=nan)
+
+    def parts(self, scores: Scores) -> Sequence[Part]:
+        return (Part(0, weight=0.5), Part(1, weight=0.5)) if self.symmetric else (Part(0),)
 
     def channels(self) -> tuple[Channel, ...]:
         return (BY_ROW, BY_COL) if self.symmetric else (BY_ROW,)

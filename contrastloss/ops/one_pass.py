@@ -21,7 +21,7 @@ from ..backends import (
     without_autocast,
 )
 from ..backends.constant import constant
-from ..channel import EXPECT, INDEX, LSE, ROW, SUM, same
+from ..channel import COL, EXPECT, INDEX, LSE, ROW, SUM, same
 from ..program import Program
 from .check import plain
 from .results import results_of
@@ -81,7 +81,8 @@ def in_one_pass(
     backend = serving(call, "pair_stats_backward", call.backend)
     summed = _as_sums(call.program, parts, _aligned(call))
     program, terms = summed or (call.program, parts)
-    strip = None if _keeps_two(call, backend) else backend.strip(call, summed is not None)
+    sums = summed is not None
+    strip = None if _keeps_two(call, backend, sums) else backend.strip(call, sums)
     if strip is None:
         return None
     plan = program, terms, strip
@@ -107,9 +108,9 @@ def by_row(call: PairCall) -> Tensor | None:
 _ITSELF = (Part(0),)
 
 
-def _keeps_two(call: PairCall, backend: ModuleType) -> bool:
+def _keeps_two(call: PairCall, backend: ModuleType, sums: bool) -> bool:
     """Whether a call needs two passes on any account."""
-    if not hasattr(backend, "strip") or any(call.program.shifts.values()):
+    if not hasattr(backend, "strip") or (not sums and any(call.program.shifts.values())):
         return True
     return any(isinstance(channel, EXPECT) for channel in call.program.channels)
 
@@ -201,7 +202,7 @@ class PairLoss(torch.autograd.Function):
         if _kept():  # the next backward pass needs them as they are
             own = [unit.clone() for unit in own]
         ctx.backend.scale(grad.contiguous(), own)
-        for k, unit in zip([k for k in range(len(NAMES)) if ctx.needs >> k & 1], own, strict=True):
+        for k, unit in zip(_places(program, ctx.needs), own, strict=True):
             like = saved[k]
             if unit.dtype != like.dtype or unit.shape != like.shape:
                 unit = ctx.call.given(saved[:count]).lower(unit, like)
@@ -211,6 +212,15 @@ class PairLoss(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
         raise RuntimeError("pair_loss: forward-mode derivatives are not implemented")
+
+
+@lru_cache(maxsize=128)
+def _places(program: Program, needs: int) -> tuple[int, ...]:
+    """Which of the operands, counted as by ``Operands.flat``, have a gradient."""
+    named = [n in program.shifts[ROW] for n in program.rows]
+    named += [n in program.shifts[COL] for n in program.cols]
+    own = [bool(needs >> k & 1) for k in range(len(NAMES))]
+    return tuple([k for k, found in enumerate([*own, *named]) if found])
 
 
 def _kept() -> bool:

@@ -11,7 +11,7 @@ struct AtOnce {
     if (problem.gamma || problem.b || out.col_bias || out.col_dot) return false;
     const std::vector<Cover> covered = covers(problem, t);
     const Channel<T>* c = only_sum(problem, covered, [](const Channel<T>&) { return true; });
-    if (c == nullptr || c->grad == nullptr || c->dshift) return false;
+    if (c == nullptr || c->grad == nullptr) return false;
     switch (static_cast<Psi>(c->psi)) {
 #define CL_CASE(P, name)                                                  \
   case Psi::P:                                                            \
@@ -44,6 +44,7 @@ struct AtOnce {
         dot[j] = g * left;
       }
       c.sum[i] += total;
+      if (c.dshift) c.dshift[i] -= slopes;
       if (out.row_bias) out.row_bias[i] += slopes;
       if (out.row_dot) out.row_dot[i] += dots;
     }

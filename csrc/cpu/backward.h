@@ -121,7 +121,7 @@ struct Backward {
     if (mirrored || problem.gamma || problem.b || out.col_bias || out.col_dot) return false;
     const Channel<T>* c =
         only_sum(problem, covered, [](const Channel<T>& c) { return c.grad || c.grad_lse; });
-    if (c == nullptr || c->dshift) return false;
+    if (c == nullptr) return false;
     switch (static_cast<Psi>(c->psi)) {
 #define CL_CASE(P, name)                                                           \
   case Psi::P:                                                                     \
@@ -151,6 +151,7 @@ struct Backward {
         dots += g * product;
         dot[j] = g * left;
       }
+      if (c.dshift) c.dshift[i] -= slopes;
       if (out.row_bias) out.row_bias[i] += slopes;
       if (out.row_dot) out.row_dot[i] += dots * part;
     }

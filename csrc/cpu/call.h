@@ -243,4 +243,46 @@ class Gradients {
   std::vector<double> row_bias_, col_bias_, row_dot_, col_dot_;
 };
 
+// The gradients of shifts: one tensor for each shift operand, those of rows first, and the
+// accumulators of one batch item.
+template <class T>
+class Shifts {
+ public:
+  Shifts(const Operands& o, const Problem<T>& p, const Gradients<T>& found) {
+    for (const bool column : {false, true})
+      for (const Channel<T>& c : p.channels)
+        while (c.column == column && count(column) <= c.slot) {
+          lengths_.push_back(column ? o.n() : o.m());
+          tensors_.push_back(found.zeros(o.shape({lengths_.back()})));
+          if (!column) ++rows_;
+        }
+  }
+
+  // Gives the channels their accumulators.
+  void begin(Problem<T>& p) {
+    sums_.clear();
+    for (const int64_t length : lengths_) sums_.emplace_back(static_cast<size_t>(length), 0.0);
+    for (Channel<T>& c : p.channels)
+      if (c.slot >= 0)
+        c.dshift = sums_[static_cast<size_t>(c.slot + (c.column ? rows_ : 0))].data();
+  }
+
+  void finish(int64_t item) {
+    for (size_t k = 0; k < tensors_.size(); ++k)
+      Gradients<T>::store(sums_[k], static_cast<T*>(tensors_[k].data_ptr()) + item * lengths_[k]);
+  }
+
+  const std::vector<Tensor>& tensors() const { return tensors_; }
+
+ private:
+  int count(bool column) const {
+    return column ? static_cast<int>(tensors_.size()) - rows_ : rows_;
+  }
+
+  int rows_ = 0;
+  std::vector<int64_t> lengths_;
+  std::vector<Tensor> tensors_;
+  std::vector<std::vector<double>> sums_;
+};
+
 }  // namespace contrastloss::cpu

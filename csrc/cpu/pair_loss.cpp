@@ -51,7 +51,8 @@ class LossPass {
         row_weight_(data<T>(row_weight, "row_weight", m_)),
         divisor_(divisor),
         at_once_(rows == 0),
-        found_(o, needs) {
+        found_(o, needs),
+        shifts_(o, p_, found_) {
     STD_TORCH_CHECK(!o.batched(), "x: got a batch dimension, expected (M, D)");
     check(needs);
     outputs(o);
@@ -62,7 +63,9 @@ class LossPass {
   std::vector<Tensor> run(const Engine& e) {
     if (at_once_) {
       add_slopes(0, m_);
+      shifts_.begin(p_);
       routines_.at_once(p_, threads(), run_parallel);
+      shifts_.finish(0);
       add_losses(0, m_);
     } else {
       share();
@@ -74,6 +77,7 @@ class LossPass {
     all.insert(all.end(), outputs_.begin(), outputs_.end());
     const std::vector<Tensor> gradients = found_.tensors();
     all.insert(all.end(), gradients.begin(), gradients.end());
+    all.insert(all.end(), shifts_.tensors().begin(), shifts_.tensors().end());
     return all;
   }
 
@@ -99,7 +103,7 @@ class LossPass {
   void check(int64_t needs) {
     bool columns = false;
     for (const Channel<T>& c : p_.channels) {
-      STD_TORCH_CHECK(c.slot == -1, "channels: got a shift, expected none");
+      STD_TORCH_CHECK(c.slot == -1 || at_once_, "channels: got a shift, expected none");
       STD_TORCH_CHECK(c.kind != Kind::EXPECT, "channels: got EXPECT, expected none");
       columns |= c.column;
     }
@@ -112,8 +116,8 @@ class LossPass {
         of_columns |= c.column;
       }
     STD_TORCH_CHECK(!of_columns || m_ == n_, "parts: got columns, expected as many as rows");
-    STD_TORCH_CHECK(at_once_ ? sums_alone() : rows_ >= 1 && (rows_ >= m_ || !columns),
-                    "rows: got ", rows_, ", expected 0 for sums, all for channels of columns");
+    STD_TORCH_CHECK(at_once_ ? sums_alone() : rows_ >= 1 && (rows_ >= m_ || !columns), "rows: got ",
+                    rows_, ", expected 0 for sums, all for channels of columns");
     STD_TORCH_CHECK(needs >= 0 && needs < 128, "needs: got ", needs);
   }
 
@@ -270,6 +274,7 @@ class LossPass {
   const double divisor_;
   const bool at_once_;
   Gradients<T> found_;
+  Shifts<T> shifts_;
   double loss_ = 0;
   std::vector<Tensor> outputs_;
   std::vector<T*> values_;

@@ -54,15 +54,10 @@ class BackwardPass {
   std::vector<Tensor> run_all(const Engine& e) {
     const Problem<T> p = problem<T>(o_, 0);
     check(p);
-    for (const Channel<T>& c : p.channels) {
-      std::vector<Tensor>& shifts = c.column ? col_shifts_ : row_shifts_;
-      while (static_cast<int>(shifts.size()) <= c.slot)
-        shifts.push_back(found_.zeros(o_.shape({c.column ? o_.n() : o_.m()})));
-    }
-    for (int64_t item = 0; item < o_.batch(); ++item) run_item(e, item);
+    Shifts<T> shifts(o_, p, found_);
+    for (int64_t item = 0; item < o_.batch(); ++item) run_item(e, item, shifts);
     std::vector<Tensor> all = found_.tensors();
-    all.insert(all.end(), row_shifts_.begin(), row_shifts_.end());
-    all.insert(all.end(), col_shifts_.begin(), col_shifts_.end());
+    all.insert(all.end(), shifts.tensors().begin(), shifts.tensors().end());
     return all;
   }
 
@@ -113,41 +108,22 @@ class BackwardPass {
     }
   }
 
-  void run_item(const Engine& e, int64_t item) {
+  void run_item(const Engine& e, int64_t item, Shifts<T>& shifts) {
     Problem<T> p = problem<T>(o_, item);
     const Norms<T> norms(o_, e, p);
     attach(p, item);
     found_.begin(p, item);
-    std::vector<std::vector<double>> shifts = attach_shifts(p);
+    shifts.begin(p);
     p.mirror = found_.mirrors(p);
     e.of(T()).backward(p, threads(), run_parallel);
     found_.finish(e, p, norms, item);
-    size_t k = 0;
-    for (auto* side : {&row_shifts_, &col_shifts_})
-      for (Tensor& t : *side) {
-        const int64_t length = side == &row_shifts_ ? o_.m() : o_.n();
-        Gradients<T>::store(shifts[k++], static_cast<T*>(t.data_ptr()) + item * length);
-      }
-  }
-
-  // Creates one accumulator per distinct shift operand, rows first.
-  std::vector<std::vector<double>> attach_shifts(Problem<T>& p) {
-    std::vector<std::vector<double>> found;
-    for (size_t k = 0; k < row_shifts_.size(); ++k)
-      found.emplace_back(static_cast<size_t>(o_.m()), 0.0);
-    for (size_t k = 0; k < col_shifts_.size(); ++k)
-      found.emplace_back(static_cast<size_t>(o_.n()), 0.0);
-    for (Channel<T>& c : p.channels)
-      if (c.slot >= 0)
-        c.dshift = found[static_cast<size_t>(c.slot) + (c.column ? row_shifts_.size() : 0)].data();
-    return found;
+    shifts.finish(item);
   }
 
   const Operands& o_;
   const std::vector<Tensor>&outputs_, &grads_;
   const int64_t live_;
   Gradients<T> found_;
-  std::vector<Tensor> row_shifts_, col_shifts_;
 };
 
 // ---- operators ----------------------------------------------------------------------------------

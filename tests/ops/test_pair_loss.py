@@ -230,6 +230,36 @@ def test_sums_of_rows_against_themselves(n, alike):
         torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("n", [1, 2, 33, 193, 400])
+@pytest.mark.parametrize("against", ["columns", "itself"])
+def test_shifts(n, against):
+    """Hinges around a number of each row, or of each column, which have gradients, too."""
+    x, y, scale, bias, _ = leaves(n, n, 9, torch.float64, False, torch.Generator())
+    y = y if against == "columns" else None
+    bound = torch.linspace(-1, 1, n, dtype=torch.float64).requires_grad_()
+    own = torch.eye(n, dtype=torch.bool)
+    s = scores(x, y, scale, bias, torch.ones(n).double())
+    by_row = torch.relu(s - bound[:, None]).masked_fill(own, 0.0)
+    by_col = softplus(bound - s).masked_fill(own, 0.0)
+    expected = (0.5 * by_row.sum(1) + by_col.sum(0)).mean()
+    channels = (
+        SUM("relu", shift="b", pairs=APART),
+        SUM("softplus", shift="b", sign=-1.0, pairs=APART, axis=COL),
+    )
+    inputs = [v for v in (x, y, scale, bias, bound) if v is not None]
+    for count in (1, 3):
+        with threads(count):
+            loss, _ = pair_loss(
+                x, y, channels, (Part(0, weight=0.5), Part(1)), scale=scale, row_bias=bias,
+                cosine=True, rows={"b": bound}, cols={"b": bound},
+            )  # fmt: skip
+            assert type(loss.grad_fn).__name__ == "PairLossBackward"
+            found = torch.autograd.grad(loss, inputs, retain_graph=True)
+        torch.testing.assert_close(loss, expected, rtol=1e-12, atol=1e-12)
+        wanted = torch.autograd.grad(expected, inputs, retain_graph=True)
+        torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-12)
+
+
 def test_a_softplus_of_several_pairs():
     """It is not the sum of the pairs' softplus, also where the test has the name of positions."""
     x, y, scale, bias, factor = leaves(40, 50, 6, torch.float64, False, torch.Generator())
@@ -404,8 +434,9 @@ def test_wrong_parts():
 
 def native(channels=None, **changes):
     """The operator itself, which anyone may call, with other arguments than ours."""
-    program = Program(channels or (LSE(), SUM("id")), (), ())
-    call = PairCall(Operands(torch.randn(4, 3), torch.randn(4, 3)), program, False, torch.float32)
+    program = Program(channels or (LSE(), SUM("id")), ("b",), ())
+    operands = Operands(torch.randn(4, 3), torch.randn(4, 3), rows=(torch.zeros(4),))
+    call = PairCall(operands, program, False, torch.float32)
     given = {
         "strip": 4,
         "parts": torch.tensor([[0, 0, 1]]),
@@ -437,6 +468,7 @@ def native(channels=None, **changes):
         ({"needs": 128}, "needs: got 128"),
         ({"channels": (LSE(), MAX())}, "parts: got a maximum"),
         ({"channels": (LSE(), EXPECT())}, "channels: got EXPECT"),
+        ({"channels": (LSE(), SUM("relu", shift="b"))}, "channels: got a shift, expected none"),
     ],
     ids=str,
 )
