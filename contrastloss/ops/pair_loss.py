@@ -45,8 +45,9 @@ def pair_loss(
 
     The same as :func:`~contrastloss.ops.pair_stats` and these sums. On CPU tensors the forward pass
     finds the gradients, too, where that saves one of four matrix products: they are kept, in the
-    statistics' dtype, until the backward pass multiplies them by the gradient of the loss. A
-    gradient that is to be differentiated is computed as ``pair_stats`` does.
+    statistics' dtype, until the backward pass multiplies them by the gradient of the loss and hands
+    them over; a retained graph keeps them, and hands over a copy. A gradient that is to be
+    differentiated is computed as ``pair_stats`` does.
 
     Args:
         x, y, channels: as for :func:`~contrastloss.ops.pair_stats`. Channels of columns that
