@@ -75,7 +75,8 @@ struct Backward {
   void visit(const Tile<T>& t, bool mirrored, T part) {
     const std::vector<Logs> logs = plan(t, mirrored);
     const std::vector<Cover> covered = covers(problem, t);
-    if (fused(t, covered, logs, mirrored, part) || lone_sum(t, covered, mirrored, part)) return;
+    if (fused(t, covered, logs, mirrored, part)) return;
+    if (!mirrored && LoneSum<T, false, true>{problem}.visit(t, covered)) return;
     T *s = scratch.row, *z = s + t.ld, *g = z + t.ld, *w_row = g + t.ld;
     for (int64_t r = 0; r < t.m; ++r) {
       const int64_t i = t.i0 + r;
@@ -113,48 +114,6 @@ struct Backward {
     if (!l.shared && !(l.columns.empty() && l.rows.size() == 1)) return false;
     problem.b ? to_h<true>(t, pass) : to_h<false>(t, pass);
     return true;
-  }
-
-  // One sum along rows and nothing else: one pass from products to H.
-  bool lone_sum(const Tile<T>& t, const std::vector<Cover>& covered, bool mirrored, T part) {
-    const Sums<T>& out = problem.sums;
-    if (mirrored || problem.gamma || problem.b || out.col_bias || out.col_dot) return false;
-    const Channel<T>* c =
-        only_sum(problem, covered, [](const Channel<T>& c) { return c.grad || c.grad_lse; });
-    if (c == nullptr) return false;
-    switch (static_cast<Psi>(c->psi)) {
-#define CL_CASE(P, name)                                                           \
-  case Psi::P:                                                                     \
-    if constexpr (sloped<Psi::P>()) return lone_sum_of<Psi::P>(*c, t, part), true; \
-    return false;
-      CL_EACH_PSI(CL_CASE)
-#undef CL_CASE
-    }
-    return false;
-  }
-
-  template <Psi P>
-  void lone_sum_of(const Channel<T>& c, const Tile<T>& t, T part) {
-    const Sums<T>& out = problem.sums;
-    const T sign = c.sign;
-    for (int64_t r = 0; r < t.m; ++r) {
-      const int64_t i = t.i0 + r;
-      const T left = row_factor(problem, i), beta = problem.beta ? problem.beta[i] : T(0);
-      const T mu = c.shift ? c.shift[i] : T(0), slope = c.grad[i] * sign;
-      T* dot = t.s + r * t.ld;
-      T slopes = 0, dots = 0;
-#pragma omp simd reduction(+ : slopes, dots)
-      for (int64_t j = 0; j < t.n; ++j) {
-        const T product = dot[j];
-        const T g = slope * dpsi<P, T, VecMath>(sign * (product * left + beta - mu));
-        slopes += g;
-        dots += g * product;
-        dot[j] = g * left;
-      }
-      if (c.dshift) c.dshift[i] -= slopes;
-      if (out.row_bias) out.row_bias[i] += slopes;
-      if (out.row_dot) out.row_dot[i] += dots * part;
-    }
   }
 
   struct Pass {

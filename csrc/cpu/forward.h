@@ -40,7 +40,8 @@ struct Forward {
   // reduced along both axes into the same accumulators.
   void visit(const Tile<T>& t, bool mirrored) {
     const std::vector<Cover> covered = covers(problem, t);
-    if (fused(t, covered, mirrored) || lone_sum(t, covered, mirrored)) return;
+    if (fused(t, covered, mirrored)) return;
+    if (!mirrored && LoneSum<T, true, false>{problem}.visit(t, covered)) return;
     for (int64_t r = 0; r < t.m; ++r)
       score_row(problem, t.i0 + r, t.j0, t.n, t.s + r * t.ld, t.s + r * t.ld);
     for (size_t g = 0; g < problem.groups.size(); ++g) {
@@ -61,36 +62,6 @@ struct Forward {
           if (c.column || mirrored) max_columns(c, t, w);
         }
       }
-    }
-  }
-
-  // One sum along rows and nothing else: one pass, without storing scores.
-  bool lone_sum(const Tile<T>& t, const std::vector<Cover>& covered, bool mirrored) {
-    if (mirrored || problem.gamma || problem.b) return false;
-    const Channel<T>* c = only_sum(problem, covered, [](const Channel<T>&) { return true; });
-    if (c == nullptr) return false;
-    switch (static_cast<Psi>(c->psi)) {
-#define CL_CASE(P, name) \
-  case Psi::P: return lone_sum_of<Psi::P>(*c, t), true;
-      CL_EACH_PSI(CL_CASE)
-#undef CL_CASE
-    }
-    return false;
-  }
-
-  template <Psi P>
-  void lone_sum_of(const Channel<T>& c, const Tile<T>& t) {
-    const T sign = c.sign;
-    for (int64_t r = 0; r < t.m; ++r) {
-      const int64_t i = t.i0 + r;
-      const T left = row_factor(problem, i), beta = problem.beta ? problem.beta[i] : T(0);
-      const T mu = c.shift ? c.shift[i] : T(0);
-      const T* dot = t.s + r * t.ld;
-      T total = 0;
-#pragma omp simd reduction(+ : total)
-      for (int64_t j = 0; j < t.n; ++j)
-        total += psi<P, T, VecMath>(sign * (dot[j] * left + beta - mu));
-      c.sum[i] += total;
     }
   }
 

@@ -96,7 +96,7 @@ struct Job {
     // across the diagonal: H has both orientations, so one product gives the whole gradient of the
     // rows
     const bool whole = problem.symmetric && !above && problem.strips(BACKWARD);
-    if (V != Visit::BOTH || above || whole || !AtOnce<T>{problem}.visit(t)) {
+    if (V != Visit::BOTH || above || whole || !at_once(t)) {
       if constexpr (V != Visit::BACKWARD) statistics(t, above);
       if constexpr (BACKWARD) visit<Backward<T>>(t, above || whole, whole ? T(0.5) : T(1));
     }
@@ -106,6 +106,10 @@ struct Job {
       work.products->gradients(i0 - b0, m, j - j0, n, t.s, t.ld, dx ? dx + i0 * d : nullptr,
                                dy ? dy + j * d : nullptr);
     }
+  }
+
+  bool at_once(const Tile<T>& t) const {
+    return LoneSum<T, true, true>{problem}.visit(t, covers(problem, t));
   }
 
   // Overwrites the products, unless they are needed again.
