@@ -23,19 +23,17 @@ FLAGS = shlex.split(_C.build_info()["flags"])
 SCALAR = ("candidate.h", "channel.h", "pair.h", "relaxed.h", "simd_math.h")
 
 LIBRARY = "calls a function of the C library"
-UNSWITCHED = (
-    "GCC makes a copy of the loop for each case of `{}`, and one of them is no loop of sums"
-)
-#: loops that stay scalar: file, words of the loop, in how many instances, and why. The first three
-#: have to; an entry that has become wrong is taken off
+SPLIT = "GCC makes a loop for each case of `{}`, and one of them has lost what the pragma says"
+#: loops that GCC 12 leaves scalar: file, words of the loop, in how many instances at most, and why.
+#: The first three have to be
 KNOWN = [
     ("sort.h", ".weight(d)", 13, LIBRARY),  # atan in fp64, erfc and pow; some twice, for `keep`
     ("sort.h", ".slopes(", 2, LIBRARY),  # pow
     ("topk.h", "falls", 1, "there are no vectors of integers of 128 bits"),
-    ("backward.h", "l.column[j]) * (paced", 2, "`paced` is no condition of vectors"),
-    ("backward.h", "* dot[j] * (b ? b[j]", 2, UNSWITCHED.format("b")),
+    ("backward.h", "l.column[j]) * (paced", 2, "GCC cannot select vectors by `paced`, one bool"),
+    ("backward.h", "* dot[j] * (b ? b[j]", 2, SPLIT.format("b")),
     ("forward.h", "const T mu = c.shift", 9, "t.j0 is read in the loop, and only for `c.shift`"),
-    ("forward.h", "v[j] = log_weight &&", 2, UNSWITCHED.format("log_weight")),
+    ("forward.h", "v[j] = log_weight &&", 2, SPLIT.format("log_weight")),
 ]
 
 
@@ -91,7 +89,7 @@ def reports(source, folder):
 
 
 def known(file, code):
-    """In how many instances a loop stays scalar."""
+    """In how many instances a loop stays scalar, at most."""
     return sum(count for name, words, count, _ in KNOWN if name == file.name and words in code)
 
 
@@ -113,13 +111,18 @@ def test_loops_are_vectorised(engine, tmp_path):
     found, included = reports(CSRC / "cpu" / f"isa_{engine}.cpp", tmp_path)
     wrong = []
     for file, first, last, code in loops():
+        if file not in included:
+            continue
         own = [one for one in found if one[0] == file and first <= one[1] <= last]
         scalar = [why for _, _, vectorised, why in own if not vectorised]
-        where, why = f"{file.relative_to(CSRC)}:{first}", "; ".join(sorted(set(scalar)))
-        if file in included and len(scalar) != known(file, code):
-            wrong.append(f"{where}: {len(scalar)} scalar, {known(file, code)} are known: {why}")
-        elif file in included and not own:
+        where, most = f"{file.relative_to(CSRC)}:{first}", known(file, code)
+        if len(scalar) > most:
+            why = "; ".join(sorted(set(scalar)))
+            wrong.append(f"{where}: {len(scalar)} scalar, {most} are known: {why}")
+        if not own:
             wrong.append(f"{where}: GCC reports no such loop")
+        if most and not scalar:
+            wrong.append(f"{where}: vectorised, so KNOWN needs no entry")
     wrong += [
         f"{file.name}:{line}: a loop that calls this is scalar, {why}"
         for file, line, vectorised, why in found
