@@ -71,8 +71,8 @@ def loops():
 
 def reports(source, folder):
     """(file, line, whether it was vectorised, why not) of all loops, and the files included."""
-    report, included = folder / "report", folder / "included"
-    command = [*CXX, *FLAGS, f"-I{CSRC}", "-MMD", "-MF", included, "-c", "-o", os.devnull, source]
+    report, included, code = (folder / name for name in ("report", "included", "code"))
+    command = [*CXX, *FLAGS, f"-I{CSRC}", "-MMD", "-MF", included, "-S", "-o", code, source]
     command += [f"-fopt-info-vec-optimized-missed={report}"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
