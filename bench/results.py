@@ -39,6 +39,11 @@ class Results(results.Results):
         named = INSTRUCTIONS.get(instructions, instructions)
         return f"{self.machine['processor']}" + (f", {named}" if named else "")
 
+    @property
+    def kinds(self) -> set[str]:
+        """The functions of its benchmarks."""
+        return {name.partition("[")[0] for name, _ in self.named}
+
     @staticmethod
     def rival(info: dict[str, Any]) -> float:
         """The time of the fastest of dense PyTorch and other libraries' classes, divided by ours;

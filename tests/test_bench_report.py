@@ -143,6 +143,55 @@ def test_every_class_of_chips_has_a_section(bench, tmp_path):
     assert zen.count("| clip, D = 128, fp32 | 2.00 (1 s) |") == 1
 
 
+def probe(rows, extra):
+    made = run(f"bench_memory[{rows}]", ("clip", rows, 128, "float32"), {"ours": 1.0}, "ours")
+    made["extra_info"] |= {"name": peers.OURS, "memory": {"extra": extra}}
+    return made
+
+
+def test_figures_of_other_pages_are_those_of_the_most_complete_results(bench, tmp_path):
+    """A file of some benchmarks on another chip gets its section, and nothing else: its name comes
+    first, and the figures that it has are left out."""
+
+    def results(name, *runs, **machine):
+        return bench("results").Results(write(tmp_path / name, *runs, **machine))
+
+    def large(seconds):
+        times = {peers.OURS: seconds, "dense": 3.0, "gemm": 0.1}
+        case = ("clip", 8192, 128, "float32")
+        names = "bench_large", "bench_beside_dense"
+        return [run(f"{name}[a]", case, times, peers.OURS) for name in names]
+
+    beside = run(
+        "bench_beside_clip", ("clip", 8192, 128, "float32"), {"clip": 2.0, "siglip": 1}, "clip"
+    )
+    part = results("cpu-zen.json", small(64, {"dense": 7.0}), beside, instructions="avx512")
+    full = results(
+        "cpu.json", small(64, {"dense": 2.0}), *large(1.5), probe(4096, 5e6), instructions="amx"
+    )
+    blocks, page = bench("blocks"), bench("report").page([part, full])
+    for make in (blocks.block, blocks.start):
+        assert make([part, full]) == make([full]) != make([part])
+        assert make([full]).count("Measured on abacus, AMX, 2 threads;") == 1
+    assert "| 4,096 | 5 MB |  |" in blocks.start([full])
+    assert "| 64 | 1 s | 2.00 |" in blocks.start([full])
+    assert "CLIP at N = 4,096, D = 128 takes 5 MB" in blocks.block([full])
+    assert "| clip, 8,192 x 128, fp32 | 1.5 s |" in blocks.block([full])
+    zen = page.split("## abacus, AVX-512")[1].split("\n## ")[0]
+    assert "### Losses beside each other" in zen
+    assert "### Growth" not in zen
+
+    # what the most complete results lack, others have
+    lacking = results("cpu.json", small(64, {"dense": 2.0}), *large(1.5), instructions="amx")
+    other = results("memory.json", probe(4096, 9e6), instructions="avx2")
+    shown = blocks.start([part, other, lacking])
+    places = [shown.index(what) for what in ("9 MB", "AVX2, 2 threads", "2.00", "AMX, 2 threads")]
+    assert places == sorted(places)
+    nothing = blocks.start([results("empty.json")])
+    assert "Measured" not in nothing
+    assert "|" not in nothing
+
+
 def test_a_run_says_which_instructions_it_used(monkeypatch):
     pytest.importorskip("pytest_benchmark")
     from contrastloss.bench import plugin

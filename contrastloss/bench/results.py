@@ -68,7 +68,9 @@ def title(case: dict[str, Any]) -> str:
     return f"{case['problem']}, {case['rows']:,} x {case['d']}, {SHORT[case['dtype']]}"
 
 
-def machine(results: Results) -> str:
+def machine(results: Results, chip: str | None = None) -> str:
+    """What results were measured on; ``chip`` is more than the name of its chip."""
     m = results.machine
-    where = m["gpu"] if m["device"] == "cuda" else f"{m['processor']}, {m['threads']} threads"
+    name = chip or m["gpu" if m["device"] == "cuda" else "processor"]
+    where = name if m["device"] == "cuda" else f"{name}, {m['threads']} threads"
     return f"{where}; {m['system']}, torch {m['torch']}, Python {m['python']}"

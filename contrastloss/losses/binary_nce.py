@@ -10,13 +10,12 @@ from torch import Tensor
 from ..channel import INDEX, SUM, Channel, differs
 from ..ops import Part
 from ..options import Temperature
-from .base.loss import softplus
 from .base.positive_loss import CrossLoss
-from .base.scores import Scores, at_least_one
 
 __all__ = ["BinaryNCELoss"]
 
 _CHANNELS = (SUM("softplus", pairs=(differs(INDEX),)),)
+_PARTS = (Part(0), Part(None, 1, softplus=True))
 
 
 class BinaryNCELoss(CrossLoss, name="binary_nce"):
@@ -69,15 +68,13 @@ class BinaryNCELoss(CrossLoss, name="binary_nce"):
 
     temperature: Temperature = 1.0
 
+    per_negative = True
+
     def channels(self) -> tuple[Channel, ...]:
         return _CHANNELS
 
-    def parts(self, scores: Scores) -> Sequence[Part]:
-        count = at_least_one(scores.negatives(scores.count - 1))
-        return Part(0, weight=1 / count), Part(None, 1, softplus=True)
-
-    def combine(self, negative: Tensor, positive: Tensor, scores: Scores) -> Tensor:
-        return softplus(-positive) + negative / at_least_one(scores.negatives(scores.count - 1))
+    def parts(self) -> Sequence[Part]:
+        return _PARTS
 
     @staticmethod
     def reference(x: Tensor, y: Tensor, *, scale: Tensor, bias: Tensor) -> Tensor:

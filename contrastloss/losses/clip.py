@@ -19,7 +19,7 @@ from .base.negatives import Negatives
 from .base.pair_loss import Memory
 from .base.positive_loss import BY_COL, BY_ROW, reference_pairs, smooth_cross_entropy
 from .base.positives import Positives
-from .base.scores import Scores, correction
+from .base.scores import correction
 
 __all__ = ["CLIPLoss"]
 
@@ -151,7 +151,7 @@ class CLIPLoss(SoftmaxLoss, name="clip"):
         scores.row_bias = correction(x_log_q, x)
         return self.aligned(scores, ids) if said.aligned else self.matched(scores, said)
 
-    def parts(self, scores: Scores) -> Sequence[Part]:
+    def parts(self) -> Sequence[Part]:
         return () if self.label_smoothing else _PARTS
 
     def combine(self, by_row: Tensor, by_col: Tensor, *rest: Any) -> Tensor:

@@ -16,7 +16,6 @@ from ..ops import Part
 from ..options import Temperature
 from .base.blocks import BATCH
 from .base.positive_loss import INSTANCE, SOFTMAX, TwoViewLoss
-from .base.scores import Scores
 
 __all__ = ["ClusterNTXentLoss"]
 
@@ -111,7 +110,7 @@ class ClusterNTXentLoss(TwoViewLoss, name="cluster_nt_xent"):
             rows[VIEW] = position // max(n, 1)
         return self.evaluate(scores, rows)
 
-    def parts(self, scores: Scores) -> Sequence[Part]:
+    def parts(self) -> Sequence[Part]:
         return SOFTMAX
 
     @staticmethod

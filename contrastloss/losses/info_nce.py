@@ -209,7 +209,7 @@ class InfoNCELoss(SoftmaxLoss, name="info_nce"):
     def channels(self) -> tuple[Channel, ...]:
         return BY_ROW, *self.sums("id")
 
-    def parts(self, scores: Scores) -> Sequence[Part]:
+    def parts(self) -> Sequence[Part]:
         return () if self.label_smoothing else SOFTMAX
 
     def combine(self, negative: Tensor, *rest: Any) -> Tensor:

@@ -15,7 +15,7 @@ from ..ops import Part
 from ..options import Temperature
 from .base.negatives import Negatives
 from .base.positive_loss import INSTANCE, SOFTMAX, TwoViewLoss
-from .base.scores import Scores, correction
+from .base.scores import correction
 
 __all__ = ["NTXentLoss"]
 
@@ -100,7 +100,7 @@ class NTXentLoss(TwoViewLoss, name="nt_xent"):
     def channels(self) -> tuple[Channel, ...]:
         return _CHANNELS
 
-    def parts(self, scores: Scores) -> Sequence[Part]:
+    def parts(self) -> Sequence[Part]:
         return SOFTMAX
 
     @staticmethod

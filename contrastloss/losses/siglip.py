@@ -136,7 +136,7 @@ class SigLIPLoss(MatchLoss, name="siglip"):
         loss = self.reduce(losses, None, nan_rows(scores.x))
         return self.with_statistics(loss, inside, outside, count > 0)
 
-    def parts(self, scores: Scores) -> Sequence[Part]:
+    def parts(self) -> Sequence[Part]:
         return _PARTS
 
     @staticmethod

@@ -11,11 +11,11 @@ from ..channel import INDEX, SUM, Channel, differs
 from ..ops import Part
 from ..options import Temperature
 from .base.positive_loss import CrossLoss
-from .base.scores import Scores, at_least_one
 
 __all__ = ["SpectralLoss"]
 
 _CHANNELS = (SUM("square", pairs=(differs(INDEX),)),)
+_PARTS = (Part(0), Part(1, weight=-2.0))
 
 
 class SpectralLoss(CrossLoss, name="spectral"):
@@ -65,15 +65,13 @@ class SpectralLoss(CrossLoss, name="spectral"):
 
     temperature: Temperature = 1.0
 
+    per_negative = True
+
     def channels(self) -> tuple[Channel, ...]:
         return _CHANNELS
 
-    def parts(self, scores: Scores) -> Sequence[Part]:
-        count = at_least_one(scores.negatives(scores.count - 1))
-        return Part(0, weight=1 / count), Part(1, weight=-2.0)
-
-    def combine(self, negative: Tensor, positive: Tensor, scores: Scores) -> Tensor:
-        return negative / at_least_one(scores.negatives(scores.count - 1)) - 2 * positive
+    def parts(self) -> Sequence[Part]:
+        return _PARTS
 
     @staticmethod
     def reference(x: Tensor, y: Tensor, *, scale: Tensor, bias: Tensor) -> Tensor:

@@ -173,10 +173,11 @@ struct TopKJob {
     }
     if (wanted.sampled()) {
       Noise::row(wanted.row_keys, i, wanted.col_keys, t.j0, n, noise);
+      const T beta = wanted.beta;  // read in the loop, it would keep GCC from vectorising it
 #pragma omp simd
       for (int64_t j = 0; j < n; ++j) {
         const bool in = s[j] > T(-INFINITY) && s[j] >= low && s[j] <= high && weights[j] == T(0);
-        s[j] = in ? wanted.beta * s[j] + T(noise[j]) : T(-INFINITY);
+        s[j] = in ? beta * s[j] + T(noise[j]) : T(-INFINITY);
       }
     } else {
 #pragma omp simd

@@ -16,7 +16,7 @@ from ...ops.check import plain
 from .blocks import BATCH, ID, Block, Ids
 from .negatives import NEGATIVES, Negatives
 from .pair_loss import Memory, PairLoss, covering
-from .scores import Scores
+from .scores import Scores, at_least_one
 
 __all__ = [
     "BY_COL",
@@ -51,7 +51,11 @@ class PositiveLoss(PairLoss):
     #: the positive's score: a sum of one term, out of the same pass
     positive: ClassVar[Channel]
 
-    def parts(self, scores: Scores) -> Sequence[ops.Part]:
+    #: whether the first channel's value, in ``parts``, is per negative: the sum over a row's
+    #: negatives divided by their number
+    per_negative: ClassVar[bool] = False
+
+    def parts(self) -> Sequence[ops.Part]:
         """The loss of a row as terms of the channels' values and, last, of the positive's score;
         empty where only ``combine`` tells it."""
         return ()
@@ -60,7 +64,14 @@ class PositiveLoss(PairLoss):
         """One loss per row, from the channels' values, the positives' scores and the
         :class:`Scores`."""
         *own, scores = values
-        return ops.row_losses(self.parts(scores), own)
+        if self.per_negative:
+            # a tensor is divided: torch before 2.13 makes a quotient of numbers constant
+            own[0] = own[0] / self._divisor(scores)
+        return ops.row_losses(self.parts(), own)
+
+    @staticmethod
+    def _divisor(scores: Scores) -> Any:
+        return at_least_one(scores.negatives(scores.count - 1))
 
     def with_positive(self, scores: Scores, extra: list[Tensor], positive: Tensor) -> list[Tensor]:
         """The values for statistics. By ids a row does not meet its positive, whose id it has; the
@@ -93,12 +104,15 @@ class PositiveLoss(PairLoss):
         if torch.compiler.is_compiling():
             return False
         alone = scores.spread is None and scores.apart is None and scores.blocks == (BATCH,)
-        return alone and self.reduction != "none" and bool(self.parts(scores))
+        return alone and self.reduction != "none" and bool(self.parts())
 
     def _at_once(self, scores: Scores, rows: Ids | None, cols: Ids | None) -> Any:
         more = self._extra if self.return_stats else ()
         channels = (*self._channels, self.positive, *more)
-        parts = self.parts(scores)
+        parts = self.parts()
+        if self.per_negative:
+            count = self._divisor(scores)
+            parts = [p._replace(weight=p.weight / count) if p.plus == 0 else p for p in parts]
         loss, values = scores.loss(parts, channels, rows, cols, reduction=self.reduction)
         loss = self.scaled(loss)
         if not self.return_stats:
