@@ -14,7 +14,7 @@ from ..ops import Part, row_losses
 from ..options import Temperature
 from .base.blocks import BATCH, Stored, Turned
 from .base.positive_loss import CrossLoss, reference_pairs
-from .base.scores import Scores, at_least_one
+from .base.scores import Scores
 
 __all__ = ["MarginRankingLoss"]
 
@@ -95,10 +95,10 @@ class MarginRankingLoss(CrossLoss, name="margin_ranking"):
             raise ValueError(f"{name}: got some with symmetric=True, expected None")
         positive = scores.aligned()
         bound = {**(rows or {}), BOUND: positive - self.margin}
-        count = at_least_one(scores.negatives(scores.count - 1))
+        count = self.divisor(scores)
         if self.in_one_pass(scores) and scores.count > 1:  # without negatives NaN would be lost
             more = self._extra if self.return_stats else ()
-            how = self.parts(scores), (*self._channels, *more), bound, bound
+            how = self.parts(), (*self._channels, *more), bound, bound
             loss, found = scores.loss(*how, reduction=self.reduction)
             loss = self.scaled(loss / count)
             if not self.return_stats:
@@ -110,11 +110,11 @@ class MarginRankingLoss(CrossLoss, name="margin_ranking"):
         own, extra = self.measure(scores, channels, bound, bound)
         if BATCH in scores.blocks:
             extra = self.with_positive(scores, extra, positive)
-        losses = scores.weighted(row_losses(self.parts(scores), own) / count)
+        losses = scores.weighted(row_losses(self.parts(), own) / count)
         nan = positive.isnan()
         return self.finish(losses, extra, positive, aligned=scores, nan=nan)
 
-    def parts(self, scores: Scores) -> Sequence[Part]:
+    def parts(self) -> Sequence[Part]:
         return (Part(0, weight=0.5), Part(1, weight=0.5)) if self.symmetric else (Part(0),)
 
     def channels(self) -> tuple[Channel, ...]:

@@ -191,15 +191,19 @@ struct Backward {
   }
 
   void add_logs(const Logs& l, const Tile<T>& t, int64_t i, const T* s, const T* w, T* z, T* g) {
+    l.like->paced() ? add_logs<true>(l, t, i, s, w, z, g) : add_logs<false>(l, t, i, s, w, z, g);
+  }
+
+  template <bool PACED>
+  void add_logs(const Logs& l, const Tile<T>& t, int64_t i, const T* s, const T* w, T* z, T* g) {
     const T *v = s, theta = l.like->theta, m = l.like->margin;
-    const bool paced = l.like->paced();
     if (w || !l.like->direct()) logits_row(*l.like, s, w, t.n, z), v = z;
     if (l.shared) {
       T row = 0;
       for (const Ref<T>& c : l.rows) row += factor(*c, i, l.middle);
 #pragma omp simd
       for (int64_t j = 0; j < t.n; ++j) {
-        const T slope = (row + l.column[j]) * (paced ? pace(s[j], m, theta < T(0)) : T(1));
+        const T slope = (row + l.column[j]) * (PACED ? pace(s[j], m, theta < T(0)) : T(1));
         const T e = VecMath::exp(v[j] - l.middle);
         g[j] += e == T(0) ? T(0) : e * slope;
       }
@@ -211,7 +215,7 @@ struct Backward {
 #pragma omp simd
       for (int64_t j = 0; j < t.n; ++j) {
         const T p = VecMath::exp(v[j] - lse) * slope;
-        g[j] += paced && p != T(0) ? p * pace(s[j], m, theta < T(0)) : p;
+        g[j] += PACED && p != T(0) ? p * pace(s[j], m, theta < T(0)) : p;
       }
     }
     for (const Ref<T>& c : l.columns) {
@@ -219,7 +223,7 @@ struct Backward {
 #pragma omp simd
       for (int64_t j = 0; j < t.n; ++j) {
         const T p = VecMath::exp(v[j] - lse[j]) * (theta * grad[j]);
-        const T own = paced && p != T(0) ? p * pace(s[j], m, theta < T(0)) : p;
+        const T own = PACED && p != T(0) ? p * pace(s[j], m, theta < T(0)) : p;
         g[j] += lse[j] == T(-INFINITY) ? T(0) : own;
       }
     }
@@ -326,8 +330,13 @@ struct Backward {
       for (int64_t j = 0; j < t.n; ++j) out.col_bias[t.j0 + j] += g[j];
     if (out.row_dot) {
       T total = 0;
+      if (b) {
 #pragma omp simd reduction(+ : total)
-      for (int64_t j = 0; j < t.n; ++j) total += g[j] * dot[j] * (b ? b[j] : T(1));
+        for (int64_t j = 0; j < t.n; ++j) total += g[j] * dot[j] * b[j];
+      } else {
+#pragma omp simd reduction(+ : total)
+        for (int64_t j = 0; j < t.n; ++j) total += g[j] * dot[j];
+      }
       out.row_dot[i] += total * part;
     }
     const T a = problem.a ? problem.a[i] : T(1), left = problem.scale * a;

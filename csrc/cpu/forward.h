@@ -307,9 +307,10 @@ struct Forward {
 #pragma omp simd
           for (int64_t j = 0; j < t.n; ++j) u[j] = psi<P, T, VecMath>(c.sign * (s[j] - mu));
         } else {
+          const T* shift = c.shift ? c.shift + t.j0 : nullptr;
 #pragma omp simd
           for (int64_t j = 0; j < t.n; ++j) {
-            const T mu = c.shift ? c.shift[t.j0 + j] : T(0);
+            const T mu = shift ? shift[j] : T(0);
             u[j] = psi<P, T, VecMath>(c.sign * (s[j] - mu));
           }
         }
@@ -359,9 +360,14 @@ struct Forward {
       T* v = scratch.row;
       T best = -INFINITY;
       int nan = 0;
+#pragma omp simd
+      for (int64_t j = 0; j < t.n; ++j) v[j] = c.sign * s[j];
+      if (log_weight)
+#pragma omp simd
+        for (int64_t j = 0; j < t.n; ++j)
+          v[j] = log_weight[j] == T(-INFINITY) ? T(-INFINITY) : v[j];
 #pragma omp simd reduction(max : best) reduction(| : nan)
       for (int64_t j = 0; j < t.n; ++j) {
-        v[j] = log_weight && log_weight[j] == T(-INFINITY) ? T(-INFINITY) : c.sign * s[j];
         best = v[j] > best ? v[j] : best;
         nan |= v[j] != v[j];
       }

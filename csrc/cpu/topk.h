@@ -153,6 +153,18 @@ struct TopKJob {
     }
   }
 
+  // Turns scores into keys with noise. Not inlined: beside the noise's own vectors, GCC leaves the
+  // loop scalar.
+  CL_NOINLINE void perturb(int64_t n, T low, T high, T beta, T* s) const {
+    const T* own = weights;
+    const float* drawn = noise;
+#pragma omp simd
+    for (int64_t j = 0; j < n; ++j) {
+      const bool in = s[j] > T(-INFINITY) && s[j] >= low && s[j] <= high && own[j] == T(0);
+      s[j] = in ? beta * s[j] + T(drawn[j]) : T(-INFINITY);
+    }
+  }
+
   // Turns row r of a tile of products into the keys of its pairs, in place; -inf: no candidate.
   void keys(const Group<T>* tested, const Tile<T>& t, int64_t r) {
     const int64_t i = t.i0 + r, n = t.n;
@@ -173,12 +185,7 @@ struct TopKJob {
     }
     if (wanted.sampled()) {
       Noise::row(wanted.row_keys, i, wanted.col_keys, t.j0, n, noise);
-      const T beta = wanted.beta;  // read in the loop, it would keep GCC from vectorising it
-#pragma omp simd
-      for (int64_t j = 0; j < n; ++j) {
-        const bool in = s[j] > T(-INFINITY) && s[j] >= low && s[j] <= high && weights[j] == T(0);
-        s[j] = in ? beta * s[j] + T(noise[j]) : T(-INFINITY);
-      }
+      perturb(n, low, high, wanted.beta, s);
     } else {
 #pragma omp simd
       for (int64_t j = 0; j < n; ++j) {

@@ -23,17 +23,12 @@ FLAGS = shlex.split(_C.build_info()["flags"])
 SCALAR = ("candidate.h", "channel.h", "pair.h", "relaxed.h", "simd_math.h")
 
 LIBRARY = "calls a function of the C library"
-SPLIT = "GCC makes a loop for each case of `{}`, and one of them has lost what the pragma says"
-#: loops that GCC 12 leaves scalar: file, words of the loop, in how many instances at most, and why.
-#: The first three have to be
+#: loops that GCC 12 leaves scalar, and has to: file, words of the loop, in how many instances at
+#: most, and why
 KNOWN = [
     ("sort.h", ".weight(d)", 13, LIBRARY),  # atan in fp64, erfc and pow; some twice, for `keep`
     ("sort.h", ".slopes(", 2, LIBRARY),  # pow
     ("topk.h", "falls", 1, "there are no vectors of integers of 128 bits"),
-    ("backward.h", "l.column[j]) * (paced", 2, "GCC cannot select vectors by `paced`, one bool"),
-    ("backward.h", "* dot[j] * (b ? b[j]", 2, SPLIT.format("b")),
-    ("forward.h", "const T mu = c.shift", 9, "t.j0 is read in the loop, and only for `c.shift`"),
-    ("forward.h", "v[j] = log_weight &&", 2, SPLIT.format("log_weight")),
 ]
 
 

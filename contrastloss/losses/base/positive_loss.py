@@ -66,11 +66,12 @@ class PositiveLoss(PairLoss):
         *own, scores = values
         if self.per_negative:
             # a tensor is divided: torch before 2.13 makes a quotient of numbers constant
-            own[0] = own[0] / self._divisor(scores)
+            own[0] = own[0] / self.divisor(scores)
         return ops.row_losses(self.parts(), own)
 
     @staticmethod
-    def _divisor(scores: Scores) -> Any:
+    def divisor(scores: Scores) -> Any:
+        """The number of each row's negatives, at least 1."""
         return at_least_one(scores.negatives(scores.count - 1))
 
     def with_positive(self, scores: Scores, extra: list[Tensor], positive: Tensor) -> list[Tensor]:
@@ -111,7 +112,7 @@ class PositiveLoss(PairLoss):
         channels = (*self._channels, self.positive, *more)
         parts = self.parts()
         if self.per_negative:
-            count = self._divisor(scores)
+            count = self.divisor(scores)
             parts = [p._replace(weight=p.weight / count) if p.plus == 0 else p for p in parts]
         loss, values = scores.loss(parts, channels, rows, cols, reduction=self.reduction)
         loss = self.scaled(loss)
