@@ -112,18 +112,20 @@ class AmxProducts {
       }
   }
 
-  void gradients(int64_t r, int64_t m, int64_t c, int64_t n, float* h, int64_t ld, float* dx,
-                 float* dy) {
+  void gradients(int64_t r, int64_t m, int64_t c, int64_t n, float* h, int64_t ld, Into<float> dx,
+                 Into<float> dy) {
     round(m, n, h, ld);
     const int64_t d = p_.x.cols;
-    if (dx)
+    dx.clear(m * d), dy.clear(n * d);
+    if (dx.at)
       for (int64_t k = 0; k < d; k += 32)
         for (int64_t i = 0; i < m; i += 32)
-          add(h_, i / 16, y_pairs_, c / 32, k / 16, (n + 31) / 32, dx + i * d + k, m - i, d - k);
-    if (dy)
+          add(h_, i / 16, y_pairs_, c / 32, k / 16, (n + 31) / 32, dx.at + i * d + k, m - i, d - k);
+    if (dy.at)
       for (int64_t k = 0; k < d; k += 32)
         for (int64_t j = 0; j < n; j += 32)
-          add(h_t_, j / 16, x_pairs_, r / 32, k / 16, (m + 31) / 32, dy + j * d + k, n - j, d - k);
+          add(h_t_, j / 16, x_pairs_, r / 32, k / 16, (m + 31) / 32, dy.at + j * d + k, n - j,
+              d - k);
   }
 
   // Configures the tile registers of this thread: eight of 16 rows x 64 bytes.

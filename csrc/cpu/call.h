@@ -152,10 +152,15 @@ enum Need : int64_t {
 template <class T>
 class Gradients {
  public:
-  Gradients(const Operands& o, int64_t needs) : o_(o), needs_(needs) {
+  // `overwritten`: whether those of x and y need no zeros to begin with.
+  Gradients(const Operands& o, int64_t needs, bool overwritten = false) : o_(o), needs_(needs) {
     const int64_t m = o.m(), n = o.n();
-    if (wants(DX)) found_[0] = zeros(o.shape({m, o.d()}));
-    if (wants(DY) && o.y) found_[1] = zeros(o.shape({n, o.d()}));
+    auto rows = [&](int64_t count) {
+      const std::vector<int64_t> shape = o.shape({count, o.d()});
+      return overwritten ? empty(o.x, shape, kScalarType<T>) : zeros(shape);
+    };
+    if (wants(DX)) found_[0] = rows(m);
+    if (wants(DY) && o.y) found_[1] = rows(n);
     if (wants(DSCALE)) found_[2] = zeros({});
     if (wants(DROW_SCALE)) found_[3] = zeros(o.shape({m}));
     if (wants(DCOL_SCALE)) found_[4] = zeros(o.shape({n}));

@@ -7,6 +7,18 @@
 
 inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
+// Where the gradients of some rows go, if they are needed; those that are not added to what is
+// there overwrite it.
+template <class T>
+struct Into {
+  T* at = nullptr;
+  bool add = true;
+
+  void clear(int64_t size) const {
+    if (at && !add) __builtin_memset(at, 0, static_cast<size_t>(size) * sizeof(T));
+  }
+};
+
 // Zeroed memory that all threads share. Not a std::vector, because code of std::vector is not
 // specific to the instruction set.
 template <class U>

@@ -51,7 +51,7 @@ class LossPass {
         row_weight_(data<T>(row_weight, "row_weight", m_)),
         divisor_(divisor),
         at_once_(rows == 0),
-        found_(o, needs),
+        found_(o, needs, !at_once_ && !p_.symmetric && m_ && n_),
         shifts_(o, p_, found_) {
     STD_TORCH_CHECK(!o.batched(), "x: got a batch dimension, expected (M, D)");
     check(needs);
@@ -200,7 +200,7 @@ class LossPass {
     if (pass.chunks_.size() > 1) {
       Sums<T>& sums = chunk.problem.sums;
       if (chunk.dx) {
-        std::fill_n(chunk.dx, rows * d, T(0));
+        if (pass.p_.symmetric) std::fill_n(chunk.dx, rows * d, T(0));
         sums.dx = chunk.dx - pass.r0_ * d;
       }
       auto own = [&](double*& sum, std::vector<double>& of) {

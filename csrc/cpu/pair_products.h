@@ -68,16 +68,17 @@ class PairProducts {
                     y_t_ + c * words_, words_ * NR, s, ld, false);
   }
 
-  void gradients(int64_t r, int64_t m, int64_t c, int64_t n, float* h, int64_t ld, float* dx,
-                 float* dy) const {
+  void gradients(int64_t r, int64_t m, int64_t c, int64_t n, float* h, int64_t ld, Into<float> dx,
+                 Into<float> dy) const {
     round(m, n, h, ld);
     const int64_t d = p_.x.cols, across = (n + 1) / 2, down = (m + 1) / 2;
-    if (dx)
+    dx.clear(m * d), dy.clear(n * d);
+    if (dx.at)
       Gemm<Pair>::run(m, d, across, h_, Layout{h_stride_, 1, across, 0}, y_pairs_ + c / 2 * NR,
-                      y_panel_, dx, d, true);
-    if (dy)
+                      y_panel_, dx.at, d, true);
+    if (dy.at)
       Gemm<Pair>::run(n, d, down, h_t_, Layout{1, h_t_stride_, down, 0}, x_pairs_ + r / 2 * NR,
-                      x_panel_, dy, d, true);
+                      x_panel_, dy.at, d, true);
   }
 
   struct Session {};  // needs no setup per thread

@@ -103,8 +103,9 @@ struct Job {
     if constexpr (BACKWARD) {
       T* dx = problem.sums.dx;
       T* dy = whole ? nullptr : problem.symmetric ? dx : problem.sums.dy;
-      work.products->gradients(i0 - b0, m, j - j0, n, t.s, t.ld, dx ? dx + i0 * d : nullptr,
-                               dy ? dy + j * d : nullptr);
+      work.products->gradients(i0 - b0, m, j - j0, n, t.s, t.ld,
+                               Into<T>{dx ? dx + i0 * d : nullptr},
+                               Into<T>{dy ? dy + j * d : nullptr});
     }
   }
 

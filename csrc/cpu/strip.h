@@ -73,8 +73,10 @@ struct StripJob {
     if (first) Backward<T>{problem, work.tile_scratch}.visit(t, whole, whole ? T(0.5) : T(1));
     T* dx = problem.sums.dx;
     T* dy = whole ? nullptr : problem.symmetric ? strip.dx : problem.sums.dy;
-    work.products->gradients(t.i0 - b0, t.m, 0, t.n, t.s, t.ld, dx ? dx + t.i0 * d : nullptr,
-                             dy ? dy + t.j0 * d : nullptr);
+    // the first tile of a row, or of a column, overwrites what is there, unless rows are columns
+    const Into<T> rows{dx ? dx + t.i0 * d : nullptr, problem.symmetric || t.j0 != strip.c0};
+    const Into<T> columns{dy ? dy + t.j0 * d : nullptr, problem.symmetric || t.i0 != 0};
+    work.products->gradients(t.i0 - b0, t.m, 0, t.n, t.s, t.ld, rows, columns);
   }
 };
 

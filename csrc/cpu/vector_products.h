@@ -54,9 +54,9 @@ class VectorProducts {
                    by_panel, y_t_ + c * d_ + k * NR, d_ * NR, s, ld, k > 0);
   }
 
-  // Adds the gradients from H of these rows and columns. dx and dy point to their first row; null:
-  // not needed.
-  void gradients(int64_t r, int64_t m, int64_t c, int64_t n, T* h, int64_t ld, T* dx, T* dy) const {
+  // The gradients from H of these rows and columns.
+  void gradients(int64_t r, int64_t m, int64_t c, int64_t n, T* h, int64_t ld, Into<T> dx,
+                 Into<T> dy) const {
     const int64_t d = p_.x.cols, f = first_;
     // zero the padding: unwritten numbers may be denormal, which is slow
     for (int64_t i = 0; i < m; ++i)
@@ -64,8 +64,9 @@ class VectorProducts {
     for (int64_t i = m; i < whole_rows(m); ++i)
       for (int64_t j = 0; j < n; ++j) h[i * ld + j] = 0;
     const Layout by_row{ld, 1, n, 0}, by_column{1, ld, m, 0};
-    if (dx) Gemm<T>::run(m, d_, n, h, by_row, y_ + c * NR, stride_y_ * NR, dx + f, d, true);
-    if (dy) Gemm<T>::run(n, d_, m, h, by_column, x_ + r * NR, stride_x_ * NR, dy + f, d, true);
+    if (dx.at) Gemm<T>::run(m, d_, n, h, by_row, y_ + c * NR, stride_y_ * NR, dx.at + f, d, dx.add);
+    if (dy.at)
+      Gemm<T>::run(n, d_, m, h, by_column, x_ + r * NR, stride_x_ * NR, dy.at + f, d, dy.add);
   }
 
   struct Session {};  // needs no setup per thread
