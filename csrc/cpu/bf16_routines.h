@@ -38,12 +38,26 @@ struct Bf16Routines {
     }
   }
 
+  // A function of the other engine, whose address no constant can have.
+  template <auto ROUTINE, class... Args>
+  static void theirs(Args... args) {
+    (OTHER.f32.*ROUTINE)(args...);
+  }
+
   static constexpr Routines<float> all() {
-    Routines<float> found = routines<float, VectorProducts<float>>();
-    found.forward = run<Visit::FORWARD>, found.backward = run<Visit::BACKWARD>;
-    found.at_once = run<Visit::BOTH>;
-    found.strip_forward = strip<false>, found.strip_backward = strip<true>;
-    found.topk = topk;
-    return found;
+    using Of = Routines<float>;
+    return {run<Visit::FORWARD>,
+            run<Visit::BACKWARD>,
+            run<Visit::BOTH>,
+            strip<false>,
+            strip<true>,
+            theirs<&Of::merge_rows>,
+            topk,
+            theirs<&Of::gather>,
+            theirs<&Of::gather_backward>,
+            theirs<&Of::sort>,
+            theirs<&Of::sort_backward>,
+            theirs<&Of::inverse_norms>,
+            theirs<&Of::remove_radial>};
   }
 };

@@ -107,11 +107,13 @@ struct Engine {
   // whether x and y rounded to bf16 are multiplied in bf16, and therefore packed unchanged
   bool bf16;
   Routines<float> f32;
-  Routines<double> f64;
+  const Routines<double>* f64;  // engines that differ in bf16 alone share them
 
   const Routines<float>& of(float) const { return f32; }
-  const Routines<double>& of(double) const { return f64; }
+  const Routines<double>& of(double) const { return *f64; }
 };
+
+extern const Routines<double> generic_f64, avx2_f64, avx512_f64, neon_f64;
 
 extern const Engine generic_engine;
 extern const Engine avx2_engine, avx512_engine, avx512_bf16_engine, amx_engine;  // x86-64

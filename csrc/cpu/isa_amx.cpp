@@ -51,7 +51,7 @@ bool supported() {
 }  // namespace
 
 const Engine amx_engine = {"amx", supported, true, Bf16Routines<AmxProducts, avx512_engine>::all(),
-                           routines<double, VectorProducts<double>>()};
+                           &avx512_f64};
 }  // namespace contrastloss::cpu
 
 #ifdef __clang__

@@ -27,8 +27,9 @@ bool supported() {
 }
 }  // namespace
 
+const Routines<double> avx2_f64 = routines<double, VectorProducts<double>>();
 const Engine avx2_engine = {"avx2", supported, false, routines<float, VectorProducts<float>>(),
-                            routines<double, VectorProducts<double>>()};
+                            &avx2_f64};
 }  // namespace contrastloss::cpu
 
 #ifdef __clang__

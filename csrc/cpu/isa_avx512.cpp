@@ -30,8 +30,9 @@ bool supported() {
 }
 }  // namespace
 
+const Routines<double> avx512_f64 = routines<double, VectorProducts<double>>();
 const Engine avx512_engine = {"avx512", supported, false, routines<float, VectorProducts<float>>(),
-                              routines<double, VectorProducts<double>>()};
+                              &avx512_f64};
 }  // namespace contrastloss::cpu
 
 #ifdef __clang__

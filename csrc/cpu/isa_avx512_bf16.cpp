@@ -46,8 +46,7 @@ bool supported() { return avx512_engine.supported() && __builtin_cpu_supports("a
 }  // namespace
 
 const Engine avx512_bf16_engine = {"avx512_bf16", supported, true,
-                                   Bf16Routines<PairProducts, avx512_engine>::all(),
-                                   routines<double, VectorProducts<double>>()};
+                                   Bf16Routines<PairProducts, avx512_engine>::all(), &avx512_f64};
 }  // namespace contrastloss::cpu
 
 #ifdef __clang__

@@ -14,7 +14,7 @@ constexpr int kVectorBytes = 16, kMicroRows = 3, kTileRows = 192;
 bool supported() { return true; }
 }  // namespace
 
+const Routines<double> generic_f64 = routines<double, VectorProducts<double>>();
 const Engine generic_engine = {"generic", supported, false,
-                               routines<float, VectorProducts<float>>(),
-                               routines<double, VectorProducts<double>>()};
+                               routines<float, VectorProducts<float>>(), &generic_f64};
 }  // namespace contrastloss::cpu

@@ -14,6 +14,7 @@ constexpr int kVectorBytes = 16, kMicroRows = 12, kTileRows = 192;
 bool supported() { return true; }
 }  // namespace
 
+const Routines<double> neon_f64 = routines<double, VectorProducts<double>>();
 const Engine neon_engine = {"neon", supported, false, routines<float, VectorProducts<float>>(),
-                            routines<double, VectorProducts<double>>()};
+                            &neon_f64};
 }  // namespace contrastloss::cpu

@@ -48,8 +48,7 @@ bool supported() {
 }  // namespace
 
 const Engine neon_bf16_engine = {"neon_bf16", supported, true,
-                                 Bf16Routines<PairProducts, neon_engine>::all(),
-                                 routines<double, VectorProducts<double>>()};
+                                 Bf16Routines<PairProducts, neon_engine>::all(), &neon_f64};
 }  // namespace contrastloss::cpu
 
 #ifdef __clang__
