@@ -13,7 +13,7 @@ from contrastloss.backends.choose import BACKENDS
 #: no test reads the times of this machine's user
 os.environ["CONTRASTLOSS_TUNED"] = str(Path(__file__).with_name("no-times.json"))
 
-pytest_plugins = ("selection", "spent")
+pytest_plugins = ("interpreted", "selection", "spent")
 
 
 def pytest_addoption(parser):
