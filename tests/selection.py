@@ -1,4 +1,4 @@
-"""Selects the tests to run: the normal ones, and none, all or a fifth of the extra ones.
+"""Selects the tests to run: the normal ones, and none, all or a tenth of the extra ones.
 
 The mark ``extra`` is for tests that repeat a normal test with more sizes, instruction sets, losses
 or schedules. A test of many cases splits them into fifths with ``every_fifth``."""
@@ -8,6 +8,8 @@ import zlib
 import pytest
 
 PARTS = 5
+#: a run of CI takes one of so many shares of the extra tests
+SHARES = 10
 
 #: the first fifth runs always, the others are extra tests
 every_fifth = pytest.mark.parametrize(
@@ -15,9 +17,9 @@ every_fifth = pytest.mark.parametrize(
 )
 
 
-def part(label):
-    """The fifth that a name belongs to, the same in every process."""
-    return zlib.crc32(str(label).encode()) % PARTS
+def part(label, parts=PARTS):
+    """The fifth that a name belongs to, or another part: the same in every process."""
+    return zlib.crc32(str(label).encode()) % parts
 
 
 def pytest_addoption(parser):
@@ -25,12 +27,12 @@ def pytest_addoption(parser):
         "--extra",
         default="none",
         metavar="none|all|COMMIT",
-        help="tests marked extra: none, all, or the fifth that a commit's hash chooses",
+        help="tests marked extra: none, all, or the tenth that a commit's hash chooses",
     )
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "extra: runs in `make test-all`, a fifth of it in CI")
+    config.addinivalue_line("markers", "extra: runs in `make test-all`, a tenth of it in CI")
     chosen = config.getoption("--extra")
     if chosen not in ("none", "all"):
         try:
@@ -51,7 +53,7 @@ def pytest_collection_modifyitems(config, items):
             return True
         if chosen == "none":
             return False
-        return part(item.nodeid) == int(chosen, 16) % PARTS
+        return part(item.nodeid, SHARES) == int(chosen, 16) % SHARES
 
     left = [item for item in items if not runs(item)]
     if left:
