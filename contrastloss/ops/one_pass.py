@@ -79,10 +79,12 @@ def in_one_pass(
     if not any(v is not None and v.requires_grad for v in flat):
         return None
     backend = serving(call, "pair_stats_backward", call.backend)
+    if not hasattr(backend, "strip"):
+        return None
     summed = _as_sums(call.program, parts, _aligned(call))
     program, terms = summed or (call.program, parts)
     sums = summed is not None
-    strip = None if _keeps_two(call, backend, sums) else backend.strip(call, sums)
+    strip = None if _keeps_two(call.program, sums) else backend.strip(call, sums)
     if strip is None:
         return None
     plan = program, terms, strip
@@ -108,11 +110,11 @@ def by_row(call: PairCall) -> Tensor | None:
 _ITSELF = (Part(0),)
 
 
-def _keeps_two(call: PairCall, backend: ModuleType, sums: bool) -> bool:
-    """Whether a call needs two passes on any account."""
-    if not hasattr(backend, "strip") or (not sums and any(call.program.shifts.values())):
+def _keeps_two(program: Program, sums: bool) -> bool:
+    """Whether a program needs two passes on any account."""
+    if not sums and any(program.shifts.values()):
         return True
-    return any(isinstance(channel, EXPECT) for channel in call.program.channels)
+    return any(isinstance(channel, EXPECT) for channel in program.channels)
 
 
 def _aligned(call: PairCall) -> bool:

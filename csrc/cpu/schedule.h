@@ -44,6 +44,14 @@ struct Workspace {
   }
 };
 
+// Copies an m x n tile.
+template <class T>
+inline void copy_tile(const T* from, int64_t from_ld, int64_t m, int64_t n, T* to, int64_t to_ld) {
+  for (int64_t r = 0; r < m; ++r)
+#pragma omp simd
+    for (int64_t j = 0; j < n; ++j) to[r * to_ld + j] = from[r * from_ld + j];
+}
+
 // ---- one job ------------------------------------------------------------------------------------
 
 // What a job does with the scores of a tile.
@@ -115,15 +123,9 @@ struct Job {
 
   // Overwrites the products, unless they are needed again.
   void statistics(const Tile<T>& t, bool mirrored) {
-    if (V == Visit::BOTH) copy(t, t.s, work.kept);
+    if (V == Visit::BOTH) copy_tile(t.s, t.ld, t.m, t.n, work.kept, t.ld);
     visit<Forward<T>>(t, mirrored);
-    if (V == Visit::BOTH) copy(t, work.kept, t.s);
-  }
-
-  static void copy(const Tile<T>& t, const T* from, T* to) {
-    for (int64_t r = 0; r < t.m; ++r)
-#pragma omp simd
-      for (int64_t j = 0; j < t.n; ++j) to[r * t.ld + j] = from[r * t.ld + j];
+    if (V == Visit::BOTH) copy_tile(work.kept, t.ld, t.m, t.n, t.s, t.ld);
   }
 
   // `Pass`: Forward or Backward.

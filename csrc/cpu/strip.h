@@ -42,14 +42,14 @@ struct StripJob {
     if constexpr (!BACKWARD) {
       work.products->scores(t.i0 - b0, t.m, 0, t.n, t.s, t.ld);
       if (!first) add(kept, t);
-      copy(t.s, t.ld, t.m, t.n, kept, t.n);
+      copy_tile(t.s, t.ld, t.m, t.n, kept, t.n);
       if (last) Forward<T>{problem, work.tile_scratch}.visit(t, false);
     } else if (t.m == P::TILE_M && t.n == P::TILE_N) {  // whole tiles have no padding to write to
       gradients(b0, Tile<T>{kept, t.n, t.i0, t.m, t.j0, t.n}, first);
     } else {
-      copy(kept, t.n, t.m, t.n, t.s, t.ld);
+      copy_tile(kept, t.n, t.m, t.n, t.s, t.ld);
       gradients(b0, t, first);
-      if (first && !last) copy(t.s, t.ld, t.m, t.n, kept, t.n);
+      if (first && !last) copy_tile(t.s, t.ld, t.m, t.n, kept, t.n);
     }
   }
 
@@ -57,12 +57,6 @@ struct StripJob {
     for (int64_t r = 0; r < t.m; ++r)
 #pragma omp simd
       for (int64_t j = 0; j < t.n; ++j) t.s[r * t.ld + j] += kept[r * t.n + j];
-  }
-
-  static void copy(const T* from, int64_t from_ld, int64_t m, int64_t n, T* to, int64_t to_ld) {
-    for (int64_t r = 0; r < m; ++r)
-#pragma omp simd
-      for (int64_t j = 0; j < n; ++j) to[r * to_ld + j] = from[r * from_ld + j];
   }
 
   // `first`: the tile holds products, which become gradients of scores. All rows of a symmetric
