@@ -307,8 +307,8 @@ MUTANTS = (
     Mutant(
         "a graph that breaks",
         "losses/clip.py",
-        "return 0.5 * (rows + cols)",
-        "return (0.5 if by_row.sum() < 1e30 else 0.5) * (rows + cols)",
+        "if not sums:",
+        "if not sums and by_row.sum() < 1e30:",
         "losses/test_clip.py -k check_compile",
     ),
 )
