@@ -20,6 +20,7 @@ __all__ = [
     "AtLeastOne",
     "Bound",
     "Count",
+    "Fitting",
     "Fraction",
     "Iterations",
     "NonNegative",
@@ -59,6 +60,18 @@ def brief(value: Any) -> str:
         return f"{value!r:.60}"
     known = value is None or isinstance(value, (Real, torch.dtype, torch.SymInt, torch.SymFloat))
     return f"{value}" if known else type(value).__name__
+
+
+class Fitting(set[tuple[Any, ...]]):
+    """Kinds of arguments that a check has let through, so that it need not see them again. Many of
+    them are forgotten, since they may be sizes that never come back."""
+
+    MOST = 64
+
+    def add(self, kinds: tuple[Any, ...]) -> None:
+        if len(self) >= self.MOST:
+            self.clear()
+        super().add(kinds)
 
 
 def check_dense(name: str, value: Any) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from .channel import COL, EXPECT, LSE, MAX, ROW, SUM, Axis, Channel, Term, Test
+from .options import Fitting
 
 __all__ = ["Program"]
 
@@ -41,7 +42,7 @@ class Program:
         #: whether there are channels of columns
         self.columns = any(c.axis == COL for c in everything)
         #: the kinds of operands of which ``ops.check`` has found that they fit
-        self.fitting: set[tuple] = set()
+        self.fitting = Fitting()
         used = {(c.axis, c.shift) for c in everything if isinstance(c, SUM)}
         #: the operands of each axis that get a gradient: the shifts of SUM channels
         self.shifts: dict[Axis, tuple[str, ...]] = {

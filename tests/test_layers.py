@@ -17,7 +17,7 @@ ROOT = PACKAGE.parent
 ARROWS = {
     "channel": set(),
     "options": set(),
-    "program": {"channel"},
+    "program": {"channel", "options"},
     "backends": {"channel", "program"},
     "ops": {"backends", "channel", "options", "program"},
     "inputs": {"ops", "options"},

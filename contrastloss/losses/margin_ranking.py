@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..channel import COL, INDEX, ROW, SUM, Channel, differs
-from ..ops import Part, row_losses
+from ..ops import Part
 from ..options import Temperature
 from .base.blocks import BATCH, Stored, Turned
 from .base.positive_loss import CrossLoss, reference_pairs
@@ -78,6 +78,8 @@ class MarginRankingLoss(CrossLoss, name="margin_ranking"):
     _: KW_ONLY
     in_batch_negatives: bool = True
 
+    per_negative = True
+
     def check(self) -> None:
         super().check()
         if self.symmetric and not self.in_batch_negatives:
@@ -95,22 +97,13 @@ class MarginRankingLoss(CrossLoss, name="margin_ranking"):
             raise ValueError(f"{name}: got some with symmetric=True, expected None")
         positive = scores.aligned()
         bound = {**(rows or {}), BOUND: positive - self.margin}
-        count = self.divisor(scores)
         if self.in_one_pass(scores) and scores.count > 1:  # without negatives NaN would be lost
-            more = self._extra if self.return_stats else ()
-            how = self.parts(), (*self._channels, *more), bound, bound
-            loss, found = scores.loss(*how, reduction=self.reduction)
-            loss = self.scaled(loss / count)
-            if not self.return_stats:
-                return loss
-            hardest, lse = found[-2:]
-            best = scores.surpassing(positive)
-            return loss, self.statistics((hardest.value, lse), positive, best, None)
+            return self.at_once(scores, bound, bound, positive)
         channels = self._channels if scores.apart is None else self._channels_by_ids
         own, extra = self.measure(scores, channels, bound, bound)
         if BATCH in scores.blocks:
             extra = self.with_positive(scores, extra, positive)
-        losses = scores.weighted(row_losses(self.parts(), own) / count)
+        losses = scores.weighted(self.combine(*own, positive, scores))
         nan = positive.isnan()
         return self.finish(losses, extra, positive, aligned=scores, nan=nan)
 

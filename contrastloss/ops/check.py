@@ -214,8 +214,6 @@ def checked_call(
     if kinds is None or kinds not in program.fitting:
         _check_operands(operands, program, extra)
         if kinds is not None:
-            if len(program.fitting) >= 64:
-                program.fitting.clear()
             program.fitting.add(kinds)
     if compute_dtype is None:
         compute_dtype = _product_dtype(x)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .check import plain
+from .operator import define
 
 __all__ = ["check_forward", "copies", "settled"]
 
@@ -49,12 +50,9 @@ def _copies(values: Sequence[Tensor]) -> list[Tensor]:
     return [value.clone() for value in values]
 
 
-def _register() -> None:
-    name = "contrastloss::copies"
-    tags = (torch.Tag.pt2_compliant_tag,)
-    torch.library.define(name, "(Tensor[] values) -> Tensor[]", tags=tags)
-    torch.library.impl(name, "CompositeExplicitAutograd", _copies)
-    torch.library.register_fake(name, lambda values: [torch.empty_like(v) for v in values])
-
-
-_register()
+define(
+    "copies",
+    "(Tensor[] values) -> Tensor[]",
+    _copies,
+    lambda values: [torch.empty_like(v) for v in values],
+)

@@ -22,6 +22,7 @@ from ..backends import (
 from ..options import check_dense, shape
 from ..program import Program
 from .check import check_device, check_devices, check_range, checked_call, no_transforms, plain
+from .operator import define
 from .pair_stats import INPUTS, by_argument
 from .second import SecondDerivative
 
@@ -206,21 +207,10 @@ def _autograd_backward(ctx: Any, upstream: Sequence[Tensor | None]) -> tuple[Any
     return (*by_argument(Operands(*found)), None, d_grad, None)
 
 
-def _register() -> None:
-    name, backward_name = "contrastloss::gather_scores", "contrastloss::gather_scores_backward"
-    back = f"({SCHEMA}, Tensor index, Tensor grad, int needs) -> Tensor[]"
-    define, impl = torch.library.define, torch.library.impl
-    tags = (torch.Tag.pt2_compliant_tag,)
-    define(name, f"({SCHEMA}, Tensor index) -> Tensor", tags=tags)
-    define(backward_name, back, tags=tags)
-    impl(name, "CompositeExplicitAutograd", _op_forward)
-    impl(backward_name, "CompositeExplicitAutograd", _op_backward)
-    torch.library.register_fake(name, _fake_forward)
-    torch.library.register_fake(backward_name, _fake_backward)
-    torch.library.register_autograd(name, _autograd, setup_context=_setup)
-    torch.library.register_autograd(
-        backward_name, _autograd_backward, setup_context=_setup_backward
-    )
-
-
-_register()
+_WHOLE = f"({SCHEMA}, Tensor index) -> Tensor"
+_BACK = f"({SCHEMA}, Tensor index, Tensor grad, int needs) -> Tensor[]"
+define("gather_scores", _WHOLE, _op_forward, _fake_forward, _autograd, _setup)
+define(
+    "gather_scores_backward",
+    *(_BACK, _op_backward, _fake_backward, _autograd_backward, _setup_backward),
+)

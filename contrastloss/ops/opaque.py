@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..backends import without_autocast
 from .check import plain
+from .operator import define
 
 __all__ = ["opaque"]
 
@@ -32,17 +33,12 @@ def opaque(name: str, arguments: str, fake: Function) -> Callable[[Function], Fu
         fake: the same arguments to empty results of the right shapes and dtypes.
     """
 
-    def register(function: Function) -> Function:
+    def decorate(function: Function) -> Function:
         count = len(arguments.split(","))
 
         def run(*args: Any) -> list[Tensor]:
             with without_autocast(args[0].device):
                 return function(*args)
-
-        whole, back = f"contrastloss::{name}", f"contrastloss::{name}_backward"
-        schema = f"({arguments}, Tensor?[] grads, bool[] needed) -> Tensor[]"
-        torch.library.define(whole, f"({arguments}) -> Tensor[]")
-        torch.library.define(back, schema)
 
         def gradients(*args: Any) -> list[Tensor]:
             given, (grads, needed) = args[:count], args[count:]
@@ -81,19 +77,17 @@ def opaque(name: str, arguments: str, fake: Function) -> Callable[[Function], Fu
         def refuse(ctx: Any, *grads: Any) -> Any:
             raise RuntimeError(f"{name}: second derivatives are not implemented in a graph")
 
-        torch.library.impl(whole, "CompositeExplicitAutograd", torch.no_grad()(run))
-        torch.library.impl(back, "CompositeExplicitAutograd", gradients)
-        torch.library.register_fake(whole, fake)
-        torch.library.register_fake(back, fake_gradients)
-        torch.library.register_autograd(whole, backward, setup_context=setup)
-        torch.library.register_autograd(back, refuse)
+        whole = torch.no_grad()(run)
+        define(name, f"({arguments}) -> Tensor[]", whole, fake, backward, setup)
+        back = f"({arguments}, Tensor?[] grads, bool[] needed) -> Tensor[]"
+        define(f"{name}_backward", back, gradients, fake_gradients, refuse)
 
         def call(*args: Any) -> list[Tensor]:
             return run(*args) if plain(args[0]) else getattr(torch.ops.contrastloss, name)(*args)
 
         return call
 
-    return register
+    return decorate
 
 
 @contextmanager

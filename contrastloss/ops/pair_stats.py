@@ -36,6 +36,7 @@ from .check import (
     plain,
 )
 from .one_pass import by_row
+from .operator import define
 from .results import results_of
 from .second import SecondDerivative
 
@@ -309,21 +310,8 @@ def by_argument(gradients: Gradients) -> tuple[Any, ...]:
     return (*tensors, list(rows), list(cols), *[None] * (INPUTS - len(gradients)))
 
 
-def _register() -> None:
-    name, backward_name = "contrastloss::pair_stats", "contrastloss::pair_stats_backward"
-    back = f"({SCHEMA}, Tensor[] outputs, Tensor[] grads, int live, int needs) -> Tensor[]"
-    define, impl = torch.library.define, torch.library.impl
-    tags = (torch.Tag.pt2_compliant_tag,)
-    define(name, f"({SCHEMA}) -> Tensor[]", tags=tags)
-    define(backward_name, back, tags=tags)
-    impl(name, "CompositeExplicitAutograd", _op_forward)
-    impl(backward_name, "CompositeExplicitAutograd", _op_backward)
-    torch.library.register_fake(name, _fake_forward)
-    torch.library.register_fake(backward_name, _fake_backward)
-    torch.library.register_autograd(name, _autograd, setup_context=_setup)
-    torch.library.register_autograd(
-        backward_name, _autograd_backward, setup_context=_setup_backward
-    )
-
-
-_register()
+_BACK = f"({SCHEMA}, Tensor[] outputs, Tensor[] grads, int live, int needs) -> Tensor[]"
+define("pair_stats", f"({SCHEMA}) -> Tensor[]", _op_forward, _fake_forward, _autograd, _setup)
+define(
+    "pair_stats_backward", _BACK, _op_backward, _fake_backward, _autograd_backward, _setup_backward
+)

@@ -30,6 +30,7 @@ from .check import (
     scalar,
 )
 from .gather_scores import gradients, save
+from .operator import define
 from .pair_stats import INPUTS, by_argument
 from .results import TopK
 
@@ -299,15 +300,6 @@ def _autograd(ctx: Any, grad: Tensor, _: Any) -> tuple[Any, ...]:
     return (*by_argument(found), None, None, None, ignore, None, None)
 
 
-def _register() -> None:
-    name = "contrastloss::pair_topk"
-    chosen = "SymInt k, Tensor? lower, Tensor? upper, Tensor[] ignore, float? sample, int seed"
-    torch.library.define(
-        name, f"({SCHEMA}, {chosen}) -> (Tensor, Tensor)", tags=(torch.Tag.pt2_compliant_tag,)
-    )
-    torch.library.impl(name, "CompositeExplicitAutograd", _op_forward)
-    torch.library.register_fake(name, _fake_forward)
-    torch.library.register_autograd(name, _autograd, setup_context=_setup)
-
-
-_register()
+_CHOSEN = "SymInt k, Tensor? lower, Tensor? upper, Tensor[] ignore, float? sample, int seed"
+_WHOLE = f"({SCHEMA}, {_CHOSEN}) -> (Tensor, Tensor)"
+define("pair_topk", _WHOLE, _op_forward, _fake_forward, _autograd, _setup)

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..backends import DISTRIBUTIONS, NETWORKS, SortCall, mask, run, stat_dtype
 from ..options import Positive, Prior, brief, check_dense, checked, shape
 from .check import check_broadcast, check_device, check_order, no_transforms, plain, scalar
+from .operator import define
 
 __all__ = ["SortNetwork", "check_network", "sort_network"]
 
@@ -200,21 +201,13 @@ def _no_second(ctx: Any, *grads: Any) -> Any:
     raise RuntimeError("sort_network: second derivatives are not implemented")
 
 
-def _register() -> None:
-    name, backward_name = "contrastloss::sort_network", "contrastloss::sort_network_backward"
-    operands = "Tensor x, Tensor t, Tensor steepness, float art_lambda, str network, "
-    operands += "str distribution, str? backend"
-    back = f"({operands}, Tensor grad_sorted, Tensor grad_mass, int needs) -> Tensor[]"
-    define, impl = torch.library.define, torch.library.impl
-    tags = (torch.Tag.pt2_compliant_tag,)
-    define(name, f"({operands}) -> (Tensor, Tensor)", tags=tags)
-    define(backward_name, back, tags=tags)
-    impl(name, "CompositeExplicitAutograd", forward)
-    impl(backward_name, "CompositeExplicitAutograd", backward)
-    torch.library.register_fake(name, _fake_forward)
-    torch.library.register_fake(backward_name, _fake_backward)
-    torch.library.register_autograd(name, _op_backward, setup_context=_setup)
-    torch.library.register_autograd(backward_name, _no_second)
-
-
-_register()
+_OPERANDS = (
+    "Tensor x, Tensor t, Tensor steepness, float art_lambda, str network, str distribution, "
+    "str? backend"
+)
+_BACK = f"({_OPERANDS}, Tensor grad_sorted, Tensor grad_mass, int needs) -> Tensor[]"
+define(
+    "sort_network",
+    *(f"({_OPERANDS}) -> (Tensor, Tensor)", forward, _fake_forward, _op_backward, _setup),
+)
+define("sort_network_backward", _BACK, backward, _fake_backward, _no_second)

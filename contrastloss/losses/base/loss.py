@@ -18,7 +18,7 @@ from ... import ops
 from ...inputs import admitted, kinds_of, parsed
 from ...ops.check import scalar
 from ...ops.one_pass import softplus
-from ...options import Temperature, brief, checked, declared, shape
+from ...options import Fitting, Temperature, brief, checked, declared, shape
 from .checks import check_finite
 from .scores import Scores
 
@@ -116,7 +116,7 @@ class Loss(nn.Module):
                     delattr(self, field.name)
                     self.register_buffer(field.name, value)
         #: what :func:`kinds_of` says of arguments that fitted
-        self._fitting: set[tuple[Any, ...]] = set()
+        self._fitting = Fitting()
         before = {*self.__dict__}
         self.prepare()
         #: the names of what :meth:`prepare` made
@@ -137,8 +137,6 @@ class Loss(nn.Module):
             return super().__call__(*args)
         found, named = admitted(self.inputs, self.optional, self.positional, args, kwargs, check)
         if kinds is not None and all(map(is_, found, args)):
-            if len(self._fitting) >= 64:
-                self._fitting.clear()
             self._fitting.add(kinds)
         return super().__call__(*found, **named)
 

@@ -51,8 +51,8 @@ class PositiveLoss(PairLoss):
     #: the positive's score: a sum of one term, out of the same pass
     positive: ClassVar[Channel]
 
-    #: whether the first channel's value, in ``parts``, is per negative: the sum over a row's
-    #: negatives divided by their number
+    #: whether the channels' values, in ``parts``, are per negative: the sums over a row's negatives
+    #: divided by their number
     per_negative: ClassVar[bool] = False
 
     def parts(self) -> Sequence[ops.Part]:
@@ -63,11 +63,12 @@ class PositiveLoss(PairLoss):
     def combine(self, *values: Any) -> Tensor:
         """One loss per row, from the channels' values, the positives' scores and the
         :class:`Scores`."""
-        *own, scores = values
+        *own, positive, scores = values
         if self.per_negative:
             # a tensor is divided: torch before 2.13 makes a quotient of numbers constant
-            own[0] = own[0] / self.divisor(scores)
-        return ops.row_losses(self.parts(), own)
+            count = self.divisor(scores)
+            own = [value / count for value in own]
+        return ops.row_losses(self.parts(), (*own, positive))
 
     @staticmethod
     def divisor(scores: Scores) -> Any:
@@ -86,7 +87,7 @@ class PositiveLoss(PairLoss):
         cols: Mapping[str, Tensor] | None = None,
     ) -> Any:
         if self.in_one_pass(scores):
-            return self._at_once(scores, rows, cols)
+            return self.at_once(scores, rows, cols)
         channels = self._channels if scores.apart is None else self._channels_by_ids
         if BATCH in scores.blocks:
             (*own, positive), extra = self.measure(scores, (*channels, self.positive), rows, cols)
@@ -107,19 +108,29 @@ class PositiveLoss(PairLoss):
         alone = scores.spread is None and scores.apart is None and scores.blocks == (BATCH,)
         return alone and self.reduction != "none" and bool(self.parts())
 
-    def _at_once(self, scores: Scores, rows: Ids | None, cols: Ids | None) -> Any:
-        more = self._extra if self.return_stats else ()
-        channels = (*self._channels, self.positive, *more)
+    def at_once(
+        self,
+        scores: Scores,
+        rows: Ids | None,
+        cols: Ids | None,
+        positive: Tensor | None = None,
+    ) -> Any:
+        """The loss in one pass, which finds the positives' scores too, unless they are given."""
+        own = (*self._channels, self.positive) if positive is None else self._channels
+        channels = (*own, *self._extra) if self.return_stats else own
         parts = self.parts()
         if self.per_negative:
             count = self.divisor(scores)
-            parts = [p._replace(weight=p.weight / count) if p.plus == 0 else p for p in parts]
+            sums = range(len(self._channels))
+            parts = [p._replace(weight=p.weight / count) if p.plus in sums else p for p in parts]
         loss, values = scores.loss(parts, channels, rows, cols, reduction=self.reduction)
         loss = self.scaled(loss)
         if not self.return_stats:
             return loss
-        positive, hardest, lse = values[-3:]
-        return loss, self.statistics((hardest.value, lse), positive, None, None)
+        hardest, lse = values[-2:]
+        best = None if positive is None else scores.surpassing(positive)
+        positive = values[-3] if positive is None else positive
+        return loss, self.statistics((hardest.value, lse), positive, best, None)
 
 
 class CrossLoss(PositiveLoss):
