@@ -8,37 +8,26 @@ python docs/generate.py --check    fail if the pages differ from what the code g
 from __future__ import annotations
 
 import argparse
-import contextlib
 import inspect
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
+from cost import ROWS, cost_of
 from tiles import svg
-from torch import Tensor, nn
+from torch import nn
 
 import contrastloss
-from contrastloss import ops, presets
-from contrastloss.channel import EXPECT, LSE, SUM, Channel, Term, Test
+from contrastloss import presets
 from contrastloss.losses import LOSSES, Loss, ScoreLoss
-from contrastloss.testing import example
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
-#: the number of instances in the batch whose cost is counted, and of their features
-ROWS, FEATURES = 64, 8
-#: the cost of losses that compute products themselves, some rows at a time
-PRODUCTS = {
-    "ada_meow": "1 + 3, and N² h tanh",
-    "recall_at_k": "2 + 3, and N² K sigmoids",
-    "smooth_ap": "2 + 3, and N² K sigmoids",
-}
 #: what losses of pair scores take, unless their formula does not allow it
 SHARED = ("group", "memory", "return_stats")
 #: arguments of ``forward`` that are stored columns
@@ -48,99 +37,6 @@ SAID = (
     "negatives", "in_batch_negatives", "x_negatives", "ids", "x_ids", "row_weight", "log_q",
     "label_smoothing",
 )  # fmt: skip
-TESTS = {"eq": "=", "ne": "!=", "lt": "<", "within": "~"}
-
-
-# ---- cost and channels of a loss ----------------------------------------------------------------
-
-
-@dataclass
-class Cost:
-    """The number of products of N x D by D x N that a loss needs, and its channels."""
-
-    forward: float = 0.0
-    backward: float = 0.0
-    channels: list[str] = field(default_factory=list)
-
-    def text(self) -> str:
-        if not self.forward:
-            return "none"
-        if self.forward < 0.05:  # the pairs are pairs of features
-            return "D x D"
-        return f"{round(self.forward, 1):g} + {round(self.backward, 1):g}"
-
-    def add(self, x: Tensor, y: Tensor | None, channels: Sequence[str]) -> None:
-        columns = x if y is None else y
-        size = x[..., 0].numel() * columns.shape[-2] / ROWS**2
-        scores = size / 2 if y is None else size  # a symmetric problem computes half of its tiles
-        self.forward += scores
-        sides = (x.requires_grad,) if y is None else (x.requires_grad, y.requires_grad)
-        if torch.is_grad_enabled() and any(sides):
-            self.backward += scores + size * sum(sides)
-        self.channels += [c for c in channels if c not in self.channels]
-
-
-def words(channel: Channel) -> str:
-    """A channel in a few words."""
-    kind = channel.kind
-    if isinstance(channel, SUM):
-        kind += f" {channel.psi}"
-    elif isinstance(channel, LSE) and channel.relax is not None:
-        kind += " relaxed"
-    if isinstance(channel, (LSE, EXPECT)) and channel.theta != 1.0:
-        kind += " θ"
-    if channel.axis == "col":
-        kind += " of columns"
-    parts = [_test(t) for t in channel.pairs] + [_term(t) for t in channel.weight]
-    return f"{kind} ({', '.join(parts)})" if parts else kind
-
-
-def _test(test: Test) -> str:
-    return f"{test.name} {TESTS[test.op]}"
-
-
-def _term(term: Term) -> str:
-    return f"weight {term.kind.replace('_', ' ')}"
-
-
-@contextlib.contextmanager
-def recorded(cost: Cost) -> Iterator[None]:
-    """Counts the calls of operators inside the context."""
-    whole = {
-        n: getattr(ops, n) for n in ("pair_stats", "pair_topk", "gather_scores", "sort_network")
-    }
-
-    def pair_stats(x: Tensor, y: Tensor | None, channels: Any, **call: Any) -> Any:
-        cost.add(x, y, [words(c) for c in channels])
-        return whole["pair_stats"](x, y, channels, **call)
-
-    def pair_topk(x: Tensor, y: Tensor | None, k: int, **call: Any) -> Any:
-        with torch.no_grad():
-            cost.add(x, y if y is not None else x, ["top k"])
-        return whole["pair_topk"](x, y, k, **call)
-
-    def gather_scores(*args: Any, **call: Any) -> Any:
-        cost.channels += ["scores of given pairs"]
-        return whole["gather_scores"](*args, **call)
-
-    def sort_network(*args: Any, **call: Any) -> Any:
-        cost.channels += ["sorting network"]
-        return whole["sort_network"](*args, **call)
-
-    made = {f.__name__: f for f in (pair_stats, pair_topk, gather_scores, sort_network)}
-    with mock.patch.multiple(ops, **made):
-        yield
-
-
-def cost_of(cls: type[Loss]) -> Cost:
-    cost = Cost()
-    inputs = example(cls, ROWS, FEATURES, torch.Generator().manual_seed(0))
-    floating = [isinstance(v, Tensor) and v.is_floating_point() for v in inputs]
-    leaves = [v.float().requires_grad_() if f else v for v, f in zip(inputs, floating, strict=True)]
-    with recorded(cost):
-        cls()(*leaves)
-    cost.channels = list(dict.fromkeys(cost.channels))
-    return cost
 
 
 # ---- pages --------------------------------------------------------------------------------------
@@ -255,9 +151,9 @@ def losses() -> str:
     reasons: dict[str, int] = {}
     for name, cls in sorted(LOSSES.items()):
         text = inspect.cleandoc(cls.__doc__ or "")
-        cost = cost_of(cls)
+        cost = cost_of(name, cls)
         seeds = ", ".join(map(str, seeds_of(cls)))
-        units = PRODUCTS.get(name) or cost.text()
+        units = cost.text()
         link = f"[`{cls.__name__}`](#{cls.__name__.lower()})"
         overview.append([link, f"`{name}`", units, *shared(cls, reasons), seeds])
         blocks = "\n\n".join(f"```math\n{f}\n```" for f in displayed(text))
@@ -316,9 +212,11 @@ Written by `python docs/generate.py` from the losses themselves; do not edit.
 The unit of cost is the product of an N x D by a D x N matrix. The table gives forward + backward
 for the default options on N = {rows} instances: two views are 2N rows, three views 3N, a queue has
 2N columns, a series 3 or 5 steps. A symmetric problem computes half of its scores. The backward
-pass computes the scores again and takes one product for each side that needs a gradient. "none":
-the loss does not compute the scores of all pairs. "D x D": the pairs are pairs of features.
-"systems": the numbers of [published systems](seeds.md) that use the loss.
+pass computes the scores again and takes one product for each side that needs a gradient. "one
+pass": on CPU tensors the forward pass finds the gradients too, where that saves products
+([architecture.md](architecture.md)). "none": the loss does not compute the scores of all pairs.
+"D x D": the pairs are pairs of features. "systems": the numbers of
+[published systems](seeds.md) that use the loss.
 
 Losses of pair scores take three options, unless their formula does not allow it. `group=` spreads
 the batch over processes ([distributed.md](distributed.md)). `memory=` takes embeddings of earlier

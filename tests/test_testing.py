@@ -1,6 +1,7 @@
 """The checks of contrastloss.testing find the faults that they are for; the generated functions and
 docstrings are up to date."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,9 @@ import torch
 from torch import Tensor
 
 import contrastloss
-from contrastloss import NTXentLoss
+from contrastloss import AdjacencyContrastiveLoss, NTXentLoss, ops
 from contrastloss.channel import LSE
-from contrastloss.losses import CrossLoss, PairLoss
+from contrastloss.losses import LOSSES, CrossLoss, PairLoss
 from contrastloss.testing import CHECKS, Subject, check_loss, dense, example
 from contrastloss.testing.docstrings import sources
 from contrastloss.testing.functions import functions
@@ -108,6 +109,33 @@ def test_a_fault_is_found(cls, name):
     BY_NAME[name](Subject(Repulsion))
     with pytest.raises((AssertionError, RuntimeError)):
         BY_NAME[name](Subject(cls))
+
+
+def test_the_blocks_of_every_loss_are_checked(monkeypatch):
+    """A wrong merge of blocks is found in all losses that have statistics, which docs/losses.md
+    names, and in no others."""
+    page = (PACKAGE.parent / "docs/losses.md").read_text()
+    named = dict(re.findall(r"^### (\w+)\n.*?^- Channels: (.*?)$", page, re.MULTILINE | re.DOTALL))
+    kinds = re.compile("LSE|SUM|EXPECT|MAX")
+    right, found = ops.merge, {}
+
+    def wrong(channel, values, offsets=None):
+        merged = right(channel, values, offsets)
+        first, *rest = merged if isinstance(merged, tuple) else [merged]
+        first = first * torch.linspace(1.01, 1.2, first.shape[-1], dtype=first.dtype)
+        return type(merged)(first, *map(torch.zeros_like, rest)) if rest else first
+
+    monkeypatch.setattr(ops, "merge", wrong)
+    for cls in LOSSES.values():
+        if cls is not AdjacencyContrastiveLoss:  # it takes tuples
+            try:
+                BY_NAME["check_sharded"](Subject(cls, backend="reference"))
+            except AssertionError:
+                found[cls.__name__] = True
+            else:
+                found[cls.__name__] = False
+    assert found == {name: bool(kinds.search(named[name])) for name in found}
+    assert sum(found.values()) > 40
 
 
 def test_the_message_names_loss_check_and_backend():

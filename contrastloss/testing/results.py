@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from .. import ops
 from ..channel import COL, INDEX, MAX, ROW, differs
 from ..losses import CrossLoss, RowLoss, TwoViewLoss
+from ..ops.one_pass import reduced
 from .compare import assert_same
 from .subject import Subject, dense
 
@@ -86,9 +87,8 @@ def _joined(values: Sequence[Any]) -> Any:
     return type(values[0])(*map(_joined, zip(*values, strict=True)))
 
 
-@contextmanager
-def _sharded(shards: int) -> Iterator[None]:
-    """Inside, ``ops.pair_stats`` processes the columns in blocks and merges the results."""
+def _in_blocks(shards: int) -> Callable[..., list[Any]]:
+    """``ops.pair_stats``, which processes the columns in blocks and merges the results."""
     whole = ops.pair_stats
 
     def pair_stats(x: Tensor, y: Tensor | None, channels: Any, **call: Any) -> list[Any]:
@@ -121,5 +121,26 @@ def _sharded(shards: int) -> Iterator[None]:
             for c, values in zip(channels, zip(*parts, strict=True), strict=True)
         ]  # fmt: skip
 
-    with mock.patch.object(ops, "pair_stats", pair_stats):
+    return pair_stats
+
+
+@contextmanager
+def _sharded(shards: int) -> Iterator[None]:
+    """Inside, all statistics are those of blocks of columns, merged."""
+    pair_stats = _in_blocks(shards)
+
+    def pair_loss(
+        x: Tensor,
+        y: Tensor | None,
+        channels: Any,
+        parts: Any,
+        *,
+        reduction: str = "mean",
+        row_weight: Tensor | None = None,
+        **call: Any,
+    ) -> tuple[Tensor, list[Any]]:
+        values = pair_stats(x, y, channels, **call)
+        return reduced(values, parts, reduction, row_weight), values
+
+    with mock.patch.multiple(ops, pair_stats=pair_stats, pair_loss=pair_loss):
         yield
