@@ -27,15 +27,18 @@ __all__ = [
 
 
 def check_reductions(subject: Subject) -> None:
-    """'sum' and 'mean' agree with the rows of 'none'; the mean is over the rows that count, or over
-    the terms that they sum. Another value is an error."""
+    """'sum' and 'mean', and their gradients, agree with the rows of 'none'; the mean is over the
+    rows that count, or over the terms that they sum. Another value is an error."""
     if not issubclass(subject.cls, RowLoss):
         return
     inputs = subject.inputs()
-    rows, counted = subject.rows()(*inputs), dense(subject.loss(), *inputs)[1]
+    (rows, *grads), counted = subject.run(subject.rows(), inputs), dense(subject.loss(), *inputs)[1]
     assert rows.shape == counted.shape
-    assert_same(subject.loss(reduction="sum")(*inputs), rows.sum(), "sum")
-    assert_same(subject.loss(reduction="mean")(*inputs), rows.sum() / counted.sum(), "mean")
+    for reduction, terms in ("sum", 1), ("mean", counted.sum().item()):
+        value, *found = subject.run(subject.loss(reduction=reduction), inputs)
+        assert_same(value, rows.sum() / terms, reduction)
+        want = [rows.numel() / terms * grad for grad in grads]
+        assert_same(found, want, f"gradients of the {reduction}")
     message = ""
     try:
         subject.loss(reduction="average")

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..losses import PairLoss, ScoreLoss
+from ..losses import PairLoss, PositiveLoss, ScoreLoss
 from .compare import assert_bounded, assert_same, excess, wide
 from .subject import Subject, dense_rows
 
@@ -90,10 +90,23 @@ def _excess(
     n, d = subject.sizes
     inputs = subject.inputs(n=n, d=d, dtype=dtype, seed=seed)
     exact, plain = _oracle(subject, inputs, dtype, temperature, seed)
-    ours = subject.run(subject.rows(temperature), inputs)
+    loss = subject.rows(temperature)
+    ours = subject.run(loss, inputs)
+    if (
+        isinstance(loss, PositiveLoss) and loss.parts()
+    ):  # the gradients of its sum are from one pass
+        loss.reduction = "sum"
+        ours += subject.run(loss, inputs)[1:]
+        exact, plain = _with_sum(exact), _with_sum(plain)
     assert ours[0].dtype == torch.float32
     assert all(grad.dtype == dtype for grad in ours[1:])
     return excess(ours, plain, exact, subject.loose * torch.finfo(torch.float32).eps)
+
+
+def _with_sum(results: list[Tensor]) -> list[Tensor]:
+    """Rows, the gradients of their mean, and those of their sum."""
+    rows, *grads = results
+    return [rows, *grads, *(rows.numel() * grad.double() for grad in grads)]
 
 
 #: results of the dense formula, which are the same for every backend
