@@ -305,6 +305,13 @@ MUTANTS = (
         "test_tune.py -k fault_is_found",
     ),
     Mutant(
+        "a gradient of the one pass",
+        "ops/one_pass.py",
+        "ctx.backend.scale(grad.contiguous(), own)",
+        "ctx.backend.scale(1.0001 * grad, own)",
+        "losses/test_clip.py -k check_reductions",
+    ),
+    Mutant(
         "a graph that breaks",
         "losses/clip.py",
         "if not sums:",

@@ -23,7 +23,8 @@ from .checks import check_queue, check_stored
 from .loss import ScoreLoss
 from .merging import chosen
 from .negatives import Negatives
-from .scores import Scores, Spread
+from .scores import Scores
+from .spread import Spread
 
 __all__ = ["Memory", "PairLoss", "covering"]
 
