@@ -72,6 +72,18 @@ struct Operands {
   }
 };
 
+// Which gradients a backward pass returns: one bit for each operand, in the order of NAMES in
+// contrastloss/backends/call.py.
+enum Need : int64_t {
+  DX = 1,
+  DY = 2,
+  DSCALE = 4,
+  DROW_SCALE = 8,
+  DCOL_SCALE = 16,
+  DROW_BIAS = 32,
+  DCOL_BIAS = 64
+};
+
 // Reads the program that contrastloss/backends/encode.py writes. The program and its values are on
 // the CPU, whatever the device of the other operands.
 class Reader {

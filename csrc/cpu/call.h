@@ -138,16 +138,6 @@ bool mirrors(const Problem<T>& p) {
 
 // ---- gradients ----------------------------------------------------------------------------------
 
-enum Need : int64_t {
-  DX = 1,
-  DY = 2,
-  DSCALE = 4,
-  DROW_SCALE = 8,
-  DCOL_SCALE = 16,
-  DROW_BIAS = 32,
-  DCOL_BIAS = 64
-};
-
 // The gradients marked in `needs`, as tensors, and the accumulators of one batch item.
 template <class T>
 class Gradients {

@@ -8,17 +8,6 @@
 namespace contrastloss::cuda {
 namespace {
 
-// In the order of NAMES in contrastloss/backends/call.py.
-enum Need : int64_t {
-  DX = 1,
-  DY = 2,
-  DSCALE = 4,
-  DROW_SCALE = 8,
-  DCOL_SCALE = 16,
-  DROW_BIAS = 32,
-  DCOL_BIAS = 64
-};
-
 // The views of a backward pass and its sums. `totals` lists the sums that are needed, in this
 // order: row bias, column bias, row dot, column dot, the row shifts, the column shifts.
 template <class T>

@@ -260,14 +260,11 @@ __global__ void __launch_bounds__(kThreads, Fs::blocks)
     h_block_kernel(const __grid_constant__ BackwardPlan<T> f) {
   constexpr int FN = Fs::cols;
   const Plan<T>& plan = f.plan;
-  unsigned char* stages = shared_memory;
-  auto* vectors = reinterpret_cast<Vectors<T, FN>*>(stages + 2 * kStageBytes<FN>);
-  const Ids<FN> ids(plan, vectors + 1);
-  T* sums = reinterpret_cast<T*>(reinterpret_cast<unsigned char*>(vectors + 1) + ids.bytes(plan));
-  Accumulators<T, FN> accumulators(plan, sums, f.rows, f.cols);
-  Tile<T, FN> tile(plan, *vectors, ids, f.i1, f.j1);
+  const Shared<T, FN> shared(plan);
+  Accumulators<T, FN> accumulators(plan, shared.sums, f.rows, f.cols);
+  Tile<T, FN> tile(plan, shared, f.i1, f.j1);
   if (plan.symmetric) blank<E, T, FN>(f, tile);
-  Walk<E, T, FN> walk(plan, stages, f.i0, f.i1, f.j0, f.j1);
+  Walk<E, T, FN> walk(plan, shared.stages, f.i0, f.i1, f.j0, f.j1);
   const int k = threadIdx.x;
   for (bool fresh = true; !walk.done(); walk.advance()) {
     if (fresh) {

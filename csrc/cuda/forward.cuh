@@ -271,10 +271,10 @@ __global__ void merge_kernel(const __grid_constant__ ForwardPlan<T> f, int acros
       finalize(f, c, k, across, down, batch, blockIdx.z);
 }
 
-// The bytes of shared memory of a kernel: stages, the tile's vectors and ids, accumulators.
+// The bytes of shared memory of a kernel, its accumulators included.
 template <class T, int FN>
 constexpr int64_t shared_bytes(const Plan<T>& plan, int row_parts) {
-  return 2 * kStageBytes<FN> + sizeof(Vectors<T, FN>) + Ids<FN>::bytes(plan) +
+  return Shared<T, FN>::bytes(plan) +
          sizeof(T) * (Accumulators<T, FN>::kParts + row_parts * kTileRows);
 }
 
@@ -320,15 +320,12 @@ __global__ void __launch_bounds__(kThreads, Fs::blocks)
     forward_kernel(const __grid_constant__ ForwardPlan<T> f) {
   constexpr int FN = Fs::cols;
   const Plan<T>& plan = f.plan;
-  unsigned char* stages = shared_memory;
-  auto* vectors = reinterpret_cast<Vectors<T, FN>*>(stages + 2 * kStageBytes<FN>);
-  const Ids<FN> ids(plan, vectors + 1);
-  T* sums = reinterpret_cast<T*>(reinterpret_cast<unsigned char*>(vectors + 1) + ids.bytes(plan));
-  Accumulators<T, FN> accumulators(plan, sums, f.rows, f.cols);
+  const Shared<T, FN> shared(plan);
+  Accumulators<T, FN> accumulators(plan, shared.sums, f.rows, f.cols);
   clear(f, accumulators);
-  const T range = bound(plan, stages);
-  Tile<T, FN> tile(plan, *vectors, ids, plan.m, plan.n);
-  Walk<E, T, FN> walk(plan, stages, 0, plan.m, 0, plan.n);
+  const T range = bound(plan, shared.stages);
+  Tile<T, FN> tile(plan, shared, plan.m, plan.n);
+  Walk<E, T, FN> walk(plan, shared.stages, 0, plan.m, 0, plan.n);
   const Forward<E, T, Fs> forward(f, tile, accumulators, range);
   for (bool fresh = true; !walk.done(); walk.advance()) {
     const int k = threadIdx.x;

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "../channel.h"
-#include "ids.cuh"
+#include "shared.cuh"
 
 namespace contrastloss::cuda {
 
@@ -83,22 +83,13 @@ __device__ inline Cover cover(const PlanTest& test, int i, int i_end, int j, int
   }
 }
 
-// The vectors of a tile in shared memory, for direct [0] and transposed [1] pairs:
-// s = scale * product * factor_i * factor_j + add_i + add_j.
-template <class T, int FN>
-struct Vectors {
-  T row_factor[2][kTileRows], row_add[2][kTileRows];
-  T col_factor[2][kTileCols<FN>], col_add[2][kTileCols<FN>];
-};
-
 template <class T, int FN>
 class Tile {
  public:
-  __device__ Tile(const Plan<T>& plan, Vectors<T, FN>& vectors, const Ids<FN>& ids, int i_end,
-                  int j_end)
+  __device__ Tile(const Plan<T>& plan, const Shared<T, FN>& shared, int i_end, int j_end)
       : plan_(plan),
-        vectors_(vectors),
-        ids_(ids),
+        vectors_(shared.vectors),
+        ids_(shared.ids),
         scale_(plan.scale ? *plan.scale : T(1)),
         i_end_(i_end),
         j_end_(j_end) {}

@@ -14,8 +14,7 @@ void launch_begin(const Lists<T>& lists, cudaStream_t stream) {
 template <class E, class T, bool SAMPLED>
 void launch_by(const TopkPlan<T>& f, cudaStream_t stream) {
   constexpr int FN = kTopkCols<T, SAMPLED>;
-  const int64_t shared =
-      2 * kStageBytes<FN> + int64_t(sizeof(Vectors<T, FN>)) + Ids<FN>::bytes(f.plan);
+  const int64_t shared = Shared<T, FN>::bytes(f.plan);
   const auto kernel = candidates_kernel<E, T, SAMPLED>;
   const int rows = std::min(f.lists.rows, f.plan.m - f.lists.i0);
   const Grid g = spread(concurrent(kernel, kThreads, shared), blocks(rows, kTileRows),

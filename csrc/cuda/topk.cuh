@@ -130,11 +130,10 @@ __global__ void __launch_bounds__(kThreads, 1)
     candidates_kernel(const __grid_constant__ TopkPlan<T> f) {
   constexpr int FN = kTopkCols<T, SAMPLED>;
   const int i0 = f.lists.i0, i1 = min(i0 + f.lists.rows, f.plan.m);
-  auto* vectors = reinterpret_cast<Vectors<T, FN>*>(shared_memory + 2 * kStageBytes<FN>);
-  const Ids<FN> ids(f.plan, vectors + 1);
-  Tile<T, FN> tile(f.plan, *vectors, ids, i1, f.j1);
+  const Shared<T, FN> shared(f.plan);
+  Tile<T, FN> tile(f.plan, shared, i1, f.j1);
   Offer<T, SAMPLED> offer(f, tile);
-  Walk<E, T, FN> walk(f.plan, shared_memory, i0, i1, f.j0, f.j1);
+  Walk<E, T, FN> walk(f.plan, shared.stages, i0, i1, f.j0, f.j1);
   for (bool fresh = true; !walk.done(); walk.advance()) {
     if (fresh) tile.set_rows(walk.i), offer.set_rows();
     tile.set_cols(walk.j);
