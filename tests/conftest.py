@@ -1,6 +1,7 @@
 """Settings for all tests: one device, fixed seeds, one thread, NaN in uninitialised memory."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from served import serving
 
 from contrastloss.backends import cuda
 from contrastloss.backends.choose import BACKENDS
+from contrastloss.ops import check
 
 #: no test reads the times of this machine's user
 os.environ["CONTRASTLOSS_TUNED"] = str(Path(__file__).with_name("no-times.json"))
@@ -102,6 +104,16 @@ def threads():
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def inside(monkeypatch):
+    """A dispatch mode sees what happens inside operators: they run as the plain functions that they
+    are without a mode."""
+    plain = check.plain
+    for name, module in [*sys.modules.items()]:
+        if name.startswith("contrastloss.") and getattr(module, "plain", None) is plain:
+            monkeypatch.setattr(module, "plain", lambda x: True)
 
 
 @pytest.fixture(autouse=True)

@@ -330,7 +330,7 @@ class Largest(TorchDispatchMode):
         lambda x, y, labels, **o: similarity_histogram(x, y, 5, **o),
     ],
 )
-def test_no_matrix_of_all_pairs_is_formed(metric, monkeypatch):
+def test_no_matrix_of_all_pairs_is_formed(metric, monkeypatch, inside):
     from contrastloss.backends.reference import block
 
     monkeypatch.setattr(search, "ENTRIES", 1 << 12)
