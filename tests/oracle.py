@@ -291,13 +291,13 @@ def mismatch(got, want, rtol):
     return None if error <= bound else f"error {error:.2e} of {size:.2e}, allowed {bound:.2e}"
 
 
-def differences(function, call, frozen=(), rtol=None):
+def differences(function, call, frozen=(), rtol=None, formula=dense):
     """All differences between ``function`` and the dense oracle for the same operands."""
     dtype = call["x"].dtype
     stat = torch.float64 if dtype == torch.float64 else torch.float32
     rtol = rtol or {torch.float64: 1e-12, torch.float32: 2e-5}[stat]
     values, grads = evaluate(function, call, frozen)
-    expected, expected_grads = evaluate(dense, widened(call), frozen)
+    expected, expected_grads = evaluate(formula, widened(call), frozen)
     found = []
     for k, (got, want) in enumerate(zip(values, expected, strict=True)):
         if got.is_floating_point() and got.dtype != stat:

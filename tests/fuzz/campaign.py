@@ -30,11 +30,11 @@ GRACE = 120
 def targets(only=None):
     from contrastloss.backends import cpu
 
-    from . import raw, targets
+    from . import one_pass, raw, targets
 
     found = dict(targets.TARGETS)
     if cpu.instruction_sets():
-        found |= raw.TARGETS
+        found |= one_pass.TARGETS | raw.TARGETS
     return {name: target for name, target in found.items() if not only or name in only}
 
 

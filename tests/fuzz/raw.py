@@ -12,7 +12,7 @@ from oracle import VECTORS, problem
 from programs import DTYPES, OPERANDS, channels
 
 from contrastloss.backends import Operands, PairCall, Selection, SortCall, cpu
-from contrastloss.channel import COL, MAX
+from contrastloss.channel import COL, MAX, ROW, SUM
 from contrastloss.program import Program
 
 from .draws import running, sizes
@@ -39,6 +39,10 @@ def native(name, program, options):
     """The arguments of the C++ backend's operator ``name``, all valid."""
     if name.startswith("cpu_sort"):
         return _sort(name, options)
+    if name == "cpu_scale":
+        return _scale(options)
+    if name == "cpu_pair_loss":
+        return _pair_loss(program, options)
     if name == "cpu_topk":
         program = (MAX(pairs=program[0].pairs),)
     if name.startswith("cpu_gather"):
@@ -68,6 +72,28 @@ def native(name, program, options):
     return arguments
 
 
+def _pair_loss(program, o):
+    """Of the channels of rows that have losses: in strips, or at once where all are sums."""
+    own = [c for c in program if c.kind in ("LSE", "SUM") and c.axis == ROW]
+    sums = o["seed"] % 2 and all(c.kind == "SUM" for c in own)
+    channels = tuple([c for c in own if sums or getattr(c, "shift", None) is None]) or (SUM(),)
+    _, call = call_of(channels, {**o, "lead": ()})
+    m = call.x.shape[0]
+    strip = 0 if sums else 32 if o["seed"] % 3 and not o["symmetric"] else max(m, 1)
+    code = torch.tensor([(int(not sums), k, -1) for k in range(len(channels))])
+    weight = torch.rand(m, dtype=call.stat_dtype) if o["seed"] % 5 else None
+    parts = code, torch.ones(len(channels), dtype=torch.float64)
+    return [*cpu._arguments(call), strip, *parts, weight, 3.0, 127]
+
+
+def _scale(o):
+    """By one factor, or one for each row."""
+    dtype = torch.float64 if o["dtype"] == torch.float64 else torch.float32
+    rows = [torch.ones(o["m"], k, dtype=dtype) for k in (o["d"], 1)]
+    factors = max(o["m"], 1) if o["seed"] % 2 else 1
+    return [torch.full((factors,), 1.5, dtype=dtype), rows]
+
+
 def _sort(name, o):
     g = torch.Generator().manual_seed(o["seed"])
     dtype = torch.float64 if o["dtype"] == torch.float64 else torch.float32
@@ -79,8 +105,9 @@ def _sort(name, o):
 
 
 NAMES = (
-    "cpu_forward", "cpu_backward", "cpu_topk", "cpu_gather", "cpu_gather_backward",
-    "cpu_sort", "cpu_sort_backward", "pair_stats", "gather_scores", "pair_topk",
+    "cpu_forward", "cpu_backward", "cpu_pair_loss", "cpu_scale", "cpu_topk", "cpu_gather",
+    "cpu_gather_backward", "cpu_sort", "cpu_sort_backward", "pair_stats", "gather_scores",
+    "pair_topk",
 )  # fmt: skip
 
 
@@ -216,17 +243,24 @@ def check_malformed(case):
             return  # an error or a result is allowed; ending the process is not
 
 
+def _results(name, arguments):
+    found = getattr(torch.ops.contrastloss, name)(*arguments)
+    if name == "cpu_scale":
+        return arguments[1]
+    return [found] if isinstance(found, torch.Tensor) else found
+
+
 def check_guarded(case):
     """Between guard pages a valid call gives the usual result, bit for bit."""
     name, program, options, isa = case
     if not name.startswith("cpu_"):
         return
     with running(isa, 2), Guards() as guards:
+        torch.manual_seed(options["seed"])
         arguments = native(name, program, options)
-        operator = getattr(torch.ops.contrastloss, name)
-        want, got = operator(*arguments), operator(*placed(arguments, guards))
-        both = ([want], [got]) if isinstance(want, torch.Tensor) else (want, got)
-        for a, b in itertools.zip_longest(*both):
+        guarded = placed(arguments, guards)
+        want, got = _results(name, arguments), _results(name, guarded)
+        for a, b in itertools.zip_longest(want, got):
             assert torch.equal(a.nan_to_num(7.0), b.nan_to_num(7.0)), name
 
 

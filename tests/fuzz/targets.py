@@ -67,11 +67,7 @@ def check_program(case):
         return
     call = problem(program, **options)
     if options["dtype"] != torch.float64:
-        for name, value in call.items():
-            if isinstance(value, dict):
-                call[name] = {k: on_a_grid(v) for k, v in value.items()}
-            else:
-                call[name] = on_a_grid(value)
+        call = on_grid(call)
     for name in ("x", "y"):
         if call[name] is not None:
             call[name] = LAYOUTS[layout](call[name])
@@ -81,6 +77,15 @@ def check_program(case):
 
     with at(place, block):
         lines(differences(function, call))
+
+
+def on_grid(call):
+    """The operands rounded to a grid on which products are exact in every dtype."""
+    return {
+        name: {k: on_a_grid(v) for k, v in value.items()} if isinstance(value, dict)
+        else on_a_grid(value)
+        for name, value in call.items()
+    }  # fmt: skip
 
 
 def overflows(program, options):
@@ -337,6 +342,7 @@ def loss_calls(draw):
         "d": draw(st.integers(2, 40)),
         "temperature": draw(st.sampled_from([0.01, 0.05, 0.2, 1.0])),
         "normalize": draw(st.booleans()),
+        "reduction": draw(st.sampled_from(["none", "sum"])),
         "seed": draw(SEEDS),
     }
     options["normalize"] &= options["name"] not in RAW
@@ -344,16 +350,18 @@ def loss_calls(draw):
 
 
 def check_loss(case):
-    """The losses per row and the gradients agree with the loss's own dense formula in fp64."""
+    """The losses per row, or their sum, and the gradients agree with the loss's own dense formula
+    in fp64."""
     place, o = case
-    loss = losses.LOSSES[o["name"]](
-        temperature=o["temperature"], normalize=o["normalize"], reduction="none", backend=place[0]
-    )
+    names = ("temperature", "normalize", "reduction")
+    loss = losses.LOSSES[o["name"]](**{name: o[name] for name in names}, backend=place[0])
     g = torch.Generator().manual_seed(o["seed"])
     inputs = testing.example(type(loss), o["n"], o["d"], g)
     with at(place):
         got = _rows_and_gradients(loss, inputs)
-    wanted = _rows_and_gradients(dense_rows(loss), inputs)
+    rows = dense_rows(loss)
+    formula = rows if o["reduction"] == "none" else lambda *given: rows(*given).sum()
+    wanted = _rows_and_gradients(formula, inputs)
     for k, (a, b) in enumerate(zip(got, wanted, strict=True)):
         assert a.shape == b.shape, f"result {k}: {tuple(a.shape)}, expected {tuple(b.shape)}"
         error = norm(a - b)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from contrastloss.backends import cpu
-from fuzz import campaign, raw, targets
+from fuzz import campaign, one_pass, raw, targets
 from fuzz.guard import Guards
 
 native = pytest.mark.skipif(cpu.missing() is not None, reason=str(cpu.missing()))
@@ -29,6 +29,17 @@ def test_a_wrong_gradient_is_found():
     with mock.patch.object(targets, "pair_stats", twice):
         failure, _ = campaign.run(targets.TARGETS["programs"], 1, 20, lambda case: None)
     assert "value 0: error" in failure
+
+
+@native
+def test_a_wrong_gradient_of_the_one_pass_is_found():
+    def more(grad, units):
+        honest(1.001 * grad, units)
+
+    honest = cpu.scale
+    with mock.patch.object(cpu, "scale", more):
+        failure, _ = campaign.run(one_pass.TARGETS["one pass"], 1, 40, lambda case: None)
+    assert "error" in failure
 
 
 def test_a_crash_is_found_and_named():
@@ -62,6 +73,8 @@ def test_every_operator_is_called_as_it_should_be():
     options |= {"dtype": torch.float32, "symmetric": False, "cosine": True}
     from contrastloss.channel import LSE, differs
 
+    whole = [name.removeprefix("contrastloss::") for name in torch._C._dispatch_get_all_op_names()]
+    assert {n for n in whole if n[:4] == "cpu_"} == {n for n in raw.NAMES if n[:4] == "cpu_"}
     for name in raw.NAMES:
         arguments = raw.arguments_of(name, (LSE(pairs=(differs("a"),)),), options)
         getattr(torch.ops.contrastloss, name)(*arguments)
