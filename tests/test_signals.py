@@ -24,6 +24,11 @@ def long_forward():
     ops.pair_stats(x, x, (LSE(), LSE(axis=COL)), backend="cpu")
 
 
+def long_one_pass():
+    x = torch.zeros(40_000, 64, requires_grad=True)
+    ops.pair_loss(x, x.detach(), (LSE(),), (ops.Part(0),), backend="cpu")
+
+
 def long_topk():
     x = torch.zeros(N, 64)
     ops.pair_topk(x, x, 3, backend="cpu")
@@ -53,7 +58,7 @@ def interrupts():
     signal.signal(signal.SIGINT, before)
 
 
-CALLS = [long_forward, long_backward, long_topk, long_gather, long_sort]
+CALLS = [long_forward, long_backward, long_one_pass, long_topk, long_gather, long_sort]
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__name__)
@@ -111,6 +116,48 @@ def test_a_handler_that_returns_changes_nothing():
         signal.signal(signal.SIGUSR1, before)
     assert torch.equal(got, want)
     assert seen == [1]
+
+
+def _one_pass(x, y):
+    loss = ops.pair_loss(x, y, (LSE(),), (ops.Part(0),), backend="cpu")[0]
+    return [loss.detach(), *torch.autograd.grad(loss, (x, y))]
+
+
+def _two_passes(x, y):
+    lse = ops.pair_stats(x, y, (LSE(), LSE(axis=COL)), backend="cpu")
+    return [v.detach() for v in lse] + [*torch.autograd.grad(sum(v.sum() for v in lse), (x, y))]
+
+
+def _topk(x, y):
+    return [*ops.pair_topk(x.detach(), y.detach(), 50, backend="cpu")]
+
+
+@pytest.mark.parametrize("call", [_one_pass, _two_passes])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_handler_may_call_operators(call, dtype):
+    """The operator that it interrupts goes on with its own memory and registers."""
+    g = torch.Generator().manual_seed(1)
+    x, y = (v.requires_grad_() for v in torch.randn(2, 3000, 512, generator=g).to(dtype))
+    others = [torch.full((2, n, 900), 3.0).to(dtype) for n in (20, 1200)]
+    seen = []
+
+    @torch.enable_grad()
+    def handler(*_):
+        for a, b in others:
+            seen.append(_one_pass(a.clone().requires_grad_(), b.clone().requires_grad_()))
+            _topk(a, b)
+
+    want = call(x, y)
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.1, 0.25)
+    try:
+        got = call(x, y)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert seen
+    for a, b in zip(got, want, strict=True):
+        assert torch.equal(a, b)
 
 
 def test_the_next_call_is_as_good_as_before():

@@ -75,6 +75,8 @@ def in_one_pass(
     """The loss and the channels' values, without gradient; None where two passes are as fast."""
     if not (plain(call.x) and torch.is_grad_enabled()):
         return None
+    if weight is not None and weight.requires_grad:  # its gradient needs the rows' losses
+        return None
     flat = call.operands.flat()
     if not any(v is not None and v.requires_grad for v in flat):
         return None
@@ -183,6 +185,7 @@ class PairLoss(torch.autograd.Function):
         values = values[:own]
         ctx.save_for_backward(*tensors, weight, *units)
         ctx.call, ctx.backend, ctx.how, ctx.needs = call.bare(), backend, (parts, reduction), needs
+        ctx.spent = False
         ctx.set_materialize_grads(False)
         if reduction == "none":
             return tuple(values)
@@ -203,6 +206,10 @@ class PairLoss(torch.autograd.Function):
         own = saved[count + 1 :]
         if _kept():  # the next backward pass needs them as they are
             own = [unit.clone() for unit in own]
+        elif ctx.spent:  # by a backward pass that failed in what came after
+            raise RuntimeError("pair_loss: got a second backward pass, expected retain_graph=True")
+        else:
+            ctx.spent = True
         ctx.backend.scale(grad.contiguous(), own)
         for k, unit in zip(_places(program, ctx.needs), own, strict=True):
             like = saved[k]
@@ -234,10 +241,12 @@ def _kept() -> bool:
 def _differentiable(
     call: PairCall, how: tuple, weight: Tensor | None, grad: Tensor
 ) -> list[Tensor | None]:
-    """The gradients, which may be differentiated, from a second evaluation of the loss."""
+    """The gradients, which may be differentiated, from a second evaluation of the loss, of aliases:
+    one operand may depend on another, and autograd itself follows the paths between them."""
     parts, reduction = how
-    values = results_of(call, torch.ops.contrastloss.pair_stats(*call.arguments()))
-    loss, flat = reduced(values, parts, reduction, weight), call.operands.flat()
+    flat = [v if v is None or not v.requires_grad else v.view_as(v) for v in call.operands.flat()]
+    values = results_of(call, torch.ops.contrastloss.pair_stats(*call.given(flat).arguments()))
+    loss = reduced(values, parts, reduction, weight)
     inputs = [v for v in flat if v is not None and v.requires_grad]
     found = iter(torch.autograd.grad(loss, inputs, grad, create_graph=True, allow_unused=True))
     return [next(found) if v is not None and v.requires_grad else None for v in flat]

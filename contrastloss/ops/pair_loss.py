@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from ..backends import Operands
-from ..channel import Channel
+from ..channel import LSE, SUM, Channel
+from ..options import brief, shape
+from ..program import Program
 from .check import check_channels, checked_call, named_operands, no_transforms
 from .one_pass import Part, in_one_pass, reduced
 from .pair_stats import program_of, stats_of
@@ -54,8 +56,7 @@ def pair_loss(
             ``parts`` names need M = N.
         parts: the terms.
         reduction: ``'mean'`` | ``'sum'`` over rows; the mean of none is 0.
-        row_weight: w, (..., M), without gradient; None for 1. The mean still divides by the number
-            of rows.
+        row_weight: w, (..., M); None for 1. The mean still divides by the number of rows.
         scale, row_scale, col_scale, row_bias, col_bias, rows, cols, cosine, compute_dtype, backend:
             as for :func:`~contrastloss.ops.pair_stats`.
 
@@ -63,6 +64,8 @@ def pair_loss(
         The loss, (), and the values of the channels, as ``pair_stats`` returns them but detached.
 
     Raises:
+        ValueError: ``parts`` names no channel, or one that is not there or has no single value, or
+            ``reduction`` or the shape of ``row_weight`` is another.
         TypeError, ValueError, RuntimeError: as ``pair_stats``.
     """
     no_transforms("pair_loss")
@@ -72,13 +75,36 @@ def pair_loss(
         x, y, scale, row_scale, col_scale, row_bias, col_bias, (*rows.values(),), (*cols.values(),)
     )
     call = checked_call(operands, program, cosine, compute_dtype, backend)
-    how = tuple(parts), reduction, row_weight
+    if row_weight is not None and row_weight.shape != x.shape[:-1]:
+        want = shape(x[..., 0])
+        raise ValueError(f"row_weight: got shape {shape(row_weight)}, expected {want}")
+    how = _checked(tuple(parts), program), _reduction(reduction), row_weight
     found = in_one_pass(call, *how)
     if found is not None:
         loss, *flat = found
         return loss, results_of(call, flat)
     values = stats_of(call)
     return reduced(values, *how), [_detached(value) for value in values]
+
+
+def _reduction(given: str) -> str:
+    if given not in ("mean", "sum"):
+        raise ValueError(f"reduction: got {brief(given)}, expected 'mean' or 'sum'")
+    return given
+
+
+def _checked(parts: tuple[Part, ...], program: Program) -> tuple[Part, ...]:
+    if not parts:
+        raise ValueError("parts: got none, expected at least one")
+    for part in parts:
+        for number in part[:2]:
+            if number is not None and not 0 <= number < len(program.channels):
+                most = len(program.channels) - 1
+                raise ValueError(f"parts: got channel {number}, expected 0 to {most} or None")
+            if number is not None and not isinstance(program.channels[number], (LSE, SUM)):
+                kind = program.channels[number].kind
+                raise ValueError(f"parts: got channel {number}, {kind}, expected LSE or SUM")
+    return parts
 
 
 def _detached(value: Any) -> Any:

@@ -229,6 +229,7 @@ class PairStats(torch.autograd.Function):
     def forward(ctx: Any, call: PairCall, *tensors: Any) -> tuple[Tensor, ...]:
         outputs = tuple(forward(call))
         _save(ctx, call, tensors, *outputs)
+        ctx.set_materialize_grads(False)
         return outputs
 
     @staticmethod

@@ -52,14 +52,18 @@ def check_reference(subject: Subject) -> None:
 
 def check_gradients(subject: Subject) -> None:
     """gradcheck and gradgradcheck, for every element or, unless thorough, in random directions. A
-    second derivative may be a clear error. A loss with constant parts is skipped: its gradients are
-    compared only with those of its formula."""
+    recorded gradient is the same one. A second derivative may be a clear error. A loss with
+    constant parts is skipped: its gradients are compared only with those of its formula."""
     inputs, loss = subject.leaves(subject.inputs(n=4, d=3)), subject.loss()
     if loss.stops_gradients:
         return
     fast = not subject.thorough
     torch.autograd.gradcheck(loss, inputs, fast_mode=fast)
+    leaves = [v for v in inputs if v.requires_grad]
+    grads = torch.autograd.grad(loss(*inputs), leaves)
     try:
+        recorded = torch.autograd.grad(loss(*inputs), leaves, create_graph=True)
+        assert_same(recorded, grads, "gradients with create_graph=True")
         torch.autograd.gradgradcheck(loss, inputs, fast_mode=fast)
     except RuntimeError as error:
         if "second derivatives are not implemented" not in str(error):

@@ -130,7 +130,8 @@ class AmxProducts {
 
   // Configures the tile registers of this thread: eight of 16 rows x 64 bytes.
   struct Session {
-    Session() {
+    Session() { renew(); }
+    void renew() {
       struct alignas(64) {
         uint8_t palette = 1, start_row = 0, reserved[14] = {};
         uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};

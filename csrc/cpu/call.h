@@ -13,12 +13,19 @@ namespace contrastloss::cpu {
 // The engine of this CPU's instruction set number `level`, best first; -1 means the best one, too.
 const Engine& engine(int64_t level);
 
-// Memory that a call holds while its jobs run, aligned to cache lines, valid until this thread's
-// next call.
-void* held(int64_t bytes);
+// Memory that a call holds while its jobs run, aligned to cache lines. A thread has one at a time.
+struct Held {
+  explicit Held(int64_t bytes);
+  Held(const Held&) = delete;
+  Held& operator=(const Held&) = delete;
+  ~Held();
+  void* const memory;
+};
 
 int threads();
 void run_parallel(int64_t n, void (*f)(void*, int64_t), void* context);
+// For products with gradients of scores: results below the least normal number become 0.
+void run_gradients(int64_t n, void (*f)(void*, int64_t), void* context);
 
 template <class T>
 Problem<T> problem(const Operands& o, int64_t item) {

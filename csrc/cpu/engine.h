@@ -93,8 +93,8 @@ struct Routines {
 };
 
 // Every job calls this between its tiles. It throws, on all threads, once a signal has ended the
-// operator.
-void poll();
+// operator. True: handlers of signals may have run, and left registers as they liked.
+bool poll();
 
 // At least `bytes` bytes of this thread's scratch memory, aligned to cache lines, valid until the
 // thread's next call.

@@ -34,7 +34,7 @@ std::vector<Tensor> gather_backward(const Operands& o, const Engine& e, const Te
     at.index = batch_item<int64_t>(index, "index", ScalarType::Long, o.batch(), m * k, item);
     at.k = k;
     at.grad = batch_item<T>(grad, "grad", kScalarType<T>, o.batch(), m * k, item);
-    e.of(T()).gather_backward(p, at, threads(), run_parallel);
+    e.of(T()).gather_backward(p, at, threads(), run_gradients);
     found.finish(e, p, norms, item);
   }
   return found.tensors();

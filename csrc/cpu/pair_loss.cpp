@@ -64,7 +64,7 @@ class LossPass {
     if (at_once_) {
       add_slopes(0, m_);
       shifts_.begin(p_);
-      routines_.at_once(p_, threads(), run_parallel);
+      routines_.at_once(p_, threads(), run_gradients);
       shifts_.finish(0);
       add_losses(0, m_);
     } else {
@@ -145,17 +145,20 @@ class LossPass {
       }
   }
 
-  // Cuts the columns into chunks, one per thread if there is enough work.
+  // Cuts the columns into chunks, one per thread if there is enough work, and if the gradients that
+  // chunks have of the strip's rows are not too large.
   void share() {
-    constexpr int64_t kUnit = 32;
-    const int64_t units = (n_ + kUnit - 1) / kUnit;
-    const int64_t parts =
-        std::clamp<int64_t>(static_cast<int64_t>(std::min(p_.work(), double(threads()))), 1,
-                            std::max<int64_t>(units, 1));
+    constexpr int64_t kUnit = 32, kGradients = int64_t(64) << 20;
+    const int64_t units = (n_ + kUnit - 1) / kUnit, rows = std::min(rows_, m_);
+    const int64_t each = p_.sums.dx ? rows * p_.x.cols * int64_t(sizeof(T)) : 0;
+    int64_t parts = static_cast<int64_t>(std::min(p_.work(), double(threads())));
+    parts = std::min({parts, units, each ? 1 + kGradients / each : parts});
+    parts = std::max<int64_t>(parts, 1);
     // the first chunk adds to the result, unless rows of that are also another chunk's columns
     const int64_t first = p_.symmetric ? 0 : 1, own = std::max<int64_t>(0, parts - first);
-    const int64_t rows = std::min(rows_, m_), d = parts > 1 && p_.sums.dx ? p_.x.cols : 0;
-    T* memory = static_cast<T*>(held(rows * (n_ + own * d) * int64_t(sizeof(T))));
+    const int64_t d = parts > 1 && p_.sums.dx ? p_.x.cols : 0;
+    held_.emplace(rows * (n_ + own * d) * int64_t(sizeof(T)));
+    T* memory = static_cast<T*>(held_->memory);
     for (int64_t k = 0; k < parts; ++k) {
       const int64_t c0 = std::min(n_, units * k / parts * kUnit);
       const int64_t c1 = std::min(n_, units * (k + 1) / parts * kUnit);
@@ -172,7 +175,7 @@ class LossPass {
       if (parts > 1) routines_.merge_rows(p_, chunk.problem, r0, r1);
     add_losses(r0, r1);
     add_slopes(r0, r1);
-    run_parallel(parts, backward, this);
+    run_gradients(parts, backward, this);
     if (parts > 1) run_parallel(parts, add_gradients, this);
     for (const Chunk& chunk : chunks_)
       for (int64_t i = r0; parts > 1 && i < r1; ++i) {
@@ -235,11 +238,14 @@ class LossPass {
         if (indices_[k]) indices_[k][i] = c.index[i];
       }
     }
-    for (int64_t i = r0; i < r1; ++i)
+    for (int64_t i = r0; i < r1; ++i) {
+      double loss = 0;
       for (const Part& part : parts_) {
         const double u = at(part.plus, i) - at(part.minus, i);
-        loss_ += weight(part, i) * (part.softplus ? psi<Psi::Softplus>(u) : u);
+        loss += part.weight * (part.softplus ? psi<Psi::Softplus>(u) : u);
       }
+      loss_ += row_weight_ ? double(row_weight_[i]) * loss : loss;
+    }
   }
 
   // What the values of rows, and of columns, multiply in the gradient. Of sums it needs no values.
@@ -280,6 +286,7 @@ class LossPass {
   std::vector<T*> values_;
   std::vector<int64_t*> indices_;
   std::vector<std::vector<T>> slopes_;
+  std::optional<Held> held_;  // the kept products, and chunks' gradients of rows
   std::vector<Chunk> chunks_;
   int64_t r0_ = 0, r1_ = 0;
 };

@@ -81,7 +81,9 @@ class PairProducts {
                       x_panel_, dy.at, d, true);
   }
 
-  struct Session {};  // needs no setup per thread
+  struct Session {  // needs no setup per thread
+    void renew() {}
+  };
 
  private:
   static Pair bits(float v) { return __builtin_bit_cast(uint32_t, v); }

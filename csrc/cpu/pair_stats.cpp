@@ -115,7 +115,7 @@ class BackwardPass {
     found_.begin(p, item);
     shifts.begin(p);
     p.mirror = found_.mirrors(p);
-    e.of(T()).backward(p, threads(), run_parallel);
+    e.of(T()).backward(p, threads(), run_gradients);
     found_.finish(e, p, norms, item);
     shifts.finish(item);
   }

@@ -75,7 +75,7 @@ struct Job {
         const int64_t n = std::min(P::TILE_N, c1 - j0);
         work.products->pack_columns(j0, n);
         for (int64_t i0 = b0; i0 < b0 + rows; i0 += P::TILE_M) {
-          poll();
+          if (poll()) session.renew();
           const int64_t m = std::min(P::TILE_M, b0 + rows - i0);
           if (!triangle || i0 + m <= j0) {
             tile(b0, i0, m, j0, j0, n, problem.symmetric && !strip);

@@ -28,7 +28,7 @@ struct StripJob {
         const int64_t n = std::min(P::TILE_N, strip.c1 - j0);
         work.products->pack_columns(j0, n, !BACKWARD);
         for (int64_t i0 = b0; i0 < b0 + rows; i0 += P::TILE_M) {
-          poll();
+          if (poll()) session.renew();
           const int64_t m = std::min(P::TILE_M, b0 + rows - i0);
           tile(b0, Tile<T>{work.tile, work.ld, i0, m, j0, n}, first, last);
         }

@@ -138,7 +138,7 @@ struct TopKJob {
           const Tile<T> t{tile, ld, i0, std::min(P::TILE_M, b0 + rows - i0), j0, n};
           const Cover covered = cover(group, t);
           if (covered == Cover::NONE) continue;
-          poll();
+          if (poll()) session.renew();
           products->scores(i0 - b0, t.m, 0, n, t.s, t.ld);
           for (int64_t r = 0; r < t.m; ++r) {
             keys(weighted(group, covered) ? &group : nullptr, t, r);

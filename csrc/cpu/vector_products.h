@@ -69,7 +69,9 @@ class VectorProducts {
       Gemm<T>::run(n, d_, m, h, by_column, x_ + r * NR, stride_x_ * NR, dy.at + f, d, dy.add);
   }
 
-  struct Session {};  // needs no setup per thread
+  struct Session {  // needs no setup per thread
+    void renew() {}
+  };
 
  private:
   // Packs rows in panels of NR features, [panel][row][NR], with zeros beyond the features and

@@ -36,6 +36,7 @@ def test_row_weights(name, backend):
     given = Subject(cls).inputs(n=N, d=D)
     if issubclass(cls, LabelLoss):
         given[-1] = torch.arange(N) % 3
+    given[0].requires_grad_()  # a loss with gradients takes another way
     weight = torch.linspace(0.0, 2.0, N, dtype=torch.float64).requires_grad_()
 
     def value(reduction="none", **more):
@@ -47,7 +48,8 @@ def test_row_weights(name, backend):
     assert rows.any()
     close(value(row_weight=weight), many * rows)
     count = (value("sum") / value("mean")).round()
-    check(value("mean", row_weight=weight), (many * rows).sum() / count, [weight])
+    leaves = [weight, given[0]]
+    check(value("mean", row_weight=weight), (many * rows).sum() / count.detach(), leaves)
     low = [v.float() if v.is_floating_point() else v for v in given]
     assert cls()(*low, row_weight=weight).dtype == torch.float32
 

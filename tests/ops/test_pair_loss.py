@@ -337,6 +337,78 @@ def test_second_derivatives():
         torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("name", ["softmax", "sigmoid", "hinges"])
+def test_operands_that_depend_on_each_other(name):
+    """First and second derivatives where y is computed from x: a recorded gradient follows the path
+    from x to y once, and what hooks do to it is done once."""
+    channels, parts, formula = CASES[name]
+    x = torch.randn(20, 6, dtype=torch.float64, requires_grad=True)
+    mixing = torch.randn(6, 6, dtype=torch.float64)
+    own, found = torch.eye(20).bool(), []
+
+    def ours(x, y):
+        return pair_loss(x, y, channels, parts)[0]
+
+    for function in (ours, lambda x, y: formula(x @ y.mT, own, None).mean()):
+        for record in (False, True):
+            inner = x * 1.0
+            inner.register_hook(lambda grad: 2 * grad)
+            loss = function(inner, (inner @ mixing).tanh())
+            (grad,) = torch.autograd.grad(loss, x, create_graph=record)
+            found.append(grad.detach())
+        found.append(torch.autograd.grad(grad.square().sum(), x)[0])
+    for got, want in zip(found[:3], found[3:], strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-12)
+
+
+def test_weights_have_gradients():
+    weight = torch.rand(6, dtype=torch.float64, requires_grad=True)
+    (x, y, scale, bias, factor), loss, _, _ = _small(row_weight=weight)
+    rows = CASES["softmax"][2](scores(x, y, scale, bias, factor), torch.eye(6).bool(), None)
+    expected, inputs = (weight * rows).mean(), (weight, x, y)
+    torch.testing.assert_close(loss, expected)
+    found, wanted = (torch.autograd.grad(v, inputs) for v in (loss, expected))
+    torch.testing.assert_close(found, wanted)
+
+
+def test_an_infinite_weight_multiplies_the_whole_loss():
+    weight = torch.tensor([torch.inf, 1, 1, 1, 1, 1], dtype=torch.float64)
+    x = torch.eye(6, dtype=torch.float64).requires_grad_()
+    loss, _ = pair_loss(x, x.detach(), [POSITIVE, SUM("square", pairs=APART)], [Part(0), Part(1)],
+                        row_weight=weight)  # fmt: skip
+    assert type(loss.grad_fn).__name__ == "PairLossBackward"
+    assert loss == torch.inf
+
+
+def test_a_failed_backward_is_not_repeated():
+    """What it had multiplied would be multiplied again."""
+    (x, *_), loss, _, _ = _small()
+
+    def fail(*_):
+        raise OSError("the disk is full")
+
+    handle = loss.grad_fn.register_hook(fail)
+    with pytest.raises(OSError, match="full"):
+        loss.backward(torch.tensor(3.0, dtype=torch.float64))
+    handle.remove()
+    with pytest.raises(RuntimeError, match="second backward pass, expected retain_graph=True"):
+        loss.backward(torch.tensor(3.0, dtype=torch.float64))
+    assert x.grad is None
+
+
+def test_the_weights_of_a_sharp_softmax_are_normal_numbers():
+    """Others become 0: a product with one takes a hundred times as long. Here e^-85 / 300."""
+    x, y = torch.tensor([85.0, 0.0]).repeat(300, 1), torch.eye(2).requires_grad_()
+    x.requires_grad_()
+    one_pass, _ = pair_loss(x, y, [LSE()], [Part(0)])
+    two_passes = pair_stats(x, y, [LSE()])[0].mean()
+    assert type(one_pass.grad_fn).__name__ == "PairLossBackward"
+    for value in (one_pass, two_passes):
+        (grad,) = torch.autograd.grad(value, y)
+        torch.testing.assert_close(grad, torch.tensor([[85.0, 0.0], [0.0, 0.0]]), atol=0, rtol=1e-5)
+    assert torch.tensor(1e-38) / 10 != 0  # only there
+
+
 def test_backward_twice():
     """A retained graph gives the same gradients again, whatever was done to the first ones."""
     inputs, loss, _, dense = _small()
@@ -424,10 +496,32 @@ def test_nan_reaches_the_loss():
     assert x.grad[2].isnan().all()
 
 
-def test_wrong_parts():
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize(
+    ("parts", "options", "message"),
+    [
+        ([Part(0, 2)], {}, "parts: got channel 2, expected 0 to 1 or None"),
+        ([Part(-1)], {}, "parts: got channel -1, expected 0 to 1 or None"),
+        ([Part(1)], {}, "parts: got channel 1, MAX, expected LSE or SUM"),
+        ([], {}, "parts: got none, expected at least one"),
+        ([Part(0)], {"reduction": "none"}, "reduction: got 'none', expected 'mean' or 'sum'"),
+        (
+            [Part(0)],
+            {"row_weight": torch.ones(1)},
+            r"row_weight: got shape \(1,\), expected \(4,\)",
+        ),
+        ([Part(0)], {"row_weight": torch.ones(4, 1)}, r"row_weight: got shape \(4, 1\), expected"),
+    ],
+    ids=str,
+)
+def test_wrong_arguments(parts, options, message, backend):
     x = torch.randn(4, 3, requires_grad=True)
-    with pytest.raises(RuntimeError, match="parts: no such channel: 1"):
-        pair_loss(x, torch.randn(4, 3), [LSE()], [Part(0, 1)])
+    with pytest.raises(ValueError, match=f"^{message}"):
+        pair_loss(x, torch.randn(4, 3), [LSE(), MAX()], parts, backend=backend, **options)
+
+
+def test_columns_are_as_many_as_rows():
+    x = torch.randn(4, 3, requires_grad=True)
     with pytest.raises(RuntimeError, match="parts: got columns, expected as many as rows"):
         pair_loss(x, torch.randn(5, 3), [LSE(axis=COL)], [Part(0)])
 
