@@ -85,6 +85,17 @@ def test_a_fault_is_found(kind, symmetric, dtype, monkeypatch):
         assert re.fullmatch(said, check.check(case, fault, CPU) or "nothing")
 
 
+@pytest.mark.parametrize("kind", cases.LOSSES)
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_a_fault_of_the_one_pass_is_found(kind, symmetric, monkeypatch):
+    if BACKENDS["cpu"].missing() is not None:
+        pytest.skip("only the C++ backend has one pass")
+    case, whole = Case(kind, symmetric, "float32", 130, 130, 17), BACKENDS["cpu"].scale
+    assert check.check(case, "cpu", CPU) is None
+    monkeypatch.setattr(BACKENDS["cpu"], "scale", lambda grad, units: whole(1.01 * grad, units))
+    assert check.check(case, "cpu", CPU).startswith("wrong: ")
+
+
 def test_a_result_that_is_not_a_number_is_wrong(monkeypatch):
     monkeypatch.setitem(BACKENDS, "lacks", faulty.like_reference(pair_stats_forward=faulty.nan))
     with pytest.raises(AssertionError, match="not finite"):
@@ -94,7 +105,7 @@ def test_a_result_that_is_not_a_number_is_wrong(monkeypatch):
 def test_times_are_medians_of_passes(monkeypatch):
     clock = iter([0.0, 1.0, 10.0, 13.0, 20.0, 22.0, 30.0, 35.0, 40.0, 44.0])
     monkeypatch.setattr(check.time, "perf_counter", lambda: next(clock))
-    monkeypatch.setattr(check, "results", lambda *case: [])
+    monkeypatch.setattr(check, "step", lambda *case: [])
     assert check.seconds(TINY[0], "reference", CPU) == 3.0  # of 1, 3, 2, 5 and 4
 
 

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from .. import ops
 from ..channel import COL, INDEX, LSE, SUM, differs, same
+from ..ops import Part
 
-__all__ = ["KINDS", "Case", "Inputs", "checked", "results", "timed"]
+__all__ = ["KINDS", "Case", "Inputs", "checked", "results", "step", "timed"]
 
 #: rows, columns and features of the checks: no multiple of any tile, and rows that are not aligned
 RAGGED = {"cpu": ((130, 150, 24), (130, 150, 17)), "cuda": ((3000, 2999, 192),)}
@@ -74,11 +75,18 @@ class Case(NamedTuple):
         return found
 
 
+_OTHERS, _OWN = (differs(INDEX),), (same(INDEX),)
+#: the statistics of CLIP and of SigLIP, and their losses as terms of these
+_CLIP = LSE(pairs=_OTHERS), LSE(axis=COL, pairs=_OTHERS), SUM(pairs=_OWN)
+_SIGLIP = SUM("softplus", pairs=_OTHERS), SUM(pairs=_OWN)
+LOSSES = {
+    "softmax": (_CLIP, (Part(0, 2, 0.5, softplus=True), Part(1, 2, 0.5, softplus=True))),
+    "sums": (_SIGLIP, (Part(0), Part(None, 1, softplus=True))),
+}
+
+
 def _softmax(given: Inputs, backend: str) -> Sequence[Tensor]:
-    """The statistics of CLIP."""
-    others, own = (differs(INDEX),), (same(INDEX),)
-    channels = LSE(pairs=others), LSE(axis=COL, pairs=others), SUM(pairs=own)
-    return ops.pair_stats(given.x, given.y, channels, scale=8.0, cosine=True, backend=backend)
+    return ops.pair_stats(given.x, given.y, _CLIP, scale=8.0, cosine=True, backend=backend)
 
 
 def _labels(given: Inputs, backend: str) -> Sequence[Tensor]:
@@ -96,9 +104,7 @@ def _labels(given: Inputs, backend: str) -> Sequence[Tensor]:
 
 
 def _sums(given: Inputs, backend: str) -> Sequence[Tensor]:
-    """The statistics of SigLIP."""
-    channels = SUM("softplus", pairs=(differs(INDEX),)), SUM(pairs=(same(INDEX),))
-    return ops.pair_stats(given.x, given.y, channels, scale=8.0, cosine=True, backend=backend)
+    return ops.pair_stats(given.x, given.y, _SIGLIP, scale=8.0, cosine=True, backend=backend)
 
 
 def _topk(given: Inputs, backend: str) -> Sequence[Tensor]:
@@ -123,10 +129,26 @@ KINDS: dict[str, Callable[[Inputs, str], Sequence[Tensor]]] = {
 }
 
 
+def step(case: Case, given: Inputs, backend: str) -> list[Tensor]:
+    """What training runs: the loss of a kind that has one, of as many columns as rows, which a
+    backend may find in one pass with its gradients; else :func:`results`."""
+    if case.kind not in LOSSES:
+        return results(case, given, backend)
+    given, leaves = _differentiable(given)
+    y = None if given.y is None else given.y[: case.rows]
+    terms = LOSSES[case.kind]
+    loss, values = ops.pair_loss(given.x, y, *terms, scale=8.0, cosine=True, backend=backend)
+    return [loss.detach()[None], *values, *torch.autograd.grad(loss, leaves)]
+
+
+def _differentiable(given: Inputs) -> tuple[Inputs, list[Tensor]]:
+    leaves = [v.detach().requires_grad_() for v in given[:2] if v is not None]
+    return given._replace(x=leaves[0], y=None if given.y is None else leaves[1]), leaves
+
+
 def results(case: Case, given: Inputs, backend: str) -> list[Tensor]:
     """What one forward and backward pass returns: the operator's values, then gradients."""
-    leaves = [v.detach().requires_grad_() for v in given[:2] if v is not None]
-    given = given._replace(x=leaves[0], y=None if given.y is None else leaves[1])
+    given, leaves = _differentiable(given)
     outputs = KINDS[case.kind](given, backend)
     live = [o for o in outputs if o.requires_grad]
     weights = [torch.linspace(0.5, 1.5, o.numel()).view(o.shape).to(o) for o in live]

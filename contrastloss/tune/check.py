@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from statistics import median
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..testing.compare import excess
-from .cases import Case, Inputs, results
+from .cases import LOSSES, Case, Inputs, results, step
 
 __all__ = ["check", "seconds"]
 
@@ -26,12 +26,20 @@ def check(case: Case, backend: str, device: torch.device) -> str | None:
     """What is wrong with a backend's results; None: two runs give the same bits, and they are as
     near to those of the reference in fp64 as rounding allows."""
     given = case.inputs(device)
+    for run in (results, step) if case.kind in LOSSES else (results,):
+        wrong = _wrong(run, case, given, backend)
+        if wrong:
+            return wrong
+    return None
+
+
+def _wrong(run: Callable[..., list[Tensor]], case: Case, given: Inputs, backend: str) -> str | None:
     with _deterministic():
-        found, again = (results(case, given, backend) for _ in range(2))
+        found, again = (run(case, given, backend) for _ in range(2))
     if not all(map(_same_bits, found, again)):
         return "two runs of the same call differ"
-    plain = results(case, given, "reference")
-    exact = results(case, given.exact(), "reference")
+    plain = run(case, given, "reference")
+    exact = run(case, given.exact(), "reference")
     if case.kind == "pair_topk":  # which of two nearly equal scores comes first is rounding
         for values in (found, plain, exact):
             values[1] = _at(given, values[1])
@@ -64,11 +72,11 @@ def seconds(case: Case, backend: str, device: torch.device) -> float:
     """The median time of a forward and backward pass."""
     given = case.inputs(device)
     found: list[float] = []
-    results(case, given, backend)  # allocates, and may compile
+    step(case, given, backend)  # allocates, and may compile
     while len(found) < PASSES or sum(found) < SECONDS:
         _finish(device)
         began = time.perf_counter()
-        results(case, given, backend)
+        step(case, given, backend)
         _finish(device)
         found.append(time.perf_counter() - began)
     return median(found)
