@@ -33,7 +33,7 @@ def figures(every: Sequence[Results], *wanted: Figure) -> str:
     parts = []
     for results, alike in groupby(found, key=lambda figure: figure[0]):
         parts += [text for _, text in alike]
-        parts.append(f"Measured on {machine(results, results.chip)}.")
+        parts.append(f"Measured on {machine(results, results.chip)}; {results.made}.")
     return "\n\n".join(parts)
 
 

@@ -105,6 +105,8 @@ def shown(options: dict[str, Any]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in options.items())
 
 
+#: the packages of the systems
+LIBRARIES = ("open_clip_torch", "lightly", "pytorch-metric-learning")
 NO_YES, EXCHANGES = (False, True), ("bidir", "shift", "reduce", "gather")
 SYSTEMS = [
     *(ours(name, strategy=how) for name, how in product(FORMULAS, ("gather", "ring"))),
@@ -188,7 +190,8 @@ def main() -> None:
         mp.spawn(work, (folder,), nprocs=WORLD)
         systems = json.loads(Path(folder, "systems").read_text())
     versions = {"torch": torch.__version__, peers.OURS: contrastloss.__version__}
-    versions |= {k: v for k, v in peers.versions().items() if not k.startswith("info-nce")}
+    installed = peers.versions()
+    versions |= {name: installed[name] for name in LIBRARIES if name in installed}
     setting = {"world": WORLD, "rows": ROWS, "d": D, "dtype": str(DTYPE).removeprefix("torch.")}
     data = {**setting, "versions": versions, "systems": systems}
     FILE.write_text(json.dumps(data, indent=2) + "\n")

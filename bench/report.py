@@ -57,8 +57,8 @@ def speed(results: Results) -> str:
 Forward and backward. Columns of other programs are their time / ours; above 1, ours is faster. The
 ratio is the median over rounds, each of which runs every program once, in one process. The GEMM
 rate is that of one large matrix product in the same rounds. The share of it counts only the
-products that the loss needs at least: four of rows x rows x D, two if a batch is compared with
-itself.
+products of two passes: four of rows x rows x D, two if a batch is compared with itself. What takes
+one pass on a CPU needs one less.
 
 {table(head, rows)}
 """
@@ -269,8 +269,7 @@ def page(every: Sequence[Results]) -> str:
 
 def of_file(results: Results) -> list[str]:
     peers = ", ".join(f"{k} {v}" for k, v in results.machine["peers"].items())
-    commit = results.commit["id"][:12] + (" with changes" if results.commit["dirty"] else "")
-    parts = [f"Measured on {machine(results)}; {results.date}, commit {commit}. {peers}.\n"]
+    parts = [f"Measured on {machine(results)}; {results.made}. {peers}.\n"]
     parts += [make(results) for make, needs in SECTIONS.items() if results.of(needs)]
     if any(info["refused"] for info in results.of(*CONTESTS)):
         parts.append(refused(results))

@@ -40,6 +40,12 @@ class Results(results.Results):
         return f"{self.machine['processor']}" + (f", {named}" if named else "")
 
     @property
+    def made(self) -> str:
+        """When, and from which code."""
+        changes = " with changes" if self.commit["dirty"] else ""
+        return f"{self.date}, commit {self.commit['id'][:12]}{changes}"
+
+    @property
     def kinds(self) -> set[str]:
         """The functions of its benchmarks."""
         return {name.partition("[")[0] for name, _ in self.named}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,11 +13,11 @@ import torch
 from torch import Tensor
 
 from contrastloss import ops
-from contrastloss.channel import EXPECT, LSE, SUM, Channel, Term, Test
+from contrastloss.channel import EXPECT, LSE, ROW, SUM, Channel, Term, Test
 from contrastloss.losses import Loss
 from contrastloss.testing import example
 
-__all__ = ["ROWS", "Cost", "cost_of"]
+__all__ = ["ROWS", "STORED", "Cost", "cost_of"]
 
 #: the number of instances in the batch whose cost is counted, and of their features
 ROWS, FEATURES = 64, 8
@@ -26,6 +27,8 @@ PRODUCTS = {
     "recall_at_k": "2 + 3, and N² K sigmoids",
     "smooth_ap": "2 + 3, and N² K sigmoids",
 }
+#: arguments of ``forward`` that are stored columns
+STORED = {"memory", "queue", "bank"}
 TESTS = {"eq": "=", "ne": "!=", "lt": "<", "within": "~"}
 
 
@@ -52,6 +55,13 @@ class Cost:
         found = f"{round(self.forward, 1):g} + {round(self.backward, 1):g}"
         return f"{found}, one pass" if self.one_pass else found
 
+    def statistics(self, x: Tensor, y: Tensor | None, channels: Sequence[Channel]) -> None:
+        """Those of one channel give gradients of rows, if only rows have any, from one pass."""
+        self.add(x, y, [_words(c) for c in channels])
+        fixed = y is not None and x.requires_grad and not y.requires_grad
+        found = [c for c in channels if isinstance(c, (LSE, SUM)) and c.axis == ROW]
+        self.one_pass |= fixed and len(found) == len(channels) == 1
+
     def add(self, x: Tensor, y: Tensor | None, channels: Sequence[str]) -> None:
         columns = x if y is None else y
         size = x[..., 0].numel() * columns.shape[-2] / ROWS**2
@@ -64,13 +74,19 @@ class Cost:
 
 
 def cost_of(name: str, cls: type[Loss]) -> Cost:
-    """Of the default options."""
-    cost = Cost(name)
+    """Of the default options. Stored columns have no gradient."""
+    cost, loss = Cost(name), cls()
     inputs = example(cls, ROWS, FEATURES, torch.Generator().manual_seed(0))
-    floating = [isinstance(v, Tensor) and v.is_floating_point() for v in inputs]
-    leaves = [v.float().requires_grad_() if f else v for v, f in zip(inputs, floating, strict=True)]
+    names = [*inspect.signature(cls.forward).parameters][1:]
+    names += names[-1:] * (len(inputs) - len(names))  # for *args: the last name again
+    leaves = []
+    for value, argument in zip(inputs, names, strict=False):
+        if isinstance(value, Tensor) and value.is_floating_point():
+            fixed = argument in loss.constants or argument in STORED
+            value = value.float().requires_grad_(not fixed)
+        leaves.append(value)
     with _recorded(cost):
-        cls()(*leaves)
+        loss(*leaves)
     cost.channels = list(dict.fromkeys(cost.channels))
     return cost
 
@@ -82,7 +98,7 @@ def _recorded(cost: Cost) -> Iterator[None]:
     whole = {name: getattr(ops, name) for name in names}
 
     def pair_stats(x: Tensor, y: Tensor | None, channels: Any, **call: Any) -> Any:
-        cost.add(x, y, [_words(c) for c in channels])
+        cost.statistics(x, y, channels)
         return whole["pair_stats"](x, y, channels, **call)
 
     def pair_loss(x: Tensor, y: Tensor | None, channels: Any, parts: Any, **call: Any) -> Any:

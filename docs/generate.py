@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cost import ROWS, cost_of
+from cost import ROWS, STORED, cost_of
 from tiles import svg
 from torch import nn
 
@@ -30,8 +30,6 @@ DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 #: what losses of pair scores take, unless their formula does not allow it
 SHARED = ("group", "memory", "return_stats")
-#: arguments of ``forward`` that are stored columns
-STORED = {"memory", "queue", "bank"}
 #: what a call, or an option, may say of the pairs of rows and columns
 SAID = (
     "negatives", "in_batch_negatives", "x_negatives", "ids", "x_ids", "row_weight", "log_q",
@@ -156,9 +154,10 @@ def losses() -> str:
         units = cost.text()
         link = f"[`{cls.__name__}`](#{cls.__name__.lower()})"
         overview.append([link, f"`{name}`", units, *shared(cls, reasons), seeds])
+        summary = " ".join(text.partition("\n\n")[0].split())
         blocks = "\n\n".join(f"```math\n{f}\n```" for f in displayed(text))
         sections.append(
-            f"### {cls.__name__}\n\n{text.splitlines()[0]}\n\n{blocks}\n\n"
+            f"### {cls.__name__}\n\n{summary}\n\n{blocks}\n\n"
             f"- Channels: {'; '.join(cost.channels) or 'none'}\n"
             f"- Cost: {units}\n"
             f"- Source: {source(text)}\n"

@@ -1,4 +1,4 @@
-"""The operators: statistics of pair scores, computed in tiles, without the N x M matrix."""
+"""The operators: statistics of pair scores, computed in tiles, without a large N x M matrix."""
 
 from ..backends import (
     autocast_dtype as autocast_dtype,
