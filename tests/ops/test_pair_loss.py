@@ -1,7 +1,9 @@
 """``pair_loss``, and statistics whose gradients are found in the forward pass: equal to dense
 formulas at sizes around every border, whatever is asked of the backward pass."""
 
+import os
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -158,6 +160,28 @@ def test_strips(name, m, n):
         torch.testing.assert_close(loss, expected.mean(), rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-12)
         assert all(torch.equal(a, b) for a, b in zip(found, second, strict=True))  # repeatable
+
+
+def _resident():
+    """MB of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def test_threads_give_their_memory_back():
+    """Each has gradients of the strip's rows, here 16 MB, of which there are at most 64 MB; what is
+    more than 16 MB goes back when the call ends."""
+    channels, parts, _ = CASES["both axes"]
+    x = torch.randn(512, 8192, requires_grad=True)
+    y = x.detach().clone()
+    with threads(7):
+        pair_loss(x[:2], y[:2], channels, parts)[0].backward()
+        before = _resident()
+        loss, _ = pair_loss(x, y, channels, parts)
+        assert type(loss.grad_fn).__name__ == "PairLossBackward"
+        found = _resident() - before
+        del loss
+    assert found < 16 + 40  # the gradients of x, and what jobs keep: some MB for each thread
+    assert _resident() - before < 40
 
 
 def test_both_axes_of_many_features():
