@@ -98,9 +98,9 @@ class Library:
 
 @dataclass(frozen=True)
 class Problem:
-    """``gemms`` is the number of products of rows x rows x D in two passes that store no scores: one
-    forward, the same again backward, and two for the gradients. If a batch is compared with itself,
-    half of the tiles are enough."""
+    """``gemms`` is the number of products of rows x rows x D in two passes, which store no scores:
+    one forward, the same again backward, and two for the gradients. If a batch is compared with
+    itself, half of the tiles are enough."""
 
     ours: PairLoss
     dense: Loss
