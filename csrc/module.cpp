@@ -113,9 +113,10 @@ struct Raised {
 } raised;
 
 // Runs the handlers of pending signals, on Python's main thread. Returns whether one of them
-// raised. Native code that does not link Python calls this function by its address.
+// raised. Native code that does not link Python calls this function by its address. A thread that
+// Python does not know runs no handlers, and does not wait for the interpreter lock.
 int run_signal_handlers() {
-  if (!Py_IsInitialized()) return 0;
+  if (!Py_IsInitialized() || !PyGILState_GetThisThreadState()) return 0;
   const PyGILState_STATE state = PyGILState_Ensure();
   const int stop = PyErr_CheckSignals() != 0;
   if (stop) PyErr_Fetch(&raised.type, &raised.value, &raised.traceback);

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import torch
@@ -154,7 +155,7 @@ def losses() -> str:
         units = cost.text()
         link = f"[`{cls.__name__}`](#{cls.__name__.lower()})"
         overview.append([link, f"`{name}`", units, *shared(cls, reasons), seeds])
-        summary = " ".join(text.partition("\n\n")[0].split())
+        summary = fill(text.partition("\n\n")[0], 100)
         blocks = "\n\n".join(f"```math\n{f}\n```" for f in displayed(text))
         sections.append(
             f"### {cls.__name__}\n\n{summary}\n\n{blocks}\n\n"

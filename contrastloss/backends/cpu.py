@@ -158,8 +158,8 @@ def pair_stats_backward(
     return _gradients(call, found, needs)
 
 
-#: the most bytes of products that are kept
-_KEPT = 16 << 20
+#: the most bytes of products that are kept, and of the rows' gradients that threads have
+_KEPT, _GRADIENTS = 16 << 20, 64 << 20
 #: rows with more features than these are multiplied some features at a time, if products are kept
 _LONG = 1024
 
@@ -175,11 +175,14 @@ def strip(call: PairCall, sums: bool) -> int | None:
     otherwise = 0 if sums else None
     if sums and (x.shape[1] <= _LONG or any(call.program.shifts.values())):
         return 0
+    size = 8 if x.dtype == torch.float64 else 4
+    others = max(min(torch.get_num_threads(), n // 32) - 1, 1)
+    most = _GRADIENTS // (others * x.shape[1] * size)
     if y is None:  # two passes take half of the products
-        return m if m <= 512 else otherwise
-    if m * n <= 512 * 512:
+        return m if m <= min(512, most) else otherwise
+    if m * n <= 512 * 512 and m <= most:
         return m
-    rows = _KEPT // (n * (8 if x.dtype == torch.float64 else 4)) // 32 * 32
+    rows = min(_KEPT // (n * size), most) // 32 * 32
     if call.program.columns:  # a product of short rows takes no longer than its scores' way
         return m if m <= rows and x.shape[1] >= 256 else otherwise
     return min(384, rows) if rows >= 64 else otherwise

@@ -98,7 +98,7 @@ class MarginRankingLoss(CrossLoss, name="margin_ranking"):
         positive = scores.aligned()
         bound = {**(rows or {}), BOUND: positive - self.margin}
         if self.in_one_pass(scores) and scores.count > 1:  # without negatives NaN would be lost
-            return self.at_once(scores, bound, bound, positive)
+            return self._at_once(scores, bound, bound, positive)
         channels = self._channels if scores.apart is None else self._channels_by_ids
         own, extra = self.measure(scores, channels, bound, bound)
         if BATCH in scores.blocks:

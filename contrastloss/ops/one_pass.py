@@ -204,10 +204,10 @@ class PairLoss(torch.autograd.Function):
             found[4:] = _differentiable(call, ctx.how, saved[count], grad)
             return (*found,)
         own = saved[count + 1 :]
+        if ctx.spent:  # what was kept is multiplied already
+            raise RuntimeError("got a backward pass after one that failed, expected a new loss")
         if _kept():  # the next backward pass needs them as they are
             own = [unit.clone() for unit in own]
-        elif ctx.spent:  # by a backward pass that failed in what came after
-            raise RuntimeError("pair_loss: got a second backward pass, expected retain_graph=True")
         else:
             ctx.spent = True
         ctx.backend.scale(grad.contiguous(), own)

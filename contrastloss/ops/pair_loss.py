@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..backends import Operands
 from ..channel import LSE, SUM, Channel
-from ..options import brief, shape
+from ..options import brief, check_dense, shape
 from ..program import Program
 from .check import check_channels, checked_call, named_operands, no_transforms
 from .one_pass import Part, in_one_pass, reduced
@@ -75,9 +75,11 @@ def pair_loss(
         x, y, scale, row_scale, col_scale, row_bias, col_bias, (*rows.values(),), (*cols.values(),)
     )
     call = checked_call(operands, program, cosine, compute_dtype, backend)
-    if row_weight is not None and row_weight.shape != x.shape[:-1]:
-        want = shape(x[..., 0])
-        raise ValueError(f"row_weight: got shape {shape(row_weight)}, expected {want}")
+    if row_weight is not None:
+        check_dense("row_weight", row_weight)
+        if row_weight.shape != x.shape[:-1]:
+            want = shape(x[..., 0])
+            raise ValueError(f"row_weight: got shape {shape(row_weight)}, expected {want}")
     how = _checked(tuple(parts), program), _reduction(reduction), row_weight
     found = in_one_pass(call, *how)
     if found is not None:

@@ -60,9 +60,11 @@ def check_gradients(subject: Subject) -> None:
     fast = not subject.thorough
     torch.autograd.gradcheck(loss, inputs, fast_mode=fast)
     leaves = [v for v in inputs if v.requires_grad]
-    grads = torch.autograd.grad(loss(*inputs), leaves)
+    grads = torch.autograd.grad(loss(*inputs), leaves, materialize_grads=True)
     try:
-        recorded = torch.autograd.grad(loss(*inputs), leaves, create_graph=True)
+        recorded = torch.autograd.grad(
+            loss(*inputs), leaves, create_graph=True, materialize_grads=True
+        )
         assert_same(recorded, grads, "gradients with create_graph=True")
         torch.autograd.gradgradcheck(loss, inputs, fast_mode=fast)
     except RuntimeError as error:
@@ -96,9 +98,7 @@ def _excess(
     exact, plain = _oracle(subject, inputs, dtype, temperature, seed)
     loss = subject.rows(temperature)
     ours = subject.run(loss, inputs)
-    if (
-        isinstance(loss, PositiveLoss) and loss.parts()
-    ):  # the gradients of its sum are from one pass
+    if isinstance(loss, PositiveLoss) and loss.parts():  # its sum's gradients are of one pass
         loss.reduction = "sum"
         ours += subject.run(loss, inputs)[1:]
         exact, plain = _with_sum(exact), _with_sum(plain)

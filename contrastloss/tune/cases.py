@@ -135,9 +135,9 @@ def step(case: Case, given: Inputs, backend: str) -> list[Tensor]:
     if case.kind not in LOSSES:
         return results(case, given, backend)
     given, leaves = _differentiable(given)
-    y = None if given.y is None else given.y[: case.rows]
-    terms = LOSSES[case.kind]
-    loss, values = ops.pair_loss(given.x, y, *terms, scale=8.0, cosine=True, backend=backend)
+    n, terms = min(case.rows, case.cols), LOSSES[case.kind]
+    x, y = given.x[:n], given.y if given.y is None else given.y[:n]
+    loss, values = ops.pair_loss(x, y, *terms, scale=8.0, cosine=True, backend=backend)
     return [loss.detach()[None], *values, *torch.autograd.grad(loss, leaves)]
 
 

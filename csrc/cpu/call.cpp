@@ -74,9 +74,9 @@ class Memory {
 // This thread's memory: of its jobs, and of its calls.
 thread_local Memory of_jobs, of_calls;
 
-// How this thread rounds: with kFlush, results below the least normal number to 0. A product with
-// one of them takes x86 a hundred times as long, and the weights of a sharp softmax are full of
-// them.
+// How this thread rounds: with kFlush, results below the least normal number, and on arm64 operands
+// too, count as 0. A product with one of them takes x86 a hundred times as long, and the weights of
+// a sharp softmax are full of them.
 #if defined(__x86_64__)
 constexpr uint64_t kFlush = _MM_FLUSH_ZERO_ON;
 uint64_t rounding() { return _mm_getcsr(); }

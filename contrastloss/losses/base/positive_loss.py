@@ -87,7 +87,7 @@ class PositiveLoss(PairLoss):
         cols: Mapping[str, Tensor] | None = None,
     ) -> Any:
         if self.in_one_pass(scores):
-            return self.at_once(scores, rows, cols)
+            return self._at_once(scores, rows, cols)
         channels = self._channels if scores.apart is None else self._channels_by_ids
         if BATCH in scores.blocks:
             (*own, positive), extra = self.measure(scores, (*channels, self.positive), rows, cols)
@@ -106,9 +106,13 @@ class PositiveLoss(PairLoss):
         if torch.compiler.is_compiling():
             return False
         alone = scores.spread is None and scores.apart is None and scores.blocks == (BATCH,)
-        return alone and self.reduction != "none" and bool(self.parts())
+        parts = self.parts() if alone and self.reduction != "none" else ()
+        sums = range(len(self._channels) if self.per_negative else 0)
+        # of a difference, or a softplus, not the weight but the value is divided
+        whole = any(p.minus in sums or (p.softplus and p.plus in sums) for p in parts)
+        return bool(parts) and not whole
 
-    def at_once(
+    def _at_once(
         self,
         scores: Scores,
         rows: Ids | None,
