@@ -3,7 +3,8 @@
 // In a checked build (CL_CHECKED, which every sanitizer build defines) a guard follows each array.
 // It holds a byte pattern and is poisoned under AddressSanitizer. The pattern detects writes that
 // are not instrumented, such as stores of tile registers; the poison detects reads and reports
-// where they happen.
+// where they happen. The memory begins as NaN everywhere, so that a number read before it is
+// written shows in the result.
 
 inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
@@ -44,6 +45,9 @@ class Carver {
   explicit Carver(const Layout& layout) {
     layout(*this);
     base_ = static_cast<char*>(scratch(used_));
+#ifdef CL_CHECKED
+    std::memset(base_, 0xff, static_cast<size_t>(used_));
+#endif
     used_ = 0;
     layout(*this);
   }

@@ -10,12 +10,17 @@ CL_INLINE uint32_t to_bf16(float v) {
   return v != v ? 0x7fc0u : rounded;
 }
 
+// No step has a denormal fp32 number: the thread may count them as 0 (run_gradients does on arm64).
 inline float from_f16(uint16_t v) {
-  const uint32_t sign = uint32_t(v & 0x8000u) << 16, body = v & 0x7fffu;
-  // normal and subnormal numbers: shift into place and correct the exponent's bias exactly
-  const float finite = __builtin_bit_cast(float, body << 13) * 0x1p112f;
-  const uint32_t special = 0x7f800000u | ((body & 0x3ffu) << 13);
-  const uint32_t bits = body >= 0x7c00u ? special : __builtin_bit_cast(uint32_t, finite);
+  constexpr uint32_t kBias = 112u << 23, kLeast = 113u << 23;  // fp32's bias less fp16's; 2^-14
+  const uint32_t sign = uint32_t(v & 0x8000u) << 16, body = v & 0x7fffu, shifted = body << 13;
+  // a subnormal number: as the fraction of 2^-14 (1 + fraction), less 2^-14
+  const float subnormal =
+      __builtin_bit_cast(float, shifted | kLeast) - __builtin_bit_cast(float, kLeast);
+  const uint32_t special = 0x7f800000u | shifted;
+  const uint32_t bits = body >= 0x7c00u   ? special
+                        : body >= 0x0400u ? shifted + kBias
+                                          : __builtin_bit_cast(uint32_t, subnormal);
   return __builtin_bit_cast(float, sign | bits);
 }
 

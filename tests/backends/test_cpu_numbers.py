@@ -193,6 +193,24 @@ def test_fp64_is_rounded_as_asked(isa, compute):
     assert (got - (x @ y.T).logsumexp(1)).abs().max() > 1e-9
 
 
+@pytest.mark.parametrize("flush", [False, True], ids=["denormals", "flushed"])
+def test_every_fp16_number_is_read_exactly(isa, flush):
+    """Also while numbers below the least normal one of fp32 count as 0: callers may set that, and
+    gradients are computed so. No fp16 number is so small."""
+    halves = torch.arange(-(1 << 15), 1 << 15).to(torch.int16).view(torch.float16)
+    halves = halves[halves.isfinite()]
+    one, zeros = torch.ones(1, 1).half(), torch.zeros(1, len(halves)).half().requires_grad_()
+    torch.set_flush_denormal(flush)
+    try:
+        (got,) = values(halves[:, None], one, (SUM("id"),))
+        both = values(halves[None], zeros, (SUM("id"), LSE()))
+        (grad,) = torch.autograd.grad(both, zeros, [torch.full((1,), 0.5)] * 2)
+    finally:
+        torch.set_flush_denormal(False)
+    torch.testing.assert_close(got, halves.float(), rtol=0, atol=0)
+    torch.testing.assert_close(grad[0], halves, rtol=0, atol=0)
+
+
 def test_a_draw_never_takes_what_is_minus_infinity(isa):
     x, y = torch.ones(1, 1), torch.ones(9, 1)
     bias = torch.zeros(9)
