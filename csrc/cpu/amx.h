@@ -78,27 +78,27 @@ class AmxProducts {
 
   void select(int64_t, int64_t) {}
 
-  void pack_rows(int64_t first, int64_t n) {
+  void pack_rows(int64_t first, int64_t n, Use use) {
     for (int64_t i = 0; i < whole_rows(n); i += 2) {
       load_pair(p_.x, first, i, n);
-      for (int64_t row = 0; row < 2; ++row)
+      for (int64_t row = 0; row < 2 && use != Use::GRADIENTS; ++row)
         for (int64_t k = 0; k < words_; k += 16)
           __builtin_memcpy(x_.at(i + row, k), rows_ + row * 2 * words_ + 2 * k, 64);
-      interleave(x_pairs_, i);
+      if (use != Use::SCORES) interleave(x_pairs_, i);
     }
   }
 
-  void pack_columns(int64_t first, int64_t n, bool transposed = true) {
+  void pack_columns(int64_t first, int64_t n, Use use) {
     for (int64_t j = 0; j < whole_cols(n); j += 16) {
       for (int64_t i = j; i < j + 16; i += 2) {
         load_pair(p_.y, first, i, n);
-        for (int64_t row = 0; row < 2; ++row)
+        for (int64_t row = 0; row < 2 && use != Use::GRADIENTS; ++row)
           for (int64_t k = 0; k < words_; k += 16)
             __builtin_memcpy(band_ + (k / 16 * 16 + i - j + row) * 16,
                              rows_ + row * 2 * words_ + 2 * k, 64);
-        interleave(y_pairs_, i);
+        if (use != Use::SCORES) interleave(y_pairs_, i);
       }
-      for (int64_t k = 0; transposed && k < words_ / 16; ++k)
+      for (int64_t k = 0; use != Use::GRADIENTS && k < words_ / 16; ++k)
         transpose_block(band_ + k * 256, y_t_.block(k, j / 16));
     }
   }

@@ -1,6 +1,9 @@
 // Loads rows of a matrix in the statistics' dtype or in bf16, rounded as the call asks. Included
 // once per instruction set.
 
+// What rows and columns are packed for.
+enum class Use { SCORES, GRADIENTS, BOTH };
+
 inline float from_bf16(uint16_t v) { return __builtin_bit_cast(float, uint32_t(v) << 16); }
 
 // Rounded to nearest even; NaN stays NaN.

@@ -15,16 +15,19 @@ class PairProducts {
   static constexpr int NR = Gemm<Pair>::NR, MR = Gemm<Pair>::MR;
   static constexpr int64_t TILE_M = kTileRows, TILE_N = 2 * kTileRows;
   static constexpr int64_t kUnit = 32;
-  static constexpr int64_t kDepth = INT64_MAX;  // all features at a time
+  // how many features at a time are multiplied, so that the operands stay in the cache
+  static constexpr int64_t kDepth = 1024;
   static_assert(TILE_M % NR == 0 && TILE_M % MR == 0 && MR % 2 == 0 && NR % 2 == 0,
                 "tiles are whole micro-tiles, which are whole pairs");
 
   static int64_t whole_rows(int64_t m) { return round_up(m, MR); }
   static int64_t whole_cols(int64_t n) { return std::max(round_up(n, NR), round_up(n, MR)); }
 
+  // `depth`: the most features that are selected.
   PairProducts(const Problem<float>& p, Carver& memory, int64_t block_rows, int64_t tile_cols,
-               int64_t)
-      : p_(p), words_(round_up(p.x.cols, NR) / 2), row_stride_(words_ + 16) {
+               int64_t depth)
+      : p_(p), row_stride_(round_up(depth, NR) / 2 + 16) {
+    select(0, depth);
     const int64_t rows = whole_rows(block_rows), cols = whole_cols(tile_cols);
     h_stride_ = cols / 2 + 16, h_t_stride_ = cols + 16;
     x_ = memory.take<Pair>(rows * row_stride_);
@@ -37,48 +40,53 @@ class PairProducts {
     row_ = memory.take<float>(2 * words_);
   }
 
-  void select(int64_t, int64_t) {}
+  // From here on, only features [first, first + n) are packed, multiplied and have gradients.
+  void select(int64_t first, int64_t n) {
+    first_ = first, d_ = n;
+    words_ = round_up(n, NR) / 2;
+  }
 
-  void pack_rows(int64_t first, int64_t n) {
+  void pack_rows(int64_t first, int64_t n, Use use) {
     x_panel_ = round_up(n, 2) / 2 * NR;
     for (int64_t i = 0; i < n; i += 2) {
       load_two(p_.x, first, i, n);
-      for (int64_t row = 0; row < 2; ++row)
+      for (int64_t row = 0; row < 2 && use != Use::GRADIENTS; ++row)
         __builtin_memcpy(x_ + (i + row) * row_stride_, pair_ + row * words_,
                          static_cast<size_t>(words_) * sizeof(Pair));
-      interleave(x_pairs_ + i / 2 * NR, x_panel_);
+      if (use != Use::SCORES) interleave(x_pairs_ + i / 2 * NR, x_panel_);
     }
   }
 
-  void pack_columns(int64_t first, int64_t n, bool transposed = true) {
+  void pack_columns(int64_t first, int64_t n, Use use) {
     y_panel_ = round_up(n, NR) / 2 * NR;
     for (int64_t j = 0; j < round_up(n, NR); j += 2) {
       load_two(p_.y, first, j, n);
-      for (int64_t row = 0; row < 2; ++row) {
+      for (int64_t row = 0; row < 2 && use != Use::GRADIENTS; ++row) {
         Pair* out = y_t_ + j / NR * words_ * NR + j % NR + row;
-        for (int64_t k = 0; transposed && k < words_; ++k) out[k * NR] = pair_[row * words_ + k];
+        for (int64_t k = 0; k < words_; ++k) out[k * NR] = pair_[row * words_ + k];
       }
-      interleave(y_pairs_ + j / 2 * NR, y_panel_);
+      if (use != Use::SCORES) interleave(y_pairs_ + j / 2 * NR, y_panel_);
     }
   }
 
   void scores(int64_t r, int64_t m, int64_t c, int64_t n, float* s, int64_t ld) const {
     const Layout by_row{row_stride_, 1, words_, 0};
-    Gemm<Pair>::run(m, round_up(n, NR), (p_.x.cols + 1) / 2, x_ + r * row_stride_, by_row,
-                    y_t_ + c * words_, words_ * NR, s, ld, false);
+    const int64_t words = (d_ + 1) / 2;
+    for (int64_t k = 0; k < words; k += kDepth / 2)
+      Gemm<Pair>::run(m, round_up(n, NR), std::min(kDepth / 2, words - k), x_ + r * row_stride_ + k,
+                      by_row, y_t_ + c * words_ + k * NR, words_ * NR, s, ld, k > 0);
   }
 
   void gradients(int64_t r, int64_t m, int64_t c, int64_t n, float* h, int64_t ld, Into<float> dx,
                  Into<float> dy) const {
     round(m, n, h, ld);
-    const int64_t d = p_.x.cols, across = (n + 1) / 2, down = (m + 1) / 2;
-    dx.clear(m * d), dy.clear(n * d);
+    const int64_t d = p_.x.cols, f = first_, across = (n + 1) / 2, down = (m + 1) / 2;
     if (dx.at)
-      Gemm<Pair>::run(m, d, across, h_, Layout{h_stride_, 1, across, 0}, y_pairs_ + c / 2 * NR,
-                      y_panel_, dx.at, d, true);
+      Gemm<Pair>::run(m, d_, across, h_, Layout{h_stride_, 1, across, 0}, y_pairs_ + c / 2 * NR,
+                      y_panel_, dx.at + f, d, dx.add);
     if (dy.at)
-      Gemm<Pair>::run(n, d, down, h_t_, Layout{1, h_t_stride_, down, 0}, x_pairs_ + r / 2 * NR,
-                      x_panel_, dy.at, d, true);
+      Gemm<Pair>::run(n, d_, down, h_t_, Layout{1, h_t_stride_, down, 0}, x_pairs_ + r / 2 * NR,
+                      x_panel_, dy.at + f, d, dy.add);
   }
 
   struct Session {  // needs no setup per thread
@@ -89,22 +97,22 @@ class PairProducts {
   static Pair bits(float v) { return __builtin_bit_cast(uint32_t, v); }
   static Pair join(Pair low, Pair high) { return low | high << 16; }
 
-  // Loads rows first + i and first + i + 1, with zeros beyond row n and beyond D.
+  // Loads rows first + i and first + i + 1, with zeros beyond row n and beyond the features.
   void load_two(const Matrix& x, int64_t first, int64_t i, int64_t n) const {
-    const int64_t d = x.cols;
     for (int64_t row = 0; row < 2; ++row) {
       Pair* out = pair_ + row * words_;
       const bool exists = i + row < n;
-      for (int64_t k = exists ? d / 2 : 0; k < words_; ++k) out[k] = 0;
+      for (int64_t k = exists ? d_ / 2 : 0; k < words_; ++k) out[k] = 0;
       if (!exists) continue;
       if (x.element == Element::BF16) {
-        const auto* from = static_cast<const uint16_t*>(x.data) + (first + i + row) * d;
-        __builtin_memcpy(out, from, static_cast<size_t>(d) * sizeof *from);
+        const auto* from =
+            static_cast<const uint16_t*>(x.data) + (first + i + row) * x.cols + first_;
+        __builtin_memcpy(out, from, static_cast<size_t>(d_) * sizeof *from);
         continue;
       }
-      load_row(x, first + i + row, row_);
-      if (d % 2) row_[d] = 0;
-      for (int64_t k = 0; k < (d + 1) / 2; ++k)
+      load_part(x, first + i + row, first_, d_, row_);
+      if (d_ % 2) row_[d_] = 0;
+      for (int64_t k = 0; k < (d_ + 1) / 2; ++k)
         out[k] = join(bits(row_[2 * k]) >> 16, bits(row_[2 * k + 1]) >> 16);
     }
   }
@@ -139,7 +147,8 @@ class PairProducts {
   }
 
   const Problem<float>& p_;
-  const int64_t words_, row_stride_;  // of a row; strides are no powers of two
+  const int64_t row_stride_;   // strides are no powers of two
+  int64_t first_, d_, words_;  // the features that are selected, and the words of a row of them
   int64_t h_stride_, h_t_stride_, x_panel_ = 0, y_panel_ = 0;
   Pair *x_, *x_pairs_, *y_t_, *y_pairs_, *h_, *h_t_, *pair_;
   float* row_;

@@ -60,6 +60,7 @@ enum class Visit { FORWARD, BACKWARD, BOTH };
 template <class T, class P, Visit V>
 struct Job {
   static constexpr bool BACKWARD = V != Visit::FORWARD;
+  static constexpr Use kUse = BACKWARD ? Use::BOTH : Use::SCORES;
 
   const Problem<T>& problem;
   Workspace<T, P> work{problem, problem.x.cols, V == Visit::BOTH};
@@ -70,10 +71,10 @@ struct Job {
   void run(int64_t r0, int64_t r1, int64_t c0, int64_t c1, bool triangle, bool strip) {
     for (int64_t b0 = r0; b0 < r1; b0 += work.block_rows) {
       const int64_t rows = std::min(work.block_rows, r1 - b0);
-      work.products->pack_rows(b0, rows);
+      work.products->pack_rows(b0, rows, kUse);
       for (int64_t j0 = triangle ? b0 : c0; j0 < c1; j0 += P::TILE_N) {
         const int64_t n = std::min(P::TILE_N, c1 - j0);
-        work.products->pack_columns(j0, n);
+        work.products->pack_columns(j0, n, kUse);
         for (int64_t i0 = b0; i0 < b0 + rows; i0 += P::TILE_M) {
           if (poll()) session.renew();
           const int64_t m = std::min(P::TILE_M, b0 + rows - i0);

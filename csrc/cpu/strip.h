@@ -5,6 +5,8 @@
 
 template <class T, class P, bool BACKWARD>
 struct StripJob {
+  static constexpr Use kUse = BACKWARD ? Use::GRADIENTS : Use::SCORES;
+
   const Problem<T>& problem;
   const Strip<T>& strip;
   const int64_t depth = std::min(problem.x.cols, P::kDepth);
@@ -23,10 +25,10 @@ struct StripJob {
   void run(bool first, bool last) {
     for (int64_t b0 = strip.r0; b0 < strip.r1; b0 += work.block_rows) {
       const int64_t rows = std::min(work.block_rows, strip.r1 - b0);
-      work.products->pack_rows(b0, rows);
+      work.products->pack_rows(b0, rows, kUse);
       for (int64_t j0 = strip.c0; j0 < strip.c1; j0 += P::TILE_N) {
         const int64_t n = std::min(P::TILE_N, strip.c1 - j0);
-        work.products->pack_columns(j0, n, !BACKWARD);
+        work.products->pack_columns(j0, n, kUse);
         for (int64_t i0 = b0; i0 < b0 + rows; i0 += P::TILE_M) {
           if (poll()) session.renew();
           const int64_t m = std::min(P::TILE_M, b0 + rows - i0);

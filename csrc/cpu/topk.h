@@ -129,11 +129,11 @@ struct TopKJob {
     for (int64_t b0 = r0; b0 < r1; b0 += block_rows) {
       const int64_t rows = std::min(block_rows, r1 - b0);
       lists.clear(rows);
-      products->pack_rows(b0, rows);
+      products->pack_rows(b0, rows, Use::SCORES);
       for (int64_t j0 = c0; j0 < c1; j0 += P::TILE_N) {
         const int64_t n = std::min(P::TILE_N, c1 - j0);
         if (cover(group, Tile<T>{tile, ld, b0, rows, j0, n}) == Cover::NONE) continue;
-        products->pack_columns(j0, n);
+        products->pack_columns(j0, n, Use::SCORES);
         for (int64_t i0 = b0; i0 < b0 + rows; i0 += P::TILE_M) {
           const Tile<T> t{tile, ld, i0, std::min(P::TILE_M, b0 + rows - i0), j0, n};
           const Cover covered = cover(group, t);

@@ -34,16 +34,15 @@ class VectorProducts {
   // From here on, only features [first, first + n) are packed, multiplied and have gradients.
   void select(int64_t first, int64_t n) { first_ = first, d_ = n; }
 
-  void pack_rows(int64_t first, int64_t n) {
+  void pack_rows(int64_t first, int64_t n, Use) {
     stride_x_ = whole_rows(n);
     pack(p_.x, p_.x_norm, first, n, stride_x_, x_);
   }
 
-  // Gradients need no transposed columns.
-  void pack_columns(int64_t first, int64_t n, bool transposed = true) {
+  void pack_columns(int64_t first, int64_t n, Use use) {
     stride_y_ = round_up(n, NR);
     pack(p_.y, p_.y_norm, first, n, stride_y_, y_);
-    if (transposed) transpose();
+    if (use != Use::GRADIENTS) transpose();
   }
 
   // Computes the products of packed rows [r, r + m) and packed columns [c, c + n).

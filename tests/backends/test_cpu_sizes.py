@@ -210,13 +210,18 @@ def test_every_size_up_to_300(isa, dtype, channels, vectors):
 
 @settings(max_examples=12, deadline=None, database=None)
 @given(
-    m=st.integers(600, 1400), n=st.integers(600, 1400), d=st.integers(1, 3000), seed=st.integers(0)
+    m=st.integers(600, 1400),
+    n=st.integers(600, 1400),
+    d=st.integers(1, 3000),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    seed=st.integers(0),
 )
-def check_threads_and_depth(m, n, d, seed):
-    """Enough work that two threads share it, and so many features that few rows fit in a block."""
+def check_threads_and_depth(m, n, d, dtype, seed):
+    """Enough work that two threads share it, and so many features that few rows fit in a block and
+    that products are cut."""
     seed %= 1 << 30
     for symmetric in (False, True):
-        assert not wrong(m, n, d, torch.float32, symmetric=symmetric, seed=seed)
+        assert not wrong(m, n, d, dtype, symmetric=symmetric, seed=seed)
 
 
 def test_threads_and_depth(threads):

@@ -36,7 +36,7 @@ def losses_of_rows(draw):
     size = {"m": draw(sizes(400)), "d": draw(sizes(80, 2 if cosine else 1))}
     size["n"] = size["m"] if any(c.axis == "col" for c in program) else draw(sizes(400))
     if draw(st.integers(0, 9)) == 0 and max(size["m"], size["n"]) <= 70:
-        size["d"] = draw(st.sampled_from([511, 513, 1024, 1025, 1537]))
+        size["d"] = draw(st.sampled_from([511, 513, 1024, 1025, 1537, 2049]))
     vectors = draw(st.sampled_from(OPERANDS))
     if dtype != torch.float64:  # d scale is a sum over all pairs, which may nearly cancel
         vectors = tuple(name for name in vectors if name != "scale")

@@ -109,7 +109,7 @@ def test_loss_and_gradients(name, dtype, seed):
     channels, parts, formula = CASES[name]
     m = draw(SIZES)
     n = m if any(c.axis == COL for c in channels) else max(m, draw(SIZES))
-    d, only_x = draw((2, 3, 16, 33, 260, 520, 1030)), draw((False, True))
+    d, only_x = draw((2, 3, 16, 33, 260, 520, 1030, 2051)), draw((False, True))
     reduction, weighted = draw(("mean", "sum")), draw((False, True))
     own = torch.eye(m, n, dtype=torch.bool)
     given = leaves(m, n, d, dtype, only_x, generator)
