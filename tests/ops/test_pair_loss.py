@@ -1,5 +1,5 @@
 """``pair_loss``, and statistics whose gradients are found in the forward pass: equal to dense
-formulas at sizes around every border, whatever is asked of the backward pass."""
+formulas at sizes around every border."""
 
 import os
 import re
@@ -8,76 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from row_losses import APART, CASES, PAIR, POSITIVE, close, leaves, scores
 from torch.nn.functional import normalize, softplus
 
-from contrastloss.backends import Operands, PairCall, cpu
-from contrastloss.channel import COL, EXPECT, INDEX, LSE, MAX, SUM, differs, row_weight, same
+from contrastloss.backends import cpu
+from contrastloss.channel import COL, INDEX, LSE, SUM, differs, same
 from contrastloss.ops import Part, pair_loss, pair_stats
-from contrastloss.program import Program
 
 pytestmark = pytest.mark.skipif(cpu.missing() is not None, reason=str(cpu.missing()))
 
-APART, PAIR = (differs(INDEX),), (same(INDEX),)
-POSITIVE = SUM("id", pairs=PAIR)
 SIZES = (1, 2, 3, 16, 31, 32, 33, 63, 64, 65, 100, 127, 129, 130, 191, 192, 193, 300, 385, 511, 512)
-
-
-def _without(s, same_pair):
-    return s.masked_fill(same_pair, -torch.inf)
-
-
-#: channels, parts, and the losses of rows from dense scores, which pairs are positive, and weights
-CASES = {
-    "softmax": (
-        (LSE(pairs=APART), POSITIVE),
-        (Part(0, 1, softplus=True),),
-        lambda s, own, u: softplus(_without(s, own).logsumexp(1) - s.diag(), threshold=1e9),
-    ),
-    "both axes": (
-        (LSE(pairs=APART), LSE(pairs=APART, axis=COL), POSITIVE),
-        (Part(0, 2, 0.5, True), Part(1, 2, 0.5, True)),
-        lambda s, own, u: sum(
-            softplus(_without(t, own).logsumexp(1) - s.diag(), threshold=1e9) for t in (s, s.mT)
-        ) / 2,
-    ),
-    "sigmoid": (
-        (SUM("softplus", pairs=APART), POSITIVE),
-        (Part(0), Part(None, 1, softplus=True)),
-        lambda s, own, u: softplus(s, threshold=1e9).masked_fill(own, 0.0).sum(1)
-        + softplus(-s.diag(), threshold=1e9),
-    ),
-    "squares": (
-        (SUM("square", pairs=APART), POSITIVE, MAX(pairs=APART)),
-        (Part(0, weight=0.25), Part(1, weight=-2.0)),
-        lambda s, own, u: 0.25 * s.square().masked_fill(own, 0.0).sum(1) - 2 * s.diag(),
-    ),
-    "hinges": (
-        (SUM("relu", sign=-1.0), SUM("relu2", pairs=APART)),
-        (Part(0, 1),),
-        lambda s, own, u: torch.relu(-s).sum(1)
-        - torch.relu(s).square().masked_fill(own, 0.0).sum(1),
-    ),
-    "weights": (
-        (LSE(0.5, weight=(row_weight("u"),)), SUM("focal", axis=COL)),
-        (Part(0, weight=2.0), Part(1, weight=-0.1)),
-        lambda s, own, u: 2 * ((0.5 * s).logsumexp(1) + u)
-        - 0.1 * ((1 - s.exp()) * s).sum(0),
-    ),
-}  # fmt: skip
-
-
-def scores(x, y, scale, bias, factor):
-    y = x if y is None else y
-    return factor[:, None] * scale * normalize(x, dim=1) @ normalize(y, dim=1).mT + bias
-
-
-def leaves(m, n, d, dtype, only_x, generator):
-    x, y = (torch.randn(k, d, generator=generator, dtype=torch.float64) for k in (m, n))
-    factor = 0.5 + torch.rand(m, generator=generator, dtype=torch.float64)
-    found = [x, y, torch.tensor(3.0, dtype=torch.float64), torch.tensor(-0.3).double(), factor]
-    narrow = [v.to(dtype) if k < 2 or dtype == torch.float64 else v.float()
-              for k, v in enumerate(found)]  # fmt: skip
-    return [v.clone().requires_grad_(k != 1 or not only_x) for k, v in enumerate(narrow)]
 
 
 @contextmanager
@@ -88,12 +28,6 @@ def threads(count):
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _close(got, expected, tolerance, least=1e-3):
-    expected = expected.to(torch.float64)
-    size = max(expected.abs().max().item(), least)
-    assert (got.double() - expected).abs().max().item() <= tolerance * size
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -134,11 +68,11 @@ def test_loss_and_gradients(name, dtype, seed):
     expected = dense(*wide)
     (7 * expected).backward()
     tolerance = {torch.float64: 1e-10, torch.float32: 2e-5, torch.bfloat16: 1e-2}[dtype]
-    _close(loss, expected, min(tolerance, 1e-5))
+    close(loss, expected, min(tolerance, 1e-5))
     for got, like in zip(given, wide, strict=True):
         if like.requires_grad:  # the terms of a number's gradient, one of each row, may cancel
             least = 1e-3 if like.ndim else m if reduction == "sum" else 1
-            _close(got.grad, like.grad, tolerance, least)
+            close(got.grad, like.grad, tolerance, least)
 
 
 @pytest.mark.parametrize(("m", "n"), [(600, 520), (700, 1100), (1500, 333)])
@@ -341,276 +275,3 @@ def test_gradients_of_rows(name, m, n):
     inputs = (x, scale, bias, factor)
     got = torch.autograd.grad(found, inputs, upstream)
     torch.testing.assert_close(got, torch.autograd.grad(expected, inputs, upstream))
-
-
-def _small(**options):
-    x, y, scale, bias, factor = leaves(6, 6, 4, torch.float64, False, torch.Generator())
-    channels, parts, formula = CASES["softmax"]
-    loss, values = pair_loss(
-        x, y, channels, parts, scale=scale, row_bias=bias, row_scale=factor, cosine=True, **options
-    )
-    dense = formula(scores(x, y, scale, bias, factor), torch.eye(6, dtype=torch.bool), None).mean()
-    return (x, y, scale, bias, factor), loss, values, dense
-
-
-def test_second_derivatives():
-    inputs, loss, _, dense = _small()
-    for _ in range(2):
-        (grad,) = torch.autograd.grad(loss, inputs[0], create_graph=True)
-        (wanted,) = torch.autograd.grad(dense, inputs[0], create_graph=True)
-        torch.testing.assert_close(grad, wanted)
-        found = torch.autograd.grad(grad.square().sum(), inputs, retain_graph=True)
-        expected = torch.autograd.grad(wanted.square().sum(), inputs, retain_graph=True)
-        torch.testing.assert_close(found, expected)
-
-
-@pytest.mark.parametrize("name", ["softmax", "sigmoid", "hinges"])
-def test_operands_that_depend_on_each_other(name):
-    """First and second derivatives where y is computed from x: a recorded gradient follows the path
-    from x to y once, and what hooks do to it is done once."""
-    channels, parts, formula = CASES[name]
-    x = torch.randn(20, 6, dtype=torch.float64, requires_grad=True)
-    mixing = torch.randn(6, 6, dtype=torch.float64)
-    own, found = torch.eye(20).bool(), []
-
-    def ours(x, y):
-        return pair_loss(x, y, channels, parts)[0]
-
-    for function in (ours, lambda x, y: formula(x @ y.mT, own, None).mean()):
-        for record in (False, True):
-            inner = x * 1.0
-            inner.register_hook(lambda grad: 2 * grad)
-            loss = function(inner, (inner @ mixing).tanh())
-            (grad,) = torch.autograd.grad(loss, x, create_graph=record)
-            found.append(grad.detach())
-        found.append(torch.autograd.grad(grad.square().sum(), x)[0])
-    for got, want in zip(found[:3], found[3:], strict=True):
-        torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-12)
-
-
-def test_weights_have_gradients():
-    weight = torch.rand(6, dtype=torch.float64, requires_grad=True)
-    (x, y, scale, bias, factor), loss, _, _ = _small(row_weight=weight)
-    rows = CASES["softmax"][2](scores(x, y, scale, bias, factor), torch.eye(6).bool(), None)
-    expected, inputs = (weight * rows).mean(), (weight, x, y)
-    torch.testing.assert_close(loss, expected)
-    found, wanted = (torch.autograd.grad(v, inputs) for v in (loss, expected))
-    torch.testing.assert_close(found, wanted)
-
-
-def test_an_infinite_weight_multiplies_the_whole_loss():
-    weight = torch.tensor([torch.inf, 1, 1, 1, 1, 1], dtype=torch.float64)
-    x = torch.eye(6, dtype=torch.float64).requires_grad_()
-    loss, _ = pair_loss(x, x.detach(), [POSITIVE, SUM("square", pairs=APART)], [Part(0), Part(1)],
-                        row_weight=weight)  # fmt: skip
-    assert type(loss.grad_fn).__name__ == "PairLossBackward"
-    assert loss == torch.inf
-
-
-def test_a_failed_backward_is_not_repeated():
-    """What it had multiplied would be multiplied again."""
-    (x, *_), loss, _, _ = _small()
-
-    def fail(*_):
-        raise OSError("the disk is full")
-
-    handle = loss.grad_fn.register_hook(fail)
-    with pytest.raises(OSError, match="full"):
-        loss.backward(torch.tensor(3.0, dtype=torch.float64))
-    handle.remove()
-    for retained in (False, True):
-        with pytest.raises(RuntimeError, match="a backward pass after one that failed"):
-            loss.backward(torch.tensor(3.0, dtype=torch.float64), retain_graph=retained)
-    assert x.grad is None
-
-
-def test_the_weights_of_a_sharp_softmax_are_normal_numbers():
-    """Others become 0: a product with one takes a hundred times as long. Here e^-85 / 300."""
-    x, y = torch.tensor([85.0, 0.0]).repeat(300, 1), torch.eye(2).requires_grad_()
-    x.requires_grad_()
-    one_pass, _ = pair_loss(x, y, [LSE()], [Part(0)])
-    two_passes = pair_stats(x, y, [LSE()])[0].mean()
-    assert type(one_pass.grad_fn).__name__ == "PairLossBackward"
-    for value in (one_pass, two_passes):
-        (grad,) = torch.autograd.grad(value, y)
-        torch.testing.assert_close(grad, torch.tensor([[85.0, 0.0], [0.0, 0.0]]), atol=0, rtol=1e-5)
-    assert torch.tensor(1e-38) / 10 != 0  # only there
-
-
-def test_backward_twice():
-    """A retained graph gives the same gradients again, whatever was done to the first ones."""
-    inputs, loss, _, dense = _small()
-    loss.backward(retain_graph=True)
-    first = [v.grad.clone() for v in inputs]
-    for v in inputs:
-        v.grad.zero_()
-    loss.backward()
-    for v, grad, like in zip(inputs, first, torch.autograd.grad(dense, inputs), strict=True):
-        assert torch.equal(v.grad, grad)
-        torch.testing.assert_close(grad, like)
-
-
-def test_backward_hands_over_what_forward_found():
-    """No copy of the gradients, unless the graph is kept."""
-    (x, y, *_), loss, _, _ = _small()
-    kept = torch.autograd.grad(3 * loss, x, retain_graph=True)[0]
-    places = [v.data_ptr() for v in loss.grad_fn.saved_tensors if v is not None]
-    found = torch.autograd.grad(3 * loss, (x, y))
-    assert all(v.data_ptr() in places for v in found)
-    assert kept.data_ptr() not in places
-    assert torch.equal(found[0], kept)
-
-
-def test_values_have_no_gradient():
-    _, loss, (lse, positive), _ = _small()
-    assert loss.requires_grad
-    assert not lse.requires_grad
-    assert not positive.requires_grad
-    torch.testing.assert_close(loss.detach(), softplus(lse - positive).mean())
-
-
-def test_the_same_without_one_pass():
-    """Without gradients, on other backends, and where a channel or a size has no one pass."""
-    inputs, loss, values, _ = _small()
-    reference = _small(backend="reference")
-    torch.testing.assert_close(loss, reference[1])
-    assert type(reference[1].grad_fn).__name__ != "PairLossBackward"
-    torch.testing.assert_close(values, reference[2])
-    with torch.no_grad():
-        torch.testing.assert_close(_small()[1], loss)
-    x, y = inputs[:2]
-    expect, _ = pair_loss(x, y, [SUM("id"), EXPECT()], [Part(0)])
-    torch.testing.assert_close(expect, (x @ y.mT).sum(1).mean())
-    empty, _ = pair_loss(x[:0], y, [SUM("id")], [Part(0)])
-    assert empty == 0
-
-
-def test_compiled_by_default():
-    channels, parts, formula = CASES["softmax"]
-    x, y = torch.randn(2, 20, 8, requires_grad=True).double().unbind()
-    x, y = (v.detach().requires_grad_() for v in (x, y))
-
-    @torch.compile(fullgraph=True)
-    def step(x, y):
-        return pair_loss(x, y, channels, parts, scale=2.0, cosine=True)[0]
-
-    expected = formula(scores(x, y, 2.0, 0.0, torch.ones(20)), torch.eye(20).bool(), None).mean()
-    loss = step(x, y)
-    torch.testing.assert_close(loss, expected)
-    found, wanted = (torch.autograd.grad(v, (x, y)) for v in (loss, expected))
-    torch.testing.assert_close(found, wanted)
-
-
-def test_autocast_and_scaler():
-    """Products in bf16, gradients in fp32, times a scaler's factor."""
-    x, y = (torch.randn(40, 16, requires_grad=True) for _ in range(2))
-    with torch.autocast("cpu", torch.bfloat16):
-        loss, _ = pair_loss(x, y, *CASES["softmax"][:2], scale=0.2)
-    (65536 * loss).backward()
-    assert x.grad.dtype == torch.float32
-    s = 0.2 * x.bfloat16().double() @ y.bfloat16().double().mT
-    expected = CASES["softmax"][2](s, torch.eye(40).bool(), None).mean()
-    (wanted,) = torch.autograd.grad(65536 * expected, x)
-    _close(x.grad, wanted, 2e-2)
-
-
-def test_nan_reaches_the_loss():
-    x = torch.randn(5, 3)
-    x[2, 1] = torch.nan
-    x.requires_grad_()
-    loss, _ = pair_loss(x, torch.randn(5, 3), *CASES["sigmoid"][:2])
-    loss.backward()
-    assert loss.isnan()
-    assert x.grad[2].isnan().all()
-
-
-@pytest.mark.parametrize("backend", ["cpu", "reference"])
-@pytest.mark.parametrize(
-    ("parts", "options", "message"),
-    [
-        ([Part(0, 2)], {}, "parts: got channel 2, expected 0 to 1 or None"),
-        ([Part(-1)], {}, "parts: got channel -1, expected 0 to 1 or None"),
-        ([Part(1)], {}, "parts: got channel 1, MAX, expected LSE or SUM"),
-        ([], {}, "parts: got none, expected at least one"),
-        ([Part(0)], {"reduction": "none"}, "reduction: got 'none', expected 'mean' or 'sum'"),
-        (
-            [Part(0)],
-            {"row_weight": torch.ones(1)},
-            r"row_weight: got shape \(1,\), expected \(4,\)",
-        ),
-        ([Part(0)], {"row_weight": torch.ones(4, 1)}, r"row_weight: got shape \(4, 1\), expected"),
-    ],
-    ids=str,
-)
-def test_wrong_arguments(parts, options, message, backend):
-    x = torch.randn(4, 3, requires_grad=True)
-    with pytest.raises(ValueError, match=f"^{message}"):
-        pair_loss(x, torch.randn(4, 3), [LSE(), MAX()], parts, backend=backend, **options)
-
-
-def test_columns_are_as_many_as_rows():
-    x = torch.randn(4, 3, requires_grad=True)
-    with pytest.raises(RuntimeError, match="parts: got columns, expected as many as rows"):
-        pair_loss(x, torch.randn(5, 3), [LSE(axis=COL)], [Part(0)])
-
-
-def native(channels=None, **changes):
-    """The operator itself, which anyone may call, with other arguments than ours."""
-    program = Program(channels or (LSE(), SUM("id")), ("b",), ())
-    operands = Operands(torch.randn(4, 3), torch.randn(4, 3), rows=(torch.zeros(4),))
-    call = PairCall(operands, program, False, torch.float32)
-    given = {
-        "strip": 4,
-        "parts": torch.tensor([[0, 0, 1]]),
-        "weights": torch.ones(1, dtype=torch.float64),
-        "row_weight": None,
-        "divisor": 4.0,
-        "needs": 3,
-        **changes,
-    }
-    return torch.ops.contrastloss.cpu_pair_loss(
-        *call.lifted().native(), torch.float32, -1, *given.values()
-    )
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"strip": -1}, "rows: got -1, expected 0 for sums"),
-        ({"strip": 0}, "rows: got 0, expected 0 for sums"),
-        (
-            {"strip": 3, "channels": (LSE(axis=COL), SUM("id"))},
-            "rows: got 3, expected 0 for sums, all",
-        ),
-        ({"parts": torch.tensor([[0, 2, 1]])}, "parts: no such channel: 2"),
-        ({"parts": torch.tensor([[0, 0]])}, "parts: got 2 elements, expected 3"),
-        ({"parts": torch.ones(1, 3)}, "parts: wrong dtype"),
-        ({"weights": torch.ones(1)}, "weights: wrong dtype"),
-        ({"row_weight": torch.ones(5)}, "row_weight: got 5 elements, expected 4"),
-        ({"needs": 128}, "needs: got 128"),
-        ({"channels": (LSE(), MAX())}, "parts: got a maximum"),
-        ({"channels": (LSE(), EXPECT())}, "channels: got EXPECT"),
-        ({"channels": (LSE(), SUM("relu", shift="b"))}, "channels: got a shift, expected none"),
-    ],
-    ids=str,
-)
-def test_the_operator_checks_its_operands(changes, message):
-    native()
-    with pytest.raises(RuntimeError, match=message):
-        native(**changes)
-
-
-def test_the_second_operator_checks_its_operands():
-    scale = torch.ops.contrastloss.cpu_scale
-    unit = torch.arange(6.0).reshape(3, 2)
-    found = unit.clone(), unit.clone()
-    scale(torch.tensor(2.0), found)
-    torch.testing.assert_close(found, (2 * unit, 2 * unit))
-    rows = torch.tensor([1.0, -1.0, 0.5])
-    found = unit.clone(), rows.clone()
-    scale(rows, found)
-    torch.testing.assert_close(found, (rows[:, None] * unit, rows.square()))
-    with pytest.raises(RuntimeError, match="grad: got 4 elements"):
-        scale(torch.ones(4), [unit])
-    with pytest.raises(RuntimeError, match="unit: wrong dtype"):
-        scale(torch.ones(1), [unit.double()])
