@@ -13,6 +13,7 @@ from ranks import Ranks, mine
 from torch import Tensor
 
 from contrastloss.backends import cpu
+from contrastloss.backends.machine import processor
 
 from .cases import Case, cases
 
@@ -115,8 +116,13 @@ def record(path: str, names: Iterable[str], ranks: Ranks | None) -> Record:
 
 
 def machine() -> dict[str, str]:
-    """The torch version and CPU capability, on which the bits of torch's own products depend."""
-    return {"torch": torch.__version__, "capability": torch.backends.cpu.get_cpu_capability()}
+    """What the bits of torch's own products depend on: its version, what it takes the CPU to be
+    capable of, and the CPU, since its library of products has code for each maker's."""
+    return {
+        "torch": torch.__version__,
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "processor": processor(),
+    }
 
 
 def differences(got: Record, want: Record, rtol: float | None) -> Iterator[str]:
