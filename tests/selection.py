@@ -1,4 +1,4 @@
-"""Selects the tests to run: the normal ones, and none, all or a tenth of the extra ones.
+"""Selects the tests to run: the normal ones, and none, all or a share of the extra ones.
 
 The mark ``extra`` is for tests that repeat a normal test with more sizes, instruction sets, losses
 or schedules. A test of many cases splits them into fifths with ``every_fifth``."""
@@ -9,7 +9,7 @@ import pytest
 
 PARTS = 5
 #: a run of CI takes one of so many shares of the extra tests
-SHARES = 10
+SHARES = 20
 
 #: the first fifth runs always, the others are extra tests
 every_fifth = pytest.mark.parametrize(
@@ -27,12 +27,12 @@ def pytest_addoption(parser):
         "--extra",
         default="none",
         metavar="none|all|COMMIT",
-        help="tests marked extra: none, all, or the tenth that a commit's hash chooses",
+        help="tests marked extra: none, all, or the share that a commit's hash chooses",
     )
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "extra: runs in `make test-all`, a tenth of it in CI")
+    config.addinivalue_line("markers", "extra: runs in `make test-all`, a share of it in CI")
     chosen = config.getoption("--extra")
     if chosen not in ("none", "all"):
         try:

@@ -16,20 +16,21 @@ from contrastloss import backends
 from contrastloss.__main__ import main
 
 
-@pytest.fixture
-def run(tmp_path):
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
     """Runs the command outside the checkout, so that the installed package is used."""
+    empty = tmp_path_factory.mktemp("empty")
 
     def call(*arguments, blocked=()):
         block = f"import sys; sys.modules.update(dict.fromkeys({list(blocked)!r})); "
         code = block + "import runpy; runpy.run_module('contrastloss', run_name='__main__')"
         command = [sys.executable, "-c", code, *arguments]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        return subprocess.run(command, capture_output=True, text=True, cwd=empty)
 
     return call
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def info(run):
     result = run("info")
     assert result.returncode == 0, result.stderr
@@ -60,7 +61,7 @@ def test_info_tells_what_was_compiled_or_why_not(info):
     assert ("compiler" in native) is (_build.MISSING["_C"] is None)
 
 
-def test_info_is_what_a_bug_report_needs(info, run, monkeypatch, tmp_path):
+def test_info_is_what_a_bug_report_needs(info, run, monkeypatch):
     """The versions of what computes, the machine, the settings; no path of the machine."""
     for fact in ("triton", "numpy", "processor", "threads of torch", "instruction set in use"):
         assert re.search(rf"^  {fact}  +\S", info, re.MULTILINE), fact

@@ -109,6 +109,11 @@ PARTS = {
     "info_nce-ids": lambda: Paired(CrossBatchMemory(InfoNCELoss(), SLOTS, D, ids=True)),
     "dino": Centred,
 }
+#: every kind of state, with and without ids; and all combinations
+FEW_OR_ALL = [
+    pytest.param(["moco-before", "mochi", "supcon", "info_nce-ids", "dino"], id="few"),
+    pytest.param([*PARTS], id="all", marks=pytest.mark.extra),
+]
 
 
 class Together(nn.ModuleDict):
@@ -120,20 +125,21 @@ class Together(nn.ModuleDict):
 
 
 @pytest.mark.timeout(900)  # g++ takes a minute
-def test_state_under_the_default_compiler(device):
-    module = Together({name: part() for name, part in PARTS.items()}).to(device)
+@pytest.mark.parametrize("names", FEW_OR_ALL)
+def test_state_under_the_default_compiler(names, device):
+    module = Together({name: PARTS[name]() for name in names}).to(device)
     twin = copy.deepcopy(module)
     torch.compiler.reset()
     compiled = torch.compile(module, fullgraph=True)
     for step in range(3):
-        x = torch.randn(len(PARTS), N, D, device=device, requires_grad=True)
+        x = torch.randn(len(names), N, D, device=device, requires_grad=True)
         ids = (torch.arange(N, device=device) + 2 * step) % 7
         found = []
         for run, of in ((compiled, module), (twin, twin)):
             value = run(x, ids)
             learned = {n: p for n, p in of.named_parameters() if p.requires_grad}
             grads = gradients(value.sum(), x, *learned.values())
-            found.append([dict(zip(PARTS, v, strict=True)) for v in (value, grads[0])])
+            found.append([dict(zip(names, v, strict=True)) for v in (value, grads[0])])
             found[-1] += [dict(zip(learned, grads[1:], strict=True)), of.state_dict()]
         torch.testing.assert_close(*found)
 

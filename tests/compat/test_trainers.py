@@ -171,9 +171,16 @@ RANKED = [
 ]
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
 @pytest.mark.parametrize(("name", "options"), RANKED, ids=lambda v: v if isinstance(v, str) else "")
-@pytest.mark.parametrize("columns", [2, 3])
+@pytest.mark.parametrize(
+    ("encoder", "columns"),
+    [
+        ("random", 2),
+        ("random", 3),
+        pytest.param("all-MiniLM-L6-v2", 2, marks=pytest.mark.extra),
+        ("all-MiniLM-L6-v2", 3),
+    ],
+)
 def test_sentences(tmp_path, encoder, name, options, columns):
     make = ENCODERS[encoder]
     same(*[sentences_curve(tmp_path, make, library, columns, name=name, **options)

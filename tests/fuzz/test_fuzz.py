@@ -14,7 +14,7 @@ native = pytest.mark.skipif(cpu.missing() is not None, reason=str(cpu.missing())
 
 
 def test_a_campaign(capfd):
-    code = campaign.campaign(20.0, jobs=1)
+    code = campaign.campaign(10.0, jobs=1)
     out = capfd.readouterr().out
     assert code == 0, out
     assert "0 failures" in out
