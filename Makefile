@@ -100,6 +100,7 @@ $(VENV)/.vision: $(VENV)/.compat
 	$(PIP) --no-deps --upgrade --target $(VENV)/vision torchvision timm open_clip_torch lightly
 	touch $@
 
+# what an extra has in addition: the package itself is there, in place
 $(VENV)/.%: $(VENV)/.torch | $(VENV)/.native
-	$(PIP) --no-build-isolation -e '.[$*]'
+	$(PIP) 'contrastloss[$*]'
 	touch $@

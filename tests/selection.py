@@ -1,4 +1,5 @@
-"""Selects the tests to run: the normal ones, and none, all or a share of the extra ones.
+"""Selects the tests to run: the normal ones, or a third of them, and none, all or a share of the
+extra ones.
 
 The mark ``extra`` is for tests that repeat a normal test with more sizes, instruction sets, losses
 or schedules. A test of many cases splits them into fifths with ``every_fifth``."""
@@ -29,31 +30,37 @@ def pytest_addoption(parser):
         metavar="none|all|COMMIT",
         help="tests marked extra: none, all, or the share that a commit's hash chooses",
     )
+    parser.addoption(
+        "--third",
+        default="all",
+        metavar="all|COMMIT",
+        help="of the tests selected otherwise: all, or the third that a commit's hash chooses",
+    )
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "extra: runs in `make test-all`, a share of it in CI")
-    chosen = config.getoption("--extra")
-    if chosen not in ("none", "all"):
-        try:
-            int(chosen, 16)
-        except ValueError:
-            raise pytest.UsageError(
-                f"--extra: got {chosen!r}, expected none, all or a commit's hash"
-            ) from None
+    for option, words in (("--extra", ("none", "all")), ("--third", ("all",))):
+        chosen = config.getoption(option)
+        if chosen not in words:
+            try:
+                int(chosen, 16)
+            except ValueError:
+                expected = ", ".join(words)
+                raise pytest.UsageError(
+                    f"{option}: got {chosen!r}, expected {expected} or a commit's hash"
+                ) from None
 
 
 def pytest_collection_modifyitems(config, items):
-    chosen = config.getoption("--extra")
-    if chosen == "all":
-        return
+    extra, third = config.getoption("--extra"), config.getoption("--third")
 
     def runs(item):
-        if item.get_closest_marker("extra") is None:
-            return True
-        if chosen == "none":
+        if third != "all" and part(item.nodeid, 3) != int(third, 16) % 3:
             return False
-        return part(item.nodeid, SHARES) == int(chosen, 16) % SHARES
+        if extra == "all" or item.get_closest_marker("extra") is None:
+            return True
+        return extra != "none" and part(item.nodeid, SHARES) == int(extra, 16) % SHARES
 
     left = [item for item in items if not runs(item)]
     if left:

@@ -145,15 +145,13 @@ class LossPass {
       }
   }
 
-  // Cuts the columns into chunks, one per thread if there is enough work, and if the gradients that
-  // chunks have of the strip's rows are not too large.
+  // Cuts the columns into chunks, one per thread if there is enough work. Each has gradients of the
+  // strip's rows: who chooses the strip (backends/cpu.py) limits the memory that these take.
   void share() {
-    constexpr int64_t kUnit = 32, kGradients = int64_t(64) << 20;
+    constexpr int64_t kUnit = 32;
     const int64_t units = (n_ + kUnit - 1) / kUnit, rows = std::min(rows_, m_);
-    const int64_t each = p_.sums.dx ? rows * p_.x.cols * int64_t(sizeof(T)) : 0;
     int64_t parts = static_cast<int64_t>(std::min(p_.work(), double(threads())));
-    parts = std::min({parts, units, each ? 1 + kGradients / each : parts});
-    parts = std::max<int64_t>(parts, 1);
+    parts = std::max<int64_t>(std::min(parts, units), 1);
     // the first chunk adds to the result, unless rows of that are also another chunk's columns
     const int64_t first = p_.symmetric ? 0 : 1, own = std::max<int64_t>(0, parts - first);
     const int64_t d = parts > 1 && p_.sums.dx ? p_.x.cols : 0;

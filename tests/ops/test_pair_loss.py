@@ -3,7 +3,6 @@ formulas at sizes around every border."""
 
 import os
 import re
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,20 +19,10 @@ pytestmark = pytest.mark.skipif(cpu.missing() is not None, reason=str(cpu.missin
 SIZES = (1, 2, 3, 16, 31, 32, 33, 63, 64, 65, 100, 127, 129, 130, 191, 192, 193, 300, 385, 511, 512)
 
 
-@contextmanager
-def threads(count):
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("seed", range(6))
-def test_loss_and_gradients(name, dtype, seed):
+def test_loss_and_gradients(name, dtype, seed, threads):
     """Value and every gradient, at sizes, thread counts and options drawn around all borders."""
     generator = torch.Generator().manual_seed(1000 * seed + 17 * [*CASES].index(name))
 
@@ -56,15 +45,15 @@ def test_loss_and_gradients(name, dtype, seed):
         found = found if w is None else w * found
         return found.mean() if reduction == "mean" else found.sum()
 
-    with threads(draw((1, 2, 3, 7))):
-        x, y, scale, bias, factor = given
-        loss, _ = pair_loss(
-            x, y, channels, parts, reduction=reduction, scale=scale, row_bias=bias,
-            row_scale=factor, cosine=True, row_weight=w,
-            rows={"u": u} if name == "weights" else None,
-        )  # fmt: skip
-        assert type(loss.grad_fn).__name__ == "PairLossBackward"
-        (7 * loss).backward()
+    threads(draw((1, 2, 3, 7)))
+    x, y, scale, bias, factor = given
+    loss, _ = pair_loss(
+        x, y, channels, parts, reduction=reduction, scale=scale, row_bias=bias,
+        row_scale=factor, cosine=True, row_weight=w,
+        rows={"u": u} if name == "weights" else None,
+    )  # fmt: skip
+    assert type(loss.grad_fn).__name__ == "PairLossBackward"
+    (7 * loss).backward()
     expected = dense(*wide)
     (7 * expected).backward()
     tolerance = {torch.float64: 1e-10, torch.float32: 2e-5, torch.bfloat16: 1e-2}[dtype]
@@ -77,7 +66,7 @@ def test_loss_and_gradients(name, dtype, seed):
 
 @pytest.mark.parametrize(("m", "n"), [(600, 520), (700, 1100), (1500, 333)])
 @pytest.mark.parametrize("name", ["softmax", "sigmoid", "hinges"])
-def test_strips(name, m, n):
+def test_strips(name, m, n, threads):
     """More pairs than are kept at once: strips of rows, cut anywhere."""
     n = max(m, n) if name != "hinges" else n
     channels, parts, formula = CASES[name]
@@ -85,13 +74,13 @@ def test_strips(name, m, n):
     expected = formula(scores(x, y, scale, bias, factor), torch.eye(m, n, dtype=torch.bool), None)
     wanted = torch.autograd.grad(expected.mean(), (x, y, scale, bias, factor))
     for count in (1, 3):
-        with threads(count):
-            options = {"scale": scale, "row_bias": bias, "row_scale": factor, "cosine": True}
-            loss, _ = pair_loss(x, y, channels, parts, **options)
-            assert type(loss.grad_fn).__name__ == "PairLossBackward"
-            again, _ = pair_loss(x, y, channels, parts, **options)
-            found = torch.autograd.grad(loss, (x, y, scale, bias, factor))
-            second = torch.autograd.grad(again, (x, y, scale, bias, factor))
+        threads(count)
+        options = {"scale": scale, "row_bias": bias, "row_scale": factor, "cosine": True}
+        loss, _ = pair_loss(x, y, channels, parts, **options)
+        assert type(loss.grad_fn).__name__ == "PairLossBackward"
+        again, _ = pair_loss(x, y, channels, parts, **options)
+        found = torch.autograd.grad(loss, (x, y, scale, bias, factor))
+        second = torch.autograd.grad(again, (x, y, scale, bias, factor))
         torch.testing.assert_close(loss, expected.mean(), rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-12)
         assert all(torch.equal(a, b) for a, b in zip(found, second, strict=True))  # repeatable
@@ -104,18 +93,18 @@ def _status(key):
 
 
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="no peak to reset")
-def test_threads_give_their_memory_back():
+def test_threads_give_their_memory_back(threads):
     """Each has gradients of the strip's rows, about 64 MB of all at most, so that strips have fewer
     rows; what is more than 16 MB goes back when the call ends."""
     channels, parts, _ = CASES["softmax"]
     x = torch.randn(512, 8192, requires_grad=True)
     y = x.detach().clone()
-    with threads(12):
-        pair_loss(x[:2], y[:2], channels, parts)[0].backward()
-        before = _status("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
-        loss, _ = pair_loss(x, y, channels, parts)
-        assert type(loss.grad_fn).__name__ == "PairLossBackward"
+    threads(12)
+    pair_loss(x[:2], y[:2], channels, parts)[0].backward()
+    before = _status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    loss, _ = pair_loss(x, y, channels, parts)
+    assert type(loss.grad_fn).__name__ == "PairLossBackward"
     # the gradients of x, and what jobs keep: some MB for each thread. Without a limit: 11 x 16
     assert _status("VmHWM") - before < 64 + 16 + 60
     assert _status("VmRSS") - before < 16 + 60
@@ -137,7 +126,7 @@ def test_both_axes_of_many_features():
 
 
 @pytest.mark.parametrize("n", [1, 2, 33, 64, 97, 200, 256])
-def test_rows_against_themselves(n):
+def test_rows_against_themselves(n, threads):
     """y=None: self pairs are dropped, and gradients of rows and columns add up."""
     x = torch.randn(2 * n, 12, dtype=torch.float64, requires_grad=True)
     group = torch.arange(2 * n) % n
@@ -147,11 +136,11 @@ def test_rows_against_themselves(n):
     expected = softplus(s.masked_fill(same_group, -torch.inf).logsumexp(1) - positive).mean()
     channels = (LSE(pairs=(differs("g"),)), SUM("id", pairs=(same("g"),)))
     for count in (1, 3):
-        with threads(count):
-            loss, _ = pair_loss(
-                x, None, channels, (Part(0, 1, softplus=True),), scale=5.0, cosine=True,
-                rows={"g": group},
-            )  # fmt: skip
+        threads(count)
+        loss, _ = pair_loss(
+            x, None, channels, (Part(0, 1, softplus=True),), scale=5.0, cosine=True,
+            rows={"g": group},
+        )  # fmt: skip
         torch.testing.assert_close(loss, expected)
         found, wanted = (torch.autograd.grad(v, x, retain_graph=True) for v in (loss, expected))
         torch.testing.assert_close(found, wanted)
@@ -167,7 +156,7 @@ def _equal(loss, expected, inputs):
 
 @pytest.mark.parametrize("n", [1, 2, 31, 65, 192, 193, 385, 800])
 @pytest.mark.parametrize("alike", [True, False], ids=["symmetric", "rows differ"])
-def test_sums_of_rows_against_themselves(n, alike):
+def test_sums_of_rows_against_themselves(n, alike, threads):
     """y=None: gradients at once with the scores, of half of the tiles or of both orientations."""
     generator = torch.Generator().manual_seed(n)
     x, _, scale, bias, factor = leaves(n, n, 12, torch.float64, False, generator)
@@ -187,17 +176,17 @@ def test_sums_of_rows_against_themselves(n, alike):
     inputs = (x, scale, bias) if alike else (x, scale, bias, factor)
     options = {"row_scale": None if alike else factor, "rows": {"g": group}, "cosine": True}
     for count in (1, 2, 5):
-        with threads(count):
-            loss, _ = pair_loss(
-                x, None, channels, (Part(0), Part(1, 2, weight=1.0), Part(1, weight=-0.5)),
-                scale=scale, row_bias=bias, **options,
-            )  # fmt: skip
-            _equal(loss, expected, inputs)
+        threads(count)
+        loss, _ = pair_loss(
+            x, None, channels, (Part(0), Part(1, 2, weight=1.0), Part(1, weight=-0.5)),
+            scale=scale, row_bias=bias, **options,
+        )  # fmt: skip
+        _equal(loss, expected, inputs)
 
 
 @pytest.mark.parametrize("n", [1, 2, 33, 193, 400])
 @pytest.mark.parametrize("against", ["columns", "itself"])
-def test_shifts(n, against):
+def test_shifts(n, against, threads):
     """Hinges around a number of each row, or of each column, which have gradients, too."""
     x, y, scale, bias, _ = leaves(n, n, 9, torch.float64, False, torch.Generator())
     y = y if against == "columns" else None
@@ -213,12 +202,12 @@ def test_shifts(n, against):
     )
     inputs = [v for v in (x, y, scale, bias, bound) if v is not None]
     for count in (1, 3):
-        with threads(count):
-            loss, _ = pair_loss(
-                x, y, channels, (Part(0, weight=0.5), Part(1)), scale=scale, row_bias=bias,
-                cosine=True, rows={"b": bound}, cols={"b": bound},
-            )  # fmt: skip
-            _equal(loss, expected, inputs)
+        threads(count)
+        loss, _ = pair_loss(
+            x, y, channels, (Part(0, weight=0.5), Part(1)), scale=scale, row_bias=bias,
+            cosine=True, rows={"b": bound}, cols={"b": bound},
+        )  # fmt: skip
+        _equal(loss, expected, inputs)
 
 
 def test_a_softplus_of_several_pairs():
