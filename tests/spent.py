@@ -49,14 +49,19 @@ def directory(item):
     return item.path.parent.relative_to(HERE.parent).as_posix()
 
 
+def most(name):
+    """The CPU seconds that a directory may take."""
+    return ROOM * BUDGET.get(name, 0)
+
+
 def over(config):
-    """A line for every directory that exceeded its budget."""
+    """A line for every directory that took too many."""
     if not config.getoption("--budget"):
         return []
     return [
-        f"{name}: {seconds:.0f} CPU seconds, the budget is {BUDGET.get(name, 0)}"
+        f"{name}: {seconds:.0f} CPU seconds, {most(name):.0f} are allowed"
         for name, seconds in sorted(config.stash[SPENT].items())
-        if seconds > ROOM * BUDGET.get(name, 0)
+        if seconds > most(name)
     ]
 
 
@@ -96,7 +101,7 @@ def pytest_sessionfinish(session):
 
 def pytest_terminal_summary(terminalreporter, config):
     spent = sorted(config.stash[SPENT].items())
-    shown = ", ".join(f"{name} {seconds:.0f}" for name, seconds in spent)
+    shown = ", ".join(f"{name} {seconds:.0f} of {most(name):.0f}" for name, seconds in spent)
     total = sum(seconds for _, seconds in spent)
     terminalreporter.write_line(f"CPU seconds: {shown}; {total:.0f} in all")
     for line in over(config):
