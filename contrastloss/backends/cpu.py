@@ -176,8 +176,10 @@ def strip(call: PairCall, sums: bool) -> int | None:
     if sums and (x.shape[1] <= _LONG or any(call.program.shifts.values())):
         return 0
     size = 8 if x.dtype == torch.float64 else 4
-    others = max(min(torch.get_num_threads(), n // 32) - 1, 1)
-    most = _GRADIENTS // (others * x.shape[1] * size)
+    # a thread has at least 32 columns; one adds to the result, unless rows are columns, too
+    chunks = min(torch.get_num_threads(), -(-n // 32))
+    held = chunks if y is None else max(chunks - 1, 1)
+    most = _GRADIENTS // (held * x.shape[1] * size)
     if y is None:  # two passes take half of the products
         return m if m <= min(512, most) else otherwise
     if m * n <= 512 * 512 and m <= most:

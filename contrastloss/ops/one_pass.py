@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from ..backends import (
@@ -75,7 +76,7 @@ def in_one_pass(
     """The loss and the channels' values, without gradient; None where two passes are as fast."""
     if not (plain(call.x) and torch.is_grad_enabled()):
         return None
-    if weight is not None and weight.requires_grad:  # its gradient needs the rows' losses
+    if weight is not None and _differentiated(weight):  # that needs the rows' losses
         return None
     flat = call.operands.flat()
     if not any(v is not None and v.requires_grad for v in flat):
@@ -91,6 +92,11 @@ def in_one_pass(
         return None
     plan = program, terms, strip
     return PairLoss.apply(call, backend, plan, (parts, reduction, weight), *flat)
+
+
+def _differentiated(weight: Tensor) -> bool:
+    """Whether a gradient, or a derivative in forward mode, depends on the weights of rows."""
+    return weight.requires_grad or forward_ad.unpack_dual(weight).tangent is not None
 
 
 def by_row(call: PairCall) -> Tensor | None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..backends import Operands
-from ..channel import LSE, SUM, Channel
+from ..channel import COL, LSE, SUM, Channel
 from ..options import brief, check_dense, shape
 from ..program import Program
 from .check import check_channels, checked_call, named_operands, no_transforms
@@ -64,8 +64,8 @@ def pair_loss(
         The loss, (), and the values of the channels, as ``pair_stats`` returns them but detached.
 
     Raises:
-        ValueError: ``parts`` names no channel, or one that is not there or has no single value, or
-            ``reduction`` or the shape of ``row_weight`` is another.
+        ValueError: ``parts`` names no channel, or one that is not there, has no single value, or is
+            of columns while M is not N; or ``reduction`` or the shape of ``row_weight`` is another.
         TypeError, ValueError, RuntimeError: as ``pair_stats``.
     """
     no_transforms("pair_loss")
@@ -80,7 +80,8 @@ def pair_loss(
         if row_weight.shape != x.shape[:-1]:
             want = shape(x[..., 0])
             raise ValueError(f"row_weight: got shape {shape(row_weight)}, expected {want}")
-    how = _checked(tuple(parts), program), _reduction(reduction), row_weight
+    sizes = x.shape[-2], (x if y is None else y).shape[-2]
+    how = _checked(tuple(parts), program, sizes), _reduction(reduction), row_weight
     found = in_one_pass(call, *how)
     if found is not None:
         loss, *flat = found
@@ -95,10 +96,12 @@ def _reduction(given: str) -> str:
     return given
 
 
-def _checked(parts: tuple[Part, ...], program: Program) -> tuple[Part, ...]:
+def _checked(parts: tuple[Part, ...], program: Program, sizes: tuple[int, int]) -> tuple[Part, ...]:
     if not parts:
         raise ValueError("parts: got none, expected at least one")
     for part in parts:
+        if part.plus is None and part.minus is None:
+            raise ValueError("parts: got a term of no channel, expected plus or minus")
         for number in part[:2]:
             if number is not None and not 0 <= number < len(program.channels):
                 most = len(program.channels) - 1
@@ -106,6 +109,9 @@ def _checked(parts: tuple[Part, ...], program: Program) -> tuple[Part, ...]:
             if number is not None and not isinstance(program.channels[number], (LSE, SUM)):
                 kind = program.channels[number].kind
                 raise ValueError(f"parts: got channel {number}, {kind}, expected LSE or SUM")
+            if number is not None and program.channels[number].axis == COL and sizes[0] != sizes[1]:
+                given = "a channel of {1} columns, expected as many as rows, {0}".format(*sizes)
+                raise ValueError(f"parts: got {given}")
     return parts
 
 

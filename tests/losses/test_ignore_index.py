@@ -94,6 +94,32 @@ def test_none_ignores_nothing(name, options):
     assert everything == 0
 
 
+@every_variant
+@pytest.mark.parametrize(
+    ("dtype", "ignored"),
+    [(torch.uint8, -100), (torch.int8, 255), (torch.int16, 65535), (torch.bool, 2)],
+    ids=str,
+)
+def test_a_dtype_that_lacks_the_number_ignores_nothing(name, options, dtype, ignored):
+    """Not the class that the number would be if it were wrapped to the labels' dtype."""
+    torch.manual_seed(0)
+    matrices, labels = drawn(name)
+    wrapped = torch.tensor(ignored).to(dtype).long()
+    labels = torch.where(labels == -100, wrapped, labels % (2 if dtype == torch.bool else 3))
+    labels = labels.to(dtype)
+    if dtype == torch.bool and name == "supremix":
+        return  # distances of labels are numbers
+    got = IGNORING[name](**options, ignore_index=ignored)(*matrices, labels)
+    want = IGNORING[name](**options, ignore_index=None)(*matrices, labels)
+    torch.testing.assert_close(got, want)
+
+
+def test_of_floating_labels_only_the_number_itself_is_ignored():
+    z, labels = torch.randn(6, 4), torch.tensor([-100.4, -99.7, 1.0, 1.0, -100.4, 2.0])
+    got = LOSSES["supremix"]()(z, labels)
+    torch.testing.assert_close(got, LOSSES["supremix"](ignore_index=None)(z, labels))
+
+
 @pytest.mark.parametrize("name", ["supcon", "smooth_ap"])
 def test_compiled_functions_ignore_other_labels(name):
     torch.manual_seed(0)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 from contrastloss.backends import Operands, PairCall, cpu
 from contrastloss.channel import COL, EXPECT, LSE, MAX, SUM
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.skipif(cpu.missing() is not None, reason=str(cpu.missin
         ([Part(-1)], {}, "parts: got channel -1, expected 0 to 1 or None"),
         ([Part(1)], {}, "parts: got channel 1, MAX, expected LSE or SUM"),
         ([], {}, "parts: got none, expected at least one"),
+        ([Part(None)], {}, "parts: got a term of no channel, expected plus or minus"),
         ([Part(0)], {"reduction": "none"}, "reduction: got 'none', expected 'mean' or 'sum'"),
         (
             [Part(0)],
@@ -35,10 +37,26 @@ def test_wrong_arguments(parts, options, message, backend):
         pair_loss(x, torch.randn(4, 3), [LSE(), MAX()], parts, backend=backend, **options)
 
 
-def test_columns_are_as_many_as_rows():
-    x = torch.randn(4, 3, requires_grad=True)
-    with pytest.raises(RuntimeError, match="parts: got columns, expected as many as rows"):
-        pair_loss(x, torch.randn(5, 3), [LSE(axis=COL)], [Part(0)])
+@pytest.mark.parametrize("rows", [1, 4])
+@pytest.mark.parametrize("gradient", [False, True])
+@pytest.mark.parametrize("backend", [None, "reference"])
+def test_columns_are_as_many_as_rows(rows, gradient, backend):
+    """Also where one row's number would go with each of five columns."""
+    x = torch.randn(rows, 3, requires_grad=gradient)
+    message = f"^parts: got a channel of 5 columns, expected as many as rows, {rows}$"
+    with pytest.raises(ValueError, match=message):
+        pair_loss(x, torch.randn(5, 3), [LSE(), LSE(axis=COL)], [Part(0), Part(1)], backend=backend)
+
+
+@pytest.mark.parametrize("backend", [None, "reference"])
+def test_weights_have_derivatives_in_forward_mode(backend):
+    x, y = torch.randn(6, 4, requires_grad=True), torch.randn(6, 4)
+    weight, tangent = torch.rand(6), torch.randn(6)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(weight, tangent)
+        loss, _ = pair_loss(x, y, [LSE()], [Part(0)], row_weight=dual, backend=backend)
+        found = forward_ad.unpack_dual(loss).tangent
+    torch.testing.assert_close(found, (tangent * (x @ y.mT).logsumexp(1)).mean().detach())
 
 
 def native(channels=None, **changes):

@@ -17,11 +17,19 @@ from .negatives import NEGATIVES, Negatives
 from .pair_loss import PairLoss
 from .scores import Scores
 
-__all__ = ["LABEL", "TAKEN", "LabelLoss", "counted_of", "largest_class"]
+__all__ = ["LABEL", "TAKEN", "LabelLoss", "counted_of", "largest_class", "not_ignored"]
 
 LABEL, TAKEN = "label", "taken"
 _POSITIVES = (same(LABEL),)
 _STATISTICS = (MAX(pairs=_POSITIVES), SUM("id", pairs=_POSITIVES), SUM("one", pairs=_POSITIVES))
+
+
+def not_ignored(labels: Tensor, ignore_index: int | None) -> Tensor | None:
+    """Which labels are not ignored; None: all. Torch would wrap the ignored number to a narrow
+    dtype, in which it may be a class."""
+    if ignore_index is None:
+        return None
+    return (labels if labels.is_floating_point() else labels.long()) != ignore_index
 
 
 class LabelLoss(PairLoss):
@@ -67,7 +75,7 @@ class LabelLoss(PairLoss):
 
     def taken(self, labels: Tensor) -> Tensor | None:
         """Which labels are not ignored; None: all."""
-        return None if self.ignore_index is None else labels != self.ignore_index
+        return not_ignored(labels, self.ignore_index)
 
     def ids(self, labels: Tensor) -> dict[str, Tensor]:
         """What channels compare of rows with these labels."""

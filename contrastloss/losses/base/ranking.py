@@ -15,7 +15,7 @@ from ...ops.check import scalar
 from ...ops.opaque import opaque
 from ...ops.sort_network import check_network
 from ...options import Positive
-from .label_loss import largest_class
+from .label_loss import largest_class, not_ignored
 from .loss import RowLoss, nan_rows
 from .scores import wide
 
@@ -101,7 +101,7 @@ class SmoothRankLoss(RowLoss):
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
         z = wide(z)
         tau = scalar("temperature", self.temperature, z)
-        taken = labels != self.ignore_index if self.ignore_index is not None else None
+        taken = not_ignored(labels, self.ignore_index)
         options = type(self).__qualname__, [*self.numbers()], self.backend
         losses, counted = _smooth_ranks(z, labels, tau, taken, *options)
         return self.reduce(losses, counted, nan_rows(z))
