@@ -323,7 +323,7 @@ def _soft_classes(labels: Tensor, share: Tensor, parts: Tensor) -> Tensor:
     ranked = [key[order] for key in (share, high, low)]
     new = torch.stack([key[1:] != key[:-1] for key in ranked]).any(0)
     group = torch.cat([order.new_zeros(len(order[:1])), new.cumsum(0)])
-    beyond = labels.max() + 1 if len(labels) else 0
+    beyond = labels.max().long() + 1 if len(labels) else 0
     return torch.where(low == high, low, beyond + torch.empty_like(order).scatter(0, order, group))
 
 

@@ -132,6 +132,23 @@ def test_hard_mixtures_by_hand(device):
     assert mixtures.parts.tolist() == parts
 
 
+@pytest.mark.parametrize("released", [False, True])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32], ids=str)
+def test_mixtures_of_the_largest_label_of_a_dtype(dtype, released, device):
+    """No label of a mixture of two labels is a label of the batch."""
+    most = torch.iinfo(dtype).max
+    z, labels = torch.randn(12, 4, device=device), most - torch.arange(12, device=device) % 3
+    numbers = torch.rand(12, 3, device=device)
+    found, wanted = (
+        hard_mixtures(z, given, released=released, numbers=numbers)
+        for given in (labels.to(dtype), labels)
+    )
+    assert torch.equal(found.labels.long(), wanted.labels.long())
+    if released:
+        apart = wanted.parts[:, 0] != wanted.parts[:, 1]
+        assert (found.labels[apart] > most).all()
+
+
 def test_mixtures_pass_gradients_to_their_parts(device):
     z = torch.randn(6, 3, device=device).double().requires_grad_()
     labels = torch.tensor([0, 1, 0, 1, 2, 2], device=device)
