@@ -103,14 +103,19 @@ def _checked(parts: tuple[Part, ...], program: Program, sizes: tuple[int, int]) 
         if part.plus is None and part.minus is None:
             raise ValueError("parts: got a term of no channel, expected plus or minus")
         for number in part[:2]:
-            if number is not None and not 0 <= number < len(program.channels):
+            if number is None:
+                continue
+            if not 0 <= number < len(program.channels):
                 most = len(program.channels) - 1
                 raise ValueError(f"parts: got channel {number}, expected 0 to {most} or None")
-            if number is not None and not isinstance(program.channels[number], (LSE, SUM)):
-                kind = program.channels[number].kind
-                raise ValueError(f"parts: got channel {number}, {kind}, expected LSE or SUM")
-            if number is not None and program.channels[number].axis == COL and sizes[0] != sizes[1]:
-                given = "a channel of {1} columns, expected as many as rows, {0}".format(*sizes)
+            channel = program.channels[number]
+            if not isinstance(channel, (LSE, SUM)):
+                raise ValueError(
+                    f"parts: got channel {number}, {channel.kind}, expected LSE or SUM"
+                )
+            if channel.axis == COL and sizes[0] != sizes[1]:
+                m, n = sizes
+                given = f"a channel of {n} columns, expected as many as rows, {m}"
                 raise ValueError(f"parts: got {given}")
     return parts
 

@@ -59,10 +59,10 @@ def test_weights_have_derivatives_in_forward_mode(backend):
     torch.testing.assert_close(found, (tangent * (x @ y.mT).logsumexp(1)).mean().detach())
 
 
-def native(channels=None, **changes):
+def native(channels=None, n=4, **changes):
     """The operator itself, which anyone may call, with other arguments than ours."""
     program = Program(channels or (LSE(), SUM("id")), ("b",), ())
-    operands = Operands(torch.randn(4, 3), torch.randn(4, 3), rows=(torch.zeros(4),))
+    operands = Operands(torch.randn(4, 3), torch.randn(n, 3), rows=(torch.zeros(4),))
     call = PairCall(operands, program, False, torch.float32)
     given = {
         "strip": 4,
@@ -86,6 +86,10 @@ def native(channels=None, **changes):
         (
             {"strip": 3, "channels": (LSE(axis=COL), SUM("id"))},
             "rows: got 3, expected 0 for sums, all",
+        ),
+        (
+            {"n": 5, "channels": (LSE(axis=COL), SUM("id"))},
+            "parts: got columns, expected as many as rows",
         ),
         ({"parts": torch.tensor([[0, 2, 1]])}, "parts: no such channel: 2"),
         ({"parts": torch.tensor([[0, 0]])}, "parts: got 2 elements, expected 3"),
